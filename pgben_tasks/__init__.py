@@ -1,0 +1,3 @@
+"""Backups of PGBen that prove themselves. See docs/architecture.md."""
+
+__version__ = "0.1.0"

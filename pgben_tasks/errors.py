@@ -1,0 +1,134 @@
+"""The errors of pgben, grouped by what the operator does about them.
+
+Every error is one sentence for the operator (lower case, values in quotes) and, where there is
+something to do, a hint. Errors rebuild from ``args`` because Celery pickles and re-raises them
+across processes; no error carries a secret. Vendor errors are translated into these only in
+``adapters``.
+"""
+
+from __future__ import annotations
+
+
+class PgbenError(Exception):
+    """An error of pgben: a sentence and, where something can be done about it, a hint.
+
+    ``args`` is always ``(sentence, hint)``, so that the error survives pickling and the JSON of a
+    result backend.
+    """
+
+    #: Exit code of the command line for this error (docs/operations.md).
+    exit_code = 1
+
+    def __init__(self, sentence: str, hint: str = "") -> None:
+        """Keep the sentence and the hint in ``args``."""
+        super().__init__(sentence, hint)
+
+    @property
+    def sentence(self) -> str:
+        """What happened, in one sentence."""
+        return str(self.args[0])
+
+    @property
+    def hint(self) -> str:
+        """What to do about it; empty when there is nothing to add."""
+        return str(self.args[1]) if len(self.args) > 1 else ""
+
+    def __str__(self) -> str:
+        """Give the sentence, then the hint on a line of its own."""
+        return f"{self.sentence}\nHINT: {self.hint}" if self.hint else self.sentence
+
+
+class ConfigurationError(PgbenError):
+    """The settings, a credential or the surroundings are wrong; never retried."""
+
+    exit_code = 2
+
+
+class TransientError(PgbenError):
+    """The same call may succeed later; retried with backoff."""
+
+    exit_code = 75
+
+
+class DatabaseUnavailable(TransientError):
+    """A PostgreSQL server does not answer or went away."""
+
+
+class StoreUnavailable(TransientError):
+    """A repository or bucket does not answer or went away."""
+
+
+class TargetBusy(TransientError):
+    """Another job holds the target."""
+
+
+class PermanentError(PgbenError):
+    """The same call will fail again; never retried."""
+
+
+class CommandFailed(PermanentError):
+    """A child process ended with a status other than 0."""
+
+
+class SpoolFull(PermanentError):
+    """The spool has no room for what is to be written."""
+
+
+class BackupNotFound(PermanentError):
+    """No backup answers to what was asked for."""
+
+
+class JobNotFound(PermanentError):
+    """No job answers to what was asked for."""
+
+
+class ObjectMissing(PermanentError):
+    """The store has no object under this key."""
+
+
+class ObjectExists(PermanentError):
+    """The store already has an object under this key, and it must not be replaced."""
+
+
+class RequestRefused(PermanentError):
+    """The request breaks a rule that protects data; recorded as ``refused``."""
+
+    exit_code = 3
+
+
+class RestoreRefused(RequestRefused):
+    """The restore would overwrite or cannot be trusted; nothing was changed."""
+
+
+class PruneRefused(RequestRefused):
+    """Retention will not run while something about the repository is in doubt."""
+
+
+class FenceLost(PermanentError):
+    """Another attempt owns the job now; this one leaves without a trace."""
+
+
+class IntegrityError(PermanentError):
+    """Stored or restored bytes are not what was written."""
+
+    exit_code = 5
+
+
+class DigestMismatch(IntegrityError):
+    """The SHA-256 of bytes differs from the one recorded for them."""
+
+
+class ManifestInvalid(IntegrityError):
+    """A manifest or another signed document does not follow the format."""
+
+
+class SignatureInvalid(IntegrityError):
+    """A signature is missing, broken, by an unknown key, or for something else."""
+
+
+class DecryptionFailed(IntegrityError):
+    """Sealed bytes do not open with the identity at hand."""
+
+
+class RowCountMismatch(IntegrityError):
+    """A restored database holds other numbers of rows than its backup's manifest."""

@@ -1,0 +1,46 @@
+"""The names of tasks and queues: public API, light to import.
+
+A name never changes its meaning; a change that breaks callers gets a new name (docs/tasks.md).
+Steps repeat the name of their chain. The last step of a chain ends in ``.record`` or ``.finish``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BACKUP_POSTGRES: Final = "pgben.backup.postgres"
+BACKUP_POSTGRES_DUMP: Final = "pgben.backup.postgres.dump"
+BACKUP_POSTGRES_CHECKSUM: Final = "pgben.backup.postgres.checksum"
+BACKUP_POSTGRES_UPLOAD: Final = "pgben.backup.postgres.upload"
+BACKUP_POSTGRES_PRUNE: Final = "pgben.backup.postgres.prune"
+BACKUP_POSTGRES_RECORD: Final = "pgben.backup.postgres.record"
+
+RESTORE_POSTGRES: Final = "pgben.restore.postgres"
+RESTORE_POSTGRES_SELECT: Final = "pgben.restore.postgres.select"
+RESTORE_POSTGRES_FETCH: Final = "pgben.restore.postgres.fetch"
+RESTORE_POSTGRES_LOAD: Final = "pgben.restore.postgres.load"
+RESTORE_POSTGRES_CHECK: Final = "pgben.restore.postgres.check"
+RESTORE_POSTGRES_FINISH: Final = "pgben.restore.postgres.finish"
+
+VERIFY_RUN: Final = "pgben.verify.run"
+VERIFY_RUN_EXAMINE: Final = "pgben.verify.run.examine"
+VERIFY_RUN_FINISH: Final = "pgben.verify.run.finish"
+
+PRUNE_RUN: Final = "pgben.prune.run"
+PRUNE_RUN_FINISH: Final = "pgben.prune.run.finish"
+
+TICK: Final = "pgben.maintenance.tick"
+
+QUEUE_BACKUP: Final = "backup"
+QUEUE_RESTORE: Final = "restore"
+QUEUE_VERIFY: Final = "verify"
+QUEUE_MAINTENANCE: Final = "maintenance"
+QUEUES: Final = (QUEUE_BACKUP, QUEUE_RESTORE, QUEUE_VERIFY, QUEUE_MAINTENANCE)
+
+
+def node_queue(role: str, node: str) -> str:
+    """Name the queue of one worker's spool: steps that share files run where the files are.
+
+    ``role`` is ``backup`` or ``restore``; ``node`` is the worker's ``PGBEN_NODE``.
+    """
+    return f"{role}.{node}"

@@ -1,0 +1,353 @@
+"""The few protocols that operations need; adapters implement them, tests bring fakes.
+
+Nothing here knows a vendor. All sizes are bytes, all moments are aware and UTC, all digests are
+lower-case hex SHA-256.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pgben_tasks.domain.documents import (
+    AuditEntry,
+    Manifest,
+    Member,
+    Pack,
+    PostgresCapture,
+    TableCount,
+    Verification,
+)
+from pgben_tasks.domain.target import BackupId, Target
+
+SigningRole = Literal["backup", "verify", "restore", "maintenance"]
+
+
+class Clock(Protocol):
+    """Where the time comes from; production asks the catalog's server."""
+
+    def now(self) -> datetime:
+        """Give the present moment, aware, in UTC."""
+        ...
+
+
+class Progress(Protocol):
+    """Where long work reports how far it is. Calls are cheap; implementations throttle."""
+
+    def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
+        """Start a phase; ``total`` is in ``unit`` and may be unknown."""
+        ...
+
+    def advance(self, amount: int) -> None:
+        """Add ``amount`` units to the present phase. Safe from any thread."""
+        ...
+
+    def note(self, **facts: int | str) -> None:
+        """Set side facts of the present phase, such as ``tables=12``."""
+        ...
+
+    def check(self) -> None:
+        """Raise ``FenceLost`` or another error when this work must stop now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a listing says of one object."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+class ObjectStore(Protocol):
+    """A flat store of immutable objects: a directory, an S3 bucket with a prefix, or memory.
+
+    Keys are ``/``-joined safe segments that pgben made itself. Errors: ``ObjectMissing``,
+    ``ObjectExists``, ``StoreUnavailable`` (transient), ``ConfigurationError`` (credentials, no
+    such bucket), ``SpoolFull`` is never raised here; a full store is ``PermanentError``.
+    """
+
+    def describe(self) -> str:
+        """Name the store for people, without secrets."""
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store small ``data`` under a new key; ``ObjectExists`` when the key is taken."""
+        ...
+
+    def put_file(
+        self, key: str, path: Path, *, advance: Callable[[int], None] | None = None
+    ) -> None:
+        """Store a file, streamed, atomically; replaces an object left by an earlier try."""
+        ...
+
+    def get(self, key: str, *, limit: int) -> bytes:
+        """Fetch a small object whole; more than ``limit`` bytes is an ``IntegrityError``."""
+        ...
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """Fetch an object as chunks of about 1 MiB."""
+        ...
+
+    def head(self, key: str) -> StoredObject:
+        """Look at one object; ``ObjectMissing`` when there is none."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Give every object whose key begins with ``prefix``, sorted by key."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackPlan:
+    """Which files go into one pack and what they must contain (their digests are known)."""
+
+    path: str
+    members: tuple[Member, ...]
+
+
+class PackCodec(Protocol):
+    """Makes and opens packs outside the calling process's interpreter lock."""
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The age recipients packs are sealed to; empty when encryption is off."""
+        ...
+
+    @property
+    def can_open(self) -> bool:
+        """Whether an identity for contents is at hand."""
+        ...
+
+    def seal(
+        self, plan: PackPlan, source: Path, destination: Path, *, advance: Callable[[int], None]
+    ) -> Pack:
+        """Tar, compress and seal the members found in ``source`` into the file ``destination``.
+
+        A member whose bytes differ from its planned digest raises ``DigestMismatch``; the
+        destination then does not exist. Written under a temporary name, flushed to disk, renamed.
+        """
+        ...
+
+    def open(
+        self,
+        pack: Pack,
+        sealed: Path,
+        destination: Path | None,
+        *,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Check the stored digest, open the pack and check every member's digest.
+
+        ``destination`` None checks only. Raises ``DigestMismatch``, ``DecryptionFailed``,
+        ``ConfigurationError`` (no identity).
+        """
+        ...
+
+
+class Repository(Protocol):
+    """The repository format over an object store, with signatures checked on every read."""
+
+    @property
+    def id(self) -> str:
+        """The repository's id."""
+        ...
+
+    def describe(self) -> str:
+        """Name the repository for people, without secrets."""
+        ...
+
+    def targets(self) -> list[Target]:
+        """All targets that have backups or packs, sorted."""
+        ...
+
+    def backups(self, target: Target) -> list[BackupId]:
+        """Ids under ``target`` that have a ``manifest.json`` object, sorted by name."""
+        ...
+
+    def manifest(self, target: Target, backup: BackupId) -> Manifest:
+        """Fetch a manifest and check signature, role and path.
+
+        Raises ``BackupNotFound``, ``SignatureInvalid``, ``ManifestInvalid``.
+        """
+        ...
+
+    def manifest_digest(self, target: Target, backup: BackupId) -> str:
+        """Give the SHA-256 of the stored manifest's bytes (after the same checks)."""
+        ...
+
+    def store_pack(
+        self, pack: Pack, path: Path, *, advance: Callable[[int], None]
+    ) -> None:
+        """Store a sealed file unless an object of the same size is already under its path."""
+        ...
+
+    def packs(self, target: Target) -> dict[str, StoredObject]:
+        """Every stored object under ``packs/<target>/``, by path."""
+        ...
+
+    def stray(self, target: Target) -> list[str]:
+        """Keys under the target's folders that the format does not know."""
+        ...
+
+    def read_pack(self, pack: Pack) -> Iterator[bytes]:
+        """Stream the stored bytes of a pack; ``ObjectMissing`` when it is gone."""
+        ...
+
+    def fetch_pack(self, pack: Pack, destination: Path, *, advance: Callable[[int], None]) -> None:
+        """Store the sealed bytes as a file, checking size and digest on the way."""
+        ...
+
+    def commit(self, manifest: Manifest) -> str:
+        """Make the backup exist: list its packs once more, signature, manifest, both read back.
+
+        Returns the manifest's SHA-256. Raises ``IntegrityError`` when a pack is missing or has
+        another size, ``ObjectExists`` when the id is taken by another manifest.
+        """
+        ...
+
+    def verifications(self, target: Target, backup: BackupId) -> list[Verification]:
+        """Every signed statement about a backup, oldest first; a bad one raises."""
+        ...
+
+    def record(self, verification: Verification) -> None:
+        """Sign and store a statement."""
+        ...
+
+    def audit(self, entry: AuditEntry) -> str:
+        """Sign and store an audit entry; returns its SHA-256."""
+        ...
+
+    def remove_manifest(self, target: Target, backup: BackupId) -> None:
+        """Remove a backup's manifest, then its signature: the backup exists no longer."""
+        ...
+
+    def remove_pack(self, path: str) -> None:
+        """Remove one pack."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientTools:
+    """Client programs of one PostgreSQL major."""
+
+    version: str
+    major: int
+    pg_dump: Path
+    pg_dumpall: Path
+    pg_restore: Path
+    compression: Literal["zstd:3", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """What was learned before a dump began."""
+
+    server_version: str
+    server_version_num: int
+    database_bytes: int
+    is_superuser: bool
+    tools: ClientTools
+
+
+class Capture(Protocol):
+    """An open snapshot of a database: tables locked, snapshot exported, timeouts off.
+
+    Closing it ends the session. If the session dies, ``describe`` or ``count`` raises and the
+    dump is void.
+    """
+
+    @property
+    def snapshot(self) -> str:
+        """The exported snapshot's name, for ``pg_dump --snapshot``."""
+        ...
+
+    @property
+    def table_names(self) -> tuple[tuple[str, str], ...]:
+        """(schema, table) of every table that will be dumped with data, sorted."""
+        ...
+
+    def count(self, *, on_table: Callable[[], None] | None = None) -> tuple[TableCount, ...]:
+        """Count every table's rows inside the snapshot; sorted by schema and table."""
+        ...
+
+    def describe(self, tables: tuple[TableCount, ...]) -> PostgresCapture:
+        """Describe the database as the snapshot shows it; checks the table list once more."""
+        ...
+
+
+class PostgresSource(Protocol):
+    """One protected database and the client programs that fit its server."""
+
+    def preflight(self) -> Preflight:
+        """Check that the server answers, the credentials work, the role sees every row.
+
+        Raises ``DatabaseUnavailable``, ``ConfigurationError`` (password, database, BYPASSRLS,
+        client older than server).
+        """
+        ...
+
+    def capture(self, tools: ClientTools) -> AbstractContextManager[Capture]:
+        """Lock all tables against TRUNCATE and DROP, then export a snapshot."""
+        ...
+
+    def dump(
+        self,
+        capture: Capture,
+        destination: Path,
+        *,
+        tools: ClientTools,
+        jobs: int,
+        progress: Progress,
+    ) -> None:
+        """Run ``pg_dump -Fd`` on the capture's snapshot and write ``globals.sql`` beside.
+
+        Raises ``CommandFailed``, ``DatabaseUnavailable``, ``SpoolFull``.
+        """
+        ...
+
+
+class PostgresDestination(Protocol):
+    """The server a database is restored to."""
+
+    def preflight(self, name: str, capture: PostgresCapture) -> ClientTools:
+        """Check that ``name`` is free and the server can take the database; choose the client.
+
+        Raises ``RestoreRefused`` (name taken), ``ConfigurationError``, ``DatabaseUnavailable``.
+        """
+        ...
+
+    def create(self, name: str, capture: PostgresCapture, *, marker: str) -> None:
+        """Create missing roles NOLOGIN, then the database, marked with ``marker`` as unfinished."""
+        ...
+
+    def load(
+        self, name: str, dump: Path, *, tools: ClientTools, jobs: int, progress: Progress
+    ) -> None:
+        """Run ``pg_restore --exit-on-error`` from the dump directory into the new database."""
+        ...
+
+    def finish(self, name: str, capture: PostgresCapture) -> None:
+        """Apply settings, ACL, connection limit and comment (in place of the marker); ANALYZE."""
+        ...
+
+    def count(
+        self, name: str, *, on_table: Callable[[], None] | None = None
+    ) -> tuple[TableCount, ...]:
+        """Count every table's rows, as ``Capture.count`` does; sorted by schema and table."""
+        ...
+
+    def abandon(self, name: str, *, marker: str) -> bool:
+        """Drop the database if it exists and still carries ``marker``; say whether it did."""
+        ...
+
+
