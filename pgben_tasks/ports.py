@@ -16,12 +16,12 @@ from typing import Literal, Protocol
 from pgben_tasks.domain.documents import (
     AuditEntry,
     Manifest,
-    Member,
     Pack,
     PostgresCapture,
     TableCount,
     Verification,
 )
+from pgben_tasks.domain.packing import PackPlan as PackPlan  # noqa: PLC0414  # part of the port
 from pgben_tasks.domain.target import BackupId, Target
 
 SigningRole = Literal["backup", "verify", "restore", "maintenance"]
@@ -105,14 +105,6 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackPlan:
-    """Which files go into one pack and what they must contain (their digests are known)."""
-
-    path: str
-    members: tuple[Member, ...]
 
 
 class PackCodec(Protocol):
@@ -312,6 +304,13 @@ class PostgresSource(Protocol):
         """Run ``pg_dump -Fd`` on the capture's snapshot and write ``globals.sql`` beside.
 
         Raises ``CommandFailed``, ``DatabaseUnavailable``, ``SpoolFull``.
+        """
+        ...
+
+    def check_dump(self, dump: Path, capture: PostgresCapture) -> int:
+        """Check that the dump's table of contents names the data of exactly the counted tables.
+
+        Returns the number of its entries. Raises ``IntegrityError``.
         """
         ...
 

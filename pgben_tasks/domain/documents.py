@@ -8,6 +8,7 @@ docs/format.md describes every field for readers without this program.
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 
@@ -26,6 +27,11 @@ from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import ConfigurationError, ManifestInvalid
 
 FORMAT_VERSION = 1
+
+#: What file systems allow; a pack must be opened by plain ``tar``.
+MAX_FILE_NAME_BYTES = 255
+
+_PACK_NAME = re.compile(r"([1-9][0-9]{0,8})\.tar(\.zst)?(\.age)?", re.ASCII)
 
 
 def _target(value: str) -> str:
@@ -46,12 +52,19 @@ def _utc(value: datetime) -> datetime:
     if value.tzinfo is None:
         message = "a moment without a time zone"
         raise ValueError(message)
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as exc:
+        message = "a moment that is not in any year of UTC"
+        raise ValueError(message) from exc
 
 
 def _member_name(value: str) -> str:
     if value in {"", ".", ".."} or "/" in value or "\\" in value or "\0" in value:
         message = "a member's name must be one plain file name"
+        raise ValueError(message)
+    if not value.isprintable() or len(value.encode()) > MAX_FILE_NAME_BYTES:
+        message = f"a member's name must be printable and at most {MAX_FILE_NAME_BYTES} bytes long"
         raise ValueError(message)
     return value
 
@@ -178,13 +191,9 @@ class Pack(Document):
 
 
 def pack_number(file_name: str) -> int | None:
-    """Give ``<n>`` of ``<n>.tar[.zst][.age]``, or None when the name has another form."""
-    number, _, suffix = file_name.partition(".")
-    if suffix not in {"tar", "tar.zst", "tar.age", "tar.zst.age"}:
-        return None
-    if not (number.isascii() and number.isdigit()) or number != str(int(number)):
-        return None
-    return int(number)
+    """Give ``<n>`` (from 1) of ``<n>.tar[.zst][.age]``, or None when the name has another form."""
+    match = _PACK_NAME.fullmatch(file_name)
+    return int(match[1]) if match else None
 
 
 class TableCount(Document):
@@ -336,7 +345,7 @@ class Verification(Document):
     repository: str
     target: TargetText
     backup: BackupIdText
-    id: Annotated[str, StringConstraints(pattern=r"^\d{8}T\d{6}Z-[0-9a-f]{6}$")]
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$")]
     kind: Literal["readback", "quick", "full", "drill", "acknowledgement", "hold", "prune"]
     job: str
     at: Moment

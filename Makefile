@@ -1,0 +1,89 @@
+# What a developer types. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-emit-index-url --no-emit-find-links --no-config
+CODE := pgben_tasks workers tests benchmarks beat_schedule.py
+
+define CHECK_PYTHON
+import sys
+if sys.version_info < (3, 11):
+    sys.exit("pgben needs Python 3.11 or newer, and '%s' is %d.%d: install python3.11 or newer, or "
+             "name one with `make PYTHON=python3.12 ...`" % ((sys.executable,) + sys.version_info[:2]))
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit("'%s' cannot make virtual environments: install its venv package (Debian, Ubuntu: "
+             "`apt-get install python3-venv`)" % sys.executable)
+endef
+export CHECK_PYTHON
+
+.PHONY: help setup demo test lint format bench clean lock configuration system-tools
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.stamp ## Make .venv with everything that demo and tests need
+
+# The lock and the project's own metadata decide what is installed; nothing else is.
+$(VENV)/.stamp: requirements/dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "'$(PYTHON)' was not found: install Python 3.11 or newer with its venv package" >&2; exit 1; }
+	@$(PYTHON) -c "$$CHECK_PYTHON"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## Back up, verify and restore a real database, on this machine, in a minute
+	$(BIN)/pgben demo
+
+test: setup ## Run every test; ARGS="-m unit" chooses
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## Check style, types and the layers
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Format the code
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix --select I $(CODE)
+
+bench: setup ## Measure
+	$(BIN)/python -m benchmarks
+
+configuration: setup ## Write docs/configuration.md from the settings
+	$(BIN)/python -m pgben_tasks.settings.reference > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
+
+lock: setup ## Choose versions anew and pin them by hash
+	$(COMPILE) --upgrade --extra worker --extra flower --extra embedded --extra report --extra dev \
+		--output-file requirements/dev.txt pyproject.toml
+	$(COMPILE) --constraint requirements/dev.txt --extra worker --extra flower --extra report \
+		--output-file requirements/worker.txt pyproject.toml
+
+system-tools: ## Install the tools that a restore by hand needs: age, zstd (Debian)
+	@missing=$$(for tool in age zstd; do command -v $$tool >/dev/null || echo $$tool; done); \
+	set -- $$missing; \
+	if [ $$# -eq 0 ]; then echo "age and zstd are there"; exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "install $$* with this system's package manager; only Debian's is known here" >&2; exit 1; fi; \
+	as_root=; \
+	if [ "$$(id -u)" != 0 ]; then \
+		command -v sudo >/dev/null || { echo "installing $$* needs root, and there is no sudo" >&2; exit 1; }; \
+		as_root="sudo -n"; fi; \
+	$$as_root apt-get -qq update && \
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$$@"
+
+clean: ## Remove what was built, .venv included
+	rm -rf $(VENV) build dist htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

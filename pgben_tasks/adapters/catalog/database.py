@@ -1,0 +1,146 @@
+"""Connecting to the catalog's database, making it, and bringing its schema up to date."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from pgben_tasks.adapters.postgres import Connection, PostgresServer, connect, translated
+from pgben_tasks.errors import ConfigurationError
+
+#: Guards migrations; any fixed number that nothing else uses.
+_MIGRATION_LOCK = 7_290_114_401
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogDatabase:
+    """Where the catalog lives. Opens short connections; nothing survives a fork."""
+
+    server: PostgresServer
+    name: str = field(default="pgben_catalog")
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Cursor[Row]]:
+        """Run statements in one transaction; vendor errors come out translated."""
+        with translated(self.server, "using the catalog"):
+            connection = connect(
+                self.server, self.name, application_name="pgben catalog", autocommit=False
+            )
+            # The context manager of a connection commits or rolls back, then closes.
+            with connection, connection.cursor(row_factory=dict_row) as cursor:
+                yield cursor
+
+    def session(self) -> Connection:
+        """Open an autocommit session of its own, for locks and heartbeats.
+
+        Its keepalives are the server's, so that the server notices within a minute when this host
+        is cut off, and frees its locks.
+        """
+        with translated(self.server, "taking a lock in the catalog"):
+            session = connect(self.server, self.name, application_name="pgben lock")
+            session.execute("SET tcp_keepalives_idle = 20")
+            session.execute("SET tcp_keepalives_interval = 10")
+            session.execute("SET tcp_keepalives_count = 3")
+            return session
+
+    def now(self) -> datetime:
+        """Give the catalog server's clock: the only clock that decisions use."""
+        with self.transaction() as cursor:
+            row = cursor.execute("SELECT clock_timestamp() AS now").fetchone()
+        return require(row)["now"].astimezone(UTC)  # type: ignore[no-any-return]
+
+    def create(self) -> bool:
+        """Make the database when it is missing; say whether it was made."""
+        with (
+            translated(self.server, "making the catalog"),
+            connect(self.server, "postgres", application_name="pgben init") as connection,
+        ):
+            found = connection.execute(
+                "SELECT 1 FROM pg_database WHERE datname = %s", (self.name,)
+            ).fetchone()
+            if found is None:
+                connection.execute(
+                    sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(
+                        sql.Identifier(self.name)
+                    )
+                )
+            return found is None
+
+    def migrate(self) -> list[int]:
+        """Apply the migrations that are missing, under a lock; returns their numbers.
+
+        Raises ``ConfigurationError`` when an applied migration differs from this program's.
+        """
+        applied: list[int] = []
+        with self.transaction() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+            cursor.execute(
+                "CREATE TABLE IF NOT EXISTS migration (version integer PRIMARY KEY,"
+                " sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+            )
+            rows = cursor.execute("SELECT version, sha256 FROM migration").fetchall()
+            known = {row["version"]: row["sha256"] for row in rows}
+            for version, text in _migrations():
+                digest = hashlib.sha256(text.encode()).hexdigest()
+                if version not in known:
+                    cursor.execute(text.encode())
+                    cursor.execute(
+                        "INSERT INTO migration (version, sha256) VALUES (%s, %s)", (version, digest)
+                    )
+                    applied.append(version)
+                elif known[version] != digest:
+                    raise ConfigurationError(
+                        f"migration {version} of the catalog '{self.name}' differs from this "
+                        "program's",
+                        "the catalog was made by another version of pgben; install that version",
+                    )
+            newer = set(known) - {version for version, _ in _migrations()}
+            if newer:
+                raise ConfigurationError(
+                    f"the catalog '{self.name}' is newer than this program",
+                    "upgrade pgben on this machine",
+                )
+        return applied
+
+    def check(self) -> None:
+        """Raise ``ConfigurationError`` unless every migration is applied."""
+        with self.transaction() as cursor:
+            row = require(cursor.execute("SELECT to_regclass('migration') AS t").fetchone())
+            done = 0
+            if row["t"] is not None:
+                counted = cursor.execute("SELECT count(*) AS n FROM migration").fetchone()
+                done = require(counted)["n"]
+        if done != len(_migrations()):
+            raise ConfigurationError(
+                f"the catalog '{self.name}' is not set up for this version of pgben",
+                "run `pgben init`",
+            )
+
+
+def _migrations() -> list[tuple[int, str]]:
+    folder = files("pgben_tasks.adapters.catalog") / "migrations"
+    found = [
+        (int(entry.name[:4]), entry.read_text(encoding="utf-8"))
+        for entry in folder.iterdir()
+        if entry.name.endswith(".sql")
+    ]
+    return sorted(found)
+
+
+def require(row: Row | None) -> Row:
+    """Give the row that the statement always returns."""
+    if row is None:
+        message = "a statement that returns one row returned none"
+        raise LookupError(message)
+    return row

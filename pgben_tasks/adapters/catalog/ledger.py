@@ -1,0 +1,335 @@
+"""The job ledger: who may do what next. One row per asked-for run; the row decides.
+
+Every change of a running job names the fence it was made under and must hit exactly one row;
+otherwise somebody else owns the job and ``FenceLost`` is raised. Time is the server's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
+from pgben_tasks.contracts import JSON, JobRef
+from pgben_tasks.domain.job import Job, JobKind, JobState, StepRun
+from pgben_tasks.errors import FenceLost, JobNotFound, TargetBusy
+
+_JOB = (
+    "SELECT job.*, s.progress FROM job LEFT JOIN step s"
+    " ON s.job = job.id AND s.attempt = job.attempt AND s.name = job.step"
+)
+
+
+class Ledger:
+    """The rows of ``job``, ``attempt``, ``step`` and ``lease``."""
+
+    def __init__(self, database: CatalogDatabase) -> None:
+        """Use the catalog at ``database``."""
+        self.database = database
+
+    def request(
+        self,
+        kind: JobKind,
+        *,
+        target: str,
+        key: str,
+        request: JSON,
+        requested_by: str,
+        window: datetime | None = None,
+        published: bool = False,
+    ) -> tuple[Job, bool]:
+        """Write a job unless its key is known; give it and whether it is new."""
+        with self.database.transaction() as cursor:
+            made = cursor.execute(
+                "INSERT INTO job (kind, target, key, window_at, request, requested_by,"
+                " published_at) VALUES (%s, %s, %s, %s, %s, %s,"
+                " CASE WHEN %s THEN clock_timestamp() END)"
+                " ON CONFLICT (key) DO NOTHING RETURNING id",
+                (kind, target, key, window, Jsonb(request), requested_by, published),
+            ).fetchone()
+            row = cursor.execute(_JOB + " WHERE job.key = %s", (key,)).fetchone()
+        return _job(require(row)), made is not None
+
+    def job(self, job: UUID) -> Job:
+        """Give one job; ``JobNotFound`` when there is none."""
+        with self.database.transaction() as cursor:
+            row = cursor.execute(_JOB + " WHERE job.id = %s", (job,)).fetchone()
+        if row is None:
+            raise JobNotFound(f"there is no job '{job}'", "`pgben jobs` lists them")
+        return _job(row)
+
+    def find(self, text: str) -> Job:
+        """Give the job whose id begins with ``text``; ``JobNotFound`` when none or several do."""
+        with self.database.transaction() as cursor:
+            rows = cursor.execute(
+                _JOB + " WHERE starts_with(job.id::text, %s) LIMIT 2", (text.lower(),)
+            ).fetchall()
+        if len(rows) != 1:
+            found = "several jobs begin" if rows else "no job begins"
+            raise JobNotFound(f"{found} with '{text[:36]}'", "`pgben jobs` lists them")
+        return _job(rows[0])
+
+    def jobs(self, *, limit: int = 20, open_only: bool = False) -> list[Job]:
+        """Give the newest jobs first."""
+        where = " WHERE job.state IN ('queued', 'running', 'waiting')" if open_only else ""
+        with self.database.transaction() as cursor:
+            rows = cursor.execute(
+                _JOB + where + " ORDER BY job.created_at DESC LIMIT %s", (limit,)
+            ).fetchall()
+        return [_job(row) for row in rows]
+
+    def steps(self, job: UUID) -> list[StepRun]:
+        """Give the steps of a job in the order they began."""
+        with self.database.transaction() as cursor:
+            rows = cursor.execute(
+                "SELECT attempt, name, state, node, started_at, ended_at, result FROM step"
+                " WHERE job = %s ORDER BY started_at",
+                (job,),
+            ).fetchall()
+        return [StepRun(**row) for row in rows]
+
+    def claim(
+        self,
+        job: UUID,
+        *,
+        node: str,
+        first_step: str,
+        lease: tuple[str, str],
+        context: JSON,
+        root_task: str,
+        wait: timedelta,
+    ) -> JobRef:
+        """Take a queued job: next attempt, next fence, its lease, its first step due in ``wait``.
+
+        ``lease`` is (target, kind). Raises ``TargetBusy`` when another open job has the lease,
+        ``FenceLost`` when the job is no longer queued.
+        """
+        target, kind = lease
+        with self.database.transaction() as cursor:
+            # A busy target keeps the job queued; the message comes back by itself.
+            row = cursor.execute(
+                "UPDATE job SET state = 'waiting', fence = fence + 1, attempt = attempt + 1,"
+                " node = %s, step = %s, step_due_at = clock_timestamp() + %s, backup = NULL,"
+                " root_task = %s,"
+                " context = %s, result = '{}', error = NULL, retry_at = NULL, ended_at = NULL,"
+                " started_at = coalesce(started_at, clock_timestamp())"
+                " WHERE id = %s AND state = 'queued' RETURNING fence, attempt",
+                (node, first_step, wait, root_task, Jsonb(context), job),
+            ).fetchone()
+            if row is None:
+                raise FenceLost(f"job '{job}' is not queued any more")
+            owner = require(
+                cursor.execute(
+                    "INSERT INTO lease (target, kind, job, fence) VALUES (%s, %s, %s, %s)"
+                    " ON CONFLICT (target, kind) DO UPDATE SET fence ="
+                    " CASE WHEN lease.job = excluded.job THEN excluded.fence ELSE lease.fence END"
+                    " RETURNING job",
+                    (target, kind, job, row["fence"]),
+                ).fetchone()
+            )
+            if owner["job"] != job:
+                raise TargetBusy(
+                    f"'{target}' is taken by job '{owner['job']}'",
+                    "wait for it to end; `pgben jobs` shows it",
+                )
+            cursor.execute(
+                "INSERT INTO attempt (job, n, state, node) VALUES (%s, %s, 'running', %s)",
+                (job, row["attempt"], node),
+            )
+        return JobRef(job=job, fence=row["fence"])
+
+    def begin_step(self, ref: JobRef, step: str, *, node: str) -> JobRef:
+        """Begin a waiting step, or take over a running one whose process is known to be dead.
+
+        The caller holds the job's lock, which is why a step that the ledger still calls running
+        has lost its process; its fence is raised. Returns the reference to go on with.
+        """
+        with self.database.transaction() as cursor:
+            row = cursor.execute(
+                "UPDATE job SET fence = fence + (state = 'running')::int, state = 'running',"
+                " node = %s, step_due_at = NULL WHERE id = %s AND fence = %s AND step = %s"
+                " AND state IN ('waiting', 'running') RETURNING fence, attempt",
+                (node, ref.job, ref.fence, step),
+            ).fetchone()
+            if row is None:
+                raise FenceLost(f"step '{step}' of job '{ref.job}' is no longer wanted")
+            cursor.execute(
+                "INSERT INTO step (job, attempt, name, fence, state, node)"
+                " VALUES (%s, %s, %s, %s, 'running', %s)"
+                " ON CONFLICT (job, attempt, name) DO UPDATE SET fence = excluded.fence,"
+                " state = 'running', node = excluded.node, heartbeat_at = clock_timestamp(),"
+                " ended_at = NULL",
+                (ref.job, row["attempt"], step, row["fence"], node),
+            )
+            cursor.execute("UPDATE lease SET fence = %s WHERE job = %s", (row["fence"], ref.job))
+        return JobRef(job=ref.job, fence=row["fence"])
+
+    def heartbeat(self, ref: JobRef, step: str, progress: Mapping[str, Any]) -> None:
+        """Say that a running step lives and how far it is; ``FenceLost`` when it lost the job."""
+        with self.database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE step SET heartbeat_at = clock_timestamp(), progress = %s FROM job"
+                " WHERE job.id = %s AND job.fence = %s AND job.state = 'running'"
+                " AND step.job = job.id AND step.attempt = job.attempt AND step.name = %s",
+                (Jsonb(dict(progress)), ref.job, ref.fence, step),
+            )
+            self._one(cursor, ref)
+
+    def hold(self, ref: JobRef) -> None:
+        """Raise ``FenceLost`` unless ``ref`` still owns its running job."""
+        with self.database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE job SET fence = fence WHERE id = %s AND fence = %s AND state = 'running'",
+                (ref.job, ref.fence),
+            )
+            self._one(cursor, ref)
+
+    def keep(self, ref: JobRef, *, context: JSON, backup: str | None = None) -> None:
+        """Merge ``context`` into what the job's later steps will find."""
+        with self.database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE job SET context = context || %s, backup = coalesce(%s, backup)"
+                " WHERE id = %s AND fence = %s AND state = 'running'",
+                (Jsonb(context), backup, ref.job, ref.fence),
+            )
+            self._one(cursor, ref)
+
+    def end_step(
+        self, ref: JobRef, step: str, *, result: JSON, following: str | None, wait: timedelta
+    ) -> Job:
+        """End a running step: wait for the ``following`` one, or succeed when it was the last."""
+        with self.database.transaction() as cursor:
+            row = cursor.execute(
+                "UPDATE job SET state = CASE WHEN %(next)s::text IS NULL THEN 'succeeded'"
+                " ELSE 'waiting' END, step = coalesce(%(next)s::text, step), step_due_at ="
+                " CASE WHEN %(next)s::text IS NOT NULL THEN clock_timestamp() + %(wait)s END,"
+                " ended_at = CASE WHEN %(next)s::text IS NULL THEN clock_timestamp() END,"
+                " result = result || %(result)s WHERE id = %(job)s AND fence = %(fence)s"
+                " AND state = 'running' AND step = %(step)s RETURNING attempt",
+                {
+                    "next": following,
+                    "wait": wait,
+                    "result": Jsonb(result),
+                    "job": ref.job,
+                    "fence": ref.fence,
+                    "step": step,
+                },
+            ).fetchone()
+            if row is None:
+                raise FenceLost(f"job '{ref.job}' is owned by another attempt")
+            _close_step(cursor, ref, row["attempt"], step, "done", result)
+            if following is None:
+                _close_attempt(cursor, ref, row["attempt"], "succeeded", None)
+        return self.job(ref.job)
+
+    def release_step(self, ref: JobRef, step: str, *, state: str, wait: timedelta) -> None:
+        """Give a running step back to be begun again within ``wait``: a retry, or a shutdown.
+
+        ``state`` is ``retrying`` or ``interrupted``. A lost fence is no error here: there is
+        nothing to give back.
+        """
+        with self.database.transaction() as cursor:
+            row = cursor.execute(
+                "UPDATE job SET state = 'waiting', step_due_at = clock_timestamp() + %s"
+                " WHERE id = %s AND fence = %s AND state = 'running' AND step = %s"
+                " RETURNING attempt",
+                (wait, ref.job, ref.fence, step),
+            ).fetchone()
+            if row is not None:
+                _close_step(cursor, ref, row["attempt"], step, state, {})
+
+    def fail(
+        self,
+        ref: JobRef,
+        *,
+        state: JobState,
+        error: JSON,
+        retry_at: datetime | None = None,
+    ) -> None:
+        """End a job as ``failed`` or ``refused``; raises ``FenceLost`` when it is not ours."""
+        with self.database.transaction() as cursor:
+            row = cursor.execute(
+                "UPDATE job SET state = %s, error = %s, retry_at = %s, step_due_at = NULL,"
+                " ended_at = clock_timestamp() WHERE id = %s AND fence = %s"
+                " AND state IN ('running', 'waiting') RETURNING attempt, step",
+                (state, Jsonb(error), retry_at, ref.job, ref.fence),
+            ).fetchone()
+            if row is None:
+                raise FenceLost(f"job '{ref.job}' is owned by another attempt")
+            _close_step(cursor, ref, row["attempt"], row["step"], "failed", {})
+            _close_attempt(cursor, ref, row["attempt"], state, error)
+
+    def postpone(self, job: UUID) -> None:
+        """Note that a queued job's message is under way, so that it is not sent again early."""
+        with self.database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE job SET published_at = clock_timestamp() WHERE id = %s"
+                " AND state = 'queued'",
+                (job,),
+            )
+
+    def fail_unclaimed(self, job: UUID, *, state: JobState, error: JSON) -> None:
+        """End a job that was refused or failed before any worker claimed it."""
+        with self.database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE job SET state = %s, error = %s, ended_at = clock_timestamp()"
+                " WHERE id = %s AND state = 'queued'",
+                (state, Jsonb(error), job),
+            )
+
+    def _one(self, cursor: psycopg.Cursor[Row], ref: JobRef) -> None:
+        if cursor.rowcount != 1:
+            raise FenceLost(f"job '{ref.job}' is owned by another attempt")
+
+
+def _close_step(
+    cursor: psycopg.Cursor[Row], ref: JobRef, attempt: int, step: str, state: str, result: JSON
+) -> None:
+    cursor.execute(
+        "UPDATE step SET state = %s, ended_at = clock_timestamp(), result = result || %s"
+        " WHERE job = %s AND attempt = %s AND name = %s AND state = 'running'",
+        (state, Jsonb(result), ref.job, attempt, step),
+    )
+
+
+def _close_attempt(
+    cursor: psycopg.Cursor[Row], ref: JobRef, attempt: int, state: str, error: JSON | None
+) -> None:
+    cursor.execute(
+        "UPDATE attempt SET state = %s, error = %s, ended_at = clock_timestamp()"
+        " WHERE job = %s AND n = %s",
+        (state, None if error is None else Jsonb(error), ref.job, attempt),
+    )
+    cursor.execute("DELETE FROM lease WHERE job = %s", (ref.job,))
+
+
+def _job(row: Row) -> Job:
+    return Job(
+        id=row["id"],
+        key=row["key"],
+        kind=row["kind"],
+        target=row["target"],
+        window=row["window_at"],
+        request=row["request"],
+        requested_by=row["requested_by"],
+        state=row["state"],
+        fence=row["fence"],
+        attempt=row["attempt"],
+        node=row["node"],
+        backup=row["backup"],
+        root_task=row["root_task"],
+        step=row["step"],
+        context=row["context"],
+        result=row["result"],
+        error=row["error"],
+        retry_at=row["retry_at"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        progress=row["progress"],
+    )

@@ -1,0 +1,146 @@
+"""What the reconciler asks of the ledger and does to it: jobs that stand still, and the nodes.
+
+Staleness is never counted from before the catalog's server started: after an outage of the
+catalog every live step gets the time to show its heartbeat again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from pgben_tasks.adapters.catalog.database import CatalogDatabase
+from pgben_tasks.contracts import JobRef
+from pgben_tasks.domain.job import HEARTBEAT_EVERY, REPUBLISH_AFTER, STALE_AFTER, JobKind
+
+_SINCE = "greatest({}, pg_postmaster_start_time())"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stalled:
+    """A job that nobody works on: where it stood and whether its node lives."""
+
+    job: UUID
+    kind: JobKind
+    fence: int
+    step: str
+    node: str
+    node_alive: bool
+    why: str
+
+
+class Recovery:
+    """Finds jobs that stand still and takes them away from the dead."""
+
+    def __init__(self, database: CatalogDatabase) -> None:
+        """Use the catalog at ``database``."""
+        self._database = database
+
+    def stalled(self) -> list[Stalled]:
+        """Give running steps without a heartbeat, and waiting ones that did not begin in time.
+
+        The caller checks that the job's lock is free before it acts.
+        """
+        with self._database.transaction() as cursor:
+            rows = cursor.execute(
+                "SELECT job.id AS job, job.kind, job.fence, job.step, job.node,"
+                f" coalesce({_SINCE.format('node.heartbeat_at')} > clock_timestamp() - %(stale)s,"
+                " false) AND node.heartbeat_at IS NOT NULL AS node_alive,"
+                " CASE WHEN job.state = 'running' THEN 'its step stopped showing a heartbeat'"
+                " WHEN job.step_due_at < clock_timestamp() THEN 'its next step did not begin'"
+                " ELSE 'its node stopped showing a heartbeat' END AS why"
+                " FROM job LEFT JOIN worker node ON node.name = CASE job.kind"
+                " WHEN 'prune' THEN 'maintenance' ELSE job.kind END || '.' || job.node"
+                " LEFT JOIN step s ON s.job = job.id AND s.attempt = job.attempt"
+                " AND s.name = job.step WHERE"
+                f" (job.state = 'running' AND {_SINCE.format('s.heartbeat_at')}"
+                " < clock_timestamp() - %(stale)s)"
+                " OR (job.state = 'waiting' AND (job.step_due_at < clock_timestamp()"
+                f" OR {_SINCE.format('coalesce(node.heartbeat_at, job.started_at)')}"
+                " < clock_timestamp() - %(stale)s)) ORDER BY job.created_at",
+                {"stale": STALE_AFTER},
+            ).fetchall()
+        return [Stalled(**row) for row in rows]
+
+    def take_over(self, stalled: Stalled, *, wait: timedelta) -> JobRef | None:
+        """Raise the fence and let the same step begin again; None when the job moved meanwhile."""
+        with self._database.transaction() as cursor:
+            row = cursor.execute(
+                "UPDATE job SET fence = fence + 1, state = 'waiting',"
+                " step_due_at = clock_timestamp() + %s WHERE id = %s AND fence = %s AND step = %s"
+                " AND state IN ('running', 'waiting') RETURNING fence, attempt",
+                (wait, stalled.job, stalled.fence, stalled.step),
+            ).fetchone()
+            if row is None:
+                return None
+            cursor.execute(
+                "UPDATE step SET state = 'interrupted', ended_at = clock_timestamp()"
+                " WHERE job = %s AND attempt = %s AND name = %s AND state = 'running'",
+                (stalled.job, row["attempt"], stalled.step),
+            )
+            cursor.execute(
+                "UPDATE lease SET fence = %s WHERE job = %s", (row["fence"], stalled.job)
+            )
+        return JobRef(job=stalled.job, fence=row["fence"])
+
+    def begin_again(self, stalled: Stalled) -> bool:
+        """Queue the job for a new attempt on any node; say whether it was still the same."""
+        with self._database.transaction() as cursor:
+            row = cursor.execute(
+                "UPDATE job SET fence = fence + 1, state = 'queued', step = NULL,"
+                " step_due_at = NULL, published_at = clock_timestamp() WHERE id = %s"
+                " AND fence = %s AND state IN ('running', 'waiting') RETURNING attempt",
+                (stalled.job, stalled.fence),
+            ).fetchone()
+            if row is not None:
+                cursor.execute(
+                    "UPDATE attempt SET state = 'lost', ended_at = clock_timestamp()"
+                    " WHERE job = %s AND n = %s",
+                    (stalled.job, row["attempt"]),
+                )
+                cursor.execute(
+                    "UPDATE step SET state = 'interrupted', ended_at = clock_timestamp()"
+                    " WHERE job = %s AND attempt = %s AND state = 'running'",
+                    (stalled.job, row["attempt"]),
+                )
+                cursor.execute("DELETE FROM lease WHERE job = %s", (stalled.job,))
+        return row is not None
+
+    def to_publish(self) -> list[tuple[UUID, JobKind]]:
+        """Mark and give the jobs whose entry message must be sent (again).
+
+        Queued ones that nobody claimed, and failed ones whose next attempt is due.
+        """
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE job SET state = 'queued', published_at = NULL, retry_at = NULL,"
+                " ended_at = NULL WHERE state = 'failed' AND retry_at <= clock_timestamp()"
+            )
+            rows = cursor.execute(
+                "UPDATE job SET published_at = clock_timestamp() WHERE state = 'queued'"
+                " AND coalesce(published_at, created_at - %(after)s)"
+                " <= clock_timestamp() - %(after)s RETURNING id, kind",
+                {"after": REPUBLISH_AFTER},
+            ).fetchall()
+        return [(row["id"], row["kind"]) for row in rows]
+
+    def show_life(self, workers: Sequence[str]) -> None:
+        """Write that the workers with these names (``<role>.<node>``) live."""
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO worker (name, started_at, heartbeat_at)"
+                " SELECT name, clock_timestamp(), clock_timestamp() FROM unnest(%s::text[]) name"
+                " ON CONFLICT (name) DO UPDATE SET heartbeat_at = clock_timestamp()",
+                (list(workers),),
+            )
+
+    def living(self) -> list[str]:
+        """Give the names of workers whose heartbeat is fresh, as ``<role>.<node>``."""
+        with self._database.transaction() as cursor:
+            rows = cursor.execute(
+                "SELECT name FROM worker WHERE heartbeat_at > clock_timestamp() - %s ORDER BY name",
+                (3 * HEARTBEAT_EVERY,),
+            ).fetchall()
+        return [row["name"] for row in rows]

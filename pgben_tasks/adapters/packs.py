@@ -1,0 +1,132 @@
+"""Packs, made and opened in child processes so that the worker's own threads never stand still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from pgben_tasks.adapters.age import load_identities, parse_recipients
+from pgben_tasks.adapters.pack_opening import unfinished
+from pgben_tasks.adapters.pack_pool import PackPool
+from pgben_tasks.domain.documents import Member, Pack
+from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.ports import PackPlan
+
+_DEFAULT_CHILDREN: Final = 2
+
+
+class AgePackCodec:
+    """A ``PackCodec`` with a pool of children; sealed to ``recipients``, opened by an identity.
+
+    ``advance`` counts plain bytes, of sealing as of opening. Without recipients packs are stored
+    in the clear; without ``identity_file`` sealed packs cannot be opened here.
+    """
+
+    def __init__(
+        self,
+        recipients: Iterable[str] = (),
+        *,
+        identity_file: Path | None = None,
+        children: int = _DEFAULT_CHILDREN,
+    ) -> None:
+        """Check the keys now, so that a wrong one is found before any work.
+
+        Raises ``ConfigurationError``.
+        """
+        self._recipients = parse_recipients(recipients)
+        self._identity_file = identity_file
+        if identity_file is not None:
+            load_identities(identity_file)
+        self._pool = PackPool(children)
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The age recipients packs are sealed to; empty when encryption is off."""
+        return self._recipients
+
+    @property
+    def can_open(self) -> bool:
+        """Whether an identity for contents is at hand."""
+        return self._identity_file is not None
+
+    def close(self) -> None:
+        """End the children."""
+        self._pool.close()
+
+    def seal(
+        self,
+        plan: PackPlan,
+        source: Path,
+        destination: Path,
+        *,
+        advance: Callable[[int], None],
+    ) -> Pack:
+        """Tar, compress and seal the members found in ``source`` into ``destination``."""
+        pack = Pack(path=plan.path, size=0, sha256="0" * 64, members=plan.members)
+        if pack.sealed != bool(self._recipients):
+            raise ConfigurationError(
+                f"the name of '{plan.path}' does not say whether it is sealed to recipients",
+                "set PGBEN_AGE_RECIPIENTS, or PGBEN_ENCRYPTION=off to store in the clear",
+            )
+        request = {
+            "operation": "seal",
+            "members": _facts(plan.members),
+            "source": str(source),
+            "destination": str(destination),
+            "compressed": pack.compressed,
+            "recipients": self._recipients,
+        }
+        try:
+            done = self._pool.ask(request, advance)
+        except BaseException:
+            _remove_beginning(destination.parent, f".{destination.name}.")
+            raise
+        return pack.model_copy(update={"size": done["size"], "sha256": done["sha256"]})
+
+    def open(
+        self,
+        pack: Pack,
+        sealed: Path,
+        destination: Path | None,
+        *,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Check the stored digest, open the pack and check every member's digest."""
+        if pack.sealed and self._identity_file is None:
+            raise ConfigurationError(
+                f"'{pack.path}' is sealed and no identity is at hand",
+                "set PGBEN_AGE_IDENTITY_FILE to the identity of one of the backup's recipients",
+            )
+        request = {
+            "operation": "open",
+            "path": pack.path,
+            "size": pack.size,
+            "sha256": pack.sha256,
+            "members": _facts(pack.members),
+            "stored": str(sealed),
+            "destination": None if destination is None else str(destination),
+            "compressed": pack.compressed,
+            "identity": str(self._identity_file) if pack.sealed else None,
+        }
+        try:
+            self._pool.ask(request, advance)
+        except BaseException:
+            if destination is not None:
+                for member in pack.members:
+                    with suppress(OSError):
+                        unfinished(destination, member.name).unlink()
+            raise
+
+
+def _facts(members: Iterable[Member]) -> list[tuple[str, int, str]]:
+    return [(member.name, member.size, member.sha256) for member in members]
+
+
+def _remove_beginning(folder: Path, beginning: str) -> None:
+    """Remove what a child that was killed could not: unfinished files of one destination."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.name.startswith(beginning) and path.name.endswith(".tmp"):
+                path.unlink()

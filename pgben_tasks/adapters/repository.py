@@ -1,0 +1,260 @@
+"""The repository format over an object store: what a ``Repository`` promises, whatever the store.
+
+Signatures are ``signed_documents``; places are ``domain.layout``; bytes of packs are ``packs``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from pgben_tasks.adapters.crypto import Signer, Trust
+from pgben_tasks.adapters.pack_fetch import fetch_checked
+from pgben_tasks.adapters.signed_documents import SignedDocuments
+from pgben_tasks.domain import layout
+from pgben_tasks.domain.documents import (
+    AuditEntry,
+    Manifest,
+    Pack,
+    RepositoryCard,
+    Verification,
+)
+from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.errors import (
+    BackupNotFound,
+    ConfigurationError,
+    DigestMismatch,
+    IntegrityError,
+    ManifestInvalid,
+    ObjectExists,
+    ObjectMissing,
+    PermanentError,
+    RequestRefused,
+)
+from pgben_tasks.ports import ObjectStore, StoredObject
+
+_CARD_LIMIT: Final = 64 * 1024
+#: The id is part of what signatures cover, so its form is checked.
+_REPOSITORY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{7,63}", re.ASCII)
+
+
+class StoreRepository:
+    """A repository in an object store. Make it with ``open`` or ``create``."""
+
+    def __init__(
+        self, store: ObjectStore, card: RepositoryCard, documents: SignedDocuments
+    ) -> None:
+        """Join the parts; ``open`` and ``create`` check them."""
+        self._store = store
+        self._card = card
+        self._documents = documents
+
+    @classmethod
+    def open(cls, store: ObjectStore, *, signer: Signer | None, trust: Trust) -> StoreRepository:
+        """Open an existing repository.
+
+        Raises ``ConfigurationError`` when there is none or the signing key is not trusted,
+        ``ManifestInvalid`` when its card is damaged.
+        """
+        try:
+            data = store.get(layout.REPOSITORY_CARD, limit=_CARD_LIMIT)
+        except ObjectMissing as exc:
+            raise ConfigurationError(
+                f"there is no repository at '{store.describe()}'",
+                "run `pgben init`, or correct PGBEN_REPOSITORY",
+            ) from exc
+        card = RepositoryCard.decode(data, where=layout.REPOSITORY_CARD)
+        if not _REPOSITORY_ID.fullmatch(card.repository):
+            raise ManifestInvalid(
+                f"'{layout.REPOSITORY_CARD}' is not valid: its repository id has a wrong form",
+                "restore the file from the copy of the repository",
+            )
+        documents = SignedDocuments(store, card.repository, signer=signer, trust=trust)
+        return cls(store, card, documents)
+
+    @classmethod
+    def create(
+        cls,
+        store: ObjectStore,
+        repository_id: str,
+        now: datetime,
+        *,
+        signer: Signer | None,
+        trust: Trust,
+    ) -> StoreRepository:
+        """Make a new repository in an empty place and open it.
+
+        Raises ``RequestRefused`` when there is one, or when backups without a card are there.
+        """
+        if not _REPOSITORY_ID.fullmatch(repository_id):
+            raise ConfigurationError(
+                f"{repository_id!r} cannot be a repository's id",
+                "use 8 to 64 letters, digits and '-'",
+            )
+        for prefix in (layout.BACKUPS, layout.PACKS):
+            if next(store.list(prefix), None) is not None and not _has_card(store):
+                raise RequestRefused(
+                    f"'{store.describe()}' holds backups but no '{layout.REPOSITORY_CARD}'",
+                    "restore that file from the copy of the repository; a new one would make "
+                    "every signature there invalid",
+                )
+        card = RepositoryCard(repository=repository_id, created=now)
+        try:
+            store.put(layout.REPOSITORY_CARD, card.encode())
+        except ObjectExists as exc:
+            raise RequestRefused(
+                f"there is a repository at '{store.describe()}' already",
+                "use it as it is, or name another place in PGBEN_REPOSITORY",
+            ) from exc
+        return cls.open(store, signer=signer, trust=trust)
+
+    @property
+    def id(self) -> str:
+        """The repository's id."""
+        return self._card.repository
+
+    def describe(self) -> str:
+        """Name the repository for people, without secrets."""
+        return self._store.describe()
+
+    def targets(self) -> list[Target]:
+        """All targets that have backups or packs, sorted."""
+        found = {
+            layout.target_of(stored.key)
+            for prefix in (layout.BACKUPS, layout.PACKS)
+            for stored in self._store.list(prefix)
+        }
+        return sorted(target for target in found if target is not None)
+
+    def backups(self, target: Target) -> list[BackupId]:
+        """Ids under ``target`` that have a manifest, sorted by name."""
+        found = (
+            layout.backup_of_manifest(stored.key)
+            for stored in self._store.list(layout.backups_prefix(target))
+        )
+        return sorted((backup for backup in found if backup is not None), key=str)
+
+    def manifest(self, target: Target, backup: BackupId) -> Manifest:
+        """Fetch a manifest and check signature, role and path."""
+        return self._manifest(target, backup)[0]
+
+    def manifest_digest(self, target: Target, backup: BackupId) -> str:
+        """Give the SHA-256 of the stored manifest's bytes, after the same checks."""
+        return hashlib.sha256(self._manifest(target, backup)[1]).hexdigest()
+
+    def store_pack(self, pack: Pack, path: Path, *, advance: Callable[[int], None]) -> None:
+        """Store a sealed file unless an object of the same size is already under its path."""
+        size = path.stat().st_size
+        if size != pack.size:
+            raise DigestMismatch(
+                f"'{path}' is {size} bytes long, '{pack.path}' was made with {pack.size}",
+                "something changed the spool while the backup ran; start the backup again",
+            )
+        try:
+            present = self._store.head(pack.path).size == size
+        except ObjectMissing:
+            present = False
+        if present:
+            advance(size)
+        else:
+            self._store.put_file(pack.path, path, advance=advance)
+
+    def packs(self, target: Target) -> dict[str, StoredObject]:
+        """Every stored object under ``packs/<target>/``, by path."""
+        return {stored.key: stored for stored in self._store.list(layout.packs_prefix(target))}
+
+    def stray(self, target: Target) -> list[str]:
+        """Keys under the target's folders that the format does not know."""
+        return sorted(
+            stored.key
+            for prefix in (
+                layout.backups_prefix(target),
+                layout.packs_prefix(target),
+                layout.verifications_prefix(target),
+            )
+            for stored in self._store.list(prefix)
+            if not layout.is_known(stored.key, target)
+        )
+
+    def read_pack(self, pack: Pack) -> Iterator[bytes]:
+        """Stream the stored bytes of a pack."""
+        return self._store.stream(pack.path)
+
+    def fetch_pack(self, pack: Pack, destination: Path, *, advance: Callable[[int], None]) -> None:
+        """Store the sealed bytes as a file, checking size and digest on the way."""
+        fetch_checked(self._store.stream(pack.path), pack, destination, advance=advance)
+
+    def commit(self, manifest: Manifest) -> str:
+        """Make the backup exist; see ``Repository.commit``."""
+        if manifest.repository != self.id:
+            raise PermanentError(
+                f"a manifest for the repository '{manifest.repository}' cannot be stored in "
+                f"'{self.id}'",
+                "the repository was replaced while the backup ran; start it again",
+            )
+        stored = self.packs(manifest.target_name)
+        for pack in manifest.packs:
+            found = stored.get(pack.path)
+            if found is None:
+                raise IntegrityError(f"'{pack.path}' is not in the repository", _RETRY)
+            if found.size != pack.size:
+                raise IntegrityError(
+                    f"'{pack.path}' is {found.size} bytes long in the repository, not {pack.size}",
+                    _RETRY,
+                )
+        return hashlib.sha256(self._documents.write(manifest)).hexdigest()
+
+    def verifications(self, target: Target, backup: BackupId) -> list[Verification]:
+        """Every signed statement about a backup, oldest first; a bad one raises."""
+        found = []
+        for stored in self._store.list(layout.verifications_prefix(target, backup)):
+            if stored.key.endswith(".json"):
+                statement, _ = self._documents.read(Verification, stored.key)
+                found.append(statement)
+        return sorted(found, key=lambda statement: (statement.at, statement.id))
+
+    def record(self, verification: Verification) -> None:
+        """Sign and store a statement."""
+        self._documents.write(verification)
+
+    def audit(self, entry: AuditEntry) -> str:
+        """Sign and store an audit entry; returns its SHA-256."""
+        return hashlib.sha256(self._documents.write(entry)).hexdigest()
+
+    def remove_manifest(self, target: Target, backup: BackupId) -> None:
+        """Remove a backup's manifest, then its signature: the backup exists no longer."""
+        path = layout.manifest_path(target, backup)
+        self._store.delete(path)
+        self._store.delete(layout.signature_path(path))
+
+    def remove_pack(self, path: str) -> None:
+        """Remove one pack."""
+        target = layout.target_of(path)
+        if target is None or not path.startswith(layout.PACKS) or not layout.is_known(path, target):
+            raise PermanentError(f"'{path}' is not a pack and is not removed", "verify the target")
+        self._store.delete(path)
+
+    def _manifest(self, target: Target, backup: BackupId) -> tuple[Manifest, bytes]:
+        path = layout.manifest_path(target, backup)
+        try:
+            return self._documents.read(Manifest, path)
+        except ObjectMissing as exc:
+            raise BackupNotFound(
+                f"there is no backup '{backup}' of '{target}' in '{self.describe()}'",
+                "`pgben list` shows the backups there are",
+            ) from exc
+
+
+_RETRY: Final = "the upload was not complete; start the backup again"
+
+
+def _has_card(store: ObjectStore) -> bool:
+    try:
+        store.head(layout.REPOSITORY_CARD)
+    except ObjectMissing:
+        return False
+    return True

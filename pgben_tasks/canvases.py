@@ -1,0 +1,96 @@
+"""The chains, built from names alone: light to import, nothing registered.
+
+Each public task is an entry that claims the job and replaces itself by one of these. ``ref`` is a
+``JobRef`` as JSON; every step receives it from the step before. Steps that share a spool run on
+the queue of the node that made the files.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celery import Celery, chain, signature
+from celery.canvas import Signature
+
+from pgben_tasks import names
+from pgben_tasks.contracts import JSON
+
+#: Where a step runs: on the spool's node in this role, or on a shared queue.
+NODE_BACKUP: Final = "node:backup"
+NODE_RESTORE: Final = "node:restore"
+
+#: The steps of every chain in order, with the place where each runs.
+CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "backup": (
+        (names.BACKUP_POSTGRES_DUMP, NODE_BACKUP),
+        (names.BACKUP_POSTGRES_CHECKSUM, NODE_BACKUP),
+        (names.BACKUP_POSTGRES_UPLOAD, NODE_BACKUP),
+        # Only the maintenance worker's credential may delete.
+        (names.BACKUP_POSTGRES_PRUNE, names.QUEUE_MAINTENANCE),
+        (names.BACKUP_POSTGRES_RECORD, NODE_BACKUP),
+    ),
+    "restore": (
+        (names.RESTORE_POSTGRES_SELECT, NODE_RESTORE),
+        (names.RESTORE_POSTGRES_FETCH, NODE_RESTORE),
+        (names.RESTORE_POSTGRES_LOAD, NODE_RESTORE),
+        (names.RESTORE_POSTGRES_CHECK, NODE_RESTORE),
+        (names.RESTORE_POSTGRES_FINISH, NODE_RESTORE),
+    ),
+    "verify": (
+        (names.VERIFY_RUN_EXAMINE, names.QUEUE_VERIFY),
+        (names.VERIFY_RUN_FINISH, names.QUEUE_VERIFY),
+    ),
+    "prune": ((names.PRUNE_RUN_FINISH, names.QUEUE_MAINTENANCE),),
+}
+
+#: The entry task of every kind of job, and the queue where it is claimed.
+ENTRIES: Final[dict[str, tuple[str, str]]] = {
+    "backup": (names.BACKUP_POSTGRES, names.QUEUE_BACKUP),
+    "restore": (names.RESTORE_POSTGRES, names.QUEUE_RESTORE),
+    "verify": (names.VERIFY_RUN, names.QUEUE_VERIFY),
+    "prune": (names.PRUNE_RUN, names.QUEUE_MAINTENANCE),
+}
+
+
+def queue_of(place: str, node: str) -> str:
+    """Give the queue of a step that runs at ``place`` for a job claimed by ``node``."""
+    kind, _, role = place.partition(":")
+    return names.node_queue(role, node) if kind == "node" else place
+
+
+def first_step(kind: str) -> str:
+    """Name the first step of a chain."""
+    return CHAINS[kind][0][0]
+
+
+def next_step(kind: str, step: str) -> str | None:
+    """Name the step after ``step``, or None after the last."""
+    steps = [name for name, _ in CHAINS[kind]]
+    position = steps.index(step) + 1
+    return steps[position] if position < len(steps) else None
+
+
+def build(
+    app: Celery,
+    kind: str,
+    ref: JSON,
+    *,
+    node: str,
+    start: str | None = None,
+    root_task: str | None = None,
+) -> Signature:
+    """Build the chain of ``kind`` for a job, from its beginning or from the step ``start``.
+
+    ``root_task`` is the id that callers wait on: the last step gets it, as it does when an entry
+    task replaces itself.
+    """
+    steps = CHAINS[kind]
+    if start is not None:
+        position = [name for name, _ in steps].index(start)
+        steps = steps[position:]
+    (first, place), *rest = steps
+    links = [signature(first, args=(ref,), app=app, queue=queue_of(place, node))]
+    links += [signature(name, app=app, queue=queue_of(at, node)) for name, at in rest]
+    if root_task is not None:
+        links[-1].set(task_id=root_task)
+    return chain(*links, app=app)

@@ -1,0 +1,95 @@
+"""What people type, read strictly: targets, backups, moments. Nothing typed here is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+from zoneinfo import ZoneInfo
+
+from pgben_tasks.domain.target import BackupId, Target, check_name
+from pgben_tasks.errors import BackupNotFound, ConfigurationError
+
+if TYPE_CHECKING:
+    from pgben_tasks.ports import Repository
+
+
+class Place(NamedTuple):
+    """A target, and one backup of it or None for all."""
+
+    target: Target
+    backup: BackupId | None
+
+
+def target(text: str) -> Target:
+    """Read ``pgben`` or ``postgres/pgben``; raise ``ConfigurationError`` for anything else."""
+    refuse_connection_string(text)
+    return Target.parse(text) if "/" in text else Target("postgres", check_name(text))
+
+
+def database(text: str) -> str:
+    """Read the name of a new database."""
+    refuse_connection_string(text)
+    return check_name(text)
+
+
+def refuse_connection_string(text: str) -> None:
+    """Raise for text that may hold a password, without repeating it."""
+    if "@" in text or "=" in text or "://" in text:
+        raise ConfigurationError(
+            "a target's name looks like a connection string, which is not repeated here",
+            "name the database only; host, user and password belong in the settings",
+        )
+
+
+def protected(wanted: Sequence[str], known: Iterable[str]) -> list[Target]:
+    """Read targets that must be among the ``known`` ones, each once."""
+    names = list(known)
+    found = list(dict.fromkeys(target(text) for text in wanted))
+    for one in found:
+        if str(one) not in names:
+            raise ConfigurationError(
+                f"'{one}' is not protected by this installation",
+                f"known targets: {', '.join(names)}; see PGBEN_DB_NAME and PGBEN_SERVERS_FILE",
+            )
+    return found
+
+
+def looks_like_backup(text: str) -> bool:
+    """Say whether the last part of ``text`` is a backup's id."""
+    try:
+        BackupId.parse(text.rpartition("/")[2])
+    except ConfigurationError:
+        return False
+    return True
+
+
+def backup(text: str, repository: Repository) -> Place:
+    """Read ``<id>`` or ``<target>/<id>`` and find it in the repository.
+
+    Raises ``BackupNotFound`` when no target has it.
+    """
+    refuse_connection_string(text)
+    head, _, tail = text.rpartition("/")
+    wanted = BackupId.parse(tail)
+    places = [target(head)] if head else repository.targets()
+    for place in places:
+        if wanted in repository.backups(place):
+            return Place(place, wanted)
+    where = f"of '{places[0]}' " if head else ""
+    raise BackupNotFound(
+        f"there is no backup '{wanted}' {where}in {repository.describe()}",
+        "`pgben list` shows the backups there are",
+    )
+
+
+def moment(text: str, zone: ZoneInfo) -> datetime:
+    """Read an ISO 8601 moment; one without an offset is meant in ``zone``. Gives UTC."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise ConfigurationError(
+            f"'{text[:40]}' is not a moment",
+            "write it like '2026-11-22 14:30' (in PGBEN_TIMEZONE) or '2026-11-22T17:30:00Z'",
+        ) from exc
+    return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)

@@ -1,0 +1,154 @@
+"""The commands that only look: list, show, jobs, config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pgben_tasks.cli import arguments, enqueue, outcome, output
+from pgben_tasks.cli.options import AsJson, examples
+from pgben_tasks.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from pgben_tasks.domain.target import Target
+    from pgben_tasks.runtime import Workplace
+
+app = typer.Typer()
+
+LIST_EXAMPLES = examples(
+    ("pgben list", "every backup of every target, newest first"),
+    ("pgben list pgben --json", "one target, for scripts"),
+    ("pgben list --direct", "from the repository itself, signatures checked; needs no catalog"),
+)
+SHOW_EXAMPLES = examples(
+    ("pgben show 20261123T050000Z-1f0c9a", "what one backup holds and what was verified of it"),
+)
+JOBS_EXAMPLES = examples(
+    ("pgben jobs", "the newest jobs"),
+    ("pgben jobs 1f0c9a2b", "one job with its steps; the beginning of its id is enough"),
+    ("pgben jobs --follow", "follow everything that runs until nothing runs any more"),
+)
+CONFIG_EXAMPLES = examples(
+    ("pgben config", "every setting, its value and where it came from; secrets are hidden"),
+)
+
+
+@app.command("list", epilog=LIST_EXAMPLES)
+def list_backups(
+    target: Annotated[
+        str | None, typer.Argument(metavar="[TARGET]", help="'pgben' or 'postgres/pgben'.")
+    ] = None,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Read the repository instead of the catalog's index.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """List backups, newest first."""
+    from pgben_tasks import runtime
+    from pgben_tasks.cli import backups
+
+    wanted = None if target is None else arguments.target(target)
+    work = runtime.workplace()
+    found = _found(work, wanted, direct=direct)
+    if as_json:
+        output.print_json(
+            {"repository": work.repository.id, "backups": [one.to_json() for one in found]}
+        )
+    elif found:
+        output.out().print(backups.listing(found, work.zone))
+    else:
+        of = f" of '{wanted}'" if wanted else ""
+        output.say(f"there are no backups{of} in {work.repository.describe()}")
+        output.hint(f"`pgben backup {wanted or '--all'}` makes one")
+    return outcome.DONE
+
+
+def _found(work: Workplace, target: Target | None, *, direct: bool) -> list[Any]:
+    from pgben_tasks.cli import backups
+
+    if not direct:
+        try:
+            return backups.from_index(work.index, target)
+        except DatabaseUnavailable as exc:
+            output.say(f"{exc.sentence}; reading the repository instead", style="yellow")
+    return backups.from_repository(work.repository, target)
+
+
+@app.command(epilog=SHOW_EXAMPLES)
+def show(
+    backup: Annotated[str, typer.Argument(metavar="ID", help="A backup's id; see `pgben list`.")],
+    as_json: AsJson = False,
+) -> int:
+    """Show one backup: its signed manifest, and every statement about it."""
+    from pgben_tasks import runtime
+    from pgben_tasks.cli import backups
+
+    work = runtime.workplace()
+    manifest, statements = backups.read(work.repository, backup)
+    if as_json:
+        output.print_json(backups.describe(manifest, statements))
+    else:
+        for part in backups.pages(manifest, statements, work.zone):
+            output.out().print(part)
+    return outcome.DONE
+
+
+@app.command(epilog=JOBS_EXAMPLES)
+def jobs(
+    job: Annotated[
+        str | None, typer.Argument(metavar="[JOB]", help="A job's id, or its beginning.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Follow to the end; the exit code is the job's.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many to show.")] = 20,
+    as_json: AsJson = False,
+) -> int:
+    """Show jobs: asked for, running, ended."""
+    from pgben_tasks import runtime
+
+    work = runtime.workplace()
+    if follow:
+        chosen = [work.ledger.find(job)] if job else work.ledger.jobs(limit=limit, open_only=True)
+        if not chosen:
+            output.say("nothing runs")
+        return enqueue.follow(work, chosen, as_json=as_json)
+    if job is not None:
+        return _show_job(work, job, as_json=as_json)
+    found = work.ledger.jobs(limit=limit)
+    if as_json:
+        output.print_json({"jobs": [outcome.document(one) for one in found]})
+    elif found:
+        output.out().print(outcome.listing(found, work.zone))
+    else:
+        output.say("there are no jobs yet")
+    return outcome.DONE
+
+
+def _show_job(work: Workplace, text: str, *, as_json: bool) -> int:
+    job = work.ledger.find(text)
+    steps = work.ledger.steps(job.id)
+    if as_json:
+        output.print_json({"jobs": [outcome.document(job, steps)]})
+        return outcome.DONE
+    console = output.out()
+    console.print(outcome.listing([job], work.zone))
+    if steps:
+        console.print(outcome.step_table(steps, work.zone))
+    if job.ended:
+        enqueue.show_end(job, work)
+    return outcome.DONE
+
+
+@app.command(epilog=CONFIG_EXAMPLES)
+def config(as_json: AsJson = False) -> int:
+    """Show the effective settings and where each came from; secrets are hidden."""
+    from pgben_tasks.settings import Settings
+
+    rows = Settings.load().rows()
+    if as_json:
+        output.print_json({"settings": [row._asdict() for row in rows]})
+    else:
+        output.out().print(output.table(("setting", "value", "origin"), rows))
+    return outcome.DONE

@@ -1,0 +1,177 @@
+"""The commands that ask workers for something: backup, verify, restore, prune."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from pgben_tasks.cli import arguments, enqueue, output
+from pgben_tasks.cli.options import AsJson, Wait, examples
+from pgben_tasks.errors import ConfigurationError
+
+app = typer.Typer()
+
+BACKUP_EXAMPLES = examples(
+    ("pgben backup pgben", "back up one database and wait until it is verified"),
+    ("pgben backup --all --no-wait", "enqueue one job per protected database"),
+    ("pgben backup pgben --json", "the same for scripts: exit 0 means stored and verified"),
+)
+VERIFY_EXAMPLES = examples(
+    ("pgben verify", "look at every backup of every target: presence, sizes, signatures"),
+    ("pgben verify pgben --level full", "read every stored byte of one target again"),
+    ("pgben verify 20261123T050000Z-1f0c9a --full", "one backup"),
+)
+RESTORE_EXAMPLES = examples(
+    ("pgben restore pgben", "the newest verified backup, beside the original"),
+    ("pgben restore pgben --at '2026-11-22 14:30'", "the newest taken by then (PGBEN_TIMEZONE)"),
+    ("pgben restore pgben --backup 20261123T050000Z-1f0c9a --into pgben_copy", "one backup"),
+)
+PRUNE_EXAMPLES = examples(
+    ("pgben prune --dry-run", "show what would be removed, and why the rest stays"),
+    ("pgben prune pgben", "remove what retention no longer keeps"),
+)
+
+
+@app.command(epilog=BACKUP_EXAMPLES)
+def backup(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TARGET]...", help="'pgben' or 'postgres/pgben'."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every protected database.")
+    ] = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> int:
+    """Back up databases: dump, checksum, upload, prune, read back."""
+    from pgben_tasks import runtime
+
+    work = runtime.workplace()
+    known = work.target_names()
+    if everything and targets:
+        raise ConfigurationError("targets and --all were given", "give one of the two")
+    if not (everything or targets) and len(known) > 1:
+        raise ConfigurationError(
+            "several databases are protected, and none was named",
+            f"name some of {', '.join(known)}, or give --all",
+        )
+    chosen = arguments.protected(targets or known, known)
+    wanted = [(str(one), {"target": str(one)}) for one in chosen]
+    return enqueue.ask(work, "backup", wanted, wait=wait, as_json=as_json)
+
+
+@app.command(epilog=VERIFY_EXAMPLES)
+def verify(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[TARGET|ID]", help="A target, a backup's id, or nothing for all."),
+    ] = None,
+    level: Annotated[
+        Literal["quick", "full"],
+        typer.Option(help="'quick': presence and signatures; 'full': every stored byte."),
+    ] = "quick",
+    full: Annotated[bool, typer.Option("--full", help="The same as --level full.")] = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> int:
+    """Verify stored backups; exit 5 when anything is found."""
+    from pgben_tasks import runtime
+
+    work = runtime.workplace()
+    request: dict[str, Any] = {"level": "full" if full else level}
+    target = enqueue.EVERYTHING
+    if what is not None and arguments.looks_like_backup(what):
+        place = arguments.backup(what, work.repository)
+        target = str(place.target)
+        request |= {"target": target, "backup": str(place.backup)}
+    elif what is not None:
+        target = str(arguments.target(what))
+        request["target"] = target
+    return enqueue.ask(work, "verify", [(target, request)], wait=wait, as_json=as_json)
+
+
+@app.command(epilog=RESTORE_EXAMPLES)
+def restore(  # noqa: PLR0913 - one parameter per option
+    target: Annotated[
+        str | None, typer.Argument(metavar="TARGET", help="'pgben' or 'postgres/pgben'.")
+    ] = None,
+    *,
+    backup: Annotated[
+        str, typer.Option(metavar="ID|latest", help="A backup's id, or the newest verified one.")
+    ] = "latest",
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="The newest verified backup taken by this moment."),
+    ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The new database; default <name>_restored_<yyyymmdd_hhmmss>."
+        ),
+    ] = None,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Take a backup that was never verified.")
+    ] = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+    old_list: Annotated[bool, typer.Option("--list", hidden=True)] = False,
+    old_postgres: Annotated[str | None, typer.Option("--postgres", hidden=True)] = None,
+) -> int:
+    """Restore a database beside the original; nothing that exists is touched."""
+    from pgben_tasks import runtime
+
+    if old_list:
+        return _list_the_old_way(as_json=as_json)
+    work = runtime.workplace()
+    if old_postgres is not None:
+        place = arguments.backup(old_postgres, work.repository)
+        target, backup = str(place.target), str(place.backup)
+        output.say(f"this is now: pgben restore {target} --backup {backup}")
+    if target is None:
+        raise ConfigurationError(
+            "no target was named", f"protected are {', '.join(work.target_names())}"
+        )
+    if at is not None and backup != "latest":
+        raise ConfigurationError("--backup and --at were given", "give one of the two")
+    (chosen,) = arguments.protected([target], work.target_names())
+    request: dict[str, Any] = {"target": str(chosen), "allow_unverified": unverified}
+    if at is not None:
+        moment = arguments.moment(at, work.zone)
+        output.say(f"restoring the data as of {output.moment(moment, work.zone)} or before")
+        request["at"] = moment
+    elif backup != "latest":
+        request["backup"] = str(arguments.backup(f"{chosen}/{backup}", work.repository).backup)
+    if into is not None:
+        request["into"] = arguments.database(into)
+    return enqueue.ask(work, "restore", [(str(chosen), request)], wait=wait, as_json=as_json)
+
+
+@app.command(epilog=PRUNE_EXAMPLES)
+def prune(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[TARGET]", help="One target; every protected one without it."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan with its reasons; remove nothing.")
+    ] = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> int:
+    """Remove backups that retention no longer keeps."""
+    from pgben_tasks import runtime
+
+    work = runtime.workplace()
+    known = work.target_names()
+    chosen = arguments.protected([target] if target is not None else known, known)
+    wanted = [(str(one), {"target": str(one), "dry_run": dry_run}) for one in chosen]
+    return enqueue.ask(work, "prune", wanted, wait=wait, as_json=as_json)
+
+
+def _list_the_old_way(*, as_json: bool) -> int:
+    from pgben_tasks.cli.commands_look import list_backups
+
+    output.say("this is now: pgben list")
+    return list_backups(as_json=as_json)

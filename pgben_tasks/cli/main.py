@@ -1,0 +1,131 @@
+"""The command `pgben`: which commands there are, and how every error reaches a person.
+
+The only place, beside the task base, that catches ``Exception``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from pgben_tasks import __version__
+from pgben_tasks.cli import (
+    commands_init,
+    commands_look,
+    commands_work,
+    outcome,
+    output,
+)
+from pgben_tasks.cli.options import examples
+from pgben_tasks.errors import PgbenError
+from pgben_tasks.redaction import redact
+
+app = typer.Typer(
+    name="pgben",
+    rich_markup_mode="rich",
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        ("pgben init", "make keys, repository, catalog and the recovery card"),
+        ("pgben backup --all", "back up every protected database now"),
+        ("pgben list", "what there is to restore"),
+        ("pgben restore pgben", "the newest verified backup, beside the original"),
+    ),
+)
+for _commands in (commands_init, commands_work, commands_look):
+    app.add_typer(_commands.app)
+
+
+@app.callback()
+def pgben(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[  # noqa: ARG001 - read by main(), which also serves what fails before this
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    """Back up PostgreSQL databases, prove the backups, restore them beside the originals."""
+    from pgben_tasks import log
+
+    if version:
+        output.out().print(f"pgben {__version__}")
+        raise typer.Exit
+    log.configure(level="WARNING")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command line; give its exit code."""
+    given = list(sys.argv[1:] if args is None else args)
+    as_json, debug = "--json" in given, "--debug" in given
+    try:
+        code = typer.main.get_command(app).main(given, prog_name="pgben", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as exc:
+        _told("UsageError", _sentence(exc.format_message()), _help_for(given), as_json=as_json)
+        return outcome.USAGE
+    except PgbenError as exc:
+        if debug:
+            sys.stderr.write(redact(traceback.format_exc()))
+        _told(type(exc).__name__, exc.sentence, exc.hint, as_json=as_json)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        return outcome.INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; the interpreter's last flush must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return outcome.DONE
+    except Exception as exc:  # noqa: BLE001 - the last one who can say anything
+        return _unexpected(exc, as_json=as_json, debug=debug)
+    return code if isinstance(code, int) else outcome.DONE
+
+
+def _unexpected(exc: Exception, *, as_json: bool, debug: bool) -> int:
+    trace = redact("".join(traceback.format_exception(exc)))
+    if debug:
+        sys.stderr.write(trace)
+        where = "the traceback is above"
+    else:
+        descriptor, path = tempfile.mkstemp(prefix="pgben-traceback-", suffix=".txt", text=True)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(trace)
+        where = f"the traceback is in {path}; please report it, this is a fault of pgben"
+    _told(type(exc).__name__, f"an unexpected {type(exc).__name__} happened", where, as_json=as_json)
+    return outcome.FAILED
+
+
+def _told(kind: str, sentence: str, hint: str, *, as_json: bool) -> None:
+    if as_json:
+        error = {"type": kind, "sentence": redact(sentence), "hint": redact(hint)}
+        output.print_json({"error": error})
+    else:
+        output.complain(sentence, hint)
+
+
+def _sentence(message: str) -> str:
+    """Write typer's message the way ours are: lower case, without a full stop."""
+    return (message[:1].lower() + message[1:]).rstrip(".")
+
+
+def _help_for(given: Sequence[str]) -> str:
+    command = next((word for word in given if not word.startswith("-")), "")
+    known = {one.name or "" for one in app.registered_commands}
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            known |= {
+                one.name or getattr(one.callback, "__name__", "")
+                for one in group.typer_instance.registered_commands
+            }
+    shown = f"pgben {command} --help" if command in known else "pgben --help"
+    return f"`{shown}` shows what can be given"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

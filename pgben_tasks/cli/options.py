@@ -1,0 +1,25 @@
+"""Options that several commands share, and how examples stand in their help."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
+]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait/--no-wait", help="Follow the job to its end, or leave it to the workers at once."
+    ),
+]
+
+
+def examples(*lines: tuple[str, str]) -> str:
+    """Write examples for the end of a command's help: (what to type, what it does)."""
+    width = max(len(command) for command, _ in lines)
+    shown = [f"  [cyan]{escape(command.ljust(width))}[/cyan]   {escape(what)}" for command, what in lines]
+    return "\n".join(["[bold]Examples[/bold]", *shown])

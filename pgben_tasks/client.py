@@ -1,0 +1,150 @@
+"""Enqueue pgben's work from another service: light to import, needs only the broker.
+
+    client = Client("redis://:secret@queue.example:6379/0")
+    job = client.backup("postgres/pgben", requested_by="billing", idempotency_key="close-2026-11")
+    outcome = job.get(timeout=3600)
+
+Requests are checked here, before anything is sent, and again by the worker.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celery.result import AsyncResult
+from kombu.exceptions import OperationalError
+
+from pgben_tasks import canvases
+from pgben_tasks.app import create_app
+from pgben_tasks.contracts import (
+    BackupRequest,
+    PruneRequest,
+    Request,
+    RestoreRequest,
+    VerifyRequest,
+)
+from pgben_tasks.errors import TransientError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from typing import Literal
+
+    from celery import Celery
+
+#: A person or a service waits for this call, so it fails after a few seconds, not minutes.
+_PUBLISH = {"max_retries": 3, "interval_start": 0, "interval_step": 0.5, "interval_max": 1}
+
+
+class Client:
+    """Sends requests to pgben's workers through the broker at ``redis_url``."""
+
+    def __init__(self, redis_url: str, *, app: Celery | None = None) -> None:
+        """Connect lazily: nothing is sent before the first request."""
+        self._app = app if app is not None else create_app(redis_url)
+
+    def backup(
+        self,
+        target: str,
+        *,
+        requested_by: str = "unnamed",
+        idempotency_key: str | None = None,
+        scheduled: bool = False,
+    ) -> AsyncResult:
+        """Ask for a backup of ``postgres/<name>``; see ``contracts.BackupRequest``."""
+        return self.send(
+            "backup",
+            BackupRequest.parse(
+                {
+                    "target": target,
+                    "requested_by": requested_by,
+                    "idempotency_key": idempotency_key,
+                    "scheduled": scheduled,
+                }
+            ),
+        )
+
+    def restore(
+        self,
+        target: str,
+        *,
+        backup: str = "latest",
+        at: datetime | None = None,
+        into: str | None = None,
+        requested_by: str = "unnamed",
+        idempotency_key: str | None = None,
+    ) -> AsyncResult:
+        """Ask for a restore beside the original; see ``contracts.RestoreRequest``."""
+        return self.send(
+            "restore",
+            RestoreRequest.parse(
+                {
+                    "target": target,
+                    "backup": backup,
+                    "at": at,
+                    "into": into,
+                    "requested_by": requested_by,
+                    "idempotency_key": idempotency_key,
+                }
+            ),
+        )
+
+    def verify(
+        self,
+        target: str | None = None,
+        *,
+        backup: str | None = None,
+        level: Literal["quick", "full"] = "quick",
+        requested_by: str = "unnamed",
+        idempotency_key: str | None = None,
+    ) -> AsyncResult:
+        """Ask for a verification; see ``contracts.VerifyRequest``."""
+        return self.send(
+            "verify",
+            VerifyRequest.parse(
+                {
+                    "target": target,
+                    "backup": backup,
+                    "level": level,
+                    "requested_by": requested_by,
+                    "idempotency_key": idempotency_key,
+                }
+            ),
+        )
+
+    def prune(
+        self,
+        target: str,
+        *,
+        dry_run: bool = False,
+        requested_by: str = "unnamed",
+        idempotency_key: str | None = None,
+    ) -> AsyncResult:
+        """Ask for retention of one target; see ``contracts.PruneRequest``."""
+        return self.send(
+            "prune",
+            PruneRequest.parse(
+                {
+                    "target": target,
+                    "dry_run": dry_run,
+                    "requested_by": requested_by,
+                    "idempotency_key": idempotency_key,
+                }
+            ),
+        )
+
+    def send(self, kind: str, request: Request) -> AsyncResult:
+        """Send a checked request to its entry task; ``TransientError`` when the broker is away."""
+        name, queue = canvases.ENTRIES[kind]
+        try:
+            return self._app.send_task(
+                name,
+                args=(request.model_dump(mode="json"),),
+                queue=queue,
+                retry=True,
+                retry_policy=_PUBLISH,
+            )
+        except (OperationalError, ConnectionError, TimeoutError) as exc:
+            raise TransientError(
+                "the broker does not take the request",
+                "check PGBEN_REDIS_URL and that Redis runs; nothing was enqueued",
+            ) from exc

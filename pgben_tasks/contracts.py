@@ -1,0 +1,161 @@
+"""Request models and the reference that crosses a chain: public API, light to import.
+
+Names, targets and ids in a request are data: they never become part of a command line or a path
+without being checked again where they are used. Adding an optional field is compatible; anything
+else is a new version of the task's name (docs/tasks.md).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from pgben_tasks.errors import RequestRefused
+
+JSON = dict[str, Any]
+
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:/_.+-]{1,200}$")]
+TargetField = Annotated[str, StringConstraints(max_length=100)]
+
+
+class Request(BaseModel):
+    """What every request carries. Unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Who asks, for the audit trail.
+    requested_by: ShortText = "unnamed"
+    #: The same key asks for the same job: a second request answers with the first one's outcome.
+    idempotency_key: Key | None = None
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        """Read a request; raise ``RequestRefused`` naming the first fault, without its value."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as exc:
+            first = exc.errors(include_input=False, include_url=False, include_context=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "request"
+            raise RequestRefused(
+                f"the request is malformed: {place}: {first['msg']}",
+                "docs/tasks.md lists the arguments of every task",
+            ) from None
+
+
+class BackupRequest(Request):
+    """Ask for a backup of one target now, or for the scheduled window that is due."""
+
+    target: TargetField
+    #: True means: the job of the window that is due at this moment (beat and the tick ask so).
+    scheduled: bool = False
+
+
+class RestoreRequest(Request):
+    """Ask for a restore of a database beside the original."""
+
+    target: TargetField
+    #: A backup id, or ``latest`` for the newest verified one.
+    backup: ShortText = "latest"
+    #: Instead of ``backup``: the newest verified backup taken at or before this moment.
+    at: AwareDatetime | None = None
+    #: Name of the new database; None means ``<name>_restored_<yyyymmdd_hhmmss>``.
+    into: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    #: Take a backup without any verification, after checking every digest.
+    allow_unverified: bool = False
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if self.at is not None and self.backup != "latest":
+            message = "give 'backup' or 'at', not both"
+            raise ValueError(message)
+        return self
+
+
+class VerifyRequest(Request):
+    """Ask for a verification of one backup, one target, or everything."""
+
+    #: ``postgres/<name>``; None means every target of the repository.
+    target: TargetField | None = None
+    #: One backup id of the target; None means all of its backups.
+    backup: ShortText | None = None
+    level: Literal["quick", "full"] = "quick"
+    scheduled: bool = False
+
+    @model_validator(mode="after")
+    def _backup_needs_target(self) -> Self:
+        if self.backup is not None and self.target is None:
+            message = "'backup' needs 'target'"
+            raise ValueError(message)
+        return self
+
+
+class PruneRequest(Request):
+    """Ask for retention of one target outside the nightly chain."""
+
+    target: TargetField
+    dry_run: bool = False
+
+
+REQUESTS: dict[str, type[Request]] = {
+    "backup": BackupRequest,
+    "restore": RestoreRequest,
+    "verify": VerifyRequest,
+    "prune": PruneRequest,
+}
+
+
+class JobRef(BaseModel):
+    """The small reference that crosses a chain: never bytes, never secrets.
+
+    ``fence`` grows whenever the job changes hands; a step with an older fence stops before its
+    next irreversible action.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: UUID
+    fence: Annotated[int, Field(ge=1)]
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        """Read a reference; raise ``RequestRefused`` when it is none."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError:
+            raise RequestRefused(
+                "the task was called without a job reference",
+                "steps are called by their chain; enqueue the chain's entry task instead",
+            ) from None
+
+    def to_json(self) -> JSON:
+        """Give the reference as plain JSON."""
+        return self.model_dump(mode="json")
+
+
+class JobOutcome(BaseModel):
+    """What the last step of a chain returns, and what a second delivery is answered with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: UUID
+    state: str
+    target: str
+    backup: str | None = None
+    ended: datetime | None = None
+    result: JSON = Field(default_factory=dict)
+
+    def to_json(self) -> JSON:
+        """Give the outcome as plain JSON."""
+        return self.model_dump(mode="json")

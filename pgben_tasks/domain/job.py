@@ -1,0 +1,93 @@
+"""Jobs as values: one asked-for run, its states, and when a failed window is tried again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from pgben_tasks.domain.target import require_utc
+
+JobKind = Literal["backup", "restore", "verify", "prune"]
+JobState = Literal["queued", "running", "waiting", "succeeded", "failed", "refused", "cancelled"]
+
+ENDED: Final[frozenset[str]] = frozenset({"succeeded", "failed", "refused", "cancelled"})
+
+#: A running step whose heartbeat is this old, and whose lock is free, has lost its worker. The
+#: lock of a dead process is freed by the catalog's server at once; the six missed heartbeats only
+#: bridge a short loss of its connection (docs/decisions/0005-takeover-after-a-minute.md).
+STALE_AFTER: Final = timedelta(seconds=60)
+HEARTBEAT_EVERY: Final = timedelta(seconds=10)
+#: A queued job that nobody claimed is published again after this.
+REPUBLISH_AFTER: Final = timedelta(minutes=5)
+#: How long after a failure a scheduled window is tried again: first, second, third time.
+ATTEMPT_DELAYS: Final = (timedelta(minutes=15), timedelta(hours=1), timedelta(hours=3))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One row of the ledger, with its running step when there is one."""
+
+    id: UUID
+    key: str
+    kind: JobKind
+    target: str
+    window: datetime | None
+    request: dict[str, Any]
+    requested_by: str
+    state: JobState
+    fence: int
+    attempt: int
+    node: str | None
+    backup: str | None
+    root_task: str | None
+    step: str | None
+    context: dict[str, Any]
+    result: dict[str, Any]
+    error: dict[str, str] | None
+    retry_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    progress: dict[str, Any] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self.state in ENDED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRun:
+    """What the ledger keeps of one step of one attempt."""
+
+    attempt: int
+    name: str
+    state: str
+    node: str
+    started_at: datetime
+    ended_at: datetime | None
+    result: dict[str, Any]
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it ran; None while it runs."""
+        return None if self.ended_at is None else (self.ended_at - self.started_at).total_seconds()
+
+
+def window_key(kind: str, target: str, window: datetime) -> str:
+    """Give the unique key of a scheduled job, e.g. ``backup:postgres/pgben:2026-11-23T05:00Z``."""
+    return f"{kind}:{target}:{require_utc(window):%Y-%m-%dT%H:%MZ}"
+
+
+def next_attempt(*, attempt: int, now: datetime, successor: datetime | None) -> datetime | None:
+    """When a failed scheduled job begins its next attempt, or None when it is given up.
+
+    ``attempt`` is the number of the attempt that failed (1 for the first), ``successor`` the
+    moment its next window is due: a new attempt never begins at or after it.
+    """
+    if attempt < 1 or attempt > len(ATTEMPT_DELAYS):
+        return None
+    at = now + ATTEMPT_DELAYS[attempt - 1]
+    return None if successor is not None and at >= successor else at

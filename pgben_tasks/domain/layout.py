@@ -1,0 +1,102 @@
+"""Where each thing stands in the repository, and which keys the format does not know. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pgben_tasks.domain.documents import AuditEntry, Manifest, Verification, pack_number
+from pgben_tasks.domain.target import BackupId, Target, require_utc
+from pgben_tasks.errors import ConfigurationError
+
+REPOSITORY_CARD: Final = "repository.json"
+BACKUPS: Final = "backups/"
+PACKS: Final = "packs/"
+SIGNATURE_SUFFIX: Final = ".sig"
+_MANIFEST: Final = "manifest.json"
+_INVENTORY: Final = "inventory.jsonl.zst.age"
+#: ``<kind>/<target kind>/<target name>/<backup>/<file>``
+_DEPTH: Final = 5
+
+
+def backups_prefix(target: Target) -> str:
+    """Give what all keys of a target's manifests begin with."""
+    return f"{BACKUPS}{target}/"
+
+
+def packs_prefix(target: Target) -> str:
+    """Give what all keys of a target's packs begin with."""
+    return f"{PACKS}{target}/"
+
+
+def verifications_prefix(target: Target, backup: BackupId | None = None) -> str:
+    """Give what all keys of statements about a target, or one backup of it, begin with."""
+    prefix = f"verifications/{target}/"
+    return prefix if backup is None else f"{prefix}{backup}/"
+
+
+def manifest_path(target: Target, backup: BackupId) -> str:
+    """Give the key of a backup's manifest."""
+    return f"{backups_prefix(target)}{backup}/{_MANIFEST}"
+
+
+def signature_path(path: str) -> str:
+    """Give the key of the signature of the document at ``path``."""
+    return path + SIGNATURE_SUFFIX
+
+
+def document_path(document: Manifest | Verification | AuditEntry) -> str:
+    """Give the key of a signed document, from what it says of itself.
+
+    An audit entry stands under the year and month of its moment in UTC.
+    """
+    if isinstance(document, Manifest):
+        return manifest_path(document.target_name, document.backup_id)
+    if isinstance(document, Verification):
+        return f"verifications/{document.target}/{document.backup}/{document.id}.json"
+    at = require_utc(document.at)
+    return f"audit/{at:%Y}/{at:%m}/{document.sequence}.json"
+
+
+def target_of(key: str) -> Target | None:
+    """Say which target a key below ``backups/`` or ``packs/`` belongs to, if to any."""
+    parts = key.split("/")
+    if len(parts) != _DEPTH or f"{parts[0]}/" not in {BACKUPS, PACKS}:
+        return None
+    try:
+        return Target.parse(f"{parts[1]}/{parts[2]}")
+    except ConfigurationError:
+        return None
+
+
+def backup_of_manifest(key: str) -> BackupId | None:
+    """Say which backup a key is the manifest of, or None when it is no manifest's."""
+    parts = key.split("/")
+    if len(parts) != _DEPTH or f"{parts[0]}/" != BACKUPS or parts[4] != _MANIFEST:
+        return None
+    return _backup_id(parts[3])
+
+
+def is_known(key: str, target: Target) -> bool:
+    """Say whether the format knows ``key`` below the folders of ``target``."""
+    parts = key.split("/")
+    if len(parts) != _DEPTH or f"{parts[1]}/{parts[2]}" != str(target):
+        return False
+    if _backup_id(parts[3]) is None:
+        return False
+    name = parts[4]
+    if parts[0] == "packs":
+        return pack_number(name) is not None
+    if parts[0] == "backups":
+        known = {_MANIFEST, signature_path(_MANIFEST)}
+        return name in known or (target.kind == "bucket" and name == _INVENTORY)
+    if parts[0] == "verifications":
+        stem = name.removesuffix(SIGNATURE_SUFFIX)
+        return stem.endswith(".json") and _backup_id(stem.removesuffix(".json")) is not None
+    return False
+
+
+def _backup_id(text: str) -> BackupId | None:
+    try:
+        return BackupId.parse(text)
+    except ConfigurationError:
+        return None

@@ -1,0 +1,237 @@
+"""Which backups retention keeps, and why.
+
+Pure: a plan is computed here and carried out elsewhere, so that ``--dry-run`` shows exactly what
+would be done. Nothing here looks at a clock or a repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
+from typing import Final
+
+from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.states import KnownBackup
+from pgben_tasks.domain.target import BackupId, require_utc
+from pgben_tasks.errors import PruneRefused
+
+#: Removing up to this many verified backups never pulls the brake.
+BRAKE_FLOOR: Final = 2
+
+#: A newest backup older than this many intervals means that backups, or the clock, have stopped.
+SILENT_INTERVALS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How long backups of a target are kept.
+
+    ``interval`` is the time between two scheduled backups, None when there is no schedule;
+    ``keep_daily`` and its like keep the newest verified backup of that many days, weeks, months of
+    ``zone`` beyond ``max_age``; ``brake`` is the share of verified backups one run may remove.
+    """
+
+    max_age: timedelta = timedelta(days=30)
+    keep_daily: int | None = None
+    keep_weekly: int | None = None
+    keep_monthly: int | None = None
+    zone: tzinfo = UTC
+    floor: int = 3
+    brake: Decimal = Decimal("0.2")
+    interval: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What becomes of one backup."""
+
+    backup: BackupId
+    reasons: tuple[str, ...]  # ("newest of 2026-11-22", "held"); empty means: expire
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What retention decided for one target, newest backup first.
+
+    A refused plan expires nothing; ``decisions`` still show what it would have done.
+    """
+
+    decisions: tuple[Decision, ...]
+    refused: str | None = None
+    hint: str = ""
+
+    @property
+    def expire(self) -> tuple[BackupId, ...]:
+        """The backups to remove, oldest first; none when the plan is refused."""
+        if self.refused is not None:
+            return ()
+        return tuple(one.backup for one in reversed(self.decisions) if not one.reasons)
+
+    @property
+    def keep(self) -> tuple[BackupId, ...]:
+        """The backups that stay, newest first; all when the plan is refused."""
+        going = set(self.expire)
+        return tuple(one.backup for one in self.decisions if one.backup not in going)
+
+    def explain(self) -> tuple[tuple[str, str, str], ...]:
+        """Give rows of (backup id, ``keep`` or ``expire``, reasons), newest first."""
+        blocked = "would expire, but pruning is refused"
+        past = "past its age, and no rule keeps it"
+        return tuple(
+            (str(one.backup), "keep", ", ".join(one.reasons))
+            if one.reasons
+            else (
+                str(one.backup),
+                *(("expire", past) if self.refused is None else ("keep", blocked)),
+            )
+            for one in self.decisions
+        )
+
+    def check(self) -> None:
+        """Raise ``PruneRefused`` when the plan is refused."""
+        if self.refused is not None:
+            raise PruneRefused(self.refused, self.hint)
+
+
+@dataclass(slots=True)
+class _Reasons:
+    """Collects why backups stay."""
+
+    by_sequence: dict[int, list[str]] = field(default_factory=dict)
+
+    def add(self, backups: Iterable[KnownBackup], reason: str) -> None:
+        for backup in backups:
+            self.by_sequence.setdefault(backup.sequence, []).append(reason)
+
+
+def plan(backups: Sequence[KnownBackup], *, now: datetime, policy: Policy) -> Plan:
+    """Decide which backups of one target stay and which expire.
+
+    ``now`` is aware. The order of ``backups`` does not matter: their sequence numbers order them.
+    """
+    now = require_utc(now)
+    newest_first = sorted(backups, key=lambda one: one.sequence, reverse=True)
+    reasons = _reasons(newest_first, now=now, policy=policy)
+    decisions = tuple(
+        Decision(backup=one.id, reasons=tuple(reasons.by_sequence.get(one.sequence, ())))
+        for one in newest_first
+    )
+    leaving = [one for one in newest_first if one.sequence not in reasons.by_sequence]
+    refused, hint = _refusal(newest_first, leaving, now=now, policy=policy) or (None, "")
+    return Plan(decisions=decisions, refused=refused, hint=hint)
+
+
+def unreferenced(
+    packs: Iterable[str], *, remaining: Iterable[Manifest], gone: Iterable[Manifest]
+) -> tuple[str, ...]:
+    """Name the stored packs that only removed backups referred to, sorted.
+
+    ``packs`` are the paths that exist. A pack that no manifest ever named is none of these: it may
+    belong to a capture that still runs, and is the sweeper's concern.
+    """
+    needed = {pack.path for manifest in remaining for pack in manifest.packs}
+    named = {pack.path for manifest in gone for pack in manifest.packs}
+    return tuple(sorted((named - needed) & set(packs)))
+
+
+def _reasons(newest_first: Sequence[KnownBackup], *, now: datetime, policy: Policy) -> _Reasons:
+    reasons = _Reasons()
+    good = [one for one in newest_first if one.standing.counts]
+    young = [one for one in newest_first if now - one.started <= policy.max_age]
+    reasons.add(young, f"younger than {_days(policy.max_age)}")
+    reasons.add(good[: policy.floor], f"one of the {policy.floor} newest verified")
+    reasons.add([one for one in good if one.standing.drilled][:1], "newest drilled")
+    for limit, name in (
+        (policy.keep_daily, lambda day: f"{day:%Y-%m-%d}"),
+        (policy.keep_weekly, lambda day: f"week {day:%G-W%V}"),
+        (policy.keep_monthly, lambda day: f"month {day:%Y-%m}"),
+    ):
+        for backup, period in _newest_of_periods(good, limit or 0, policy.zone, name):
+            reasons.add([backup], f"newest of {period}")
+    reasons.add([one for one in newest_first if one.standing.held], "held")
+    reasons.add(
+        [one for one in newest_first if one.standing.open_suspicion], "suspect, not acknowledged"
+    )
+    newest_good = good[0].sequence if good else 0
+    reasons.add(
+        [one for one in newest_first if not one.standing.counts and one.sequence > newest_good],
+        "no newer verified backup",
+    )
+    return reasons
+
+
+def _newest_of_periods(
+    good: Sequence[KnownBackup], limit: int, zone: tzinfo, name: Callable[[datetime], str]
+) -> Iterator[tuple[KnownBackup, str]]:
+    seen: set[str] = set()
+    for backup in good:
+        period = name(backup.started.astimezone(zone))
+        if period in seen:
+            continue
+        if len(seen) >= limit:
+            return
+        seen.add(period)
+        yield backup, period
+
+
+def _refusal(
+    newest_first: Sequence[KnownBackup],
+    leaving: Sequence[KnownBackup],
+    *,
+    now: datetime,
+    policy: Policy,
+) -> tuple[str, str] | None:
+    if not newest_first:
+        return None
+    for one in newest_first:
+        if one.standing.open_suspicion:
+            return (
+                f"backup '{one.id}' is suspect and not acknowledged: {one.standing.suspect}",
+                "look at what changed; nothing is pruned until the backup is acknowledged",
+            )
+    verified = sum(one.standing.counts for one in newest_first)
+    if not verified:
+        return (
+            "no backup is verified, so none may be removed",
+            "run `pgben verify --level full`, then prune again",
+        )
+    doubt = _doubt_about_time(newest_first, now=now, policy=policy)
+    if doubt is not None:
+        return doubt
+    losing = sum(one.standing.counts for one in leaving)
+    if losing > BRAKE_FLOOR and losing > policy.brake * verified:
+        return (
+            (
+                f"it would remove {losing} of {verified} verified backups at once, more than "
+                f"{BRAKE_FLOOR} and more than {policy.brake:.0%}"
+            ),
+            (
+                "check the clock and PGBEN_RETENTION_DAYS with `pgben prune --dry-run`; when it is "
+                "meant, raise PGBEN_PRUNE_BRAKE for one run"
+            ),
+        )
+    return None
+
+
+def _doubt_about_time(
+    newest_first: Sequence[KnownBackup], *, now: datetime, policy: Policy
+) -> tuple[str, str] | None:
+    ahead = max(newest_first, key=lambda one: one.started)
+    if now < ahead.started:
+        return (
+            f"backup '{ahead.id}' began after the present time {now:%Y-%m-%dT%H:%M:%SZ}",
+            "the clock went back, or was wrong when that backup ran; set the clocks right",
+        )
+    newest = newest_first[0]
+    if policy.interval is not None and now - newest.started > SILENT_INTERVALS * policy.interval:
+        return (
+            f"the newest backup '{newest.id}' is over {SILENT_INTERVALS} scheduled intervals old",
+            "backups have stopped or the clock is wrong: find out which before anything is removed",
+        )
+    return None
+
+
+def _days(age: timedelta) -> str:
+    return f"{age.days} days" if age == timedelta(days=age.days) else str(age)

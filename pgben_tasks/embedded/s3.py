@@ -1,0 +1,137 @@
+"""Real S3 servers for the demo, the tests and the benchmarks; never for production.
+
+``rclone`` is fast and plain: it keeps bytes, and loses metadata, tags and locks. It serves as the
+repository. ``ministack`` knows metadata, tags and versions, checks no credentials and takes a few
+seconds to start. It serves as the protected side.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, Self
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException
+
+from pgben_tasks.embedded import binaries
+from pgben_tasks.embedded.child import Command, Supervisor
+from pgben_tasks.embedded.server import EmbeddedServer, new_folder, plain_environment
+
+S3Kind = Literal["rclone", "ministack"]
+_TIMEOUT: Final = 10.0
+REGION: Final = "us-east-1"
+
+
+@dataclass(kw_only=True)
+class EmbeddedS3(EmbeddedServer):
+    """An S3 server of its own on loopback, plain HTTP, with one pair of keys."""
+
+    kind: S3Kind
+    access_key: str
+    secret_key: str = field(repr=False)
+    _program: tuple[str, ...] = field(repr=False)
+
+    @classmethod
+    def start(
+        cls,
+        folder: Path | None = None,
+        *,
+        kind: S3Kind = "rclone",
+        supervisor: Supervisor | None = None,
+    ) -> Self:
+        """Start a server with its files below ``folder`` (default: temporary files).
+
+        Raises ``ConfigurationError`` when the package is not installed.
+        """
+        if kind == "rclone":
+            program: tuple[str, ...] = (str(binaries.rclone()),)
+        else:
+            binaries.require_ministack()
+            program = (sys.executable, "-m", "ministack")
+        owner = supervisor or Supervisor.start(folder)
+        try:
+            server = cls(
+                supervisor=owner,
+                owns_supervisor=supervisor is None,
+                folder=new_folder(owner, f"s3-{kind}"),
+                kind=kind,
+                access_key=f"pgben{secrets.token_hex(6)}",
+                secret_key=secrets.token_hex(20),
+                _program=program,
+            )
+            (server.folder / "data").mkdir(mode=0o700)
+            server._start_on_free_port()
+        except BaseException:
+            if supervisor is None:
+                owner.close()
+            raise
+        return server
+
+    @property
+    def endpoint(self) -> str:
+        """The server's address as a URL."""
+        return f"http://{self.host}:{self.port}"
+
+    def client(self) -> Minio:
+        """Give a client with the right keys that does not retry."""
+        return Minio(
+            f"{self.host}:{self.port}",
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+            secure=False,
+            region=REGION,
+            http_client=urllib3.PoolManager(timeout=_TIMEOUT, retries=False),
+        )
+
+    def make_bucket(self, name: str) -> None:
+        """Make a bucket unless it is there."""
+        client = self.client()
+        if not client.bucket_exists(name):
+            client.make_bucket(name)
+
+    def _command(self) -> Command:
+        return self._rclone_command() if self.kind == "rclone" else self._ministack_command()
+
+    def _rclone_command(self) -> Command:
+        return Command(
+            argv=(
+                *(*self._program, "serve", "s3", str(self.folder / "data")),
+                *("--addr", f"{self.host}:{self.port}"),
+                *("--vfs-cache-mode", "off", "--dir-cache-time", "5s"),
+            ),
+            environment=plain_environment(
+                self.folder,
+                # Not in the arguments, which every user can read. The value is CSV.
+                RCLONE_AUTH_KEY=f'"{self.access_key},{self.secret_key}"',
+                RCLONE_CONFIG=str(self.folder / "rclone.conf"),
+                RCLONE_CACHE_DIR=str(self.folder / "cache"),
+            ),
+        )
+
+    def _ministack_command(self) -> Command:
+        return Command(
+            argv=self._program,
+            environment=plain_environment(
+                self.folder,
+                PYTHONUTF8="1",
+                BIND_HOST=self.host,
+                GATEWAY_PORT=str(self.port),
+                SERVICES="s3",
+                S3_PERSIST="1",
+                S3_DATA_DIR=str(self.folder / "data"),
+                STATE_DIR=str(self.folder / "state"),
+                AWS_ACCESS_KEY_ID=self.access_key,
+                AWS_SECRET_ACCESS_KEY=self.secret_key,
+            ),
+        )
+
+    def _answers(self) -> bool:
+        try:
+            self.client().list_buckets()
+        except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError):
+            return False
+        return True

@@ -1,0 +1,269 @@
+"""The nightly chain of a database: dump, checksum, upload, (prune), record.
+
+Each function is one step. What steps leave for each other lies in the job's folder of the spool:
+``dump/`` (what pg_dump wrote), ``capture.json``, ``members.json``, ``packs/``, ``manifest.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from pgben_tasks.contracts import JSON
+from pgben_tasks.domain.documents import Manifest, Member, Pack, PostgresCapture, canonical
+from pgben_tasks.domain.packing import pack_plans
+from pgben_tasks.domain.plausibility import Measure, suspicion
+from pgben_tasks.domain.target import BackupId, require_utc
+from pgben_tasks.errors import IntegrityError
+from pgben_tasks.operations import spool
+from pgben_tasks.operations.survey import survey
+from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.verify import read_back
+from pgben_tasks.ports import PackPlan
+
+log = structlog.get_logger(__name__)
+
+#: How many packs are sealed and stored at a time; each has a child process and a connection.
+PACKS_IN_FLIGHT: Final = 2
+_CHUNK: Final = 1024 * 1024
+
+
+def dump(run: Run, tools: Toolbox) -> JSON:
+    """Capture the database under a new backup id: dump, row counts, description, one snapshot."""
+    source = tools.sources[run.target]
+    run.progress.begin("preflight")
+    facts = source.preflight()
+    # A compressed dump is smaller than its database; an uncompressed one rarely twice as large.
+    share = 1 if facts.tools.compression == "zstd:3" else 2
+    spool.ensure_room(
+        tools.spool, facts.database_bytes * share, limit=tools.limits.spool_limit, what="the dump"
+    )
+    folder = spool.fresh(run.folder)
+    started = tools.clock.now()
+    backup = BackupId.make(started, tools.suffix())
+    run.ledger.keep(context={"started": started.isoformat()}, backup=str(backup))
+    destination = folder / "dump"
+    with (
+        source.capture(facts.tools) as capture,
+        ThreadPoolExecutor(1, thread_name_prefix="count") as counting,
+    ):
+        counts = counting.submit(capture.count)
+        source.dump(
+            capture,
+            destination,
+            tools=facts.tools,
+            jobs=tools.limits.dump_jobs,
+            progress=run.progress,
+        )
+        run.progress.begin("count")
+        description = capture.describe(counts.result())
+    spool.write_durably(folder / "capture.json", description.encode())
+    log.info("database_dumped", backup=str(backup), tables=len(description.tables))
+    return {
+        "database_bytes": facts.database_bytes,
+        "dump_bytes": spool.size_of(destination),
+        "tables": len(description.tables),
+        "rows": description.rows,
+        "server_version": facts.server_version,
+        "client_version": facts.tools.version,
+    }
+
+
+def checksum(run: Run, tools: Toolbox) -> JSON:
+    """Digest every file of the dump, read its table of contents, judge its size."""
+    dump_folder = run.folder / "dump"
+    capture = _capture(run)
+    files = sorted(dump_folder.iterdir())
+    run.progress.begin("checksum", total=sum(path.stat().st_size for path in files))
+    members = []
+    for path in files:
+        digest = hashlib.sha256()
+        size = 0
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+                run.progress.advance(len(chunk))
+                run.progress.check()
+        members.append(Member(name=path.name, size=size, sha256=digest.hexdigest()))
+    entries = tools.sources[run.target].check_dump(dump_folder, capture)
+    reason = _suspicion(run, tools, capture, members)
+    spool.write_durably(
+        run.folder / "members.json", canonical([one.model_dump(mode="json") for one in members])
+    )
+    if reason:
+        log.warning("backup_suspected", reason=reason)
+    return {
+        "files": len(members),
+        "entries": entries,
+        "bytes": sum(one.size for one in members),
+        "suspect": reason,
+    }
+
+
+def upload(run: Run, tools: Toolbox) -> JSON:
+    """Seal the dump into packs, store them, and commit: the backup exists when this returns."""
+    manifest_file = run.folder / "manifest.json"
+    if manifest_file.exists():
+        # An earlier run of this step got as far as the commit; the same bytes are committed again.
+        manifest = Manifest.decode(manifest_file.read_bytes(), where=str(manifest_file))
+        packs = manifest.packs
+    else:
+        packs = _store_packs(run, tools)
+        manifest = _manifest(run, tools, packs)
+        spool.write_durably(manifest_file, manifest.encode())
+    run.progress.begin("commit")
+    run.ledger.hold()
+    digest = tools.repository.commit(manifest)
+    tools.index.add(manifest, digest, state="stored")
+    log.info("backup_committed", backup=manifest.backup, sequence=manifest.sequence)
+    return {
+        "backup": manifest.backup,
+        "sequence": manifest.sequence,
+        "packs": len(packs),
+        "stored_bytes": manifest.stored_bytes,
+        "suspect": manifest.suspect,
+        "sealed": all(pack.sealed for pack in packs),
+    }
+
+
+def record(run: Run, tools: Toolbox) -> JSON:
+    """Read everything stored back; only this makes the backup ``verified``."""
+    backup = _backup(run)
+    verification = read_back(run, tools, backup)
+    manifest = tools.repository.manifest(run.target, backup)
+    state = "damaged" if verification.findings else _label(opened=verification.opened)
+    tools.index.set_state(run.target, str(backup), state, verified_at=verification.at)
+    took = verification.at - manifest.started
+    tools.history.append(
+        verification.at,
+        status=state,
+        name=f"{run.target}/{backup}",
+        size=manifest.stored_bytes,
+        message=f"backup of '{run.target}' {state}: {manifest.postgres.rows} rows, "
+        f"{manifest.stored_bytes} bytes in {_whole_seconds(took)} s",
+    )
+    if verification.findings:
+        first = verification.findings[0]
+        raise IntegrityError(
+            f"backup '{backup}' is damaged in the repository: {first.detail}",
+            "the next attempt makes a new backup; look at the repository's disk or server",
+        )
+    spool.remove(run.folder)
+    return {
+        "backup": str(backup),
+        "state": state,
+        "bytes_read_back": verification.bytes_read,
+        "seconds": _whole_seconds(took),
+    }
+
+
+def abandon(run: Run) -> None:
+    """Remove what a failed job left in the spool."""
+    spool.remove(run.folder)
+
+
+def _store_packs(run: Run, tools: Toolbox) -> tuple[Pack, ...]:
+    members = [
+        Member.model_validate_json(json.dumps(one))
+        for one in json.loads((run.folder / "members.json").read_bytes())
+    ]
+    plans = pack_plans(
+        run.target,
+        _backup(run),
+        members,
+        compressed=_capture(run).dump_compression != "none",
+        sealed=bool(tools.codec.recipients),
+        pack_size=tools.limits.pack_size,
+    )
+    folder = run.folder / "packs"
+    with spool.disk_errors(folder):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    run.progress.begin("upload", total=2 * sum(one.size for one in members))
+    with ThreadPoolExecutor(PACKS_IN_FLIGHT, thread_name_prefix="pack") as pool:
+        stored = [pool.submit(_store_pack, run, tools, plan, folder) for plan in plans]
+        try:
+            return tuple(future.result() for future in stored)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _store_pack(run: Run, tools: Toolbox, plan: PackPlan, folder: Path) -> Pack:
+    """Seal one pack unless an earlier run did, then store it. Sealed bytes stay until the end."""
+    run.progress.check()
+    sealed = folder / plan.path.rpartition("/")[2]
+    note = sealed.with_name(sealed.name + ".json")
+    plain = sum(member.size for member in plan.members)
+    if note.exists():
+        pack = Pack.decode(note.read_bytes(), where=str(note))
+        run.progress.advance(plain)
+    else:
+        pack = tools.codec.seal(
+            plan, run.folder / "dump", sealed, advance=run.progress.advance
+        )
+        spool.write_durably(note, pack.encode())
+    run.progress.check()
+    tools.repository.store_pack(pack, sealed, advance=run.progress.advance)
+    log.info("pack_stored", pack=pack.path, size=pack.size)
+    return pack
+
+
+def _manifest(run: Run, tools: Toolbox, packs: tuple[Pack, ...]) -> Manifest:
+    newest = survey(tools.repository, run.target).newest
+    previous = None
+    at_least = 0
+    if newest is not None:
+        previous = tools.repository.manifest_digest(run.target, newest.known.id)
+        at_least = newest.manifest.sequence
+    backup = _backup(run)
+    return Manifest(
+        repository=tools.repository.id,
+        target=str(run.target),
+        backup=str(backup),
+        sequence=tools.index.next_sequence(run.target, at_least=at_least),
+        job=str(run.job_id),
+        started=backup.started,
+        finished=max(require_utc(tools.clock.now()), backup.started),
+        tools={
+            "pg_dump": str(run.job.result.get("client_version", "")),
+            "server": str(run.job.result.get("server_version", "")),
+        },
+        packs=packs,
+        previous=previous,
+        recipients=tools.codec.recipients,
+        suspect=run.job.result.get("suspect"),
+        postgres=_capture(run),
+    )
+
+
+def _suspicion(
+    run: Run, tools: Toolbox, capture: PostgresCapture, members: list[Member]
+) -> str | None:
+    good = survey(tools.repository, run.target).newest_good
+    previous = None if good is None else Measure.of(good.manifest)
+    current = Measure(sum(one.size for one in members), capture.rows, len(capture.tables))
+    return suspicion(previous, current, tools.limits.suspect_shrink)
+
+
+def _capture(run: Run) -> PostgresCapture:
+    path = run.folder / "capture.json"
+    return PostgresCapture.decode(path.read_bytes(), where=str(path))
+
+
+def _backup(run: Run) -> BackupId:
+    return BackupId.parse(run.job.backup or "")
+
+
+def _label(*, opened: bool) -> str:
+    return "verified" if opened else "verified (unopened)"
+
+
+def _whole_seconds(took: timedelta) -> int:
+    return round(took.total_seconds())

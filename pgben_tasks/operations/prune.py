@@ -1,0 +1,122 @@
+"""Carry out retention: the plan is made in ``domain/retention.py``, this removes what it names.
+
+A manifest goes first, then the packs that no remaining manifest names; a signed decision with the
+reasons stays behind, so that the gap in the chain of manifests is explained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import structlog
+
+from pgben_tasks.contracts import JSON, PruneRequest
+from pgben_tasks.domain.documents import Manifest, Verification
+from pgben_tasks.domain.retention import Plan, plan, unreferenced
+from pgben_tasks.domain.target import BackupId, Target, require_utc
+from pgben_tasks.errors import FenceLost, PgbenError, PruneRefused
+from pgben_tasks.operations.survey import Survey, survey
+from pgben_tasks.operations.toolbox import Run, Toolbox
+
+log = structlog.get_logger(__name__)
+
+
+def after_backup(run: Run, tools: Toolbox) -> JSON:
+    """Prune as a step of a backup: what goes wrong here is a finding, never a failed backup."""
+    try:
+        return {"prune": prune(run, tools, dry_run=False)}
+    except FenceLost:
+        raise
+    except PgbenError as exc:
+        log.warning("prune_refused", why=exc.sentence, hint=exc.hint)
+        return {"prune": {"refused": exc.sentence, "hint": exc.hint, "expired": []}}
+
+
+def on_demand(run: Run, tools: Toolbox) -> JSON:
+    """Prune because somebody asked; a refusal is raised."""
+    request = PruneRequest.parse(run.job.request)
+    return {"prune": prune(run, tools, dry_run=request.dry_run)}
+
+
+def decide(tools: Toolbox, target: Target) -> tuple[Plan, Survey]:
+    """Make the plan for one target; raises ``PruneRefused`` when a manifest cannot be believed."""
+    surveyed = survey(tools.repository, target)
+    if surveyed.unreadable:
+        backup, finding = surveyed.unreadable[0]
+        raise PruneRefused(
+            f"backup '{backup}' of '{target}' cannot be believed: {finding.detail}",
+            f"run `pgben verify {target}`; nothing is removed while a manifest is in doubt",
+        )
+    now = tools.clock.now()
+    policy = tools.limits.retention
+    schedule = tools.schedules.get(target.kind)
+    if schedule is not None:
+        policy = replace(policy, interval=schedule.interval(now))
+    return plan(surveyed.known, now=now, policy=policy), surveyed
+
+
+def prune(run: Run, tools: Toolbox, *, dry_run: bool) -> JSON:
+    """Remove what the plan expires; with ``dry_run`` only say what would go."""
+    run.progress.begin("prune")
+    decided, surveyed = decide(tools, run.target)
+    rows = [
+        {"backup": backup, "decision": verdict, "reasons": reasons}
+        for backup, verdict, reasons in decided.explain()
+    ]
+    if decided.refused is not None and not dry_run:
+        decided.check()
+    gone: list[str] = []
+    if decided.expire and not dry_run:
+        with run.try_lock("read") as free:
+            if not free:
+                raise PruneRefused(
+                    f"a restore or verification of '{run.target}' is reading the repository",
+                    "pruning waits for the next backup",
+                )
+            gone = _carry_out(run, tools, decided, surveyed)
+    return {
+        "expired": gone,
+        "would_expire": [str(backup) for backup in decided.expire] if dry_run else [],
+        "refused": decided.refused,
+        "decisions": rows,
+    }
+
+
+def _carry_out(run: Run, tools: Toolbox, decided: Plan, surveyed: Survey) -> list[str]:
+    manifests = {backup.known.id: backup.manifest for backup in surveyed.backups}
+    removed: list[Manifest] = []
+    for backup in decided.expire:
+        run.ledger.hold()
+        _explain(run, tools, manifests[backup])
+        tools.repository.remove_manifest(run.target, backup)
+        tools.index.set_state(run.target, str(backup), "expired")
+        removed.append(manifests.pop(backup))
+        log.info("backup_expired", backup=str(backup))
+    stored = tools.repository.packs(run.target)
+    for path in unreferenced(stored, remaining=manifests.values(), gone=removed):
+        run.ledger.hold()
+        tools.repository.remove_pack(path)
+        log.info("pack_removed", pack=path)
+    return [manifest.backup for manifest in removed]
+
+
+def _explain(run: Run, tools: Toolbox, manifest: Manifest) -> None:
+    now = tools.clock.now()
+    policy = tools.limits.retention
+    tools.repository.record(
+        Verification(
+            repository=tools.repository.id,
+            target=manifest.target,
+            backup=manifest.backup,
+            id=str(BackupId.make(now, tools.suffix())),
+            kind="prune",
+            job=str(run.job_id),
+            at=require_utc(now),
+            opened=False,
+            packs_checked=0,
+            bytes_read=0,
+            manifest=tools.repository.manifest_digest(run.target, BackupId.parse(manifest.backup)),
+            findings=(),
+            reasons=(f"older than {policy.max_age.days} days and kept by no rule",),
+        )
+    )

@@ -1,0 +1,169 @@
+"""Restore a database beside the original: select, fetch, load, check, finish.
+
+The new database carries a marker from its creation to the last statement; whatever fails, it is
+removed, and only while it carries the marker of this very job. Nothing else is ever touched.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from pgben_tasks.contracts import JSON, RestoreRequest
+from pgben_tasks.domain.documents import Manifest, Pack, TableCount
+from pgben_tasks.domain.selection import select as choose
+from pgben_tasks.domain.target import MAX_NAME_BYTES, BackupId, check_name
+from pgben_tasks.errors import RowCountMismatch
+from pgben_tasks.operations import spool
+from pgben_tasks.operations.survey import survey
+from pgben_tasks.operations.toolbox import Run, Toolbox
+
+log = structlog.get_logger(__name__)
+
+_PACKS_IN_FLIGHT: Final = 2
+
+
+def default_name(database: str, now: datetime) -> str:
+    """Name the copy ``<name>_restored_<yyyymmdd_hhmmss>``, the name cut so that 63 bytes suffice.
+
+    ``now`` is local to the reader: pass it in the time zone of the settings.
+    """
+    suffix = f"_restored_{now:%Y%m%d_%H%M%S}"
+    return database[: MAX_NAME_BYTES - len(suffix)] + suffix
+
+
+def marker(job: UUID) -> str:
+    """Give the comment that an unfinished copy carries."""
+    return f"pgben: unfinished restore of job {job}; removed when the job ends"
+
+
+def select(run: Run, tools: Toolbox) -> JSON:
+    """Choose the backup and check that it can be restored under the new name."""
+    run.progress.begin("select")
+    request = RestoreRequest.parse(run.job.request)
+    into = check_name(str(run.context["into"]))
+    surveyed = survey(tools.repository, run.target)
+    for backup, finding in surveyed.unreadable:
+        log.warning("backup_unbelievable", backup=str(backup), why=finding.detail)
+    wanted = request.at if request.at is not None else request.backup
+    selection = choose(surveyed.known, wanted, allow_unverified=request.allow_unverified)
+    chosen = selection.backup.id
+    manifest = tools.repository.manifest(run.target, chosen)
+    tools.destinations[run.target].preflight(into, manifest.postgres)
+    run.ledger.keep(context={}, backup=str(chosen))
+    log.info("backup_selected", backup=str(chosen), into=into)
+    return {
+        "backup": str(chosen),
+        "into": into,
+        "note": selection.note,
+        "snapshot_time": manifest.postgres.snapshot_time.isoformat(),
+    }
+
+
+def fetch(run: Run, tools: Toolbox) -> JSON:
+    """Bring every pack to the spool, checking stored and plain digests on the way."""
+    manifest = _manifest(run, tools)
+    largest = max(pack.size for pack in manifest.packs)
+    spool.ensure_room(
+        tools.spool,
+        manifest.plain_bytes + _PACKS_IN_FLIGHT * largest,
+        limit=tools.limits.spool_limit,
+        what="the restore",
+    )
+    folder = spool.fresh(run.folder)
+    (folder / "dump").mkdir(mode=0o700)
+    run.progress.begin("fetch", total=manifest.stored_bytes + manifest.plain_bytes)
+    with ThreadPoolExecutor(_PACKS_IN_FLIGHT, thread_name_prefix="fetch") as pool:
+        fetched = [pool.submit(_fetch_pack, run, tools, pack) for pack in manifest.packs]
+        try:
+            for future in fetched:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return {"packs": len(manifest.packs), "fetched_bytes": manifest.stored_bytes}
+
+
+def load(run: Run, tools: Toolbox) -> JSON:
+    """Create the new database and fill it from the dump."""
+    manifest = _manifest(run, tools)
+    destination = tools.destinations[run.target]
+    into = str(run.context["into"])
+    # An earlier run of this step may have died half-way.
+    destination.abandon(into, marker=marker(run.job_id))
+    client = destination.preflight(into, manifest.postgres)
+    run.ledger.hold()
+    destination.create(into, manifest.postgres, marker=marker(run.job_id))
+    destination.load(
+        into,
+        run.folder / "dump",
+        tools=client,
+        jobs=tools.limits.dump_jobs,
+        progress=run.progress,
+    )
+    return {"loaded_bytes": manifest.plain_bytes, "restore_client": client.version}
+
+
+def check(run: Run, tools: Toolbox) -> JSON:
+    """Compare the rows of every table with the numbers taken in the dump's own snapshot."""
+    manifest = _manifest(run, tools)
+    expected = manifest.postgres.tables
+    run.progress.begin("check", total=len(expected), unit="tables")
+    found = tools.destinations[run.target].count(
+        str(run.context["into"]), on_table=lambda: run.progress.advance(1)
+    )
+    differing = differences(expected, found)
+    if differing:
+        raise RowCountMismatch(
+            f"{len(differing)} table(s) differ after the restore, first {differing[0]}",
+            "the copy was removed; verify the backup in full and report this as a fault of pgben",
+        )
+    return {"tables_compared": len(expected), "rows_compared": manifest.postgres.rows}
+
+
+def finish(run: Run, tools: Toolbox) -> JSON:
+    """Give the copy its settings, grants and statistics, and open it."""
+    manifest = _manifest(run, tools)
+    run.progress.begin("finish")
+    run.ledger.hold()
+    tools.destinations[run.target].finish(str(run.context["into"]), manifest.postgres)
+    spool.remove(run.folder)
+    return {"state": "restored", "database": str(run.context["into"])}
+
+
+def abandon(run: Run, tools: Toolbox) -> None:
+    """Remove what a failed restore left: the spool's folder and the unfinished copy."""
+    spool.remove(run.folder)
+    into = run.context.get("into")
+    if into and tools.destinations[run.target].abandon(str(into), marker=marker(run.job_id)):
+        log.info("unfinished_copy_removed", database=into)
+
+
+def differences(
+    expected: tuple[TableCount, ...], found: tuple[TableCount, ...]
+) -> list[str]:
+    """Describe every table whose number of rows differs, or that only one side has."""
+    want = {(one.schema_name, one.table): one.rows for one in expected}
+    have = {(one.schema_name, one.table): one.rows for one in found}
+    return [
+        f"'{schema}.{table}': {have.get((schema, table), 'no such table')} instead of "
+        f"{want.get((schema, table), 'no such table')} rows"
+        for schema, table in sorted(want.keys() | have.keys())
+        if want.get((schema, table)) != have.get((schema, table))
+    ]
+
+
+def _fetch_pack(run: Run, tools: Toolbox, pack: Pack) -> None:
+    run.progress.check()
+    sealed = run.folder / pack.path.rpartition("/")[2]
+    tools.repository.fetch_pack(pack, sealed, advance=run.progress.advance)
+    tools.codec.open(pack, sealed, run.folder / "dump", advance=run.progress.advance)
+    sealed.unlink()
+
+
+def _manifest(run: Run, tools: Toolbox) -> Manifest:
+    return tools.repository.manifest(run.target, BackupId.parse(run.job.backup or ""))

@@ -1,0 +1,135 @@
+"""The spool: one folder per job, private, with room checked before it is needed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+from pgben_tasks.errors import ConfigurationError, SpoolFull, TargetBusy
+
+_HINT = "free space below PGBEN_SPOOL_DIR or point it at a larger volume"
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what a disk can do to a writer into sentences: ``SpoolFull``, ``ConfigurationError``."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise SpoolFull(f"the spool '{folder}' is full", _HINT) from exc
+        if exc.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+            raise ConfigurationError(
+                f"the spool '{folder}' cannot be written: {exc.strerror}",
+                "PGBEN_SPOOL_DIR must belong to the worker's user, mode 0700",
+            ) from exc
+        raise
+
+
+def job_folder(spool: Path, job: UUID) -> Path:
+    """Name the folder of one job."""
+    return spool / "jobs" / str(job)
+
+
+def fresh(folder: Path) -> Path:
+    """Make ``folder`` empty and private."""
+    with disk_errors(folder):
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, mode=0o700)
+    return folder
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder and all below it; one that is not there is no error."""
+    with disk_errors(folder):
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def ensure_room(spool: Path, needed: int, *, limit: int | None, what: str) -> None:
+    """Raise ``SpoolFull`` unless ``needed`` bytes fit on the disk and under ``limit``."""
+    with disk_errors(spool):
+        spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(spool, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        free = shutil.disk_usage(spool).free
+    if needed > free:
+        raise SpoolFull(
+            f"the spool '{spool}' has {free:,} bytes free, {what} needs about {needed:,}", _HINT
+        )
+    if limit is not None:
+        used = size_of(spool)
+        if used + needed > limit:
+            raise SpoolFull(
+                f"the spool '{spool}' holds {used:,} bytes, {what} needs about {needed:,} more, "
+                f"PGBEN_SPOOL_LIMIT allows {limit:,}",
+                "raise PGBEN_SPOOL_LIMIT or wait for other jobs to end",
+            )
+
+
+def size_of(folder: Path) -> int:
+    """Count the bytes of all files below ``folder``; files that vanish meanwhile count nothing."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += Path(root, name).lstat().st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def sweep(spool: Path, *, keep: Iterable[UUID]) -> int:
+    """Remove the folders of jobs that are not in ``keep``; returns how many."""
+    kept = {str(job) for job in keep}
+    folder = spool / "jobs"
+    gone = 0
+    with disk_errors(spool):
+        for entry in folder.iterdir() if folder.exists() else ():
+            if entry.is_dir() and entry.name not in kept:
+                shutil.rmtree(entry)
+                gone += 1
+    return gone
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a small file so that it is there whole after a crash, or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with disk_errors(path.parent):
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """Hold a job's folder against another process of this machine; ``TargetBusy`` when it is held.
+
+    A step that was cut off from the catalog may still be writing when its successor arrives here.
+    """
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = folder.with_name(f"{folder.name}.lock").open("w", encoding="utf-8")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise TargetBusy(
+                f"the spool folder '{folder.name}' is still used by an earlier step",
+                "it is tried again shortly",
+            ) from exc
+        yield

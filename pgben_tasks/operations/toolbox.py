@@ -1,0 +1,145 @@
+"""What operations are handed: ports, values and the folder to work in. Built by ``runtime``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from pgben_tasks.contracts import JSON
+from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.retention import Policy
+from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.windows import Schedule
+from pgben_tasks.ports import (
+    Clock,
+    PackCodec,
+    PostgresDestination,
+    PostgresSource,
+    Progress,
+    Repository,
+)
+
+
+#: Small members of a dump share packs of this many bytes.
+DUMP_PACK_SIZE: Final = 64 * 1024 * 1024
+
+
+class Index(Protocol):
+    """The part of the catalog's index that operations write."""
+
+    def next_sequence(self, target: Target, *, at_least: int) -> int:
+        """Give out the next sequence number of a target, above ``at_least``."""
+        ...
+
+    def add(self, manifest: Manifest, digest: str, *, state: str) -> None:
+        """Write a committed backup."""
+        ...
+
+    def set_state(
+        self, target: Target, backup: str, state: str, *, verified_at: datetime | None = None
+    ) -> None:
+        """Write a backup's state."""
+        ...
+
+
+class Audit(Protocol):
+    """The audit trail."""
+
+    def append(
+        self,
+        *,
+        who: str,
+        action: str,
+        target: str,
+        result: str,
+        backup: str = "",
+        job: str = "",
+        detail: str = "",
+    ) -> None:
+        """Write one entry."""
+        ...
+
+
+class History(Protocol):
+    """The history files for people."""
+
+    def append(self, at: datetime, *, status: str, name: str, size: int, message: str) -> None:
+        """Write one line to each file."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The numbers that steer operations; sizes in bytes, shares between 0 and 1."""
+
+    dump_jobs: int = 2
+    pack_size: int = DUMP_PACK_SIZE
+    suspect_shrink: float = 0.3
+    spool_limit: int | None = None
+    retention: Policy = field(default_factory=Policy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toolbox:
+    """Everything an operation may use, built once per process."""
+
+    repository: Repository
+    codec: PackCodec
+    clock: Clock
+    index: Index
+    audit: Audit
+    sources: Mapping[Target, PostgresSource]
+    destinations: Mapping[Target, PostgresDestination]
+    schedules: Mapping[str, Schedule]
+    limits: Limits
+    spool: Path
+    node: str
+    catch_up: timedelta
+    #: Six fresh hex digits for a new id.
+    suffix: Callable[[], str]
+    history: History
+
+
+class RunLedger(Protocol):
+    """What a running step may do to its own row of the ledger."""
+
+    def keep(self, *, context: JSON, backup: str | None = None) -> None:
+        """Leave facts for later steps; raises ``FenceLost`` when the job changed hands."""
+        ...
+
+    def hold(self) -> None:
+        """Raise ``FenceLost`` unless this run still owns the job: before anything irreversible."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One running step: its job as the ledger shows it, and where it reports."""
+
+    job: Job
+    ledger: RunLedger
+    progress: Progress
+    folder: Path
+    #: Take one of the target's locks (``read`` …) exclusively for a block, if nobody holds it.
+    try_lock: Callable[[str], AbstractContextManager[bool]]
+
+    @property
+    def job_id(self) -> UUID:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    def target(self) -> Target:
+        """The job's target."""
+        return Target.parse(self.job.target)
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What earlier steps left."""
+        return self.job.context

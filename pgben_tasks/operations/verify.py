@@ -1,0 +1,295 @@
+"""Look whether stored backups are what was stored: quick, full, and the read-back of a new one.
+
+Failing to look is a failure: a verification that examined nothing raises. What is found is signed
+and stored beside the backup, so that its state survives the loss of the catalog.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Literal
+
+import structlog
+
+from pgben_tasks.contracts import JSON, VerifyRequest
+from pgben_tasks.domain.documents import Finding, Manifest, Pack, Verification
+from pgben_tasks.domain.states import state_of
+from pgben_tasks.domain.target import BackupId, Target, require_utc
+from pgben_tasks.errors import (
+    BackupNotFound,
+    DecryptionFailed,
+    DigestMismatch,
+    IntegrityError,
+    ObjectMissing,
+)
+from pgben_tasks.operations import spool
+from pgben_tasks.operations.survey import Survey, Surveyed, finding_of, survey
+from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.ports import StoredObject
+
+log = structlog.get_logger(__name__)
+
+Level = Literal["readback", "quick", "full"]
+
+#: A pack without a manifest is a running or dead capture's until the sweep may take it.
+LEFT_OVER_AGE: Final = timedelta(days=7)
+_READERS: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """What looking at the packs of one backup gave. ``read`` is in bytes."""
+
+    packs: int
+    read: int
+    opened: bool
+    findings: tuple[Finding, ...]
+
+
+def examine(run: Run, tools: Toolbox) -> JSON:
+    """Verify one backup, one target, or every target; store a signed statement per backup."""
+    request = VerifyRequest.parse(run.job.request)
+    targets = [Target.parse(request.target)] if request.target else tools.repository.targets()
+    surveys = [survey(tools.repository, target) for target in targets]
+    chosen = [_chosen(one, request) for one in surveys]
+    if not any(backups or one.unreadable for one, backups in zip(surveys, chosen, strict=True)):
+        raise BackupNotFound(
+            f"there is no backup of '{request.target or 'any target'}' to verify",
+            "a verification that looks at nothing proves nothing; make a backup first",
+        )
+    if request.level == "full":
+        total = sum(backup.manifest.stored_bytes for some in chosen for backup in some)
+        run.progress.begin("read", total=total)
+    else:
+        run.progress.begin("look", total=sum(len(some) for some in chosen), unit="backups")
+    findings: list[Finding] = []
+    packs = read = examined = 0
+    for one, backups in zip(surveys, chosen, strict=True):
+        stored = tools.repository.packs(one.target)
+        for backup in backups:
+            run.progress.check()
+            looked = _examine(run, tools, backup.manifest, stored, request.level)
+            _state(run, tools, backup, looked, request.level)
+            findings += looked.findings
+            packs += looked.packs
+            read += looked.read
+            examined += 1
+            if request.level == "quick":
+                run.progress.advance(1)
+        findings += _unreadable(run, tools, one, request)
+        examined += len(one.unreadable)
+        if request.backup is None:
+            findings += _extra(tools, one, stored)
+    return {
+        "level": request.level,
+        "targets": [str(target) for target in targets],
+        "backups": examined,
+        "packs": packs,
+        "bytes_read": read,
+        "findings": [finding.model_dump(mode="json") for finding in findings[:100]],
+        "findings_total": len(findings),
+    }
+
+
+def finish(run: Run, tools: Toolbox) -> JSON:
+    """End a verification: raise when anything was found."""
+    total = int(run.job.result["findings_total"])
+    if total:
+        first = run.job.result["findings"][0]
+        raise IntegrityError(
+            f"verification found {total} fault(s), first: {first['kind']} '{first['path']}': "
+            f"{first['detail']}",
+            f"`pgben show` names the backups concerned; restore from another, repository "
+            f"{tools.repository.describe()} needs attention",
+        )
+    return {"state": "clean"}
+
+
+def read_back(run: Run, tools: Toolbox, backup: BackupId) -> Verification:
+    """Verify a backup right after its commit: everything it stored is read back in full."""
+    manifest = tools.repository.manifest(run.target, backup)
+    run.progress.begin("read back", total=manifest.stored_bytes)
+    looked = _examine(run, tools, manifest, tools.repository.packs(run.target), "readback")
+    return _record(run, tools, manifest, looked, "readback")
+
+
+def _chosen(one: Survey, request: VerifyRequest) -> list[Surveyed]:
+    if request.backup is None:
+        return list(one.backups)
+    backup = BackupId.parse(request.backup)
+    found = one.of(backup)
+    if found is None and backup not in {unreadable for unreadable, _ in one.unreadable}:
+        raise BackupNotFound(
+            f"'{one.target}' has no backup '{backup}'", f"`pgben list {one.target}` shows its ids"
+        )
+    return [found] if found else []
+
+
+def _examine(
+    run: Run, tools: Toolbox, manifest: Manifest, stored: dict[str, StoredObject], level: Level
+) -> Examined:
+    findings = [_presence(pack, stored) for pack in manifest.packs]
+    bad = [finding for finding in findings if finding is not None]
+    read = 0
+    opened = False
+    if level != "quick":
+        whole = [p for p, found in zip(manifest.packs, findings, strict=True) if found is None]
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
+            results = list(pool.map(lambda pack: _read(run, tools, pack), whole))
+        bad += [finding for finding, _ in results if finding is not None]
+        read = sum(size for _, size in results)
+        if not bad:
+            opened, unopened = _open(run, tools, manifest, level)
+            bad += unopened
+    return Examined(packs=len(manifest.packs), read=read, opened=opened, findings=tuple(bad))
+
+
+def _presence(pack: Pack, stored: dict[str, StoredObject]) -> Finding | None:
+    found = stored.get(pack.path)
+    if found is None:
+        return Finding(kind="missing", path=pack.path, detail="the pack is not in the repository")
+    if found.size < pack.size:
+        return Finding(
+            kind="truncated",
+            path=pack.path,
+            detail=f"the pack has {found.size} bytes, the manifest says {pack.size}",
+        )
+    if found.size > pack.size:
+        return Finding(
+            kind="damaged",
+            path=pack.path,
+            detail=f"the pack has {found.size} bytes, the manifest says {pack.size}",
+        )
+    return None
+
+
+def _read(run: Run, tools: Toolbox, pack: Pack) -> tuple[Finding | None, int]:
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        for chunk in tools.repository.read_pack(pack):
+            digest.update(chunk)
+            size += len(chunk)
+            run.progress.advance(len(chunk))
+            run.progress.check()
+    except ObjectMissing:
+        detail = "the pack vanished while it was read"
+        return Finding(kind="missing", path=pack.path, detail=detail), size
+    found = digest.hexdigest()
+    if found != pack.sha256:
+        detail = f"the digest of the stored bytes is {found[:12]}…, signed is {pack.sha256[:12]}…"
+        return Finding(kind="damaged", path=pack.path, detail=detail), size
+    return None, size
+
+
+def _open(
+    run: Run, tools: Toolbox, manifest: Manifest, level: Level
+) -> tuple[bool, list[Finding]]:
+    """Open packs where an identity is at hand: one after a backup, every one in a full look."""
+    if not tools.codec.can_open:
+        return False, []
+    toc = next(
+        pack for pack in manifest.packs if any(one.name == "toc.dat" for one in pack.members)
+    )
+    packs = manifest.packs if level == "full" else (toc,)
+    folder = run.folder / "opened"
+    spool.fresh(folder)
+    try:
+        return True, [found for pack in packs for found in _open_one(run, tools, pack, folder)]
+    finally:
+        spool.remove(folder)
+
+
+def _open_one(run: Run, tools: Toolbox, pack: Pack, folder: Path) -> Iterator[Finding]:
+    sealed = folder / "pack"
+    run.progress.check()
+    try:
+        tools.repository.fetch_pack(pack, sealed, advance=_ignore)
+        tools.codec.open(pack, sealed, None, advance=_ignore)
+    except DecryptionFailed as exc:
+        yield Finding(kind="unreadable", path=pack.path, detail=exc.sentence)
+    except (DigestMismatch, IntegrityError) as exc:
+        yield Finding(kind="damaged", path=pack.path, detail=exc.sentence)
+    finally:
+        sealed.unlink(missing_ok=True)
+
+
+def _ignore(_: int) -> None:
+    """Count nothing: these bytes were counted when they were read."""
+
+
+def _record(
+    run: Run, tools: Toolbox, manifest: Manifest, looked: Examined, level: Level
+) -> Verification:
+    now = tools.clock.now()
+    backup = BackupId.parse(manifest.backup)
+    verification = Verification(
+        repository=tools.repository.id,
+        target=manifest.target,
+        backup=manifest.backup,
+        id=str(BackupId.make(now, tools.suffix())),
+        kind=level,
+        job=str(run.job_id),
+        at=require_utc(now),
+        opened=looked.opened,
+        packs_checked=looked.packs,
+        bytes_read=looked.read,
+        manifest=tools.repository.manifest_digest(Target.parse(manifest.target), backup),
+        findings=looked.findings,
+        reasons=(),
+    )
+    tools.repository.record(verification)
+    log.info("backup_examined", backup=manifest.backup, level=level, faults=len(looked.findings))
+    return verification
+
+
+def _state(run: Run, tools: Toolbox, one: Surveyed, looked: Examined, level: Level) -> None:
+    verification = _record(run, tools, one.manifest, looked, level)
+    standing = state_of(one.manifest, (*one.statements, verification))
+    tools.index.set_state(
+        one.manifest.target_name,
+        one.manifest.backup,
+        standing.state.label,
+        verified_at=verification.at,
+    )
+
+
+def _unreadable(
+    run: Run, tools: Toolbox, one: Survey, request: VerifyRequest
+) -> list[Finding]:
+    """Count backups whose manifest cannot be believed, and let the index show them damaged."""
+    found = []
+    for backup, finding in one.unreadable:
+        if request.backup is None or request.backup == str(backup):
+            tools.index.set_state(one.target, str(backup), "damaged")
+            log.warning("backup_unbelievable", backup=str(backup), job=str(run.job_id))
+            found.append(finding)
+    return found
+
+
+def _extra(tools: Toolbox, one: Survey, stored: dict[str, StoredObject]) -> list[Finding]:
+    """Find what no manifest accounts for: foreign files, and packs slipped into a backup."""
+    named = {pack.path for backup in one.backups for pack in backup.manifest.packs}
+    committed = {str(backup.known.id) for backup in one.backups}
+    unbelieved = {str(backup) for backup, _ in one.unreadable}
+    now = tools.clock.now()
+    findings = [
+        Finding(kind="extra", path=key, detail="the format knows no such file")
+        for key in tools.repository.stray(one.target)
+    ]
+    for path, found in sorted(stored.items()):
+        folder = path.split("/")[3]
+        if path in named or folder in unbelieved:
+            continue
+        if folder in committed:
+            detail = "the backup's manifest does not name this pack"
+            findings.append(Finding(kind="extra", path=path, detail=detail))
+        elif now - found.modified > LEFT_OVER_AGE:
+            detail = "no manifest names this pack, and it is older than 7 days"
+            findings.append(Finding(kind="extra", path=path, detail=detail))
+    return findings

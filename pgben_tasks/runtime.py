@@ -1,0 +1,322 @@
+"""The composition root: settings become adapters and a toolbox, once per process.
+
+Nothing else builds adapters. A process that forked calls ``forget`` first, so that no connection
+and no child is shared with its parent.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import psycopg
+import structlog
+from psycopg.conninfo import conninfo_to_dict
+
+from pgben_tasks.adapters.catalog.audit import AuditTrail
+from pgben_tasks.adapters.catalog.database import CatalogDatabase
+from pgben_tasks.adapters.catalog.index import BackupIndex
+from pgben_tasks.adapters.catalog.ledger import Ledger
+from pgben_tasks.adapters.catalog.recovery import Recovery
+from pgben_tasks.adapters.crypto import Signer, Trust
+from pgben_tasks.adapters.directory_store import DirectoryObjectStore
+from pgben_tasks.adapters.history import History
+from pgben_tasks.adapters.packs import AgePackCodec
+from pgben_tasks.adapters.postgres import PostgresServer
+from pgben_tasks.adapters.postgres_destination import PostgresDestination
+from pgben_tasks.adapters.postgres_source import PostgresSource
+from pgben_tasks.adapters.repository import StoreRepository
+from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
+from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.retention import Policy
+from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.windows import Schedule
+from pgben_tasks.errors import ConfigurationError, PgbenError
+from pgben_tasks.operations import backup_postgres, restore_postgres
+from pgben_tasks.operations.spool import disk_errors, write_durably
+from pgben_tasks.operations.toolbox import DUMP_PACK_SIZE, Limits, Run, Toolbox
+from pgben_tasks.ports import ObjectStore
+from pgben_tasks.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What one process works with; parts are built when first asked for.
+
+    A worker's parent process uses the catalog and the node's name only: the S3 client's threads,
+    once started, would not survive the fork of its children, and these would wait for ever.
+    """
+
+    settings: Settings
+
+    @cached_property
+    def database(self) -> CatalogDatabase:
+        """The catalog's database."""
+        return catalog_database(self.settings)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The job ledger."""
+        return Ledger(self.database)
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        """The reconciler's view of the ledger."""
+        return Recovery(self.database)
+
+    @cached_property
+    def repository(self) -> StoreRepository:
+        """The repository; raises when it is missing or no trusted keys are set."""
+        return open_repository(self.settings)
+
+    @cached_property
+    def index(self) -> BackupIndex:
+        """The catalog's index of the repository."""
+        return BackupIndex(self.database, self.repository.id)
+
+    @cached_property
+    def trail(self) -> AuditTrail:
+        """The audit trail."""
+        return AuditTrail(self.database, self.repository.id, self.repository.audit)
+
+    @cached_property
+    def history(self) -> History:
+        """The files that people know from the old scripts."""
+        return History(self.settings.backup_dir, self.zone)
+
+    @cached_property
+    def tools(self) -> Toolbox:
+        """What operations are handed."""
+        settings = self.settings
+        servers = postgres_servers(settings)
+        return Toolbox(
+            repository=self.repository,
+            codec=AgePackCodec(
+                settings.age_recipients if settings.encryption else (),
+                identity_file=settings.age_identity_file,
+            ),
+            clock=self.database,
+            index=self.index,
+            audit=self.trail,
+            sources={
+                target: PostgresSource(server, target.name) for target, server in servers.items()
+            },
+            destinations={
+                target: PostgresDestination(server) for target, server in servers.items()
+            },
+            schedules={"postgres": self._cron(settings.schedule_postgres)},
+            limits=_limits(settings),
+            spool=settings.spool_dir,
+            node=self.node,
+            catch_up=settings.catch_up,
+            suffix=lambda: secrets.token_hex(3),
+            history=self.history,
+        )
+
+    @cached_property
+    def node(self) -> str:
+        """This node's name."""
+        return node_name(self.settings)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of the schedules."""
+        return ZoneInfo(self.settings.timezone)
+
+    @property
+    def step_wait(self) -> timedelta:
+        """How long a step may wait for a worker."""
+        return self.settings.step_wait
+
+    def target_names(self) -> list[str]:
+        """Every protected target."""
+        return [str(target) for target in postgres_servers(self.settings)]
+
+    def schedule(self, kind: str, target: str) -> Schedule | None:
+        """The timetable of a kind of job; None where it has none."""
+        lines = {"backup": self.settings.schedule_postgres, "verify": self.settings.schedule_verify}
+        if kind not in lines or (kind == "verify" and target != "*"):
+            return None
+        return self._cron(lines[kind])
+
+    def timetable(self) -> Iterator[tuple[str, str]]:
+        """Every scheduled (kind of job, target)."""
+        for target in self.target_names():
+            yield "backup", target
+        yield "verify", "*"
+
+    def open_jobs(self) -> list[UUID]:
+        """Jobs that have not ended, and whose files are therefore kept."""
+        return [job.id for job in self.ledger.jobs(limit=10_000, open_only=True)]
+
+    def audit(self, job: Job, *, result: str, detail: str = "") -> None:
+        """Write what became of a job to the audit trail; a failure to do so is logged."""
+        try:
+            self.trail.append(
+                who=job.requested_by,
+                action=job.kind,
+                target=job.target,
+                backup=job.backup or "",
+                job=str(job.id),
+                result=result,
+                detail=detail,
+            )
+        except PgbenError as exc:
+            log.error("audit_not_written", why=exc.sentence)  # noqa: TRY400 - a sentence, no trace
+
+    def _cron(self, line: str) -> Schedule:
+        return Schedule.parse(line, self.settings.timezone)
+
+
+_workplace: Workplace | None = None
+
+
+def workplace(settings: Settings | None = None) -> Workplace:
+    """Give the process's workplace, building it from the environment on first use."""
+    global _workplace  # noqa: PLW0603 - one per process is the point
+    if _workplace is None or settings is not None:
+        _workplace = Workplace(settings if settings is not None else Settings.load())
+    return _workplace
+
+
+def forget() -> None:
+    """Drop the workplace; the next use builds a new one."""
+    global _workplace  # noqa: PLW0603 - one per process is the point
+    _workplace = None
+
+
+def abandon(run: Run, tools: Toolbox) -> None:
+    """Remove what a failed job left behind."""
+    if run.job.kind == "restore":
+        restore_postgres.abandon(run, tools)
+    else:
+        backup_postgres.abandon(run)
+
+
+def catalog_database(settings: Settings) -> CatalogDatabase:
+    """Say where the catalog lives."""
+    url = settings.catalog_url.get_secret_value()
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as exc:
+        raise ConfigurationError(
+            "PGBEN_CATALOG_URL cannot be read", "write postgresql://user:password@host:5432/name"
+        ) from exc
+    server = PostgresServer(
+        host=str(parts.get("host", "localhost")),
+        port=int(parts.get("port") or 5432),
+        user=str(parts.get("user", "postgres")),
+        password=str(parts["password"]) if "password" in parts else None,
+        sslmode=str(parts.get("sslmode", "")),
+    )
+    return CatalogDatabase(server, str(parts.get("dbname", "pgben_catalog")))
+
+
+def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:
+    """Say how each protected database is reached."""
+    password = settings.db_pass.get_secret_value() if settings.db_pass else None
+    first = PostgresServer(
+        host=settings.db_host, port=settings.db_port, user=settings.db_user, password=password
+    )
+    found = {Target("postgres", name): first for name in settings.db_name}
+    for further in settings.servers_file.servers.values() if settings.servers_file else ():
+        server = PostgresServer(
+            host=further.host,
+            port=further.port,
+            user=further.user,
+            password=further.password.get_secret_value() if further.password else None,
+        )
+        found |= {Target("postgres", name): server for name in further.databases}
+    return found
+
+
+def open_store(settings: Settings) -> ObjectStore:
+    """Open the object store of the repository; looks at nothing yet."""
+    parts = urlsplit(settings.repository)
+    if parts.scheme == "file":
+        return DirectoryObjectStore(Path(parts.path))
+    return S3ObjectStore(s3_location(settings))
+
+
+def s3_location(settings: Settings) -> S3Location:
+    """Say where an ``s3://`` repository is and with which keys."""
+    parts = urlsplit(settings.repository)
+    access, secret = settings.repository_access_key, settings.repository_secret_key
+    if settings.repository_endpoint is None or access is None or secret is None:
+        raise ConfigurationError(
+            "an s3:// repository needs an endpoint, an access key and a secret key",
+            "set PGBEN_REPOSITORY_ENDPOINT, PGBEN_REPOSITORY_ACCESS_KEY and "
+            "PGBEN_REPOSITORY_SECRET_KEY",
+        )
+    return S3Location(
+        endpoint=settings.repository_endpoint,
+        bucket=parts.netloc,
+        prefix=parts.path.strip("/"),
+        access_key=access.get_secret_value(),
+        secret_key=secret.get_secret_value(),
+        ca_file=settings.repository_ca_file,
+    )
+
+
+def open_repository(settings: Settings) -> StoreRepository:
+    """Open the repository with the trusted keys; without them nothing can be believed."""
+    if settings.trusted_keys_file is None:
+        raise ConfigurationError(
+            "no trusted keys are set, so no backup can be believed",
+            "run `pgben init` and set PGBEN_TRUSTED_KEYS_FILE",
+        )
+    if settings.encryption and not settings.age_recipients:
+        raise ConfigurationError(
+            "encryption is on and no recipients are set",
+            "set PGBEN_AGE_RECIPIENTS to the public keys that `pgben init` printed, or "
+            "PGBEN_ENCRYPTION=off",
+        )
+    signer = Signer.load(settings.signing_key_file) if settings.signing_key_file else None
+    trust = Trust.load(settings.trusted_keys_file)
+    return StoreRepository.open(open_store(settings), signer=signer, trust=trust)
+
+
+def node_name(settings: Settings) -> str:
+    """Give this node's name: kept in the spool from its first start on, a mismatch is refused."""
+    note = settings.spool_dir / "node"
+    wanted = settings.node
+    with disk_errors(settings.spool_dir):
+        settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        kept = note.read_text(encoding="utf-8").strip() if note.exists() else None
+    if kept is None:
+        kept = wanted or socket.gethostname()
+        write_durably(note, f"{kept}\n".encode())
+    if wanted is not None and wanted != kept:
+        raise ConfigurationError(
+            f"PGBEN_NODE is '{wanted}', and the spool '{settings.spool_dir}' belongs to '{kept}'",
+            "two nodes must not share a spool; give each its own PGBEN_SPOOL_DIR",
+        )
+    return kept
+
+
+def _limits(settings: Settings) -> Limits:
+    policy = Policy(
+        max_age=timedelta(days=settings.retention_days),
+        keep_daily=settings.keep_daily,
+        keep_weekly=settings.keep_weekly,
+        keep_monthly=settings.keep_monthly,
+        zone=ZoneInfo(settings.timezone),
+        brake=settings.prune_brake,
+    )
+    return Limits(
+        dump_jobs=settings.dump_jobs,
+        pack_size=settings.pack_size or DUMP_PACK_SIZE,
+        suspect_shrink=float(settings.suspect_shrink),
+        spool_limit=settings.spool_limit,
+        retention=policy,
+    )

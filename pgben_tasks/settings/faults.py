@@ -1,0 +1,34 @@
+"""Turns pydantic's findings into sentences for operators, without the values they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from pydantic import ValidationError
+
+#: Better words for the findings that operators meet most.
+_SENTENCES: Final = {
+    "bool_parsing": "must be 'on' or 'off'",
+    "byte_size": "must be a size like '64MiB'",
+    "decimal_parsing": "must be a share between 0 and 1, like 0.2",
+    "extra_forbidden": "is not known",
+    "int_parsing": "must be a whole number",
+    "missing": "is missing",
+    "too_short": "must not be empty",
+}
+
+#: It only repeats that another field is wrong.
+_ECHO: Final = "default_factory_not_called"
+
+
+def explain(error: ValidationError, *, name: Callable[[str], str] = str) -> list[str]:
+    """Give one sentence per finding; ``name`` makes a setting's name from a field's."""
+    sentences = []
+    for fault in error.errors(include_input=False, include_url=False, include_context=False):
+        if fault["type"] == _ECHO:
+            continue
+        place = name(str(fault["loc"][0])) if fault["loc"] else ""
+        said = fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
+        sentences.append(f"{place} {_SENTENCES.get(fault['type'], said)}".strip())
+    return sentences

@@ -1,0 +1,207 @@
+"""Every setting: its name, kind, default and meaning; ``docs/configuration.md`` is made from this.
+
+Declarations only: where values come from and what is derived from them stands in ``model``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pgben_tasks.settings import values as kinds
+from pgben_tasks.settings.broker import DEFAULT_REDIS_URL
+from pgben_tasks.settings.servers import ServersFile, read_servers
+from pgben_tasks.settings.sources import PREFIX
+from pgben_tasks.settings.values import SecretUrl
+
+
+def _host(value: str) -> str:
+    if any(mark in value for mark in "=@,? ") or "://" in value:
+        message = "must be a host name, an address or the folder of a socket"
+        raise ValueError(message)
+    return value
+
+
+def _unlike_the_first(value: ServersFile | None, info: ValidationInfo) -> ServersFile | None:
+    """Refuse a database name that two servers claim: targets are named by database alone."""
+    names = [*info.data.get("db_name", ())]
+    for server in value.servers.values() if value else ():
+        names += server.databases
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"and PGBEN_DB_NAME name the database '{twice[0]}' on two servers: a target needs a "
+            "name of its own"
+        )
+    return value
+
+
+def _catalog_beside(data: dict[str, Any]) -> SecretUrl:
+    """Derive the catalog's URL: database pgben_catalog on the PGBEN_DB server."""
+    password = data["db_pass"]
+    user = quote(data["db_user"], safe="")
+    if password is not None:
+        user += ":" + quote(password.get_secret_value(), safe="")
+    host = data["db_host"]
+    host = f"[{host}]" if ":" in host else quote(host, safe="")
+    return SecretUrl(f"postgresql://{user}@{host}:{data['db_port']}/pgben_catalog")
+
+
+def setting(default: Any, meaning: str, *, shown: str | None = None) -> Any:
+    """Declare a setting; ``shown`` stands for a default that is found only later."""
+    return Field(default, description=meaning, json_schema_extra={"shown": shown})
+
+
+class Fields(BaseSettings):
+    """Every setting as a field: ``PGBEN_DB_HOST`` is ``db_host``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    db_host: Annotated[str, AfterValidator(_host)] = setting(
+        "localhost", "Server of the protected databases: a name, an address or a socket's folder."
+    )
+    db_port: kinds.Port = setting(5432, "Its port.")
+    db_user: str = setting(
+        "postgres", "Role that dumps: a superuser, or one with BYPASSRLS and pg_read_all_data."
+    )
+    db_pass: SecretStr | None = setting(None, "Its password.")
+    db_name: kinds.Names = setting(("pgben",), "Protected databases of this server.")
+    servers_file: Annotated[
+        ServersFile | None, BeforeValidator(read_servers), AfterValidator(_unlike_the_first)
+    ] = setting(
+        None,
+        "TOML file of further servers, one table each: `host`, `port`, `user`, `password` or "
+        "`password_file`, `databases`.",
+    )
+
+    minio_host: kinds.Endpoint = setting(
+        "localhost:9000", "Server of the protected buckets: `host:port` or a whole URL."
+    )
+    minio_secure: bool = setting(
+        default=False,
+        meaning="Whether a `PGBEN_MINIO_HOST` without a scheme is spoken to over TLS.",
+    )
+    minio_access_key: SecretStr | None = setting(None, "Access key for the protected buckets.")
+    minio_secret_key: SecretStr | None = setting(None, "Secret key for the protected buckets.")
+    minio_ca_file: Path | None = setting(None, "Certificate authority of that server.")
+    buckets: kinds.Names = setting(("pgben-documents",), "Protected buckets.")
+
+    repository: kinds.RepositoryUrl = setting(
+        "file:///backup/repository", "Where backups live: `file:///folder` or `s3://bucket/prefix`."
+    )
+    repository_endpoint: kinds.EndpointUrl | None = setting(
+        None, "Server of an `s3://` repository: `https://host:port`."
+    )
+    repository_access_key: SecretStr | None = setting(None, "Access key for the repository.")
+    repository_secret_key: SecretStr | None = setting(None, "Secret key for the repository.")
+    repository_ca_file: Path | None = setting(None, "Certificate authority of that server.")
+    backup_dir: Path = setting(
+        Path("/backup/postgres"), "Folder of `backup-log.txt` and `backup-history.csv` only."
+    )
+    minio_backup_dir: Path = setting(Path("/backup/minio"), "The same for buckets.")
+    spool_dir: Path = setting(
+        Path("/var/lib/pgben/spool"), "Where dumps wait until they are stored; mode 0700."
+    )
+    spool_limit: kinds.Size | None = setting(None, "Most bytes the spool may hold.")
+    node: kinds.Node | None = setting(
+        None,
+        "Name of this worker's queue `backup.<node>`, unique among workers.",
+        shown="host name at first start, then kept in the spool",
+    )
+
+    redis_url: kinds.RedisUrl = setting(
+        SecretUrl(DEFAULT_REDIS_URL), "Broker; results go to database 1 of the same server."
+    )
+    catalog_url: kinds.PostgresUrl = Field(
+        default_factory=_catalog_beside,
+        description="The catalog's database; a server other than the protected one is better.",
+        json_schema_extra={"shown": "database pgben_catalog on the PGBEN_DB server"},
+    )
+
+    schedule_postgres: kinds.Cron = setting("0 2 * * *", "When databases are backed up.")
+    schedule_buckets: kinds.Cron = setting("0 3 * * *", "When buckets are backed up.")
+    schedule_verify: kinds.Cron = setting("0 8 * * 1", "When everything is verified in full.")
+    timezone: kinds.Zone = setting("America/Fortaleza", "Time zone of the schedules.")
+    catch_up: kinds.Duration = setting(
+        timedelta(hours=12), "How long after its time a missed window is still run."
+    )
+
+    retention_days: kinds.Count = setting(30, "Age in days after which backups may expire.")
+    keep_daily: kinds.Count | None = setting(None, "Daily backups kept beyond that age.")
+    keep_weekly: kinds.Count | None = setting(None, "Weekly backups kept beyond that age.")
+    keep_monthly: kinds.Count | None = setting(None, "Monthly backups kept beyond that age.")
+    prune_brake: kinds.Share = setting(
+        Decimal("0.2"), "Share of a target's verified backups that one run may remove."
+    )
+    suspect_shrink: kinds.Share = setting(
+        Decimal("0.3"), "Share of bytes, rows or tables whose loss makes a backup suspect."
+    )
+    suspect_changed: kinds.Share = setting(
+        Decimal("0.2"), "Share of objects whose overwriting makes a snapshot suspect."
+    )
+    vacate_share: kinds.Share = setting(
+        Decimal("0.05"), "Share of the repository's bytes that one night may write anew."
+    )
+
+    verify_days: kinds.Count = setting(7, "Days after which a verification is overdue.")
+    full_read_days: kinds.Count = setting(30, "Days after which stored bytes are read again.")
+    rpo: kinds.Duration = setting(timedelta(hours=24), "Most data, in time, that may be lost.")
+    rto: kinds.Duration = setting(timedelta(hours=4), "Longest time a restore may take.")
+
+    keep_replaced: kinds.Duration = setting(
+        timedelta(days=7), "How long a database that a restore replaced is kept."
+    )
+    restore_approval: Literal["confirm", "token"] = setting(
+        "confirm", "What a restore that replaces something needs: `confirm` or `token`."
+    )
+    dump_jobs: kinds.Count = setting(2, "Parallel jobs of pg_dump and pg_restore.")
+    copy_concurrency: kinds.Count = setting(16, "Parallel transfers of objects.")
+    pack_size: kinds.Size | None = setting(
+        None, "Bytes of small members that share a pack.", shown="64MiB dumps, 16MiB objects"
+    )
+    fingerprint: Literal["counts", "content"] = setting(
+        "counts", "What is compared after a restore: row `counts`, or `content` as well."
+    )
+    disk_critical: kinds.Share = setting(Decimal("0.8"), "Share of a full disk that alarms.")
+
+    age_recipients: kinds.Recipients = setting(
+        (), "Public keys of age that backups are sealed to; at least two are wise."
+    )
+    age_identity_file: Path | None = setting(None, "Secret key that opens contents.")
+    inventory_identity_file: Path | None = setting(None, "Secret key that opens inventories only.")
+    signing_key_file: Path | None = setting(None, "Secret key that signs what this worker writes.")
+    trusted_keys_file: Path | None = setting(None, "Public signing keys by role.")
+    encryption: bool = setting(default=True, meaning="Whether packs are sealed: `on` or `off`.")
+
+    smtp_host: Annotated[str, AfterValidator(_host)] | None = setting(None, "Mail server.")
+    smtp_port: kinds.Port = setting(587, "Its port.")
+    smtp_user: str | None = setting(None, "User on the mail server.")
+    smtp_pass: SecretStr | None = setting(None, "Password on the mail server.")
+    smtp_from: kinds.Address | None = setting(None, "Sender of mails.")
+    smtp_security: Literal["none", "starttls", "tls"] = setting(
+        "starttls", "Protection of the connection: `none`, `starttls` or `tls`."
+    )
+    admin_email: kinds.Addresses = setting((), "Who receives reports and alerts.")
+    contacts: kinds.Contacts = setting(
+        (), "People to reach, one `name; mail; phone` per line; printed wherever help is needed."
+    )
+    alert_urls: kinds.SecretUrls = setting((), "Webhooks that receive alerts.")
+    heartbeat_url: SecretStr | None = setting(None, "Called after every good night.")
+    language: Literal["pt_BR", "en"] = setting(
+        "pt_BR", "Language of mails, reports and hints; logs and JSON are English."
+    )
+
+    references: Path | None = setting(None, "File that says which columns refer to objects.")
+    assertions: Path | None = setting(None, "File of questions that a drill must answer.")
+    drill_url: kinds.PostgresUrl | None = setting(None, "Server for drills, other than the source.")
+    step_wait: kinds.Duration = setting(
+        timedelta(minutes=30), "How long a step may wait for a worker before an alarm."
+    )

@@ -1,0 +1,174 @@
+"""The effective settings: read from an environment, shown to people, and what follows from them.
+
+The environment is read by ``Settings.load`` and by ``redis_url``, nowhere else; operations never
+see this class, only values taken from it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple, Self, get_args
+from zoneinfo import ZoneInfo
+
+from pydantic import PrivateAttr, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.windows import Schedule, parse_zone
+from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.settings.display import show
+from pgben_tasks.settings.faults import explain
+from pgben_tasks.settings.fields import Fields
+from pgben_tasks.settings.servers import Server
+from pgben_tasks.settings.sources import PREFIX, Origin, gather
+
+_MEBIBYTE: Final = 1024**2
+_DUMP_PACK: Final = 64 * _MEBIBYTE
+_OBJECT_PACK: Final = 16 * _MEBIBYTE
+
+
+class Row(NamedTuple):
+    """One line of ``pgben config``."""
+
+    name: str
+    value: str
+    origin: Origin
+
+
+class Settings(Fields):
+    """The effective settings of one process."""
+
+    _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
+    _ignored: tuple[str, ...] = PrivateAttr(default=())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from ``load`` only, which knows NAME_FILE and unknown names."""
+        return (init_settings,)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read an environment (the process's own by default).
+
+        Raises one ``ConfigurationError`` that lists every fault.
+        """
+        names = {PREFIX + field.upper(): field for field in cls.model_fields}
+        found = gather(
+            os.environ if environ is None else environ,
+            known=names,
+            secret=[name for name, field in names.items() if is_secret(field)],
+        )
+        faults = list(found.faults)
+        made = None
+        texts: dict[str, Any] = {names[name]: text for name, text in found.texts.items()}
+        try:
+            made = cls(**texts)
+        except ValidationError as exc:
+            faults += explain(exc, name=lambda field: PREFIX + field.upper())
+        if made is None or faults:
+            raise _wrong(faults)
+        made._origins, made._ignored = found.origins, found.ignored
+        return made
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Variables of Kubernetes' service links that were left aside."""
+        return self._ignored
+
+    def rows(self) -> list[Row]:
+        """List every setting with its effective value (no secrets) and where it came from."""
+        return [
+            Row(
+                name := PREFIX + field.upper(),
+                show_setting(field, getattr(self, field)),
+                self._origins.get(name, "default"),
+            )
+            for field in type(self).model_fields
+        ]
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of schedules and of retention's days."""
+        return parse_zone(self.timezone)
+
+    def schedule(self, of: Literal["postgres", "buckets", "verify"]) -> Schedule:
+        """Give one of the three schedules."""
+        lines = {
+            "postgres": self.schedule_postgres,
+            "buckets": self.schedule_buckets,
+            "verify": self.schedule_verify,
+        }
+        return Schedule.parse(lines[of], self.zone)
+
+    @property
+    def server(self) -> Server:
+        """The server of PGBEN_DB_*."""
+        return Server(
+            host=self.db_host,
+            port=self.db_port,
+            user=self.db_user,
+            password=self.db_pass,
+            databases=self.db_name,
+        )
+
+    def postgres_targets(self) -> dict[Target, Server]:
+        """Map every protected database to the server that holds it, in the order of settings."""
+        further = self.servers_file.servers.values() if self.servers_file else ()
+        return {
+            Target("postgres", name): server
+            for server in (self.server, *further)
+            for name in server.databases
+        }
+
+    def bucket_targets(self) -> tuple[Target, ...]:
+        """List every protected bucket."""
+        return tuple(Target("bucket", name) for name in self.buckets)
+
+    @property
+    def minio_url(self) -> str:
+        """The URL of the protected buckets' server; a bare host gets its scheme here."""
+        if "://" in self.minio_host:
+            return self.minio_host
+        return f"{'https' if self.minio_secure else 'http'}://{self.minio_host}"
+
+    @property
+    def dump_pack_size(self) -> int:
+        """Bytes of small members that share a pack of a dump."""
+        return self.pack_size or _DUMP_PACK
+
+    @property
+    def object_pack_size(self) -> int:
+        """Bytes of small objects that share a pack."""
+        return self.pack_size or _OBJECT_PACK
+
+
+def is_secret(field: str) -> bool:
+    """Say whether a setting may also come from a file that NAME_FILE names."""
+    return _holds_secret(Settings.model_fields[field].annotation)
+
+
+def show_setting(field: str, value: object) -> str:
+    """Write the value of a setting for people, or in words when it is found only later."""
+    extra = Settings.model_fields[field].json_schema_extra
+    words = extra.get("shown") if isinstance(extra, dict) else None
+    return words if value is None and isinstance(words, str) else show(value)
+
+
+def _holds_secret(annotation: object) -> bool:
+    if isinstance(annotation, type):
+        return issubclass(annotation, SecretStr)
+    return any(_holds_secret(part) for part in get_args(annotation))
+
+
+def _wrong(faults: list[str]) -> ConfigurationError:
+    if len(faults) == 1:
+        return ConfigurationError(faults[0], "docs/configuration.md describes every setting")
+    return ConfigurationError(f"{len(faults)} settings are wrong", "\n".join(faults))

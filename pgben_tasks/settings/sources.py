@@ -1,0 +1,125 @@
+"""Gathers the raw texts of settings from an environment and from the files it names.
+
+Knows names and files, not types or defaults. Values never appear in its messages.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from pgben_tasks.errors import ConfigurationError
+
+Origin = Literal["environment", "file", "default"]
+
+PREFIX: Final = "PGBEN_"
+_FILE: Final = "_FILE"
+
+#: Variables of the test suite, never of pgben.
+_TEST_PREFIX: Final = "PGBEN_TEST_"
+
+#: No secret is larger; a wrong path may lead to something that is.
+_SECRET_LIMIT: Final = 64 * 1024
+
+_SERVICE: Final = re.compile(r"PGBEN_(?:.+_)?SERVICE_(?:HOST|PORT(?:_.+)?)")
+_LINK: Final = re.compile(r"PGBEN_(?:.+_)?PORT(?:_.+)?")
+_LINK_PART: Final = re.compile(r"(?P<link>PGBEN_(?:.+_)?PORT_\d+_(?:TCP|UDP))_(?:PROTO|PORT|ADDR)")
+
+
+@dataclass(slots=True)
+class Found:
+    """What an environment holds: texts and origins by setting, and what was left aside."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    faults: list[str] = field(default_factory=list)
+
+
+def gather(environ: Mapping[str, str], *, known: Collection[str], secret: Collection[str]) -> Found:
+    """Collect every known setting; each secret may also come from the file that NAME_FILE names.
+
+    An empty variable is as good as none. Unknown names become faults, service links of Kubernetes
+    are ignored and named.
+    """
+    links = set(_service_links(environ))
+    found = Found(ignored=tuple(sorted(links)))
+    own = {name: text for name, text in environ.items() if name not in links}
+    for name in known:
+        try:
+            value = read_secret(own, name) if name in secret else _read_plain(own, name)
+        except ConfigurationError as exc:
+            found.faults.append(f"{exc.sentence}: {exc.hint}")
+            continue
+        if value is not None:
+            found.texts[name], found.origins[name] = value
+    allowed = {*known, *(name + _FILE for name in secret)}
+    found.faults.extend(_unknown(own, allowed))
+    return found
+
+
+def read_secret(environ: Mapping[str, str], name: str) -> tuple[str, Origin] | None:
+    """Read a secret from its variable or its file; None when neither is set.
+
+    Raises ``ConfigurationError`` when both are set, or the file cannot be read or is empty.
+    """
+    text, path = environ.get(name, ""), environ.get(name + _FILE, "")
+    if text and path:
+        raise ConfigurationError(f"{name} and {name}{_FILE} are both set", "keep one of the two")
+    if text:
+        return text, "environment"
+    if path:
+        return read_secret_file(Path(path), f"{name}{_FILE}"), "file"
+    return None
+
+
+def read_secret_file(path: Path, setting: str) -> str:
+    """Read the file that ``setting`` names, without the newlines at its end."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_SECRET_LIMIT).decode().rstrip("\r\n")
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{setting} names '{path}', which cannot be read",
+            (exc.strerror or "unreadable").lower(),
+        ) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigurationError(
+            f"{setting} names '{path}', which is no text", "the file must hold the value alone"
+        ) from exc
+    if not text:
+        raise ConfigurationError(
+            f"{setting} names '{path}', which is empty", "write the value into it"
+        )
+    return text
+
+
+def _read_plain(environ: Mapping[str, str], name: str) -> tuple[str, Origin] | None:
+    text = environ.get(name, "")
+    return (text, "environment") if text else None
+
+
+def _service_links(environ: Mapping[str, str]) -> Iterator[str]:
+    """Name what Kubernetes injects for Services that are called ``pgben-…``."""
+    links = {
+        name
+        for name, text in environ.items()
+        if _LINK.fullmatch(name) and text.startswith(("tcp://", "udp://"))
+    }
+    yield from links
+    for name in environ:
+        part = _LINK_PART.fullmatch(name)
+        if _SERVICE.fullmatch(name) or (part is not None and part["link"] in links):
+            yield name
+
+
+def _unknown(environ: Mapping[str, str], allowed: Collection[str]) -> Iterator[str]:
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name.startswith(_TEST_PREFIX) or name in allowed:
+            continue
+        near = difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.0)
+        yield f"{name} is not a setting: did you mean {near[0]}?"

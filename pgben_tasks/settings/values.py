@@ -1,0 +1,214 @@
+"""The kinds of values that settings have: durations, shares, lists, URLs, cron lines.
+
+Each kind reads text and refuses what it does not understand with a sentence; text is never
+repeated here, because it may be a secret in the wrong place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
+from pydantic_settings import NoDecode
+
+from pgben_tasks.domain.target import check_name
+from pgben_tasks.domain.windows import Schedule, parse_zone
+from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.redaction import redact
+from pgben_tasks.settings.broker import check_redis_url
+
+_UNITS: Final = {
+    "w": timedelta(weeks=1),
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "min": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+}
+_DURATION: Final = re.compile(r"(\d{1,6})\s*(w|d|h|min|s)")
+
+
+class SecretUrl(SecretStr):
+    """A URL whose password is hidden wherever the value is shown."""
+
+    def _display(self) -> str:
+        return redact(self._secret_value)
+
+
+class Contact(NamedTuple):
+    """Somebody to reach in an emergency."""
+
+    name: str
+    mail: str
+    phone: str
+
+
+def parse_duration(value: object) -> object:
+    """Read ``12h``, ``7d``, ``30min`` or ``1d12h``; other kinds of values pass unchanged."""
+    if not isinstance(value, str):
+        return value
+    text = value.replace(" ", "").lower()
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        message = "must be a duration like '12h', '7d', '30min' or '1d12h'"
+        raise ValueError(message)
+    duration = sum((int(number) * _UNITS[unit] for number, unit in parts), timedelta())
+    if not duration:
+        message = "must be longer than no time at all"
+        raise ValueError(message)
+    return duration
+
+
+def format_duration(value: timedelta) -> str:
+    """Write a duration the way ``parse_duration`` reads it."""
+    seconds, text = int(value.total_seconds()), ""
+    # '24h' says more than '1d' where a limit is meant.
+    units = ("d", "h", "min", "s") if value >= 2 * _UNITS["d"] else ("h", "min", "s")
+    for unit in units:
+        count, seconds = divmod(seconds, int(_UNITS[unit].total_seconds()))
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
+
+
+def _split(value: object) -> object:
+    """Split text at commas and white space."""
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) != len(values):
+        message = "must not name the same thing twice"
+        raise ValueError(message)
+    return values
+
+
+def _asking(check: Callable[[str], object]) -> Callable[[str], str]:
+    """Turn a check that raises ``ConfigurationError`` into one that pydantic collects."""
+
+    def checked(value: str) -> str:
+        try:
+            check(value)
+        except ConfigurationError as exc:
+            raise ValueError(f"{exc.sentence}; {exc.hint}") from exc
+        return value
+
+    return checked
+
+
+def _cron(value: str) -> str:
+    return Schedule.parse(value, "UTC").cron
+
+
+def _recipients(values: tuple[str, ...]) -> tuple[str, ...]:
+    if any("AGE-SECRET-KEY-" in value.upper() for value in values):
+        message = (
+            "holds a secret key, which must never be here: put the public key ('age1…') in its "
+            "place, and treat the secret key as known to others"
+        )
+        raise ValueError(message)
+    if not all(re.fullmatch(r"age1[0-9a-z]+", value) for value in values):
+        message = "must be public keys of age ('age1…'), separated by commas"
+        raise ValueError(message)
+    return values
+
+
+def _repository(value: str) -> str:
+    parts = urlsplit(value)
+    as_file = parts.scheme == "file" and not parts.netloc and parts.path.strip("/")
+    as_bucket = parts.scheme == "s3" and parts.netloc and "@" not in parts.netloc
+    if not (as_file or as_bucket) or parts.query or parts.fragment:
+        message = "must be 'file:///absolute/folder' or 's3://bucket/prefix'"
+        raise ValueError(message)
+    return value.rstrip("/")
+
+
+def _endpoint(value: str) -> str:
+    parts = urlsplit(value if "://" in value else f"//{value}")
+    try:
+        host_ok = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        host_ok = False
+    extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+    if parts.scheme not in {"", "http", "https"} or not host_ok or extra:
+        message = "must be 'host:port', 'http://host:port' or 'https://host:port'"
+        raise ValueError(message)
+    return value.rstrip("/")
+
+
+def _endpoint_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        message = "must be 'http://host:port' or 'https://host:port'"
+        raise ValueError(message)
+    return _endpoint(value)
+
+
+def _redis(value: SecretUrl) -> SecretUrl:
+    try:
+        return SecretUrl(check_redis_url(value.get_secret_value()))
+    except ConfigurationError as exc:
+        raise ValueError(f"must be the URL of a Redis database; {exc.hint}") from exc
+
+
+def _postgres_url(value: SecretUrl) -> SecretUrl:
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in {"postgresql", "postgres"} or not parts.path.strip("/"):
+        message = "must be like 'postgresql://user:password@host:5432/database'"
+        raise ValueError(message)
+    return value
+
+
+def _contacts(value: object) -> object:
+    """Read one ``name; mail; phone`` per line."""
+    if not isinstance(value, str):
+        return value
+    lines = [line for line in value.splitlines() if line.strip()]
+    contacts = tuple(tuple(part.strip() for part in line.split(";")) for line in lines)
+    if any(len(contact) != len(Contact._fields) for contact in contacts):
+        message = "must be one 'name; mail; phone' per line"
+        raise ValueError(message)
+    return contacts
+
+
+def _address(value: str) -> str:
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", value):
+        message = "must be an address like 'admin@example.org'"
+        raise ValueError(message)
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Share = Annotated[Decimal, Field(ge=0, le=1, allow_inf_nan=False)]
+Size = Annotated[ByteSize, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, AfterValidator(_asking(check_name))]
+Names = Annotated[
+    tuple[Name, ...],
+    NoDecode,
+    BeforeValidator(_split),
+    Field(min_length=1),
+    AfterValidator(_distinct),
+]
+Node = Annotated[str, AfterValidator(_asking(check_name))]
+Cron = Annotated[str, AfterValidator(_asking(_cron))]
+Zone = Annotated[str, AfterValidator(_asking(parse_zone))]
+Recipients = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(_split),
+    AfterValidator(_recipients),
+    AfterValidator(_distinct),
+]
+RepositoryUrl = Annotated[str, AfterValidator(_repository)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+EndpointUrl = Annotated[str, AfterValidator(_endpoint_url)]
+RedisUrl = Annotated[SecretUrl, AfterValidator(_redis)]
+PostgresUrl = Annotated[SecretUrl, AfterValidator(_postgres_url)]
+Contacts = Annotated[tuple[Contact, ...], NoDecode, BeforeValidator(_contacts)]
+Address = Annotated[str, AfterValidator(_address)]
+Addresses = Annotated[tuple[Address, ...], NoDecode, BeforeValidator(_split)]
+SecretUrls = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]

@@ -1,0 +1,288 @@
+"""The task base: claims, locks, fences, retries by error type, and what happens on failure.
+
+Every entry and every step of every chain runs through here; a task body is one sentence. This is
+the only place beside ``main()`` that catches ``Exception``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from typing import Any, Final, NoReturn
+
+import structlog
+from celery import Task
+from celery.exceptions import Ignore, Retry
+
+from pgben_tasks import canvases, runtime
+from pgben_tasks.adapters.catalog.locks import Lock, holding, job_lock, target_lock
+from pgben_tasks.contracts import JSON, JobOutcome, JobRef
+from pgben_tasks.domain.job import Job, JobState, next_attempt
+from pgben_tasks.errors import (
+    FenceLost,
+    PgbenError,
+    RequestRefused,
+    TargetBusy,
+    TransientError,
+)
+from pgben_tasks.operations import spool
+from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.tasks.heartbeat import Heartbeat
+
+log = structlog.get_logger(__name__)
+
+#: Waits before a step is tried again after a passing failure, in seconds, each with jitter.
+RETRY_DELAYS: Final = (3, 10, 30)
+#: A busy target is asked again this often, for as long as this, then the step fails.
+BUSY_DELAY: Final = 5
+BUSY_TRIES: Final = 360
+
+Body = Callable[[Run, Toolbox], JSON]
+LockNames = tuple[tuple[str, bool], ...]
+
+
+class _OwnRow:
+    """What a running step may do to its own row."""
+
+    def __init__(self, work: runtime.Workplace, ref: JobRef) -> None:
+        self._work = work
+        self._ref = ref
+
+    def keep(self, *, context: JSON, backup: str | None = None) -> None:
+        self._work.ledger.keep(self._ref, context=context, backup=backup)
+
+    def hold(self) -> None:
+        self._work.ledger.hold(self._ref)
+
+
+class PgbenTask(Task):  # type: ignore[misc]  # Celery has no types
+    """Base of every task of pgben."""
+
+    abstract = True
+    #: How often Celery itself repeats a task whose worker process died.
+    max_retries = 2
+
+    @property
+    def work(self) -> runtime.Workplace:
+        """The process's toolbox, ledger and locks."""
+        return runtime.workplace()
+
+    def step(self, raw: object, body: Body, *, locks: LockNames = ()) -> JSON:
+        """Run one step of a chain: ``body`` under the job's lock, its fence and its heartbeat.
+
+        ``locks`` are (kind, shared) pairs of the target. Returns the reference for the next step,
+        or the outcome after the last.
+        """
+        ref = JobRef.parse(raw)
+        job = self.work.ledger.job(ref.job)
+        with structlog.contextvars.bound_contextvars(
+            job=str(job.id), target=job.target, backup=job.backup, task=self.name
+        ):
+            try:
+                return self._run(ref, job, body, locks)
+            except FenceLost as exc:
+                log.info("step_ignored", why=exc.sentence)
+                raise Ignore from exc
+
+    def _run(self, ref: JobRef, job: Job, body: Body, names: LockNames) -> JSON:
+        folder = spool.job_folder(self.work.tools.spool, job.id)
+        with ExitStack() as stack:
+            try:
+                held = stack.enter_context(
+                    holding(self.work.database, [job_lock(job.id), *_locks(job, names)])
+                )
+                stack.enter_context(spool.occupied(folder))
+            except TargetBusy as exc:
+                self._wait(ref, exc)
+            except TransientError as exc:
+                self._again(exc)
+            ref = self.work.ledger.begin_step(ref, self.name, node=self.work.tools.node)
+            job = self.work.ledger.job(job.id)
+            log.info("step_began", attempt=job.attempt, fence=ref.fence)
+            pulse = Heartbeat(self.work.ledger, held, ref, self.name, show=self._shower())
+            run = Run(
+                job=job,
+                ledger=_OwnRow(self.work, ref),
+                progress=pulse,
+                folder=folder,
+                try_lock=lambda kind: self._try_lock(kind, job.target),
+            )
+            try:
+                with pulse:
+                    result = body(run, self.work.tools)
+                    pulse.check()
+                ended = self.work.ledger.end_step(
+                    ref,
+                    self.name,
+                    result=result,
+                    following=canvases.next_step(job.kind, self.name),
+                    wait=self.work.step_wait,
+                )
+            except FenceLost:
+                raise
+            except TransientError as exc:
+                self._retry_step(ref, run, exc)
+            except Exception as exc:  # noqa: BLE001 - every failure is recorded before it is raised
+                self._fail(ref, run, exc)
+            except BaseException:
+                # The worker is being stopped: the step is given back, to begin again at once.
+                self.work.ledger.release_step(
+                    ref, self.name, state="interrupted", wait=timedelta(0)
+                )
+                raise
+            log.info("step_ended")
+            if not ended.ended:
+                return ref.to_json()
+            self._succeeded(ended)
+            return outcome(ended)
+
+    def _wait(self, ref: JobRef, busy: TargetBusy) -> NoReturn:
+        """Try a step later whose locks are taken, unless its own other delivery has them."""
+        job = self.work.ledger.job(ref.job)
+        if job.state == "running" and job.fence == ref.fence and job.step == self.name:
+            raise FenceLost(f"step '{self.name}' of job '{ref.job}' already runs")
+        if self.request.retries >= BUSY_TRIES:
+            raise busy
+        raise self.retry(exc=busy, countdown=BUSY_DELAY, max_retries=BUSY_TRIES)
+
+    def _again(self, error: TransientError) -> NoReturn:
+        raise self.retry(
+            exc=error, countdown=_delay(self.request.retries), max_retries=BUSY_TRIES
+        )
+
+    def _retry_step(self, ref: JobRef, run: Run, error: TransientError) -> NoReturn:
+        tried = self.request.retries
+        if tried >= len(RETRY_DELAYS):
+            self._fail(ref, run, error)
+        delay = _delay(tried)
+        log.warning("step_retried", why=error.sentence, seconds=delay, retry=tried + 1)
+        self.work.ledger.release_step(
+            ref,
+            self.name,
+            state="retrying",
+            wait=timedelta(seconds=delay) + self.work.step_wait,
+        )
+        raise self.retry(
+            args=(ref.to_json(),), exc=error, countdown=delay, max_retries=len(RETRY_DELAYS)
+        )
+
+    def _fail(self, ref: JobRef, run: Run, error: Exception) -> NoReturn:
+        """Record a failure, remove what the job left, and raise it."""
+        job = run.job
+        state: JobState = "refused" if isinstance(error, RequestRefused) else "failed"
+        self.work.ledger.fail(
+            ref, state=state, error=described(error, self.name), retry_at=self._next(job, state)
+        )
+        log.error("job_failed", state=state, error=type(error).__name__, why=sentence(error))
+        self.work.audit(job, result=state, detail=sentence(error))
+        self._note(job, state, error)
+        self._tell_flower(job, error)
+        try:
+            runtime.abandon(run, self.work.tools)
+        except PgbenError as exc:
+            log.error("cleanup_failed", why=exc.sentence)  # noqa: TRY400 - a sentence, no trace
+        raise error
+
+    def _note(self, job: Job, state: JobState, error: Exception) -> None:
+        """Let the history files show a backup that did not come about."""
+        if job.kind == "backup":
+            self.work.history.append(
+                self.work.tools.clock.now(),
+                status=state,
+                name=f"{job.target}/{job.backup or job.id}",
+                size=0,
+                message=f"backup of '{job.target}' {state}: {sentence(error)}",
+            )
+
+    def _next(self, job: Job, state: JobState) -> Any:
+        if job.window is None or state != "failed":
+            return None
+        schedule = self.work.schedule(job.kind, job.target)
+        if schedule is None:
+            return None
+        now = self.work.tools.clock.now()
+        return next_attempt(attempt=job.attempt, now=now, successor=schedule.next(job.window))
+
+    def _succeeded(self, job: Job) -> None:
+        log.info("job_succeeded")
+        self.work.audit(job, result="succeeded")
+
+    def _tell_flower(self, job: Job, error: Exception) -> None:
+        """Send a failure event for the id that callers wait on; Celery sends none for it."""
+        if job.root_task is None or job.root_task == self.request.id:
+            return
+        with self.app.events.default_dispatcher() as dispatcher:
+            dispatcher.send(
+                "task-failed", uuid=job.root_task, exception=repr(error), traceback=""
+            )
+
+    def _shower(self) -> Callable[[dict[str, Any]], None]:
+        # The heartbeat's thread has no current request, so the id is taken here.
+        task_id = self.request.id
+
+        def show(progress: dict[str, Any]) -> None:
+            self.update_state(task_id=task_id, state="PROGRESS", meta=progress)
+
+        return show
+
+    @contextmanager
+    def _try_lock(self, kind: str, target: str) -> Iterator[bool]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(
+                    holding(self.work.database, [Lock(f"{kind}:{target}")])
+                )
+            except TargetBusy:
+                yield False
+            else:
+                yield True
+
+
+def outcome(job: Job) -> JSON:
+    """Give what callers of an ended job receive."""
+    return JobOutcome(
+        job=job.id,
+        state=job.state,
+        target=job.target,
+        backup=job.backup,
+        ended=job.ended_at,
+        result=job.result,
+    ).to_json()
+
+
+def sentence(error: Exception) -> str:
+    """Give one sentence for an error; a stranger's message may hold anything, so only its type."""
+    if isinstance(error, PgbenError):
+        return error.sentence
+    return f"an unexpected {type(error).__name__} ended the step"
+
+
+def described(error: Exception, step: str) -> JSON:
+    """Describe an error for the ledger."""
+    hint = error.hint if isinstance(error, PgbenError) else "the worker's log has the traceback"
+    return {
+        "type": type(error).__name__,
+        "sentence": sentence(error),
+        "hint": hint,
+        "step": step,
+    }
+
+
+def _delay(tried: int) -> float:
+    base = RETRY_DELAYS[min(tried, len(RETRY_DELAYS) - 1)]
+    # Jitter needs no secrecy.
+    return base * random.uniform(0.8, 1.2)  # noqa: S311
+
+
+def _locks(job: Job, names: LockNames) -> list[Lock]:
+    targets = [job.target] if job.target != "*" else runtime.workplace().target_names()
+    return [
+        target_lock(kind, target, shared=shared)  # type: ignore[arg-type]
+        for target in targets
+        for kind, shared in names
+    ]
+
+
+__all__ = ["PgbenTask", "Retry", "described", "outcome", "sentence"]

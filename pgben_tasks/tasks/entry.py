@@ -1,0 +1,179 @@
+"""The entry of every chain: read the request, find or write its job, claim it, become the chain.
+
+Beat, the tick, a person and a second delivery of the same message all come through here, and all
+reach the same row of the ledger.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import structlog
+from celery.exceptions import Ignore
+
+from pgben_tasks import canvases, errors
+from pgben_tasks.contracts import (
+    JSON,
+    REQUESTS,
+    BackupRequest,
+    Request,
+    RestoreRequest,
+    VerifyRequest,
+)
+from pgben_tasks.domain.job import Job, window_key
+from pgben_tasks.domain.target import Target, check_name
+from pgben_tasks.errors import (
+    ConfigurationError,
+    FenceLost,
+    PgbenError,
+    RequestRefused,
+    TargetBusy,
+    TransientError,
+)
+from pgben_tasks.operations import restore_postgres, spool
+from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask, described, outcome
+
+log = structlog.get_logger(__name__)
+
+#: The target of a verification of everything.
+EVERYTHING = "*"
+
+
+class EntryTask(PgbenTask):
+    """Base of the public tasks."""
+
+    abstract = True
+
+    def enter(self, kind: Any, raw: object) -> JSON:
+        """Claim the job that ``raw`` asks for and replace this task by its chain.
+
+        An ended job answers with its outcome or raises its error; a running one is left alone.
+        """
+        try:
+            request = REQUESTS[kind].parse(raw)
+            target = self._target(kind, request)
+            job = self._job(kind, request, target)
+        except (RequestRefused, ConfigurationError) as exc:
+            self._refuse(kind, raw, exc)
+        except TransientError as exc:
+            self._again(exc)
+        with structlog.contextvars.bound_contextvars(job=str(job.id), target=job.target):
+            if job.state == "succeeded":
+                return outcome(job)
+            if job.ended:
+                raise rebuilt(job)
+            if job.state != "queued":
+                log.info("entry_ignored", state=job.state)
+                raise Ignore
+            return self._become_chain(job, request)
+
+    def _become_chain(self, job: Job, request: Request) -> JSON:
+        work = self.work
+        try:
+            lease, context = self._lease(job, request)
+            ref = work.ledger.claim(
+                job.id,
+                node=work.tools.node,
+                first_step=canvases.first_step(job.kind),
+                lease=lease,
+                context=context,
+                root_task=self.request.id,
+                wait=work.step_wait,
+            )
+        except FenceLost as exc:
+            raise Ignore from exc
+        except TargetBusy as exc:
+            work.ledger.postpone(job.id)
+            raise self.retry(exc=exc, countdown=BUSY_DELAY, max_retries=None) from exc
+        except (RequestRefused, ConfigurationError) as exc:
+            self._end_unclaimed(job, exc)
+        except TransientError as exc:
+            self._again(exc)
+        spool.sweep(work.tools.spool, keep=work.open_jobs())
+        work.audit(job, result="began")
+        log.info("job_claimed", fence=ref.fence, node=work.tools.node)
+        chain = canvases.build(self.app, job.kind, ref.to_json(), node=work.tools.node)
+        raise self.replace(chain)
+
+    def _target(self, kind: str, request: Any) -> str:
+        """Check the target a request names against what this installation protects."""
+        if request.target is None:
+            return EVERYTHING
+        target = Target.parse(request.target)
+        if kind != "verify" and target not in self.work.tools.sources:
+            known = ", ".join(f"'{one}'" for one in self.work.target_names())
+            raise RequestRefused(
+                f"'{target}' is not protected by this installation",
+                f"known targets: {known}; see PGBEN_DB_NAME and PGBEN_SERVERS_FILE",
+            )
+        return str(target)
+
+    def _job(self, kind: Any, request: Request, target: str) -> Job:
+        window = None
+        key = request.idempotency_key
+        if isinstance(request, BackupRequest | VerifyRequest) and request.scheduled:
+            schedule = self.work.schedule(kind, target)
+            now = self.work.tools.clock.now()
+            window = schedule.due(now, self.work.tools.catch_up) if schedule else None
+            if window is None:
+                log.info("no_window_due", target=target, kind=kind)
+                raise Ignore
+            key = window_key(kind, target, window)
+        job, new = self.work.ledger.request(
+            kind,
+            target=target,
+            key=key or f"{kind}:{target}:{self.request.id}",
+            request=request.model_dump(mode="json"),
+            requested_by=request.requested_by,
+            window=window,
+            published=True,
+        )
+        if new:
+            log.info("job_written", job=str(job.id), key=job.key)
+        return job
+
+    def _lease(self, job: Job, request: Request) -> tuple[tuple[str, str], JSON]:
+        """Say what a job owns from claim to end, and what its steps find in its context."""
+        if isinstance(request, RestoreRequest):
+            now = self.work.tools.clock.now().astimezone(self.work.zone)
+            database = Target.parse(job.target).name
+            into = request.into or restore_postgres.default_name(database, now)
+            return (f"postgres/{check_name(into)}", "new"), {"into": into}
+        kind = {"verify": "verify"}.get(job.kind, "write")
+        return (job.target, kind), {}
+
+    def _refuse(self, kind: str, raw: object, error: PgbenError) -> NoReturn:
+        """Record a request that cannot be accepted, then raise."""
+        data = raw if isinstance(raw, dict) else {}
+        target = str(data.get("target", ""))[:100]
+        key = data.get("idempotency_key")
+        job, _ = self.work.ledger.request(
+            kind,  # type: ignore[arg-type]
+            # A name that looks like a connection string may hold a password.
+            target="?" if "=" in target or "://" in target else target or "?",
+            key=key if isinstance(key, str) else f"{kind}:refused:{self.request.id}",
+            request={},
+            requested_by=str(data.get("requested_by", "unnamed"))[:200],
+            published=True,
+        )
+        self._end_unclaimed(job, error)
+
+    def _end_unclaimed(self, job: Job, error: PgbenError) -> NoReturn:
+        self.work.ledger.fail_unclaimed(
+            job.id, state="refused", error=described(error, self.name)
+        )
+        self.work.audit(job, result="refused", detail=error.sentence)
+        log.warning("request_refused", job=str(job.id), why=error.sentence)
+        raise error
+
+
+def rebuilt(job: Job) -> PgbenError:
+    """Rebuild the error that ended a job."""
+    recorded = job.error or {}
+    kind = getattr(errors, str(recorded.get("type")), errors.PermanentError)
+    if not (isinstance(kind, type) and issubclass(kind, PgbenError)):
+        kind = errors.PermanentError
+    return kind(
+        str(recorded.get("sentence", f"job '{job.id}' {job.state}")),
+        str(recorded.get("hint", "")),
+    )

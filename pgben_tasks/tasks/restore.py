@@ -1,0 +1,51 @@
+"""The tasks of ``pgben.restore.postgres``: select, fetch, load, check, finish."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pgben_tasks import names
+from pgben_tasks.app import app
+from pgben_tasks.contracts import JSON
+from pgben_tasks.operations import restore_postgres
+from pgben_tasks.tasks.base import PgbenTask
+from pgben_tasks.tasks.entry import EntryTask
+
+#: While packs are read, nothing may be pruned.
+READ: Final = (("read", True),)
+
+
+@app.task(name=names.RESTORE_POSTGRES, base=EntryTask, bind=True)
+def restore(self: EntryTask, request: JSON) -> JSON:
+    """Restore one database beside the original."""
+    return self.enter("restore", request)
+
+
+@app.task(name=names.RESTORE_POSTGRES_SELECT, base=PgbenTask, bind=True)
+def select(self: PgbenTask, ref: JSON) -> JSON:
+    """Choose the backup to restore."""
+    return self.step(ref, restore_postgres.select, locks=READ)
+
+
+@app.task(name=names.RESTORE_POSTGRES_FETCH, base=PgbenTask, bind=True)
+def fetch(self: PgbenTask, ref: JSON) -> JSON:
+    """Fetch and open its packs, checking every digest."""
+    return self.step(ref, restore_postgres.fetch, locks=READ)
+
+
+@app.task(name=names.RESTORE_POSTGRES_LOAD, base=PgbenTask, bind=True)
+def load(self: PgbenTask, ref: JSON) -> JSON:
+    """Load the dump into a new database."""
+    return self.step(ref, restore_postgres.load)
+
+
+@app.task(name=names.RESTORE_POSTGRES_CHECK, base=PgbenTask, bind=True)
+def check(self: PgbenTask, ref: JSON) -> JSON:
+    """Compare the rows of every table with the backup's manifest."""
+    return self.step(ref, restore_postgres.check)
+
+
+@app.task(name=names.RESTORE_POSTGRES_FINISH, base=PgbenTask, bind=True)
+def finish(self: PgbenTask, ref: JSON) -> JSON:
+    """Give the copy its settings, grants and statistics."""
+    return self.step(ref, restore_postgres.finish)

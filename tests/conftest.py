@@ -1,0 +1,80 @@
+"""What every test shares: tiers by folder, tools that may be absent, the closing table."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from tests.needs import missing, required
+
+pytest_plugins = ["tests.fixtures_embedded", "tests.fixtures_postgres"]
+
+TIERS = ("unit", "contract", "integration", "end_to_end")
+HERE = Path(__file__).parent
+
+# Two shared cores stall now and then: a deadline per example would only measure that.
+hypothesis_settings.register_profile("pgben", deadline=None, print_blob=True)
+hypothesis_settings.load_profile("pgben")
+
+
+def tier_of(path: Path) -> str:
+    """Name the tier of a test file: the folder it lies in."""
+    return path.relative_to(HERE).parts[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test with its tier, so that ``-m unit`` chooses one."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            tier = tier_of(item.path)
+            if tier not in TIERS:
+                raise pytest.UsageError(f"{item.path} lies in none of the tiers: {TIERS}")
+            item.add_marker(tier)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or fail, a test whose tools are absent."""
+    absent = missing(tuple(tool for mark in item.iter_markers("needs") for tool in mark.args))
+    if required(absent):
+        pytest.fail(
+            f"needs {', '.join(absent)}, which this run requires: `make system-tools`",
+            pytrace=False,
+        )
+    if absent:
+        pytest.skip(f"needs {', '.join(absent)}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Close with a table: what ran in each tier, and what was not run for want of a tool."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    seconds: dict[str, float] = defaultdict(float)
+    not_run: dict[str, list[str]] = defaultdict(list)
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.getreports(outcome):
+            tier = report.nodeid.removeprefix("tests/").partition("/")[0]
+            counts[tier][outcome] += 1
+            if outcome == "skipped":
+                reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else ""
+                not_run[reason.removeprefix("Skipped: ")].append(report.nodeid)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                tier = report.nodeid.removeprefix("tests/").partition("/")[0]
+                seconds[tier] += report.duration
+    write = terminalreporter.write_line
+    terminalreporter.section("tiers")
+    write(f"{'tier':<12}{'passed':>8}{'failed':>8}{'not run':>9}{'seconds':>9}")
+    for tier in TIERS:
+        count = counts[tier]
+        failed = count["failed"] + count["error"]
+        write(
+            f"{tier:<12}{count['passed']:>8}{failed:>8}{count['skipped']:>9}{seconds[tier]:>9.1f}"
+        )
+    for reason, tests in sorted(not_run.items()):
+        write(f"not run, {reason}:")
+        for test in tests:
+            write(f"  {test}")

@@ -1,0 +1,237 @@
+"""What every object store promises, asked of the fake, a directory and two real S3 servers."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgben_tasks.adapters.directory_store import DirectoryObjectStore
+from pgben_tasks.adapters.memory_store import MemoryObjectStore
+from pgben_tasks.adapters.s3_bucket import ensure_bucket
+from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
+from pgben_tasks.embedded.s3 import EmbeddedS3
+from pgben_tasks.errors import IntegrityError, ObjectExists, ObjectMissing, PermanentError
+from pgben_tasks.ports import ObjectStore
+
+MEBIBYTE = 1024 * 1024
+UNSAFE = (
+    "",
+    "/",
+    "/absolute",
+    "..",
+    "../up",
+    "a/../b",
+    "a//b",
+    "a/./b",
+    "a/",
+    ".hidden",
+    "a/.unfinished",
+    "a\\b",
+    "a b",
+    "a\nb",
+    "a\0b",
+    "é",
+    "a" * 201,
+)
+
+
+def s3_location(server: EmbeddedS3, **fields: object) -> S3Location:
+    values: dict[str, object] = {
+        "endpoint": server.endpoint,
+        "bucket": "pgben-backups",
+        "prefix": f"test-{secrets.token_hex(6)}/inner",
+        "access_key": server.access_key,
+        "secret_key": server.secret_key,
+        "patience": timedelta(seconds=5),
+    }
+    return S3Location(**(values | fields))  # type: ignore[arg-type]  # test values by name
+
+
+@pytest.fixture(params=["memory", "directory", "rclone", "ministack"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    if request.param == "memory":
+        return MemoryObjectStore()
+    if request.param == "directory":
+        directory = DirectoryObjectStore(tmp_path / "repository")
+        directory.make_root()
+        return directory
+    name = "repository_s3" if request.param == "rclone" else "protected_s3"
+    location = s3_location(request.getfixturevalue(name))
+    ensure_bucket(location)
+    return S3ObjectStore(location)
+
+
+def keys(store: ObjectStore, prefix: str) -> list[str]:
+    return [stored.key for stored in store.list(prefix)]
+
+
+def test_what_was_put_is_got(store: ObjectStore) -> None:
+    store.put("a/b/c.json", b"content")
+    assert store.get("a/b/c.json", limit=7) == b"content"
+    assert b"".join(store.stream("a/b/c.json")) == b"content"
+
+
+def test_empty_objects_are_objects(store: ObjectStore, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    store.put("a/put", b"")
+    store.put_file("a/file", empty)
+    assert store.get("a/put", limit=0) == b""
+    assert list(store.stream("a/file")) == []
+    assert store.head("a/file").size == 0
+
+
+def test_put_never_replaces(store: ObjectStore) -> None:
+    store.put("a", b"first")
+    with pytest.raises(ObjectExists):
+        store.put("a", b"second")
+    assert store.get("a", limit=100) == b"first"
+
+
+def test_put_file_replaces_what_an_earlier_try_left(store: ObjectStore, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    for content in (b"first, longer", b"second"):
+        file.write_bytes(content)
+        store.put_file("packs/a", file)
+    assert store.get("packs/a", limit=100) == b"second"
+
+
+@pytest.mark.parametrize("size", [1, MEBIBYTE, 17 * MEBIBYTE + 3])
+def test_put_file_streams_files_of_any_size_and_counts_them(
+    store: ObjectStore, tmp_path: Path, size: int
+) -> None:
+    content = os.urandom(size)
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    counted: list[int] = []
+    store.put_file("packs/big", file, advance=counted.append)
+    assert sum(counted) == size
+    assert store.head("packs/big").size == size
+    chunks = list(store.stream("packs/big"))
+    assert b"".join(chunks) == content
+    assert max(map(len, chunks)) < 8 * MEBIBYTE
+
+
+def test_an_error_while_counting_stores_nothing(store: ObjectStore, tmp_path: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def stop(_: int) -> None:
+        raise StoppedError
+
+    file = tmp_path / "file"
+    file.write_bytes(bytes(20 * MEBIBYTE))
+    if not isinstance(store, MemoryObjectStore):
+        with pytest.raises(StoppedError):
+            store.put_file("packs/a", file, advance=stop)
+        assert keys(store, "") == []
+
+
+def test_get_refuses_more_than_its_limit(store: ObjectStore) -> None:
+    store.put("a", b"12345")
+    with pytest.raises(IntegrityError):
+        store.get("a", limit=4)
+
+
+@pytest.mark.parametrize("key", ["none", "a/none", "a/b/none"])
+def test_what_is_not_there_is_missing(store: ObjectStore, key: str) -> None:
+    store.put("a/b/c", b"")
+    asks: list[Callable[[], object]] = [
+        lambda: store.get(key, limit=1),
+        lambda: store.head(key),
+        lambda: list(store.stream(key)),
+    ]
+    for ask in asks:
+        with pytest.raises(ObjectMissing):
+            ask()
+
+
+def test_a_folder_is_no_object(store: ObjectStore) -> None:
+    store.put("a/b/c", b"")
+    with pytest.raises(ObjectMissing):
+        store.head("a/b")
+    with pytest.raises(ObjectMissing):
+        store.get("a/b", limit=1)
+
+
+def test_listing_gives_every_key_that_begins_so_in_order(store: ObjectStore) -> None:
+    for key in ("b/2", "a/1/x", "a/10/x", "a/1.x", "ab/1", "a-b/1"):
+        store.put(key, key.encode())
+    assert keys(store, "") == sorted(["b/2", "a/1/x", "a/10/x", "a/1.x", "ab/1", "a-b/1"])
+    assert keys(store, "a/") == ["a/1.x", "a/1/x", "a/10/x"]
+    assert keys(store, "a/1") == ["a/1.x", "a/1/x", "a/10/x"]
+    assert keys(store, "a") == ["a-b/1", "a/1.x", "a/1/x", "a/10/x", "ab/1"]
+    assert keys(store, "none/") == []
+    assert [stored.size for stored in store.list("b/")] == [3]
+
+
+def test_moments_are_aware_and_recent(store: ObjectStore) -> None:
+    store.put("a", b"")
+    for stored in (store.head("a"), next(store.list(""))):
+        assert abs(stored.modified - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_delete_removes_and_may_be_repeated(store: ObjectStore) -> None:
+    store.put("a/b", b"")
+    store.put("a/c", b"")
+    store.delete("a/b")
+    store.delete("a/b")
+    assert keys(store, "") == ["a/c"]
+    store.put("a/b", b"again")
+
+
+@pytest.mark.parametrize("key", UNSAFE)
+def test_unsafe_keys_reach_no_store(store: ObjectStore, tmp_path: Path, key: str) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    asks: list[Callable[[], object]] = [
+        lambda: store.put(key, b""),
+        lambda: store.put_file(key, file),
+        lambda: store.get(key, limit=1),
+        lambda: store.head(key),
+        lambda: list(store.stream(key)),
+        lambda: store.delete(key),
+    ]
+    for ask in asks:
+        with pytest.raises(PermanentError, match="none that pgben makes"):
+            ask()
+    if key and key != "a/":
+        with pytest.raises(PermanentError):
+            store.list(key)
+
+
+def test_it_names_itself(store: ObjectStore) -> None:
+    assert ":" in store.describe()
+
+
+_KEY = st.sampled_from(["a", "b/a", "b/b", "c/d/e", "c/d/f"])
+_STEP = st.tuples(st.sampled_from(["put", "delete"]), _KEY, st.binary(max_size=4))
+
+
+@given(steps=st.lists(_STEP, max_size=20))
+def test_the_fake_behaves_like_a_directory(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, bytes]]
+) -> None:
+    directory = DirectoryObjectStore(tmp_path_factory.mktemp("model"))
+    stores = (MemoryObjectStore(), directory)
+    for step, key, data in steps:
+        told = []
+        for store in stores:
+            try:
+                if step == "put":
+                    store.put(key, data)
+                else:
+                    store.delete(key)
+                told.append("done")
+            except ObjectExists:
+                told.append("exists")
+        assert told[0] == told[1]
+    contents = [[(o.key, store.get(o.key, limit=9)) for o in store.list("")] for store in stores]
+    assert contents[0] == contents[1]

@@ -1,0 +1,265 @@
+"""What is particular to S3: wrong settings, absent servers, and keys of other programs."""
+
+from __future__ import annotations
+
+import http.server
+import secrets
+import socket
+import ssl
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from pgben_tasks.adapters.s3_bucket import ensure_bucket
+from pgben_tasks.adapters.s3_errors import by_code
+from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
+from pgben_tasks.embedded.s3 import EmbeddedS3
+from pgben_tasks.errors import (
+    ConfigurationError,
+    ObjectExists,
+    ObjectMissing,
+    PermanentError,
+    StoreUnavailable,
+)
+from tests.contract.test_object_store import s3_location
+
+CANARY = "canary-Geh3im-geheim-geheim"
+
+
+def every_call(store: S3ObjectStore, file: Path) -> list[Callable[[], object]]:
+    return [
+        lambda: store.put("a", b""),
+        lambda: store.put_file("a", file),
+        lambda: store.get("a", limit=1),
+        lambda: store.head("a"),
+        lambda: list(store.stream("a")),
+        lambda: list(store.list("")),
+        lambda: store.delete("a"),
+    ]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    return path
+
+
+def test_a_wrong_secret_key_is_a_wrong_setting_and_is_never_shown(
+    repository_s3: EmbeddedS3, file: Path
+) -> None:
+    ensure_bucket(s3_location(repository_s3))
+    location = s3_location(repository_s3, secret_key=CANARY)
+    for call in every_call(S3ObjectStore(location), file):
+        with pytest.raises(ConfigurationError, match="refuses the credentials") as raised:
+            call()
+        assert CANARY not in "".join(traceback.format_exception(raised.value))
+    with pytest.raises(ConfigurationError) as raised:
+        ensure_bucket(location)
+    assert CANARY not in "".join(traceback.format_exception(raised.value))
+    assert CANARY not in repr(location)
+    assert repository_s3.access_key not in repr(location)
+
+
+def test_a_missing_bucket_is_a_wrong_setting(repository_s3: EmbeddedS3, file: Path) -> None:
+    location = s3_location(repository_s3, bucket=f"none-{secrets.token_hex(6)}")
+    for call in every_call(S3ObjectStore(location), file):
+        with pytest.raises(ConfigurationError, match="bucket .* does not exist"):
+            call()
+
+
+def test_a_server_that_is_not_there_is_unavailable(file: Path) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        location = S3Location(
+            endpoint=f"http://127.0.0.1:{held.getsockname()[1]}",
+            bucket="backups",
+            access_key="key",
+            secret_key=CANARY,
+            patience=timedelta(milliseconds=100),
+        )
+        for call in every_call(S3ObjectStore(location), file):
+            with pytest.raises(StoreUnavailable) as raised:
+                call()
+            assert CANARY not in "".join(traceback.format_exception(raised.value))
+        with pytest.raises(StoreUnavailable):
+            ensure_bucket(location)
+
+
+def test_the_bucket_is_made_once(repository_s3: EmbeddedS3) -> None:
+    location = s3_location(repository_s3, bucket=f"made-{secrets.token_hex(6)}")
+    assert ensure_bucket(location)
+    assert not ensure_bucket(location)
+    S3ObjectStore(location).put("a", b"")
+
+
+def test_prefixes_keep_repositories_apart(repository_s3: EmbeddedS3) -> None:
+    one, other = (s3_location(repository_s3) for _ in range(2))
+    ensure_bucket(one)
+    S3ObjectStore(one).put("a", b"one")
+    assert list(S3ObjectStore(other).list("")) == []
+    with pytest.raises(ObjectMissing):
+        S3ObjectStore(other).get("a", limit=9)
+
+
+def test_a_server_that_honours_if_none_match_closes_the_gap(protected_s3: EmbeddedS3) -> None:
+    location = s3_location(protected_s3)
+    ensure_bucket(location)
+    first, second = S3ObjectStore(location), S3ObjectStore(location)
+    first.put("a", b"first")
+    with pytest.raises(ObjectExists):
+        second.put("a", b"second")
+
+
+def test_the_environment_of_other_programs_changes_nothing(
+    repository_s3: EmbeddedS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ACCESS_KEY_ID": "other",
+        "AWS_SECRET_ACCESS_KEY": "other",
+        "AWS_SESSION_TOKEN": "other",
+        "AWS_SKIP_SIGNATURE": "true",
+        "AWS_BUCKET": "other",
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    location = s3_location(repository_s3)
+    ensure_bucket(location)
+    store = S3ObjectStore(location)
+    store.put("a", b"content")
+    assert [stored.key for stored in store.list("")] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["localhost:9000", "ftp://host", "https://", f"http://user:{CANARY}@host:9000", ""],
+)
+def test_an_endpoint_that_is_none_is_refused_without_being_shown(endpoint: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        S3Location(endpoint=endpoint, bucket="b", access_key="a", secret_key="s")
+    assert CANARY not in str(raised.value)
+
+
+class _Refusing(http.server.BaseHTTPRequestHandler):
+    """An S3 server that knows nobody."""
+
+    def do_GET(self) -> None:
+        self.send_response(403)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def private_certificates(folder: Path) -> tuple[Path, Path]:
+    """Make a CA and a certificate for 127.0.0.1 signed by it; give the CA and the server's file."""
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    names = [
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in ("ca", "server")
+    ]
+    now = datetime.now(UTC)
+    pem = []
+    for number, (key, name) in enumerate(zip(keys, names, strict=True)):
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(names[0])
+            .public_key(key.public_key())
+            .serial_number(number + 1)
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=number == 0, path_length=None), critical=True)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]),
+                critical=False,
+            )
+            .sign(keys[0], SHA256())
+        )
+        pem.append(certificate.public_bytes(Encoding.PEM))
+    (folder / "ca.pem").write_bytes(pem[0])
+    (folder / "server.pem").write_bytes(
+        pem[1] + keys[1].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    return folder / "ca.pem", folder / "server.pem"
+
+
+@pytest.fixture
+def private_tls(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Give the address of a TLS server and the only CA that vouches for it."""
+    authority, certificate = private_certificates(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"https://127.0.0.1:{server.server_port}", authority
+        server.shutdown()
+        thread.join(timeout=10)
+
+
+def test_a_private_ca_is_believed_only_when_it_is_named(private_tls: tuple[str, Path]) -> None:
+    endpoint, authority = private_tls
+    location = S3Location(
+        endpoint=endpoint,
+        bucket="backups",
+        access_key="a",
+        secret_key="s",
+        patience=timedelta(milliseconds=100),
+    )
+    with pytest.raises(ConfigurationError, match="certificate .* is not trusted"):
+        S3ObjectStore(location).get("a", limit=1)
+    with pytest.raises(ConfigurationError, match="certificate .* is not trusted"):
+        ensure_bucket(location)
+    named = replace(location, ca_file=authority)
+    with pytest.raises(ConfigurationError, match="refuses the credentials"):
+        S3ObjectStore(named).get("a", limit=1)
+    with pytest.raises(ConfigurationError, match="refuses the credentials"):
+        ensure_bucket(named)
+
+
+def test_an_absent_or_empty_ca_file_is_a_wrong_setting(tmp_path: Path) -> None:
+    rubbish = tmp_path / "ca.pem"
+    for path in (tmp_path / "none.pem", rubbish):
+        rubbish.write_text("-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n")
+        with pytest.raises(ConfigurationError):
+            S3ObjectStore(
+                S3Location(
+                    endpoint="https://127.0.0.1:1",
+                    bucket="backups",
+                    access_key="a",
+                    secret_key="s",
+                    ca_file=path,
+                )
+            )
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("AccessDenied", ConfigurationError),
+        ("RequestTimeTooSkewed", ConfigurationError),
+        ("XMinioStorageFull", PermanentError),
+        ("507", PermanentError),
+        ("SlowDown", StoreUnavailable),
+        ("503", StoreUnavailable),
+    ],
+)
+def test_codes_of_servers_mean_what_the_operator_must_do(code: str, error: type) -> None:
+    assert type(by_code(code, "a", store="s3://b")) is error

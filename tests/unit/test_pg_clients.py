@@ -1,0 +1,166 @@
+"""Claims about which PostgreSQL client is chosen for which server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from pgben_tasks.adapters.pg_clients import (
+    Compression,
+    Installation,
+    Origin,
+    choose_for_dump,
+    choose_for_restore,
+    find_installations,
+    inspect,
+)
+from pgben_tasks.errors import ConfigurationError
+
+
+def _client(
+    major: int, origin: Origin = "system", minor: int = 1, compression: Compression = "zstd:3"
+) -> Installation:
+    return Installation(
+        directory=Path(f"/opt/{origin}/{major}.{minor}/{compression}/bin"),
+        version=f"{major}.{minor}",
+        major=major,
+        minor=minor,
+        origin=origin,
+        compression=compression,
+    )
+
+
+MAJORS = st.integers(14, 19)
+CLIENTS = st.lists(
+    st.builds(
+        _client,
+        MAJORS,
+        st.sampled_from(["path", "system", "bundled"]),
+        st.integers(0, 3),
+        st.sampled_from(["zstd:3", "none"]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def test_a_dump_prefers_the_servers_own_major() -> None:
+    tools = choose_for_dump(160004, [_client(18, "path"), _client(17, "path"), _client(16)])
+    assert tools.major == 16
+
+
+def test_a_dump_prefers_path_then_the_system_then_wheels() -> None:
+    clients = [_client(17, "bundled", 9), _client(17, "system", 5), _client(17, "path", 1)]
+    assert choose_for_dump(170010, clients).pg_dump.is_relative_to("/opt/path")
+    assert choose_for_dump(170010, clients[:2]).pg_dump.is_relative_to("/opt/system")
+
+
+def test_a_dump_prefers_the_newest_minor_of_one_origin() -> None:
+    assert choose_for_dump(170010, [_client(17, minor=2), _client(17, minor=9)]).version == "17.9"
+
+
+def test_without_the_same_major_the_nearest_newer_one_dumps() -> None:
+    assert choose_for_dump(150018, [_client(18), _client(16), _client(14)]).major == 16
+
+
+def test_an_old_client_is_refused_with_the_package_to_install() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        choose_for_dump(180006, [_client(15), _client(17)])
+    assert "version 18" in refused.value.sentence
+    assert "15.1" in refused.value.sentence
+    assert "postgresql-client-18" in refused.value.hint
+
+
+def test_no_client_at_all_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="found none"):
+        choose_for_dump(170010, [])
+
+
+@given(MAJORS, CLIENTS)
+def test_a_chosen_client_is_never_older_than_the_server(
+    major: int, clients: list[Installation]
+) -> None:
+    assume(any(one.major >= major for one in clients))
+    chosen = choose_for_dump(major * 10000 + 3, clients)
+    assert chosen.major >= major
+    assert not [one for one in clients if major <= one.major < chosen.major]
+
+
+def test_a_restore_prefers_the_destinations_major() -> None:
+    tools = choose_for_restore(
+        170010,
+        [_client(18, "path"), _client(17), _client(16)],
+        source_version_num=150018,
+        dump_compression="none",
+    )
+    assert tools.major == 17
+
+
+def test_a_dump_compressed_with_zstd_needs_a_client_built_with_it() -> None:
+    tools = choose_for_restore(
+        180006,
+        [_client(18, compression="none"), _client(17)],
+        source_version_num=170010,
+        dump_compression="zstd:3",
+    )
+    assert (tools.major, tools.compression) == (17, "zstd:3")
+
+
+def test_a_newer_pg_restore_is_not_let_loose_on_a_server_before_17() -> None:
+    with pytest.raises(ConfigurationError, match="server of version 15"):
+        choose_for_restore(
+            150018,
+            [_client(17), _client(18)],
+            source_version_num=150018,
+            dump_compression="none",
+        )
+
+
+@given(MAJORS, MAJORS, CLIENTS, st.sampled_from(["zstd:3", "none"]))
+def test_a_restoring_client_reads_the_dump_and_fits_the_server(
+    destination: int, source: int, clients: list[Installation], compression: Compression
+) -> None:
+    try:
+        chosen = choose_for_restore(
+            destination * 10000,
+            clients,
+            source_version_num=source * 10000,
+            dump_compression=compression,
+        )
+    except ConfigurationError:
+        return
+    assert chosen.major >= source
+    assert destination >= 17 or chosen.major < 17
+    assert compression in {"none", chosen.compression}
+
+
+def test_what_is_installed_is_found_with_its_build() -> None:
+    found = {one.major: one for one in find_installations()}
+    # The environment of the tests has both wheels: one with zstd, one without.
+    assert found[17].compression == "zstd:3"
+    assert found[18].compression == "none"
+
+
+def test_a_directory_without_all_programs_is_no_client(tmp_path: Path) -> None:
+    (tmp_path / "pg_dump").symlink_to("/bin/true")
+    assert inspect(tmp_path, "path") is None
+
+
+def test_programs_that_say_nothing_sensible_are_no_client(tmp_path: Path) -> None:
+    for name in ("pg_dump", "pg_dumpall", "pg_restore"):
+        (tmp_path / name).write_text("not a program", encoding="ascii")
+        os.chmod(tmp_path / name, 0o755)
+    assert inspect(tmp_path, "path") is None
+
+
+def test_debians_wrapper_is_no_client(tmp_path: Path) -> None:
+    wrapper = tmp_path / "pg_wrapper"
+    wrapper.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 17.2'\n", encoding="ascii")
+    wrapper.chmod(0o755)
+    for name in ("pg_dump", "pg_dumpall", "pg_restore"):
+        (tmp_path / name).symlink_to(wrapper)
+    assert inspect(tmp_path, "path") is None

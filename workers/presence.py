@@ -1,0 +1,69 @@
+"""A worker's presence in the catalog: its name is taken once, and its life is shown.
+
+The name ``<role>.<node>`` is also the queue of the node's spool, so two live workers of one name
+would share files; the second is refused.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from pgben_tasks import runtime
+from pgben_tasks.adapters.catalog.locks import HeldLocks, worker_lock
+from pgben_tasks.domain.job import HEARTBEAT_EVERY
+from pgben_tasks.errors import ConfigurationError, TargetBusy, TransientError
+
+log = structlog.get_logger(__name__)
+
+#: A predecessor that was cut off from the catalog keeps its lock until the server notices.
+_WAIT_FOR_NAME: Final = 60.0
+
+
+class Presence:
+    """Holds the locks of this worker's names and beats for them, until ``leave``."""
+
+    def __init__(self, work: runtime.Workplace, names: Sequence[str]) -> None:
+        """Take the names; raises ``ConfigurationError`` when another live worker has one."""
+        self._work = work
+        self._names = tuple(names)
+        self._held = self._take()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="presence", daemon=True)
+        self._thread.start()
+
+    def _take(self) -> HeldLocks:
+        deadline = time.monotonic() + _WAIT_FOR_NAME
+        wait = threading.Event()
+        while True:
+            try:
+                return HeldLocks(self._work.database, [worker_lock(name) for name in self._names])
+            except TargetBusy as exc:
+                if time.monotonic() > deadline:
+                    raise ConfigurationError(
+                        f"a worker named '{self._work.node}' with one of the roles "
+                        f"{', '.join(self._names)} is already running",
+                        "give this worker a PGBEN_NODE and a PGBEN_SPOOL_DIR of its own",
+                    ) from exc
+                log.info("worker_name_awaited", names=list(self._names))
+                wait.wait(1)
+
+    def _beat(self) -> None:
+        while True:
+            try:
+                self._held.keep()
+                self._work.recovery.show_life(self._names)
+            except TransientError as exc:
+                log.warning("worker_heartbeat_missed", why=exc.sentence)
+            if self._stop.wait(HEARTBEAT_EVERY.total_seconds()):
+                return
+
+    def leave(self) -> None:
+        """Stop beating and give the names free."""
+        self._stop.set()
+        self._thread.join(timeout=15)
+        self._held.release()
