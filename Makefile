@@ -79,7 +79,7 @@ system-tools: ## Install the tools that a restore by hand needs: age, zstd (Debi
 	as_root=; \
 	if [ "$$(id -u)" != 0 ]; then \
 		command -v sudo >/dev/null || { echo "installing $$* needs root, and there is no sudo" >&2; exit 1; }; \
-		as_root="sudo -n"; fi; \
+		as_root=sudo; fi; \
 	$$as_root apt-get -qq update && \
 	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$$@"
 

@@ -61,9 +61,7 @@ class InitResult:
     files: tuple[Path, ...]
 
 
-def initialise(
-    settings: Settings, *, keys_folder: Path, roles: Roles, now: datetime
-) -> InitResult:
+def initialise(settings: Settings, *, keys_folder: Path, roles: Roles, now: datetime) -> InitResult:
     """Make catalog, keys and repository, or check those that exist; write the recovery card.
 
     Raises ``RequestRefused`` when a repository exists and its keys are not in ``keys_folder``.

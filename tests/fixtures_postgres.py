@@ -165,7 +165,7 @@ def installations() -> tuple[Installation, ...]:
 
 
 @pytest.fixture
-def scratch(request: pytest.FixtureRequest) -> Iterator[Callable[[PostgresServer], str]]:
+def scratch() -> Iterator[Callable[[PostgresServer], str]]:
     """Give a function that names a free database of a server; all are dropped afterwards."""
     made: list[tuple[PostgresServer, str]] = []
 

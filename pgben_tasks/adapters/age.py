@@ -14,7 +14,7 @@ import pyrage
 from pgben_tasks.adapters.secret_files import read_secret
 from pgben_tasks.errors import ConfigurationError
 
-SECRET_PREFIX: Final = "AGE-SECRET-KEY-"
+SECRET_PREFIX: Final = "AGE-SECRET-KEY-"  # noqa: S105  # what secrets begin with, not one
 _PUBLIC_PREFIX: Final = "age1"
 
 

@@ -163,14 +163,13 @@ class DirectoryObjectStore:
             )
 
     def _open(self, key: str) -> BinaryIO:
-        descriptor = os.open(self._path(key), os.O_RDONLY | os.O_NOFOLLOW)
-        try:
-            if not S_ISREG(os.fstat(descriptor).st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        # Not blocking, so that a named pipe is refused instead of waited for.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(self._path(key), flags)
+        if S_ISREG(os.fstat(descriptor).st_mode):
             return os.fdopen(descriptor, "rb", buffering=0)
-        except BaseException:
-            os.close(descriptor)
-            raise
+        os.close(descriptor)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
     def _chunks(self, key: str, file: BinaryIO) -> Iterator[bytes]:
         with file, self._translated(key):

@@ -53,11 +53,11 @@ class KeySet:
         return self.folder / TRUSTED_KEYS
 
     def signing_key(self, role: SigningRole) -> Path:
-        """The file of the key that signs in this role."""
+        """Give the file of the key that signs in this role."""
         return self.folder / _signing_file("all" if self.roles == "single" else role)
 
     def file(self, name: str) -> Path:
-        """The file with this name."""
+        """Give the file with this name."""
         return self.folder / name
 
 
@@ -80,7 +80,7 @@ def read_or_make(folder: Path, *, roles: Roles, now: datetime) -> tuple[KeySet, 
         has = "one signing key for all roles" if roles == "separate" else "a signing key per role"
         raise RequestRefused(
             f"the keys in '{folder}' have {has}, and existing keys are not replaced",
-            "run `pgben init` as it was run the first time; docs/operations.md says how keys change",
+            "run `pgben init` as it was run the first time, or name an empty folder with --keys",
         )
     return found, made
 

@@ -81,7 +81,7 @@ class AgePackCodec:
         try:
             done = self._pool.ask(request, advance)
         except BaseException:
-            _remove_beginning(destination.parent, f".{destination.name}.")
+            _remove(destination)
             raise
         return pack.model_copy(update={"size": done["size"], "sha256": done["sha256"]})
 
@@ -124,9 +124,10 @@ def _facts(members: Iterable[Member]) -> list[tuple[str, int, str]]:
     return [(member.name, member.size, member.sha256) for member in members]
 
 
-def _remove_beginning(folder: Path, beginning: str) -> None:
-    """Remove what a child that was killed could not: unfinished files of one destination."""
+def _remove(destination: Path) -> None:
+    """Remove a failed pack and what a child that was killed could not: its unfinished file."""
     with suppress(OSError):
-        for path in folder.iterdir():
-            if path.name.startswith(beginning) and path.name.endswith(".tmp"):
+        for path in destination.parent.iterdir():
+            unfinished_one = path.name.startswith(f".{destination.name}.")
+            if path == destination or (unfinished_one and path.name.endswith(".tmp")):
                 path.unlink()

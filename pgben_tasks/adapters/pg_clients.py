@@ -193,7 +193,8 @@ def _places() -> Iterator[tuple[Origin, Path]]:
 
 def _home(directory: Path) -> Path:
     """Follow a link such as ``/usr/local/bin/pg_dump`` when only that one program is linked."""
-    if (directory / "pg_restore").exists():
+    # Unlike Path.exists this takes a directory that may not be looked into for an empty one.
+    if os.access(directory / "pg_restore", os.F_OK):
         return directory
     return (directory / "pg_dump").resolve().parent
 

@@ -84,15 +84,12 @@ class PostgresSource:
             superuser, bypasses, size = row or (False, False, 0)
             if not superuser:
                 self._check_sight(connection, bypasses=bypasses)
-            candidates = (
-                pg_clients.find_installations() if self._candidates is None else self._candidates
-            )
             return Preflight(
                 server_version=connection.info.parameter_status("server_version") or "",
                 server_version_num=version,
                 database_bytes=size,
                 is_superuser=superuser,
-                tools=pg_clients.choose_for_dump(version, candidates),
+                tools=self._choose(version),
             )
 
     def capture(self, tools: ClientTools) -> AbstractContextManager[SnapshotCapture]:
@@ -146,11 +143,7 @@ class PostgresSource:
 
         Returns the number of its entries. Raises ``IntegrityError``.
         """
-        candidates = self._candidates
-        if candidates is None:
-            candidates = pg_clients.find_installations()
-        tools = pg_clients.choose_for_dump(capture.server_version_num, candidates)
-        listing = read_listing(dump, tools)
+        listing = read_listing(dump, self._choose(capture.server_version_num))
         counted = [(table.schema_name, table.table) for table in capture.tables]
         missing = listing.missing(counted)
         if missing or len(listing.table_data) != len(counted):
@@ -161,6 +154,12 @@ class PostgresSource:
                 "this attempt is void; the next makes a new dump",
             )
         return listing.entries
+
+    def _choose(self, server_version_num: int) -> ClientTools:
+        candidates = (
+            pg_clients.find_installations() if self._candidates is None else self._candidates
+        )
+        return pg_clients.choose_for_dump(server_version_num, candidates)
 
     def _check_sight(self, connection: Connection, *, bypasses: bool) -> None:
         """Refuse a role that would dump fewer tables or rows than there are."""

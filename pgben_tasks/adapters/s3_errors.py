@@ -141,6 +141,12 @@ def told(exc: Exception, what: str, *, store: str) -> PgbenError:
     return _meaning(exc).tell(what, store)
 
 
+def is_not_implemented(exc: Exception) -> bool:
+    """Say whether the server does not know what it was asked for."""
+    code, status = _CODE.search(str(exc)), _STATUS.search(str(exc))
+    return bool((code and code[1] == "NotImplemented") or (status and status[1] == "501"))
+
+
 def _meaning(exc: Exception) -> _Meaning:
     text = str(exc)
     for pattern in (_CODE, _STATUS):

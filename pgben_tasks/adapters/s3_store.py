@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
 import obstore
 from obstore.store import S3Store
 
 from pgben_tasks.adapters.object_keys import check_key, check_prefix
-from pgben_tasks.adapters.s3_errors import translated
+from pgben_tasks.adapters.s3_errors import is_not_implemented, translated
 from pgben_tasks.errors import ConfigurationError, IntegrityError, ObjectExists, ObjectMissing
 from pgben_tasks.ports import StoredObject
 
@@ -81,6 +81,7 @@ class S3ObjectStore:
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._small = _client(location, limit=_SMALL_LIMIT)
         self._bulk = _client(location, limit=_BULK_LIMIT)
+        self._put_mode: Literal["create", "overwrite"] = "create"
 
     def describe(self) -> str:
         """Name the store for people, without secrets."""
@@ -98,8 +99,7 @@ class S3ObjectStore:
             with self._translated(key):
                 obstore.head(self._small, path)
         except ObjectMissing:
-            with self._translated(key):
-                obstore.put(self._small, path, data, mode="create", use_multipart=False)
+            self._put_new(key, path, data)
         else:
             raise ObjectExists(f"'{key}' exists already", "objects are never replaced")
 
@@ -175,6 +175,17 @@ class S3ObjectStore:
         except ObjectMissing:
             self._require_bucket()
 
+    def _put_new(self, key: str, path: str, data: bytes) -> None:
+        with self._translated(key):
+            try:
+                obstore.put(self._small, path, data, mode=self._put_mode, use_multipart=False)
+            except obstore.exceptions.BaseError as exc:
+                if self._put_mode == "overwrite" or not is_not_implemented(exc):
+                    raise
+                # The server knows no If-None-Match at all: the look before has to do.
+                self._put_mode = "overwrite"
+                obstore.put(self._small, path, data, mode=self._put_mode, use_multipart=False)
+
     def _path(self, key: str) -> str:
         return self._prefix + check_key(key)
 
@@ -231,6 +242,8 @@ def _client(location: S3Location, *, limit: timedelta) -> S3Store:
                 "virtual_hosted_style_request": False,
                 "skip_signature": False,
                 "unsigned_payload": False,
+                # One key at a time by plain DELETE, which every server knows.
+                "disable_bulk_delete": True,
             },
             client_options=options,
             retry_config={"max_retries": 10, "retry_timeout": location.patience},

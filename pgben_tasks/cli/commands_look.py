@@ -1,5 +1,7 @@
 """The commands that only look: list, show, jobs, config."""
 
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any

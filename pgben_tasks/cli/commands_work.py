@@ -1,5 +1,7 @@
 """The commands that ask workers for something: backup, verify, restore, prune."""
 
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
@@ -39,9 +41,7 @@ def backup(
         list[str] | None,
         typer.Argument(metavar="[TARGET]...", help="'pgben' or 'postgres/pgben'."),
     ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Every protected database.")
-    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every protected database.")] = False,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> int:

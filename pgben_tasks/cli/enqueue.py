@@ -1,5 +1,7 @@
 """Ask for work: the ledger's row first, then the message, then follow it. Exit codes of jobs.md."""
 
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
 from __future__ import annotations
 
 import os
@@ -15,6 +17,7 @@ from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.errors import TransientError
 
 if TYPE_CHECKING:
+    from pgben_tasks.client import Client
     from pgben_tasks.runtime import Workplace
 
 #: The ledger's target of a verification of everything, and its word in the job's key.
@@ -45,7 +48,7 @@ def ask(
     Requests are checked before anything is written. When the broker is away, the rows stay: the
     reconciler publishes them as soon as it is back.
     """
-    jobs, unsent = _enqueue(work, kind, wanted)
+    jobs, unsent = submit(work, kind, wanted)
     if unsent is not None:
         return _left_to_the_reconciler(jobs, unsent, as_json=as_json)
     if not wait:
@@ -91,11 +94,10 @@ def show_end(job: Job, work: Workplace) -> None:
         output.say(f"the next attempt begins at {output.moment(job.retry_at, work.zone)}")
 
 
-def _enqueue(
+def submit(
     work: Workplace, kind: JobKind, wanted: Sequence[tuple[str, dict[str, Any]]]
 ) -> tuple[list[Job], TransientError | None]:
     """Write every job, then send every message; stop sending at the first that is not taken."""
-    from pgben_tasks.client import Client
     from pgben_tasks.contracts import REQUESTS
 
     who = requester()
@@ -115,7 +117,7 @@ def _enqueue(
         )[0]
         for target, key, request in requests
     ]
-    client = Client(work.settings.redis_url.get_secret_value())
+    client = _client(work.settings.redis_url.get_secret_value())
     for job, (_, _, request) in zip(jobs, requests, strict=True):
         try:
             client.send(kind, request)
@@ -125,9 +127,18 @@ def _enqueue(
     return jobs, None
 
 
-def _left_to_the_reconciler(
-    jobs: Sequence[Job], unsent: TransientError, *, as_json: bool
-) -> int:
+def _client(redis_url: str) -> Client:
+    from pgben_tasks.app import create_app
+    from pgben_tasks.client import Client
+
+    app = create_app(redis_url)
+    # The ledger tells the outcome, so no result is awaited here; subscribing to one would try for
+    # 20 seconds to reach a broker that is away.
+    app.conf.result_backend = "disabled://"
+    return Client(redis_url, app=app)
+
+
+def _left_to_the_reconciler(jobs: Sequence[Job], unsent: TransientError, *, as_json: bool) -> int:
     names = ", ".join(str(job.id) for job in jobs)
     sentence = (
         f"{unsent.sentence}; job {names} is written, and the reconciler publishes it when the "

@@ -3,6 +3,8 @@
 The ledger is asked, never the broker: what is shown here is what decides.
 """
 
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
 from __future__ import annotations
 
 import time
@@ -15,7 +17,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
-from pgben_tasks import canvases
 from pgben_tasks.cli import outcome, output
 from pgben_tasks.domain.job import Job, StepRun
 from pgben_tasks.errors import TransientError
@@ -55,7 +56,9 @@ class Follower:
         """Follow ``jobs`` through the ledger of ``work``, telling ``console``."""
         self._work = work
         self._console = console
-        self._bars = Progress(*_COLUMNS, console=console, transient=True, disable=not _live(console))
+        self._bars = Progress(
+            *_COLUMNS, console=console, transient=True, disable=not _live(console)
+        )
         self._watched = [_Watched(job, self._bars.add_task(_title(job), text="")) for job in jobs]
         self._several = len(jobs) > 1
         self._hinted: set[str] = set()
@@ -160,6 +163,8 @@ class Follower:
 
 def roles(kind: str) -> list[str]:
     """Name the roles of workers that a kind of job needs, each once, in the order of its steps."""
+    from pgben_tasks import canvases
+
     places = [canvases.ENTRIES[kind][1], *(place for _, place in canvases.CHAINS[kind])]
     return list(dict.fromkeys(place.removeprefix("node:") for place in places))
 
@@ -188,7 +193,9 @@ def _text(job: Job) -> str:
     parts = []
     if total:
         share = min(done / int(total), 1.0)
-        parts.append(f"{share:.0%} {output.amount(done, unit)} of {output.amount(int(total), unit)}")
+        parts.append(
+            f"{share:.0%} {output.amount(done, unit)} of {output.amount(int(total), unit)}"
+        )
     elif done:
         parts.append(output.amount(done, unit))
     rate = int(progress.get("rate") or 0)

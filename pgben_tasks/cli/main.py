@@ -3,6 +3,8 @@
 The only place, beside the task base, that catches ``Exception``.
 """
 
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
 from __future__ import annotations
 
 import os
@@ -43,10 +45,19 @@ for _commands in (commands_init, commands_work, commands_look):
     app.add_typer(_commands.app)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        output.out().print(f"pgben {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def pgben(
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
+    version: Annotated[  # noqa: ARG001 - its callback prints and exits
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
     debug: Annotated[  # noqa: ARG001 - read by main(), which also serves what fails before this
         bool, typer.Option("--debug", help="Show the traceback of an error.")
@@ -55,9 +66,6 @@ def pgben(
     """Back up PostgreSQL databases, prove the backups, restore them beside the originals."""
     from pgben_tasks import log
 
-    if version:
-        output.out().print(f"pgben {__version__}")
-        raise typer.Exit
     log.configure(level="WARNING")
 
 
@@ -69,7 +77,10 @@ def main(args: Sequence[str] | None = None) -> int:
         code = typer.main.get_command(app).main(given, prog_name="pgben", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as exc:
-        _told("UsageError", _sentence(exc.format_message()), _help_for(given), as_json=as_json)
+        if not exc.format_message():
+            # Without arguments there is the help, already shown, and nothing to complain about.
+            return outcome.USAGE
+        _told("UsageError", _sentence(exc.format_message()), _help_for(exc), as_json=as_json)
         return outcome.USAGE
     except PgbenError as exc:
         if debug:
@@ -97,7 +108,9 @@ def _unexpected(exc: Exception, *, as_json: bool, debug: bool) -> int:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(trace)
         where = f"the traceback is in {path}; please report it, this is a fault of pgben"
-    _told(type(exc).__name__, f"an unexpected {type(exc).__name__} happened", where, as_json=as_json)
+    _told(
+        type(exc).__name__, f"an unexpected {type(exc).__name__} happened", where, as_json=as_json
+    )
     return outcome.FAILED
 
 
@@ -111,20 +124,13 @@ def _told(kind: str, sentence: str, hint: str, *, as_json: bool) -> None:
 
 def _sentence(message: str) -> str:
     """Write typer's message the way ours are: lower case, without a full stop."""
+    message = message.replace("Value error, ", "")
     return (message[:1].lower() + message[1:]).rstrip(".")
 
 
-def _help_for(given: Sequence[str]) -> str:
-    command = next((word for word in given if not word.startswith("-")), "")
-    known = {one.name or "" for one in app.registered_commands}
-    for group in app.registered_groups:
-        if group.typer_instance is not None:
-            known |= {
-                one.name or getattr(one.callback, "__name__", "")
-                for one in group.typer_instance.registered_commands
-            }
-    shown = f"pgben {command} --help" if command in known else "pgben --help"
-    return f"`{shown}` shows what can be given"
+def _help_for(exc: Exception) -> str:
+    context = getattr(exc, "ctx", None)
+    return f"`{getattr(context, 'command_path', 'pgben')} --help` shows what can be given"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ Wait = Annotated[
 
 def examples(*lines: tuple[str, str]) -> str:
     """Write examples for the end of a command's help: (what to type, what it does)."""
-    width = max(len(command) for command, _ in lines)
-    shown = [f"  [cyan]{escape(command.ljust(width))}[/cyan]   {escape(what)}" for command, what in lines]
+    shown = [
+        f"[dim]# {escape(what)}[/dim]\n[cyan]{escape(command)}[/cyan]" for command, what in lines
+    ]
     return "\n".join(["[bold]Examples[/bold]", *shown])

@@ -196,7 +196,7 @@ def listing(jobs: Sequence[Job], zone: tzinfo) -> RenderableType:
             output.moment(job.created_at, zone),
             output.duration(job.ended_at - (job.started_at or job.created_at))
             if job.ended_at
-            else "–",
+            else "-",
             job.requested_by,
             str((job.error or {}).get("sentence", "")) or job.backup or "",
         )

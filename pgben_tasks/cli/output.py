@@ -54,23 +54,21 @@ Cell = str | Text
 def size(count: int | None) -> str:
     """Write a number of bytes with three significant digits: ``1.46 MiB``."""
     if count is None:
-        return "–"
+        return "-"
     if count < _KIBI:
         return f"{count} B"
-    value, unit = float(count), "B"
-    for unit in _UNITS:
-        value /= _KIBI
-        # 999.5 KiB would be written as 1000 KiB and is still one; 1023.9 KiB becomes MiB.
-        if value < _KIBI - 0.5:
-            break
+    value, unit = count / _KIBI, 0
+    # 1023.9 KiB would be written as 1024 KiB and is one MiB.
+    while value >= _KIBI - 0.5 and unit < len(_UNITS) - 1:
+        value, unit = value / _KIBI, unit + 1
     digits = 2 if value < _TEN else 1 if value < _TEN**2 else 0
-    return f"{value:.{digits}f} {unit}"
+    return f"{value:.{digits}f} {_UNITS[unit]}"
 
 
 def duration(seconds: float | timedelta | None) -> str:
     """Write a length of time: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``1 h 05 min``."""
     if seconds is None:
-        return "–"
+        return "-"
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
     if seconds < _TEN:
@@ -87,7 +85,7 @@ def duration(seconds: float | timedelta | None) -> str:
 def moment(at: datetime | None, zone: tzinfo = UTC) -> str:
     """Write a moment in ``zone``, with its offset: ``2026-11-23 02:00:05-03:00``."""
     if at is None:
-        return "–"
+        return "-"
     return at.astimezone(zone).replace(microsecond=0).isoformat(sep=" ")
 
 
@@ -98,7 +96,7 @@ def moment_text(text: str, zone: tzinfo) -> str:
 
 def number(value: int | None) -> str:
     """Write a number with separators: ``1,234,567``."""
-    return "–" if value is None else f"{value:,}"
+    return "-" if value is None else f"{value:,}"
 
 
 def amount(value: int, unit: str) -> str:
@@ -184,4 +182,3 @@ def plain(value: object) -> Any:
 
 def _console(stream: TextIO) -> Console:
     return Console(file=stream, highlight=False, width=None if stream.isatty() else _UNCUT)
-

@@ -31,6 +31,8 @@ FORMAT_VERSION = 1
 #: What file systems allow; a pack must be opened by plain ``tar``.
 MAX_FILE_NAME_BYTES = 255
 
+#: ``packs/<kind>/<name>/<backup>/<file>``
+_PACK_PATH_PARTS = 5
 _PACK_NAME = re.compile(r"([1-9][0-9]{0,8})\.tar(\.zst)?(\.age)?", re.ASCII)
 
 
@@ -169,7 +171,7 @@ class Pack(Document):
     @classmethod
     def _inside_the_tree(cls, path: str) -> str:
         parts = path.split("/")
-        if len(parts) != 5 or parts[0] != "packs" or any(p in {"", ".", ".."} for p in parts):
+        if len(parts) != _PACK_PATH_PARTS or parts[0] != "packs" or any(p in {"", ".", ".."} for p in parts):
             message = "the path lies outside 'packs/<target>/<backup>/'"
             raise ValueError(message)
         _target(f"{parts[1]}/{parts[2]}")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 import pytest
 
@@ -15,7 +14,15 @@ from pgben_tasks.adapters.memory_store import MemoryObjectStore
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.adapters.s3_bucket import ensure_bucket
 from pgben_tasks.adapters.s3_store import S3ObjectStore
-from pgben_tasks.domain.documents import Finding, Manifest, Pack, Signature, Verification
+from pgben_tasks.domain.documents import (
+    Document,
+    Finding,
+    Manifest,
+    Pack,
+    RepositoryCard,
+    Signature,
+    Verification,
+)
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import (
     BackupNotFound,
@@ -185,7 +192,7 @@ def test_no_commit_without_every_pack(
 ) -> None:
     repository.store_pack(a_pack(), sealed, advance=ignore)
     second = a_pack(number=2)
-    with pytest.raises(IntegrityError, match="2.tar.age' is not in"):
+    with pytest.raises(IntegrityError, match=r"2\.tar\.age' is not in"):
         repository.commit(
             samples.manifest(
                 packs=(a_pack(), second.model_copy(update={"members": (samples.member("b", b""),)}))
@@ -220,7 +227,7 @@ def test_a_signature_left_by_a_dead_attempt_does_not_stop_the_next(
 def test_a_manifest_of_another_repository_is_not_committed(
     repository: StoreRepository, sealed: Path
 ) -> None:
-    with pytest.raises(PermanentError, match="another|replaced|cannot be stored"):
+    with pytest.raises(PermanentError, match="cannot be stored"):
         commit(repository, sealed, repository="f" * 16)
     assert repository.backups(TARGET) == []
 
@@ -297,7 +304,10 @@ def test_a_manifest_signed_in_another_role_is_not_believed(
 
 @pytest.mark.parametrize(
     "elsewhere",
-    [f"backups/{TARGET}/{OTHER_BACKUP}/manifest.json", f"backups/postgres/other/{BACKUP}/manifest.json"],
+    [
+        f"backups/{TARGET}/{OTHER_BACKUP}/manifest.json",
+        f"backups/postgres/other/{BACKUP}/manifest.json",
+    ],
 )
 def test_a_backup_moved_elsewhere_is_forged(
     repository: StoreRepository, store: ObjectStore, sealed: Path, elsewhere: str
@@ -306,7 +316,7 @@ def test_a_backup_moved_elsewhere_is_forged(
     for suffix in ("", ".sig"):
         store.put(elsewhere + suffix, store.get(MANIFEST + suffix, limit=1 << 20))
     _, kind, name, backup, _ = elsewhere.split("/")
-    with pytest.raises(SignatureInvalid, match="is forged: it describes .* was moved here"):
+    with pytest.raises(SignatureInvalid, match=r"is forged: it describes .* was moved here"):
         repository.manifest(Target.parse(f"{kind}/{name}"), BackupId.parse(backup))
 
 
@@ -375,9 +385,7 @@ def test_a_fetched_pack_is_what_was_stored(
     assert sum(counted) == len(SEALED)
 
 
-@pytest.mark.parametrize(
-    "damaged", [b"", SEALED[:-1], SEALED + b"!", b"X" + SEALED[1:]], ids=len
-)
+@pytest.mark.parametrize("damaged", [b"", SEALED[:-1], SEALED + b"!", b"X" + SEALED[1:]], ids=len)
 def test_a_damaged_pack_is_not_fetched(
     repository: StoreRepository, store: ObjectStore, tmp_path: Path, damaged: bytes
 ) -> None:
@@ -551,18 +559,20 @@ def test_it_is_a_repository(repository: StoreRepository) -> None:
     assert as_port.describe()
 
 
-@pytest.mark.parametrize("kind", [Manifest, Verification, Signature])
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        (Manifest, MANIFEST),
+        (Signature, MANIFEST + ".sig"),
+        (Verification, f"verifications/{TARGET}/{BACKUP}/20261123T051000Z-aaaaaa.json"),
+        (RepositoryCard, "repository.json"),
+    ],
+)
 def test_every_object_of_a_backup_is_canonical(
-    repository: StoreRepository, store: ObjectStore, sealed: Path, kind: type
+    repository: StoreRepository, store: ObjectStore, sealed: Path, kind: type[Document], key: str
 ) -> None:
     commit(repository, sealed)
     repository.record(samples.verification())
-    decode = cast("Callable[..., object]", kind.decode)  # type: ignore[attr-defined]
-    keys = {
-        Manifest: MANIFEST,
-        Verification: f"verifications/{TARGET}/{BACKUP}/20261123T051000Z-aaaaaa.json",
-        Signature: MANIFEST + ".sig",
-    }
-    data = store.get(keys[kind], limit=1 << 20)
-    assert decode(data, where="x")
+    data = store.get(key, limit=1 << 20)
+    assert kind.decode(data, where=key)
     assert data.endswith(b"}\n")

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from cryptography import x509
@@ -32,7 +33,7 @@ from pgben_tasks.errors import (
     PermanentError,
     StoreUnavailable,
 )
-from tests.contract.test_object_store import s3_location
+from tests.contract.test_object_store import MEBIBYTE, s3_location
 
 CANARY = "canary-Geh3im-geheim-geheim"
 
@@ -75,7 +76,7 @@ def test_a_wrong_secret_key_is_a_wrong_setting_and_is_never_shown(
 def test_a_missing_bucket_is_a_wrong_setting(repository_s3: EmbeddedS3, file: Path) -> None:
     location = s3_location(repository_s3, bucket=f"none-{secrets.token_hex(6)}")
     for call in every_call(S3ObjectStore(location), file):
-        with pytest.raises(ConfigurationError, match="bucket .* does not exist"):
+        with pytest.raises(ConfigurationError, match=r"bucket .* does not exist"):
             call()
 
 
@@ -161,10 +162,89 @@ class _Refusing(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+
+class _Simple(http.server.BaseHTTPRequestHandler):
+    """An S3 server that refuses conditional writes, as some do, and drops long answers."""
+
+    objects: ClassVar[dict[str, bytes]] = {}
+
+    def do_PUT(self) -> None:
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if "If-None-Match" in self.headers:
+            self.answer(501, b"<Error><Code>NotImplemented</Code></Error>")
+        else:
+            self.objects[self.path] = data
+            self.answer(200, b"")
+
+    def do_HEAD(self) -> None:
+        data = self.objects.get(self.path)
+        self.answer(404 if data is None else 200, data or b"", body=False)
+
+    def do_GET(self) -> None:
+        data = self.objects.get(self.path)
+        if data is None:
+            self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+        else:
+            self.answer(200, data, cut=len(data) > MEBIBYTE)
+
+    def answer(self, status: int, data: bytes, *, body: bool = True, cut: bool = False) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Last-Modified", "Mon, 23 Nov 2026 05:00:00 GMT")
+        self.send_header("ETag", '"x"')
+        self.end_headers()
+        if body:
+            self.wfile.write(data[: MEBIBYTE if cut else None])
+        self.close_connection = cut
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def simple() -> Iterator[S3Location]:
+    """Give a repository on a server that knows little."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Simple) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield S3Location(
+            endpoint=f"http://127.0.0.1:{server.server_port}",
+            bucket="backups",
+            access_key="a",
+            secret_key="s",
+            patience=timedelta(milliseconds=300),
+        )
+        server.shutdown()
+        thread.join(timeout=10)
+        _Simple.objects.clear()
+
+
+def test_a_server_without_conditional_writes_serves_too(simple: S3Location) -> None:
+    store = S3ObjectStore(simple)
+    for key in ("a", "b"):
+        store.put(key, b"first")
+        with pytest.raises(ObjectExists):
+            store.put(key, b"second")
+        assert store.get(key, limit=9) == b"first"
+
+
+def test_an_answer_that_keeps_breaking_off_is_never_taken_for_the_whole(
+    simple: S3Location, tmp_path: Path
+) -> None:
+    store = S3ObjectStore(simple)
+    large = tmp_path / "large"
+    large.write_bytes(bytes(3 * MEBIBYTE))
+    store.put_file("a", large)
+    with pytest.raises(StoreUnavailable):
+        list(store.stream("a"))
+    with pytest.raises(StoreUnavailable):
+        store.get("a", limit=4 * MEBIBYTE)
 
 
 def private_certificates(folder: Path) -> tuple[Path, Path]:
@@ -223,9 +303,9 @@ def test_a_private_ca_is_believed_only_when_it_is_named(private_tls: tuple[str, 
         secret_key="s",
         patience=timedelta(milliseconds=100),
     )
-    with pytest.raises(ConfigurationError, match="certificate .* is not trusted"):
+    with pytest.raises(ConfigurationError, match=r"certificate .* is not trusted"):
         S3ObjectStore(location).get("a", limit=1)
-    with pytest.raises(ConfigurationError, match="certificate .* is not trusted"):
+    with pytest.raises(ConfigurationError, match=r"certificate .* is not trusted"):
         ensure_bucket(location)
     named = replace(location, ca_file=authority)
     with pytest.raises(ConfigurationError, match="refuses the credentials"):

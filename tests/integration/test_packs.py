@@ -16,8 +16,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyrage
 import pytest
@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pgben_tasks.adapters import keys
+from pgben_tasks.adapters.pack_sealing import tar_header
 from pgben_tasks.adapters.packs import AgePackCodec
 from pgben_tasks.domain.documents import Member, Pack
 from pgben_tasks.errors import (
@@ -37,6 +38,7 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.ports import PackCodec, PackPlan
+from tests.needs import needs
 from tests.samples import BACKUP, START, TARGET, member, sha256, write_members
 
 SUFFIXES = (".tar", ".tar.zst", ".tar.age", ".tar.zst.age")
@@ -197,16 +199,42 @@ def test_a_pack_is_read_by_hand_in_plain_python(
     assert found == FILES
 
 
+@pytest.mark.parametrize(
+    ("suffix", "command"),
+    [
+        pytest.param(".tar", 'tar -x -C "$2" < "$1"', marks=needs("tar")),
+        pytest.param(".tar.zst", 'zstd -d < "$1" | tar -x -C "$2"', marks=needs("tar", "zstd")),
+        pytest.param(".tar.age", 'age -d -i "$3" "$1" | tar -x -C "$2"', marks=needs("tar", "age")),
+        pytest.param(
+            ".tar.zst.age",
+            'age -d -i "$3" "$1" | zstd -d | tar -x -C "$2"',
+            marks=needs("tar", "age", "zstd"),
+        ),
+    ],
+)
+def test_a_pack_is_read_by_hand_with_the_tools_of_any_system(
+    codecs: Callable[[str], AgePackCodec],
+    identity_file: Path,
+    tmp_path: Path,
+    suffix: str,
+    command: str,
+) -> None:
+    _, sealed = seal(codecs(suffix), tmp_path, suffix)
+    (tmp_path / "out").mkdir()
+    subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command, "-", sealed, tmp_path / "out", identity_file],
+        check=True,
+        timeout=60,
+    )
+    assert contents(tmp_path / "out") == FILES
+
+
 def test_the_same_members_make_the_same_tar(clear: AgePackCodec, tmp_path: Path) -> None:
-    packs = []
-    for name in ("one", "two"):
-        packs.append(seal(clear, tmp_path / name, ".tar.zst")[0])
-    assert packs[0] == packs[1]
+    one, two = (seal(clear, tmp_path / name, ".tar.zst")[0] for name in ("one", "two"))
+    assert one == two
 
 
 def test_a_member_above_8_gib_has_a_header_that_every_tar_reads() -> None:
-    from pgben_tasks.adapters.pack_sealing import tar_header
-
     header = tar_header("large", 9 * 1024**3)
     assert len(header) == tarfile.BLOCKSIZE
     read = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
@@ -257,7 +285,9 @@ def tar_of(*entries: tarfile.TarInfo, content: bytes = b"content") -> bytes:
     return stream.getvalue()
 
 
-def entry(name: str, *, kind: bytes = tarfile.REGTYPE, size: int = 7, link: str = "") -> tarfile.TarInfo:
+def entry(
+    name: str, *, kind: bytes = tarfile.REGTYPE, size: int = 7, link: str = ""
+) -> tarfile.TarInfo:
     made = tarfile.TarInfo(name)
     made.type, made.size, made.linkname = kind, size, link
     return made
@@ -279,7 +309,6 @@ def entry(name: str, *, kind: bytes = tarfile.REGTYPE, size: int = 7, link: str 
         tar_of(entry("a", kind=tarfile.LNKTYPE, size=0, link="a")),
         tar_of(entry("a", kind=tarfile.DIRTYPE, size=0)),
         tar_of(entry("a", kind=tarfile.FIFOTYPE, size=0)),
-        tar_of(entry("a"))[:600],
         tar_of(entry("a"))[:515],
         b"junk" * 512,
         b"",
@@ -298,7 +327,6 @@ def entry(name: str, *, kind: bytes = tarfile.REGTYPE, size: int = 7, link: str 
         "hard link",
         "folder",
         "pipe",
-        "cut in the padding",
         "cut in the content",
         "junk",
         "nothing",
@@ -319,19 +347,17 @@ def test_a_tar_that_is_not_exactly_its_members_is_refused(
     stored = tmp_path / "stored"
     stored.write_bytes(data)
     members = (member("a", b"content"),)
-    pack = Pack(path=plan(members, suffix).path, size=len(data), sha256=sha256(data), members=members)
+    pack = Pack(
+        path=plan(members, suffix).path, size=len(data), sha256=sha256(data), members=members
+    )
     out = tmp_path / "out"
-    if data == tar_of(entry("a"))[:600]:
-        return
     with pytest.raises(DigestMismatch):
         codecs(suffix).open(pack, stored, out, advance=ignore)
     assert list(out.iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "stored"]
 
 
-def test_another_identity_does_not_open_and_says_so(
-    sealing: AgePackCodec, tmp_path: Path
-) -> None:
+def test_another_identity_does_not_open_and_says_so(sealing: AgePackCodec, tmp_path: Path) -> None:
     pack, sealed = seal(sealing, tmp_path)
     other = keys.make_age_identity(tmp_path / "other.txt", now=START)
     stranger = AgePackCodec(identity_file=other.path)
@@ -362,7 +388,7 @@ def test_without_an_identity_nothing_sealed_opens(
         lambda path: path.unlink(),
         lambda path: (path.unlink(), path.symlink_to("/etc/passwd")),
         lambda path: (path.unlink(), path.mkdir()),
-        lambda path: (path.unlink(), os.mkfifo(path)),
+        lambda path: (path.unlink(), subprocess.run(["mkfifo", path], check=True, timeout=20)),
     ],
     ids=["content", "longer", "shorter", "gone", "link", "folder", "pipe"],
 )
@@ -386,9 +412,7 @@ def test_a_member_that_changed_since_its_digest_stops_the_pack(
     assert list((tmp_path / "packs").iterdir()) == []
 
 
-def test_a_changed_member_is_told_as_a_wrong_digest(
-    sealing: AgePackCodec, tmp_path: Path
-) -> None:
+def test_a_changed_member_is_told_as_a_wrong_digest(sealing: AgePackCodec, tmp_path: Path) -> None:
     members = write_members(tmp_path / "source", {"a": b"content"})
     (tmp_path / "source" / "a").write_bytes(b"CONTENT")
     with pytest.raises(DigestMismatch, match="source/a"):
@@ -406,9 +430,7 @@ def test_a_name_that_lies_about_sealing_is_refused(
     assert not (tmp_path / "pack").exists()
 
 
-def test_an_error_while_counting_ends_the_child_and_leaves_nothing(
-    identity_file: Path, tmp_path: Path
-) -> None:
+def test_an_error_while_counting_ends_the_child_and_leaves_nothing(tmp_path: Path) -> None:
     class StoppedError(Exception):
         pass
 
@@ -427,19 +449,16 @@ def test_an_error_while_counting_ends_the_child_and_leaves_nothing(
                     tmp_path / "packs" / "pack",
                     advance=stop,
                 )
+            assert list((tmp_path / "packs").iterdir()) == []
         pack, sealed = seal(codec, tmp_path, ".tar")
         codec.open(pack, sealed, None, advance=ignore)
     finally:
         codec.close()
 
 
-def test_packs_are_made_side_by_side_from_any_thread(
-    sealing: AgePackCodec, tmp_path: Path
-) -> None:
+def test_packs_are_made_side_by_side_from_any_thread(sealing: AgePackCodec, tmp_path: Path) -> None:
     with ThreadPoolExecutor(6) as threads:
-        made = list(
-            threads.map(lambda number: seal(sealing, tmp_path / str(number)), range(12))
-        )
+        made = list(threads.map(lambda number: seal(sealing, tmp_path / str(number)), range(12)))
     for pack, sealed in made:
         sealing.open(pack, sealed, None, advance=ignore)
 
@@ -489,12 +508,16 @@ import sys, threading
 from pathlib import Path
 from pgben_tasks.adapters.packs import AgePackCodec
 from tests.integration.test_packs import seal
+import os
+from tests.integration.test_packs import children_of
 codec = AgePackCodec(children=1)
 # From a thread that ends at once: the child must not end with it.
 thread = threading.Thread(target=seal, args=(codec, Path(sys.argv[1]) / "one", ".tar"))
 thread.start()
 thread.join()
+children = children_of(os.getpid())
 seal(codec, Path(sys.argv[1]) / "two", ".tar")
+assert children_of(os.getpid()) == children
 print("sealed", flush=True)
 sys.stdin.read()
 """
@@ -520,14 +543,14 @@ def test_children_outlive_the_asking_thread_and_die_with_their_parent(tmp_path: 
         parent.communicate(timeout=20)
 
 
-def ask_child(request: dict[str, object], *, file_limit: int | None = None) -> list[dict[str, object]]:
+def ask_child(request: dict[str, object], *, file_limit: int | None = None) -> list[dict[str, Any]]:
     """Ask a child of our own, which may write files of ``file_limit`` bytes only."""
 
     def limit() -> None:
         if file_limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
 
-    done = subprocess.run(  # noqa: PLW1509  # the limit must not touch this process
+    done = subprocess.run(
         [sys.executable, "-m", "pgben_tasks.adapters.pack_child", str(os.getpid())],
         input=json.dumps(request).encode() + b"\n",
         stdout=subprocess.PIPE,
@@ -557,7 +580,7 @@ def test_a_full_disk_is_said_so_and_nothing_stays(
         },
         file_limit=100_000,
     )
-    kind, sentence, hint = answers[-1]["error"]  # type: ignore[misc]  # a list of three texts
+    kind, sentence, hint = answers[-1]["error"]
     assert kind == SpoolFull.__name__
     assert str(tmp_path / "packs") in sentence
     assert hint
@@ -582,13 +605,13 @@ def test_a_full_disk_while_opening_is_said_so_and_nothing_stays(
         },
         file_limit=100_000,
     )
-    assert answers[-1]["error"][0] == SpoolFull.__name__  # type: ignore[index]
+    assert answers[-1]["error"][0] == SpoolFull.__name__
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_unforeseen_fault_in_the_child_is_an_answer() -> None:
     answers = ask_child({"operation": "none"})
-    assert answers[-1]["error"][0] == PermanentError.__name__  # type: ignore[index]
+    assert answers[-1]["error"][0] == PermanentError.__name__
 
 
 def test_a_child_of_another_parent_ends_at_once() -> None:
@@ -674,9 +697,7 @@ def test_each_of_several_recipients_opens_a_pack(tmp_path: Path) -> None:
             reader.close()
 
 
-def test_a_retried_opening_replaces_what_is_there(
-    sealing: AgePackCodec, tmp_path: Path
-) -> None:
+def test_a_retried_opening_replaces_what_is_there(sealing: AgePackCodec, tmp_path: Path) -> None:
     pack, sealed = seal(sealing, tmp_path)
     out = tmp_path / "out"
     out.mkdir()
@@ -690,4 +711,3 @@ def test_members_have_their_planned_digests(sealing: AgePackCodec, tmp_path: Pat
     assert {one.name: one.sha256 for one in pack.members} == {
         name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()
     }
-    assert replace(plan(pack.members)).members == pack.members

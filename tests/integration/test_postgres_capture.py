@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -262,6 +261,23 @@ def test_the_listing_names_every_counted_table_and_misses_no_file(
         read_listing(tmp_path / "d", tools)
 
 
+def test_a_dump_must_hold_exactly_the_counted_tables(
+    server_17: PostgresServer, database: str, tmp_path: Path
+) -> None:
+    source = PostgresSource(server_17, database)
+    tools = source.preflight().tools
+    with source.capture(tools) as capture:
+        source.dump(capture, tmp_path / "d", tools=tools, jobs=2, progress=RecordingProgress())
+        described = capture.describe(capture.count())
+    assert source.check_dump(tmp_path / "d", described) >= 4
+    fewer = described.model_copy(update={"tables": described.tables[1:]})
+    other = described.tables[0].model_copy(update={"table": "terceira"})
+    renamed = described.model_copy(update={"tables": (other, *described.tables[1:])})
+    for capture_of_another in (fewer, renamed):
+        with pytest.raises(IntegrityError):
+            source.check_dump(tmp_path / "d", capture_of_another)
+
+
 def test_a_damaged_table_of_contents_is_found(
     server_17: PostgresServer, database: str, tmp_path: Path
 ) -> None:
@@ -335,7 +351,7 @@ def test_a_role_that_may_not_read_a_table_is_refused(
     server_17: PostgresServer, database: str, login: PostgresServer
 ) -> None:
     with pytest.raises(
-        ConfigurationError, match="may not read the table 'public.outra' and 1 more"
+        ConfigurationError, match=r"may not read the table 'public\.outra' and 1 more"
     ):
         PostgresSource(login, database).preflight()
 
@@ -474,7 +490,8 @@ def test_a_lost_fence_stops_pg_dump_and_its_sessions(
     def gone() -> bool:
         with open_database(server_17) as connection:
             return not connection.execute(
-                "SELECT FROM pg_stat_activity WHERE datname = %s AND application_name LIKE 'pgben%%'",
+                "SELECT FROM pg_stat_activity "
+                "WHERE datname = %s AND application_name LIKE 'pgben%%'",
                 (database,),
             ).fetchall()
 
@@ -488,7 +505,7 @@ def test_a_dump_into_a_directory_that_holds_something_fails(
     (tmp_path / "d" / "old").write_text("x", encoding="ascii")
     with pytest.raises(PgbenError, match="pg_dump"):
         _dump(PostgresSource(server_17, database), tmp_path / "d")
-    assert os.listdir(tmp_path / "d") == ["old"]
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["old"]
 
 
 def test_hostile_identifiers_are_counted(server_17: PostgresServer, database: str) -> None:

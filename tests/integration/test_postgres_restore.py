@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -108,10 +108,10 @@ def servers(request: pytest.FixtureRequest) -> Callable[[int], PostgresServer]:
 
 
 @pytest.fixture
-def roles(servers: Callable[[int], PostgresServer]) -> Iterator[tuple[str, str]]:
+def roles() -> tuple[str, str]:
     """Give two role names of this test."""
     mark = secrets.token_hex(4)
-    yield (f'dono "{mark}"', f"leitor {mark}")
+    return (f'dono "{mark}"', f"leitor {mark}")
 
 
 @pytest.fixture

@@ -158,8 +158,8 @@ def test_a_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
         from datetime import timedelta
         from pathlib import Path
         from pgben_tasks.adapters.process import run
-        run(["/bin/sh", "-c", "echo $$ > leader.pid; exec sleep 600"], env={"PATH": "/usr/bin:/bin"},
-            cwd=Path(sys.argv[1]), timeout=timedelta(minutes=5))
+        run(["/bin/sh", "-c", "echo $$ > leader.pid; exec sleep 600"],
+            env={"PATH": "/usr/bin:/bin"}, cwd=Path(sys.argv[1]), timeout=timedelta(minutes=5))
         """
     )
     parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])

@@ -44,7 +44,9 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 size = st.integers(min_value=0, max_value=2**63)
 digest = st.text("0123456789abcdef", min_size=64, max_size=64)
 moment = st.datetimes(
-    min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)
+    min_value=datetime.fromisoformat("2000-01-01"),
+    max_value=datetime.fromisoformat("2100-01-01"),
+    timezones=st.just(UTC),
 )
 tables = st.lists(st.builds(TableCount, schema_name=text, table=text, rows=size), max_size=4)
 captures = st.builds(
@@ -61,7 +63,9 @@ captures = st.builds(
 def packs(draw: st.DrawFn) -> tuple[Pack, ...]:
     names = draw(
         st.lists(
-            st.text("abc.-_0é ", min_size=1, max_size=8).filter(lambda name: name not in {".", ".."}),
+            st.text("abc.-_0é ", min_size=1, max_size=8).filter(
+                lambda name: name not in {".", ".."}
+            ),
             min_size=1,
             max_size=6,
             unique=True,
@@ -222,7 +226,10 @@ def test_unsafe_member_names_are_refused(name: str) -> None:
 
 def test_a_pack_or_member_listed_twice_is_refused() -> None:
     one = samples.pack()
-    for listed in ((one, one), (one, one.model_copy(update={"path": one.path.replace("/1.", "/2.")}))):
+    for listed in (
+        (one, one),
+        (one, one.model_copy(update={"path": one.path.replace("/1.", "/2.")})),
+    ):
         with pytest.raises(ValidationError, match="listed twice"):
             samples.manifest(packs=listed)
 
@@ -271,10 +278,12 @@ def test_moments_are_kept_in_utc() -> None:
 
 def test_documents_do_not_change() -> None:
     with pytest.raises(ValidationError):
-        samples.manifest().job = "other"  # type: ignore[misc]  # the claim
+        samples.manifest().job = "other"
 
 
-@pytest.mark.parametrize("identifier", ["٢٠٢٦١١٢٣T٠٥١٠٠٠Z-aaaaaa", "20261123T051000Z-aaaaaa/..", ""])
+@pytest.mark.parametrize(
+    "identifier", ["20261123T05100\u0660Z-aaaaaa", "20261123T051000Z-aaaaaa/..", ""]
+)
 def test_ids_of_statements_are_safe_in_paths(identifier: str) -> None:
     with pytest.raises(ValidationError):
         samples.verification(id=identifier)
@@ -289,7 +298,7 @@ def test_ids_of_statements_are_safe_in_paths(identifier: str) -> None:
         ("01.tar", None),
         ("1.tar.gz", None),
         ("1", None),
-        ("١.tar", None),
+        ("\u0661.tar", None),
         ("9" * 5000 + ".tar", None),
         ("-1.tar", None),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -145,6 +144,18 @@ def test_what_is_installed_is_found_with_its_build() -> None:
     assert found[18].compression == "none"
 
 
+def test_a_directory_on_path_that_may_not_be_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o000)
+    monkeypatch.setenv("PATH", f"{closed}:{tmp_path / 'absent'}::/usr/bin")
+    try:
+        assert {one.major for one in find_installations()} >= {17, 18}
+    finally:
+        closed.chmod(0o700)
+
+
 def test_a_directory_without_all_programs_is_no_client(tmp_path: Path) -> None:
     (tmp_path / "pg_dump").symlink_to("/bin/true")
     assert inspect(tmp_path, "path") is None
@@ -153,14 +164,14 @@ def test_a_directory_without_all_programs_is_no_client(tmp_path: Path) -> None:
 def test_programs_that_say_nothing_sensible_are_no_client(tmp_path: Path) -> None:
     for name in ("pg_dump", "pg_dumpall", "pg_restore"):
         (tmp_path / name).write_text("not a program", encoding="ascii")
-        os.chmod(tmp_path / name, 0o755)
+        (tmp_path / name).chmod(0o700)
     assert inspect(tmp_path, "path") is None
 
 
 def test_debians_wrapper_is_no_client(tmp_path: Path) -> None:
     wrapper = tmp_path / "pg_wrapper"
     wrapper.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 17.2'\n", encoding="ascii")
-    wrapper.chmod(0o755)
+    wrapper.chmod(0o700)
     for name in ("pg_dump", "pg_dumpall", "pg_restore"):
         (tmp_path / name).symlink_to(wrapper)
     assert inspect(tmp_path, "path") is None

@@ -1,0 +1,1 @@
+"""Measurements; none of them is a test, and none of their numbers is a promise."""
