@@ -7,11 +7,13 @@ else is a new version of the task's name (docs/tasks.md).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -20,14 +22,53 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
-from pgben_tasks.errors import RequestRefused
+from pgben_tasks.domain.target import BackupId, Target, check_name
+from pgben_tasks.errors import ConfigurationError, RequestRefused
 
 JSON = dict[str, Any]
 
-ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:/_.+-]{1,200}$")]
-TargetField = Annotated[str, StringConstraints(max_length=100)]
+_LONGEST_FIELD: Final = 40
+
+#: Instead of a backup's id: the newest verified one.
+LATEST: Final = "latest"
+
+
+def _by(rule: Callable[[str], object]) -> AfterValidator:
+    """Check a field by a rule of the domain."""
+
+    def check(value: str) -> str:
+        try:
+            rule(value)
+        except ConfigurationError as exc:
+            # The sentence may repeat a value that holds a password; the hint never does.
+            raise PydanticCustomError("pgben", "{hint}", {"hint": exc.hint}) from None
+        return value
+
+    return AfterValidator(check)
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise PydanticCustomError("pgben", "use printable characters only")
+    return value
+
+
+def _backup_id_or_latest(value: str) -> None:
+    if value != LATEST:
+        BackupId.parse(value)
+
+
+ShortText = Annotated[
+    str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)
+]
+#: Keys that pgben makes itself hold the target, which is ``*`` for a verification of everything.
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:/_.+*-]{1,200}$")]
+TargetField = Annotated[str, AfterValidator(_printable), _by(Target.parse)]
+NameField = Annotated[str, AfterValidator(_printable), _by(check_name)]
+BackupField = Annotated[str, _by(BackupId.parse)]
+BackupChoice = Annotated[str, _by(_backup_id_or_latest)]
 
 
 class Request(BaseModel):
@@ -47,7 +88,10 @@ class Request(BaseModel):
             return cls.model_validate(data)
         except ValidationError as exc:
             first = exc.errors(include_input=False, include_url=False, include_context=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "request"
+            place = ".".join(str(part) for part in first["loc"])
+            # The name of an unknown field is as much a stranger's text as a value is.
+            if not (place.isidentifier() and len(place) <= _LONGEST_FIELD):
+                place = "request"
             raise RequestRefused(
                 f"the request is malformed: {place}: {first['msg']}",
                 "docs/tasks.md lists the arguments of every task",
@@ -67,17 +111,17 @@ class RestoreRequest(Request):
 
     target: TargetField
     #: A backup id, or ``latest`` for the newest verified one.
-    backup: ShortText = "latest"
+    backup: BackupChoice = LATEST
     #: Instead of ``backup``: the newest verified backup taken at or before this moment.
     at: AwareDatetime | None = None
     #: Name of the new database; None means ``<name>_restored_<yyyymmdd_hhmmss>``.
-    into: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    into: NameField | None = None
     #: Take a backup without any verification, after checking every digest.
     allow_unverified: bool = False
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:
-        if self.at is not None and self.backup != "latest":
+        if self.at is not None and self.backup != LATEST:
             message = "give 'backup' or 'at', not both"
             raise ValueError(message)
         return self
@@ -89,7 +133,7 @@ class VerifyRequest(Request):
     #: ``postgres/<name>``; None means every target of the repository.
     target: TargetField | None = None
     #: One backup id of the target; None means all of its backups.
-    backup: ShortText | None = None
+    backup: BackupField | None = None
     level: Literal["quick", "full"] = "quick"
     scheduled: bool = False
 

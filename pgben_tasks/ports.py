@@ -177,9 +177,7 @@ class Repository(Protocol):
         """Give the SHA-256 of the stored manifest's bytes (after the same checks)."""
         ...
 
-    def store_pack(
-        self, pack: Pack, path: Path, *, advance: Callable[[int], None]
-    ) -> None:
+    def store_pack(self, pack: Pack, path: Path, *, advance: Callable[[int], None]) -> None:
         """Store a sealed file unless an object of the same size is already under its path."""
         ...
 
@@ -348,5 +346,3 @@ class PostgresDestination(Protocol):
     def abandon(self, name: str, *, marker: str) -> bool:
         """Drop the database if it exists and still carries ``marker``; say whether it did."""
         ...
-
-

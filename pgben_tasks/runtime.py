@@ -17,9 +17,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import psycopg
 import structlog
-from psycopg.conninfo import conninfo_to_dict
 
 from pgben_tasks.adapters.catalog.audit import AuditTrail
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
@@ -143,7 +141,7 @@ class Workplace:
         return [str(target) for target in postgres_servers(self.settings)]
 
     def schedule(self, kind: str, target: str) -> Schedule | None:
-        """The timetable of a kind of job; None where it has none."""
+        """Give the timetable of a kind of job; None where it has none."""
         lines = {"backup": self.settings.schedule_postgres, "verify": self.settings.schedule_verify}
         if kind not in lines or (kind == "verify" and target != "*"):
             return None
@@ -205,21 +203,7 @@ def abandon(run: Run, tools: Toolbox) -> None:
 
 def catalog_database(settings: Settings) -> CatalogDatabase:
     """Say where the catalog lives."""
-    url = settings.catalog_url.get_secret_value()
-    try:
-        parts = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as exc:
-        raise ConfigurationError(
-            "PGBEN_CATALOG_URL cannot be read", "write postgresql://user:password@host:5432/name"
-        ) from exc
-    server = PostgresServer(
-        host=str(parts.get("host", "localhost")),
-        port=int(parts.get("port") or 5432),
-        user=str(parts.get("user", "postgres")),
-        password=str(parts["password"]) if "password" in parts else None,
-        sslmode=str(parts.get("sslmode", "")),
-    )
-    return CatalogDatabase(server, str(parts.get("dbname", "pgben_catalog")))
+    return CatalogDatabase.at(settings.catalog_url.get_secret_value())
 
 
 def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:

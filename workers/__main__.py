@@ -1,8 +1,8 @@
 """Start one kind of process with the right flags: ``python -m workers all``.
 
-    python -m workers backup|restore|verify|maintenance|all    a worker with these queues
-    python -m workers beat                                     the scheduler
-    python -m workers flower                                   the dashboard
+python -m workers backup|restore|verify|maintenance|all    a worker with these queues
+python -m workers beat                                     the scheduler
+python -m workers flower                                   the dashboard
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def take_place(sender: str, instance: Any, **_: Any) -> None:
         for role in (names.QUEUE_BACKUP, names.QUEUE_RESTORE):
             if role in roles:
                 queues.select_add(names.node_queue(role, work.node))
-        spool.sweep(work.settings.spool_dir, keep=work.open_jobs())
+        spool.sweep(work.settings.spool_dir, keep=work.open_jobs)
         _present.append(Presence(work, [names.node_queue(role, work.node) for role in roles]))
     except PgbenError as exc:
         # Celery swallows exceptions of signal handlers; leaving the process it does not.

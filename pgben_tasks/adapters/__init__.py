@@ -1,0 +1,1 @@
+"""Everything that touches the world: the only place where vendor libraries appear."""

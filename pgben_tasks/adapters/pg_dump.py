@@ -132,7 +132,7 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
     growth.measure()
 
 
-def restore(  # noqa: PLR0913  # One call, one load: what is loaded, to where, how.
+def restore(  # One call, one load: what is loaded, to where, how.
     tools: ClientTools,
     server: PostgresServer,
     database: str,

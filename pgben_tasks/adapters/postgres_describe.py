@@ -81,7 +81,7 @@ WHERE d.datname = pg_catalog.current_database() ORDER BY 1
 """
 
 
-def describe_database(  # noqa: PLR0913  # What only the snapshot's owner knows is handed in.
+def describe_database(  # What only the snapshot's owner knows is handed in.
     connection: Connection,
     *,
     snapshot: str,

@@ -49,7 +49,7 @@ class Completed:
     stdout: bytes
 
 
-def run(  # noqa: PLR0913  # Each argument is one fact about the child; none has a partner.
+def run(  # Each argument is one fact about the child; none has a partner.
     argv: Sequence[str],
     *,
     env: Mapping[str, str],
@@ -64,9 +64,9 @@ def run(  # noqa: PLR0913  # Each argument is one fact about the child; none has
 
     ``env`` is the child's whole environment. ``check`` is called about four times a second; what
     it raises stops the child and goes on to the caller. ``on_line`` gets each line of standard
-    error, in the calling thread. Every process of the child's group is dead when this returns or
-    raises. A status other than 0 raises what ``explain`` makes of it, else ``CommandFailed``; so
-    does a child that runs longer than ``timeout``.
+    error, in the calling thread. Every process of the child's group has been killed when this
+    returns or raises. A status other than 0 raises what ``explain`` makes of it, else
+    ``CommandFailed``; so does a child that runs longer than ``timeout``.
     """
     child = _Child(argv, env=env, cwd=cwd, capture_stdout=capture_stdout)
     try:

@@ -34,16 +34,16 @@ TARGET: Final = f"postgres/{DATABASE}"
 _WORKER_READY: Final = 60.0
 
 
-def demo(size_mb: int, keep: bool, json: bool) -> int:  # noqa: FBT001 - options as typed
+def demo(size_mb: int, keep: bool, json: bool) -> int:
     """Run the demo with about ``size_mb`` MB of data; give the exit code."""
     begun = time.monotonic()
     measured: dict[str, float] = {}
     with _clock(measured, "start the servers"):
         stack = _start()
     with stack:
-        work = _prepare(stack, size_mb, measured)
+        work, settings = _prepare(stack, size_mb, measured)
         with _clock(measured, "start a Celery worker"):
-            _start_worker(stack, work)
+            _start_worker(stack, work, settings)
         backup = _do(work, "backup", TARGET, {"target": TARGET})
         verified = _do(work, "verify", "*", {"level": "full"})
         restored = _do(work, "restore", TARGET, {"target": TARGET})
@@ -89,8 +89,10 @@ def _start() -> EmbeddedStack:
     return EmbeddedStack.start()
 
 
-def _prepare(stack: EmbeddedStack, size_mb: int, measured: dict[str, float]) -> Workplace:
-    """Fill the database, then do what `pgben init` does; give the workplace of this process."""
+def _prepare(
+    stack: EmbeddedStack, size_mb: int, measured: dict[str, float]
+) -> tuple[Workplace, dict[str, str]]:
+    """Fill the database, then do what `pgben init` does; give this process's tools and settings."""
     from pgben_tasks import runtime
     from pgben_tasks.embedded import demo_data
     from pgben_tasks.initialise import initialise
@@ -113,25 +115,19 @@ def _prepare(stack: EmbeddedStack, size_mb: int, measured: dict[str, float]) -> 
             now=datetime.now(UTC),
         )
     settings = {**environment, **made.environment}
-    # The settings hold passwords, so they are handed over as a process environment, never printed.
-    os.environ.update(settings)
-    return runtime.workplace(Settings.load(settings))
+    return runtime.workplace(Settings.load(settings)), settings
 
 
-def _start_worker(stack: EmbeddedStack, work: Workplace) -> None:
+def _start_worker(stack: EmbeddedStack, work: Workplace, settings: dict[str, str]) -> None:
     from pgben_tasks.embedded.child import Command, wait_until
 
     kept = ("PATH", "LANG", "HOME", "VIRTUAL_ENV", "PYTHONPATH")
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name in kept or name.startswith("PGBEN_")
-    }
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
     worker = stack.supervisor.spawn(
         "worker",
         Command(
             argv=(sys.executable, "-m", "workers", "all", "--loglevel=INFO"),
-            environment=environment,
+            environment={**environment, **settings},
             folder=Path.cwd(),
         ),
     )
@@ -230,5 +226,3 @@ def _wait_for_enter(stack: EmbeddedStack) -> None:
         f"{stack.postgres.host}:{stack.postgres.port}. Press Enter to end them."
     )
     sys.stdin.readline()
-
-

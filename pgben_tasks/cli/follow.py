@@ -128,7 +128,9 @@ class Follower:
         if not _live(self._console):
             for one in self._watched:
                 if one.job.state == "running" and one.job.progress:
-                    self._console.print(f"  … {_title(one.job)} {_text(one.job)}", markup=False)
+                    self._console.print(
+                        f"  … {_title(one.job)} {progress_text(one.job)}", markup=False
+                    )
 
     def _hint_workers(self, missing: Sequence[str]) -> None:
         self._hinted.update(missing)
@@ -153,7 +155,7 @@ class Follower:
             description=_title(job) + one.behind * (job.state == "queued"),
             total=max(int(total), 1) if total else None,
             completed=min(done, int(total)) if total else 0,
-            text=_text(job) if job.state == "running" else "",
+            text=progress_text(job) if job.state == "running" else "",
             visible=not job.ended,
         )
 
@@ -185,7 +187,7 @@ def _title(job: Job) -> str:
     return f"{outcome.subject(job.target)} {doing}"
 
 
-def _text(job: Job) -> str:
+def progress_text(job: Job) -> str:
     """Write how far a running step is: ``45% 68 MiB of 150 MiB, 12 MiB/s, 7 s left, tables 12``."""
     progress = job.progress or {}
     unit = str(progress.get("unit") or "bytes")

@@ -75,7 +75,6 @@ def main(args: Sequence[str] | None = None) -> int:
     as_json, debug = "--json" in given, "--debug" in given
     try:
         code = typer.main.get_command(app).main(given, prog_name="pgben", standalone_mode=False)
-        sys.stdout.flush()
     except typer.TyperException as exc:
         if not exc.format_message():
             # Without arguments there is the help, already shown, and nothing to complain about.
@@ -89,16 +88,13 @@ def main(args: Sequence[str] | None = None) -> int:
         return exc.exit_code
     except KeyboardInterrupt:
         return outcome.INTERRUPTED
-    except BrokenPipeError:
-        # The reader (`| head`) has seen enough; the interpreter's last flush must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return outcome.DONE
     except Exception as exc:  # noqa: BLE001 - the last one who can say anything
-        return _unexpected(exc, as_json=as_json, debug=debug)
+        return unexpected(exc, as_json=as_json, debug=debug)
     return code if isinstance(code, int) else outcome.DONE
 
 
-def _unexpected(exc: Exception, *, as_json: bool, debug: bool) -> int:
+def unexpected(exc: Exception, *, as_json: bool, debug: bool) -> int:
+    """Say that something unforeseen happened and where its traceback is; give the exit code."""
     trace = redact("".join(traceback.format_exception(exc)))
     if debug:
         sys.stderr.write(trace)

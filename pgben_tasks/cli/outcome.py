@@ -26,6 +26,8 @@ _SEVERITY: Final = (0, 75, 4, 3, 2, 1, 5)
 
 #: Keys of results that are shown elsewhere or only in JSON.
 _WORDS: Final[dict[str, tuple[str, str]]] = {
+    "level": ("level", ""),
+    "backups": ("backups", "count"),
     "backup": ("backup", ""),
     "into": ("new database", ""),
     "note": ("note", ""),
@@ -43,8 +45,6 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "loaded_bytes": ("loaded", "bytes"),
     "tables_compared": ("tables compared", "count"),
     "rows_compared": ("rows compared", "count"),
-    "level": ("level", ""),
-    "backups": ("backups", "count"),
     "bytes_read": ("bytes read", "bytes"),
     "findings_total": ("findings", "count"),
 }

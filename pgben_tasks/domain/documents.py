@@ -171,7 +171,11 @@ class Pack(Document):
     @classmethod
     def _inside_the_tree(cls, path: str) -> str:
         parts = path.split("/")
-        if len(parts) != _PACK_PATH_PARTS or parts[0] != "packs" or any(p in {"", ".", ".."} for p in parts):
+        if (
+            len(parts) != _PACK_PATH_PARTS
+            or parts[0] != "packs"
+            or any(p in {"", ".", ".."} for p in parts)
+        ):
             message = "the path lies outside 'packs/<target>/<backup>/'"
             raise ValueError(message)
         _target(f"{parts[1]}/{parts[2]}")

@@ -192,7 +192,8 @@ def _refusal(
                 "look at what changed; nothing is pruned until the backup is acknowledged",
             )
     verified = sum(one.standing.counts for one in newest_first)
-    if not verified:
+    past_age = [one for one in newest_first if now - one.started > policy.max_age]
+    if past_age and not verified:
         return (
             "no backup is verified, so none may be removed",
             "run `pgben verify --level full`, then prune again",

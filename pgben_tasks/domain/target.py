@@ -27,6 +27,11 @@ def require_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
+def may_hold_password(text: str) -> bool:
+    """Say whether ``text`` looks like a connection string: then no message repeats it."""
+    return any(sign in text for sign in ("=", "://", "@"))
+
+
 def check_name(name: str) -> str:
     """Return ``name`` when it may name a database or bucket; raise ``ConfigurationError`` else.
 
@@ -34,7 +39,7 @@ def check_name(name: str) -> str:
     letters, digits, ``_``, ``-`` and ``.``, at most 63 bytes. libpq expands ``dbname`` values that
     look like connection strings, so these are refused with a sentence of their own.
     """
-    if "=" in name or "://" in name:
+    if may_hold_password(name):
         # The value may hold a password, so it is not repeated.
         raise ConfigurationError(
             "a target's name looks like a connection string",
@@ -44,7 +49,7 @@ def check_name(name: str) -> str:
         raise ConfigurationError(
             f"the name '{name[:20]}…' is {len(name.encode())} bytes long, PostgreSQL allows "
             f"{MAX_NAME_BYTES}",
-            "give a shorter name",
+            f"give a name of at most {MAX_NAME_BYTES} bytes",
         )
     if not _NAME.fullmatch(name) or ".." in name:
         raise ConfigurationError(
@@ -75,8 +80,8 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """Read ``postgres/<name>`` or ``bucket/<name>``; raise ``ConfigurationError`` for others."""
-        if "=" in text or "://" in text:
+        """Read ``postgres/<name>`` or ``bucket/<name>``; else raise ``ConfigurationError``."""
+        if may_hold_password(text):
             check_name(text)
         kind, slash, name = text.partition("/")
         if not slash:

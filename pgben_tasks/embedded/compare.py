@@ -52,7 +52,7 @@ def contents(
     return found
 
 
-def _content(connection: psycopg.Connection[Any], query: sql.Composable) -> TableContent:
+def _content(connection: psycopg.Connection[Any], query: sql.SQL | sql.Composed) -> TableContent:
     row = connection.execute(query).fetchone()
     rows, fingerprint = row if row is not None else (0, "0")
     return TableContent(rows=rows, fingerprint=fingerprint)

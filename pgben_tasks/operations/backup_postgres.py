@@ -205,9 +205,7 @@ def _store_pack(run: Run, tools: Toolbox, plan: PackPlan, folder: Path) -> Pack:
         pack = Pack.decode(note.read_bytes(), where=str(note))
         run.progress.advance(plain)
     else:
-        pack = tools.codec.seal(
-            plan, run.folder / "dump", sealed, advance=run.progress.advance
-        )
+        pack = tools.codec.seal(plan, run.folder / "dump", sealed, advance=run.progress.advance)
         spool.write_durably(note, pack.encode())
     run.progress.check()
     tools.repository.store_pack(pack, sealed, advance=run.progress.advance)

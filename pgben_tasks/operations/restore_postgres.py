@@ -17,7 +17,7 @@ from pgben_tasks.contracts import JSON, RestoreRequest
 from pgben_tasks.domain.documents import Manifest, Pack, TableCount
 from pgben_tasks.domain.selection import select as choose
 from pgben_tasks.domain.target import MAX_NAME_BYTES, BackupId, check_name
-from pgben_tasks.errors import RowCountMismatch
+from pgben_tasks.errors import RestoreRefused, RowCountMismatch
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.survey import survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
@@ -49,10 +49,17 @@ def select(run: Run, tools: Toolbox) -> JSON:
     surveyed = survey(tools.repository, run.target)
     for backup, finding in surveyed.unreadable:
         log.warning("backup_unbelievable", backup=str(backup), why=finding.detail)
+        if request.backup == str(backup):
+            raise RestoreRefused(
+                f"backup '{backup}' cannot be believed: {finding.detail}",
+                f"restore another backup; `pgben verify {run.target}` says more",
+            )
     wanted = request.at if request.at is not None else request.backup
     selection = choose(surveyed.known, wanted, allow_unverified=request.allow_unverified)
     chosen = selection.backup.id
     manifest = tools.repository.manifest(run.target, chosen)
+    # An earlier attempt of this job may have died half-way.
+    tools.destinations[run.target].abandon(into, marker=marker(run.job_id))
     tools.destinations[run.target].preflight(into, manifest.postgres)
     run.ledger.keep(context={}, backup=str(chosen))
     log.info("backup_selected", backup=str(chosen), into=into)
@@ -143,9 +150,7 @@ def abandon(run: Run, tools: Toolbox) -> None:
         log.info("unfinished_copy_removed", database=into)
 
 
-def differences(
-    expected: tuple[TableCount, ...], found: tuple[TableCount, ...]
-) -> list[str]:
+def differences(expected: tuple[TableCount, ...], found: tuple[TableCount, ...]) -> list[str]:
     """Describe every table whose number of rows differs, or that only one side has."""
     want = {(one.schema_name, one.table): one.rows for one in expected}
     have = {(one.schema_name, one.table): one.rows for one in found}

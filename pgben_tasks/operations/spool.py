@@ -6,13 +6,14 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
 from pgben_tasks.errors import ConfigurationError, SpoolFull, TargetBusy
 
+_LOCK_SUFFIX = ".lock"
 _HINT = "free space below PGBEN_SPOOL_DIR or point it at a larger volume"
 
 
@@ -28,6 +29,11 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise ConfigurationError(
                 f"the spool '{folder}' cannot be written: {exc.strerror}",
                 "PGBEN_SPOOL_DIR must belong to the worker's user, mode 0700",
+            ) from exc
+        if exc.errno in {errno.EEXIST, errno.ENOTDIR}:
+            raise ConfigurationError(
+                f"the spool '{folder}' is not a folder",
+                "PGBEN_SPOOL_DIR must name a folder; what has its name is something else",
             ) from exc
         raise
 
@@ -86,16 +92,26 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def sweep(spool: Path, *, keep: Iterable[UUID]) -> int:
-    """Remove the folders of jobs that are not in ``keep``; returns how many."""
-    kept = {str(job) for job in keep}
+def sweep(spool: Path, *, keep: Callable[[], Iterable[UUID]]) -> int:
+    """Remove the folders of jobs that ``keep`` does not name; returns how many.
+
+    ``keep`` is asked after the folders were listed: a job is in the ledger before it has a folder,
+    so one that begins meanwhile is either not listed or kept.
+    """
     folder = spool / "jobs"
+    with disk_errors(spool):
+        entries = list(folder.iterdir()) if folder.exists() else []
+    kept = {str(job) for job in keep()} if entries else set()
     gone = 0
     with disk_errors(spool):
-        for entry in folder.iterdir() if folder.exists() else ():
-            if entry.is_dir() and entry.name not in kept:
+        for entry in entries:
+            if entry.name.removesuffix(_LOCK_SUFFIX) in kept:
+                continue
+            if entry.is_dir():
                 shutil.rmtree(entry)
                 gone += 1
+            else:
+                entry.unlink(missing_ok=True)
     return gone
 
 
@@ -123,7 +139,7 @@ def occupied(folder: Path) -> Iterator[None]:
     """
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = folder.with_name(f"{folder.name}.lock").open("w", encoding="utf-8")
+        lock = folder.with_name(folder.name + _LOCK_SUFFIX).open("w", encoding="utf-8")
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -44,7 +44,7 @@ class Survey:
         return next((one for one in self.backups if one.known.standing.counts), None)
 
     def of(self, backup: BackupId) -> Surveyed | None:
-        """The backup with this id, when it is readable."""
+        """Give the backup with this id, when it is readable."""
         return next((one for one in self.backups if one.known.id == backup), None)
 
 

@@ -25,7 +25,6 @@ from pgben_tasks.ports import (
     Repository,
 )
 
-
 #: Small members of a dump share packs of this many bytes.
 DUMP_PACK_SIZE: Final = 64 * 1024 * 1024
 

@@ -28,7 +28,7 @@ from pgben_tasks.errors import (
     ObjectMissing,
 )
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.survey import Survey, Surveyed, finding_of, survey
+from pgben_tasks.operations.survey import Survey, Surveyed, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import StoredObject
 
@@ -133,19 +133,21 @@ def _chosen(one: Survey, request: VerifyRequest) -> list[Surveyed]:
 def _examine(
     run: Run, tools: Toolbox, manifest: Manifest, stored: dict[str, StoredObject], level: Level
 ) -> Examined:
-    findings = [_presence(pack, stored) for pack in manifest.packs]
-    bad = [finding for finding in findings if finding is not None]
+    seen = {pack.path: _presence(pack, stored) for pack in manifest.packs}
     read = 0
     opened = False
     if level != "quick":
-        whole = [p for p, found in zip(manifest.packs, findings, strict=True) if found is None]
+        places = {pack.sha256: pack.path for pack in manifest.packs}
+        there = [pack for pack in manifest.packs if pack.path in stored]
         with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
-            results = list(pool.map(lambda pack: _read(run, tools, pack), whole))
-        bad += [finding for finding, _ in results if finding is not None]
-        read = sum(size for _, size in results)
-        if not bad:
-            opened, unopened = _open(run, tools, manifest, level)
-            bad += unopened
+            for found, size in pool.map(lambda pack: _read(run, tools, pack, places), there):
+                read += size
+                if found is not None and (seen[found.path] is None or found.kind == "swapped"):
+                    seen[found.path] = found
+    bad = [finding for finding in seen.values() if finding is not None]
+    if level != "quick" and not bad:
+        opened, unopened = _open(run, tools, manifest, level)
+        bad += unopened
     return Examined(packs=len(manifest.packs), read=read, opened=opened, findings=tuple(bad))
 
 
@@ -168,7 +170,10 @@ def _presence(pack: Pack, stored: dict[str, StoredObject]) -> Finding | None:
     return None
 
 
-def _read(run: Run, tools: Toolbox, pack: Pack) -> tuple[Finding | None, int]:
+def _read(
+    run: Run, tools: Toolbox, pack: Pack, places: dict[str, str]
+) -> tuple[Finding | None, int]:
+    """Read a pack whole; ``places`` says which pack each signed digest belongs to."""
     digest = hashlib.sha256()
     size = 0
     try:
@@ -181,15 +186,16 @@ def _read(run: Run, tools: Toolbox, pack: Pack) -> tuple[Finding | None, int]:
         detail = "the pack vanished while it was read"
         return Finding(kind="missing", path=pack.path, detail=detail), size
     found = digest.hexdigest()
+    if found != pack.sha256 and found in places:
+        detail = f"it holds the bytes of '{places[found]}'"
+        return Finding(kind="swapped", path=pack.path, detail=detail), size
     if found != pack.sha256:
         detail = f"the digest of the stored bytes is {found[:12]}…, signed is {pack.sha256[:12]}…"
         return Finding(kind="damaged", path=pack.path, detail=detail), size
     return None, size
 
 
-def _open(
-    run: Run, tools: Toolbox, manifest: Manifest, level: Level
-) -> tuple[bool, list[Finding]]:
+def _open(run: Run, tools: Toolbox, manifest: Manifest, level: Level) -> tuple[bool, list[Finding]]:
     """Open packs where an identity is at hand: one after a backup, every one in a full look."""
     if not tools.codec.can_open:
         return False, []
@@ -259,9 +265,7 @@ def _state(run: Run, tools: Toolbox, one: Surveyed, looked: Examined, level: Lev
     )
 
 
-def _unreadable(
-    run: Run, tools: Toolbox, one: Survey, request: VerifyRequest
-) -> list[Finding]:
+def _unreadable(run: Run, tools: Toolbox, one: Survey, request: VerifyRequest) -> list[Finding]:
     """Count backups whose manifest cannot be believed, and let the index show them damaged."""
     found = []
     for backup, finding in one.unreadable:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NoReturn
 
 import structlog
 from celery import Task
 from celery.exceptions import Ignore, Retry
+from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import Lock, holding, job_lock, target_lock
@@ -57,7 +58,7 @@ class _OwnRow:
         self._work.ledger.hold(self._ref)
 
 
-class PgbenTask(Task):  # type: ignore[misc]  # Celery has no types
+class PgbenTask(Task):
     """Base of every task of pgben."""
 
     abstract = True
@@ -76,7 +77,10 @@ class PgbenTask(Task):  # type: ignore[misc]  # Celery has no types
         or the outcome after the last.
         """
         ref = JobRef.parse(raw)
-        job = self.work.ledger.job(ref.job)
+        try:
+            job = self.work.ledger.job(ref.job)
+        except TransientError as exc:
+            self._again(exc)
         with structlog.contextvars.bound_contextvars(
             job=str(job.id), target=job.target, backup=job.backup, task=self.name
         ):
@@ -87,19 +91,20 @@ class PgbenTask(Task):  # type: ignore[misc]  # Celery has no types
                 raise Ignore from exc
 
     def _run(self, ref: JobRef, job: Job, body: Body, names: LockNames) -> JSON:
-        folder = spool.job_folder(self.work.tools.spool, job.id)
+        tools = self._tools(ref, job)
+        folder = spool.job_folder(tools.spool, job.id)
         with ExitStack() as stack:
             try:
                 held = stack.enter_context(
                     holding(self.work.database, [job_lock(job.id), *_locks(job, names)])
                 )
                 stack.enter_context(spool.occupied(folder))
+                ref = self.work.ledger.begin_step(ref, self.name, node=tools.node)
+                job = self.work.ledger.job(job.id)
             except TargetBusy as exc:
                 self._wait(ref, exc)
             except TransientError as exc:
                 self._again(exc)
-            ref = self.work.ledger.begin_step(ref, self.name, node=self.work.tools.node)
-            job = self.work.ledger.job(job.id)
             log.info("step_began", attempt=job.attempt, fence=ref.fence)
             pulse = Heartbeat(self.work.ledger, held, ref, self.name, show=self._shower())
             run = Run(
@@ -111,7 +116,7 @@ class PgbenTask(Task):  # type: ignore[misc]  # Celery has no types
             )
             try:
                 with pulse:
-                    result = body(run, self.work.tools)
+                    result = body(run, tools)
                     pulse.check()
                 ended = self.work.ledger.end_step(
                     ref,
@@ -138,6 +143,20 @@ class PgbenTask(Task):  # type: ignore[misc]  # Celery has no types
             self._succeeded(ended)
             return outcome(ended)
 
+    def _tools(self, ref: JobRef, job: Job) -> Toolbox:
+        """Give the toolbox; where it cannot be built the job fails with that, not with silence."""
+        try:
+            return self.work.tools
+        except TransientError as exc:
+            self._again(exc)
+        except PgbenError as exc:
+            if (job.state, job.step, job.fence) != ("waiting", self.name, ref.fence):
+                raise FenceLost(
+                    f"step '{self.name}' of job '{job.id}' is no longer wanted"
+                ) from exc
+            self._end(ref, job, exc)
+            raise
+
     def _wait(self, ref: JobRef, busy: TargetBusy) -> NoReturn:
         """Try a step later whose locks are taken, unless its own other delivery has them."""
         job = self.work.ledger.job(ref.job)
@@ -148,9 +167,7 @@ class PgbenTask(Task):  # type: ignore[misc]  # Celery has no types
         raise self.retry(exc=busy, countdown=BUSY_DELAY, max_retries=BUSY_TRIES)
 
     def _again(self, error: TransientError) -> NoReturn:
-        raise self.retry(
-            exc=error, countdown=_delay(self.request.retries), max_retries=BUSY_TRIES
-        )
+        raise self.retry(exc=error, countdown=_delay(self.request.retries), max_retries=BUSY_TRIES)
 
     def _retry_step(self, ref: JobRef, run: Run, error: TransientError) -> NoReturn:
         tried = self.request.retries
@@ -158,52 +175,68 @@ class PgbenTask(Task):  # type: ignore[misc]  # Celery has no types
             self._fail(ref, run, error)
         delay = _delay(tried)
         log.warning("step_retried", why=error.sentence, seconds=delay, retry=tried + 1)
-        self.work.ledger.release_step(
-            ref,
-            self.name,
-            state="retrying",
-            wait=timedelta(seconds=delay) + self.work.step_wait,
-        )
+        try:
+            self.work.ledger.release_step(
+                ref,
+                self.name,
+                state="retrying",
+                wait=timedelta(seconds=delay) + self.work.step_wait,
+            )
+        except TransientError as exc:
+            # The next try takes the step over: the ledger calls it running, its lock is free.
+            log.warning("step_not_released", why=exc.sentence)
         raise self.retry(
             args=(ref.to_json(),), exc=error, countdown=delay, max_retries=len(RETRY_DELAYS)
         )
 
     def _fail(self, ref: JobRef, run: Run, error: Exception) -> NoReturn:
         """Record a failure, remove what the job left, and raise it."""
-        job = run.job
+        self._end(ref, run.job, error)
+        try:
+            runtime.abandon(run, self.work.tools)
+        except (PgbenError, OSError) as exc:
+            log.error("cleanup_failed", why=sentence(exc))  # noqa: TRY400 - a sentence, no trace
+        raise error
+
+    def _end(self, ref: JobRef, job: Job, error: Exception) -> None:
+        """Write down everywhere that a job failed or was refused."""
         state: JobState = "refused" if isinstance(error, RequestRefused) else "failed"
         self.work.ledger.fail(
-            ref, state=state, error=described(error, self.name), retry_at=self._next(job, state)
+            ref,
+            state=state,
+            error=described(error, self.name),
+            retry_at=self.next_attempt(job, state),
         )
         log.error("job_failed", state=state, error=type(error).__name__, why=sentence(error))
         self.work.audit(job, result=state, detail=sentence(error))
         self._note(job, state, error)
-        self._tell_flower(job, error)
         try:
-            runtime.abandon(run, self.work.tools)
-        except PgbenError as exc:
-            log.error("cleanup_failed", why=exc.sentence)  # noqa: TRY400 - a sentence, no trace
-        raise error
+            self._tell_flower(job, error)
+        except (OperationalError, OSError):
+            log.warning("flower_not_told")
 
     def _note(self, job: Job, state: JobState, error: Exception) -> None:
         """Let the history files show a backup that did not come about."""
         if job.kind == "backup":
             self.work.history.append(
-                self.work.tools.clock.now(),
+                self.work.database.now(),
                 status=state,
                 name=f"{job.target}/{job.backup or job.id}",
                 size=0,
                 message=f"backup of '{job.target}' {state}: {sentence(error)}",
             )
 
-    def _next(self, job: Job, state: JobState) -> Any:
+    def next_attempt(self, job: Job, state: JobState) -> datetime | None:
+        """Say when a scheduled job that failed is tried again; None when it is given up."""
         if job.window is None or state != "failed":
             return None
         schedule = self.work.schedule(job.kind, job.target)
         if schedule is None:
             return None
-        now = self.work.tools.clock.now()
-        return next_attempt(attempt=job.attempt, now=now, successor=schedule.next(job.window))
+        # A job that no worker could even claim has had no attempt yet.
+        attempt = max(job.attempt, 1)
+        now = self.work.database.now()
+        return next_attempt(attempt=attempt, now=now, successor=schedule.next(job.window))
 
     def _succeeded(self, job: Job) -> None:
         log.info("job_succeeded")
@@ -214,9 +247,7 @@ class PgbenTask(Task):  # type: ignore[misc]  # Celery has no types
         if job.root_task is None or job.root_task == self.request.id:
             return
         with self.app.events.default_dispatcher() as dispatcher:
-            dispatcher.send(
-                "task-failed", uuid=job.root_task, exception=repr(error), traceback=""
-            )
+            dispatcher.send("task-failed", uuid=job.root_task, exception=repr(error), traceback="")
 
     def _shower(self) -> Callable[[dict[str, Any]], None]:
         # The heartbeat's thread has no current request, so the id is taken here.
@@ -231,9 +262,7 @@ class PgbenTask(Task):  # type: ignore[misc]  # Celery has no types
     def _try_lock(self, kind: str, target: str) -> Iterator[bool]:
         with ExitStack() as stack:
             try:
-                stack.enter_context(
-                    holding(self.work.database, [Lock(f"{kind}:{target}")])
-                )
+                stack.enter_context(holding(self.work.database, [Lock(f"{kind}:{target}")]))
             except TargetBusy:
                 yield False
             else:

@@ -20,10 +20,9 @@ from pgben_tasks.contracts import (
     RestoreRequest,
     VerifyRequest,
 )
-from pgben_tasks.domain.job import Job, window_key
-from pgben_tasks.domain.target import Target, check_name
+from pgben_tasks.domain.job import Job, JobState, window_key
+from pgben_tasks.domain.target import Target, check_name, may_hold_password
 from pgben_tasks.errors import (
-    ConfigurationError,
     FenceLost,
     PgbenError,
     RequestRefused,
@@ -49,14 +48,15 @@ class EntryTask(PgbenTask):
 
         An ended job answers with its outcome or raises its error; a running one is left alone.
         """
+        request: Request | None = None
         try:
             request = REQUESTS[kind].parse(raw)
             target = self._target(kind, request)
             job = self._job(kind, request, target)
-        except (RequestRefused, ConfigurationError) as exc:
-            self._refuse(kind, raw, exc)
         except TransientError as exc:
             self._again(exc)
+        except PgbenError as exc:
+            self._refuse(kind, raw, request, exc)
         with structlog.contextvars.bound_contextvars(job=str(job.id), target=job.target):
             if job.state == "succeeded":
                 return outcome(job)
@@ -85,11 +85,11 @@ class EntryTask(PgbenTask):
         except TargetBusy as exc:
             work.ledger.postpone(job.id)
             raise self.retry(exc=exc, countdown=BUSY_DELAY, max_retries=None) from exc
-        except (RequestRefused, ConfigurationError) as exc:
-            self._end_unclaimed(job, exc)
         except TransientError as exc:
             self._again(exc)
-        spool.sweep(work.tools.spool, keep=work.open_jobs())
+        except PgbenError as exc:
+            self._end_unclaimed(job, exc)
+        spool.sweep(work.tools.spool, keep=work.open_jobs)
         work.audit(job, result="began")
         log.info("job_claimed", fence=ref.fence, node=work.tools.node)
         chain = canvases.build(self.app, job.kind, ref.to_json(), node=work.tools.node)
@@ -128,6 +128,11 @@ class EntryTask(PgbenTask):
             window=window,
             published=True,
         )
+        if (job.kind, job.target) != (kind, target):
+            raise RequestRefused(
+                f"the idempotency key '{key}' belongs to a {job.kind} of '{job.target}'",
+                "one key stands for one job; give each request a key of its own",
+            )
         if new:
             log.info("job_written", job=str(job.id), key=job.key)
         return job
@@ -137,34 +142,58 @@ class EntryTask(PgbenTask):
         if isinstance(request, RestoreRequest):
             now = self.work.tools.clock.now().astimezone(self.work.zone)
             database = Target.parse(job.target).name
-            into = request.into or restore_postgres.default_name(database, now)
+            # A further attempt takes the name of the one before: what that one left under it is
+            # found and removed.
+            kept = job.context.get("into")
+            into = request.into or kept or restore_postgres.default_name(database, now)
             return (f"postgres/{check_name(into)}", "new"), {"into": into}
         kind = {"verify": "verify"}.get(job.kind, "write")
         return (job.target, kind), {}
 
-    def _refuse(self, kind: str, raw: object, error: PgbenError) -> NoReturn:
-        """Record a request that cannot be accepted, then raise."""
-        data = raw if isinstance(raw, dict) else {}
-        target = str(data.get("target", ""))[:100]
-        key = data.get("idempotency_key")
-        job, _ = self.work.ledger.request(
-            kind,  # type: ignore[arg-type]
-            # A name that looks like a connection string may hold a password.
-            target="?" if "=" in target or "://" in target else target or "?",
-            key=key if isinstance(key, str) else f"{kind}:refused:{self.request.id}",
-            request={},
-            requested_by=str(data.get("requested_by", "unnamed"))[:200],
-            published=True,
-        )
-        self._end_unclaimed(job, error)
+    def _refuse(self, kind: Any, raw: object, request: Any, error: PgbenError) -> NoReturn:
+        """Record a request that cannot be accepted, then raise.
+
+        ``request`` is None when it is malformed. Nothing of such a one is believed, least of all
+        its key: that may be the key of a job that is well and queued.
+        """
+        own = f"{kind}:refused:{self.request.id}"
+        key = (request.idempotency_key if request else None) or own
+        target = (request.target or EVERYTHING) if request else _legible(raw, "target") or "?"
+        who = request.requested_by if request else _legible(raw, "requested_by") or "unnamed"
+
+        def row(key: str) -> Job:
+            job, _ = self.work.ledger.request(
+                kind, target=target, key=key, request={}, requested_by=who, published=True
+            )
+            return job
+
+        try:
+            job = row(key)
+            if (job.kind, job.target) != (kind, target):
+                job = row(own)
+            self._end_unclaimed(job, error)
+        except TransientError as exc:
+            self._again(exc)
 
     def _end_unclaimed(self, job: Job, error: PgbenError) -> NoReturn:
+        state: JobState = "refused" if isinstance(error, RequestRefused) else "failed"
         self.work.ledger.fail_unclaimed(
-            job.id, state="refused", error=described(error, self.name)
+            job.id,
+            state=state,
+            error=described(error, self.name),
+            retry_at=self.next_attempt(job, state),
         )
-        self.work.audit(job, result="refused", detail=error.sentence)
-        log.warning("request_refused", job=str(job.id), why=error.sentence)
+        self.work.audit(job, result=state, detail=error.sentence)
+        log.warning("job_not_begun", job=str(job.id), state=state, why=error.sentence)
         raise error
+
+
+def _legible(raw: object, field: str) -> str:
+    """Give a field of a malformed request for the record, unless it may hold a password."""
+    value = raw.get(field) if isinstance(raw, dict) else None
+    if isinstance(value, str) and value.isprintable() and not may_hold_password(value):
+        return value[:100]
+    return ""
 
 
 def rebuilt(job: Job) -> PgbenError:

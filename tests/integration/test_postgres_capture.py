@@ -347,9 +347,7 @@ def test_rows_hidden_behind_the_preflights_back_fail_the_count(
         capture.count()
 
 
-def test_a_role_that_may_not_read_a_table_is_refused(
-    server_17: PostgresServer, database: str, login: PostgresServer
-) -> None:
+def test_a_role_that_may_not_read_a_table_is_refused(database: str, login: PostgresServer) -> None:
     with pytest.raises(
         ConfigurationError, match=r"may not read the table 'public\.outra' and 1 more"
     ):

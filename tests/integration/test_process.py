@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -55,6 +56,12 @@ def _pids(folder: Path, count: int) -> list[int]:
 
     assert _until(lambda: len([text for text in written() if text.endswith("\n")]) == count)
     return [int(text) for text in written()]
+
+
+def _assert_all_die(folder: Path, count: int) -> None:
+    """Expect every process to be gone a moment later; nobody waits for a grandchild."""
+    pids = _pids(folder, count)
+    assert _until(lambda: all(_dead(pid) for pid in pids), seconds=5)
 
 
 #: A leader, a child that ignores the polite signal, and that child's child.
@@ -124,7 +131,7 @@ def test_a_lost_exit_status_is_a_failure_and_not_a_zero() -> None:
 def test_the_deadline_kills_the_group_with_grandchildren(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match="did not end within"):
         _shell(FAMILY, cwd=tmp_path, timeout=timedelta(seconds=1))
-    assert all(_dead(pid) for pid in _pids(tmp_path, 2))
+    _assert_all_die(tmp_path, 2)
 
 
 def test_a_lost_fence_stops_the_child_and_its_group(tmp_path: Path) -> None:
@@ -134,12 +141,12 @@ def test_a_lost_fence_stops_the_child_and_its_group(tmp_path: Path) -> None:
 
     with pytest.raises(FenceLost):
         _shell(FAMILY, cwd=tmp_path, check=check)
-    assert all(_dead(pid) for pid in _pids(tmp_path, 2))
+    _assert_all_die(tmp_path, 2)
 
 
 def test_what_a_finished_child_left_running_is_killed(tmp_path: Path) -> None:
     _shell("sleep 600 & echo $! > left.pid", cwd=tmp_path)
-    assert all(_dead(pid) for pid in _pids(tmp_path, 1))
+    _assert_all_die(tmp_path, 1)
 
 
 def test_a_callback_that_raises_stops_the_child(tmp_path: Path) -> None:
@@ -148,7 +155,7 @@ def test_a_callback_that_raises_stops_the_child(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="hello"):
         _shell("echo $$ > leader.pid; echo hello >&2; sleep 600", cwd=tmp_path, on_line=on_line)
-    assert all(_dead(pid) for pid in _pids(tmp_path, 1))
+    _assert_all_die(tmp_path, 1)
 
 
 def test_a_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
@@ -169,7 +176,10 @@ def test_a_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait(timeout=20)
-    assert _until(lambda: _dead(child))
+    died = _until(lambda: _dead(child))
+    if not died:
+        os.kill(child, signal.SIGKILL)
+    assert died
 
 
 def test_a_child_whose_parent_is_already_gone_does_not_start(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from pgben_tasks.adapters.postgres import Connection, PostgresServer, connect, translated
@@ -29,6 +30,25 @@ class CatalogDatabase:
 
     server: PostgresServer
     name: str = field(default="pgben_catalog")
+
+    @classmethod
+    def at(cls, url: str) -> Self:
+        """Read ``postgresql://user:password@host:port/name``; the URL is never repeated."""
+        try:
+            parts = conninfo_to_dict(url)
+        except psycopg.ProgrammingError as exc:
+            raise ConfigurationError(
+                "PGBEN_CATALOG_URL cannot be read",
+                "write postgresql://user:password@host:5432/name",
+            ) from exc
+        server = PostgresServer(
+            host=str(parts.get("host") or "localhost"),
+            port=int(parts.get("port") or 5432),
+            user=str(parts.get("user") or "postgres"),
+            password=str(parts["password"]) if parts.get("password") else None,
+            sslmode=str(parts.get("sslmode") or ""),
+        )
+        return cls(server, str(parts.get("dbname") or "pgben_catalog"))
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Cursor[Row]]:
@@ -66,6 +86,8 @@ class CatalogDatabase:
             translated(self.server, "making the catalog"),
             connect(self.server, "postgres", application_name="pgben init") as connection,
         ):
+            # Two that make it at once would disturb each other; the lock ends with the session.
+            connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
             found = connection.execute(
                 "SELECT 1 FROM pg_database WHERE datname = %s", (self.name,)
             ).fetchone()

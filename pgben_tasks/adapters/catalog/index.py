@@ -60,7 +60,7 @@ class BackupIndex:
         """Write a backup that was committed; writing it again changes nothing."""
         with self._database.transaction() as cursor:
             cursor.execute(
-                f"INSERT INTO backup (repository, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s,"
+                f"INSERT INTO backup (repository, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s,"  # noqa: S608 - constant columns
                 " %s, %s, %s, %s, %s, %s, %s, %s, NULL) ON CONFLICT DO NOTHING",
                 (
                     self._repository,
@@ -92,11 +92,13 @@ class BackupIndex:
                 (state, verified_at, self._repository, str(target), backup),
             )
 
-    def backups(self, target: Target | None = None, *, expired: bool = False) -> list[IndexedBackup]:
+    def backups(
+        self, target: Target | None = None, *, expired: bool = False
+    ) -> list[IndexedBackup]:
         """Give known backups, newest first; expired ones only when asked."""
         with self._database.transaction() as cursor:
             rows = cursor.execute(
-                f"SELECT {_COLUMNS} FROM backup WHERE repository = %s"
+                f"SELECT {_COLUMNS} FROM backup WHERE repository = %s"  # noqa: S608 - constant columns
                 " AND (%s::text IS NULL OR target = %s) AND (%s OR state <> 'expired')"
                 " ORDER BY target, sequence DESC",
                 (self._repository, target and str(target), target and str(target), expired),

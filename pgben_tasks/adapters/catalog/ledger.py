@@ -147,14 +147,15 @@ class Ledger:
         """Begin a waiting step, or take over a running one whose process is known to be dead.
 
         The caller holds the job's lock, which is why a step that the ledger still calls running
-        has lost its process; its fence is raised. Returns the reference to go on with.
+        has lost its process; its fence is raised. Returns the reference to go on with. ``node`` is
+        noted with the step only: the job's node stays the one that claimed it and has its files.
         """
         with self.database.transaction() as cursor:
             row = cursor.execute(
                 "UPDATE job SET fence = fence + (state = 'running')::int, state = 'running',"
-                " node = %s, step_due_at = NULL WHERE id = %s AND fence = %s AND step = %s"
+                " step_due_at = NULL WHERE id = %s AND fence = %s AND step = %s"
                 " AND state IN ('waiting', 'running') RETURNING fence, attempt",
-                (node, ref.job, ref.fence, step),
+                (ref.job, ref.fence, step),
             ).fetchone()
             if row is None:
                 raise FenceLost(f"step '{step}' of job '{ref.job}' is no longer wanted")
@@ -273,13 +274,15 @@ class Ledger:
                 (job,),
             )
 
-    def fail_unclaimed(self, job: UUID, *, state: JobState, error: JSON) -> None:
+    def fail_unclaimed(
+        self, job: UUID, *, state: JobState, error: JSON, retry_at: datetime | None = None
+    ) -> None:
         """End a job that was refused or failed before any worker claimed it."""
         with self.database.transaction() as cursor:
             cursor.execute(
-                "UPDATE job SET state = %s, error = %s, ended_at = clock_timestamp()"
-                " WHERE id = %s AND state = 'queued'",
-                (state, Jsonb(error), job),
+                "UPDATE job SET state = %s, error = %s, retry_at = %s,"
+                " ended_at = clock_timestamp() WHERE id = %s AND state = 'queued'",
+                (state, Jsonb(error), retry_at, job),
             )
 
     def _one(self, cursor: psycopg.Cursor[Row], ref: JobRef) -> None:

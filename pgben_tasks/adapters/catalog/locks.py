@@ -17,7 +17,7 @@ from uuid import UUID
 import psycopg
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
-from pgben_tasks.adapters.postgres import Connection
+from pgben_tasks.adapters.postgres import Connection, translated
 from pgben_tasks.errors import TargetBusy
 
 
@@ -61,17 +61,13 @@ class HeldLocks:
 
     def _take(self) -> Connection:
         session = self._database.session()
-        for lock in self._locks:
-            kind = "_shared" if lock.shared else ""
-            row = session.execute(
-                f"SELECT pg_try_advisory_lock{kind}(%s)".encode(), (lock.key,)
-            ).fetchone()
-            if row is None or not row[0]:
-                session.close()
-                raise TargetBusy(
-                    f"the lock '{lock.name}' is held by another process",
-                    "wait for the other job; `pgben jobs` shows it",
-                )
+        try:
+            with translated(self._database.server, "taking a lock in the catalog"):
+                for lock in self._locks:
+                    _lock(session, lock)
+        except BaseException:
+            session.close()
+            raise
         return session
 
     def keep(self) -> None:
@@ -89,6 +85,16 @@ class HeldLocks:
     def release(self) -> None:
         """End the session and with it every lock."""
         self._session.close()
+
+
+def _lock(session: Connection, lock: Lock) -> None:
+    kind = "_shared" if lock.shared else ""
+    row = session.execute(f"SELECT pg_try_advisory_lock{kind}(%s)".encode(), (lock.key,)).fetchone()
+    if row is None or not row[0]:
+        raise TargetBusy(
+            f"the lock '{lock.name}' is held by another process",
+            "wait for the other job; `pgben jobs` shows it",
+        )
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class Recovery:
         """
         with self._database.transaction() as cursor:
             rows = cursor.execute(
-                "SELECT job.id AS job, job.kind, job.fence, job.step, job.node,"
+                "SELECT job.id AS job, job.kind, job.fence, job.step, job.node,"  # noqa: S608 - constant columns
                 f" coalesce({_SINCE.format('node.heartbeat_at')} > clock_timestamp() - %(stale)s,"
                 " false) AND node.heartbeat_at IS NOT NULL AS node_alive,"
                 " CASE WHEN job.state = 'running' THEN 'its step stopped showing a heartbeat'"

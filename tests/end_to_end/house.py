@@ -1,0 +1,261 @@
+"""A whole installation on real servers: what end-to-end tests live in.
+
+The protected database and the catalog are on servers of their own, so that one can be killed
+without the other. Workers and beats are real processes with the production settings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.target import Target
+from pgben_tasks.embedded import demo_data
+from pgben_tasks.embedded.child import Child, Command, wait_until
+from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.embedded.stack import EmbeddedStack
+from pgben_tasks.initialise import initialise
+from pgben_tasks.runtime import Workplace
+from pgben_tasks.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+DATABASE = "pgben"
+TARGET = Target("postgres", DATABASE)
+_KEPT = ("PATH", "LANG", "HOME", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+
+
+def eventually(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+    """Wait until ``condition`` holds; fail with ``what`` when it does not in time."""
+    if not wait_until(condition, seconds=seconds):
+        raise AssertionError(f"not within {seconds:.0f} s: {what}")
+
+
+@dataclass
+class House:
+    """A stack, an initialised installation, and the processes started in it."""
+
+    stack: EmbeddedStack
+    catalog: EmbeddedPostgres
+    environment: dict[str, str]
+    work: Workplace
+    processes: list[Child] = field(default_factory=list)
+
+    @classmethod
+    def build(cls, *, megabytes: int = 3, **settings: str) -> Self:
+        """Start the servers, fill the database, run what `pgben init` runs."""
+        stack = EmbeddedStack.start()
+        try:
+            catalog = EmbeddedPostgres.start(supervisor=stack.supervisor)
+            demo_data.fill(stack.postgres.dsn(), database=DATABASE, megabytes=megabytes)
+            environment = {
+                **stack.environment(database=DATABASE, node="node-a"),
+                "PGBEN_CATALOG_URL": catalog.url("pgben_catalog"),
+                "PGBEN_LANGUAGE": "en",
+                **settings,
+            }
+            made = initialise(
+                Settings.load(environment),
+                keys_folder=stack.folder / "keys",
+                roles="single",
+                now=datetime.now(UTC),
+            )
+            environment |= made.environment
+            return cls(stack, catalog, environment, Workplace(Settings.load(environment)))
+        except BaseException:
+            stack.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Give the house."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Show the processes' logs when a test failed, then end everything."""
+        if error is not None:
+            for process in self.processes:
+                sys.stderr.write(f"\n--- {process.name}\n{process.log.read_text()[-6000:]}\n")
+        self.stack.close()
+
+    def process_environment(self, **changed: str) -> dict[str, str]:
+        """Give all that a process of this installation needs to know."""
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        return {**kept, "PYTHONPATH": str(ROOT), **self.environment, **changed}
+
+    def start(
+        self, role: str, *, name: str = "", folder: Path | None = None, **changed: str
+    ) -> Child:
+        """Start ``python -m workers <role>``; a worker is ready when this returns."""
+        label = name or f"{role}-{len(self.processes)}"
+        extra = (f"--schedule={self.stack.folder / label}.schedule",) if role == "beat" else ()
+        process = self.stack.supervisor.spawn(
+            label,
+            Command(
+                argv=(sys.executable, "-m", "workers", role, "--loglevel=INFO", *extra),
+                environment=self.process_environment(**changed),
+                folder=folder or self.stack.folder,
+            ),
+        )
+        self.processes.append(process)
+        sign = "beat_began" if role == "beat" else "worker_ready"
+        eventually(
+            lambda: sign in process.log.read_text() or not process.alive,
+            seconds=60,
+            what=f"{role} says {sign}",
+        )
+        assert process.alive, process.log.read_text()
+        return process
+
+    def pgben(self, *arguments: str, timeout: float = 120, **changed: str) -> Ran:
+        """Run the command line as a person would."""
+        done = subprocess.run(
+            [sys.executable, "-m", "pgben_tasks.cli.main", *arguments],
+            env=self.process_environment(**changed),
+            cwd=self.stack.folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Ran(code=done.returncode, out=done.stdout, err=done.stderr)
+
+    def jobs(self, kind: str | None = None) -> list[Job]:
+        """Give the ledger's jobs, newest first."""
+        return [one for one in self.work.ledger.jobs(limit=100) if kind in {None, one.kind}]
+
+    def wait_for(self, job: Job, *states: str, seconds: float) -> Job:
+        """Wait until a job is in one of ``states`` (any end by default)."""
+        wanted = states or ("succeeded", "failed", "refused", "cancelled")
+        eventually(
+            lambda: self.work.ledger.job(job.id).state in wanted,
+            seconds=seconds,
+            what=f"job {job.kind} is {' or '.join(wanted)}",
+        )
+        return self.work.ledger.job(job.id)
+
+    def stored_packs(self) -> list[str]:
+        """Give the packs that are in the repository now."""
+        return sorted(self.work.repository.packs(TARGET))
+
+    def databases(self) -> set[str]:
+        """Name the databases of the protected server."""
+        with self.stack.postgres.connect() as connection:
+            rows = connection.execute("SELECT datname FROM pg_database").fetchall()
+        return {name for (name,) in rows}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command line ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it said to machines."""
+        return json.loads(self.out)
+
+
+class SlowPath:
+    """A TCP relay in front of a server that lets ``rate`` bytes a second through to it."""
+
+    def __init__(self, endpoint: str, *, rate: int) -> None:
+        """Listen on a free port of this machine."""
+        parts = urlsplit(endpoint)
+        self._server = (parts.hostname or "127.0.0.1", parts.port or 80)
+        self._rate = rate
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._threads: list[threading.Thread] = []
+        self._sockets: list[socket.socket] = []
+        self._run(self._accept)
+
+    def close(self) -> None:
+        """Cut every connection and wait until the relay has ended."""
+        # Closing a listening socket does not wake the thread that accepts; this does.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        while self._threads:
+            for one in self._sockets:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+            self._threads.pop().join(timeout=30)
+        for one in (self._listener, *self._sockets):
+            one.close()
+
+    def _run(self, work: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._server, timeout=60)
+            self._sockets += [client, server]
+            self._run(self._relay, client, server, self._rate)
+            self._run(self._relay, server, client, None)
+
+    @staticmethod
+    def _relay(source: socket.socket, sink: socket.socket, rate: int | None) -> None:
+        with suppress(OSError):
+            while chunk := source.recv(16 * 1024):
+                if rate is not None:
+                    # A slow line is what this is; nothing is waited for.
+                    time.sleep(len(chunk) / rate)
+                sink.sendall(chunk)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+
+def plain_dump(server: EmbeddedPostgres, database: str) -> list[str]:
+    """Dump a database as text, without the lines that differ between any two runs."""
+    tools = server.bin_dir
+    done = subprocess.run(
+        [str(tools / "pg_dump"), "--format=plain"],
+        env={
+            "PGHOST": server.host,
+            "PGPORT": str(server.port),
+            "PGUSER": server.user,
+            "PGPASSWORD": server.password,
+            "PGDATABASE": database,
+            "LC_ALL": "C",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    volatile = ("\\restrict ", "\\unrestrict ", "-- Dumped by", "-- Dumped from")
+    return [line for line in done.stdout.splitlines() if not line.startswith(volatile)]
+
+
+def steps(house: House, job: Job) -> Sequence[str]:
+    """Name the finished steps of a job in order, without the chain's name."""
+    return [
+        step.name.rpartition(".")[2]
+        for step in house.work.ledger.steps(job.id)
+        if step.state == "done"
+    ]

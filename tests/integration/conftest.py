@@ -1,0 +1,60 @@
+"""Fixtures of the command line's tests."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.embedded.redis import EmbeddedRedis
+from pgben_tasks.initialise import initialise
+from pgben_tasks.settings import Settings
+from tests import samples
+from tests.cli_site import Site, clean_environment
+
+
+@pytest.fixture
+def site(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, tmp_path: Path) -> Iterator[Site]:
+    catalog = f"catalog_{secrets.token_hex(6)}"
+    environment = {
+        "PGBEN_DB_HOST": postgres.host,
+        "PGBEN_DB_PORT": str(postgres.port),
+        "PGBEN_DB_USER": postgres.user,
+        "PGBEN_DB_PASS": postgres.password,
+        "PGBEN_DB_NAME": "pgben",
+        "PGBEN_CATALOG_URL": postgres.url(catalog),
+        "PGBEN_REDIS_URL": redis_server.url.rpartition("/")[0] + "/7",
+        "PGBEN_REPOSITORY": f"file://{tmp_path / 'repository'}",
+        "PGBEN_SPOOL_DIR": str(tmp_path / "spool"),
+        "PGBEN_BACKUP_DIR": str(tmp_path / "history"),
+        "PGBEN_LANGUAGE": "en",
+        "PGBEN_CONTACTS": "Ana; ana@example.org; +55 85 5555",
+    }
+    yield Site(tmp_path, environment, clean_environment())
+    with postgres.connect() as connection:
+        name = sql.Identifier(catalog)
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
+
+@pytest.fixture
+def ready(site: Site) -> Site:
+    """Give a site that `pgben init` has set up, without paying for its process."""
+    initialise(
+        Settings.load(site.environment), keys_folder=site.keys, roles="single", now=samples.START
+    )
+    site.use_keys()
+    return site
+
+
+@pytest.fixture
+def catalogless(tmp_path: Path) -> Site:
+    """Give a site whose catalog would fail differently if it were asked."""
+    environment = {
+        "PGBEN_CATALOG_URL": "postgresql://postgres:x@127.0.0.1:1/none",
+        "PGBEN_DB_NAME": "pgben,second",
+    }
+    return Site(tmp_path, environment, clean_environment())

@@ -1,0 +1,158 @@
+"""The commands that only look, and the command itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli_site import CANARY, UNKNOWN, Site, a_backup
+
+
+def test_an_empty_repository_lists_nothing_and_says_what_to_do(ready: Site) -> None:
+    said = ready.run("list")
+    assert (said.code, said.out) == (0, "")
+    assert "pgben backup --all" in said.err
+    assert ready.run("list", "pgben", "--json").json["backups"] == []
+
+
+def test_the_repository_is_listed_and_shown_without_a_catalog(ready: Site) -> None:
+    backup = a_backup(ready, suspect="40 % fewer rows")
+    away = {"PGBEN_CATALOG_URL": "postgresql://postgres:x@127.0.0.1:1/none"}
+    direct = ready.run("list", "--direct", "--json", **away)
+    assert direct.code == 0, direct.err
+    assert [one["backup"] for one in direct.json["backups"]] == [backup]
+    assert direct.json["backups"][0]["state"] == "verified"
+    fallen_back = ready.run("list", **away)
+    assert fallen_back.code == 0
+    assert backup in fallen_back.out
+    assert "reading the repository instead" in fallen_back.err
+    shown = ready.run("show", backup, **away)
+    assert shown.code == 0, shown.err
+    assert "40 % fewer rows" in shown.out
+    assert "public.cidadão" in shown.out
+    document = ready.run("show", f"postgres/pgben/{backup}", "--json", **away).json
+    assert document["manifest"]["backup"] == backup
+    assert len(document["verifications"]) == 1
+
+
+def test_a_forged_manifest_is_listed_as_unreadable_and_not_shown(ready: Site) -> None:
+    backup = a_backup(ready)
+    path = ready.repository / "backups/postgres/pgben" / backup / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b'"rows":3', b'"rows":4'))
+    listed = ready.run("list", "--direct", "--json")
+    assert listed.json["backups"][0]["state"] == "unreadable"
+    shown = ready.run("show", backup, "--json")
+    assert shown.code == 5
+    assert shown.json["error"]["type"] == "SignatureInvalid"
+
+
+def test_an_unknown_backup_is_one_sentence_and_a_hint(ready: Site) -> None:
+    said = ready.run("show", UNKNOWN)
+    assert said.code == 1
+    assert said.out == ""
+    error, hint = said.err.splitlines()
+    assert error.startswith(f"error: there is no backup '{UNKNOWN}'")
+    assert hint.startswith("hint: ")
+    assert ready.run("show", "not-an-id").code == 2
+
+
+def test_a_wrong_password_is_told_and_never_shown(ready: Site) -> None:
+    url = ready.environment["PGBEN_CATALOG_URL"].replace("@", f"{CANARY}@")
+    for command in ("list", "jobs"):
+        said = ready.run(command, "--json", PGBEN_CATALOG_URL=url)
+        assert said.code == 2
+        assert said.json["error"]["type"] == "ConfigurationError"
+        assert CANARY not in said.all
+
+
+def test_a_damaged_repository_card_is_damage(ready: Site) -> None:
+    (ready.repository / "repository.json").write_bytes(b'{"format":1')
+    said = ready.run("list", "--json")
+    assert said.code == 5
+    assert said.json["error"]["type"] == "ManifestInvalid"
+    assert "repository.json" in said.json["error"]["sentence"]
+
+
+def test_a_repository_that_is_gone_is_a_fault_of_the_settings(ready: Site) -> None:
+    said = ready.run("list", PGBEN_REPOSITORY=f"file://{ready.folder / 'nowhere'}")
+    assert said.code == 2
+    assert not (ready.folder / "nowhere").exists()
+
+
+@pytest.mark.parametrize("name", ["PGBEN_TRUSTED_KEYS_FILE", "PGBEN_SIGNING_KEY_FILE"])
+def test_a_missing_key_is_named(ready: Site, name: str) -> None:
+    said = ready.run("list", **{name: "/nowhere/key"})
+    assert said.code == 2
+    assert "'/nowhere/key'" in said.err
+
+
+def test_config_shows_origins_and_hides_every_secret(ready: Site) -> None:
+    secret = {
+        "PGBEN_DB_PASS": CANARY,
+        "PGBEN_MINIO_ACCESS_KEY": CANARY,
+        "PGBEN_MINIO_SECRET_KEY": CANARY,
+        "PGBEN_REPOSITORY_ACCESS_KEY": CANARY,
+        "PGBEN_REPOSITORY_SECRET_KEY": CANARY,
+        "PGBEN_SMTP_PASS": CANARY,
+        "PGBEN_REDIS_URL": f"redis://:{CANARY}@localhost:6379/0",
+        "PGBEN_CATALOG_URL": f"postgresql://ana:{CANARY}@localhost/catalog",
+        "PGBEN_ALERT_URLS": f"https://example.org/{CANARY}",
+        "PGBEN_HEARTBEAT_URL": f"https://example.org/{CANARY}",
+    }
+    table, document = ready.run("config", **secret), ready.run("config", "--json", **secret)
+    assert (table.code, document.code) == (0, 0)
+    assert CANARY not in table.all + document.all
+    rows = {row["name"]: row for row in document.json["settings"]}
+    assert rows["PGBEN_DB_NAME"]["origin"] == "environment"
+    assert rows["PGBEN_RETENTION_DAYS"] == {
+        "name": "PGBEN_RETENTION_DAYS",
+        "value": "30",
+        "origin": "default",
+    }
+    assert "PGBEN_DB_PASS" in table.out
+
+
+def test_wrong_settings_are_told_all_at_once(ready: Site) -> None:
+    said = ready.run("config", PGBEN_TIMEZONE="Mars/Base", PGBEN_RETENTION_DAYS="0")
+    assert said.code == 2
+    assert "PGBEN_TIMEZONE" in said.err
+    assert "PGBEN_RETENTION_DAYS" in said.err
+
+
+def test_help_has_examples_and_loads_nothing_heavy(catalogless: Site) -> None:
+    for command in ("init", "backup", "list", "show", "verify", "restore", "prune", "jobs"):
+        said = catalogless.run(command, "--help", COLUMNS="200")
+        assert said.code == 0
+        assert f"pgben {command}" in said.out.partition("Examples")[2]
+    probe = (
+        "import sys; from pgben_tasks.cli import main; main.main(['--help']);"
+        " print([n for n in ('psycopg', 'minio', 'obstore', 'celery', 'cryptography', 'pyrage')"
+        " if n in sys.modules])"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", probe],
+        env=catalogless.others,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert loaded.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_version_is_printed_alone(catalogless: Site) -> None:
+    said = catalogless.run("--version")
+    assert said.code == 0
+    assert said.out.startswith("pgben ")
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(catalogless: Site) -> None:
+    with catalogless.start("config") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.wait(timeout=30)
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 1

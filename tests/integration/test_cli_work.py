@@ -1,0 +1,187 @@
+"""Asking for work and following it; the tests play the workers' part in the ledger."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pgben_tasks import runtime
+from pgben_tasks.settings import Settings
+from tests.cli_site import CANARY, UNKNOWN, Site, a_backup
+
+
+def until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("command", "target"),
+    [
+        ("backup", f"postgresql://ana:{CANARY}@host/db"),
+        ("restore", f"ana:{CANARY}@host"),
+        ("prune", f"host=x password={CANARY}"),
+        ("verify", f"ana:{CANARY}@host/db"),
+        ("list", f"postgresql://ana:{CANARY}@host/db"),
+        ("show", f"ana:{CANARY}@host/db"),
+        ("backup", "x" * 64),
+        ("restore", "../../etc"),
+        ("verify", "volume/x"),
+        ("prune", "unknown"),
+    ],
+)
+def test_a_malformed_target_is_refused_before_anything_is_written(
+    catalogless: Site, command: str, target: str
+) -> None:
+    said = catalogless.run(command, target)
+    assert said.code == 2
+    assert said.err.startswith("error: ")
+    assert CANARY not in said.all
+
+
+def test_contradicting_or_missing_arguments_are_usage_errors(catalogless: Site) -> None:
+    for line in (
+        ["backup"],
+        ["backup", "pgben", "--all"],
+        ["restore"],
+        ["restore", "pgben", "--backup", UNKNOWN, "--at", "2026-11-22"],
+        ["restore", "pgben", "--into", f"ana:{CANARY}@host"],
+        ["restore", "pgben", "--at", "yesterday"],
+        ["verify", "--level", "deep"],
+        ["nonsense"],
+        ["list", "--nonsense"],
+    ):
+        said = catalogless.run(*line)
+        assert said.code == 2, (line, said.err)
+        assert "error: " in said.err
+        assert CANARY not in said.all
+    for line in (["backup", "--json"], ["list", "--nonsense", "--json"]):
+        document = catalogless.run(*line)
+        assert document.code == 2
+        assert set(document.json["error"]) == {"type", "sentence", "hint"}
+
+
+def test_the_job_is_written_before_the_message_and_its_id_is_printed(ready: Site) -> None:
+    said = ready.run("backup", "--all", "--no-wait")
+    assert said.code == 0, said.err
+    job = ready.ledger.find(said.out.strip())
+    assert (job.kind, job.target, job.state) == ("backup", "postgres/pgben", "queued")
+    assert job.request["idempotency_key"] == job.key
+    assert "@" in job.requested_by
+
+
+def test_without_a_broker_the_job_stays_written_for_the_reconciler(ready: Site) -> None:
+    away = {"PGBEN_REDIS_URL": f"redis://:{CANARY}@127.0.0.1:1/0"}
+    said = ready.run("verify", "--full", "--json", **away)
+    assert said.code == 75
+    assert "the reconciler publishes it" in said.json["error"]["sentence"]
+    job = ready.ledger.find(said.json["jobs"][0]["job"])
+    assert (job.target, job.state, job.request["level"]) == ("*", "queued", "full")
+    again = ready.run("backup", "pgben", **away)
+    assert again.code == 75
+    assert CANARY not in said.all + again.all
+    # Nobody sent them, so the next tick does at once.
+    work = runtime.Workplace(Settings.load(ready.environment))
+    assert len(work.recovery.to_publish()) == 2
+
+
+def test_the_old_scripts_options_print_the_new_form(ready: Site) -> None:
+    backup = a_backup(ready)
+    listed = ready.run("restore", "--list")
+    assert listed.code == 0
+    assert listed.err.startswith("this is now: pgben list")
+    restored = ready.run("restore", "--postgres", backup, "--no-wait", "--json")
+    assert restored.code == 0, restored.err
+    assert f"this is now: pgben restore postgres/pgben --backup {backup}" in restored.err
+    job = ready.ledger.find(restored.json["jobs"][0]["job"])
+    assert job.request["backup"] == backup
+    assert ready.run("restore", "--postgres", UNKNOWN).code == 1
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "code"),
+    [
+        ({"state": "verified", "backup": "b"}, None, 0),
+        ({"state": "verified", "suspect": "40 % fewer rows"}, None, 4),
+        ({}, {"type": "CommandFailed", "sentence": "it failed", "hint": "h"}, 1),
+        ({}, {"type": "RestoreRefused", "sentence": "it failed", "hint": "h"}, 3),
+        ({}, {"type": "DigestMismatch", "sentence": "it failed", "hint": "h"}, 5),
+        ({}, {"type": "TargetBusy", "sentence": "it failed", "hint": "h"}, 75),
+    ],
+)
+def test_following_ends_with_the_jobs_own_exit_code(
+    ready: Site, result: dict[str, Any], error: dict[str, str] | None, code: int
+) -> None:
+    job = ready.job()
+    with ready.start("jobs", "--follow", str(job.id)[:8]) as process:
+        ready.play(job, result, error)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "record" in err
+    assert str(job.id) in out
+    if error is not None:
+        assert f"error: {error['sentence']}\nhint: {error['hint']}\n" in err
+
+
+def test_a_missing_worker_is_told_at_once_and_ctrl_c_leaves_the_job(ready: Site) -> None:
+    process = ready.start("backup", "pgben", "--json")
+    try:
+        assert process.stderr is not None
+        assert "no backup and no maintenance worker is running" in process.stderr.readline()
+        until(lambda: bool(ready.ledger.jobs()))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+    (job,) = ready.ledger.jobs()
+    assert process.returncode == 130
+    assert f"job {job.id} goes on" in err
+    assert json.loads(out)["jobs"][0]["job"] == str(job.id)
+    assert job.state == "queued"
+
+
+def test_only_the_missing_worker_is_named(ready: Site) -> None:
+    work = runtime.Workplace(Settings.load(ready.environment))
+    work.recovery.show_life(["maintenance.node"])
+    job = ready.job()
+    with ready.start("jobs", "--follow", str(job.id)) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        ready.play(job, {})
+        process.communicate(timeout=60)
+    assert "start one with `python -m workers backup`" in said
+
+
+def test_following_everything_ends_when_nothing_runs(ready: Site) -> None:
+    assert ready.run("jobs", "--follow").code == 0
+    good, bad = ready.job(), ready.job(target="postgres/second")
+    with ready.start("jobs", "--follow", "--json") as process:
+        assert process.stderr is not None
+        assert "worker is running" in process.stderr.readline()
+        ready.play(bad, {}, {"type": "DigestMismatch", "sentence": "damaged", "hint": ""})
+        ready.play(good, {"state": "verified"})
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 5
+    states = {one["job"]: one["state"] for one in json.loads(out)["jobs"]}
+    assert states == {str(good.id): "succeeded", str(bad.id): "failed"}
+
+
+def test_a_job_is_shown_with_its_steps_and_its_error(ready: Site) -> None:
+    job = ready.job()
+    ready.play(job, {}, {"type": "CommandFailed", "sentence": "it failed", "hint": "do this"})
+    said = ready.run("jobs", str(job.id)[:6])
+    assert said.code == 0
+    assert "record" in said.out
+    assert "error: it failed\nhint: do this\n" in said.err
+    document = ready.run("jobs", str(job.id), "--json").json["jobs"][0]
+    assert document["error"]["type"] == "CommandFailed"
+    assert document["steps"][0]["state"] == "failed"
+    assert ready.run("jobs", "ffff").code == 1

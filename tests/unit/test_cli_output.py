@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from pgben_tasks import errors, recovery_card
+from pgben_tasks.cli import arguments, follow, main, outcome, output
+from pgben_tasks.domain.job import Job, StepRun
+from pgben_tasks.errors import ConfigurationError, PgbenError
+from pgben_tasks.initialise import lines
+from pgben_tasks.recovery_words import WORDS
+
+FORTALEZA = ZoneInfo("America/Fortaleza")
+NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
+CANARY = "canary-9f31"
+
+
+def job(**fields: Any) -> Job:
+    values: dict[str, Any] = {
+        "id": UUID("1f0c9a2b-0000-4000-8000-000000000000"),
+        "key": "backup:postgres/pgben:x",
+        "kind": "backup",
+        "target": "postgres/pgben",
+        "window": None,
+        "request": {},
+        "requested_by": "ana@host",
+        "state": "succeeded",
+        "fence": 1,
+        "attempt": 1,
+        "node": "node",
+        "backup": None,
+        "root_task": None,
+        "step": None,
+        "context": {},
+        "result": {},
+        "error": None,
+        "retry_at": None,
+        "created_at": NOW,
+        "started_at": NOW,
+        "ended_at": NOW + timedelta(seconds=83),
+    }
+    return Job(**(values | fields))
+
+
+def shown(*parts: Any) -> str:
+    written = StringIO()
+    console = Console(width=200, file=written)
+    for part in parts:
+        console.print(part)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.00 KiB"),
+        (1536, "1.50 KiB"),
+        (10 * 1024**2, "10.0 MiB"),
+        (1024**2 - 1, "1.00 MiB"),
+        (150 * 1024**3, "150 GiB"),
+        (5000 * 1024**5, "5000 PiB"),
+        (None, "-"),
+    ],
+)
+def test_sizes_have_three_significant_digits(count: int | None, text: str) -> None:
+    assert output.size(count) == text
+
+
+@given(st.integers(min_value=0, max_value=2**59))
+def test_no_size_is_written_with_more_than_four_digits(count: int) -> None:
+    number, _, unit = output.size(count).partition(" ")
+    assert float(number) < 1024
+    assert unit
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (5.31, "5.3 s"),
+        (12.4, "12 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 00 min"),
+        (3900, "1 h 05 min"),
+        (timedelta(hours=30), "30 h 00 min"),
+        (-0.3, "0.0 s"),
+        (None, "-"),
+    ],
+)
+def test_durations_are_written_in_the_unit_people_would_choose(
+    seconds: float | None, text: str
+) -> None:
+    assert output.duration(seconds) == text
+
+
+def test_moments_are_written_in_the_zone_of_the_settings_with_their_offset() -> None:
+    assert output.moment(NOW, FORTALEZA) == "2026-11-23 02:00:00-03:00"
+
+
+def test_brackets_in_names_are_not_read_as_markup() -> None:
+    assert "[bold]x[/bold]" in shown(output.table(("name",), [("[bold]x[/bold]",)]))
+    assert "[red]y" in shown(output.facts([("[red]y", "z")]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({}, 0),
+        ({"result": {"suspect": "40 % fewer rows"}}, 4),
+        ({"state": "failed", "error": {"type": "CommandFailed"}}, 1),
+        ({"state": "failed", "error": {"type": "DigestMismatch"}}, 5),
+        ({"state": "failed", "error": {"type": "TargetBusy"}}, 75),
+        ({"state": "failed", "error": {"type": "ConfigurationError"}}, 2),
+        ({"state": "failed", "error": {"type": "KeyError"}}, 1),
+        ({"state": "failed", "error": {"type": "annotations"}}, 1),
+        ({"state": "failed"}, 1),
+        ({"state": "refused", "error": {"type": "RestoreRefused"}}, 3),
+        ({"state": "refused", "error": {"type": "Unknown"}}, 3),
+        ({"state": "cancelled"}, 1),
+        ({"state": "running", "ended_at": None}, 75),
+    ],
+)
+def test_exit_codes_follow_the_error_that_the_ledger_recorded(
+    fields: dict[str, Any], code: int
+) -> None:
+    assert outcome.exit_code(job(**fields)) == code
+
+
+def test_every_exit_code_of_an_error_has_a_place_among_the_others() -> None:
+    classes = [one for one in vars(errors).values() if isinstance(one, type)]
+    codes = {one.exit_code for one in classes if issubclass(one, PgbenError)}
+    assert outcome.worst(codes) == 5
+    assert outcome.worst([]) == 0
+    assert outcome.worst([75, 0, 4]) == 4
+    assert outcome.worst([4, 1, 3]) == 1
+
+
+def test_the_json_of_a_job_is_json_and_names_moments_in_utc() -> None:
+    step = StepRun(
+        attempt=1,
+        name="pgben.backup.postgres.dump",
+        state="done",
+        node="node",
+        started_at=NOW,
+        ended_at=NOW + timedelta(seconds=5.25),
+        result={},
+    )
+    document = json.loads(json.dumps(outcome.document(job(), [step])))
+    assert document["created_at"] == "2026-11-23T05:00:00Z"
+    assert document["seconds"] == 83.0
+    assert document["steps"][0]["seconds"] == 5.25
+
+
+def test_the_end_of_a_verification_shows_every_finding() -> None:
+    finding = {"kind": "missing", "path": "packs/postgres/pgben/x/1.tar.age", "detail": "gone"}
+    ended = job(
+        kind="verify",
+        target="*",
+        state="failed",
+        result={"findings": [finding], "findings_total": 3, "level": "full"},
+    )
+    text = shown(*outcome.tables(ended, zone=UTC))
+    assert "verify of everything" in text
+    assert finding["path"] in text
+    assert "and 2 more" in text
+
+
+def test_a_dry_run_shows_the_plan_with_its_reasons() -> None:
+    decisions = [
+        {"backup": "20261123T050000Z-1f0c9a", "decision": "keep", "reasons": "newest drilled"},
+        {"backup": "20260923T050000Z-1f0c9a", "decision": "expire", "reasons": "past its age"},
+    ]
+    ended = job(
+        kind="prune",
+        request={"dry_run": True},
+        result={"prune": {"decisions": decisions, "would_expire": [decisions[1]["backup"]]}},
+    )
+    text = shown(*outcome.tables(ended, zone=UTC))
+    assert "newest drilled" in text
+    assert "past its age" in text
+    assert "1 of 2 backups would be removed" in text
+
+
+def test_progress_is_one_line_with_share_rate_and_time_left() -> None:
+    progress = {
+        "phase": "dump",
+        "total": 150 * 1024**2,
+        "unit": "bytes",
+        "done": 68 * 1024**2,
+        "rate": 12 * 1024**2,
+        "seconds_left": 7,
+        "tables": 12,
+    }
+    running = job(state="running", ended_at=None, step="pgben.x.dump", progress=progress)
+    said = follow.progress_text(running)
+    assert said == "45% 68.0 MiB of 150 MiB, 12.0 MiB/s, 7.0 s left, tables 12"
+
+
+def test_progress_without_a_total_and_beyond_its_total_is_no_fault() -> None:
+    assert follow.progress_text(job(progress={"phase": "select", "total": None, "done": 0})) == ""
+    over = {"phase": "x", "total": 10, "unit": "tables", "done": 12, "rate": 3}
+    assert follow.progress_text(job(progress=over)) == "100% 12 tables of 10 tables"
+
+
+def test_a_backup_needs_backup_and_maintenance_workers() -> None:
+    assert follow.roles("backup") == ["backup", "maintenance"]
+    assert follow.roles("restore") == ["restore"]
+
+
+@pytest.mark.parametrize("text", ["pgben", "postgres/pgben"])
+def test_a_target_may_be_named_with_or_without_its_kind(text: str) -> None:
+    assert str(arguments.target(text)) == "postgres/pgben"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"postgresql://ana:{CANARY}@host/db",
+        f"ana:{CANARY}@host/db",
+        f"{CANARY}@host",
+        f"host=x password={CANARY}",
+        f"dbname={CANARY}",
+    ],
+)
+def test_a_connection_string_is_refused_and_never_repeated(text: str) -> None:
+    for read in (arguments.target, arguments.database):
+        with pytest.raises(ConfigurationError) as caught:
+            read(text)
+        assert CANARY not in str(caught.value)
+
+
+def test_a_name_of_64_bytes_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="63"):
+        arguments.target("x" * 64)
+
+
+def test_a_moment_without_an_offset_is_meant_in_the_zone_of_the_settings() -> None:
+    assert arguments.moment("2026-11-22 14:30", FORTALEZA) == datetime(
+        2026, 11, 22, 17, 30, tzinfo=UTC
+    )
+    assert arguments.moment("2026-11-22T17:30:00Z", FORTALEZA) == datetime(
+        2026, 11, 22, 17, 30, tzinfo=UTC
+    )
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "", "22/11/2026"])
+def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        arguments.moment(text, FORTALEZA)
+    assert "2026-11-22" in caught.value.hint
+
+
+def test_ids_are_told_from_targets_by_their_last_part() -> None:
+    assert arguments.looks_like_backup("20261123T050000Z-1f0c9a")
+    assert arguments.looks_like_backup("postgres/pgben/20261123T050000Z-1f0c9a")
+    assert not arguments.looks_like_backup("postgres/pgben")
+
+
+def test_an_unexpected_error_becomes_one_sentence_and_a_file_without_secrets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = ValueError(f"postgresql://ana:{CANARY}@host/db")
+    code = main.unexpected(error, as_json=True, debug=False)
+    said = json.loads(capsys.readouterr().out)["error"]
+    path = said["hint"].removeprefix("the traceback is in ").partition(";")[0]
+    trace = Path(path).read_text(encoding="utf-8")
+    Path(path).unlink()
+    assert code == 1
+    assert "ValueError" in said["sentence"]
+    assert CANARY not in said["sentence"] + said["hint"] + trace
+    assert "postgresql://ana:" in trace
+
+
+def test_settings_with_spaces_survive_a_shell() -> None:
+    assert lines({"A": "/a b/c", "B": "age1,age1"}) == "A='/a b/c'\nB=age1,age1\n"
+
+
+def a_card() -> recovery_card.Card:
+    return recovery_card.Card(
+        repository="file:///backup/<repository>",
+        repository_id="53a59c8f-499a-4071-bc9b-7566cdb67a14",
+        recipients={"operations": "age1aaa", "escrow": "age1bbb"},
+        signing_keys=(("all", ("backup", "verify"), "4f32f0b3" * 8),),
+        escrow_file="escrow-identity.txt",
+        contacts=(("Ana & Cia", "ana@example.org", "+55 85 5555"),),
+        made=NOW,
+    )
+
+
+def test_the_recovery_card_says_the_same_in_both_languages() -> None:
+    english, portuguese = WORDS["en"], WORDS["pt_BR"]
+    assert english.keys() == portuguese.keys()
+    for language in WORDS:
+        text = recovery_card.as_text(a_card(), language)
+        for said in ("age1bbb", "53a59c8f", "Ana & Cia", "+55 85 5555", "pg_restore", "age -d"):
+            assert said in text
+        assert recovery_card.grouped("4f32f0b3" * 8) in text
+
+
+def test_the_html_card_escapes_what_it_is_given() -> None:
+    page = recovery_card.as_html(a_card(), "en")
+    assert "&lt;repository&gt;" in page
+    assert "Ana &amp; Cia" in page
+    assert "size: A4" in page

@@ -1,0 +1,251 @@
+"""A small installation without Celery: real adapters and operations, one call per chain.
+
+What ``pgben init`` makes is made, then chains run in the calling process, step after step, with
+the job's row kept in memory. No pytest here: tests, benchmarks and people at a prompt may use it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from uuid import uuid4
+
+from psycopg import sql
+
+from pgben_tasks import runtime
+from pgben_tasks.adapters import pg_clients
+from pgben_tasks.adapters.key_set import ESCROW_IDENTITY, KeySet
+from pgben_tasks.adapters.packs import AgePackCodec
+from pgben_tasks.adapters.postgres_destination import PostgresDestination
+from pgben_tasks.adapters.postgres_source import PostgresSource
+from pgben_tasks.contracts import JSON, REQUESTS
+from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.job import Job, JobKind
+from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.initialise import initialise
+from pgben_tasks.operations import backup_postgres, prune, restore_postgres, spool, verify
+from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.settings import Settings
+
+Step = Callable[[Run, Toolbox], JSON]
+
+#: The operations behind the steps of every chain, in the order of ``canvases.CHAINS``.
+STEPS: Final[Mapping[JobKind, tuple[Step, ...]]] = {
+    "backup": (
+        backup_postgres.dump,
+        backup_postgres.checksum,
+        backup_postgres.upload,
+        prune.after_backup,
+        backup_postgres.record,
+    ),
+    "restore": (
+        restore_postgres.select,
+        restore_postgres.fetch,
+        restore_postgres.load,
+        restore_postgres.check,
+        restore_postgres.finish,
+    ),
+    "verify": (verify.examine, verify.finish),
+    "prune": (prune.on_demand,),
+}
+
+
+class SilentProgress:
+    """A ``Progress`` that nobody looks at."""
+
+    def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
+        """Start a phase."""
+
+    def advance(self, amount: int) -> None:
+        """Count."""
+
+    def note(self, **facts: int | str) -> None:
+        """Take side facts."""
+
+    def check(self) -> None:
+        """Let the work go on."""
+
+
+@dataclass
+class PaperLedger:
+    """The row of one job that nobody else wants (``toolbox.RunLedger``)."""
+
+    job: Job
+
+    def keep(self, *, context: JSON, backup: str | None = None) -> None:
+        """Leave facts for later steps."""
+        self.job = replace(
+            self.job,
+            context={**self.job.context, **context},
+            backup=backup or self.job.backup,
+        )
+
+    def hold(self) -> None:
+        """Own the job still."""
+
+    def end_step(self, result: JSON) -> None:
+        """Merge what a step returned, as the ledger does."""
+        self.job = replace(self.job, result={**self.job.result, **result})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """An installation that protects one database of an embedded server.
+
+    Its repository is a folder, its catalog a database of its own on the same server. Only client
+    programs of the server's own package are used, so that every machine makes the same backups.
+    """
+
+    folder: Path
+    server: EmbeddedPostgres
+    target: Target
+    work: runtime.Workplace
+    keys: KeySet
+    tools: Toolbox = field(repr=False)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        server: EmbeddedPostgres,
+        database: str,
+        *,
+        settings: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Make keys, catalog and repository below ``folder``; ``settings`` are added last."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        environment = {
+            "PGBEN_DB_HOST": server.host,
+            "PGBEN_DB_PORT": str(server.port),
+            "PGBEN_DB_USER": server.user,
+            "PGBEN_DB_PASS": server.password,
+            "PGBEN_DB_NAME": database,
+            "PGBEN_CATALOG_URL": server.url(f"catalog_{secrets.token_hex(6)}"),
+            "PGBEN_REPOSITORY": f"file://{folder / 'repository'}",
+            "PGBEN_SPOOL_DIR": str(folder / "spool"),
+            "PGBEN_BACKUP_DIR": str(folder / "history"),
+            "PGBEN_NODE": "workshop",
+            **(settings or {}),
+        }
+        made = initialise(
+            Settings.load(environment),
+            keys_folder=folder / "keys",
+            roles="single",
+            now=datetime.now(UTC),
+        )
+        work = runtime.Workplace(Settings.load({**made.environment, **environment}))
+        target = Target("postgres", database)
+        address = runtime.postgres_servers(work.settings)[target]
+        client = pg_clients.inspect(server.bin_dir, "bundled")
+        clients = () if client is None else (client,)
+        tools = replace(
+            work.tools,
+            sources={target: PostgresSource(address, database, candidates=clients)},
+            destinations={target: PostgresDestination(address, candidates=clients)},
+        )
+        return cls(
+            folder=folder, server=server, target=target, work=work, keys=made.keys, tools=tools
+        )
+
+    @property
+    def repository(self) -> Path:
+        """The repository's folder."""
+        return self.folder / "repository"
+
+    @property
+    def escrow_identity(self) -> Path:
+        """The age identity that lies in a safe."""
+        return self.keys.file(ESCROW_IDENTITY)
+
+    def run(self, kind: JobKind, request: JSON, *, context: JSON | None = None) -> Job:
+        """Run a whole chain and give its job; what fails is cleaned up, then raised."""
+        ledger = PaperLedger(self._job(kind, request, context or {}))
+        for step in STEPS[kind]:
+            run = Run(
+                job=ledger.job,
+                ledger=ledger,
+                progress=SilentProgress(),
+                folder=spool.job_folder(self.tools.spool, ledger.job.id),
+                try_lock=lambda _kind: nullcontext(True),  # noqa: FBT003
+            )
+            try:
+                ledger.end_step(step(run, self.tools))
+            except BaseException:
+                runtime.abandon(replace(run, job=ledger.job), self.tools)
+                raise
+        return replace(ledger.job, state="succeeded")
+
+    def backup(self) -> Manifest:
+        """Back the database up and give the manifest."""
+        job = self.run("backup", {"target": str(self.target)})
+        return self.tools.repository.manifest(self.target, BackupId.parse(job.backup or ""))
+
+    def restore(self, into: str, **request: Any) -> Job:
+        """Restore beside the original, into a database of this name."""
+        asked = {"target": str(self.target), "into": into, **request}
+        return self.run("restore", asked, context={"into": into})
+
+    def verify(self, **request: Any) -> Job:
+        """Verify the target; findings are raised."""
+        return self.run("verify", {"target": str(self.target), **request})
+
+    def prune(self, **request: Any) -> Job:
+        """Apply retention."""
+        return self.run("prune", {"target": str(self.target), **request})
+
+    def close(self) -> None:
+        """End the children and drop the catalog; the folder is the caller's."""
+        if isinstance(self.tools.codec, AgePackCodec):
+            self.tools.codec.close()
+        with self.server.connect() as connection:
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(
+                    sql.Identifier(self.work.database.name)
+                )
+            )
+
+    def __enter__(self) -> Self:
+        """Give the installation."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _job(self, kind: JobKind, request: JSON, context: JSON) -> Job:
+        now = self.tools.clock.now()
+        return Job(
+            id=uuid4(),
+            key=f"{kind}:{self.target}:{secrets.token_hex(6)}",
+            kind=kind,
+            target=str(self.target),
+            window=None,
+            request=REQUESTS[kind].parse(request).model_dump(mode="json"),
+            requested_by="workshop",
+            state="running",
+            fence=1,
+            attempt=1,
+            node="workshop",
+            backup=None,
+            root_task=None,
+            step=None,
+            context=context,
+            result={},
+            error=None,
+            retry_at=None,
+            created_at=now,
+            started_at=now,
+            ended_at=None,
+        )
