@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 #: A person or a service waits for this call, so it fails after a few seconds, not minutes.
 _PUBLISH = {"max_retries": 3, "interval_start": 0, "interval_step": 0.5, "interval_max": 1}
+_CONNECT_TIMEOUT = 5
 
 
 class Client:
@@ -136,6 +137,10 @@ class Client:
         """Send a checked request to its entry task; ``TransientError`` when the broker is away."""
         name, queue = canvases.ENTRIES[kind]
         try:
+            # Celery subscribes to the result before it publishes, and for that tries 20 seconds to
+            # reach a server that is away; so the way is tried first.
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(timeout=_CONNECT_TIMEOUT, **_PUBLISH)
             return self._app.send_task(
                 name,
                 args=(request.model_dump(mode="json"),),

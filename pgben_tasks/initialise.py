@@ -169,7 +169,9 @@ def _environments(keys: KeySet) -> tuple[dict[str, str], dict[str, dict[str, str
     if keys.roles == "separate":
         # A person who lists and asks needs no secret; each worker gets a file of its own.
         return common, workers
-    return {**common, **identities, _SIGNING: str(keys.signing_key("backup"))}, workers
+    secret = {**identities, _SIGNING: str(keys.signing_key("backup"))}
+    # On a new site only the escrow key and the public files may have survived.
+    return common | {name: path for name, path in secret.items() if Path(path).exists()}, workers
 
 
 def _write_environments(

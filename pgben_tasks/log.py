@@ -16,9 +16,6 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from pgben_tasks.redaction import HIDDEN, names_a_secret, redact
 
-#: What the task base binds once, so that every entry says what it belongs to.
-CONTEXT: Final = ("job", "target", "backup", "task")
-
 #: Nothing that is logged nests deeper; what does is written as text.
 _DEPTH: Final = 8
 
@@ -32,11 +29,12 @@ def configure(
     """
     stream = sys.stderr if stream is None else stream
     as_json = not stream.isatty() if json is None else json
+    # What Celery adds to its records (arguments, tracebacks of the expected) stays out: our own
+    # entries say it, and an argument may be anything.
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
@@ -74,31 +72,6 @@ def configure(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-
-
-def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """Give the logger of a module, named by its ``__name__``."""
-    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
-    return logger
-
-
-def bind(
-    *,
-    job: str | None = None,
-    target: str | None = None,
-    backup: str | None = None,
-    task: str | None = None,
-) -> None:
-    """Say what the following entries of this thread belong to; None leaves a field as it was."""
-    given = {"job": job, "target": target, "backup": backup, "task": task}
-    structlog.contextvars.bind_contextvars(
-        **{name: value for name, value in given.items() if value is not None}
-    )
-
-
-def unbind() -> None:
-    """Forget what ``bind`` said."""
-    structlog.contextvars.unbind_contextvars(*CONTEXT)
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:

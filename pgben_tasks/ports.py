@@ -343,6 +343,10 @@ class PostgresDestination(Protocol):
         """Count every table's rows, as ``Capture.count`` does; sorted by schema and table."""
         ...
 
+    def count_large_objects(self, name: str) -> int:
+        """Count the large objects of a database."""
+        ...
+
     def abandon(self, name: str, *, marker: str) -> bool:
         """Drop the database if it exists and still carries ``marker``; say whether it did."""
         ...

@@ -29,8 +29,9 @@ WORDS: Final[Mapping[Language, Mapping[str, str]]] = {
         "escrow_heading": "The escrow key",
         "escrow_text": (
             "The file {file} opens every backup. Print it or copy it to two media, lock them away "
-            "in two places, then delete it from the machine where it was made. Without this key "
-            "and without the operations key, no backup can ever be opened again."
+            "in two places together with trusted-keys.json and recipients.txt, then delete it "
+            "from the machine where it was made. Without this key and without the operations key, "
+            "no backup can ever be opened again."
         ),
         "lies_at": "it lies at",
         "opened_by": "who can get it",
@@ -38,8 +39,10 @@ WORDS: Final[Mapping[Language, Mapping[str, str]]] = {
         "nobody": "name; mail; phone",
         "with_pgben": "Restoring with pgben",
         "with_pgben_text": (
-            "Install pgben, set PGBEN_REPOSITORY and its keys, PGBEN_TRUSTED_KEYS_FILE and "
-            "PGBEN_AGE_IDENTITY_FILE (the escrow file serves), run `pgben list --direct`, then "
+            "Install pgben and set PGBEN_REPOSITORY with its credentials and PGBEN_CATALOG_URL. "
+            "Put trusted-keys.json and recipients.txt into a folder, run `pgben init --keys "
+            "FOLDER`, set what it prints, and PGBEN_AGE_IDENTITY_FILE to the escrow file. "
+            "`pgben list --direct` shows what there is; start `python -m workers all`, then "
             "`pgben restore TARGET`."
         ),
         "by_hand": "Restoring by hand (age, tar, zstd, pg_restore)",
@@ -83,8 +86,9 @@ WORDS: Final[Mapping[Language, Mapping[str, str]]] = {
         "escrow_heading": "A chave de custódia",
         "escrow_text": (
             "O arquivo {file} abre todos os backups. Imprima-o ou copie-o para duas mídias, "
-            "tranque-as em dois lugares e depois apague-o da máquina onde foi feito. Sem esta "
-            "chave e sem a chave de operação, nenhum backup poderá ser aberto."
+            "tranque-as em dois lugares com trusted-keys.json e recipients.txt e depois apague-o "
+            "da máquina onde foi feito. Sem esta chave e sem a chave de operação, nenhum backup "
+            "poderá ser aberto."
         ),
         "lies_at": "ela está em",
         "opened_by": "quem tem acesso",
@@ -92,9 +96,11 @@ WORDS: Final[Mapping[Language, Mapping[str, str]]] = {
         "nobody": "nome; e-mail; telefone",
         "with_pgben": "Restaurar com o pgben",
         "with_pgben_text": (
-            "Instale o pgben, configure PGBEN_REPOSITORY e suas chaves, PGBEN_TRUSTED_KEYS_FILE e "
-            "PGBEN_AGE_IDENTITY_FILE (o arquivo de custódia serve), execute "
-            "`pgben list --direct` e depois `pgben restore ALVO`."
+            "Instale o pgben e configure PGBEN_REPOSITORY com suas credenciais e "
+            "PGBEN_CATALOG_URL. Ponha trusted-keys.json e recipients.txt em uma pasta, execute "
+            "`pgben init --keys PASTA`, configure o que ele mostrar e PGBEN_AGE_IDENTITY_FILE com "
+            "o arquivo de custódia. `pgben list --direct` mostra o que há; inicie "
+            "`python -m workers all` e depois execute `pgben restore ALVO`."
         ),
         "by_hand": "Restaurar à mão (age, tar, zstd, pg_restore)",
         "hand_1": (

@@ -1,4 +1,4 @@
-"""One installation of pgben for tests of the command line: real catalog and repository, no workers."""
+"""One installation for tests of the command line: real catalog and repository, no workers."""
 
 from __future__ import annotations
 

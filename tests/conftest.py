@@ -10,7 +10,11 @@ from hypothesis import settings as hypothesis_settings
 
 from tests.needs import missing, required
 
-pytest_plugins = ["tests.fixtures_embedded", "tests.fixtures_postgres"]
+pytest_plugins = [
+    "tests.fixtures_embedded",
+    "tests.fixtures_installation",
+    "tests.fixtures_postgres",
+]
 
 TIERS = ("unit", "contract", "integration", "end_to_end")
 HERE = Path(__file__).parent

@@ -12,14 +12,18 @@ from collections.abc import Sequence
 from typing import Final
 
 import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
 
-from pgben_tasks import runtime
+from pgben_tasks import names, runtime
 from pgben_tasks.adapters.catalog.locks import HeldLocks, worker_lock
-from pgben_tasks.domain.job import HEARTBEAT_EVERY
+from pgben_tasks.domain.job import BEAT_SILENCE, HEARTBEAT_EVERY
 from pgben_tasks.errors import ConfigurationError, TargetBusy, TransientError
 
 log = structlog.get_logger(__name__)
 
+#: A tick that waited longer is worth nothing: the next is on its way.
+_TICK_EXPIRES: Final = 120
 #: A predecessor that was cut off from the catalog keeps its lock until the server notices.
 _WAIT_FOR_NAME: Final = 60.0
 
@@ -27,10 +31,17 @@ _WAIT_FOR_NAME: Final = 60.0
 class Presence:
     """Holds the locks of this worker's names and beats for them, until ``leave``."""
 
-    def __init__(self, work: runtime.Workplace, names: Sequence[str]) -> None:
-        """Take the names; raises ``ConfigurationError`` when another live worker has one."""
+    def __init__(
+        self, work: runtime.Workplace, workers: Sequence[str], *, app: Celery | None
+    ) -> None:
+        """Take the names; raises ``ConfigurationError`` when another live worker has one.
+
+        ``app`` is what sends the tick when beat is silent, None for workers that do not.
+        """
         self._work = work
-        self._names = tuple(names)
+        self._names = tuple(workers)
+        self._app = app
+        self._begun = time.monotonic()
         self._held = self._take()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="presence", daemon=True)
@@ -57,10 +68,24 @@ class Presence:
             try:
                 self._held.keep()
                 self._work.recovery.show_life(self._names)
+                self._stand_in_for_beat()
             except TransientError as exc:
                 log.warning("worker_heartbeat_missed", why=exc.sentence)
             if self._stop.wait(HEARTBEAT_EVERY.total_seconds()):
                 return
+
+    def _stand_in_for_beat(self) -> None:
+        """Send the tick when beat has long been silent; two that do so change nothing but time."""
+        if self._app is None or time.monotonic() - self._begun < BEAT_SILENCE.total_seconds():
+            return
+        if self._work.recovery.tick_is_overdue():
+            log.warning("beat_is_silent")
+            try:
+                self._app.send_task(
+                    names.TICK, queue=names.QUEUE_MAINTENANCE, expires=_TICK_EXPIRES
+                )
+            except OperationalError as exc:
+                log.warning("tick_not_sent", why=type(exc).__name__)
 
     def leave(self) -> None:
         """Stop beating and give the names free."""

@@ -37,13 +37,18 @@ def take_place(sender: str, instance: Any, **_: Any) -> None:
     try:
         work = runtime.workplace()
         work.database.check()
+        if work.settings.ignored:
+            # Kubernetes injects these for Services named pgben-*; they are no settings.
+            log.info("settings_ignored", names=list(work.settings.ignored))
         queues = instance.app.amqp.queues
         roles = [role for role in names.QUEUES if role in queues.consume_from]
         for role in (names.QUEUE_BACKUP, names.QUEUE_RESTORE):
             if role in roles:
                 queues.select_add(names.node_queue(role, work.node))
         spool.sweep(work.settings.spool_dir, keep=work.open_jobs)
-        _present.append(Presence(work, [names.node_queue(role, work.node) for role in roles]))
+        ticking = instance.app if names.QUEUE_MAINTENANCE in roles else None
+        present = [names.node_queue(role, work.node) for role in roles]
+        _present.append(Presence(work, present, app=ticking))
     except PgbenError as exc:
         # Celery swallows exceptions of signal handlers; leaving the process it does not.
         raise SystemExit(f"pgben: {exc}") from exc

@@ -69,7 +69,7 @@ WHERE t.spcname NOT IN ('pg_default', 'pg_global') ORDER BY 1
 """
 
 _EXTENSIONS = "SELECT extname, extversion FROM pg_catalog.pg_extension ORDER BY extname"
-_LARGE_OBJECTS = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata"
+LARGE_OBJECTS: Final = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata"
 _SLOTS = """
 SELECT slot_name FROM pg_catalog.pg_replication_slots
 WHERE database = pg_catalog.current_database() ORDER BY 1
@@ -120,7 +120,7 @@ def describe_database(  # What only the snapshot's owner knows is handed in.
             for extension, version in connection.execute(_EXTENSIONS).fetchall()
         ),
         roles=_names(connection, _ROLES),
-        large_objects=_one(connection, _LARGE_OBJECTS),
+        large_objects=_one(connection, LARGE_OBJECTS),
         replication_slots=_names(connection, _SLOTS),
         subscriptions=_names(connection, _SUBSCRIPTIONS),
         lsn=lsn,

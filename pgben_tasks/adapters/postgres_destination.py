@@ -18,6 +18,7 @@ from pgben_tasks.adapters import pg_dump
 from pgben_tasks.adapters.pg_clients import Installation
 from pgben_tasks.adapters.pg_listing import named_tablespaces
 from pgben_tasks.adapters.postgres import Connection, PostgresServer, connect, translated
+from pgben_tasks.adapters.postgres_describe import LARGE_OBJECTS
 from pgben_tasks.adapters.postgres_fitness import check_destination
 from pgben_tasks.adapters.postgres_recreate import (
     CLOSED,
@@ -160,6 +161,12 @@ class PostgresDestination:
         """Count every table's rows, as ``Capture.count`` does; sorted by schema and table."""
         with self._session(f"counting rows of '{name}'", database=check_name(name)) as connection:
             return count_rows(connection, with_rows(list_tables(connection)), on_table=on_table)
+
+    def count_large_objects(self, name: str) -> int:
+        """Count the large objects of a database."""
+        with self._session(f"counting '{name}'", database=check_name(name)) as connection:
+            row = connection.execute(LARGE_OBJECTS).fetchone()
+        return int(row[0]) if row is not None else 0
 
     def abandon(self, name: str, *, marker: str) -> bool:
         """Drop the database if it exists and still carries ``marker``; say whether it did.

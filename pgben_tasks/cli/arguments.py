@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
-from pgben_tasks.domain.target import BackupId, Target, check_name
+from pgben_tasks.domain.target import BackupId, Target, check_name, may_hold_password
 from pgben_tasks.errors import BackupNotFound, ConfigurationError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def database(text: str) -> str:
 
 def refuse_connection_string(text: str) -> None:
     """Raise for text that may hold a password, without repeating it."""
-    if "@" in text or "=" in text or "://" in text:
+    if may_hold_password(text):
         raise ConfigurationError(
             "a target's name looks like a connection string, which is not repeated here",
             "name the database only; host, user and password belong in the settings",

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -17,7 +19,6 @@ from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.errors import TransientError
 
 if TYPE_CHECKING:
-    from pgben_tasks.client import Client
     from pgben_tasks.runtime import Workplace
 
 #: The ledger's target of a verification of everything, and its word in the job's key.
@@ -48,7 +49,12 @@ def ask(
     Requests are checked before anything is written. When the broker is away, the rows stay: the
     reconciler publishes them as soon as it is back.
     """
-    jobs, unsent = submit(work, kind, wanted)
+    jobs: list[Job] = []
+    try:
+        with _uninterrupted():
+            jobs, unsent = submit(work, kind, wanted)
+    except KeyboardInterrupt:
+        return _interrupted(jobs, as_json=as_json)
     if unsent is not None:
         return _left_to_the_reconciler(jobs, unsent, as_json=as_json)
     if not wait:
@@ -62,14 +68,7 @@ def follow(work: Workplace, jobs: Sequence[Job], *, as_json: bool) -> int:
     try:
         ended = follower.run()
     except KeyboardInterrupt:
-        for job in follower.jobs:
-            if not job.ended:
-                output.say(
-                    f"job {job.id} goes on; `pgben jobs --follow {outcome.short(job)}` follows it"
-                )
-        if as_json:
-            output.print_json({"jobs": follower.documents()})
-        return outcome.INTERRUPTED
+        return _interrupted(follower.jobs, as_json=as_json)
     if as_json:
         output.print_json({"jobs": follower.documents()})
     else:
@@ -98,6 +97,7 @@ def submit(
     work: Workplace, kind: JobKind, wanted: Sequence[tuple[str, dict[str, Any]]]
 ) -> tuple[list[Job], TransientError | None]:
     """Write every job, then send every message; stop sending at the first that is not taken."""
+    from pgben_tasks.client import Client
     from pgben_tasks.contracts import REQUESTS
 
     who = requester()
@@ -117,7 +117,7 @@ def submit(
         )[0]
         for target, key, request in requests
     ]
-    client = _client(work.settings.redis_url.get_secret_value())
+    client = Client(work.settings.redis_url.get_secret_value())
     for job, (_, _, request) in zip(jobs, requests, strict=True):
         try:
             client.send(kind, request)
@@ -127,15 +127,29 @@ def submit(
     return jobs, None
 
 
-def _client(redis_url: str) -> Client:
-    from pgben_tasks.app import create_app
-    from pgben_tasks.client import Client
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let a job's row and its message be one act: a Ctrl-C meanwhile takes effect at the end."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
-    app = create_app(redis_url)
-    # The ledger tells the outcome, so no result is awaited here; subscribing to one would try for
-    # 20 seconds to reach a broker that is away.
-    app.conf.result_backend = "disabled://"
-    return Client(redis_url, app=app)
+
+def _interrupted(jobs: Sequence[Job], *, as_json: bool) -> int:
+    """Say which jobs go on without the person who asked for them."""
+    for job in jobs:
+        if not job.ended:
+            output.say(
+                f"job {job.id} goes on; `pgben jobs --follow {outcome.short(job)}` follows it"
+            )
+    if as_json:
+        output.print_json({"jobs": [outcome.document(job) for job in jobs]})
+    return outcome.INTERRUPTED
 
 
 def _left_to_the_reconciler(jobs: Sequence[Job], unsent: TransientError, *, as_json: bool) -> int:

@@ -12,7 +12,6 @@ from rich.text import Text
 from pgben_tasks import errors
 from pgben_tasks.cli import output
 from pgben_tasks.domain.job import Job, StepRun
-from pgben_tasks.errors import PgbenError
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -56,16 +55,10 @@ def exit_code(job: Job) -> int:
         return errors.TransientError.exit_code
     if job.state == "succeeded":
         return SUSPECT if job.result.get("suspect") else DONE
-    known = error_class(str((job.error or {}).get("type")))
+    known = errors.named(str((job.error or {}).get("type")))
     if known is not None:
         return known.exit_code
     return REFUSED if job.state == "refused" else FAILED
-
-
-def error_class(name: str) -> type[PgbenError] | None:
-    """Give the class of a recorded error, or None when it is none of ours."""
-    found = getattr(errors, name, None)
-    return found if isinstance(found, type) and issubclass(found, PgbenError) else None
 
 
 def worst(codes: Iterable[int]) -> int:

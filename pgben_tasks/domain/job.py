@@ -21,6 +21,8 @@ STALE_AFTER: Final = timedelta(seconds=60)
 HEARTBEAT_EVERY: Final = timedelta(seconds=10)
 #: A queued job that nobody claimed is published again after this.
 REPUBLISH_AFTER: Final = timedelta(minutes=5)
+#: When the tick has not run for this long, a maintenance worker sends it instead of beat.
+BEAT_SILENCE: Final = timedelta(minutes=5)
 #: How long after a failure a scheduled window is tried again: first, second, third time.
 ATTEMPT_DELAYS: Final = (timedelta(minutes=15), timedelta(hours=1), timedelta(hours=3))
 

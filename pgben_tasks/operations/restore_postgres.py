@@ -120,16 +120,26 @@ def check(run: Run, tools: Toolbox) -> JSON:
     manifest = _manifest(run, tools)
     expected = manifest.postgres.tables
     run.progress.begin("check", total=len(expected), unit="tables")
-    found = tools.destinations[run.target].count(
-        str(run.context["into"]), on_table=lambda: run.progress.advance(1)
-    )
+    destination = tools.destinations[run.target]
+    into = str(run.context["into"])
+    found = destination.count(into, on_table=lambda: run.progress.advance(1))
     differing = differences(expected, found)
     if differing:
         raise RowCountMismatch(
             f"{len(differing)} table(s) differ after the restore, first {differing[0]}",
             "the copy was removed; verify the backup in full and report this as a fault of pgben",
         )
-    return {"tables_compared": len(expected), "rows_compared": manifest.postgres.rows}
+    large = destination.count_large_objects(into)
+    if large != manifest.postgres.large_objects:
+        raise RowCountMismatch(
+            f"the copy holds {large} large objects instead of {manifest.postgres.large_objects}",
+            "the copy was removed; verify the backup in full and report this as a fault of pgben",
+        )
+    return {
+        "tables_compared": len(expected),
+        "rows_compared": manifest.postgres.rows,
+        "large_objects_compared": large,
+    }
 
 
 def finish(run: Run, tools: Toolbox) -> JSON:

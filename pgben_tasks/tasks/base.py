@@ -64,6 +64,8 @@ class PgbenTask(Task):
     abstract = True
     #: How often Celery itself repeats a task whose worker process died.
     max_retries = 2
+    #: Errors of ours are told in one line by their sentence; a traceback is for surprises.
+    throws = (PgbenError,)
 
     @property
     def work(self) -> runtime.Workplace:

@@ -199,9 +199,7 @@ def _legible(raw: object, field: str) -> str:
 def rebuilt(job: Job) -> PgbenError:
     """Rebuild the error that ended a job."""
     recorded = job.error or {}
-    kind = getattr(errors, str(recorded.get("type")), errors.PermanentError)
-    if not (isinstance(kind, type) and issubclass(kind, PgbenError)):
-        kind = errors.PermanentError
+    kind = errors.named(str(recorded.get("type"))) or errors.PermanentError
     return kind(
         str(recorded.get("sentence", f"job '{job.id}' {job.state}")),
         str(recorded.get("hint", "")),

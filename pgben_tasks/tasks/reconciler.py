@@ -11,7 +11,7 @@ from celery import Celery
 
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import is_free, job_lock
-from pgben_tasks.adapters.catalog.recovery import Stalled
+from pgben_tasks.adapters.catalog.recovery import TICK, Stalled
 from pgben_tasks.contracts import JSON, BackupRequest, Request, VerifyRequest
 from pgben_tasks.domain.job import Job, window_key
 from pgben_tasks.errors import PgbenError
@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 def tick(work: runtime.Workplace, app: Celery) -> JSON:
     """Do what is due at this moment; returns how much of each was done."""
+    work.recovery.show_life([TICK])
     due = sum(_begin_window(work, kind, target) for kind, target in work.timetable())
     taken = sum(_revive(work, app, one) for one in work.recovery.stalled())
     published = 0

@@ -574,5 +574,5 @@ def test_every_object_of_a_backup_is_canonical(
     commit(repository, sealed)
     repository.record(samples.verification())
     data = store.get(key, limit=1 << 20)
-    assert kind.decode(data, where=key)
+    assert kind.decode(data, where=key).encode() == data
     assert data.endswith(b"}\n")

@@ -81,6 +81,21 @@ def test_the_escrow_key_may_be_gone_when_init_runs_again(ready: Site) -> None:
     assert not (ready.keys / "escrow-identity.txt").exists()
 
 
+def test_a_new_site_finds_the_backups_with_what_lay_beside_the_escrow_key(ready: Site) -> None:
+    backup = a_backup(ready)
+    safe = ready.folder / "safe"
+    safe.mkdir()
+    for name in ("trusted-keys.json", "recipients.txt", "escrow-identity.txt"):
+        (ready.keys / name).rename(safe / name)
+    said = ready.run("init", "--keys", str(safe), "--json")
+    assert said.code == 0, said.err
+    assert "PGBEN_SIGNING_KEY_FILE" not in said.json["environment"]
+    for name in [name for name in ready.environment if name.endswith("_KEY_FILE")]:
+        del ready.environment[name]
+    listed = ready.run("list", "--direct", "--json", **said.json["environment"])
+    assert [one["backup"] for one in listed.json["backups"]] == [backup]
+
+
 def test_init_does_not_make_new_keys_for_a_repository_that_exists(ready: Site) -> None:
     other = ready.folder / "other"
     said = ready.run("init", "--keys", str(other))

@@ -277,7 +277,8 @@ def test_a_trusted_keys_file_that_others_may_change_is_refused(tmp_path: Path) -
     content = json.dumps({"format": 1, "keys": [trusted_line()]})
     with pytest.raises(ConfigurationError, match="open to every user"):
         Trust.load(private_file(tmp_path / "trusted.json", content, 0o666))
-    assert Trust.load(private_file(tmp_path / "trusted.json", content, 0o644))
+    trust = Trust.load(private_file(tmp_path / "trusted.json", content, 0o644))
+    assert isinstance(trust, Trust)
 
 
 def test_the_signer_shows_no_key() -> None:

@@ -149,6 +149,12 @@ def test_no_verified_backup_refuses() -> None:
     assert "pgben verify" in caught.value.hint
 
 
+def test_the_very_first_backup_refuses_nothing() -> None:
+    # Its chain prunes before it is recorded: it is unverified then, and nothing could leave.
+    made = plan([known(1, 0.01, BackupStanding(state=State.UNVERIFIED))], now=NOW, policy=Policy())
+    assert (made.refused, made.expire) == (None, ())
+
+
 def test_an_unacknowledged_suspect_is_kept_and_stops_pruning() -> None:
     suspect = BackupStanding(state=State.VERIFIED, suspect="rows shrank from 9 to 1")
     history = [*nightly(6, oldest=90), known(7, 0.5, suspect)]
@@ -299,10 +305,11 @@ def test_no_plan_ever_breaks_a_floor(history: list[KnownBackup], policy: Policy)
 @given(histories(), policies)
 def test_doubt_removes_nothing(history: list[KnownBackup], policy: Policy) -> None:
     made = plan(history, now=NOW, policy=policy)
-    doubtful = any(one.standing.open_suspicion or one.started > NOW for one in history) or not any(
-        one.standing.counts for one in history
-    )
-    if history and doubtful:
+    doubtful = any(one.standing.open_suspicion or one.started > NOW for one in history)
+    unverified = not any(one.standing.counts for one in history)
+    if unverified:
+        assert not made.expire
+    if doubtful or (unverified and any(NOW - one.started > policy.max_age for one in history)):
         assert made.refused is not None
         assert not made.expire
 

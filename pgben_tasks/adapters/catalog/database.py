@@ -36,14 +36,16 @@ class CatalogDatabase:
         """Read ``postgresql://user:password@host:port/name``; the URL is never repeated."""
         try:
             parts = conninfo_to_dict(url)
-        except psycopg.ProgrammingError as exc:
+            port = int(parts.get("port") or 5432)
+        except (psycopg.ProgrammingError, ValueError):
+            # What libpq says of a URL repeats it, password and all.
             raise ConfigurationError(
                 "PGBEN_CATALOG_URL cannot be read",
                 "write postgresql://user:password@host:5432/name",
-            ) from exc
+            ) from None
         server = PostgresServer(
             host=str(parts.get("host") or "localhost"),
-            port=int(parts.get("port") or 5432),
+            port=port,
             user=str(parts.get("user") or "postgres"),
             password=str(parts["password"]) if parts.get("password") else None,
             sslmode=str(parts.get("sslmode") or ""),

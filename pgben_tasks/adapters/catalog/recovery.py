@@ -9,11 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.contracts import JobRef
-from pgben_tasks.domain.job import HEARTBEAT_EVERY, REPUBLISH_AFTER, STALE_AFTER, JobKind
+from pgben_tasks.domain.job import (
+    BEAT_SILENCE,
+    HEARTBEAT_EVERY,
+    REPUBLISH_AFTER,
+    STALE_AFTER,
+    JobKind,
+)
+
+#: The row of ``worker`` that shows when the reconciler last ran.
+TICK: Final = "tick"
 
 _SINCE = "greatest({}, pg_postmaster_start_time())"
 
@@ -34,9 +44,10 @@ class Stalled:
 class Recovery:
     """Finds jobs that stand still and takes them away from the dead."""
 
-    def __init__(self, database: CatalogDatabase) -> None:
-        """Use the catalog at ``database``."""
+    def __init__(self, database: CatalogDatabase, *, stale_after: timedelta = STALE_AFTER) -> None:
+        """Use the catalog at ``database``; a heartbeat older than ``stale_after`` is a dead one."""
         self._database = database
+        self._stale_after = stale_after
 
     def stalled(self) -> list[Stalled]:
         """Give running steps without a heartbeat, and waiting ones that did not begin in time.
@@ -60,7 +71,7 @@ class Recovery:
                 " OR (job.state = 'waiting' AND (job.step_due_at < clock_timestamp()"
                 f" OR {_SINCE.format('coalesce(node.heartbeat_at, job.started_at)')}"
                 " < clock_timestamp() - %(stale)s)) ORDER BY job.created_at",
-                {"stale": STALE_AFTER},
+                {"stale": self._stale_after},
             ).fetchall()
         return [Stalled(**row) for row in rows]
 
@@ -136,11 +147,22 @@ class Recovery:
                 (list(workers),),
             )
 
+    def tick_is_overdue(self) -> bool:
+        """Whether no tick has run for longer than beat may be silent."""
+        with self._database.transaction() as cursor:
+            row = cursor.execute(
+                "SELECT 1 FROM worker WHERE name = %s"
+                " AND greatest(heartbeat_at, pg_postmaster_start_time()) > clock_timestamp() - %s",
+                (TICK, BEAT_SILENCE),
+            ).fetchone()
+        return row is None
+
     def living(self) -> list[str]:
         """Give the names of workers whose heartbeat is fresh, as ``<role>.<node>``."""
         with self._database.transaction() as cursor:
             rows = cursor.execute(
-                "SELECT name FROM worker WHERE heartbeat_at > clock_timestamp() - %s ORDER BY name",
-                (3 * HEARTBEAT_EVERY,),
+                "SELECT name FROM worker WHERE name <> %s"
+                " AND heartbeat_at > clock_timestamp() - %s ORDER BY name",
+                (TICK, 3 * HEARTBEAT_EVERY),
             ).fetchall()
         return [row["name"] for row in rows]

@@ -1,0 +1,119 @@
+"""The catalog's own database: made once by however many, changed only forwards."""
+
+from __future__ import annotations
+
+import secrets
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pgben_tasks.adapters.catalog.database import CatalogDatabase
+from pgben_tasks.adapters.postgres import PostgresServer
+from pgben_tasks.errors import ConfigurationError, DatabaseUnavailable, PermanentError
+from tests.fixtures_installation import drop
+
+PASSWORD = "hunter2"
+
+
+@pytest.fixture
+def unmade(server_17: PostgresServer) -> Iterator[CatalogDatabase]:
+    database = CatalogDatabase(server_17, f"catalog_{secrets.token_hex(6)}")
+    yield database
+    drop(server_17, database.name)
+
+
+def test_eight_at_once_make_one_catalog(unmade: CatalogDatabase) -> None:
+    def make(_: int) -> tuple[bool, list[int]]:
+        return unmade.create(), unmade.migrate()
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(make, range(8)))
+    assert sorted(made for made, _ in results) == [False] * 7 + [True]
+    applied = [versions for _, versions in results if versions]
+    assert len(applied) == 1
+    assert applied[0] == sorted(applied[0])
+    unmade.check()
+    assert (unmade.create(), unmade.migrate()) == (False, [])
+
+
+def test_before_init_the_check_says_to_run_it(unmade: CatalogDatabase) -> None:
+    unmade.create()
+    with pytest.raises(ConfigurationError, match="not set up") as caught:
+        unmade.check()
+    assert "pgben init" in caught.value.hint
+
+
+def test_a_catalog_that_does_not_exist_is_one_sentence(unmade: CatalogDatabase) -> None:
+    with pytest.raises(ConfigurationError, match=unmade.name):
+        unmade.check()
+
+
+def test_a_catalog_of_another_program_is_refused(
+    catalog: CatalogDatabase, alter: Callable[..., None]
+) -> None:
+    alter("UPDATE migration SET sha256 = %s WHERE version = 1", "0" * 64)
+    with pytest.raises(ConfigurationError, match="migration 1 of the catalog .* differs"):
+        catalog.migrate()
+
+
+def test_a_newer_catalog_is_refused_and_left_alone(
+    catalog: CatalogDatabase, alter: Callable[..., None]
+) -> None:
+    alter("INSERT INTO migration (version, sha256) VALUES (9999, %s)", "0" * 64)
+    with pytest.raises(ConfigurationError, match="newer than this program") as caught:
+        catalog.migrate()
+    assert "upgrade" in caught.value.hint
+    with pytest.raises(ConfigurationError):
+        catalog.check()
+
+
+def test_what_fails_in_a_transaction_leaves_nothing(catalog: CatalogDatabase) -> None:
+    def break_off() -> None:
+        with catalog.transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO worker VALUES ('backup.x', clock_timestamp(), clock_timestamp())"
+            )
+            cursor.execute("SELECT 1 / 0")
+
+    with pytest.raises(PermanentError, match="division by zero"):
+        break_off()
+    with catalog.transaction() as cursor:
+        assert cursor.execute("SELECT 1 FROM worker").fetchone() is None
+
+
+def test_the_clock_is_the_servers_in_utc(catalog: CatalogDatabase) -> None:
+    now = catalog.now()
+    assert now.tzinfo is UTC
+    assert abs(now - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_a_server_that_is_away_is_a_passing_failure() -> None:
+    server = PostgresServer(
+        host="127.0.0.1", port=1, user="postgres", password="hunter2", connect_timeout=timedelta(2)
+    )
+    with pytest.raises(DatabaseUnavailable) as caught:
+        CatalogDatabase(server).now()
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "server", "name"),
+    [
+        ("postgresql://ana:s%40l@db.example:6543/cat?sslmode=require", "db.example:6543", "cat"),
+        ("postgresql://ana@/", "localhost:5432", "pgben_catalog"),
+        ("host=db user=ana dbname=cat", "db:5432", "cat"),
+    ],
+)
+def test_a_url_says_where_the_catalog_is(url: str, server: str, name: str) -> None:
+    database = CatalogDatabase.at(url)
+    assert (str(database.server), database.server.user, database.name) == (server, "ana", name)
+
+
+@pytest.mark.parametrize("rest", ["db:port/x", "[db/x", "db/x?nothing=1", "db/x=%zz"])
+def test_a_url_that_cannot_be_read_is_not_repeated(rest: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        CatalogDatabase.at(f"postgresql://ana:{PASSWORD}@{rest}")
+    assert PASSWORD not in "".join(traceback.format_exception(caught.value))

@@ -1,0 +1,185 @@
+"""The documents say what the code does: names, fields, errors, dependencies, links."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import typer
+
+from pgben_tasks import canvases, contracts, errors, names
+from pgben_tasks.cli.main import app
+from pgben_tasks.domain import documents
+from pgben_tasks.domain.documents import Document
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
+LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(#[^)\s]+)?\)")
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+#: Hosts and paths that pages may name: examples and public documents, nobody's own surroundings.
+HOST = re.compile(r"\w://(?:[^\s/@`]*@)?([\w.-]+)")
+HOSTS = {"127.0.0.1", "age-encryption.org", "keepachangelog.com", "semver.org"}
+ABSOLUTE = re.compile(r"(?<![\w.:/>…~*$])/\w[\w.-]*/[\w.-]+")
+PLACES = ("/backup/", "/dev/null", "/etc/pgben", "/mnt/repository", "/run/secrets", "/var/lib")
+UPWARD = re.compile(r"(?:\.\./)+[\w./-]*\w")
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def title(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def task_names() -> list[str]:
+    return sorted(
+        value
+        for value in vars(names).values()
+        if isinstance(value, str) and value.startswith("pgben.")
+    )
+
+
+def error_names() -> list[str]:
+    return sorted(
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.PgbenError)
+    )
+
+
+def stored_documents() -> list[type[Document]]:
+    return [
+        value
+        for value in vars(documents).values()
+        if isinstance(value, type) and issubclass(value, Document) and value is not Document
+    ]
+
+
+def dependencies() -> Iterator[str]:
+    project = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]
+    for line in chain(project["dependencies"], *project["optional-dependencies"].values()):
+        match = re.match(r"[A-Za-z0-9._-]+(\[[a-z]+\])?", line)
+        assert match is not None
+        yield match[0]
+
+
+def anchor(heading: str) -> str:
+    plain = re.sub(r"[^\w\s-]", "", heading.lower())
+    return "#" + plain.strip().replace(" ", "-")
+
+
+def test_the_readme_is_short_and_names_both_commands() -> None:
+    text = read(ROOT / "README.md")
+    assert len(text.splitlines()) < 200
+    assert "make demo" in text
+    assert "make test" in text
+
+
+def test_the_readme_restores_in_five_lines_in_both_languages() -> None:
+    text = read(ROOT / "README.md")
+    for heading in ("## Restore at 3 a.m.", "## Restauração às 3 da manhã"):
+        section = text.partition(heading)[2].partition("\n## ")[0]
+        assert re.findall(r"^(\d)\. ", section, re.MULTILINE) == list("12345")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md"])
+def test_every_command_of_pgben_is_named(page: str) -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    text = read(ROOT / page)
+    assert {command for command in commands if command not in text} == set()
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_every_task_is_documented(name: str) -> None:
+    assert f"`{name}`" in read(DOCS / "tasks.md")
+
+
+def test_every_step_is_documented_with_its_queue() -> None:
+    text = read(DOCS / "tasks.md")
+    for steps in canvases.CHAINS.values():
+        for name, place in steps:
+            queue = canvases.queue_of(place, "<node>")
+            assert f"| `{name}` | `{queue}` |" in text
+
+
+@pytest.mark.parametrize("request_model", contracts.REQUESTS.values())
+def test_every_field_of_a_request_is_documented(request_model: type[contracts.Request]) -> None:
+    text = read(DOCS / "tasks.md")
+    assert [field for field in request_model.model_fields if f"| `{field}` |" not in text] == []
+
+
+@pytest.mark.parametrize("name", error_names())
+def test_every_error_is_documented(name: str) -> None:
+    # The base class itself is never raised.
+    assert name == "PgbenError" or f"`{name}`" in read(DOCS / "tasks.md")
+
+
+@pytest.mark.parametrize("document", stored_documents())
+def test_every_field_of_the_format_is_documented(document: type[Document]) -> None:
+    text = read(DOCS / "format.md").partition("## Part two")[2]
+    assert [field for field in document.model_fields if f"`{field}`" not in text] == []
+
+
+@pytest.mark.parametrize("dependency", sorted(set(dependencies())))
+def test_every_dependency_has_a_reason(dependency: str) -> None:
+    lines = [line for line in read(DOCS / "dependencies.md").splitlines() if line.startswith("| `")]
+    reasons = dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", "\n".join(lines), re.MULTILINE))
+    assert reasons.get(dependency, "").strip()
+
+
+def test_no_reason_is_given_for_a_dependency_that_is_gone() -> None:
+    text = read(DOCS / "dependencies.md").partition("## Programs of the system")[0]
+    named = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    assert sorted(named) == sorted(dependencies())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_a_page_names_no_host_and_no_path_but_those_of_examples(page: Path) -> None:
+    text = read(page)
+    hosts = {host for host in HOST.findall(text) if "." in host and ".example" not in host}
+    assert hosts <= HOSTS
+    assert [path for path in ABSOLUTE.findall(text) if not path.startswith(PLACES)] == []
+    for path in UPWARD.findall(FENCE.sub("", text)):
+        target = (page.parent / path).resolve()
+        assert target.exists(), path
+        assert target.is_relative_to(ROOT), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
+    for path, fragment in LINK.findall(FENCE.sub("", read(page))):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        if fragment:
+            assert fragment in {anchor(one) for one in HEADING.findall(read(target))}, fragment
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=title)
+def test_a_decision_is_short_and_has_its_three_parts(page: Path) -> None:
+    text = read(page)
+    assert len(text.splitlines()) < 40
+    parts = [text.index(f"**{part}.**") for part in ("Context", "Decision", "Consequence")]
+    assert parts == sorted(parts)
+    assert text.startswith(f"# {page.name[:4]} ")
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    assert [page.name[:4] for page in DECISIONS] == [
+        f"{number:04}" for number in range(1, len(DECISIONS) + 1)
+    ]
+
+
+def test_the_license_is_the_one_that_the_package_names() -> None:
+    project = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]
+    assert project["license"] == "Apache-2.0"
+    text = read(ROOT / "LICENSE")
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
