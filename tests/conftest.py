@@ -12,8 +12,8 @@ from tests.needs import missing, required
 
 pytest_plugins = [
     "tests.fixtures_embedded",
-    "tests.fixtures_installation",
     "tests.fixtures_postgres",
+    "tests.fixtures_installation",
 ]
 
 TIERS = ("unit", "contract", "integration", "end_to_end")

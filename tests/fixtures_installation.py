@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from psycopg import sql
@@ -83,7 +82,7 @@ def made_once(
 
 
 @pytest.fixture
-def installation(made_once: Installation, tmp_path: Path) -> Iterator[Installation]:
+def installation(made_once: Installation) -> Iterator[Installation]:
     """Give that installation as it was when it was made, whatever the last test did to it."""
     made_once.reset()
     yield made_once

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from psycopg import sql
 
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.ledger import Ledger
+from pgben_tasks.adapters.crypto import Signer, Trust
 from pgben_tasks.adapters.directory_store import DirectoryObjectStore
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.contracts import JSON, REQUESTS, JobRef
@@ -109,9 +110,7 @@ class Chain:
     ledger: Ledger
     ref: JobRef
     before_hold: Callable[[], None] = lambda: None
-    readers: Callable[[str], AbstractContextManager[bool]] = lambda _kind: nullcontext(
-        True  # noqa: FBT003
-    )
+    free: bool = True
 
     @property
     def job(self) -> Job:
@@ -123,8 +122,11 @@ class Chain:
         """The job's folder in the spool."""
         return spool.job_folder(self.tools.spool, self.ref.job)
 
-    def step(self) -> Job:
-        """Run the step that is next, or again the one that a crash left running."""
+    def step(self, *, keep_on: type[Exception] | None = None) -> Job:
+        """Run the step that is next, or again the one that a crash left running.
+
+        ``keep_on`` is an error after which the task base would try the step again.
+        """
         job = self.job
         kind, name = job.kind, job.step or ""
         body = dict(zip([one for one, _ in canvases.CHAINS[kind]], STEPS[kind], strict=True))[name]
@@ -134,11 +136,14 @@ class Chain:
             ledger=OwnRow(self.ledger, self.ref, self.before_hold),
             progress=SilentProgress(),
             folder=self.folder,
-            try_lock=self.readers,
+            try_lock=lambda _kind: nullcontext(self.free),
         )
         try:
             result = body(run, self.tools)
         except Exception as exc:
+            if keep_on is not None and isinstance(exc, keep_on):
+                self.ledger.release_step(self.ref, name, state="retrying", wait=_WAIT)
+                raise
             error = {"type": type(exc).__name__, "sentence": str(exc), "hint": ""}
             try:
                 self.ledger.fail(self.ref, state="failed", error=error)
@@ -183,10 +188,14 @@ class Installation:
             connection.execute(SCHEMA)
         shop = Workshop.open(folder, server, database)
         store = WatchedStore(shop.repository)
-        signer, trust = runtime.signing(shop.work.settings)
+        signing, trusted = shop.work.settings.signing_key_file, shop.work.settings.trusted_keys_file
+        assert signing is not None
+        assert trusted is not None
         tools = replace(
             shop.tools,
-            repository=StoreRepository.open(store, signer=signer, trust=trust),
+            repository=StoreRepository.open(
+                store, signer=Signer.load(signing), trust=Trust.load(trusted)
+            ),
             limits=replace(shop.tools.limits, pack_size=PACK_SIZE),
         )
         made = cls(shop=shop, store=store, tools=tools, pristine=folder / "pristine")
@@ -300,13 +309,8 @@ class Installation:
 
     def state(self, backup: str) -> str:
         """Say what the catalog's index holds of a backup."""
-        rows = self.tools_index(expired=True)
-        return rows.get(backup, "unknown")
-
-    def tools_index(self, *, expired: bool = False) -> dict[str, str]:
-        """Give the states of all backups in the catalog's index."""
-        found = self.shop.work.index.backups(self.target, expired=expired)
-        return {one.id: one.state for one in found}
+        found = self.shop.work.index.backups(self.target, expired=True)
+        return {one.id: one.state for one in found}.get(backup, "unknown")
 
     def databases(self) -> set[str]:
         """Name every database of the server."""

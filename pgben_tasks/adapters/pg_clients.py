@@ -93,13 +93,17 @@ def inspect(directory: Path, origin: Origin) -> Installation | None:
     )
 
 
+#: No folder of sockets, and short: a longer path than 107 bytes fails before the options do.
+_NOWHERE: Final = "/dev/null"
+
+
 def _compression(pg_dump: Path) -> Compression:
     """Say whether ``pg_dump`` was built with zstd (and knows it: 16 and newer).
 
     The program checks its options before it connects. So a call that must fail to connect shows
     the build: only where zstd is supported does it get as far as complaining about the server.
     """
-    answer = _ask(pg_dump, "--compress=zstd:3", f"--host={pg_dump.parent / 'no-server-is-here'}")
+    answer = _ask(pg_dump, "--compress=zstd:3", f"--host={_NOWHERE}")
     return "zstd:3" if "connection to server" in answer.stderr else "none"
 
 

@@ -178,7 +178,8 @@ def _store_packs(run: Run, tools: Toolbox) -> tuple[Pack, ...]:
         run.target,
         _backup(run),
         members,
-        compressed=_capture(run).dump_compression != "none",
+        # What pg_dump compressed gains nothing from being compressed again.
+        compressed=_capture(run).dump_compression == "none",
         sealed=bool(tools.codec.recipients),
         pack_size=tools.limits.pack_size,
     )

@@ -1,4 +1,4 @@
-"""A whole installation without Celery does what the chains do, and returns what docs/tasks.md says."""
+"""An installation without Celery does what the chains do, and returns what docs/tasks.md says."""
 
 from __future__ import annotations
 
