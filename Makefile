@@ -70,10 +70,10 @@ lock: setup ## Choose versions anew and pin them by hash
 	$(COMPILE) --constraint requirements/dev.txt --extra worker --extra flower --extra report \
 		--output-file requirements/worker.txt pyproject.toml
 
-system-tools: ## Install the tools that a restore by hand needs: age, zstd (Debian)
-	@missing=$$(for tool in age zstd; do command -v $$tool >/dev/null || echo $$tool; done); \
+system-tools: ## Install the tools that a restore by hand needs: age, zstd, openssl (Debian)
+	@missing=$$(for tool in age zstd openssl; do command -v $$tool >/dev/null || echo $$tool; done); \
 	set -- $$missing; \
-	if [ $$# -eq 0 ]; then echo "age and zstd are there"; exit 0; fi; \
+	if [ $$# -eq 0 ]; then echo "age, zstd and openssl are there"; exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
 		echo "install $$* with this system's package manager; only Debian's is known here" >&2; exit 1; fi; \
 	as_root=; \

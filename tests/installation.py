@@ -111,6 +111,7 @@ class Chain:
     ref: JobRef
     before_hold: Callable[[], None] = lambda: None
     free: bool = True
+    progress: SilentProgress = field(default_factory=SilentProgress)
 
     @property
     def job(self) -> Job:
@@ -134,7 +135,7 @@ class Chain:
         run = Run(
             job=self.job,
             ledger=OwnRow(self.ledger, self.ref, self.before_hold),
-            progress=SilentProgress(),
+            progress=self.progress,
             folder=self.folder,
             try_lock=lambda _kind: nullcontext(self.free),
         )
@@ -239,14 +240,20 @@ class Installation:
         shutil.rmtree(self.repository)
         shutil.copytree(self.pristine, self.repository)
         self._sql(
-            "TRUNCATE job CASCADE; DELETE FROM backup; INSERT INTO backup SELECT * FROM pristine"
+            "TRUNCATE job CASCADE; DELETE FROM backup; INSERT INTO backup SELECT * FROM pristine;"
+            " UPDATE backup_sequence SET last = 2"
         )
         self.store.written.clear()
         self.store.before = self.store.after = lambda _key: None
         spool.sweep(self.tools.spool, keep=list)
 
     def chain(
-        self, kind: JobKind, *, tools: Toolbox | None = None, context: JSON | None = None, **request: Any
+        self,
+        kind: JobKind,
+        *,
+        tools: Toolbox | None = None,
+        context: JSON | None = None,
+        **request: Any,
     ) -> Chain:
         """Ask for a job and claim it."""
         target = str(self.target)
@@ -287,7 +294,9 @@ class Installation:
 
     def manifest(self, backup: str) -> Manifest:
         """Read a manifest as the repository gives it."""
-        found = next(one for one in self.tools.repository.backups(self.target) if str(one) == backup)
+        found = next(
+            one for one in self.tools.repository.backups(self.target) if str(one) == backup
+        )
         return self.tools.repository.manifest(self.target, found)
 
     def manifest_file(self, manifest: Manifest) -> Path:

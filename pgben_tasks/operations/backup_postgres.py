@@ -172,7 +172,7 @@ def abandon(run: Run) -> None:
 def _store_packs(run: Run, tools: Toolbox) -> tuple[Pack, ...]:
     members = [
         Member.model_validate_json(json.dumps(one))
-        for one in json.loads((run.folder / "members.json").read_bytes())
+        for one in json.loads(spool.read(run.folder / "members.json"))
     ]
     plans = pack_plans(
         run.target,
@@ -253,7 +253,7 @@ def _suspicion(
 
 def _capture(run: Run) -> PostgresCapture:
     path = run.folder / "capture.json"
-    return PostgresCapture.decode(path.read_bytes(), where=str(path))
+    return PostgresCapture.decode(spool.read(path), where=str(path))
 
 
 def _backup(run: Run) -> BackupId:

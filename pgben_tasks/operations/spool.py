@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
-from pgben_tasks.errors import ConfigurationError, SpoolFull, TargetBusy
+from pgben_tasks.errors import ConfigurationError, PermanentError, SpoolFull, TargetBusy
 
 _LOCK_SUFFIX = ".lock"
 _HINT = "free space below PGBEN_SPOOL_DIR or point it at a larger volume"
@@ -129,6 +129,18 @@ def write_durably(path: Path, data: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def read(path: Path) -> bytes:
+    """Read a small file that an earlier step left; ``PermanentError`` when it is gone."""
+    with disk_errors(path.parent):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError as exc:
+            raise PermanentError(
+                f"the spool no longer holds '{path.name}', which an earlier step wrote",
+                "PGBEN_SPOOL_DIR must outlive the worker; the next attempt starts from the dump",
+            ) from exc
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +35,7 @@ from pgben_tasks.settings import Settings
 ROOT = Path(__file__).parents[2]
 DATABASE = "pgben"
 TARGET = Target("postgres", DATABASE)
+Settled = Mapping[str, str]
 _KEPT = ("PATH", "LANG", "HOME", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 
 
@@ -53,6 +54,8 @@ class House:
     environment: dict[str, str]
     work: Workplace
     processes: list[Child] = field(default_factory=list)
+    #: What runs the processes; another than the tests' own brings its own copy of pgben.
+    interpreter: str = sys.executable
 
     @classmethod
     def build(cls, *, megabytes: int = 3, **settings: str) -> Self:
@@ -98,20 +101,20 @@ class House:
     def process_environment(self, **changed: str) -> dict[str, str]:
         """Give all that a process of this installation needs to know."""
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        return {**kept, "PYTHONPATH": str(ROOT), **self.environment, **changed}
+        if self.interpreter == sys.executable:
+            kept["PYTHONPATH"] = str(ROOT)
+        return {**kept, **self.environment, **changed}
 
-    def start(
-        self, role: str, *, name: str = "", folder: Path | None = None, **changed: str
-    ) -> Child:
+    def start(self, role: str, *, name: str = "", changed: Settled | None = None) -> Child:
         """Start ``python -m workers <role>``; a worker is ready when this returns."""
         label = name or f"{role}-{len(self.processes)}"
         extra = (f"--schedule={self.stack.folder / label}.schedule",) if role == "beat" else ()
         process = self.stack.supervisor.spawn(
             label,
             Command(
-                argv=(sys.executable, "-m", "workers", role, "--loglevel=INFO", *extra),
-                environment=self.process_environment(**changed),
-                folder=folder or self.stack.folder,
+                argv=(self.interpreter, "-m", "workers", role, "--loglevel=INFO", *extra),
+                environment=self.process_environment(**(changed or {})),
+                folder=self.stack.folder,
             ),
         )
         self.processes.append(process)
@@ -124,11 +127,11 @@ class House:
         assert process.alive, process.log.read_text()
         return process
 
-    def pgben(self, *arguments: str, timeout: float = 120, **changed: str) -> Ran:
+    def pgben(self, *arguments: str, timeout: float = 120, changed: Settled | None = None) -> Ran:
         """Run the command line as a person would."""
         done = subprocess.run(
-            [sys.executable, "-m", "pgben_tasks.cli.main", *arguments],
-            env=self.process_environment(**changed),
+            [self.interpreter, "-m", "pgben_tasks.cli.main", *arguments],
+            env=self.process_environment(**(changed or {})),
             cwd=self.stack.folder,
             capture_output=True,
             text=True,

@@ -97,10 +97,10 @@ def test_wrong_input_is_one_sentence_and_a_hint(house: House, name: str) -> None
     changed = {key: places.get(value, value) for key, value in case.changed.items()}
     before = (house.databases(), house.stored_packs(), house.work.repository.backups(TARGET))
     known = {job.id for job in house.jobs()}
-    worker: Child = house.start("all", name=f"worker-{name.replace(' ', '-')}", **changed)
+    worker: Child = house.start("all", name=f"worker-{name.replace(' ', '-')}", changed=changed)
     asking = {key: value for key, value in changed.items() if key == "PGBEN_DB_NAME"}
 
-    ran = house.pgben(*case.ask, **asking)
+    ran = house.pgben(*case.ask, changed=asking)
     worker.stop()
 
     assert ran.code == case.code, ran.err
@@ -120,7 +120,9 @@ def test_wrong_input_is_one_sentence_and_a_hint(house: House, name: str) -> None
 
 
 def test_an_unknown_host_is_tried_again_and_then_told(house: House) -> None:
-    worker = house.start("all", name="worker-no-host", PGBEN_DB_HOST="no-such-host.invalid")
+    worker = house.start(
+        "all", name="worker-no-host", changed={"PGBEN_DB_HOST": "no-such-host.invalid"}
+    )
 
     ran = house.pgben("backup", DATABASE, timeout=150)
     worker.stop()

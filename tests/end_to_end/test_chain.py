@@ -16,7 +16,7 @@ from psycopg import sql
 from pgben_tasks.client import Client
 from pgben_tasks.embedded.compare import contents
 from pgben_tasks.errors import BackupNotFound, RequestRefused
-from tests.end_to_end.house import DATABASE, ROOT, TARGET, House, eventually, plain_dump, steps
+from tests.end_to_end.house import DATABASE, TARGET, House, eventually, plain_dump, steps
 
 
 @pytest.fixture(scope="module")
@@ -195,9 +195,3 @@ def test_no_secret_reaches_logs_arguments_or_results(house: House) -> None:
     assert texts
     for secret in secrets:
         assert not [text for text in texts + argv if secret in text]
-
-
-def test_the_workers_run_from_another_directory(house: House) -> None:
-    # The worker of this module runs in the stack's folder, where there is no checkout.
-    assert Path.cwd() == ROOT or ROOT not in Path(house.stack.folder).parents
-    assert house.processes[0].alive

@@ -56,7 +56,9 @@ def test_a_database_killed_in_mid_dump_never_becomes_a_backup(house: House) -> N
 def test_a_worker_killed_in_mid_upload_is_done_within_three_minutes(house: House) -> None:
     assert timedelta(hours=8) < VISIBILITY_TIMEOUT, "the broker alone would take hours"
     with closing(SlowPath(house.stack.s3.endpoint, rate=400_000)) as slow:
-        worker = house.start("all", name="worker", PGBEN_REPOSITORY_ENDPOINT=slow.endpoint)
+        worker = house.start(
+            "all", name="worker", changed={"PGBEN_REPOSITORY_ENDPOINT": slow.endpoint}
+        )
         house.start("beat", name="beat")
         asked = Client(house.environment["PGBEN_REDIS_URL"]).backup(str(TARGET))
         eventually(lambda: len(house.stored_packs()) >= 2, seconds=90, what="two packs are stored")

@@ -199,8 +199,7 @@ def test_a_crash_after_the_commit_commits_once(installation: Installation) -> No
     # The step's end was lost: the ledger is put back, the message comes again.
     with installation.shop.work.database.transaction() as cursor:
         cursor.execute(
-            "UPDATE job SET state = 'running', step = 'pgben.backup.postgres.upload'"
-            " WHERE id = %s",
+            "UPDATE job SET state = 'running', step = 'pgben.backup.postgres.upload' WHERE id = %s",
             (job.id,),
         )
     chain.step()
@@ -261,12 +260,12 @@ def test_a_pack_that_vanished_before_the_commit_stops_it(installation: Installat
 
     def remove_one() -> None:
         path = installation.repository / only(
-            key for key in installation.store.written if key.endswith("/1.tar.age")
+            key for key in installation.store.written if "/1.tar." in key
         )
         path.unlink()
 
     chain.before_hold = remove_one
-    with pytest.raises(IntegrityError, match="1.tar.age' is not in the repository"):
+    with pytest.raises(IntegrityError, match="is not in the repository"):
         chain.step()
     assert len(installation.tools.repository.backups(installation.target)) == 2
 

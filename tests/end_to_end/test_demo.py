@@ -1,0 +1,79 @@
+"""The demo: it proves what it says, and leaves nothing behind, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pgben_tasks.embedded.child import wait_until
+from tests.end_to_end.house import ROOT
+
+
+def demo(tmp_path: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pgben_tasks.cli.main", "demo", "--size", "3", *options],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def reachable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder that the embedded servers' user can reach as well."""
+    folder = tmp_path_factory.mktemp("demo")
+    for one in (folder, folder.parent, folder.parent.parent):
+        one.chmod(one.stat().st_mode | 0o711)
+    folder.chmod(0o777)
+    return folder
+
+
+def left(folder: Path) -> list[str]:
+    """Name what is left below ``folder``, and processes that still name it."""
+    running = [
+        path.parent.name
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.exists() and str(folder).encode() in path.read_bytes()
+    ]
+    return [str(path) for path in folder.iterdir()] + running
+
+
+def test_the_demo_ends_with_proof(reachable: Path) -> None:
+    running = demo(reachable, "--json")
+    out, err = running.communicate(timeout=120)
+
+    assert running.returncode == 0, err
+    proof = json.loads(out)
+    assert proof["backup_state"] == "verified"
+    assert proof["tables_differing"] == []
+    assert proof["rows_compared"] > 1000
+    assert proof["bytes_read_back"] == proof["stored_bytes"]
+    steps = [step["step"].rpartition(".")[2] for step in proof["steps"]]
+    assert {"dump", "checksum", "upload", "prune", "record", "examine", "load", "check"} <= {*steps}
+    assert wait_until(lambda: left(reachable) == [], seconds=20), left(reachable)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_demo_leaves_nothing(reachable: Path, number: signal.Signals) -> None:
+    running = demo(reachable)
+    assert running.stderr is not None
+    said = ""
+    while "pgben backup" not in said:
+        line = running.stderr.readline()
+        assert line, said
+        said += line
+    # Ctrl-C in a terminal reaches the whole process group.
+    os.killpg(running.pid, number)
+    running.communicate(timeout=60)
+
+    assert running.returncode != 0
+    assert wait_until(lambda: left(reachable) == [], seconds=30), left(reachable)
