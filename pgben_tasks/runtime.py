@@ -105,7 +105,6 @@ class Workplace:
             ),
             clock=self.database,
             index=self.index,
-            audit=self.trail,
             sources={
                 target: PostgresSource(server, target.name) for target, server in servers.items()
             },

@@ -47,24 +47,6 @@ class Index(Protocol):
         ...
 
 
-class Audit(Protocol):
-    """The audit trail."""
-
-    def append(
-        self,
-        *,
-        who: str,
-        action: str,
-        target: str,
-        result: str,
-        backup: str = "",
-        job: str = "",
-        detail: str = "",
-    ) -> None:
-        """Write one entry."""
-        ...
-
-
 class History(Protocol):
     """The history files for people."""
 
@@ -92,7 +74,6 @@ class Toolbox:
     codec: PackCodec
     clock: Clock
     index: Index
-    audit: Audit
     sources: Mapping[Target, PostgresSource]
     destinations: Mapping[Target, PostgresDestination]
     schedules: Mapping[str, Schedule]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,8 +56,8 @@ def test_the_closing_table_tells_what_was_not_run(
     for name in ("__init__.py", "needs.py"):
         (tests / name).write_bytes((ROOT / "tests" / name).read_bytes())
     conftest = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
-    kept = [text for text in conftest.splitlines() if not text.startswith("pytest_plugins")]
-    (tests / "conftest.py").write_text("\n".join(kept), encoding="utf-8")
+    kept = re.sub(r"^pytest_plugins = \[.*?\]$", "", conftest, flags=re.DOTALL | re.MULTILINE)
+    (tests / "conftest.py").write_text(kept, encoding="utf-8")
     (tests / "unit" / "test_some.py").write_text(TESTS, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\n", encoding="utf-8")
     done = subprocess.run(

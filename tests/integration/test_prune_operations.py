@@ -1,0 +1,358 @@
+"""Retention carried out: what the plan names leaves, with a signed reason, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from pgben_tasks.adapters.catalog.locks import HeldLocks, target_lock
+from pgben_tasks.domain.documents import Manifest, Pack, Verification
+from pgben_tasks.domain.retention import Policy
+from pgben_tasks.domain.target import BackupId
+from pgben_tasks.errors import FenceLost, PruneRefused, StoreUnavailable, TargetBusy
+from pgben_tasks.operations.toolbox import Toolbox
+from tests.installation import Chain, Crash, Installation
+from tests.samples import member, sha256
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+class SetClock:
+    """A clock that stands."""
+
+    def now(self) -> datetime:
+        return NOW
+
+
+class Archive:
+    """A repository whose backups have the ages that a test wants."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self.repository = installation.tools.repository
+        for folder in ("backups", "packs", "verifications"):
+            shutil.rmtree(installation.repository / folder)
+        with installation.shop.work.database.transaction() as cursor:
+            cursor.execute("DELETE FROM backup")
+        self.made: list[Manifest] = []
+
+    def add(self, age: timedelta, *, verified: bool = True, **fields: Any) -> Manifest:
+        """Commit a backup of this age, with one small pack, and say that it was read back."""
+        number = len(self.made) + 1
+        started = NOW - age
+        backup = BackupId.make(started, f"{number:06x}")
+        packs: Sequence[Pack] = fields.pop("packs", ())
+        manifest = self.installation.backups[0].model_copy(
+            update={
+                "backup": str(backup),
+                "sequence": number,
+                "started": started,
+                "finished": started,
+                "previous": None,
+                "packs": (self._pack(backup), *packs),
+                **fields,
+            }
+        )
+        digest = self.repository.commit(manifest)
+        self.installation.shop.work.index.add(manifest, digest, state="stored")
+        self.made.append(manifest)
+        if verified:
+            self._state(manifest, digest)
+        return manifest
+
+    def add_nightly(self, count: int, *, oldest: int) -> list[Manifest]:
+        """Commit a verified backup per day, the oldest first."""
+        return [self.add((oldest - night) * DAY) for night in range(count)]
+
+    def _pack(self, backup: BackupId) -> Pack:
+        data = f"sealed {backup}".encode()
+        path = f"packs/{self.installation.target}/{backup}/1.tar.age"
+        self.installation.store.put(path, data)
+        # What a pack holds is of no interest here; its names must only differ.
+        name = f"toc.dat-{backup}"
+        return Pack(path=path, size=len(data), sha256=sha256(data), members=(member(name, data),))
+
+    def _state(self, manifest: Manifest, digest: str) -> None:
+        self.repository.record(
+            Verification(
+                repository=manifest.repository,
+                target=manifest.target,
+                backup=manifest.backup,
+                id=manifest.backup,
+                kind="readback",
+                job="made up",
+                at=manifest.finished,
+                opened=True,
+                packs_checked=1,
+                bytes_read=1,
+                manifest=digest,
+                findings=(),
+                reasons=(),
+            )
+        )
+
+    def tools(self, **policy: Any) -> Toolbox:
+        tools = self.installation.tools
+        limits = replace(tools.limits, retention=Policy(**policy))
+        return replace(tools, limits=limits, clock=SetClock())
+
+    def prune(self, *, dry_run: bool = False, **policy: Any) -> dict[str, Any]:
+        chain = self.chain(dry_run=dry_run, **policy)
+        return chain.rest().result["prune"]  # type: ignore[no-any-return]  # JSON
+
+    def chain(self, *, dry_run: bool = False, **policy: Any) -> Chain:
+        return self.installation.chain("prune", tools=self.tools(**policy), dry_run=dry_run)
+
+    def left(self) -> list[str]:
+        return [str(one) for one in self.repository.backups(self.installation.target)]
+
+    def pack_paths(self) -> set[str]:
+        return {one.key for one in self.installation.store.packs()}
+
+
+@pytest.fixture
+def archive(installation: Installation) -> Archive:
+    return Archive(installation)
+
+
+# What leaves
+
+
+def test_what_is_past_its_age_leaves_with_its_packs(archive: Archive) -> None:
+    old = archive.add_nightly(2, oldest=40)
+    young = archive.add_nightly(5, oldest=4)
+    result = archive.prune()
+    assert result["expired"] == [one.backup for one in old]
+    assert result["refused"] is None
+    assert archive.left() == [one.backup for one in young]
+    assert archive.pack_paths() == {one.packs[0].path for one in young}
+    folder = archive.installation.repository / "backups" / str(archive.installation.target)
+    assert not [path for one in old for path in (folder / one.backup).glob("*")]
+    assert {archive.installation.state(one.backup) for one in old} == {"expired"}
+    assert {archive.installation.state(one.backup) for one in young} == {"stored"}
+
+
+def test_a_signed_decision_stays_and_explains_the_gap(archive: Archive) -> None:
+    (old, *_) = archive.add_nightly(1, oldest=40) + archive.add_nightly(4, oldest=3)
+    digest = archive.repository.manifest_digest(old.target_name, old.backup_id)
+    chain = archive.chain()
+    chain.rest()
+    *_, decision = archive.repository.verifications(old.target_name, old.backup_id)
+    assert (decision.kind, decision.manifest, decision.job) == (
+        "prune",
+        digest,
+        str(chain.ref.job),
+    )
+    assert decision.reasons == ("older than 30 days and kept by no rule",)
+    assert decision.at == NOW
+
+
+def test_the_floor_stays_however_old_it_is(archive: Archive) -> None:
+    made = archive.add_nightly(5, oldest=400)
+    archive.add(timedelta(hours=1), verified=False)
+    result = archive.prune(floor=3)
+    assert result["expired"] == [one.backup for one in made[:2]]
+
+
+def test_what_was_never_verified_leaves_only_when_a_newer_one_was(archive: Archive) -> None:
+    bad = archive.add(50 * DAY, verified=False)
+    archive.add_nightly(4, oldest=4)
+    newest = archive.add(timedelta(hours=1), verified=False)
+    assert archive.prune()["expired"] == [bad.backup]
+    assert newest.backup in archive.left()
+
+
+def test_a_pack_that_another_backup_refers_to_stays(archive: Archive) -> None:
+    old = archive.add(40 * DAY)
+    archive.add(2 * DAY, packs=old.packs)
+    archive.add_nightly(3, oldest=1)
+    assert archive.prune()["expired"] == [old.backup]
+    assert old.packs[0].path in archive.pack_paths()
+
+
+def test_packs_of_a_running_capture_are_left_alone(archive: Archive) -> None:
+    archive.add_nightly(1, oldest=40)
+    archive.add_nightly(4, oldest=3)
+    path = f"packs/{archive.installation.target}/20261123T115900Z-abcdef/1.tar.age"
+    archive.installation.store.put(path, b"being uploaded")
+    archive.prune()
+    assert path in archive.pack_paths()
+
+
+def test_a_second_run_has_nothing_left_to_do(archive: Archive) -> None:
+    archive.add_nightly(2, oldest=40)
+    archive.add_nightly(4, oldest=3)
+    assert len(archive.prune()["expired"]) == 2
+    before = archive.installation.files()
+    assert archive.prune()["expired"] == []
+    assert archive.installation.files() == before
+
+
+def test_after_a_crash_the_next_run_finishes_the_removal(archive: Archive) -> None:
+    old = archive.add_nightly(2, oldest=40)
+    archive.add_nightly(4, oldest=3)
+    chain = archive.chain()
+    calls: list[int] = []
+
+    def die_at_the_second() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise Crash
+
+    chain.before_hold = die_at_the_second
+    with pytest.raises(Crash):
+        chain.step()
+    assert len(archive.left()) == 5
+    chain.before_hold = lambda: None
+    chain.step()
+    assert len(archive.left()) == 4
+    assert not {pack.path for one in old for pack in one.packs} & archive.pack_paths()
+
+
+# What changes nothing
+
+
+def test_a_dry_run_says_what_would_leave_and_removes_nothing(archive: Archive) -> None:
+    old = archive.add_nightly(2, oldest=40)
+    archive.add_nightly(4, oldest=3)
+    before = archive.installation.files()
+    result = archive.prune(dry_run=True)
+    assert result["would_expire"] == [one.backup for one in old]
+    assert result["expired"] == []
+    decisions = {row["backup"]: row["decision"] for row in result["decisions"]}
+    assert [decisions[one.backup] for one in old] == ["expire", "expire"]
+    assert archive.installation.files() == before
+
+
+def test_a_dry_run_of_a_refused_plan_shows_the_refusal(archive: Archive) -> None:
+    archive.add_nightly(10, oldest=50)
+    archive.add(timedelta(hours=1))
+    result = archive.prune(dry_run=True)
+    assert "verified backups at once" in result["refused"]
+    assert result["would_expire"] == []
+
+
+@pytest.mark.parametrize("damage", ["manifest", "signature", "statement"])
+def test_one_document_in_doubt_stops_all_pruning(archive: Archive, damage: str) -> None:
+    archive.add_nightly(2, oldest=40)
+    newest = archive.add_nightly(4, oldest=3)[-1]
+    root = archive.installation.repository
+    path = {
+        "manifest": archive.installation.manifest_file(newest),
+        "signature": archive.installation.manifest_file(newest).with_name("manifest.json.sig"),
+        "statement": root / f"verifications/{newest.target}/{newest.backup}/{newest.backup}.json",
+    }[damage]
+    path.write_bytes(path.read_bytes().replace(b"1", b"2"))
+    before = archive.installation.files()
+    for dry_run in (True, False):
+        with pytest.raises(PruneRefused, match=f"'{newest.backup}'.*cannot be believed") as caught:
+            archive.prune(dry_run=dry_run)
+        assert "pgben verify" in caught.value.hint
+    assert archive.installation.files() == before
+
+
+def test_too_many_at_once_pull_the_brake(archive: Archive) -> None:
+    archive.add_nightly(10, oldest=50)
+    archive.add_nightly(2, oldest=1)
+    before = archive.installation.files()
+    with pytest.raises(PruneRefused, match="10 of 12 verified backups at once|9 of 12"):
+        archive.prune()
+    assert archive.installation.files() == before
+    assert len(archive.prune(brake=Decimal(1))["expired"]) >= 9
+
+
+def test_an_unacknowledged_suspect_stops_pruning(archive: Archive) -> None:
+    archive.add_nightly(2, oldest=40)
+    archive.add_nightly(4, oldest=4)
+    archive.add(timedelta(hours=1), suspect="rows shrank from 850 to 1: more than 30%")
+    with pytest.raises(PruneRefused, match="rows shrank from 850 to 1"):
+        archive.prune()
+    assert len(archive.left()) == 7
+
+
+def test_a_silence_of_backups_stops_pruning(archive: Archive) -> None:
+    archive.add_nightly(6, oldest=40)
+    with pytest.raises(PruneRefused, match="over 3 scheduled intervals old"):
+        archive.prune()
+
+
+def test_a_reader_of_the_repository_stops_pruning(archive: Archive) -> None:
+    archive.add_nightly(1, oldest=40)
+    archive.add_nightly(4, oldest=3)
+    chain = archive.chain()
+    chain.free = False
+    with pytest.raises(PruneRefused, match="is reading the repository"):
+        chain.step()
+    assert len(archive.left()) == 5
+
+
+def test_the_lock_of_a_reader_is_what_stops_it(installation: Installation) -> None:
+    database, target = installation.shop.work.database, str(installation.target)
+    reading = HeldLocks(database, [target_lock("read", target, shared=True)])
+    with pytest.raises(TargetBusy):
+        HeldLocks(database, [target_lock("read", target, shared=False)])
+    reading.release()
+
+
+def test_a_lost_fence_stops_before_the_next_removal(archive: Archive) -> None:
+    archive.add_nightly(2, oldest=40)
+    archive.add_nightly(4, oldest=3)
+    chain = archive.chain()
+
+    def lost() -> None:
+        raise FenceLost("another has the job")
+
+    chain.before_hold = lost
+    before = archive.installation.files()
+    with pytest.raises(FenceLost):
+        chain.step(keep_on=FenceLost)
+    assert archive.installation.files() == before
+
+
+# As a step of a backup
+
+
+def test_the_first_backups_own_prune_reports_no_refusal(archive: Archive) -> None:
+    chain = archive.installation.chain("backup")
+    job = chain.rest()
+    assert job.result["prune"]["refused"] is None
+    assert job.result["sequence"] >= 1
+    assert job.result["state"] == "verified"
+
+
+@pytest.mark.parametrize("error", [PruneRefused("in doubt"), StoreUnavailable("away")])
+def test_a_prune_that_fails_is_a_finding_and_never_a_failed_backup(
+    installation: Installation, error: Exception
+) -> None:
+    class Doubtful:
+        def __getattr__(self, name: str) -> Any:
+            if name == "backups":
+                raise error
+            return getattr(installation.tools.repository, name)
+
+    chain = installation.chain("backup").until("prune")
+    chain.tools = replace(installation.tools, repository=Doubtful())  # type: ignore[arg-type]
+    pruned = chain.step().result["prune"]
+    assert (pruned["refused"], pruned["expired"]) == (error.args[0], [])
+    chain.tools = installation.tools
+    assert chain.rest().result["state"] == "verified"
+
+
+def test_an_old_backup_leaves_during_the_next_nights_chain(installation: Installation) -> None:
+    first, second = installation.backups
+    limits = replace(
+        installation.tools.limits, retention=Policy(max_age=timedelta(0), floor=1)
+    )
+    tools = replace(installation.tools, limits=limits)
+    job = installation.chain("backup", tools=tools).rest()
+    assert job.result["prune"]["expired"] == [first.backup]
+    left = [str(one) for one in installation.tools.repository.backups(installation.target)]
+    assert left == [second.backup, job.backup]
+    assert installation.chain("verify", level="full").rest().result["findings_total"] == 0
