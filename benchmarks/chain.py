@@ -172,7 +172,7 @@ def _restore(
         tools = destination.preflight("restored", capture)
         destination.create("restored", capture, marker="benchmark")
         destination.load("restored", dump, tools=tools, jobs=JOBS, progress=Silence())
-        destination.finish("restored", capture)
+        destination.finish("restored", capture, marker="benchmark")
     with watch.phase("count rows again"):
         counted = destination.count("restored")
     if counted != capture.tables:

@@ -6,7 +6,7 @@ lower-case hex SHA-256.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -115,9 +115,8 @@ class PackCodec(Protocol):
         """The age recipients packs are sealed to; empty when encryption is off."""
         ...
 
-    @property
-    def can_open(self) -> bool:
-        """Whether an identity for contents is at hand."""
+    def can_open(self, recipients: Sequence[str]) -> bool:
+        """Whether an identity at hand opens what is sealed to ``recipients`` (none: unsealed)."""
         ...
 
     def seal(
@@ -205,6 +204,10 @@ class Repository(Protocol):
         """
         ...
 
+    def told_of(self, target: Target) -> list[BackupId]:
+        """Ids under ``target`` that signed statements speak of, sorted by name."""
+        ...
+
     def verifications(self, target: Target, backup: BackupId) -> list[Verification]:
         """Every signed statement about a backup, oldest first; a bad one raises."""
         ...
@@ -264,6 +267,10 @@ class Capture(Protocol):
     @property
     def table_names(self) -> tuple[tuple[str, str], ...]:
         """(schema, table) of every table that will be dumped with data, sorted."""
+        ...
+
+    def cancel(self) -> None:
+        """End a count that runs in another thread; it raises there. Safe from any thread."""
         ...
 
     def count(self, *, on_table: Callable[[], None] | None = None) -> tuple[TableCount, ...]:
@@ -333,8 +340,11 @@ class PostgresDestination(Protocol):
         """Run ``pg_restore --exit-on-error`` from the dump directory into the new database."""
         ...
 
-    def finish(self, name: str, capture: PostgresCapture) -> None:
-        """Apply settings, ACL, connection limit and comment (in place of the marker); ANALYZE."""
+    def finish(self, name: str, capture: PostgresCapture, *, marker: str) -> None:
+        """ANALYZE; apply settings, ACL, connection limit and, in place of the marker, the comment.
+
+        Raises ``RestoreRefused`` when the database does not carry ``marker``.
+        """
         ...
 
     def count(

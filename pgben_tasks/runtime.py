@@ -10,7 +10,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,14 +33,14 @@ from pgben_tasks.adapters.postgres_destination import PostgresDestination
 from pgben_tasks.adapters.postgres_source import PostgresSource
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
-from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.job import Job, JobState, next_attempt
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.windows import Schedule
 from pgben_tasks.errors import ConfigurationError, PgbenError
-from pgben_tasks.operations import backup_postgres, restore_postgres
-from pgben_tasks.operations.spool import disk_errors, write_durably
-from pgben_tasks.operations.toolbox import DUMP_PACK_SIZE, Limits, Run, Toolbox
+from pgben_tasks.operations import restore_postgres
+from pgben_tasks.operations.spool import disk_errors, job_folder, remove, write_durably
+from pgben_tasks.operations.toolbox import DUMP_PACK_SIZE, Limits, Toolbox
 from pgben_tasks.ports import ObjectStore
 from pgben_tasks.settings import Settings
 
@@ -146,6 +146,18 @@ class Workplace:
             return None
         return self._cron(lines[kind])
 
+    def next_attempt(self, job: Job, state: JobState) -> datetime | None:
+        """Say when a scheduled job that failed is tried again; None when it is given up."""
+        if job.window is None or state != "failed":
+            return None
+        schedule = self.schedule(job.kind, job.target)
+        if schedule is None:
+            return None
+        # A job that no worker could even claim has had no attempt yet.
+        attempt = max(job.attempt, 1)
+        now = self.database.now()
+        return next_attempt(attempt=attempt, now=now, successor=schedule.next(job.window))
+
     def timetable(self) -> Iterator[tuple[str, str]]:
         """Every scheduled (kind of job, target)."""
         for target in self.target_names():
@@ -192,12 +204,11 @@ def forget() -> None:
     _workplace = None
 
 
-def abandon(run: Run, tools: Toolbox) -> None:
-    """Remove what a failed job left behind."""
-    if run.job.kind == "restore":
-        restore_postgres.abandon(run, tools)
-    else:
-        backup_postgres.abandon(run)
+def abandon(job: Job, tools: Toolbox) -> None:
+    """Remove what a failed job left behind: its folder in the spool and its unfinished copy."""
+    remove(job_folder(tools.spool, job.id))
+    if job.kind == "restore":
+        restore_postgres.remove_unfinished(job, tools)
 
 
 def catalog_database(settings: Settings) -> CatalogDatabase:

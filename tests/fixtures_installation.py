@@ -26,27 +26,21 @@ def drop(server: PostgresServer, name: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def migrated(server_17: PostgresServer) -> Iterator[str]:
-    """Give the name of a migrated catalog, to be copied from."""
+def migrated(server_17: PostgresServer) -> Iterator[CatalogDatabase]:
+    """Give a catalog that is made once."""
     database = CatalogDatabase(server_17, f"catalog_{secrets.token_hex(6)}")
     database.create()
     database.migrate()
-    yield database.name
+    yield database
     drop(server_17, database.name)
 
 
 @pytest.fixture
-def catalog(server_17: PostgresServer, migrated: str) -> Iterator[CatalogDatabase]:
-    """Give an empty catalog of the test's own."""
-    name = f"catalog_{secrets.token_hex(6)}"
-    with open_database(server_17) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-                sql.Identifier(name), sql.Identifier(migrated)
-            )
-        )
-    yield CatalogDatabase(server_17, name)
-    drop(server_17, name)
+def catalog(migrated: CatalogDatabase) -> CatalogDatabase:
+    """Give that catalog, empty."""
+    with migrated.transaction() as cursor:
+        cursor.execute("TRUNCATE job, worker, audit, backup, backup_sequence CASCADE")
+    return migrated
 
 
 @pytest.fixture

@@ -37,16 +37,21 @@ from tests.workshop import STEPS, SilentProgress, Workshop
 PACK_SIZE = 8 * 1024
 _WAIT = timedelta(minutes=30)
 
-SCHEMA = """
+#: The same rows every time, and text that does not compress.
+FILL_PEDIDO = """
+INSERT INTO pedido SELECT g, g, md5(g::text) || md5((-g)::text) FROM generate_series(1, 400) g
+"""
+
+SCHEMA = f"""
 CREATE TABLE cidadao (id int PRIMARY KEY, nome text NOT NULL, nascimento date);
 INSERT INTO cidadao SELECT g, 'José da Conceição ' || md5(g::text), '1960-01-01'::date + g
     FROM generate_series(1, 400) g;
 CREATE TABLE pedido (id int PRIMARY KEY, cidadao int REFERENCES cidadao, texto text);
-INSERT INTO pedido SELECT g, g, repeat(md5(random()::text), 2) FROM generate_series(1, 400) g;
+{FILL_PEDIDO};
 CREATE TABLE pagamento (id int, valor numeric);
 INSERT INTO pagamento SELECT g, g * 1.5 FROM generate_series(1, 50) g;
 CREATE TABLE vazia (id int);
-"""
+"""  # noqa: S608 - both parts are written here
 
 
 class Crash(BaseException):
@@ -149,7 +154,7 @@ class Chain:
             try:
                 self.ledger.fail(self.ref, state="failed", error=error)
             finally:
-                runtime.abandon(run, self.tools)
+                runtime.abandon(run.job, self.tools)
             raise
         following = canvases.next_step(kind, name)
         return self.ledger.end_step(self.ref, name, result=result, following=following, wait=_WAIT)
@@ -252,7 +257,6 @@ class Installation:
         kind: JobKind,
         *,
         tools: Toolbox | None = None,
-        context: JSON | None = None,
         **request: Any,
     ) -> Chain:
         """Ask for a job and claim it."""
@@ -326,10 +330,10 @@ class Installation:
         with self.shop.server.connect() as connection:
             return {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
 
-    def run_sql(self, statement: str, *, database: str = "") -> list[Any]:
+    def run_sql(self, statement: str, *values: Any, database: str = "") -> list[Any]:
         """Run statements in the protected database, or another; give the rows of the last."""
         with self.shop.server.connect(database or self.target.name) as connection:
-            cursor = connection.execute(statement)
+            cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
     def drop_copies(self) -> None:

@@ -178,7 +178,7 @@ class Workshop:
             try:
                 ledger.end_step(step(run, self.tools))
             except BaseException:
-                runtime.abandon(replace(run, job=ledger.job), self.tools)
+                runtime.abandon(ledger.job, self.tools)
                 raise
         return replace(ledger.job, state="succeeded")
 

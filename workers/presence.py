@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 from pgben_tasks import names, runtime
 from pgben_tasks.adapters.catalog.locks import HeldLocks, worker_lock
 from pgben_tasks.domain.job import BEAT_SILENCE, HEARTBEAT_EVERY
-from pgben_tasks.errors import ConfigurationError, TargetBusy, TransientError
+from pgben_tasks.errors import ConfigurationError, PgbenError, TargetBusy
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +43,7 @@ class Presence:
         self._app = app
         self._begun = time.monotonic()
         self._held = self._take()
+        work.recovery.begin_life(self._names)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="presence", daemon=True)
         self._thread.start()
@@ -69,7 +70,7 @@ class Presence:
                 self._held.keep()
                 self._work.recovery.show_life(self._names)
                 self._stand_in_for_beat()
-            except TransientError as exc:
+            except PgbenError as exc:
                 log.warning("worker_heartbeat_missed", why=exc.sentence)
             if self._stop.wait(HEARTBEAT_EVERY.total_seconds()):
                 return

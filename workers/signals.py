@@ -45,13 +45,16 @@ def take_place(sender: str, instance: Any, **_: Any) -> None:
         for role in (names.QUEUE_BACKUP, names.QUEUE_RESTORE):
             if role in roles:
                 queues.select_add(names.node_queue(role, work.node))
-        spool.sweep(work.settings.spool_dir, keep=work.open_jobs)
         ticking = instance.app if names.QUEUE_MAINTENANCE in roles else None
         present = [names.node_queue(role, work.node) for role in roles]
         _present.append(Presence(work, present, app=ticking))
+        spool.sweep(work.settings.spool_dir, keep=work.open_jobs)
     except PgbenError as exc:
         # Celery swallows exceptions of signal handlers; leaving the process it does not.
         raise SystemExit(f"pgben: {exc}") from exc
+    except Exception as exc:
+        # Nor may a worker run without its place because of anything unforeseen.
+        raise SystemExit(f"pgben: the worker could not start: {exc!r}") from exc
     log.info("worker_took_place", worker=sender, node=work.node, roles=roles)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from pgben_tasks.adapters.age import load_identities, parse_recipients
+from pgben_tasks.adapters.age import parse_recipients, public_keys
 from pgben_tasks.adapters.pack_opening import unfinished
 from pgben_tasks.adapters.pack_pool import PackPool
 from pgben_tasks.domain.documents import Member, Pack
@@ -37,8 +37,7 @@ class AgePackCodec:
         """
         self._recipients = parse_recipients(recipients)
         self._identity_file = identity_file
-        if identity_file is not None:
-            load_identities(identity_file)
+        self._own_keys = frozenset(public_keys(identity_file) if identity_file else ())
         self._pool = PackPool(children)
 
     @property
@@ -46,10 +45,9 @@ class AgePackCodec:
         """The age recipients packs are sealed to; empty when encryption is off."""
         return self._recipients
 
-    @property
-    def can_open(self) -> bool:
-        """Whether an identity for contents is at hand."""
-        return self._identity_file is not None
+    def can_open(self, recipients: Sequence[str]) -> bool:
+        """Whether an identity at hand opens what is sealed to ``recipients`` (none: unsealed)."""
+        return not recipients or not self._own_keys.isdisjoint(recipients)
 
     def close(self) -> None:
         """End the children."""

@@ -58,6 +58,9 @@ class _Snapshot:
     tables: tuple[Table, ...]
 
 
+_CANCEL_SECONDS: Final = 10.0
+
+
 class SnapshotCapture:
     """An open capture (``ports.Capture``). Its session must live until pg_dump has ended."""
 
@@ -85,6 +88,10 @@ class SnapshotCapture:
     def table_names(self) -> tuple[tuple[str, str], ...]:
         """(schema, table) of every table that is dumped with rows, sorted."""
         return tuple((table.schema, table.name) for table in self._tables)
+
+    def cancel(self) -> None:
+        """End a count that runs in another thread; it raises there."""
+        self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
 
     def count(self, *, on_table: Callable[[], None] | None = None) -> tuple[TableCount, ...]:
         """Count every table's rows inside the snapshot; sorted by schema and table."""

@@ -129,17 +129,23 @@ class PostgresDestination:
             progress=progress,
         )
 
-    def finish(self, name: str, capture: PostgresCapture) -> None:
+    def finish(self, name: str, capture: PostgresCapture, *, marker: str) -> None:
         """ANALYZE, then settings, ACL, connection limit and comment in one transaction.
 
-        The marker goes with it: from then on the database is nobody's to remove.
+        The marker goes with it: from then on the database is nobody's to remove. Raises
+        ``RestoreRefused`` when ``name`` does not carry it.
         """
         check_name(name)
+        with self._session(f"looking at '{name}'") as connection:
+            if _comment(connection, name) != marker:
+                raise RestoreRefused(
+                    f"the database '{name}' is not the unfinished copy of this restore",
+                    "somebody renamed, removed or finished it; nothing was changed",
+                )
         with self._session(f"analysing '{name}'", database=name) as connection:
             connection.execute("ANALYZE")
         database = sql.Identifier(name)
         with self._session(f"finishing '{name}'") as connection, connection.transaction():
-            marker = _comment(connection, name)
             apply_settings(connection, name, capture.settings)
             apply_acl(connection, name, capture)
             connection.execute(

@@ -208,6 +208,11 @@ class StoreRepository:
                 )
         return hashlib.sha256(self._documents.write(manifest)).hexdigest()
 
+    def told_of(self, target: Target) -> list[BackupId]:
+        """Ids under ``target`` that signed statements speak of, sorted by name."""
+        keys = [one.key for one in self._store.list(layout.verifications_prefix(target))]
+        return sorted({BackupId.parse(k.split("/")[3]) for k in keys if layout.is_known(k, target)})
+
     def verifications(self, target: Target, backup: BackupId) -> list[Verification]:
         """Every signed statement about a backup, oldest first; a bad one raises."""
         found = []

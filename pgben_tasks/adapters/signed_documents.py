@@ -119,7 +119,7 @@ class SignedDocuments:
             present = self._store.get(path, limit=DOCUMENT_LIMIT)
         except ObjectMissing:
             self._put_signature(signature_path(path), signature)
-            self._store.put(path, data)
+            self._put_document(path, data)
         else:
             if present != data:
                 raise ObjectExists(
@@ -163,6 +163,15 @@ class SignedDocuments:
             raise SignatureInvalid(
                 f"the signature of '{path}' is damaged", "restore it from the copy"
             ) from exc
+
+    def _put_document(self, path: str, data: bytes) -> None:
+        """Store a document; one that an earlier try of this very call stored is no clash."""
+        try:
+            self._store.put(path, data)
+        except ObjectExists:
+            # A server may carry out a request, answer with an error, and refuse the repetition.
+            if self._store.get(path, limit=DOCUMENT_LIMIT) != data:
+                raise
 
     def _put_signature(self, key: str, data: bytes) -> None:
         """Store a signature whose document does not exist yet.

@@ -19,6 +19,8 @@ ENDED: Final[frozenset[str]] = frozenset({"succeeded", "failed", "refused", "can
 #: bridge a short loss of its connection (docs/decisions/0005-takeover-after-a-minute.md).
 STALE_AFTER: Final = timedelta(seconds=60)
 HEARTBEAT_EVERY: Final = timedelta(seconds=10)
+#: A job whose worker was lost this often in a row, without any step ending, is given up.
+MOST_LOSSES: Final = 3
 #: A queued job that nobody claimed is published again after this.
 REPUBLISH_AFTER: Final = timedelta(minutes=5)
 #: When the tick has not run for this long, a maintenance worker sends it instead of beat.

@@ -19,6 +19,7 @@ from pgben_tasks.contracts import JSON
 from pgben_tasks.domain.documents import Manifest, Member, Pack, PostgresCapture, canonical
 from pgben_tasks.domain.packing import pack_plans
 from pgben_tasks.domain.plausibility import Measure, suspicion
+from pgben_tasks.domain.states import state_of
 from pgben_tasks.domain.target import BackupId, require_utc
 from pgben_tasks.errors import IntegrityError
 from pgben_tasks.operations import spool
@@ -41,10 +42,11 @@ def dump(run: Run, tools: Toolbox) -> JSON:
     facts = source.preflight()
     # A compressed dump is smaller than its database; an uncompressed one rarely twice as large.
     share = 1 if facts.tools.compression == "zstd:3" else 2
+    # What an earlier try left is removed before room is looked for.
+    folder = spool.fresh(run.folder)
     spool.ensure_room(
         tools.spool, facts.database_bytes * share, limit=tools.limits.spool_limit, what="the dump"
     )
-    folder = spool.fresh(run.folder)
     started = tools.clock.now()
     backup = BackupId.make(started, tools.suffix())
     run.ledger.keep(context={"started": started.isoformat()}, backup=str(backup))
@@ -54,13 +56,18 @@ def dump(run: Run, tools: Toolbox) -> JSON:
         ThreadPoolExecutor(1, thread_name_prefix="count") as counting,
     ):
         counts = counting.submit(capture.count)
-        source.dump(
-            capture,
-            destination,
-            tools=facts.tools,
-            jobs=tools.limits.dump_jobs,
-            progress=run.progress,
-        )
+        try:
+            source.dump(
+                capture,
+                destination,
+                tools=facts.tools,
+                jobs=tools.limits.dump_jobs,
+                progress=run.progress,
+            )
+        except BaseException:
+            # A void dump needs no counts; the pool's end would wait for them.
+            capture.cancel()
+            raise
         run.progress.begin("count")
         description = capture.describe(counts.result())
     spool.write_durably(folder / "capture.json", description.encode())
@@ -138,8 +145,10 @@ def record(run: Run, tools: Toolbox) -> JSON:
     backup = _backup(run)
     verification = read_back(run, tools, backup)
     manifest = tools.repository.manifest(run.target, backup)
-    state = "damaged" if verification.findings else _label(opened=verification.opened)
-    tools.index.set_state(run.target, str(backup), state, verified_at=verification.at)
+    statements = tools.repository.verifications(run.target, backup)
+    standing = state_of(manifest, statements)
+    state = standing.state.label
+    tools.index.set_state(run.target, str(backup), state, verified_at=standing.last_verified)
     took = verification.at - manifest.started
     tools.history.append(
         verification.at,
@@ -162,11 +171,6 @@ def record(run: Run, tools: Toolbox) -> JSON:
         "bytes_read_back": verification.bytes_read,
         "seconds": _whole_seconds(took),
     }
-
-
-def abandon(run: Run) -> None:
-    """Remove what a failed job left in the spool."""
-    spool.remove(run.folder)
 
 
 def _store_packs(run: Run, tools: Toolbox) -> tuple[Pack, ...]:
@@ -248,6 +252,9 @@ def _suspicion(
     good = survey(tools.repository, run.target).newest_good
     previous = None if good is None else Measure.of(good.manifest)
     current = Measure(sum(one.size for one in members), capture.rows, len(capture.tables))
+    if good is not None and good.manifest.postgres.dump_compression != capture.dump_compression:
+        # Sizes of dumps that were compressed differently say nothing about their contents.
+        previous, current = previous and previous._replace(bytes=0), current._replace(bytes=0)
     return suspicion(previous, current, tools.limits.suspect_shrink)
 
 
@@ -258,10 +265,6 @@ def _capture(run: Run) -> PostgresCapture:
 
 def _backup(run: Run) -> BackupId:
     return BackupId.parse(run.job.backup or "")
-
-
-def _label(*, opened: bool) -> str:
-    return "verified" if opened else "verified (unopened)"
 
 
 def _whole_seconds(took: timedelta) -> int:

@@ -15,6 +15,7 @@ from pgben_tasks.domain.documents import Manifest, Verification
 from pgben_tasks.domain.retention import Plan, plan, unreferenced
 from pgben_tasks.domain.target import BackupId, Target, require_utc
 from pgben_tasks.errors import FenceLost, PgbenError, PruneRefused
+from pgben_tasks.operations.leftovers import orphans
 from pgben_tasks.operations.survey import Survey, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
@@ -66,7 +67,10 @@ def prune(run: Run, tools: Toolbox, *, dry_run: bool) -> JSON:
     if decided.refused is not None and not dry_run:
         decided.check()
     gone: list[str] = []
-    if decided.expire and not dry_run:
+    stored = tools.repository.packs(run.target)
+    # A run that died between manifest and packs signed its decision first.
+    left = [one for one in orphans(tools.repository, surveyed, stored) if one.pruned]
+    if (decided.expire or left) and not dry_run:
         with run.try_lock("read") as free:
             if not free:
                 raise PruneRefused(
@@ -74,6 +78,8 @@ def prune(run: Run, tools: Toolbox, *, dry_run: bool) -> JSON:
                     "pruning waits for the next backup",
                 )
             gone = _carry_out(run, tools, decided, surveyed)
+            for pack in (pack for one in left for pack in one.packs):
+                _remove_pack(run, tools, pack.key)
     return {
         "expired": gone,
         "would_expire": [str(backup) for backup in decided.expire] if dry_run else [],
@@ -94,10 +100,14 @@ def _carry_out(run: Run, tools: Toolbox, decided: Plan, surveyed: Survey) -> lis
         log.info("backup_expired", backup=str(backup))
     stored = tools.repository.packs(run.target)
     for path in unreferenced(stored, remaining=manifests.values(), gone=removed):
-        run.ledger.hold()
-        tools.repository.remove_pack(path)
-        log.info("pack_removed", pack=path)
+        _remove_pack(run, tools, path)
     return [manifest.backup for manifest in removed]
+
+
+def _remove_pack(run: Run, tools: Toolbox, path: str) -> None:
+    run.ledger.hold()
+    tools.repository.remove_pack(path)
+    log.info("pack_removed", pack=path)
 
 
 def _explain(run: Run, tools: Toolbox, manifest: Manifest) -> None:

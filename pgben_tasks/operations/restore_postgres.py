@@ -15,8 +15,9 @@ import structlog
 
 from pgben_tasks.contracts import JSON, RestoreRequest
 from pgben_tasks.domain.documents import Manifest, Pack, TableCount
+from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.selection import select as choose
-from pgben_tasks.domain.target import MAX_NAME_BYTES, BackupId, check_name
+from pgben_tasks.domain.target import MAX_NAME_BYTES, BackupId, Target, check_name
 from pgben_tasks.errors import RestoreRefused, RowCountMismatch
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.survey import survey
@@ -59,6 +60,7 @@ def select(run: Run, tools: Toolbox) -> JSON:
     chosen = selection.backup.id
     manifest = tools.repository.manifest(run.target, chosen)
     # An earlier attempt of this job may have died half-way.
+    run.ledger.hold()
     tools.destinations[run.target].abandon(into, marker=marker(run.job_id))
     tools.destinations[run.target].preflight(into, manifest.postgres)
     run.ledger.keep(context={}, backup=str(chosen))
@@ -75,13 +77,14 @@ def fetch(run: Run, tools: Toolbox) -> JSON:
     """Bring every pack to the spool, checking stored and plain digests on the way."""
     manifest = _manifest(run, tools)
     largest = max(pack.size for pack in manifest.packs)
+    # What an earlier try left is removed before room is looked for.
+    folder = spool.fresh(run.folder)
     spool.ensure_room(
         tools.spool,
         manifest.plain_bytes + _PACKS_IN_FLIGHT * largest,
         limit=tools.limits.spool_limit,
         what="the restore",
     )
-    folder = spool.fresh(run.folder)
     (folder / "dump").mkdir(mode=0o700)
     run.progress.begin("fetch", total=manifest.stored_bytes + manifest.plain_bytes)
     with ThreadPoolExecutor(_PACKS_IN_FLIGHT, thread_name_prefix="fetch") as pool:
@@ -101,6 +104,7 @@ def load(run: Run, tools: Toolbox) -> JSON:
     destination = tools.destinations[run.target]
     into = str(run.context["into"])
     # An earlier run of this step may have died half-way.
+    run.ledger.hold()
     destination.abandon(into, marker=marker(run.job_id))
     client = destination.preflight(into, manifest.postgres)
     run.ledger.hold()
@@ -146,17 +150,24 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     """Give the copy its settings, grants and statistics, and open it."""
     manifest = _manifest(run, tools)
     run.progress.begin("finish")
-    run.ledger.hold()
-    tools.destinations[run.target].finish(str(run.context["into"]), manifest.postgres)
+    into = str(run.context["into"])
+    begun_before = bool(run.context.get("finishing"))
+    run.ledger.keep(context={"finishing": True})
+    try:
+        tools.destinations[run.target].finish(into, manifest.postgres, marker=marker(run.job_id))
+    except RestoreRefused:
+        # An earlier run of this step may have died after its work, which took the marker away.
+        if not begun_before:
+            raise
     spool.remove(run.folder)
-    return {"state": "restored", "database": str(run.context["into"])}
+    return {"state": "restored", "database": into}
 
 
-def abandon(run: Run, tools: Toolbox) -> None:
-    """Remove what a failed restore left: the spool's folder and the unfinished copy."""
-    spool.remove(run.folder)
-    into = run.context.get("into")
-    if into and tools.destinations[run.target].abandon(str(into), marker=marker(run.job_id)):
+def remove_unfinished(job: Job, tools: Toolbox) -> None:
+    """Remove the unfinished copy that a failed restore left."""
+    into = job.context.get("into")
+    destination = tools.destinations[Target.parse(job.target)]
+    if into and destination.abandon(str(into), marker=marker(job.id)):
         log.info("unfinished_copy_removed", database=into)
 
 

@@ -100,19 +100,25 @@ def sweep(spool: Path, *, keep: Callable[[], Iterable[UUID]]) -> int:
     """
     folder = spool / "jobs"
     with disk_errors(spool):
-        entries = list(folder.iterdir()) if folder.exists() else []
-    kept = {str(job) for job in keep()} if entries else set()
+        names = {entry.name.removesuffix(_LOCK_SUFFIX) for entry in folder.glob("*")}
     gone = 0
-    with disk_errors(spool):
-        for entry in entries:
-            if entry.name.removesuffix(_LOCK_SUFFIX) in kept:
-                continue
-            if entry.is_dir():
-                shutil.rmtree(entry)
-                gone += 1
-            else:
-                entry.unlink(missing_ok=True)
+    for name in sorted(names - {str(job) for job in keep()} if names else ()):
+        try:
+            with occupied(folder / name):
+                # Asked again under the lock: the job may have been queued anew meanwhile.
+                if name not in {str(job) for job in keep()}:
+                    gone += _remove_locked(folder / name)
+        except TargetBusy:
+            continue
     return gone
+
+
+def _remove_locked(folder: Path) -> int:
+    """Remove a folder whose lock is held, then the lock; say whether there was a folder."""
+    there = folder.is_dir()
+    remove(folder)
+    folder.with_name(folder.name + _LOCK_SUFFIX).unlink(missing_ok=True)
+    return int(there)
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -160,4 +166,20 @@ def occupied(folder: Path) -> Iterator[None]:
                 f"the spool folder '{folder.name}' is still used by an earlier step",
                 "it is tried again shortly",
             ) from exc
+        # A sweep that ended between our opening and our locking took the file away.
+        if not _is_at(lock.fileno(), folder.with_name(folder.name + _LOCK_SUFFIX)):
+            raise TargetBusy(
+                f"the spool folder '{folder.name}' was just swept", "it is tried again shortly"
+            )
         yield
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (
+        os.fstat(descriptor).st_dev,
+        os.fstat(descriptor).st_ino,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -29,6 +29,15 @@ from pgben_tasks.ports import (
 DUMP_PACK_SIZE: Final = 64 * 1024 * 1024
 
 
+class IndexRow(Protocol):
+    """One backup as the index knows it."""
+
+    @property
+    def id(self) -> str:
+        """The backup's id."""
+        ...
+
+
 class Index(Protocol):
     """The part of the catalog's index that operations write."""
 
@@ -38,6 +47,10 @@ class Index(Protocol):
 
     def add(self, manifest: Manifest, digest: str, *, state: str) -> None:
         """Write a committed backup."""
+        ...
+
+    def backups(self, target: Target) -> Sequence[IndexRow]:
+        """Give the known backups of a target that have not expired."""
         ...
 
     def set_state(

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Final, Literal
 
@@ -28,6 +27,7 @@ from pgben_tasks.errors import (
     ObjectMissing,
 )
 from pgben_tasks.operations import spool
+from pgben_tasks.operations.leftovers import unaccounted
 from pgben_tasks.operations.survey import Survey, Surveyed, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import StoredObject
@@ -36,8 +36,6 @@ log = structlog.get_logger(__name__)
 
 Level = Literal["readback", "quick", "full"]
 
-#: A pack without a manifest is a running or dead capture's until the sweep may take it.
-LEFT_OVER_AGE: Final = timedelta(days=7)
 _READERS: Final = 2
 
 
@@ -54,7 +52,7 @@ class Examined:
 def examine(run: Run, tools: Toolbox) -> JSON:
     """Verify one backup, one target, or every target; store a signed statement per backup."""
     request = VerifyRequest.parse(run.job.request)
-    targets = [Target.parse(request.target)] if request.target else tools.repository.targets()
+    targets = _targets(tools, request)
     surveys = [survey(tools.repository, target) for target in targets]
     chosen = [_chosen(one, request) for one in surveys]
     if not any(backups or one.unreadable for one, backups in zip(surveys, chosen, strict=True)):
@@ -84,7 +82,8 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         findings += _unreadable(run, tools, one, request)
         examined += len(one.unreadable)
         if request.backup is None:
-            findings += _extra(tools, one, stored)
+            findings += unaccounted(tools.repository, one, stored)
+            findings += _vanished(tools, one)
     return {
         "level": request.level,
         "targets": [str(target) for target in targets],
@@ -116,6 +115,13 @@ def read_back(run: Run, tools: Toolbox, backup: BackupId) -> Verification:
     run.progress.begin("read back", total=manifest.stored_bytes)
     looked = _examine(run, tools, manifest, tools.repository.packs(run.target), "readback")
     return _record(run, tools, manifest, looked, "readback")
+
+
+def _targets(tools: Toolbox, request: VerifyRequest) -> list[Target]:
+    """Give what to look at: one target, or all that are stored and all that should be."""
+    if request.target is not None:
+        return [Target.parse(request.target)]
+    return sorted({*tools.repository.targets(), *tools.sources})
 
 
 def _chosen(one: Survey, request: VerifyRequest) -> list[Surveyed]:
@@ -197,7 +203,8 @@ def _read(
 
 def _open(run: Run, tools: Toolbox, manifest: Manifest, level: Level) -> tuple[bool, list[Finding]]:
     """Open packs where an identity is at hand: one after a backup, every one in a full look."""
-    if not tools.codec.can_open:
+    # A backup sealed to other keys is no fault of its bytes: it is only not opened here.
+    if not tools.codec.can_open(manifest.recipients):
         return False, []
     toc = next(
         pack for pack in manifest.packs if any(one.name == "toc.dat" for one in pack.members)
@@ -257,11 +264,14 @@ def _record(
 def _state(run: Run, tools: Toolbox, one: Surveyed, looked: Examined, level: Level) -> None:
     verification = _record(run, tools, one.manifest, looked, level)
     standing = state_of(one.manifest, (*one.statements, verification))
+    # The index may have missed the commit.
+    digest = tools.repository.manifest_digest(one.manifest.target_name, one.known.id)
+    tools.index.add(one.manifest, digest, state=standing.state.label)
     tools.index.set_state(
         one.manifest.target_name,
         one.manifest.backup,
         standing.state.label,
-        verified_at=verification.at,
+        verified_at=standing.last_verified,
     )
 
 
@@ -276,24 +286,20 @@ def _unreadable(run: Run, tools: Toolbox, one: Survey, request: VerifyRequest) -
     return found
 
 
-def _extra(tools: Toolbox, one: Survey, stored: dict[str, StoredObject]) -> list[Finding]:
-    """Find what no manifest accounts for: foreign files, and packs slipped into a backup."""
-    named = {pack.path for backup in one.backups for pack in backup.manifest.packs}
-    committed = {str(backup.known.id) for backup in one.backups}
-    unbelieved = {str(backup) for backup, _ in one.unreadable}
-    now = tools.clock.now()
-    findings = [
-        Finding(kind="extra", path=key, detail="the format knows no such file")
-        for key in tools.repository.stray(one.target)
+def _vanished(tools: Toolbox, one: Survey) -> list[Finding]:
+    """Find backups that the index knows and the repository has no longer, without a reason."""
+    there = {str(backup.known.id) for backup in one.backups}
+    there |= {str(backup) for backup, _ in one.unreadable}
+    gone = [known.id for known in tools.index.backups(one.target) if known.id not in there]
+    for backup in gone:
+        tools.index.set_state(one.target, backup, "missing")
+    detail = "the catalog knows this backup, the repository has it no longer"
+    found = [
+        Finding(kind="missing", path=f"backups/{one.target}/{backup}/manifest.json", detail=detail)
+        for backup in gone
     ]
-    for path, found in sorted(stored.items()):
-        folder = path.split("/")[3]
-        if path in named or folder in unbelieved:
-            continue
-        if folder in committed:
-            detail = "the backup's manifest does not name this pack"
-            findings.append(Finding(kind="extra", path=path, detail=detail))
-        elif now - found.modified > LEFT_OVER_AGE:
-            detail = "no manifest names this pack, and it is older than 7 days"
-            findings.append(Finding(kind="extra", path=path, detail=detail))
-    return findings
+    if one.target in tools.sources and not (there or gone):
+        path = f"backups/{one.target}"
+        detail = "this target is protected, and there is no backup of it"
+        found.append(Finding(kind="missing", path=path, detail=detail))
+    return found

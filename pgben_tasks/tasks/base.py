@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, NoReturn
 
 import structlog
@@ -20,9 +20,11 @@ from kombu.exceptions import OperationalError
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import Lock, holding, job_lock, target_lock
 from pgben_tasks.contracts import JSON, JobOutcome, JobRef
-from pgben_tasks.domain.job import Job, JobState, next_attempt
+from pgben_tasks.domain.job import Job, JobState
 from pgben_tasks.errors import (
     FenceLost,
+    IntegrityError,
+    PermanentError,
     PgbenError,
     RequestRefused,
     TargetBusy,
@@ -36,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 #: Waits before a step is tried again after a passing failure, in seconds, each with jitter.
 RETRY_DELAYS: Final = (3, 10, 30)
+#: How much later than its delay a retry may begin before the reconciler sends it again.
+RETRY_GRACE: Final = timedelta(seconds=60)
 #: A busy target is asked again this often, for as long as this, then the step fails.
 BUSY_DELAY: Final = 5
 BUSY_TRIES: Final = 360
@@ -64,6 +68,8 @@ class PgbenTask(Task):
     abstract = True
     #: How often Celery itself repeats a task whose worker process died.
     max_retries = 2
+    #: … and how soon, in seconds: the step's lock is free, so nothing is waited for.
+    default_retry_delay = 1
     #: Errors of ours are told in one line by their sentence; a traceback is for surprises.
     throws = (PgbenError,)
 
@@ -93,7 +99,7 @@ class PgbenTask(Task):
                 raise Ignore from exc
 
     def _run(self, ref: JobRef, job: Job, body: Body, names: LockNames) -> JSON:
-        tools = self._tools(ref, job)
+        tools = self._tools(ref)
         folder = spool.job_folder(tools.spool, job.id)
         with ExitStack() as stack:
             try:
@@ -107,6 +113,10 @@ class PgbenTask(Task):
                 self._wait(ref, exc)
             except TransientError as exc:
                 self._again(exc)
+            except FenceLost:
+                raise
+            except Exception as exc:  # noqa: BLE001 - a step that cannot begin fails its job
+                self._fail_waiting(ref, exc)
             log.info("step_began", attempt=job.attempt, fence=ref.fence)
             pulse = Heartbeat(self.work.ledger, held, ref, self.name, show=self._shower())
             run = Run(
@@ -145,27 +155,30 @@ class PgbenTask(Task):
             self._succeeded(ended)
             return outcome(ended)
 
-    def _tools(self, ref: JobRef, job: Job) -> Toolbox:
+    def _tools(self, ref: JobRef) -> Toolbox:
         """Give the toolbox; where it cannot be built the job fails with that, not with silence."""
         try:
             return self.work.tools
         except TransientError as exc:
             self._again(exc)
         except PgbenError as exc:
-            if (job.state, job.step, job.fence) != ("waiting", self.name, ref.fence):
-                raise FenceLost(
-                    f"step '{self.name}' of job '{job.id}' is no longer wanted"
-                ) from exc
-            self._end(ref, job, exc)
-            raise
+            self._fail_waiting(ref, exc)
+
+    def _fail_waiting(self, ref: JobRef, error: Exception) -> NoReturn:
+        """Fail a job whose step could not begin, unless the step is somebody else's by now."""
+        job = self.work.ledger.job(ref.job)
+        if (job.state, job.step, job.fence) != ("waiting", self.name, ref.fence):
+            raise FenceLost(f"step '{self.name}' of job '{job.id}' is not wanted here")
+        self._end(ref, job, error)
+        raise _told(error) from None
 
     def _wait(self, ref: JobRef, busy: TargetBusy) -> NoReturn:
         """Try a step later whose locks are taken, unless its own other delivery has them."""
         job = self.work.ledger.job(ref.job)
-        if job.state == "running" and job.fence == ref.fence and job.step == self.name:
-            raise FenceLost(f"step '{self.name}' of job '{ref.job}' already runs")
+        if (job.state, job.step, job.fence) != ("waiting", self.name, ref.fence):
+            raise FenceLost(f"step '{self.name}' of job '{ref.job}' already runs, or is done")
         if self.request.retries >= BUSY_TRIES:
-            raise busy
+            self._fail_waiting(ref, busy)
         raise self.retry(exc=busy, countdown=BUSY_DELAY, max_retries=BUSY_TRIES)
 
     def _again(self, error: TransientError) -> NoReturn:
@@ -173,32 +186,35 @@ class PgbenTask(Task):
 
     def _retry_step(self, ref: JobRef, run: Run, error: TransientError) -> NoReturn:
         tried = self.request.retries
-        if tried >= len(RETRY_DELAYS):
-            self._fail(ref, run, error)
-        delay = _delay(tried)
-        log.warning("step_retried", why=error.sentence, seconds=delay, retry=tried + 1)
         try:
+            tried = self.work.ledger.retries(ref, self.name)
+            if tried >= len(RETRY_DELAYS):
+                self._fail(ref, run, error)
             self.work.ledger.release_step(
                 ref,
                 self.name,
                 state="retrying",
-                wait=timedelta(seconds=delay) + self.work.step_wait,
+                wait=timedelta(seconds=RETRY_DELAYS[tried]) + RETRY_GRACE,
             )
         except TransientError as exc:
             # The next try takes the step over: the ledger calls it running, its lock is free.
             log.warning("step_not_released", why=exc.sentence)
-        raise self.retry(
-            args=(ref.to_json(),), exc=error, countdown=delay, max_retries=len(RETRY_DELAYS)
-        )
+        delay = _delay(tried)
+        log.warning("step_retried", why=error.sentence, seconds=delay, retry=tried + 1)
+        raise self.retry(args=(ref.to_json(),), exc=error, countdown=delay, max_retries=BUSY_TRIES)
 
     def _fail(self, ref: JobRef, run: Run, error: Exception) -> NoReturn:
         """Record a failure, remove what the job left, and raise it."""
+        if not isinstance(error, PgbenError):
+            log.error("step_surprised", exc_info=error)
         self._end(ref, run.job, error)
         try:
-            runtime.abandon(run, self.work.tools)
+            runtime.abandon(run.job, self.work.tools)
+            self.work.ledger.cleaned(run.job.id)
         except (PgbenError, OSError) as exc:
+            # The reconciler tries again; until then the ledger says that something is left.
             log.error("cleanup_failed", why=sentence(exc))  # noqa: TRY400 - a sentence, no trace
-        raise error
+        raise _told(error) from None
 
     def _end(self, ref: JobRef, job: Job, error: Exception) -> None:
         """Write down everywhere that a job failed or was refused."""
@@ -207,7 +223,7 @@ class PgbenTask(Task):
             ref,
             state=state,
             error=described(error, self.name),
-            retry_at=self.next_attempt(job, state),
+            retry_at=None if _final(job, error) else self.work.next_attempt(job, state),
         )
         log.error("job_failed", state=state, error=type(error).__name__, why=sentence(error))
         self.work.audit(job, result=state, detail=sentence(error))
@@ -228,18 +244,6 @@ class PgbenTask(Task):
                 message=f"backup of '{job.target}' {state}: {sentence(error)}",
             )
 
-    def next_attempt(self, job: Job, state: JobState) -> datetime | None:
-        """Say when a scheduled job that failed is tried again; None when it is given up."""
-        if job.window is None or state != "failed":
-            return None
-        schedule = self.work.schedule(job.kind, job.target)
-        if schedule is None:
-            return None
-        # A job that no worker could even claim has had no attempt yet.
-        attempt = max(job.attempt, 1)
-        now = self.work.database.now()
-        return next_attempt(attempt=attempt, now=now, successor=schedule.next(job.window))
-
     def _succeeded(self, job: Job) -> None:
         log.info("job_succeeded")
         self.work.audit(job, result="succeeded")
@@ -249,7 +253,8 @@ class PgbenTask(Task):
         if job.root_task is None or job.root_task == self.request.id:
             return
         with self.app.events.default_dispatcher() as dispatcher:
-            dispatcher.send("task-failed", uuid=job.root_task, exception=repr(error), traceback="")
+            told = repr(_told(error))
+            dispatcher.send("task-failed", uuid=job.root_task, exception=told, traceback="")
 
     def _shower(self) -> Callable[[dict[str, Any]], None]:
         # The heartbeat's thread has no current request, so the id is taken here.
@@ -288,6 +293,18 @@ def sentence(error: Exception) -> str:
     if isinstance(error, PgbenError):
         return error.sentence
     return f"an unexpected {type(error).__name__} ended the step"
+
+
+def _told(error: Exception) -> PgbenError:
+    """Give what the result backend and Flower may hold of an error."""
+    if isinstance(error, PgbenError):
+        return error
+    return PermanentError(sentence(error), "the worker's log has the traceback")
+
+
+def _final(job: Job, error: Exception) -> bool:
+    """Say that trying again cannot help: a verification that found damage has done its work."""
+    return job.kind == "verify" and isinstance(error, IntegrityError)
 
 
 def described(error: Exception, step: str) -> JSON:

@@ -30,7 +30,7 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.operations import restore_postgres, spool
-from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask, described, outcome
+from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask, described, outcome, sentence
 
 log = structlog.get_logger(__name__)
 
@@ -89,18 +89,25 @@ class EntryTask(PgbenTask):
             self._again(exc)
         except PgbenError as exc:
             self._end_unclaimed(job, exc)
-        spool.sweep(work.tools.spool, keep=work.open_jobs)
+        self._sweep()
         work.audit(job, result="began")
         log.info("job_claimed", fence=ref.fence, node=work.tools.node)
         chain = canvases.build(self.app, job.kind, ref.to_json(), node=work.tools.node)
-        raise self.replace(chain)
+        return self.replace(chain)  # type: ignore[no-any-return]  # Celery has no types
+
+    def _sweep(self) -> None:
+        """Make room in the spool; where that fails the steps will say so with their own error."""
+        try:
+            spool.sweep(self.work.tools.spool, keep=self.work.open_jobs)
+        except (PgbenError, OSError) as exc:
+            log.warning("spool_not_swept", why=sentence(exc))
 
     def _target(self, kind: str, request: Any) -> str:
         """Check the target a request names against what this installation protects."""
         if request.target is None:
             return EVERYTHING
         target = Target.parse(request.target)
-        if kind != "verify" and target not in self.work.tools.sources:
+        if kind != "verify" and str(target) not in self.work.target_names():
             known = ", ".join(f"'{one}'" for one in self.work.target_names())
             raise RequestRefused(
                 f"'{target}' is not protected by this installation",
@@ -113,8 +120,8 @@ class EntryTask(PgbenTask):
         key = request.idempotency_key
         if isinstance(request, BackupRequest | VerifyRequest) and request.scheduled:
             schedule = self.work.schedule(kind, target)
-            now = self.work.tools.clock.now()
-            window = schedule.due(now, self.work.tools.catch_up) if schedule else None
+            now = self.work.database.now()
+            window = schedule.due(now, self.work.settings.catch_up) if schedule else None
             if window is None:
                 log.info("no_window_due", target=target, kind=kind)
                 raise Ignore
@@ -127,6 +134,7 @@ class EntryTask(PgbenTask):
             requested_by=request.requested_by,
             window=window,
             published=True,
+            root_task=self.request.id,
         )
         if (job.kind, job.target) != (kind, target):
             raise RequestRefused(
@@ -140,7 +148,7 @@ class EntryTask(PgbenTask):
     def _lease(self, job: Job, request: Request) -> tuple[tuple[str, str], JSON]:
         """Say what a job owns from claim to end, and what its steps find in its context."""
         if isinstance(request, RestoreRequest):
-            now = self.work.tools.clock.now().astimezone(self.work.zone)
+            now = self.work.database.now().astimezone(self.work.zone)
             database = Target.parse(job.target).name
             # A further attempt takes the name of the one before: what that one left under it is
             # found and removed.
@@ -181,7 +189,7 @@ class EntryTask(PgbenTask):
             job.id,
             state=state,
             error=described(error, self.name),
-            retry_at=self.next_attempt(job, state),
+            retry_at=self.work.next_attempt(job, state),
         )
         self.work.audit(job, result=state, detail=error.sentence)
         log.warning("job_not_begun", job=str(job.id), state=state, why=error.sentence)

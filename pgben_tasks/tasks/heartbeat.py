@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import structlog
 
@@ -18,11 +18,13 @@ from pgben_tasks.adapters.catalog.ledger import Ledger
 from pgben_tasks.adapters.catalog.locks import HeldLocks
 from pgben_tasks.contracts import JobRef
 from pgben_tasks.domain.job import HEARTBEAT_EVERY
-from pgben_tasks.errors import FenceLost, TargetBusy, TransientError
+from pgben_tasks.errors import FenceLost, PgbenError, TargetBusy
 
 log = structlog.get_logger(__name__)
 
-_LOOK_EVERY = 1.0
+_LOOK_EVERY: Final = 1.0
+#: How long a step goes on without its lock: longer than the server's keepalives need.
+_WITHOUT_LOCK: Final = 90.0
 
 
 class Heartbeat:
@@ -50,11 +52,15 @@ class Heartbeat:
         self._begun = time.monotonic()
         self._lost: Exception | None = None
         self._stop = threading.Event()
+        self._unlocked_since: float | None = None
+        self._progress: dict[str, Any] = {}
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._shower = threading.Thread(target=self._show_progress, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
         """Start beating."""
         self._thread.start()
+        self._shower.start()
         return self
 
     def __exit__(
@@ -66,6 +72,7 @@ class Heartbeat:
         """Stop beating."""
         self._stop.set()
         self._thread.join(timeout=30)
+        self._shower.join(timeout=5)
 
     def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
         """Start a phase of the step."""
@@ -101,7 +108,13 @@ class Heartbeat:
             left = None
             if total and rate:
                 left = max(0, round((total - self._done) / rate))
-            return {**self._facts, "done": self._done, "rate": rate, "seconds_left": left}
+            self._progress = {
+                **self._facts,
+                "done": self._done,
+                "rate": rate,
+                "seconds_left": left,
+            }
+            return self._progress
 
     def _beat(self) -> None:
         last = float("-inf")
@@ -109,22 +122,44 @@ class Heartbeat:
             due = time.monotonic() - last >= HEARTBEAT_EVERY.total_seconds()
             if not (due or self._changed):
                 continue
-            progress = self._snapshot()
             try:
                 if due:
-                    self._locks.keep()
+                    self._keep_locks()
                     last = time.monotonic()
-                self._ledger.heartbeat(self._ref, self._step, progress)
+                self._ledger.heartbeat(self._ref, self._step, self._snapshot())
             except FenceLost as exc:
                 self._lost = exc
                 return
-            except TargetBusy as exc:
-                self._lost = FenceLost(f"the step's lock was taken by another: {exc.sentence}")
-                return
-            except TransientError as exc:
+            except PgbenError as exc:
                 # A catalog that is away for a while must not end hours of work; the ledger shows a
                 # stale heartbeat meanwhile, and ownership is asked again as soon as it answers.
                 log.warning("heartbeat_missed", why=exc.sentence)
                 last = float("-inf")
-                continue
-            self._show(progress)
+
+    def _keep_locks(self) -> None:
+        """Hold on to the locks; whose the job is says the fence, so a lost lock can wait a while.
+
+        When a connection is cut on this side only, the server keeps our old session's locks until
+        its keepalives end it: that is not another owner.
+        """
+        try:
+            self._locks.keep()
+            self._unlocked_since = None
+        except TargetBusy as exc:
+            now = time.monotonic()
+            self._unlocked_since = self._unlocked_since or now
+            log.warning("lock_missed", why=exc.sentence)
+            if now - self._unlocked_since > _WITHOUT_LOCK:
+                raise FenceLost(f"the step's lock stays taken: {exc.sentence}") from exc
+
+    def _show_progress(self) -> None:
+        """Hand progress to Celery, from a thread of its own: a broker that is away blocks it."""
+        shown: dict[str, Any] = {}
+        while not self._stop.wait(_LOOK_EVERY):
+            progress = self._progress
+            if progress != shown:
+                try:
+                    self._show(progress)
+                except Exception as exc:  # noqa: BLE001 - whatever a broker raises, it is only shown
+                    log.warning("progress_not_shown", why=type(exc).__name__)
+                shown = progress

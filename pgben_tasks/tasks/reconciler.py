@@ -6,37 +6,65 @@ change is one conditional UPDATE, and every message reaches the same row.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+from uuid import UUID
+
 import structlog
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import is_free, job_lock
 from pgben_tasks.adapters.catalog.recovery import TICK, Stalled
-from pgben_tasks.contracts import JSON, BackupRequest, Request, VerifyRequest
-from pgben_tasks.domain.job import Job, window_key
+from pgben_tasks.contracts import JSON, BackupRequest, JobRef, Request, VerifyRequest
+from pgben_tasks.domain.job import MOST_LOSSES, Job, window_key
 from pgben_tasks.errors import PgbenError
 
 log = structlog.get_logger(__name__)
 
+_T = TypeVar("_T")
+
 
 def tick(work: runtime.Workplace, app: Celery) -> JSON:
-    """Do what is due at this moment; returns how much of each was done."""
+    """Do what is due at this moment; returns how much of each was done.
+
+    What keeps one thing from being done keeps nothing else from it; only the catalog is needed.
+    """
+    done = {
+        "taken_over": _each(work.recovery.stalled(), lambda one: _revive(work, app, one)),
+        "windows": _each(work.timetable(), lambda due: _begin_window(work, *due)),
+        "published": _each(work.recovery.to_publish(), lambda one: _publish(work, app, one[0])),
+        "cleaned": _each(work.ledger.to_clean(), lambda job: _clean(work, job)),
+        "audited": _each([work], lambda place: place.trail.store_missing()),
+    }
     work.recovery.show_life([TICK])
-    due = sum(_begin_window(work, kind, target) for kind, target in work.timetable())
-    taken = sum(_revive(work, app, one) for one in work.recovery.stalled())
-    published = 0
-    for job_id, _ in work.recovery.to_publish():
-        publish(app, work.ledger.job(job_id))
-        published += 1
-    try:
-        audited = work.trail.store_missing()
-    except PgbenError as exc:
-        log.warning("audit_not_stored", why=exc.sentence)
-        audited = 0
-    done = {"windows": due, "taken_over": taken, "published": published, "audited": audited}
     if any(done.values()):
         log.info("ticked", **done)
-    return done
+    return dict(done)
+
+
+def _each(things: Iterable[_T], do: Callable[[_T], int]) -> int:
+    """Do something with each of several things, and count; a failure is logged, not final."""
+    count = 0
+    for thing in things:
+        try:
+            count += do(thing)
+        except (PgbenError, OperationalError) as exc:
+            log.warning("tick_part_failed", why=getattr(exc, "sentence", type(exc).__name__))
+    return count
+
+
+def _publish(work: runtime.Workplace, app: Celery, job: UUID) -> int:
+    publish(app, work.ledger.job(job))
+    return 1
+
+
+def _clean(work: runtime.Workplace, job: Job) -> int:
+    runtime.abandon(job, work.tools)
+    work.ledger.cleaned(job.id)
+    log.info("job_cleaned", job=str(job.id))
+    return 1
 
 
 def publish(app: Celery, job: Job) -> None:
@@ -52,7 +80,7 @@ def publish(app: Celery, job: Job) -> None:
 def _begin_window(work: runtime.Workplace, kind: str, target: str) -> int:
     """Write the job of the due window unless it is there; ``to_publish`` sends it."""
     schedule = work.schedule(kind, target)
-    window = schedule.due(work.tools.clock.now(), work.tools.catch_up) if schedule else None
+    window = schedule.due(work.database.now(), work.settings.catch_up) if schedule else None
     if window is None:
         return 0
     request: Request
@@ -76,23 +104,50 @@ def _revive(work: runtime.Workplace, app: Celery, stalled: Stalled) -> int:
     if not is_free(work.database, job_lock(stalled.job)):
         # Its process lives and is only cut off from the catalog; it will be heard of again.
         return 0
+    if stalled.losses >= MOST_LOSSES:
+        return _give_up(work, stalled)
     if stalled.node_alive:
         ref = work.recovery.take_over(stalled, wait=work.step_wait)
         if ref is None:
             return 0
         job = work.ledger.job(stalled.job)
-        canvases.build(
+        chain = canvases.build(
             app,
             job.kind,
             ref.to_json(),
             node=stalled.node,
             start=stalled.step,
             root_task=job.root_task,
-        ).apply_async()
+        )
+        try:
+            chain.apply_async()
+        except OperationalError:
+            work.recovery.step_not_sent(ref)
+            raise
         log.warning("step_taken_over", job=str(job.id), step=stalled.step, why=stalled.why)
         return 1
+    # The job is queued without a message; ``to_publish`` of this very tick sends one.
     if not work.recovery.begin_again(stalled):
         return 0
-    publish(app, work.ledger.job(stalled.job))
     log.warning("job_begun_again", job=str(stalled.job), step=stalled.step, why=stalled.why)
+    return 1
+
+
+def _give_up(work: runtime.Workplace, stalled: Stalled) -> int:
+    """Fail a job that costs one worker after another its life."""
+    job = work.ledger.job(stalled.job)
+    error = {
+        "type": "PermanentError",
+        "sentence": f"its worker was lost {stalled.losses} times in a row in '{stalled.step}'",
+        "hint": "look for a lack of memory or a crash in the worker's log and the kernel's",
+        "step": stalled.step,
+    }
+    work.ledger.fail(
+        JobRef(job=job.id, fence=stalled.fence),
+        state="failed",
+        error=error,
+        retry_at=work.next_attempt(job, "failed"),
+    )
+    work.audit(job, result="failed", detail=error["sentence"])
+    log.error("job_given_up", job=str(job.id), step=stalled.step, losses=stalled.losses)
     return 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -52,22 +52,28 @@ def test_a_catalog_that_does_not_exist_is_one_sentence(unmade: CatalogDatabase) 
 
 
 def test_a_catalog_of_another_program_is_refused(
-    catalog: CatalogDatabase, alter: Callable[..., None]
+    unmade: CatalogDatabase,
 ) -> None:
-    alter("UPDATE migration SET sha256 = %s WHERE version = 1", "0" * 64)
+    unmade.create()
+    unmade.migrate()
+    with unmade.transaction() as cursor:
+        cursor.execute("UPDATE migration SET sha256 = %s WHERE version = 1", ("0" * 64,))
     with pytest.raises(ConfigurationError, match="migration 1 of the catalog .* differs"):
-        catalog.migrate()
+        unmade.migrate()
 
 
 def test_a_newer_catalog_is_refused_and_left_alone(
-    catalog: CatalogDatabase, alter: Callable[..., None]
+    unmade: CatalogDatabase,
 ) -> None:
-    alter("INSERT INTO migration (version, sha256) VALUES (9999, %s)", "0" * 64)
+    unmade.create()
+    unmade.migrate()
+    with unmade.transaction() as cursor:
+        cursor.execute("INSERT INTO migration (version, sha256) VALUES (9999, '')")
     with pytest.raises(ConfigurationError, match="newer than this program") as caught:
-        catalog.migrate()
+        unmade.migrate()
     assert "upgrade" in caught.value.hint
     with pytest.raises(ConfigurationError):
-        catalog.check()
+        unmade.check()
 
 
 def test_what_fails_in_a_transaction_leaves_nothing(catalog: CatalogDatabase) -> None:

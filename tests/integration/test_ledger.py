@@ -146,7 +146,7 @@ def test_another_target_or_kind_of_work_is_free(ledger: Ledger, lease: tuple[str
 @pytest.mark.parametrize("state", ["failed", "refused"])
 def test_a_job_that_failed_gives_its_target_free(ledger: Ledger, state: Any) -> None:
     ledger.fail(begun(ledger), state=state, error=ERROR)
-    assert begun(ledger)
+    assert begun(ledger).fence == 1
 
 
 # The fence

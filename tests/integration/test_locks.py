@@ -1,4 +1,4 @@
-"""Locks live and die with their session: exclusive, shared, and gone when their holder is killed."""
+"""Locks live and die with their session: exclusive, shared, gone when their holder is killed."""
 
 from __future__ import annotations
 
@@ -84,11 +84,9 @@ def test_a_shared_lock_is_not_free_either(catalog: CatalogDatabase) -> None:
         assert not is_free(catalog, READ)
 
 
-def test_locks_of_another_catalog_are_others(
-    catalog: CatalogDatabase, server_17: object, migrated: str
-) -> None:
+def test_locks_of_another_catalog_are_others(catalog: CatalogDatabase) -> None:
     with holding(catalog, [WRITE]):
-        assert is_free(CatalogDatabase(catalog.server, migrated), WRITE)
+        assert is_free(CatalogDatabase(catalog.server, "postgres"), WRITE)
 
 
 HOLDER = """

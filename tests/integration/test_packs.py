@@ -373,8 +373,10 @@ def test_without_an_identity_nothing_sealed_opens(
     clear: AgePackCodec, sealing: AgePackCodec, tmp_path: Path
 ) -> None:
     pack, sealed = seal(sealing, tmp_path)
-    assert sealing.can_open
-    assert not clear.can_open
+    assert sealing.can_open(sealing.recipients)
+    assert not sealing.can_open((str(pyrage.x25519.Identity.generate().to_public()),))
+    assert not clear.can_open(sealing.recipients)
+    assert clear.can_open(())
     with pytest.raises(ConfigurationError, match="no identity is at hand"):
         clear.open(pack, sealed, None, advance=ignore)
 

@@ -72,7 +72,7 @@ def _restore(server: PostgresServer, name: str, dump: Dump) -> RecordingProgress
     told = RecordingProgress()
     destination.load(name, dump.directory, tools=tools, jobs=2, progress=told)
     assert destination.count(name) == dump.capture.tables
-    destination.finish(name, dump.capture)
+    destination.finish(name, dump.capture, marker=MARKER)
     return told
 
 
@@ -215,7 +215,7 @@ def test_nobody_ordinary_gets_in_before_the_copy_is_finished(
         destination.create(copy, small.capture, marker=MARKER)
         with pytest.raises(PgbenError, match="too many connections"):
             open_database(visitor, copy)
-        destination.finish(copy, small.capture)
+        destination.finish(copy, small.capture, marker=MARKER)
         open_database(visitor, copy).close()
     finally:
         remove_roles(server_17, (role,))
@@ -283,6 +283,24 @@ def test_nothing_is_loaded_into_a_database_that_is_in_use(
                 name, small.directory, tools=small.tools, jobs=1, progress=RecordingProgress()
             )
     assert _described(server_17, small.capture.database).tables == small.capture.tables
+
+
+def test_only_the_unfinished_copy_of_this_restore_is_finished(
+    server_17: PostgresServer, small: Dump, scratch: Scratch
+) -> None:
+    strange = new_database(server_17, scratch(server_17))
+    destination = PostgresDestination(server_17)
+    before = _described(server_17, strange)
+
+    with pytest.raises(RestoreRefused, match="not the unfinished copy"):
+        destination.finish(strange, small.capture, marker=MARKER)
+    after = _described(server_17, strange)
+    assert (after.acl, after.comment, after.connection_limit, after.settings) == (
+        before.acl,
+        before.comment,
+        before.connection_limit,
+        before.settings,
+    )
 
 
 @pytest.mark.parametrize("marker_of_the_other", [None, "pgben: unfinished restore, job 0002"])

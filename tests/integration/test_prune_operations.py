@@ -171,8 +171,8 @@ def test_what_was_never_verified_leaves_only_when_a_newer_one_was(archive: Archi
 
 def test_a_pack_that_another_backup_refers_to_stays(archive: Archive) -> None:
     old = archive.add(40 * DAY)
-    archive.add(2 * DAY, packs=old.packs)
-    archive.add_nightly(3, oldest=1)
+    archive.add(3 * DAY, packs=old.packs)
+    archive.add_nightly(3, oldest=2)
     assert archive.prune()["expired"] == [old.backup]
     assert old.packs[0].path in archive.pack_paths()
 
@@ -195,25 +195,31 @@ def test_a_second_run_has_nothing_left_to_do(archive: Archive) -> None:
     assert archive.installation.files() == before
 
 
-def test_after_a_crash_the_next_run_finishes_the_removal(archive: Archive) -> None:
+@pytest.mark.parametrize(("number", "manifests"), [(1, 6), (2, 5), (3, 4), (4, 4)])
+def test_after_a_crash_the_next_run_finishes_the_removal(
+    archive: Archive, number: int, manifests: int
+) -> None:
     old = archive.add_nightly(2, oldest=40)
     archive.add_nightly(4, oldest=3)
     chain = archive.chain()
     calls: list[int] = []
 
-    def die_at_the_second() -> None:
+    def die_in_time() -> None:
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == number:
             raise Crash
 
-    chain.before_hold = die_at_the_second
+    chain.before_hold = die_in_time
     with pytest.raises(Crash):
         chain.step()
-    assert len(archive.left()) == 5
+    assert len(archive.left()) == manifests
     chain.before_hold = lambda: None
     chain.step()
     assert len(archive.left()) == 4
     assert not {pack.path for one in old for pack in one.packs} & archive.pack_paths()
+    # Nothing of it is a finding afterwards, nor was it in between.
+    verify = archive.installation.chain("verify", tools=archive.tools())
+    assert verify.rest().result["findings_total"] == 0
 
 
 # What changes nothing
@@ -338,7 +344,7 @@ def test_a_prune_that_fails_is_a_finding_and_never_a_failed_backup(
             return getattr(installation.tools.repository, name)
 
     chain = installation.chain("backup").until("prune")
-    chain.tools = replace(installation.tools, repository=Doubtful())  # type: ignore[arg-type]
+    chain.tools = replace(installation.tools, repository=Doubtful())
     pruned = chain.step().result["prune"]
     assert (pruned["refused"], pruned["expired"]) == (error.args[0], [])
     chain.tools = installation.tools
@@ -347,9 +353,7 @@ def test_a_prune_that_fails_is_a_finding_and_never_a_failed_backup(
 
 def test_an_old_backup_leaves_during_the_next_nights_chain(installation: Installation) -> None:
     first, second = installation.backups
-    limits = replace(
-        installation.tools.limits, retention=Policy(max_age=timedelta(0), floor=1)
-    )
+    limits = replace(installation.tools.limits, retention=Policy(max_age=timedelta(0), floor=1))
     tools = replace(installation.tools, limits=limits)
     job = installation.chain("backup", tools=tools).rest()
     assert job.result["prune"]["expired"] == [first.backup]

@@ -68,7 +68,11 @@ class Desk:
     def _beat(self, table: str, *, alive: bool) -> None:
         # A heartbeat of the living is put into the future: a slow test must not kill it.
         offset = DAY if alive else -DAY
-        self.alter(f"UPDATE {table} SET heartbeat_at = clock_timestamp() + %s", offset)
+        statement = {
+            "step": "UPDATE step SET heartbeat_at = clock_timestamp() + %s",
+            "worker": "UPDATE worker SET heartbeat_at = clock_timestamp() + %s",
+        }[table]
+        self.alter(statement, offset)
 
     def stalled(self) -> Stalled:
         (found,) = self.recovery.stalled()
@@ -103,6 +107,8 @@ def test_a_running_step_without_a_heartbeat_is_found_whether_its_node_lives_or_n
         fence=1,
         step=DUMP,
         node="n1",
+        state="running",
+        losses=0,
         node_alive=alive,
         why="its step stopped showing a heartbeat",
     )

@@ -28,11 +28,17 @@ from tests.samples import START
 def marked(installation: Installation, name: str) -> str | None:
     """Give the comment of a database."""
     ((comment,),) = installation.run_sql(
-        "SELECT shobj_description(oid, 'pg_database') FROM pg_database"
-        f" WHERE datname = '{name}'",
-        database="postgres",
+        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", name
     )
     return comment  # type: ignore[no-any-return]  # a row of a test's query
+
+
+def connections(installation: Installation, name: str) -> int:
+    """Give the connection limit of a database."""
+    ((limit,),) = installation.run_sql(
+        "SELECT datconnlimit FROM pg_database WHERE datname = %s", name
+    )
+    return int(limit)
 
 
 def into(chain: Chain) -> str:
@@ -58,7 +64,7 @@ def otherwise(installation: Installation, **methods: Any) -> Toolbox:
     destination = Otherwise(real(installation), **methods)
     return replace(
         installation.tools,
-        destinations={installation.target: destination},  # type: ignore[dict-item]
+        destinations={installation.target: destination},
     )
 
 
@@ -79,7 +85,7 @@ def test_every_row_comes_back_beside_the_original(installation: Installation) ->
     assert job.result["backup"] == installation.backups[1].backup
     assert installation.databases() == before | {name}
     for table in ("cidadao", "pedido", "pagamento", "vazia"):
-        query = f"SELECT * FROM {table} ORDER BY id"
+        query = f"SELECT * FROM {table} ORDER BY id"  # noqa: S608 - names of this test
         assert installation.run_sql(query, database=name) == installation.run_sql(query)
     assert marked(installation, name) is None
     assert not chain.folder.exists()
@@ -104,15 +110,9 @@ def test_the_new_database_is_closed_until_it_is_proven(installation: Installatio
     chain = installation.restore().until("check")
     name = into(chain)
     assert marked(installation, name) == marker(chain.ref.job)
-    ((limit,),) = installation.run_sql(
-        f"SELECT datconnlimit FROM pg_database WHERE datname = '{name}'", database="postgres"
-    )
-    assert limit == 0
+    assert connections(installation, name) == 0
     chain.rest()
-    ((limit,),) = installation.run_sql(
-        f"SELECT datconnlimit FROM pg_database WHERE datname = '{name}'", database="postgres"
-    )
-    assert limit == -1
+    assert connections(installation, name) == -1
 
 
 def test_the_default_name_fits_and_says_what_it_is() -> None:
@@ -177,13 +177,14 @@ def test_a_worker_without_the_identity_says_so_before_anything_is_made(
     installation: Installation,
 ) -> None:
     class Blind(Otherwise):
-        can_open = False
+        def can_open(self, _: object) -> bool:
+            return False
 
     def refuse(*_: Any, **__: Any) -> None:
         raise ConfigurationError("no identity is at hand", "set PGBEN_AGE_IDENTITY_FILE")
 
     codec = Blind(installation.tools.codec, open=refuse)
-    tools = replace(installation.tools, codec=codec)  # type: ignore[arg-type]
+    tools = replace(installation.tools, codec=codec)
     before = installation.databases()
     chain = installation.restore(tools=tools)
     with pytest.raises(ConfigurationError, match="no identity"):
@@ -253,9 +254,7 @@ def test_a_copy_that_differs_is_removed_and_only_it(installation: Installation) 
 
 
 @pytest.mark.parametrize("step", ["load", "check", "finish"])
-def test_rows_that_vanish_from_the_copy_are_noticed(
-    installation: Installation, step: str
-) -> None:
+def test_rows_that_vanish_from_the_copy_are_noticed(installation: Installation, step: str) -> None:
     # Truly deleted, in the new database, before the rows are compared.
     chain = installation.restore().until("check")
     name = into(chain)
@@ -313,6 +312,22 @@ def test_a_load_that_crashed_begins_again_in_the_same_name(installation: Install
     chain.tools = installation.tools
     assert chain.rest().state == "succeeded"
     assert installation.run_sql("SELECT count(*) FROM pedido", database=name) == [(400,)]
+
+
+def test_a_finish_that_crashed_after_its_work_is_finished_again(
+    installation: Installation,
+) -> None:
+    def finish_and_die(*arguments: Any, **named: Any) -> None:
+        real(installation).finish(*arguments, **named)
+        raise Crash
+
+    chain = installation.restore(tools=otherwise(installation, finish=finish_and_die))
+    chain.until("finish")
+    with pytest.raises(Crash):
+        chain.step()
+    chain.tools = installation.tools
+    assert chain.rest().result["state"] == "restored"
+    assert into(chain) in installation.databases()
 
 
 def test_a_new_attempt_removes_what_the_dead_one_left(installation: Installation) -> None:

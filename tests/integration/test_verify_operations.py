@@ -10,15 +10,19 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pgben_tasks.adapters.catalog.index import BackupIndex
+from pgben_tasks.adapters.keys import make_age_identity
 from pgben_tasks.adapters.packs import AgePackCodec
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import (
     BackupNotFound,
     DatabaseUnavailable,
@@ -28,10 +32,11 @@ from pgben_tasks.errors import (
     StoreUnavailable,
 )
 from pgben_tasks.operations.toolbox import Toolbox
+from tests import samples
 from tests.installation import Installation
 from tests.samples import keyring
 
-Damage = Callable[[Installation, Manifest], None]
+Damage = Callable[[Installation, Manifest], object]
 
 
 def examined(installation: Installation, **request: Any) -> dict[str, Any]:
@@ -120,18 +125,25 @@ FAULTS: dict[str, tuple[Damage, set[str], set[str]]] = {
         {"forged"},
     ),
     "a manifest under another id": (copy_manifest, {"forged"}, {"forged"}),
+    "a manifest that was removed": (
+        lambda i, m: shutil.rmtree(i.manifest_file(m).parent),
+        {"missing"},
+        {"missing"},
+    ),
     "a foreign file beside the manifest": (
-        lambda i, m: i.manifest_file(m).with_name("notes.txt").write_text("x") and None,
+        lambda i, m: i.manifest_file(m).with_name("notes.txt").write_text("x"),
         {"extra"},
         {"extra"},
     ),
     "a pack that no manifest names": (
-        lambda i, m: pack(i, m).with_name("99.tar.age").write_bytes(b"x") and None,
+        lambda i, m: pack(i, m).with_name("99.tar.age").write_bytes(b"x"),
         {"extra"},
         {"extra"},
     ),
     "a changed statement": (
-        lambda i, m: flip(next((i.repository / "verifications").rglob("*.json"))),
+        lambda i, m: flip(
+            next((i.repository / "verifications" / m.target / m.backup).glob("*.json"))
+        ),
         {"forged", "invalid"},
         {"forged", "invalid"},
     ),
@@ -232,6 +244,89 @@ def test_everything_is_verified_when_no_target_is_named(installation: Installati
     assert (result["targets"], result["backups"]) == ([str(installation.target)], 2)
 
 
+def test_packs_of_a_dead_capture_are_left_to_the_sweep(installation: Installation) -> None:
+    path = f"packs/{installation.target}/20261101T050000Z-abcdef/1.tar.age"
+    installation.store.put(path, b"half of a backup")
+    assert kinds(examined(installation)) == set()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_backup_that_vanished_whole_is_missing(
+    installation: Installation, which: int, known: bool
+) -> None:
+    gone = installation.backups[which]
+    for folder in ("backups", "packs", "verifications"):
+        if folder != "verifications" or not known:
+            shutil.rmtree(installation.repository / folder / gone.target / gone.backup)
+    if not known:
+        # Neither a statement nor the catalog knows it: only its successor's manifest does.
+        with installation.shop.work.database.transaction() as cursor:
+            cursor.execute("DELETE FROM backup WHERE id = %s", (gone.backup,))
+    expected = {"missing"} if known or which == 0 else set()
+    assert kinds(examined(installation)) == expected
+
+
+def test_a_backup_that_only_the_catalog_knows_is_missing(installation: Installation) -> None:
+    gone = installation.backups[1]
+    for folder in ("backups", "packs", "verifications"):
+        shutil.rmtree(installation.repository / folder / gone.target / gone.backup)
+    assert kinds(examined(installation)) == {"missing"}
+    assert installation.state(gone.backup) == "missing"
+
+
+def test_a_pruned_backup_is_not_missing(installation: Installation) -> None:
+    first, _ = installation.backups
+    installation.tools.repository.record(
+        samples.verification(
+            repository=installation.tools.repository.id,
+            target=first.target,
+            backup=first.backup,
+            kind="prune",
+            manifest=installation.tools.repository.manifest_digest(
+                installation.target, first.backup_id
+            ),
+            reasons=("older than 30 days",),
+        )
+    )
+    installation.tools.repository.remove_manifest(installation.target, first.backup_id)
+    installation.tools.index.set_state(installation.target, first.backup, "expired")
+    assert kinds(examined(installation)) == set()
+
+
+def test_a_key_that_was_changed_since_condemns_no_backup(
+    installation: Installation, tmp_path: Path
+) -> None:
+    make_age_identity(tmp_path / "new.txt", now=datetime.now(UTC))
+    codec = AgePackCodec(installation.tools.codec.recipients, identity_file=tmp_path / "new.txt")
+    try:
+        tools = replace(installation.tools, codec=codec)
+        result = installation.chain("verify", level="full", tools=tools).step().result
+    finally:
+        codec.close()
+    assert result["findings"] == []
+    for backup in installation.backups:
+        assert installation.state(backup.backup).startswith("verified")
+
+
+def test_a_commit_that_the_index_missed_is_known_after_a_look(installation: Installation) -> None:
+    missed = installation.backups[1].backup
+    with installation.shop.work.database.transaction() as cursor:
+        cursor.execute("DELETE FROM backup WHERE id = %s", (missed,))
+    examined(installation, level="full")
+    assert installation.state(missed) == "verified"
+
+
+def test_a_protected_target_without_any_backup_is_missing_from_everything(
+    installation: Installation,
+) -> None:
+    other = Target("postgres", "forgotten")
+    sources = {**installation.tools.sources, other: installation.tools.sources[installation.target]}
+    tools = replace(installation.tools, sources=sources)
+    result = installation.chain("verify", target=None, tools=tools).step().result
+    assert [finding["path"] for finding in result["findings"]] == [f"backups/{other}"]
+
+
 # Looking at nothing
 
 
@@ -240,7 +335,7 @@ def test_everything_is_verified_when_no_target_is_named(installation: Installati
     [{"backup": "20000101T000000Z-000000"}, {"target": "postgres/other"}],
 )
 def test_a_verification_of_nothing_fails(
-    installation: Installation, request_: dict[str, str]
+    installation: Installation, request_: dict[str, Any]
 ) -> None:
     with pytest.raises(BackupNotFound):
         installation.chain("verify", **request_).step()
@@ -278,7 +373,7 @@ def _reading(installation: Installation, repository: StoreRepository) -> Toolbox
             source = repository if name == "read_pack" else installation.tools.repository
             return getattr(source, name)
 
-    return replace(installation.tools, repository=Split())  # type: ignore[arg-type]
+    return replace(installation.tools, repository=Split())
 
 
 # What is written down
@@ -340,10 +435,13 @@ def test_a_verification_that_lost_its_job_stops(installation: Installation) -> N
 
 
 def test_a_catalog_that_is_away_is_no_finding(installation: Installation) -> None:
-    class Away:
+    class Away(BackupIndex):
         def set_state(self, *_: Any, **__: Any) -> None:
             raise DatabaseUnavailable("the catalog does not answer")
 
-    tools = replace(installation.tools, index=Away())  # type: ignore[arg-type]
+    tools = replace(
+        installation.tools,
+        index=Away(installation.shop.work.database, installation.tools.repository.id),
+    )
     with pytest.raises(DatabaseUnavailable):
         installation.chain("verify", tools=tools).step()

@@ -61,7 +61,8 @@ class BackupIndex:
         with self._database.transaction() as cursor:
             cursor.execute(
                 f"INSERT INTO backup (repository, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s,"  # noqa: S608 - constant columns
-                " %s, %s, %s, %s, %s, %s, %s, %s, NULL) ON CONFLICT DO NOTHING",
+                " %s, %s, %s, %s, %s, %s, %s, %s, NULL)"
+                " ON CONFLICT (repository, target, id) DO NOTHING",
                 (
                     self._repository,
                     manifest.target,

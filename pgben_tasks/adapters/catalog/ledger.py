@@ -42,15 +42,19 @@ class Ledger:
         requested_by: str,
         window: datetime | None = None,
         published: bool = False,
+        root_task: str | None = None,
     ) -> tuple[Job, bool]:
-        """Write a job unless its key is known; give it and whether it is new."""
+        """Write a job unless its key is known; give it and whether it is new.
+
+        ``root_task`` is the id of the message that asks, which its sender may wait on.
+        """
         with self.database.transaction() as cursor:
             made = cursor.execute(
                 "INSERT INTO job (kind, target, key, window_at, request, requested_by,"
-                " published_at) VALUES (%s, %s, %s, %s, %s, %s,"
+                " root_task, published_at) VALUES (%s, %s, %s, %s, %s, %s, %s,"
                 " CASE WHEN %s THEN clock_timestamp() END)"
                 " ON CONFLICT (key) DO NOTHING RETURNING id",
-                (kind, target, key, window, Jsonb(request), requested_by, published),
+                (kind, target, key, window, Jsonb(request), requested_by, root_task, published),
             ).fetchone()
             row = cursor.execute(_JOB + " WHERE job.key = %s", (key,)).fetchone()
         return _job(require(row)), made is not None
@@ -115,6 +119,7 @@ class Ledger:
             row = cursor.execute(
                 "UPDATE job SET state = 'waiting', fence = fence + 1, attempt = attempt + 1,"
                 " node = %s, step = %s, step_due_at = clock_timestamp() + %s, backup = NULL,"
+                " waiting_since = clock_timestamp(), cleanup = false,"
                 " root_task = %s,"
                 " context = %s, result = '{}', error = NULL, retry_at = NULL, ended_at = NULL,"
                 " started_at = coalesce(started_at, clock_timestamp())"
@@ -207,7 +212,8 @@ class Ledger:
         with self.database.transaction() as cursor:
             row = cursor.execute(
                 "UPDATE job SET state = CASE WHEN %(next)s::text IS NULL THEN 'succeeded'"
-                " ELSE 'waiting' END, step = coalesce(%(next)s::text, step), step_due_at ="
+                " ELSE 'waiting' END, losses = 0, waiting_since = clock_timestamp(),"
+                " step = coalesce(%(next)s::text, step), step_due_at ="
                 " CASE WHEN %(next)s::text IS NOT NULL THEN clock_timestamp() + %(wait)s END,"
                 " ended_at = CASE WHEN %(next)s::text IS NULL THEN clock_timestamp() END,"
                 " result = result || %(result)s WHERE id = %(job)s AND fence = %(fence)s"
@@ -228,21 +234,37 @@ class Ledger:
                 _close_attempt(cursor, ref, row["attempt"], "succeeded", None)
         return self.job(ref.job)
 
+    def retries(self, ref: JobRef, step: str) -> int:
+        """Say how often the present attempt tried a step again after a passing failure."""
+        with self.database.transaction() as cursor:
+            row = cursor.execute(
+                "SELECT s.retries FROM step s JOIN job ON job.id = s.job AND job.attempt ="
+                " s.attempt WHERE job.id = %s AND s.name = %s",
+                (ref.job, step),
+            ).fetchone()
+        return int(row["retries"]) if row is not None else 0
+
     def release_step(self, ref: JobRef, step: str, *, state: str, wait: timedelta) -> None:
         """Give a running step back to be begun again within ``wait``: a retry, or a shutdown.
 
-        ``state`` is ``retrying`` or ``interrupted``. A lost fence is no error here: there is
-        nothing to give back.
+        ``state`` is ``retrying``, which is counted, or ``interrupted``. A lost fence is no error
+        here: there is nothing to give back.
         """
         with self.database.transaction() as cursor:
             row = cursor.execute(
-                "UPDATE job SET state = 'waiting', step_due_at = clock_timestamp() + %s"
+                "UPDATE job SET state = 'waiting', waiting_since = clock_timestamp(),"
+                " step_due_at = clock_timestamp() + %s"
                 " WHERE id = %s AND fence = %s AND state = 'running' AND step = %s"
                 " RETURNING attempt",
                 (wait, ref.job, ref.fence, step),
             ).fetchone()
             if row is not None:
                 _close_step(cursor, ref, row["attempt"], step, state, {})
+                cursor.execute(
+                    "UPDATE step SET retries = retries + (state = 'retrying')::int"
+                    " WHERE job = %s AND attempt = %s AND name = %s",
+                    (ref.job, row["attempt"], step),
+                )
 
     def fail(
         self,
@@ -256,6 +278,7 @@ class Ledger:
         with self.database.transaction() as cursor:
             row = cursor.execute(
                 "UPDATE job SET state = %s, error = %s, retry_at = %s, step_due_at = NULL,"
+                " cleanup = kind = 'restore', losses = 0,"
                 " ended_at = clock_timestamp() WHERE id = %s AND fence = %s"
                 " AND state IN ('running', 'waiting') RETURNING attempt, step",
                 (state, Jsonb(error), retry_at, ref.job, ref.fence),
@@ -264,6 +287,19 @@ class Ledger:
                 raise FenceLost(f"job '{ref.job}' is owned by another attempt")
             _close_step(cursor, ref, row["attempt"], row["step"], "failed", {})
             _close_attempt(cursor, ref, row["attempt"], state, error)
+
+    def cleaned(self, job: UUID) -> None:
+        """Note that nothing of a failed job is left behind."""
+        with self.database.transaction() as cursor:
+            cursor.execute("UPDATE job SET cleanup = false WHERE id = %s", (job,))
+
+    def to_clean(self) -> list[Job]:
+        """Give the ended jobs whose remains could not be removed when they failed."""
+        with self.database.transaction() as cursor:
+            rows = cursor.execute(
+                _JOB + " WHERE job.cleanup AND job.state NOT IN ('queued', 'running', 'waiting')"
+            ).fetchall()
+        return [_job(row) for row in rows]
 
     def postpone(self, job: UUID) -> None:
         """Note that a queued job's message is under way, so that it is not sent again early."""

@@ -37,7 +37,9 @@ class Stalled:
     fence: int
     step: str
     node: str
+    state: str
     node_alive: bool
+    losses: int
     why: str
 
 
@@ -56,11 +58,13 @@ class Recovery:
         """
         with self._database.transaction() as cursor:
             rows = cursor.execute(
-                "SELECT job.id AS job, job.kind, job.fence, job.step, job.node,"  # noqa: S608 - constant columns
+                "SELECT job.id AS job, job.kind, job.fence, job.step, job.node, job.state,"  # noqa: S608 - constant columns
+                " job.losses,"
                 f" coalesce({_SINCE.format('node.heartbeat_at')} > clock_timestamp() - %(stale)s,"
                 " false) AND node.heartbeat_at IS NOT NULL AS node_alive,"
                 " CASE WHEN job.state = 'running' THEN 'its step stopped showing a heartbeat'"
                 " WHEN job.step_due_at < clock_timestamp() THEN 'its next step did not begin'"
+                " WHEN node.started_at > job.waiting_since THEN 'its node was started anew'"
                 " ELSE 'its node stopped showing a heartbeat' END AS why"
                 " FROM job LEFT JOIN worker node ON node.name = CASE job.kind"
                 " WHEN 'prune' THEN 'maintenance' ELSE job.kind END || '.' || job.node"
@@ -69,6 +73,7 @@ class Recovery:
                 f" (job.state = 'running' AND {_SINCE.format('s.heartbeat_at')}"
                 " < clock_timestamp() - %(stale)s)"
                 " OR (job.state = 'waiting' AND (job.step_due_at < clock_timestamp()"
+                " OR node.started_at > job.waiting_since"
                 f" OR {_SINCE.format('coalesce(node.heartbeat_at, job.started_at)')}"
                 " < clock_timestamp() - %(stale)s)) ORDER BY job.created_at",
                 {"stale": self._stale_after},
@@ -79,10 +84,11 @@ class Recovery:
         """Raise the fence and let the same step begin again; None when the job moved meanwhile."""
         with self._database.transaction() as cursor:
             row = cursor.execute(
-                "UPDATE job SET fence = fence + 1, state = 'waiting',"
-                " step_due_at = clock_timestamp() + %s WHERE id = %s AND fence = %s AND step = %s"
-                " AND state IN ('running', 'waiting') RETURNING fence, attempt",
-                (wait, stalled.job, stalled.fence, stalled.step),
+                "UPDATE job SET fence = fence + 1, state = 'waiting', losses = losses + 1,"
+                " waiting_since = clock_timestamp(), step_due_at = clock_timestamp() + %s"
+                " WHERE id = %s AND fence = %s AND step = %s AND state = %s"
+                " RETURNING fence, attempt",
+                (wait, stalled.job, stalled.fence, stalled.step, stalled.state),
             ).fetchone()
             if row is None:
                 return None
@@ -101,9 +107,9 @@ class Recovery:
         with self._database.transaction() as cursor:
             row = cursor.execute(
                 "UPDATE job SET fence = fence + 1, state = 'queued', step = NULL,"
-                " step_due_at = NULL, published_at = clock_timestamp() WHERE id = %s"
-                " AND fence = %s AND state IN ('running', 'waiting') RETURNING attempt",
-                (stalled.job, stalled.fence),
+                " losses = losses + 1, step_due_at = NULL, published_at = NULL WHERE id = %s"
+                " AND fence = %s AND step = %s AND state = %s RETURNING attempt",
+                (stalled.job, stalled.fence, stalled.step, stalled.state),
             ).fetchone()
             if row is not None:
                 cursor.execute(
@@ -136,6 +142,24 @@ class Recovery:
                 {"after": REPUBLISH_AFTER},
             ).fetchall()
         return [(row["id"], row["kind"]) for row in rows]
+
+    def step_not_sent(self, ref: JobRef) -> None:
+        """Note that a step's message could not be sent, so that the next tick sends it."""
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE job SET step_due_at = clock_timestamp() WHERE id = %s AND fence = %s"
+                " AND state = 'waiting'",
+                (ref.job, ref.fence),
+            )
+
+    def begin_life(self, workers: Sequence[str]) -> None:
+        """Write that workers with these names (``<role>.<node>``) have just been started.
+
+        What waited for them in the memory of a process before is sent again by the next tick.
+        """
+        with self._database.transaction() as cursor:
+            cursor.execute("DELETE FROM worker WHERE name = ANY(%s)", (list(workers),))
+        self.show_life(workers)
 
     def show_life(self, workers: Sequence[str]) -> None:
         """Write that the workers with these names (``<role>.<node>``) live."""

@@ -19,8 +19,13 @@ CREATE TABLE job (
     root_task text,
     -- The running step, or the next one while waiting.
     step text,
-    -- Until when the next step must have begun.
+    -- Until when the next step must have begun, and since when it waits for that.
     step_due_at timestamptz,
+    waiting_since timestamptz,
+    -- How often in a row the job was taken from a worker that was lost.
+    losses integer NOT NULL DEFAULT 0,
+    -- Whether what a failed job left behind must still be removed.
+    cleanup boolean NOT NULL DEFAULT false,
     -- What steps leave for later steps and for people; small JSON, nothing secret.
     context jsonb NOT NULL DEFAULT '{}',
     result jsonb NOT NULL DEFAULT '{}',
@@ -55,6 +60,8 @@ CREATE TABLE step (
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     heartbeat_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at timestamptz,
+    -- How often it was tried again after a passing failure.
+    retries integer NOT NULL DEFAULT 0,
     progress jsonb NOT NULL DEFAULT '{}',
     result jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (job, attempt, name)

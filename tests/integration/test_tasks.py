@@ -1,0 +1,491 @@
+"""Tasks and the tick against the real ledger, in this process: no worker, a broker in memory."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from queue import Empty
+from typing import Any
+
+import pytest
+from celery.states import IGNORED
+
+from pgben_tasks import canvases, runtime
+from pgben_tasks.adapters.catalog.locks import holding, job_lock
+from pgben_tasks.adapters.catalog.recovery import Recovery
+from pgben_tasks.app import app
+from pgben_tasks.contracts import JobRef
+from pgben_tasks.domain.job import MOST_LOSSES, Job, window_key
+from pgben_tasks.errors import (
+    ConfigurationError,
+    IntegrityError,
+    PgbenError,
+    RequestRefused,
+    RestoreRefused,
+)
+from pgben_tasks.tasks import backup, housekeeping, reconciler, restore, verify
+from pgben_tasks.tasks.base import RETRY_DELAYS
+from tests.installation import Installation
+
+BLINK = timedelta(milliseconds=100)
+DAY = timedelta(days=1)
+WAIT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Site(runtime.Workplace):
+    """The installation's workplace; a test's server is too young for the production silence."""
+
+    @property
+    def recovery(self) -> Recovery:
+        """Call silent what was silent for a blink."""
+        return Recovery(self.database, stale_after=BLINK)
+
+
+@pytest.fixture
+def site(installation: Installation) -> Iterator[Site]:
+    app.conf.update(broker_url="memory://", result_backend="cache+memory://")
+    made = Site(installation.shop.work.settings)
+    runtime._workplace = made
+    yield made
+    while messages("backup") or messages("verify") or messages("backup.workshop"):
+        pass
+    if "tools" in vars(made):
+        made.tools.codec.close()  # type: ignore[attr-defined]  # the real codec has children
+    runtime.forget()
+
+
+def call(task: Any, request: object) -> Any:
+    """Run a task, and the chain it becomes, in this process."""
+    return task.apply(args=(request,), throw=True).get()
+
+
+def ignored(task: Any, request: object) -> bool:
+    """Run a task and say whether it left without an answer."""
+    return bool(task.apply(args=(request,), throw=True).state == IGNORED)
+
+
+def messages(queue: str) -> list[Any]:
+    """Take every message from a queue."""
+    found: list[Any] = []
+    with app.connection() as connection, connection.SimpleQueue(queue) as waiting:
+        while True:
+            try:
+                message = waiting.get_nowait()
+            except Empty:
+                return found
+            message.ack()
+            found.append(message)
+
+
+def newest(site: Site) -> Job:
+    return site.ledger.jobs(limit=1)[0]
+
+
+# Entries
+
+
+def test_a_request_becomes_a_chain_and_ends_with_its_outcome(
+    site: Site, installation: Installation
+) -> None:
+    target = str(installation.target)
+    outcome = call(backup.backup, {"target": target, "idempotency_key": "one"})
+    assert (outcome["state"], outcome["target"]) == ("succeeded", target)
+    assert outcome["result"]["state"] == "verified"
+    assert installation.state(outcome["backup"]) == "verified"
+    # Asked again under the same key, the same job answers, and nothing is done twice.
+    assert call(backup.backup, {"target": target, "idempotency_key": "one"}) == outcome
+    assert len(site.ledger.jobs()) == 1
+    with site.database.transaction() as cursor:
+        rows = cursor.execute("SELECT result FROM audit WHERE job = %s", (outcome["job"],))
+        assert [row["result"] for row in rows.fetchall()] == ["began", "succeeded"]
+
+
+def test_a_failed_job_answers_with_its_error_again(site: Site, installation: Installation) -> None:
+    request = {
+        "target": str(installation.target),
+        "into": installation.target.name,
+        "idempotency_key": "two",
+    }
+    for _ in range(2):
+        with pytest.raises(RestoreRefused, match="already a database"):
+            call(restore.restore, request)
+    assert newest(site).state == "refused"
+    assert len(site.ledger.jobs()) == 1
+    assert not (site.tools.spool / "jobs" / str(newest(site).id)).exists()
+
+
+def test_a_second_delivery_of_a_running_job_is_ignored(
+    site: Site, installation: Installation
+) -> None:
+    target = str(installation.target)
+    running = installation.chain("backup")
+    assert ignored(backup.backup, {"target": target, "idempotency_key": running.job.key})
+    assert running.job.state == "waiting"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"target": "postgresql://ana:hunter2@db/pgben", "requested_by": "ana"},
+        {"target": "postgres/pgben", "requested_by": "password=hunter2", "surprise": 1},
+        {"target": "postgres/" + "x" * 64},
+        {"target": "postgres/a\0b", "requested_by": "a\0b"},
+        {"target": "\ud800"},
+        {},
+        [],
+        None,
+        "hunter2",
+    ],
+)
+def test_a_malformed_request_is_refused_on_record_without_its_secrets(
+    site: Site, request_: object
+) -> None:
+    with pytest.raises(RequestRefused):
+        call(backup.backup, request_)
+    job = newest(site)
+    assert (job.state, job.attempt) == ("refused", 0)
+    with site.database.transaction() as cursor:
+        text = str(cursor.execute("SELECT * FROM job").fetchall())
+        text += str(cursor.execute("SELECT * FROM audit WHERE job = %s", (str(job.id),)).fetchall())
+    assert "hunter2" not in text
+
+
+def test_a_target_that_is_not_protected_is_refused_on_record(site: Site) -> None:
+    with pytest.raises(RequestRefused, match="not protected by this installation") as caught:
+        call(backup.backup, {"target": "postgres/unknown", "requested_by": "ana"})
+    assert "known targets" in caught.value.hint
+    job = newest(site)
+    assert (job.state, job.target, job.requested_by) == ("refused", "postgres/unknown", "ana")
+
+
+def test_a_malformed_request_cannot_end_a_job_by_knowing_its_key(
+    site: Site, installation: Installation
+) -> None:
+    target = str(installation.target)
+    queued, _ = site.ledger.request(
+        "backup", target=target, key="mine", request={"target": target}, requested_by="ana"
+    )
+    with pytest.raises(RequestRefused):
+        call(backup.backup, {"target": target, "idempotency_key": "mine", "surprise": 1})
+    assert site.ledger.job(queued.id) == queued
+
+
+@pytest.mark.parametrize("other", ["kind", "target"])
+def test_one_key_is_one_job(site: Site, installation: Installation, other: str) -> None:
+    target = str(installation.target)
+    queued, _ = site.ledger.request(
+        "backup",
+        target=target if other == "kind" else "postgres/other",
+        key="mine",
+        request={"target": target},
+        requested_by="ana",
+    )
+    task = housekeeping.prune if other == "kind" else backup.backup
+    with pytest.raises(RequestRefused, match="key 'mine' belongs to a backup of"):
+        call(task, {"target": target, "idempotency_key": "mine"})
+    assert site.ledger.job(queued.id) == queued
+    assert newest(site).state == "refused"
+
+
+def test_a_missing_repository_is_recorded_and_tried_again(
+    site: Site, installation: Installation
+) -> None:
+    aside = installation.repository.with_name("aside")
+    installation.repository.rename(aside)
+    try:
+        with pytest.raises(ConfigurationError, match="does not exist"):
+            call(backup.backup, {"target": str(installation.target)})
+        on_demand = newest(site)
+        assert (on_demand.state, on_demand.retry_at) == ("failed", None)
+        window = site.schedule("backup", str(installation.target)).due(  # type: ignore[union-attr]
+            site.database.now(), timedelta(days=2)
+        )
+        assert window is not None
+        scheduled, _ = site.ledger.request(
+            "backup",
+            target=str(installation.target),
+            key=window_key("backup", str(installation.target), site.database.now() + DAY),
+            request={"target": str(installation.target)},
+            requested_by="schedule",
+            window=site.database.now() + DAY,
+        )
+        request = {"target": str(installation.target), "idempotency_key": scheduled.key}
+        with pytest.raises(ConfigurationError):
+            call(backup.backup, request)
+        again = site.ledger.job(scheduled.id)
+        assert again.state == "failed"
+        assert again.retry_at is not None
+    finally:
+        aside.rename(installation.repository)
+
+
+def test_a_repository_that_vanishes_between_two_steps_fails_the_job(
+    site: Site, installation: Installation
+) -> None:
+    chain = installation.chain("backup").until("checksum")
+    aside = installation.repository.with_name("aside")
+    installation.repository.rename(aside)
+    try:
+        with pytest.raises(ConfigurationError, match="does not exist"):
+            call(backup.checksum, chain.ref.to_json())
+    finally:
+        aside.rename(installation.repository)
+    assert (chain.job.state, (chain.job.error or {})["type"]) == ("failed", "ConfigurationError")
+
+
+def test_a_step_of_an_older_fence_is_ignored(site: Site, installation: Installation) -> None:
+    chain = installation.chain("backup")
+    chain.step()
+    before = chain.job
+    old = JobRef(job=chain.ref.job, fence=chain.ref.fence)
+    with site.database.transaction() as cursor:
+        cursor.execute("UPDATE job SET fence = fence + 1 WHERE id = %s", (before.id,))
+    for step in (backup.dump, backup.checksum, backup.upload, backup.record):
+        assert ignored(step, old.to_json())
+    assert chain.job.state == before.state == "waiting"
+
+
+def test_a_verification_of_everything_runs_under_the_key_of_its_window(site: Site) -> None:
+    key = window_key("verify", "*", datetime(2026, 11, 23, 11, tzinfo=UTC))
+    outcome = call(verify.verify, {"level": "full", "idempotency_key": key})
+    assert (outcome["state"], outcome["target"]) == ("succeeded", "*")
+
+
+# The tick
+
+
+def test_many_ticks_at_once_give_one_job_per_window(site: Site, installation: Installation) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(lambda _: reconciler.tick(site, app), range(6)))
+    jobs = site.ledger.jobs()
+    assert len({job.key for job in jobs}) == len(jobs)
+    assert sum(one["windows"] for one in done) == len(jobs)
+    assert sum(one["published"] for one in done) == len(jobs)
+    assert [job.target for job in jobs if job.kind == "backup"] in ([], [str(installation.target)])
+    sent = [*messages("backup"), *messages("verify")]
+    assert len(sent) == len(jobs)
+    again = reconciler.tick(site, app)
+    assert (again["windows"], again["published"]) == (0, 0)
+
+
+def test_what_the_tick_publishes_is_what_the_entry_takes(
+    site: Site, installation: Installation
+) -> None:
+    target = str(installation.target)
+    at = site.database.now()
+    for kind, what in (("backup", target), ("verify", "*")):
+        request = {"target": what} if kind == "backup" else {"level": "full"}
+        site.ledger.request(
+            kind,  # type: ignore[arg-type]  # a kind of job
+            target=what,
+            key=window_key(kind, what, at),
+            request={**request, "scheduled": True},
+            requested_by="schedule",
+            window=at,
+        )
+    reconciler.tick(site, app)
+    for queue, task in (("backup", backup.backup), ("verify", verify.verify)):
+        for message in messages(queue):
+            assert call(task, message.payload[0][0])["state"] == "succeeded"
+    assert {job.state for job in site.ledger.jobs()} == {"succeeded"}
+
+
+def stood_still(site: Site, installation: Installation, *, node_alive: bool) -> JobRef:
+    chain = installation.chain("backup")
+    ref = site.ledger.begin_step(chain.ref, canvases.first_step("backup"), node="workshop")
+    site.recovery.show_life(["backup.workshop"])
+    with site.database.transaction() as cursor:
+        cursor.execute("UPDATE step SET heartbeat_at = clock_timestamp() - %s", (DAY,))
+        cursor.execute(
+            "UPDATE worker SET heartbeat_at = clock_timestamp() + %s",
+            (DAY * (1 if node_alive else -1),),
+        )
+    return ref
+
+
+def test_many_ticks_at_once_take_a_dead_step_over_once(
+    site: Site, installation: Installation
+) -> None:
+    ref = stood_still(site, installation, node_alive=True)
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(lambda _: reconciler.tick(site, app), range(6)))
+    assert sum(one["taken_over"] for one in done) == 1
+    (message,) = messages("backup.workshop")
+    assert message.headers["task"] == "pgben.backup.postgres.dump"
+    assert message.payload[0] == [{"job": str(ref.job), "fence": ref.fence + 1}]
+    assert message.payload[2]["chain"][0]["options"]["task_id"] == "root"
+
+
+def test_a_job_of_a_dead_node_is_sent_to_everybody(site: Site, installation: Installation) -> None:
+    ref = stood_still(site, installation, node_alive=False)
+    assert reconciler.tick(site, app)["taken_over"] == 1
+    sent = [message.payload[0][0]["idempotency_key"] for message in messages("backup")]
+    assert site.ledger.job(ref.job).key in sent
+    assert site.ledger.job(ref.job).state == "queued"
+
+
+def test_a_step_whose_process_holds_its_lock_is_left_alone(
+    site: Site, installation: Installation
+) -> None:
+    ref = stood_still(site, installation, node_alive=True)
+    with holding(site.database, [job_lock(ref.job)]):
+        assert reconciler.tick(site, app)["taken_over"] == 0
+    site.ledger.hold(ref)
+
+
+def test_a_step_that_waited_in_a_killed_process_is_sent_again_when_its_node_is_back(
+    site: Site, installation: Installation
+) -> None:
+    chain = installation.chain("backup")
+    site.recovery.begin_life(["backup.workshop"])
+    assert site.ledger.job(chain.ref.job).state == "waiting"
+    with site.database.transaction() as cursor:
+        # The node lives; it was started after the step began to wait.
+        cursor.execute("UPDATE worker SET heartbeat_at = heartbeat_at + %s", (DAY,))
+    assert reconciler.tick(site, app)["taken_over"] == 1
+    assert reconciler.tick(site, app)["taken_over"] == 0
+    (message,) = messages("backup.workshop")
+    assert message.payload[0] == [{"job": str(chain.ref.job), "fence": chain.ref.fence + 1}]
+
+
+@pytest.mark.parametrize("node_alive", [True, False])
+def test_a_job_that_kills_one_worker_after_another_is_given_up(
+    site: Site, installation: Installation, node_alive: bool
+) -> None:
+    ref = stood_still(site, installation, node_alive=node_alive)
+    with site.database.transaction() as cursor:
+        cursor.execute("UPDATE job SET losses = %s WHERE id = %s", (MOST_LOSSES, ref.job))
+    assert reconciler.tick(site, app)["taken_over"] == 1
+    job = site.ledger.job(ref.job)
+    assert job.state == "failed"
+    assert "lost 3 times in a row" in (job.error or {})["sentence"]
+    with site.database.transaction() as cursor:
+        leases = cursor.execute("SELECT 1 FROM lease WHERE job = %s", (ref.job,)).fetchall()
+    assert leases == []
+
+
+def test_every_loss_is_counted_until_a_step_ends(site: Site, installation: Installation) -> None:
+    ref = stood_still(site, installation, node_alive=True)
+    reconciler.tick(site, app)
+    losses = "SELECT losses FROM job WHERE id = %s"
+    with site.database.transaction() as cursor:
+        assert cursor.execute(losses, (ref.job,)).fetchall() == [{"losses": 1}]
+    taken = JobRef(job=ref.job, fence=ref.fence + 1)
+    call(backup.dump, taken.to_json())
+    with site.database.transaction() as cursor:
+        assert cursor.execute(losses, (ref.job,)).fetchall() == [{"losses": 0}]
+
+
+def test_the_tick_needs_the_catalog_only(site: Site, installation: Installation) -> None:
+    ref = stood_still(site, installation, node_alive=True)
+    aside = installation.repository.with_name("aside")
+    installation.repository.rename(aside)
+    try:
+        assert reconciler.tick(site, app)["taken_over"] == 1
+        assert site.ledger.job(ref.job).state == "waiting"
+    finally:
+        aside.rename(installation.repository)
+
+
+def test_a_copy_that_could_not_be_removed_is_removed_by_the_tick(
+    site: Site, installation: Installation
+) -> None:
+    installation.backup()
+    chain = installation.restore().until("check")
+    name = installation.copies[-1]
+    error = {"type": "DatabaseUnavailable", "sentence": "gone", "hint": ""}
+    # As when the server was away at the very moment of the failure: recorded, not cleaned.
+    chain.ledger.fail(chain.ref, state="failed", error=error)
+    assert name in installation.databases()
+    assert reconciler.tick(site, app)["cleaned"] == 1
+    assert name not in installation.databases()
+    assert reconciler.tick(site, app)["cleaned"] == 0
+
+
+def test_waiting_for_a_lock_uses_up_no_retry(site: Site, installation: Installation) -> None:
+    chain = installation.chain("backup").until("upload")
+    ref = chain.ref
+    for expected in range(len(RETRY_DELAYS)):
+        assert site.ledger.retries(ref, canvases.CHAINS["backup"][2][0]) == expected
+        ref = site.ledger.begin_step(ref, canvases.CHAINS["backup"][2][0], node="workshop")
+        site.ledger.release_step(ref, canvases.CHAINS["backup"][2][0], state="retrying", wait=WAIT)
+    # An interruption by a stopping worker is none either.
+    ref = site.ledger.begin_step(ref, canvases.CHAINS["backup"][2][0], node="workshop")
+    site.ledger.release_step(ref, canvases.CHAINS["backup"][2][0], state="interrupted", wait=WAIT)
+    assert site.ledger.retries(ref, canvases.CHAINS["backup"][2][0]) == len(RETRY_DELAYS)
+
+
+def test_a_spool_that_cannot_be_used_fails_the_job_instead_of_stalling_it(
+    site: Site, installation: Installation
+) -> None:
+    chain = installation.chain("backup")
+    jobs = site.tools.spool / "jobs"
+    shutil.rmtree(jobs, ignore_errors=True)
+    jobs.write_text("a file in its place", encoding="utf-8")
+    try:
+        with pytest.raises(PgbenError):
+            call(backup.dump, chain.ref.to_json())
+    finally:
+        jobs.unlink()
+    assert chain.job.state == "failed"
+
+
+def test_a_verification_that_found_damage_is_not_repeated(
+    site: Site, installation: Installation
+) -> None:
+    manifest = installation.backup()
+    installation.pack_files(manifest)[0].unlink()
+    at = site.database.now()
+    key = window_key("verify", "*", at)
+    site.ledger.request(
+        "verify",
+        target="*",
+        key=key,
+        request={"level": "full", "scheduled": True},
+        requested_by="schedule",
+        window=at,
+    )
+    with pytest.raises(IntegrityError, match="missing"):
+        call(verify.verify, {"level": "full", "idempotency_key": key})
+    assert newest(site).state == "failed"
+    assert newest(site).retry_at is None
+
+
+def test_the_tick_stores_what_the_audit_trail_still_owes(site: Site) -> None:
+    site.trail.append(who="ana", action="look", target="*", result=secrets.token_hex(4))
+    assert reconciler.tick(site, app)["audited"] >= 1
+    assert reconciler.tick(site, app)["audited"] == 0
+
+
+def test_errors_of_jobs_are_rebuilt_with_their_hints(
+    site: Site, installation: Installation, errors: Callable[[], list[type[PgbenError]]]
+) -> None:
+    for kind in errors():
+        target = str(installation.target)
+        job, _ = site.ledger.request(
+            "backup", target=target, key=secrets.token_hex(4), request={}, requested_by="ana"
+        )
+        recorded = {"type": kind.__name__, "sentence": "it failed", "hint": "do this"}
+        site.ledger.fail_unclaimed(job.id, state="failed", error=recorded)
+        with pytest.raises(kind) as caught:
+            call(backup.backup, {"target": target, "idempotency_key": job.key})
+        assert (type(caught.value), caught.value.hint) == (kind, "do this")
+
+
+@pytest.fixture
+def errors() -> Callable[[], list[type[PgbenError]]]:
+    def every() -> list[type[PgbenError]]:
+        found: list[type[PgbenError]] = []
+        waiting: list[type[PgbenError]] = [PgbenError]
+        while waiting:
+            kind = waiting.pop()
+            found.append(kind)
+            waiting += kind.__subclasses__()
+        return found
+
+    return every
