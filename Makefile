@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links --no-config
+# The oldest version that is still supported; nothing in k8s/ needs a newer one.
+KUBERNETES := 1.35.0
 CODE := pgben_tasks workers tests benchmarks beat_schedule.py
 
 define CHECK_PYTHON
@@ -52,6 +54,11 @@ lint: setup ## Check style, types and the layers
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/kubernetes-validate --quiet --strict --kubernetes-version $(KUBERNETES) \
+		$(filter-out k8s/kustomization.yaml,$(wildcard k8s/*.yaml))
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; \
+	else echo "hadolint has no package for this machine: Dockerfile was not checked" >&2; fi
 
 format: setup ## Format the code
 	$(BIN)/ruff format $(CODE)
@@ -69,6 +76,8 @@ lock: setup ## Choose versions anew and pin them by hash
 		--output-file requirements/dev.txt pyproject.toml
 	$(COMPILE) --constraint requirements/dev.txt --extra worker --extra flower --extra report \
 		--output-file requirements/worker.txt pyproject.toml
+	echo hatchling | $(COMPILE) --constraint requirements/dev.txt \
+		--output-file requirements/build.txt -
 
 system-tools: ## Install the tools that a restore by hand needs: age, zstd, openssl (Debian)
 	@missing=$$(for tool in age zstd openssl; do command -v $$tool >/dev/null || echo $$tool; done); \

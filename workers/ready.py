@@ -16,8 +16,9 @@ from workers.__main__ import ROLES
 
 
 def absent(work: runtime.Workplace, role: str) -> list[str]:
-    """List the names that a worker of ``role`` on this node should show in the catalog, but does
-    not: it has not taken its place yet, or has lost the catalog.
+    """List the names that this node's worker of ``role`` does not show as living in the catalog.
+
+    It has not taken its place yet, or cannot reach the catalog.
     """
     queues, _ = ROLES[role]
     living = set(work.recovery.living())

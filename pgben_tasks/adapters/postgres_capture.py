@@ -9,11 +9,12 @@ before either, is compared with what the snapshot shows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
+import psycopg
 from psycopg import errors, sql
 
 from pgben_tasks.adapters.postgres import Connection, PostgresServer, connect, translated
@@ -91,7 +92,9 @@ class SnapshotCapture:
 
     def cancel(self) -> None:
         """End a count that runs in another thread; it raises there."""
-        self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
+        # A session that is gone counts no more either.
+        with suppress(psycopg.Error):
+            self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
 
     def count(self, *, on_table: Callable[[], None] | None = None) -> tuple[TableCount, ...]:
         """Count every table's rows inside the snapshot; sorted by schema and table."""

@@ -14,17 +14,15 @@ from typing import Any, Final, NoReturn
 
 import structlog
 from celery import Task
-from celery.exceptions import Ignore, Retry
+from celery.exceptions import Ignore
 from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import Lock, holding, job_lock, target_lock
-from pgben_tasks.contracts import JSON, JobOutcome, JobRef
+from pgben_tasks.contracts import JSON, JobRef
 from pgben_tasks.domain.job import Job, JobState
 from pgben_tasks.errors import (
     FenceLost,
-    IntegrityError,
-    PermanentError,
     PgbenError,
     RequestRefused,
     TargetBusy,
@@ -33,6 +31,7 @@ from pgben_tasks.errors import (
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.tasks.heartbeat import Heartbeat
+from pgben_tasks.tasks.telling import described, final, outcome, sentence, told
 
 log = structlog.get_logger(__name__)
 
@@ -170,7 +169,7 @@ class PgbenTask(Task):
         if (job.state, job.step, job.fence) != ("waiting", self.name, ref.fence):
             raise FenceLost(f"step '{self.name}' of job '{job.id}' is not wanted here")
         self._end(ref, job, error)
-        raise _told(error) from None
+        raise told(error) from None
 
     def _wait(self, ref: JobRef, busy: TargetBusy) -> NoReturn:
         """Try a step later whose locks are taken, unless its own other delivery has them."""
@@ -214,7 +213,7 @@ class PgbenTask(Task):
         except (PgbenError, OSError) as exc:
             # The reconciler tries again; until then the ledger says that something is left.
             log.error("cleanup_failed", why=sentence(exc))  # noqa: TRY400 - a sentence, no trace
-        raise _told(error) from None
+        raise told(error) from None
 
     def _end(self, ref: JobRef, job: Job, error: Exception) -> None:
         """Write down everywhere that a job failed or was refused."""
@@ -223,7 +222,7 @@ class PgbenTask(Task):
             ref,
             state=state,
             error=described(error, self.name),
-            retry_at=None if _final(job, error) else self.work.next_attempt(job, state),
+            retry_at=None if final(job, error) else self.work.next_attempt(job, state),
         )
         log.error("job_failed", state=state, error=type(error).__name__, why=sentence(error))
         self.work.audit(job, result=state, detail=sentence(error))
@@ -253,8 +252,8 @@ class PgbenTask(Task):
         if job.root_task is None or job.root_task == self.request.id:
             return
         with self.app.events.default_dispatcher() as dispatcher:
-            told = repr(_told(error))
-            dispatcher.send("task-failed", uuid=job.root_task, exception=told, traceback="")
+            shown = repr(told(error))
+            dispatcher.send("task-failed", uuid=job.root_task, exception=shown, traceback="")
 
     def _shower(self) -> Callable[[dict[str, Any]], None]:
         # The heartbeat's thread has no current request, so the id is taken here.
@@ -276,48 +275,6 @@ class PgbenTask(Task):
                 yield True
 
 
-def outcome(job: Job) -> JSON:
-    """Give what callers of an ended job receive."""
-    return JobOutcome(
-        job=job.id,
-        state=job.state,
-        target=job.target,
-        backup=job.backup,
-        ended=job.ended_at,
-        result=job.result,
-    ).to_json()
-
-
-def sentence(error: Exception) -> str:
-    """Give one sentence for an error; a stranger's message may hold anything, so only its type."""
-    if isinstance(error, PgbenError):
-        return error.sentence
-    return f"an unexpected {type(error).__name__} ended the step"
-
-
-def _told(error: Exception) -> PgbenError:
-    """Give what the result backend and Flower may hold of an error."""
-    if isinstance(error, PgbenError):
-        return error
-    return PermanentError(sentence(error), "the worker's log has the traceback")
-
-
-def _final(job: Job, error: Exception) -> bool:
-    """Say that trying again cannot help: a verification that found damage has done its work."""
-    return job.kind == "verify" and isinstance(error, IntegrityError)
-
-
-def described(error: Exception, step: str) -> JSON:
-    """Describe an error for the ledger."""
-    hint = error.hint if isinstance(error, PgbenError) else "the worker's log has the traceback"
-    return {
-        "type": type(error).__name__,
-        "sentence": sentence(error),
-        "hint": hint,
-        "step": step,
-    }
-
-
 def _delay(tried: int) -> float:
     base = RETRY_DELAYS[min(tried, len(RETRY_DELAYS) - 1)]
     # Jitter needs no secrecy.
@@ -331,6 +288,3 @@ def _locks(job: Job, names: LockNames) -> list[Lock]:
         for target in targets
         for kind, shared in names
     ]
-
-
-__all__ = ["PgbenTask", "Retry", "described", "outcome", "sentence"]

@@ -30,7 +30,8 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.operations import restore_postgres, spool
-from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask, described, outcome, sentence
+from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask
+from pgben_tasks.tasks.telling import described, outcome, sentence
 
 log = structlog.get_logger(__name__)
 
