@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +48,7 @@ class Process:
         }
 
 
+@cache
 def load(path: Path) -> list[Doc]:
     """Read every document of a file the way Kubernetes does (YAML 1.1); no key may stand twice."""
     documents = []
@@ -147,9 +149,9 @@ def _mounted(container: Doc, pod: Doc) -> Iterator[tuple[str, str]]:
             yield f"{places[volume['name']]}/{item['path']}", item["key"]
 
 
-def secrets_block(language: str = "sh") -> str:
+def secrets_block() -> str:
     """Give the first commands of docs/deployment.md: those that make the secrets."""
     text = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
-    found = re.search(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    found = re.search(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert found is not None
     return found[1]
