@@ -6,6 +6,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Most tests wait for real servers, so two files are run at a time; a file's tests share servers.
+PARALLEL ?= -n 2 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links --no-config
@@ -47,7 +49,7 @@ demo: setup ## Back up, verify and restore a real database, on this machine, in 
 	$(BIN)/pgben demo
 
 test: setup ## Run every test; ARGS="-m unit" chooses
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: setup ## Check style, types and the layers
 	$(BIN)/ruff check $(CODE)

@@ -184,22 +184,23 @@ class PgbenTask(Task):
         raise self.retry(exc=error, countdown=_delay(self.request.retries), max_retries=BUSY_TRIES)
 
     def _retry_step(self, ref: JobRef, run: Run, error: TransientError) -> NoReturn:
-        tried = self.request.retries
+        """Try a step again after a passing failure, unless it had its retries."""
         try:
             tried = self.work.ledger.retries(ref, self.name)
-            if tried >= len(RETRY_DELAYS):
-                self._fail(ref, run, error)
+        except TransientError:
+            # Celery's own count also counts waits for locks, so it never allows more.
+            tried = self.request.retries
+        if tried >= len(RETRY_DELAYS):
+            self._fail(ref, run, error)
+        delay = _delay(tried)
+        log.warning("step_retried", why=error.sentence, seconds=delay, retry=tried + 1)
+        try:
             self.work.ledger.release_step(
-                ref,
-                self.name,
-                state="retrying",
-                wait=timedelta(seconds=RETRY_DELAYS[tried]) + RETRY_GRACE,
+                ref, self.name, state="retrying", wait=timedelta(seconds=delay) + RETRY_GRACE
             )
         except TransientError as exc:
             # The next try takes the step over: the ledger calls it running, its lock is free.
             log.warning("step_not_released", why=exc.sentence)
-        delay = _delay(tried)
-        log.warning("step_retried", why=error.sentence, seconds=delay, retry=tried + 1)
         raise self.retry(args=(ref.to_json(),), exc=error, countdown=delay, max_retries=BUSY_TRIES)
 
     def _fail(self, ref: JobRef, run: Run, error: Exception) -> NoReturn:

@@ -33,6 +33,11 @@ PUBLIC = str(IDENTITY.to_public())
 PLACE: dict[str, Any] = {"kind": "manifest", "repository": "repository", "path": "backups/a"}
 
 
+def without_its_value(value: object) -> str:
+    """Name a test's parameter; the keys here are new in every process, and names must not be."""
+    return type(value).__name__
+
+
 def shown(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
@@ -55,14 +60,20 @@ def test_recipients_are_checked_and_each_is_kept_once() -> None:
     assert parse_recipients([]) == ()
 
 
-@pytest.mark.parametrize("value", [SECRET, SECRET.lower(), f"  {SECRET} ", f"x{SECRET}"])
+@pytest.mark.parametrize(
+    "value", [SECRET, SECRET.lower(), f"  {SECRET} ", f"x{SECRET}"], ids=without_its_value
+)
 def test_a_secret_key_given_as_recipient_is_refused_and_not_shown(value: str) -> None:
     with pytest.raises(ConfigurationError, match="recipient 2 is a secret key") as raised:
         parse_recipients([PUBLIC, value])
     assert SECRET[20:].lower() not in shown(raised.value).lower()
 
 
-@pytest.mark.parametrize("value", ["", "age1", PUBLIC[:-1], PUBLIC + "x", "hunter2", "ssh-rsa AA"])
+@pytest.mark.parametrize(
+    "value",
+    ["", "age1", PUBLIC[:-1], PUBLIC + "x", "hunter2", "ssh-rsa AA"],
+    ids=without_its_value,
+)
 def test_what_is_no_recipient_is_refused(value: str) -> None:
     with pytest.raises(ConfigurationError, match="not a public age key") as raised:
         parse_recipients([value])
@@ -84,6 +95,7 @@ def test_identity_files_may_hold_comments_and_several_identities(tmp_path: Path)
         (f"{PUBLIC}\n", "line 1"),
         (f"{SECRET[:40]}\n", "line 1"),
     ],
+    ids=without_its_value,
 )
 def test_a_faulty_identity_file_is_refused_and_not_shown(
     tmp_path: Path, text: str, why: str
