@@ -157,6 +157,13 @@ class Repository(Protocol):
         """Name the repository for people, without secrets."""
         ...
 
+    def check_place(self) -> None:
+        """Raise ``ConfigurationError`` unless the repository that was opened is still there.
+
+        A volume that is not mounted any more looks like an empty folder.
+        """
+        ...
+
     def targets(self) -> list[Target]:
         """All targets that have backups or packs, sorted."""
         ...

@@ -58,7 +58,8 @@ def main() -> None:
     known, rest = parser.parse_known_args()
     # SIGTERM, which orchestrators send, then begins Celery's soft shutdown.
     environment = {**os.environ, "REMAP_SIGTERM": "SIGQUIT"}
-    line = command(known.role, rest or ["--loglevel=INFO"])
+    told = any(flag.startswith(("--loglevel", "-l")) for flag in rest)
+    line = command(known.role, rest if told else ["--loglevel=INFO", *rest])
     os.execve(line[0], line, environment)  # noqa: S606 - our own interpreter, no shell
 
 

@@ -60,19 +60,7 @@ class StoreRepository:
         Raises ``ConfigurationError`` when there is none or the signing key is not trusted,
         ``ManifestInvalid`` when its card is damaged.
         """
-        try:
-            data = store.get(layout.REPOSITORY_CARD, limit=_CARD_LIMIT)
-        except ObjectMissing as exc:
-            raise ConfigurationError(
-                f"there is no repository at '{store.describe()}'",
-                "run `pgben init`, or correct PGBEN_REPOSITORY",
-            ) from exc
-        card = RepositoryCard.decode(data, where=layout.REPOSITORY_CARD)
-        if not _REPOSITORY_ID.fullmatch(card.repository):
-            raise ManifestInvalid(
-                f"'{layout.REPOSITORY_CARD}' is not valid: its repository id has a wrong form",
-                "restore the file from the copy of the repository",
-            )
+        card = _read_card(store)
         documents = SignedDocuments(store, card.repository, signer=signer, trust=trust)
         return cls(store, card, documents)
 
@@ -120,6 +108,15 @@ class StoreRepository:
     def describe(self) -> str:
         """Name the repository for people, without secrets."""
         return self._store.describe()
+
+    def check_place(self) -> None:
+        """Raise ``ConfigurationError`` unless the repository that was opened is still there."""
+        found = _read_card(self._store).repository
+        if found != self.id:
+            raise ConfigurationError(
+                f"the repository at '{self.describe()}' is '{found}' now, not '{self.id}'",
+                "another volume or bucket took its place; nothing is stored there",
+            )
 
     def targets(self) -> list[Target]:
         """All targets that have backups or packs, sorted."""
@@ -196,6 +193,7 @@ class StoreRepository:
                 f"'{self.id}'",
                 "the repository was replaced while the backup ran; start it again",
             )
+        self.check_place()
         stored = self.packs(manifest.target_name)
         for pack in manifest.packs:
             found = stored.get(pack.path)
@@ -255,6 +253,23 @@ class StoreRepository:
 
 
 _RETRY: Final = "the upload was not complete; start the backup again"
+
+
+def _read_card(store: ObjectStore) -> RepositoryCard:
+    try:
+        data = store.get(layout.REPOSITORY_CARD, limit=_CARD_LIMIT)
+    except ObjectMissing as exc:
+        raise ConfigurationError(
+            f"there is no repository at '{store.describe()}'",
+            "run `pgben init`, or correct PGBEN_REPOSITORY",
+        ) from exc
+    card = RepositoryCard.decode(data, where=layout.REPOSITORY_CARD)
+    if not _REPOSITORY_ID.fullmatch(card.repository):
+        raise ManifestInvalid(
+            f"'{layout.REPOSITORY_CARD}' is not valid: its repository id has a wrong form",
+            "restore the file from the copy of the repository",
+        )
+    return card
 
 
 def _has_card(store: ObjectStore) -> bool:

@@ -127,7 +127,8 @@ def _start_worker(stack: EmbeddedStack, work: Workplace, settings: dict[str, str
         "worker",
         Command(
             argv=(sys.executable, "-m", "workers", "all", "--loglevel=INFO"),
-            environment={**environment, **settings},
+            # Whatever the worker's libraries leave in temporary files goes with the stack.
+            environment={**environment, **settings, "TMPDIR": str(stack.folder)},
             folder=Path.cwd(),
         ),
     )

@@ -39,6 +39,7 @@ def dump(run: Run, tools: Toolbox) -> JSON:
     """Capture the database under a new backup id: dump, row counts, description, one snapshot."""
     source = tools.sources[run.target]
     run.progress.begin("preflight")
+    tools.repository.check_place()
     facts = source.preflight()
     # A compressed dump is smaller than its database; an uncompressed one rarely twice as large.
     share = 1 if facts.tools.compression == "zstd:3" else 2

@@ -20,7 +20,7 @@ from pgben_tasks.domain.selection import select as choose
 from pgben_tasks.domain.target import MAX_NAME_BYTES, BackupId, Target, check_name
 from pgben_tasks.errors import RestoreRefused, RowCountMismatch
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.survey import survey
+from pgben_tasks.operations.survey import Survey, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
@@ -68,7 +68,7 @@ def select(run: Run, tools: Toolbox) -> JSON:
     return {
         "backup": str(chosen),
         "into": into,
-        "note": selection.note,
+        "note": "; ".join(filter(None, (selection.note, _passed_over(surveyed, chosen)))),
         "snapshot_time": manifest.postgres.snapshot_time.isoformat(),
     }
 
@@ -169,6 +169,14 @@ def remove_unfinished(job: Job, tools: Toolbox) -> None:
     destination = tools.destinations[Target.parse(job.target)]
     if into and destination.abandon(str(into), marker=marker(job.id)):
         log.info("unfinished_copy_removed", database=into)
+
+
+def _passed_over(surveyed: Survey, chosen: BackupId) -> str:
+    """Say which backups that may be newer could not be believed, so that nobody is surprised."""
+    later = [str(one) for one, _ in surveyed.unreadable if one.started >= chosen.started]
+    if not later:
+        return ""
+    return f"passed over, because they cannot be believed: {', '.join(sorted(later))}"
 
 
 def differences(expected: tuple[TableCount, ...], found: tuple[TableCount, ...]) -> list[str]:

@@ -52,6 +52,7 @@ class Examined:
 def examine(run: Run, tools: Toolbox) -> JSON:
     """Verify one backup, one target, or every target; store a signed statement per backup."""
     request = VerifyRequest.parse(run.job.request)
+    tools.repository.check_place()
     targets = _targets(tools, request)
     surveys = [survey(tools.repository, target) for target in targets]
     chosen = [_chosen(one, request) for one in surveys]

@@ -6,6 +6,7 @@ reach the same row of the ledger.
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NoReturn
 
 import structlog
@@ -85,7 +86,8 @@ class EntryTask(PgbenTask):
             raise Ignore from exc
         except TargetBusy as exc:
             work.ledger.postpone(job.id)
-            raise self.retry(exc=exc, countdown=BUSY_DELAY, max_retries=None) from exc
+            # As long as it takes: the class's own limit is for workers that are lost.
+            raise self.retry(exc=exc, countdown=BUSY_DELAY, max_retries=sys.maxsize) from exc
         except TransientError as exc:
             self._again(exc)
         except PgbenError as exc:

@@ -371,3 +371,27 @@ def test_results_are_small_json_and_hold_no_secret(installation: Installation) -
     assert installation.shop.server.password not in text
     with pytest.raises(BackupNotFound):
         installation.restore(backup="20000101T000000Z-000000").step()
+
+
+@pytest.mark.parametrize("instead", ["nothing", "another"])
+def test_a_repository_that_is_no_longer_there_gets_no_backup(
+    installation: Installation, instead: str
+) -> None:
+    """An unmounted volume looks like an empty folder."""
+    before = installation.tools.repository.backups(installation.target)
+    chain = installation.chain("backup").until("upload")
+    card = installation.repository / "repository.json"
+    kept = card.read_bytes()
+    card.unlink()
+    if instead == "another":
+        card.write_bytes(kept.replace(installation.tools.repository.id.encode(), b"another-one"))
+    try:
+        with pytest.raises(ConfigurationError, match="no repository|is 'another-one' now"):
+            chain.step()
+        with pytest.raises(ConfigurationError, match="no repository|is 'another-one' now"):
+            installation.chain("backup").step()
+        with pytest.raises(ConfigurationError, match="no repository|is 'another-one' now"):
+            installation.chain("verify").step()
+    finally:
+        card.write_bytes(kept)
+    assert installation.tools.repository.backups(installation.target) == before

@@ -169,8 +169,9 @@ def test_a_backup_that_cannot_be_believed_is_refused_and_passed_over(
     with pytest.raises(RestoreRefused, match="cannot be believed") as caught:
         installation.restore(backup=second.backup).step()
     assert "pgben verify" in caught.value.hint
-    latest = installation.restore()
-    assert latest.step().result["backup"] == installation.backups[0].backup
+    latest = installation.restore().step().result
+    assert latest["backup"] == installation.backups[0].backup
+    assert f"cannot be believed: {second.backup}" in latest["note"]
 
 
 def test_a_worker_without_the_identity_says_so_before_anything_is_made(

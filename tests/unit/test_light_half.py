@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
+import tomllib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from queue import Empty
 
 import pytest
@@ -345,3 +348,13 @@ def test_the_tick_runs_on_the_maintenance_queue() -> None:
 def test_entry_tasks_are_routed_to_their_queue_without_being_told(kind: str) -> None:
     name, queue = canvases.ENTRIES[kind]
     assert app_module.create_app("redis://x/0").amqp.router.route({}, name)["queue"].name == queue
+
+
+def test_what_the_broker_library_imports_without_saying_so_is_in_every_lock() -> None:
+    """A lock with development tools has it by accident; a worker's had not, and did not start."""
+    root = Path(__file__).parents[2]
+    base = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert any(line.startswith("packaging") for line in base["dependencies"])
+    for lock in ("dev.txt", "worker.txt"):
+        text = (root / "requirements" / lock).read_text(encoding="utf-8")
+        assert re.search(r"^packaging==", text, re.MULTILINE), lock
