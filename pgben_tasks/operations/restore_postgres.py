@@ -18,10 +18,11 @@ from pgben_tasks.domain.documents import Manifest, Pack, TableCount
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.selection import select as choose
 from pgben_tasks.domain.target import MAX_NAME_BYTES, BackupId, Target, check_name
-from pgben_tasks.errors import RestoreRefused, RowCountMismatch
+from pgben_tasks.errors import DigestMismatch, ObjectMissing, RestoreRefused, RowCountMismatch
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.survey import Survey, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.verify import condemn
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +93,10 @@ def fetch(run: Run, tools: Toolbox) -> JSON:
         try:
             for future in fetched:
                 future.result()
+        except (DigestMismatch, ObjectMissing) as exc:
+            pool.shutdown(wait=True, cancel_futures=True)
+            condemn(run, tools, manifest, exc)
+            raise
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

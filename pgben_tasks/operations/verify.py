@@ -25,6 +25,7 @@ from pgben_tasks.errors import (
     DigestMismatch,
     IntegrityError,
     ObjectMissing,
+    PgbenError,
 )
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.leftovers import unaccounted
@@ -116,6 +117,22 @@ def read_back(run: Run, tools: Toolbox, backup: BackupId) -> Verification:
     run.progress.begin("read back", total=manifest.stored_bytes)
     looked = _examine(run, tools, manifest, tools.repository.packs(run.target), "readback")
     return _record(run, tools, manifest, looked, "readback")
+
+
+def condemn(run: Run, tools: Toolbox, manifest: Manifest, error: PgbenError) -> None:
+    """Record damage that a restore met, so that nobody chooses this backup again unawares."""
+    finding = Finding(
+        kind="missing" if isinstance(error, ObjectMissing) else "damaged",
+        path=f"packs/{manifest.target}/{manifest.backup}",
+        detail=error.sentence,
+    )
+    looked = Examined(packs=len(manifest.packs), read=0, opened=False, findings=(finding,))
+    try:
+        _record(run, tools, manifest, looked, "full")
+        tools.index.set_state(manifest.target_name, manifest.backup, "damaged")
+    except PgbenError as exc:
+        # The restore fails with the damage itself; that it could not be signed comes second.
+        log.warning("damage_not_recorded", why=exc.sentence)
 
 
 def _targets(tools: Toolbox, request: VerifyRequest) -> list[Target]:

@@ -12,8 +12,10 @@ import pytest
 from pgben_tasks.errors import (
     BackupNotFound,
     ConfigurationError,
+    DigestMismatch,
     FenceLost,
     IntegrityError,
+    ObjectMissing,
     PermanentError,
     RestoreRefused,
     RowCountMismatch,
@@ -354,3 +356,22 @@ def test_what_the_dump_folder_held_is_gone_after_every_end(
     installation.restore().rest()
     left = [path for path in (installation.tools.spool / "jobs").iterdir() if path.is_dir()]
     assert left == []
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove"])
+def test_damage_that_a_restore_meets_is_recorded_and_not_chosen_again(
+    installation: Installation, damage: str
+) -> None:
+    first, second = installation.backups
+    pack = installation.pack_files(second)[0]
+    if damage == "flip":
+        data = bytearray(pack.read_bytes())
+        data[len(data) // 2] ^= 1
+        pack.write_bytes(data)
+    else:
+        pack.unlink()
+    assert installation.state(second.backup) == "verified"
+    with pytest.raises((DigestMismatch, ObjectMissing)):
+        installation.restore().rest()
+    assert installation.state(second.backup) == "damaged"
+    assert installation.restore().step().result["backup"] == first.backup
