@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from celery import Celery
 from kombu import Exchange, Queue
+from kombu.transport import TRANSPORT_ALIASES
 
 from pgben_tasks import names
 from pgben_tasks.settings import redis_url
@@ -20,6 +21,8 @@ HARD_LIMIT: Final = timedelta(hours=8)
 SOFT_LIMIT: Final = HARD_LIMIT - timedelta(minutes=5)
 #: Longer than the hard limit and every publish retry: a shorter one ran a task three times at once.
 VISIBILITY_TIMEOUT: Final = timedelta(hours=10)
+#: An outage of the broker must not end a worker (pgben_tasks/broker.py says why it did).
+_TRANSPORT: Final = "pgben_tasks.broker:Transport"
 #: How long a worker that was told to stop lets its running step go on.
 SOFT_SHUTDOWN: Final = timedelta(seconds=60)
 
@@ -99,6 +102,8 @@ def configuration(broker: str) -> dict[str, Any]:
 
 def create_app(broker: str) -> Celery:
     """Make an application on the broker at this URL."""
+    # By name, so that nothing is loaded before the first connection.
+    TRANSPORT_ALIASES.update(redis=_TRANSPORT, rediss=_TRANSPORT)
     made = Celery("pgben", set_as_current=False)
     made.conf.update(configuration(broker))
     return made

@@ -90,3 +90,21 @@ def test_a_worker_killed_in_mid_upload_is_done_within_three_minutes(house: House
     assert ran.code == 0, ran.err
     server = house.stack.postgres.dsn()
     assert contents(server, "after_the_kill") == contents(server, DATABASE)
+
+
+@pytest.mark.timeout(280)
+def test_a_broker_killed_in_mid_step_ends_neither_the_worker_nor_the_job(house: House) -> None:
+    with closing(SlowPath(house.stack.s3.endpoint, rate=600_000)) as slow:
+        changed = {"PGBEN_REPOSITORY_ENDPOINT": slow.endpoint}
+        worker = house.start("all", name="worker", changed=changed)
+        house.start("beat", name="beat")
+        Client(house.environment["PGBEN_REDIS_URL"]).backup(str(TARGET))
+        eventually(lambda: len(house.stored_packs()) >= 1, seconds=90, what="a pack is stored")
+        (job,) = house.jobs("backup")
+        house.stack.redis.kill()
+        house.stack.redis.restart()
+        ended = house.wait_for(job, seconds=DONE_WITHIN.total_seconds())
+
+    assert ended.state == "succeeded", ended.error
+    assert worker.alive
+    assert steps(house, job).count("dump") == 1
