@@ -294,7 +294,9 @@ def test_a_signature_for_another_repository_or_by_another_key_is_refused(
     stranger: Stranger, name: str
 ) -> None:
     value = stranger.values[name]
-    stranger.values[name] = value[1:-1] if name == "REPOSITORY_ID" else "A" + value[1:]
+    # One key in 64 begins with an A already.
+    other = "B" if value.startswith("A") else "A"
+    stranger.values[name] = value[1:-1] if name == "REPOSITORY_ID" else other + value[1:]
     with pytest.raises(Failed):
         stranger.sh("signature")
 
