@@ -15,10 +15,11 @@ WORKDIR /build
 # The locked packages come first: this layer stays while only the code changes.
 COPY requirements/build.txt requirements/worker.txt requirements/
 RUN python -m venv /opt/build \
-    && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt \
+    && /opt/build/bin/pip install --no-cache-dir --require-hashes --no-deps \
+        -r requirements/build.txt \
     && python -m venv /opt/pgben \
-    && /opt/pgben/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: \
-        -r requirements/worker.txt
+    && /opt/pgben/bin/pip install --no-cache-dir --require-hashes --no-deps \
+        --only-binary=:all: -r requirements/worker.txt
 COPY LICENSE README.md beat_schedule.py pyproject.toml ./
 COPY pgben_tasks pgben_tasks/
 COPY workers workers/

@@ -35,14 +35,17 @@ help: ## List the targets
 
 setup: $(VENV)/.stamp ## Make .venv with everything that demo and tests need
 
-# The lock and the project's own metadata decide what is installed; nothing else is.
+# The lock and the project's own metadata decide what is installed; nothing else is. The lock is
+# whole, so pip resolves nothing (--no-deps): older ones take 'coverage[toml]' for something that
+# the lock does not pin, and fail as soon as there is a newer release. `pip check` proves it whole.
 $(VENV)/.stamp: requirements/dev.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "'$(PYTHON)' was not found: install Python 3.11 or newer with its venv package" >&2; exit 1; }
 	@$(PYTHON) -c "$$CHECK_PYTHON"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install --require-hashes -r requirements/dev.txt
+	$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
+	$(PIP) check
 	@touch $@
 
 demo: setup ## Back up, verify and restore a real database, on this machine, in a minute
