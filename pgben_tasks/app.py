@@ -85,6 +85,8 @@ def configuration(broker: str) -> dict[str, Any]:
         "task_routes": {
             names.BACKUP_POSTGRES: {"queue": names.QUEUE_BACKUP},
             names.RESTORE_POSTGRES: {"queue": names.QUEUE_RESTORE},
+            names.UNDO_RUN: {"queue": names.QUEUE_RESTORE},
+            "pgben.undo.run.*": {"queue": names.QUEUE_RESTORE},
             names.VERIFY_RUN: {"queue": names.QUEUE_VERIFY},
             "pgben.verify.run.*": {"queue": names.QUEUE_VERIFY},
             names.PRUNE_RUN: {"queue": names.QUEUE_MAINTENANCE},

@@ -21,6 +21,7 @@ from pgben_tasks.contracts import (
     PruneRequest,
     Request,
     RestoreRequest,
+    UndoRequest,
     VerifyRequest,
 )
 from pgben_tasks.errors import TransientError
@@ -28,6 +29,7 @@ from pgben_tasks.errors import TransientError
 if TYPE_CHECKING:
     from datetime import datetime
     from typing import Literal
+    from uuid import UUID
 
     from celery import Celery
 
@@ -71,10 +73,12 @@ class Client:
         backup: str = "latest",
         at: datetime | None = None,
         into: str | None = None,
+        swap: bool = False,
+        confirm: str | None = None,
         requested_by: str = "unnamed",
         idempotency_key: str | None = None,
     ) -> AsyncResult:
-        """Ask for a restore beside the original; see ``contracts.RestoreRequest``."""
+        """Ask for a restore beside the original, or in its place; ``contracts.RestoreRequest``."""
         return self.send(
             "restore",
             RestoreRequest.parse(
@@ -83,6 +87,31 @@ class Client:
                     "backup": backup,
                     "at": at,
                     "into": into,
+                    "swap": swap,
+                    "confirm": confirm,
+                    "requested_by": requested_by,
+                    "idempotency_key": idempotency_key,
+                }
+            ),
+        )
+
+    def undo(
+        self,
+        target: str,
+        job: UUID | str,
+        *,
+        confirm: str,
+        requested_by: str = "unnamed",
+        idempotency_key: str | None = None,
+    ) -> AsyncResult:
+        """Ask to turn the swap of ``job`` back; see ``contracts.UndoRequest``."""
+        return self.send(
+            "undo",
+            UndoRequest.parse(
+                {
+                    "target": target,
+                    "job": job,
+                    "confirm": confirm,
                     "requested_by": requested_by,
                     "idempotency_key": idempotency_key,
                 }

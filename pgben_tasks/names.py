@@ -20,7 +20,11 @@ RESTORE_POSTGRES_SELECT: Final = "pgben.restore.postgres.select"
 RESTORE_POSTGRES_FETCH: Final = "pgben.restore.postgres.fetch"
 RESTORE_POSTGRES_LOAD: Final = "pgben.restore.postgres.load"
 RESTORE_POSTGRES_CHECK: Final = "pgben.restore.postgres.check"
+RESTORE_POSTGRES_SWAP: Final = "pgben.restore.postgres.swap"
 RESTORE_POSTGRES_FINISH: Final = "pgben.restore.postgres.finish"
+
+UNDO_RUN: Final = "pgben.undo.run"
+UNDO_RUN_FINISH: Final = "pgben.undo.run.finish"
 
 VERIFY_RUN: Final = "pgben.verify.run"
 VERIFY_RUN_EXAMINE: Final = "pgben.verify.run.examine"

@@ -22,6 +22,7 @@ from pgben_tasks.domain.documents import (
     Verification,
 )
 from pgben_tasks.domain.packing import PackPlan as PackPlan  # noqa: PLC0414  # part of the port
+from pgben_tasks.domain.swap import Standing, Swap
 from pgben_tasks.domain.target import BackupId, Target
 
 SigningRole = Literal["backup", "verify", "restore", "maintenance"]
@@ -366,4 +367,51 @@ class PostgresDestination(Protocol):
 
     def abandon(self, name: str, *, marker: str) -> bool:
         """Drop the database if it exists and still carries ``marker``; say whether it did."""
+        ...
+
+
+class PostgresSwap(Protocol):
+    """A server whose databases trade places, in one transaction or not at all."""
+
+    def blockers(
+        self, live: str, aside: str, capture: PostgresCapture | None, *, room: bool
+    ) -> tuple[str, ...]:
+        """Say everything that stands against ``live`` becoming ``aside``; empty when nothing does.
+
+        ``capture`` describes the backup that is to take its place, None when that is a database
+        already; with ``room`` the space for one more copy is looked at.
+        """
+        ...
+
+    def look(self, live: str, incoming: str) -> tuple[int, int, bool]:
+        """Give the oids of both, and whether ``live`` takes connections.
+
+        Raises ``RestoreRefused`` when one of them does not exist.
+        """
+        ...
+
+    def analyse(self, name: str) -> None:
+        """Gather statistics of a database."""
+        ...
+
+    def exchange(
+        self,
+        swap: Swap,
+        *,
+        hold: Callable[[], None],
+        restored: tuple[PostgresCapture, str] | None,
+    ) -> None:
+        """Carry out a swap; when it raises, the live database is as it was, or will be settled.
+
+        ``hold`` is called right before the transaction; ``restored`` is the capture of a copy and
+        its marker. Raises ``TargetBusy``, ``RestoreRefused``, ``DatabaseUnavailable``.
+        """
+        ...
+
+    def settle(self, swap: Swap) -> Standing | None:
+        """Find out how a swap ended, and leave the live database open; None while it is at work."""
+        ...
+
+    def drop(self, swap: Swap) -> Literal["dropped", "gone", "in use"]:
+        """Drop the database that a swap set aside, unless somebody opened it again."""
         ...

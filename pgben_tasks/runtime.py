@@ -24,6 +24,7 @@ from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.index import BackupIndex
 from pgben_tasks.adapters.catalog.ledger import Ledger
 from pgben_tasks.adapters.catalog.recovery import Recovery
+from pgben_tasks.adapters.catalog.swaps import SwapRecord
 from pgben_tasks.adapters.crypto import Signer, Trust
 from pgben_tasks.adapters.directory_store import DirectoryObjectStore
 from pgben_tasks.adapters.history import History
@@ -31,6 +32,7 @@ from pgben_tasks.adapters.packs import AgePackCodec
 from pgben_tasks.adapters.postgres import PostgresServer
 from pgben_tasks.adapters.postgres_destination import PostgresDestination
 from pgben_tasks.adapters.postgres_source import PostgresSource
+from pgben_tasks.adapters.postgres_swap import PostgresSwap
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
 from pgben_tasks.domain.job import Job, JobState, next_attempt
@@ -73,6 +75,24 @@ class Workplace:
         return Recovery(self.database)
 
     @cached_property
+    def swaps(self) -> SwapRecord:
+        """The record of swaps."""
+        return SwapRecord(self.database)
+
+    @cached_property
+    def swapping(self) -> dict[Target, PostgresSwap]:
+        """The servers whose databases can trade places, by protected database."""
+        catalog = self.database
+        return {
+            target: PostgresSwap(
+                server,
+                # The catalog is rebuilt, never replaced under the feet of its own jobs.
+                reserved=frozenset({catalog.name} if str(server) == str(catalog.server) else ()),
+            )
+            for target, server in postgres_servers(self.settings).items()
+        }
+
+    @cached_property
     def repository(self) -> StoreRepository:
         """The repository; raises when it is missing or no trusted keys are set."""
         return open_repository(self.settings)
@@ -111,11 +131,14 @@ class Workplace:
             destinations={
                 target: PostgresDestination(server) for target, server in servers.items()
             },
+            swapping=self.swapping,
+            swaps=self.swaps,
             schedules={"postgres": self._cron(settings.schedule_postgres)},
             limits=_limits(settings),
             spool=settings.spool_dir,
             node=self.node,
             catch_up=settings.catch_up,
+            zone=self.zone,
             suffix=lambda: secrets.token_hex(3),
             history=self.history,
         )
@@ -312,5 +335,6 @@ def _limits(settings: Settings) -> Limits:
         pack_size=settings.pack_size or DUMP_PACK_SIZE,
         suspect_shrink=float(settings.suspect_shrink),
         spool_limit=settings.spool_limit,
+        keep_replaced=settings.keep_replaced,
         retention=policy,
     )

@@ -134,7 +134,7 @@ class Chain:
         ``keep_on`` is an error after which the task base would try the step again.
         """
         job = self.job
-        kind, name = job.kind, job.step or ""
+        kind, name = job.chain, job.step or ""
         body = dict(zip([one for one, _ in canvases.CHAINS[kind]], STEPS[kind], strict=True))[name]
         self.ref = self.ledger.begin_step(self.ref, name, node="workshop")
         run = Run(
@@ -245,7 +245,8 @@ class Installation:
         shutil.rmtree(self.repository)
         shutil.copytree(self.pristine, self.repository)
         self._sql(
-            "TRUNCATE job CASCADE; DELETE FROM backup; INSERT INTO backup SELECT * FROM pristine;"
+            "TRUNCATE job, swap CASCADE; DELETE FROM backup;"
+            " INSERT INTO backup SELECT * FROM pristine;"
             " UPDATE backup_sequence SET last = 2"
         )
         self.store.written.clear()

@@ -30,14 +30,21 @@ from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.initialise import initialise
-from pgben_tasks.operations import backup_postgres, prune, restore_postgres, spool, verify
+from pgben_tasks.operations import (
+    backup_postgres,
+    prune,
+    restore_postgres,
+    spool,
+    swap_postgres,
+    verify,
+)
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.settings import Settings
 
 Step = Callable[[Run, Toolbox], JSON]
 
 #: The operations behind the steps of every chain, in the order of ``canvases.CHAINS``.
-STEPS: Final[Mapping[JobKind, tuple[Step, ...]]] = {
+STEPS: Final[Mapping[str, tuple[Step, ...]]] = {
     "backup": (
         backup_postgres.dump,
         backup_postgres.checksum,
@@ -52,6 +59,15 @@ STEPS: Final[Mapping[JobKind, tuple[Step, ...]]] = {
         restore_postgres.check,
         restore_postgres.finish,
     ),
+    "swap": (
+        restore_postgres.select,
+        restore_postgres.fetch,
+        restore_postgres.load,
+        restore_postgres.check,
+        swap_postgres.swap,
+        restore_postgres.finish,
+    ),
+    "undo": (swap_postgres.undo,),
     "verify": (verify.examine, verify.finish),
     "prune": (prune.on_demand,),
 }
@@ -167,7 +183,7 @@ class Workshop:
     def run(self, kind: JobKind, request: JSON, *, context: JSON | None = None) -> Job:
         """Run a whole chain and give its job; what fails is cleaned up, then raised."""
         ledger = PaperLedger(self._job(kind, request, context or {}))
-        for step in STEPS[kind]:
+        for step in STEPS[ledger.job.chain]:
             run = Run(
                 job=ledger.job,
                 ledger=ledger,

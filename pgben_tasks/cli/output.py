@@ -32,6 +32,8 @@ STYLES: Final[Mapping[str, str]] = {
     "succeeded": "green",
     "clean": "green",
     "restored": "green",
+    "swapped": "green",
+    "undone": "green",
     "done": "green",
     "verified (unopened)": "yellow",
     "unverified": "yellow",

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pgben_tasks.domain.target import require_utc
 
-JobKind = Literal["backup", "restore", "verify", "prune"]
+JobKind = Literal["backup", "restore", "verify", "prune", "undo"]
 JobState = Literal["queued", "running", "waiting", "succeeded", "failed", "refused", "cancelled"]
 
 ENDED: Final[frozenset[str]] = frozenset({"succeeded", "failed", "refused", "cancelled"})
@@ -55,6 +55,11 @@ class Job:
     started_at: datetime | None
     ended_at: datetime | None
     progress: dict[str, Any] | None = None
+
+    @property
+    def chain(self) -> str:
+        """The name of its chain in ``canvases.CHAINS``: a restore that swaps has one of its own."""
+        return "swap" if self.kind == "restore" and self.request.get("swap") else self.kind
 
     @property
     def ended(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -14,6 +14,7 @@ from pgben_tasks.contracts import JSON
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.retention import Policy
+from pgben_tasks.domain.swap import Swap, SwapState
 from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.windows import Schedule
 from pgben_tasks.ports import (
@@ -21,6 +22,7 @@ from pgben_tasks.ports import (
     PackCodec,
     PostgresDestination,
     PostgresSource,
+    PostgresSwap,
     Progress,
     Repository,
 )
@@ -60,6 +62,22 @@ class Index(Protocol):
         ...
 
 
+class SwapRecord(Protocol):
+    """What was intended of swaps, and how they ended."""
+
+    def intend(self, swap: Swap) -> None:
+        """Write down a swap before anything is touched."""
+        ...
+
+    def settle(self, swap: Swap, state: SwapState) -> None:
+        """Write how a swap ended."""
+        ...
+
+    def of(self, job: UUID) -> Swap | None:
+        """Give the swap of a job, None when it has none."""
+        ...
+
+
 class History(Protocol):
     """The history files for people."""
 
@@ -76,6 +94,8 @@ class Limits:
     pack_size: int = DUMP_PACK_SIZE
     suspect_shrink: float = 0.3
     spool_limit: int | None = None
+    #: How long a database that a swap replaced is kept.
+    keep_replaced: timedelta = timedelta(days=7)
     retention: Policy = field(default_factory=Policy)
 
 
@@ -89,11 +109,15 @@ class Toolbox:
     index: Index
     sources: Mapping[Target, PostgresSource]
     destinations: Mapping[Target, PostgresDestination]
+    swapping: Mapping[Target, PostgresSwap]
+    swaps: SwapRecord
     schedules: Mapping[str, Schedule]
     limits: Limits
     spool: Path
     node: str
     catch_up: timedelta
+    #: The time zone of names and texts for people.
+    zone: tzinfo
     #: Six fresh hex digits for a new id.
     suffix: Callable[[], str]
     history: History

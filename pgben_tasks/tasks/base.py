@@ -133,7 +133,7 @@ class PgbenTask(Task):
                     ref,
                     self.name,
                     result=result,
-                    following=canvases.next_step(job.kind, self.name),
+                    following=canvases.next_step(job.chain, self.name),
                     wait=self.work.step_wait,
                 )
             except FenceLost:

@@ -216,8 +216,9 @@ def test_progress_without_a_total_and_beyond_its_total_is_no_fault() -> None:
 
 
 def test_a_backup_needs_backup_and_maintenance_workers() -> None:
-    assert follow.roles("backup") == ["backup", "maintenance"]
-    assert follow.roles("restore") == ["restore"]
+    assert follow.roles(job(kind="backup")) == ["backup", "maintenance"]
+    assert follow.roles(job(kind="restore")) == ["restore"]
+    assert follow.roles(job(kind="restore", request={"swap": True})) == ["restore"]
 
 
 @pytest.mark.parametrize("text", ["pgben", "postgres/pgben"])

@@ -10,6 +10,7 @@ import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Empty
+from uuid import UUID
 
 import pytest
 from celery import Celery
@@ -28,6 +29,7 @@ from pgben_tasks.contracts import (
     PruneRequest,
     Request,
     RestoreRequest,
+    UndoRequest,
     VerifyRequest,
 )
 from pgben_tasks.domain.target import Target
@@ -35,7 +37,8 @@ from pgben_tasks.errors import PgbenError, RequestRefused, TransientError
 
 TARGET = "postgres/pgben"
 BACKUP = "20261123T050000Z-1f0c9a"
-REF = {"job": "6a5f0f0e-4d4e-4d0e-8f0a-3b1d1c2e4f5a", "fence": 3}
+JOB = "6a5f0f0e-4d4e-4d0e-8f0a-3b1d1c2e4f5a"
+REF = {"job": JOB, "fence": 3}
 HEAVY = {
     *("cronsim", "cryptography", "minio", "obstore", "psycopg", "pyrage", "rich", "typer"),
     *("zstandard", "pgben_tasks.adapters", "pgben_tasks.operations", "pgben_tasks.runtime"),
@@ -75,13 +78,16 @@ def test_what_is_sent_is_what_is_read() -> None:
         RestoreRequest(target=TARGET, at=datetime(2026, 11, 23, tzinfo=UTC), into="pgben_copy"),
         VerifyRequest(target=TARGET, backup=BACKUP, level="full"),
         PruneRequest(target=TARGET, dry_run=True),
+        RestoreRequest(target=TARGET, swap=True, confirm="pgben"),
+        UndoRequest(target=TARGET, job=UUID(JOB), confirm="pgben"),
     ):
         assert type(request).parse(request.model_dump(mode="json")) == request
 
 
 @pytest.mark.parametrize("kind", REQUESTS.values())
 def test_an_unknown_field_is_refused_by_name(kind: type[Request]) -> None:
-    assert "surprise" in refusal(kind, {"target": TARGET, "surprise": 1}).sentence
+    whole = {"target": TARGET, **({"job": JOB} if kind is UndoRequest else {})}
+    assert "surprise" in refusal(kind, {**whole, "surprise": 1}).sentence
 
 
 @pytest.mark.parametrize(
@@ -104,6 +110,9 @@ def test_an_unknown_field_is_refused_by_name(kind: type[Request]) -> None:
         (RestoreRequest, {"target": TARGET, "at": "2026-11-23T05:00:00"}, "at"),
         (RestoreRequest, {"target": TARGET, "into": "x" * 64}, "into"),
         (RestoreRequest, {"target": TARGET, "into": 'a"; DROP DATABASE b'}, "into"),
+        (RestoreRequest, {"target": TARGET, "swap": True, "into": "copy"}, "request"),
+        (RestoreRequest, {"target": TARGET, "confirm": "pgben"}, "request"),
+        (UndoRequest, {"target": TARGET, "job": "1f0c9a"}, "job"),
         (VerifyRequest, {"target": TARGET, "level": "deep"}, "level"),
         (VerifyRequest, {"target": TARGET, "backup": "latest"}, "backup"),
         (PruneRequest, {"target": None}, "target"),
@@ -250,6 +259,9 @@ def test_steps_that_share_a_spool_run_where_it_lies(app: Celery) -> None:
     for kind, first, expected in (
         ("backup", "backup.n1", ["backup.n1"] * 3 + ["maintenance", "backup.n1"]),
         ("restore", "restore.n1", ["restore.n1"] * 5),
+        # What comes after the check needs no file, and must not wait for a node that is gone.
+        ("swap", "restore.n1", ["restore.n1"] * 4 + ["restore"] * 2),
+        ("undo", "restore", ["restore"]),
         ("verify", "verify", ["verify"] * 2),
         ("prune", "maintenance", ["maintenance"]),
     ):
@@ -278,7 +290,7 @@ def test_a_chain_goes_on_from_any_step_and_answers_under_the_same_id(
 
 @pytest.mark.parametrize("kind", canvases.CHAINS)
 def test_every_chain_is_walked_from_its_first_step_to_a_closing_one(kind: str) -> None:
-    entry, queue = canvases.ENTRIES[kind]
+    entry, queue = canvases.ENTRIES["restore" if kind == "swap" else kind]
     step = canvases.first_step(kind)
     walked = [step]
     while (following := canvases.next_step(kind, step)) is not None:
