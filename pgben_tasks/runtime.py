@@ -252,6 +252,7 @@ def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:
             port=further.port,
             user=further.user,
             password=further.password.get_secret_value() if further.password else None,
+            settings="the file of PGBEN_SERVERS_FILE",
         )
         found |= {Target("postgres", name): server for name in further.databases}
     return found

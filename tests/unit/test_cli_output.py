@@ -316,3 +316,11 @@ def test_the_html_card_escapes_what_it_is_given() -> None:
     assert "&lt;repository&gt;" in page
     assert "Ana &amp; Cia" in page
     assert "size: A4" in page
+
+
+def test_an_id_stays_whole_on_a_narrow_screen() -> None:
+    shown = StringIO()
+    screen = Console(file=shown, width=60)
+    rows = [("postgres/pgben", "20261123T050000Z-1f0c9a", "verified", "a note that is long enough")]
+    screen.print(output.table(("target", "backup", "state", "note"), rows))
+    assert "20261123T050000Z-1f0c9a" in shown.getvalue()
