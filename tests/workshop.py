@@ -30,7 +30,15 @@ from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.initialise import initialise
-from pgben_tasks.operations import backup_postgres, prune, restore_postgres, spool, verify
+from pgben_tasks.operations import (
+    acknowledge,
+    backup_postgres,
+    prune,
+    restore_postgres,
+    spool,
+    sweep,
+    verify,
+)
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.settings import Settings
 
@@ -54,6 +62,8 @@ STEPS: Final[Mapping[JobKind, tuple[Step, ...]]] = {
     ),
     "verify": (verify.examine, verify.finish),
     "prune": (prune.on_demand,),
+    "acknowledge": (acknowledge.finish,),
+    "sweep": (sweep.finish,),
 }
 
 

@@ -158,8 +158,9 @@ class EntryTask(PgbenTask):
             kept = job.context.get("into")
             into = request.into or kept or restore_postgres.default_name(database, now)
             return (f"postgres/{check_name(into)}", "new"), {"into": into}
-        kind = {"verify": "verify"}.get(job.kind, "write")
-        return (job.target, kind), {}
+        # A statement about a backup is in nobody's way.
+        own = {"verify", "acknowledge"}
+        return (job.target, job.kind if job.kind in own else "write"), {}
 
     def _refuse(self, kind: Any, raw: object, request: Any, error: PgbenError) -> NoReturn:
         """Record a request that cannot be accepted, then raise.

@@ -22,12 +22,14 @@ from pgben_tasks import canvases, names
 from pgben_tasks.client import Client
 from pgben_tasks.contracts import (
     REQUESTS,
+    AcknowledgeRequest,
     BackupRequest,
     JobOutcome,
     JobRef,
     PruneRequest,
     Request,
     RestoreRequest,
+    SweepRequest,
     VerifyRequest,
 )
 from pgben_tasks.domain.target import Target
@@ -67,6 +69,8 @@ def test_the_shortest_requests_are_enough() -> None:
     assert RestoreRequest.parse({"target": TARGET}).backup == "latest"
     assert VerifyRequest.parse({}).level == "quick"
     assert not PruneRequest.parse({"target": TARGET}).dry_run
+    assert not SweepRequest.parse({"target": TARGET}).dry_run
+    assert AcknowledgeRequest.parse({"target": TARGET, "backup": BACKUP}).reason is None
 
 
 def test_what_is_sent_is_what_is_read() -> None:
@@ -75,13 +79,20 @@ def test_what_is_sent_is_what_is_read() -> None:
         RestoreRequest(target=TARGET, at=datetime(2026, 11, 23, tzinfo=UTC), into="pgben_copy"),
         VerifyRequest(target=TARGET, backup=BACKUP, level="full"),
         PruneRequest(target=TARGET, dry_run=True),
+        AcknowledgeRequest(target=TARGET, backup=BACKUP, reason="arquivado"),
+        SweepRequest(target=TARGET, dry_run=True),
     ):
         assert type(request).parse(request.model_dump(mode="json")) == request
 
 
 @pytest.mark.parametrize("kind", REQUESTS.values())
 def test_an_unknown_field_is_refused_by_name(kind: type[Request]) -> None:
-    assert "surprise" in refusal(kind, {"target": TARGET, "surprise": 1}).sentence
+    needed = {
+        name: {"target": TARGET, "backup": BACKUP}[name]
+        for name, field in kind.model_fields.items()
+        if field.is_required()
+    }
+    assert "surprise" in refusal(kind, {**needed, "surprise": 1}).sentence
 
 
 @pytest.mark.parametrize(
@@ -106,6 +117,11 @@ def test_an_unknown_field_is_refused_by_name(kind: type[Request]) -> None:
         (RestoreRequest, {"target": TARGET, "into": 'a"; DROP DATABASE b'}, "into"),
         (VerifyRequest, {"target": TARGET, "level": "deep"}, "level"),
         (VerifyRequest, {"target": TARGET, "backup": "latest"}, "backup"),
+        (AcknowledgeRequest, {"target": TARGET}, "backup"),
+        (AcknowledgeRequest, {"target": TARGET, "backup": "latest"}, "backup"),
+        (AcknowledgeRequest, {"target": TARGET, "backup": BACKUP, "reason": ""}, "reason"),
+        (AcknowledgeRequest, {"target": TARGET, "backup": BACKUP, "reason": "a\nb"}, "reason"),
+        (SweepRequest, {}, "target"),
         (PruneRequest, {"target": None}, "target"),
         (PruneRequest, "target", "request"),
         (PruneRequest, [], "request"),
@@ -196,13 +212,18 @@ def test_the_client_sends_each_request_to_its_entry_task(app: Celery) -> None:
         client.restore(TARGET, at=datetime(2026, 11, 23, tzinfo=UTC)),
         client.verify(level="full"),
         client.prune(TARGET, dry_run=True),
+        client.acknowledge(TARGET, BACKUP, reason="arquivado"),
+        client.sweep(TARGET, dry_run=True),
     ]
-    messages = [taken(app, queue) for queue in ("backup", "restore", "verify", "maintenance")]
+    queues = ("backup", "restore", "verify", *["maintenance"] * 3)
+    messages = [taken(app, queue) for queue in queues]
     assert [one and one.headers["task"] for one in messages] == [
         "pgben.backup.postgres",
         "pgben.restore.postgres",
         "pgben.verify.run",
         "pgben.prune.run",
+        "pgben.acknowledge.run",
+        "pgben.sweep.run",
     ]
     assert [one and one.headers["id"] for one in messages] == [result.id for result in results]
     requests = [one.payload[0][0] for one in messages if one]
@@ -210,6 +231,8 @@ def test_the_client_sends_each_request_to_its_entry_task(app: Celery) -> None:
     assert requests[1]["at"] == "2026-11-23T00:00:00Z"
     assert requests[2] == VerifyRequest(level="full").model_dump(mode="json")
     assert requests[3]["dry_run"] is True
+    assert (requests[4]["backup"], requests[4]["reason"]) == (BACKUP, "arquivado")
+    assert requests[5]["dry_run"] is True
 
 
 def test_the_client_refuses_before_anything_is_sent(app: Celery) -> None:
@@ -252,6 +275,8 @@ def test_steps_that_share_a_spool_run_where_it_lies(app: Celery) -> None:
         ("restore", "restore.n1", ["restore.n1"] * 5),
         ("verify", "verify", ["verify"] * 2),
         ("prune", "maintenance", ["maintenance"]),
+        ("acknowledge", "maintenance", ["maintenance"]),
+        ("sweep", "maintenance", ["maintenance"]),
     ):
         canvases.build(app, kind, REF, node="n1").apply_async()
         message, steps = sent(app, first)
