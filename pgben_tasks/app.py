@@ -91,6 +91,10 @@ def configuration(broker: str) -> dict[str, Any]:
             "pgben.verify.run.*": {"queue": names.QUEUE_VERIFY},
             names.PRUNE_RUN: {"queue": names.QUEUE_MAINTENANCE},
             "pgben.prune.run.*": {"queue": names.QUEUE_MAINTENANCE},
+            names.ACKNOWLEDGE_RUN: {"queue": names.QUEUE_MAINTENANCE},
+            "pgben.acknowledge.run.*": {"queue": names.QUEUE_MAINTENANCE},
+            names.SWEEP_RUN: {"queue": names.QUEUE_MAINTENANCE},
+            "pgben.sweep.run.*": {"queue": names.QUEUE_MAINTENANCE},
             names.TICK: {"queue": names.QUEUE_MAINTENANCE},
         },
         # The timetable is written in local time; Celery's own clock stays in UTC.

@@ -51,6 +51,9 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (names.VERIFY_RUN_FINISH, names.QUEUE_VERIFY),
     ),
     "prune": ((names.PRUNE_RUN_FINISH, names.QUEUE_MAINTENANCE),),
+    # Only the maintenance worker's key may sign what an operator decides.
+    "acknowledge": ((names.ACKNOWLEDGE_RUN_FINISH, names.QUEUE_MAINTENANCE),),
+    "sweep": ((names.SWEEP_RUN_FINISH, names.QUEUE_MAINTENANCE),),
 }
 
 #: The entry task of every kind of job, and the queue where it is claimed.
@@ -60,6 +63,8 @@ ENTRIES: Final[dict[str, tuple[str, str]]] = {
     "undo": (names.UNDO_RUN, names.QUEUE_RESTORE),
     "verify": (names.VERIFY_RUN, names.QUEUE_VERIFY),
     "prune": (names.PRUNE_RUN, names.QUEUE_MAINTENANCE),
+    "acknowledge": (names.ACKNOWLEDGE_RUN, names.QUEUE_MAINTENANCE),
+    "sweep": (names.SWEEP_RUN, names.QUEUE_MAINTENANCE),
 }
 
 

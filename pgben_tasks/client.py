@@ -17,10 +17,12 @@ from kombu.exceptions import OperationalError
 from pgben_tasks import canvases
 from pgben_tasks.app import create_app
 from pgben_tasks.contracts import (
+    AcknowledgeRequest,
     BackupRequest,
     PruneRequest,
     Request,
     RestoreRequest,
+    SweepRequest,
     UndoRequest,
     VerifyRequest,
 )
@@ -153,6 +155,50 @@ class Client:
         return self.send(
             "prune",
             PruneRequest.parse(
+                {
+                    "target": target,
+                    "dry_run": dry_run,
+                    "requested_by": requested_by,
+                    "idempotency_key": idempotency_key,
+                }
+            ),
+        )
+
+    def acknowledge(
+        self,
+        target: str,
+        backup: str,
+        *,
+        reason: str | None = None,
+        requested_by: str = "unnamed",
+        idempotency_key: str | None = None,
+    ) -> AsyncResult:
+        """Say that a suspect backup is plausible; see ``contracts.AcknowledgeRequest``."""
+        return self.send(
+            "acknowledge",
+            AcknowledgeRequest.parse(
+                {
+                    "target": target,
+                    "backup": backup,
+                    "reason": reason,
+                    "requested_by": requested_by,
+                    "idempotency_key": idempotency_key,
+                }
+            ),
+        )
+
+    def sweep(
+        self,
+        target: str,
+        *,
+        dry_run: bool = False,
+        requested_by: str = "unnamed",
+        idempotency_key: str | None = None,
+    ) -> AsyncResult:
+        """Ask for what dead runs left to be removed; see ``contracts.SweepRequest``."""
+        return self.send(
+            "sweep",
+            SweepRequest.parse(
                 {
                     "target": target,
                     "dry_run": dry_run,

@@ -187,12 +187,30 @@ class PruneRequest(Request):
     dry_run: bool = False
 
 
+class AcknowledgeRequest(Request):
+    """Say that a suspect backup is what it should be: it counts again, and pruning goes on."""
+
+    target: TargetField
+    backup: BackupField
+    #: Why it is plausible, for whoever reads the signed statement later.
+    reason: ShortText | None = None
+
+
+class SweepRequest(Request):
+    """Ask for what dead runs left behind in the repository to be removed."""
+
+    target: TargetField
+    dry_run: bool = False
+
+
 REQUESTS: dict[str, type[Request]] = {
     "backup": BackupRequest,
     "restore": RestoreRequest,
     "undo": UndoRequest,
     "verify": VerifyRequest,
     "prune": PruneRequest,
+    "acknowledge": AcknowledgeRequest,
+    "sweep": SweepRequest,
 }
 
 

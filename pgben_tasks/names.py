@@ -33,6 +33,12 @@ VERIFY_RUN_FINISH: Final = "pgben.verify.run.finish"
 PRUNE_RUN: Final = "pgben.prune.run"
 PRUNE_RUN_FINISH: Final = "pgben.prune.run.finish"
 
+ACKNOWLEDGE_RUN: Final = "pgben.acknowledge.run"
+ACKNOWLEDGE_RUN_FINISH: Final = "pgben.acknowledge.run.finish"
+
+SWEEP_RUN: Final = "pgben.sweep.run"
+SWEEP_RUN_FINISH: Final = "pgben.sweep.run.finish"
+
 TICK: Final = "pgben.maintenance.tick"
 
 QUEUE_BACKUP: Final = "backup"

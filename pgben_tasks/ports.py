@@ -65,6 +65,19 @@ class StoredObject:
     modified: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An upload that was begun and neither ended nor given up.
+
+    ``upload`` is what the store calls it; ``touched`` is when it was begun or last written to, as
+    far as the store can tell, by the store's own clock.
+    """
+
+    key: str
+    upload: str
+    touched: datetime
+
+
 class ObjectStore(Protocol):
     """A flat store of immutable objects: a directory, an S3 bucket with a prefix, or memory.
 
@@ -107,6 +120,18 @@ class ObjectStore(Protocol):
         """Remove an object; one that is not there is no error."""
         ...
 
+    def now(self) -> datetime:
+        """Give the store's own clock: the one that ``StoredObject.modified`` is told by."""
+        ...
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        """Give the uploads that killed writers left under keys that begin with ``prefix``."""
+        ...
+
+    def abort(self, upload: Unfinished) -> None:
+        """Give an unfinished upload up; one that is not there is no error."""
+        ...
+
 
 class PackCodec(Protocol):
     """Makes and opens packs outside the calling process's interpreter lock."""
@@ -146,6 +171,26 @@ class PackCodec(Protocol):
         ...
 
 
+class Remains(Protocol):
+    """What dead runs may have left in a repository, beside packs: it belongs to no backup."""
+
+    def signatures(self, target: Target) -> list[StoredObject]:
+        """Signatures below the target's folders whose document does not exist, sorted by key."""
+        ...
+
+    def uploads(self, target: Target) -> list[Unfinished]:
+        """Unfinished uploads below the target's folders, sorted by key."""
+        ...
+
+    def remove_signature(self, key: str) -> None:
+        """Remove a signature, unless its document came to exist meanwhile."""
+        ...
+
+    def abort(self, upload: Unfinished) -> None:
+        """Give an unfinished upload up."""
+        ...
+
+
 class Repository(Protocol):
     """The repository format over an object store, with signatures checked on every read."""
 
@@ -154,8 +199,17 @@ class Repository(Protocol):
         """The repository's id."""
         ...
 
+    @property
+    def remains(self) -> Remains:
+        """What dead runs may have left here."""
+        ...
+
     def describe(self) -> str:
         """Name the repository for people, without secrets."""
+        ...
+
+    def now(self) -> datetime:
+        """Give the clock of the store that the repository lies in."""
         ...
 
     def check_place(self) -> None:

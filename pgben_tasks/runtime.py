@@ -35,6 +35,7 @@ from pgben_tasks.adapters.postgres_source import PostgresSource
 from pgben_tasks.adapters.postgres_swap import PostgresSwap
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
+from pgben_tasks.adapters.system_clock import SystemClock
 from pgben_tasks.domain.job import Job, JobState, next_attempt
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import Target
@@ -124,7 +125,9 @@ class Workplace:
                 identity_file=settings.age_identity_file,
             ),
             clock=self.database,
+            own_clock=SystemClock(),
             index=self.index,
+            captures=self.ledger,
             sources={
                 target: PostgresSource(server, target.name) for target, server in servers.items()
             },

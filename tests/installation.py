@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +30,7 @@ from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.ports import StoredObject
+from pgben_tasks.ports import Clock, StoredObject
 from tests.workshop import STEPS, SilentProgress, Workshop
 
 #: Small enough that the little database needs several packs.
@@ -59,7 +59,12 @@ class Crash(BaseException):
 
 
 class WatchedStore(DirectoryObjectStore):
-    """A store on a disk that tells before and after each write, and may be made to fail then."""
+    """A store on a disk that tells before and after each write, and may be made to fail then.
+
+    ``clock`` shows what a test wants the store's clock to show; None is the disk's own.
+    """
+
+    clock: Clock | None = None
 
     def __init__(self, root: Path) -> None:
         """Watch nothing yet."""
@@ -83,6 +88,10 @@ class WatchedStore(DirectoryObjectStore):
         super().put_file(key, path, advance=advance)
         self.written.append(key)
         self.after(key)
+
+    def now(self) -> datetime:
+        """Give the time."""
+        return super().now() if self.clock is None else self.clock.now()
 
     def packs(self) -> list[StoredObject]:
         """Give every stored pack."""
@@ -251,6 +260,7 @@ class Installation:
         )
         self.store.written.clear()
         self.store.before = self.store.after = lambda _key: None
+        self.store.clock = None
         spool.sweep(self.tools.spool, keep=list)
 
     def chain(

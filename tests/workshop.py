@@ -31,11 +31,13 @@ from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.initialise import initialise
 from pgben_tasks.operations import (
+    acknowledge,
     backup_postgres,
     prune,
     restore_postgres,
     spool,
     swap_postgres,
+    sweep,
     verify,
 )
 from pgben_tasks.operations.toolbox import Run, Toolbox
@@ -70,6 +72,8 @@ STEPS: Final[Mapping[str, tuple[Step, ...]]] = {
     "undo": (swap_postgres.undo,),
     "verify": (verify.examine, verify.finish),
     "prune": (prune.on_demand,),
+    "acknowledge": (acknowledge.finish,),
+    "sweep": (sweep.finish,),
 }
 
 

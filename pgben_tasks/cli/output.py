@@ -46,6 +46,7 @@ STYLES: Final[Mapping[str, str]] = {
     "waiting": "cyan",
     "queued": "cyan",
     "expire": "yellow",
+    "remove": "yellow",
     "damaged": "bold red",
     "unreadable": "bold red",
     "failed": "bold red",

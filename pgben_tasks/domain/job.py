@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pgben_tasks.domain.target import require_utc
 
-JobKind = Literal["backup", "restore", "verify", "prune", "undo"]
+JobKind = Literal["backup", "restore", "verify", "prune", "undo", "acknowledge", "sweep"]
 JobState = Literal["queued", "running", "waiting", "succeeded", "failed", "refused", "cancelled"]
 
 ENDED: Final[frozenset[str]] = frozenset({"succeeded", "failed", "refused", "cancelled"})

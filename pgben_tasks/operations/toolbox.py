@@ -55,6 +55,10 @@ class Index(Protocol):
         """Give the known backups of a target that have not expired."""
         ...
 
+    def acknowledge(self, target: Target, backup: str) -> None:
+        """Write that somebody looked at a suspect backup and found it plausible."""
+        ...
+
     def set_state(
         self, target: Target, backup: str, state: str, *, verified_at: datetime | None = None
     ) -> None:
@@ -75,6 +79,14 @@ class SwapRecord(Protocol):
 
     def of(self, job: UUID) -> Swap | None:
         """Give the swap of a job, None when it has none."""
+        ...
+
+
+class Captures(Protocol):
+    """What the ledger knows of captures that have no manifest yet."""
+
+    def running(self, target: Target) -> frozenset[str]:
+        """Give the backup ids of a target's jobs that have not ended."""
         ...
 
 
@@ -106,7 +118,10 @@ class Toolbox:
     repository: Repository
     codec: PackCodec
     clock: Clock
+    #: This machine's clock: compared with the others, never decided by.
+    own_clock: Clock
     index: Index
+    captures: Captures
     sources: Mapping[Target, PostgresSource]
     destinations: Mapping[Target, PostgresDestination]
     swapping: Mapping[Target, PostgresSwap]

@@ -171,8 +171,9 @@ class EntryTask(PgbenTask):
             into = check_name(request.into or kept or restored_name(database, now))
             lease = (job.target, "swap") if request.swap else (f"postgres/{into}", "new")
             return lease, {"into": into}
-        kind = {"verify": "verify", "undo": "swap"}.get(job.kind, "write")
-        return (job.target, kind), {}
+        # A statement about a backup is in nobody's way.
+        own = {"verify": "verify", "acknowledge": "acknowledge", "undo": "swap"}
+        return (job.target, own.get(job.kind, "write")), {}
 
     def _refuse(self, kind: Any, raw: object, request: Any, error: PgbenError) -> NoReturn:
         """Record a request that cannot be accepted, then raise.

@@ -17,9 +17,17 @@ from kombu.exceptions import OperationalError
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import is_free, job_lock
 from pgben_tasks.adapters.catalog.recovery import TICK, Stalled
-from pgben_tasks.contracts import JSON, BackupRequest, JobRef, Request, VerifyRequest
+from pgben_tasks.contracts import (
+    JSON,
+    BackupRequest,
+    JobRef,
+    Request,
+    SweepRequest,
+    VerifyRequest,
+)
 from pgben_tasks.domain.job import MOST_LOSSES, Job, window_key
 from pgben_tasks.domain.swap import Swap
+from pgben_tasks.domain.sweeping import SWEEP_AGE
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import PgbenError
 from pgben_tasks.operations import swap_postgres
@@ -39,6 +47,7 @@ def tick(work: runtime.Workplace, app: Celery) -> JSON:
         "swaps": _each(work.swaps.open(), lambda swap: _settle(work, swap)),
         "taken_over": _each(work.recovery.stalled(), lambda one: _revive(work, app, one)),
         "windows": _each(work.timetable(), lambda due: _begin_window(work, *due)),
+        "sweeps": _each(work.target_names(), lambda target: _begin_sweep(work, target)),
         "published": _each(work.recovery.to_publish(), lambda one: _publish(work, app, one[0])),
         "cleaned": _each(work.ledger.to_clean(), lambda job: _clean(work, job)),
         "dropped": _each(
@@ -129,6 +138,25 @@ def _begin_window(work: runtime.Workplace, kind: str, target: str) -> int:
         request=request.model_dump(mode="json"),
         requested_by="schedule",
         window=window,
+    )
+    return int(new)
+
+
+def _begin_sweep(work: runtime.Workplace, target: str) -> int:
+    """Write the day's sweep of a target unless it is there; ``to_publish`` sends it.
+
+    In the first days of a target nothing can be old enough to be left over.
+    """
+    now = work.database.now()
+    since = work.ledger.known_since(Target.parse(target))
+    if since is None or now - since <= SWEEP_AGE:
+        return 0
+    _, new = work.ledger.request(
+        "sweep",
+        target=target,
+        key=f"sweep:{target}:{now.astimezone(work.zone):%Y-%m-%d}",
+        request=SweepRequest(target=target, requested_by="schedule").model_dump(mode="json"),
+        requested_by="schedule",
     )
     return int(new)
 

@@ -23,12 +23,14 @@ from pgben_tasks import canvases, names
 from pgben_tasks.client import Client
 from pgben_tasks.contracts import (
     REQUESTS,
+    AcknowledgeRequest,
     BackupRequest,
     JobOutcome,
     JobRef,
     PruneRequest,
     Request,
     RestoreRequest,
+    SweepRequest,
     UndoRequest,
     VerifyRequest,
 )
@@ -70,6 +72,8 @@ def test_the_shortest_requests_are_enough() -> None:
     assert RestoreRequest.parse({"target": TARGET}).backup == "latest"
     assert VerifyRequest.parse({}).level == "quick"
     assert not PruneRequest.parse({"target": TARGET}).dry_run
+    assert not SweepRequest.parse({"target": TARGET}).dry_run
+    assert AcknowledgeRequest.parse({"target": TARGET, "backup": BACKUP}).reason is None
 
 
 def test_what_is_sent_is_what_is_read() -> None:
@@ -80,14 +84,20 @@ def test_what_is_sent_is_what_is_read() -> None:
         PruneRequest(target=TARGET, dry_run=True),
         RestoreRequest(target=TARGET, swap=True, confirm="pgben"),
         UndoRequest(target=TARGET, job=UUID(JOB), confirm="pgben"),
+        AcknowledgeRequest(target=TARGET, backup=BACKUP, reason="arquivado"),
+        SweepRequest(target=TARGET, dry_run=True),
     ):
         assert type(request).parse(request.model_dump(mode="json")) == request
 
 
 @pytest.mark.parametrize("kind", REQUESTS.values())
 def test_an_unknown_field_is_refused_by_name(kind: type[Request]) -> None:
-    whole = {"target": TARGET, **({"job": JOB} if kind is UndoRequest else {})}
-    assert "surprise" in refusal(kind, {**whole, "surprise": 1}).sentence
+    needed = {
+        name: {"target": TARGET, "backup": BACKUP, "job": JOB}[name]
+        for name, field in kind.model_fields.items()
+        if field.is_required()
+    }
+    assert "surprise" in refusal(kind, {**needed, "surprise": 1}).sentence
 
 
 @pytest.mark.parametrize(
@@ -115,6 +125,11 @@ def test_an_unknown_field_is_refused_by_name(kind: type[Request]) -> None:
         (UndoRequest, {"target": TARGET, "job": "1f0c9a"}, "job"),
         (VerifyRequest, {"target": TARGET, "level": "deep"}, "level"),
         (VerifyRequest, {"target": TARGET, "backup": "latest"}, "backup"),
+        (AcknowledgeRequest, {"target": TARGET}, "backup"),
+        (AcknowledgeRequest, {"target": TARGET, "backup": "latest"}, "backup"),
+        (AcknowledgeRequest, {"target": TARGET, "backup": BACKUP, "reason": ""}, "reason"),
+        (AcknowledgeRequest, {"target": TARGET, "backup": BACKUP, "reason": "a\nb"}, "reason"),
+        (SweepRequest, {}, "target"),
         (PruneRequest, {"target": None}, "target"),
         (PruneRequest, "target", "request"),
         (PruneRequest, [], "request"),
@@ -205,13 +220,18 @@ def test_the_client_sends_each_request_to_its_entry_task(app: Celery) -> None:
         client.restore(TARGET, at=datetime(2026, 11, 23, tzinfo=UTC)),
         client.verify(level="full"),
         client.prune(TARGET, dry_run=True),
+        client.acknowledge(TARGET, BACKUP, reason="arquivado"),
+        client.sweep(TARGET, dry_run=True),
     ]
-    messages = [taken(app, queue) for queue in ("backup", "restore", "verify", "maintenance")]
+    queues = ("backup", "restore", "verify", *["maintenance"] * 3)
+    messages = [taken(app, queue) for queue in queues]
     assert [one and one.headers["task"] for one in messages] == [
         "pgben.backup.postgres",
         "pgben.restore.postgres",
         "pgben.verify.run",
         "pgben.prune.run",
+        "pgben.acknowledge.run",
+        "pgben.sweep.run",
     ]
     assert [one and one.headers["id"] for one in messages] == [result.id for result in results]
     requests = [one.payload[0][0] for one in messages if one]
@@ -219,6 +239,8 @@ def test_the_client_sends_each_request_to_its_entry_task(app: Celery) -> None:
     assert requests[1]["at"] == "2026-11-23T00:00:00Z"
     assert requests[2] == VerifyRequest(level="full").model_dump(mode="json")
     assert requests[3]["dry_run"] is True
+    assert (requests[4]["backup"], requests[4]["reason"]) == (BACKUP, "arquivado")
+    assert requests[5]["dry_run"] is True
 
 
 def test_the_client_refuses_before_anything_is_sent(app: Celery) -> None:
@@ -264,6 +286,8 @@ def test_steps_that_share_a_spool_run_where_it_lies(app: Celery) -> None:
         ("undo", "restore", ["restore"]),
         ("verify", "verify", ["verify"] * 2),
         ("prune", "maintenance", ["maintenance"]),
+        ("acknowledge", "maintenance", ["maintenance"]),
+        ("sweep", "maintenance", ["maintenance"]),
     ):
         canvases.build(app, kind, REF, node="n1").apply_async()
         message, steps = sent(app, first)
