@@ -16,6 +16,14 @@ Wait = Annotated[
         "--wait/--no-wait", help="Follow the job to its end, or leave it to the workers at once."
     ),
 ]
+Direct = Annotated[
+    bool,
+    typer.Option(
+        "--direct",
+        help="Work in this process, with the repository, keys and a server alone: no Redis, no "
+        "worker, no catalog.",
+    ),
+]
 
 
 def examples(*lines: tuple[str, str]) -> str:
