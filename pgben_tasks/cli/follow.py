@@ -8,7 +8,7 @@ The ledger is asked, never the broker: what is shown here is what decides.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -126,7 +126,9 @@ class Follower:
         if not live(self._console):
             for one in self._watched:
                 if one.job.state == "running" and one.job.progress:
-                    self._console.print(line(one.job), markup=False)
+                    self._console.print(
+                        f"  … {title(one.job)} {progress_text(one.job)}", markup=False
+                    )
 
     def _hint_workers(self, missing: Sequence[str]) -> None:
         self._hinted.update(missing)
@@ -142,7 +144,10 @@ class Follower:
             )
 
     def _show(self, one: _Watched) -> None:
-        show(self._bars, one.bar, one.job, behind=one.behind)
+        job = one.job
+        progress = (job.progress or {}) if job.state == "running" else {}
+        description = title(job) + one.behind * (job.state == "queued")
+        move(self._bars, one.bar, progress, description=description, visible=not job.ended)
 
     def _tell(self, text: str) -> None:
         self._console.print(Text(text, style="yellow"), soft_wrap=True)
@@ -156,24 +161,24 @@ def roles(kind: str) -> list[str]:
     return list(dict.fromkeys(place.removeprefix("node:") for place in places))
 
 
-def show(bars: Progress, bar: TaskID, job: Job, *, behind: str = "") -> None:
-    """Let a bar show a job as it is now; ``behind`` says what a queued one waits for."""
-    progress = job.progress or {}
-    total = progress.get("total") if job.state == "running" else None
-    done = int(progress.get("done") or 0)
+def move(
+    bars: Progress,
+    bar: TaskID,
+    progress: Mapping[str, Any],
+    *,
+    description: str,
+    visible: bool = True,
+) -> None:
+    """Let a bar show how far a phase is."""
+    total, done = progress.get("total"), int(progress.get("done") or 0)
     bars.update(
         bar,
-        description=title(job) + behind * (job.state == "queued"),
+        description=description,
         total=max(int(total), 1) if total else None,
         completed=min(done, int(total)) if total else 0,
-        text=progress_text(job) if job.state == "running" else "",
-        visible=not job.ended,
+        text=words(progress),
+        visible=visible,
     )
-
-
-def line(job: Job) -> str:
-    """Say how far a running job is, where no bar can move."""
-    return f"  … {title(job)} {progress_text(job)}"
 
 
 def live(console: Console) -> bool:
@@ -196,7 +201,11 @@ def title(job: Job) -> str:
 
 def progress_text(job: Job) -> str:
     """Write how far a running step is: ``45% 68 MiB of 150 MiB, 12 MiB/s, 7 s left, tables 12``."""
-    progress = job.progress or {}
+    return words(job.progress or {})
+
+
+def words(progress: Mapping[str, Any]) -> str:
+    """Write how far a phase is."""
     unit = str(progress.get("unit") or "bytes")
     total, done = progress.get("total"), int(progress.get("done") or 0)
     parts = []

@@ -43,6 +43,7 @@ STYLES: Final[Mapping[str, str]] = {
     "expire": "yellow",
     "damaged": "bold red",
     "unreadable": "bold red",
+    "missing": "bold red",
     "failed": "bold red",
     "refused": "red",
     "cancelled": "red",

@@ -1,4 +1,4 @@
-"""How far work in this very process is, shown on a terminal, and how Ctrl-C stops it.
+"""How far work in this very process is, shown on a terminal, and how Ctrl-C stops a chain.
 
 The bar is that of following a job. To stderr.
 """
@@ -30,57 +30,88 @@ _DRAW_EVERY: Final = 0.1
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Screen:
-    """How far a chain is, on a terminal: a bar, or a line now and then where none can move."""
+class Meter:
+    """How far work is, on a terminal: a bar, or a line now and then where none can move."""
 
     def __init__(self, console: Console) -> None:
         """Show nothing yet."""
-        self._console = console
-        self._live = follow.live(console)
-        self._gauge = Gauge()
-        self._bars = Progress(
-            *follow.COLUMNS, console=console, transient=True, disable=not self._live
+        self.console = console
+        self.live = follow.live(console)
+        self.bars = Progress(
+            *follow.COLUMNS, console=console, transient=True, disable=not self.live
         )
-        self._bar = self._bars.add_task("", text="")
-        self._chain: Chain | None = None
-        self._said = 0
-        self._stopped = False
-        self._every = _DRAW_EVERY if self._live else follow.EXPLAIN_EVERY
+        self._gauge = Gauge()
+        self._bar = self.bars.add_task("", text="")
+        self._every = _DRAW_EVERY if self.live else follow.EXPLAIN_EVERY
         self._draw_at = time.monotonic() + self._every
 
     def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
         """Start a phase."""
         self._gauge.begin(phase, total=total, unit=unit)
-        if self._live:
-            self._draw()
+        if self.live:
+            self.draw()
 
     def advance(self, amount: int) -> None:
         """Add to what is done; whoever counts after an interruption is stopped by it."""
         self.check()
         self._gauge.advance(amount)
         if time.monotonic() >= self._draw_at:
-            self._draw()
+            self.draw()
 
     def note(self, **facts: int | str) -> None:
         """Set side facts."""
         self._gauge.note(**facts)
 
     def check(self) -> None:
+        """Let the work go on."""
+
+    def draw(self) -> None:
+        """Show how far it is now."""
+        self._draw_at = time.monotonic() + self._every
+        reading = self._gauge.read()
+        doing = self.doing(str(reading.get("phase", "")))
+        if self.live:
+            follow.move(self.bars, self._bar, reading, description=doing)
+        else:
+            self.console.print(f"  … {doing} {follow.words(reading)}", markup=False)
+
+    def doing(self, phase: str) -> str:
+        """Say what is done in a phase."""
+        return phase
+
+
+class Screen(Meter):
+    """How far a chain in this process is, and what stops it."""
+
+    def __init__(self, console: Console) -> None:
+        """Show nothing yet."""
+        super().__init__(console)
+        self._chain: Chain | None = None
+        self._said = 0
+        self._stopped = False
+
+    def check(self) -> None:
         """Raise when the work was interrupted."""
         if self._stopped:
             raise KeyboardInterrupt
+
+    def doing(self, phase: str) -> str:
+        """Say what the running step does, in the words of following a job."""
+        if self._chain is None:
+            return phase
+        return follow.title(replace(self._chain.job, progress={"phase": phase}))
 
     def told(self) -> None:
         """Write a line for every step that ended, and show the one that runs."""
         if self._chain is None:
             return
         for step in self._chain.steps[self._said :]:
-            self._console.print(follow.step_line(self._chain.job, step, named=False))
+            self.console.print(follow.step_line(self._chain.job, step, named=False))
             self._said += 1
         if self._chain.undoing:
-            self._console.print(Text("  … taking away what was begun", style="yellow"))
-        elif self._live:
-            self._draw()
+            self.console.print(Text("  … taking away what was begun", style="yellow"))
+        elif self.live:
+            self.draw()
 
     def again(self, error: TransientError, tried: int) -> bool:
         """Wait before a step is tried again, as workers do.
@@ -91,7 +122,7 @@ class Screen:
             return False
         delay = RETRY_DELAYS[tried - 1]
         said = f"{error.sentence}; trying again in {delay} s"
-        self._console.print(Text(said, style="yellow"), soft_wrap=True)
+        self.console.print(Text(said, style="yellow"), soft_wrap=True)
         time.sleep(delay)
         return True
 
@@ -101,7 +132,7 @@ class Screen:
         self._chain = chain
         before = {number: signal.signal(number, self._stop) for number in _STOPPING}
         try:
-            with self._bars:
+            with self.bars:
                 yield
         finally:
             for number, handler in before.items():
@@ -112,13 +143,3 @@ class Screen:
         if not (self._stopped or (self._chain and self._chain.undoing)):
             self._stopped = True
             raise KeyboardInterrupt
-
-    def _draw(self) -> None:
-        if self._chain is None:
-            return
-        self._draw_at = time.monotonic() + self._every
-        job = replace(self._chain.job, progress=self._gauge.read())
-        if self._live:
-            follow.show(self._bars, self._bar, job)
-        else:
-            self._console.print(follow.line(job), markup=False)
