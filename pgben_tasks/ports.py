@@ -282,6 +282,17 @@ class Repository(Protocol):
         """Sign and store an audit entry; returns its SHA-256."""
         ...
 
+    def audited(self) -> list[str]:
+        """Paths of every stored audit entry, by their sequence number."""
+        ...
+
+    def audit_entry(self, path: str) -> AuditEntry:
+        """Fetch an audit entry and check signature, role and path.
+
+        Raises ``SignatureInvalid``, ``ManifestInvalid``.
+        """
+        ...
+
     def remove_manifest(self, target: Target, backup: BackupId) -> None:
         """Remove a backup's manifest, then its signature: the backup exists no longer."""
         ...

@@ -29,9 +29,10 @@ from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.operations import spool
+from pgben_tasks.operations.chains import OPERATIONS
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Clock, StoredObject
-from tests.workshop import STEPS, SilentProgress, Workshop
+from tests.workshop import SilentProgress, Workshop
 
 #: Small enough that the little database needs several packs.
 PACK_SIZE = 8 * 1024
@@ -144,7 +145,6 @@ class Chain:
         """
         job = self.job
         kind, name = job.chain, job.step or ""
-        body = dict(zip([one for one, _ in canvases.CHAINS[kind]], STEPS[kind], strict=True))[name]
         self.ref = self.ledger.begin_step(self.ref, name, node="workshop")
         run = Run(
             job=self.job,
@@ -154,7 +154,7 @@ class Chain:
             try_lock=lambda _kind: nullcontext(self.free),
         )
         try:
-            result = body(run, self.tools)
+            result = OPERATIONS[name](run, self.tools)
         except Exception as exc:
             if keep_on is not None and isinstance(exc, keep_on):
                 self.ledger.release_step(self.ref, name, state="retrying", wait=_WAIT)

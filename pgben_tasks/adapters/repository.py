@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from pgben_tasks.adapters.crypto import Signer, Trust
 from pgben_tasks.adapters.pack_fetch import fetch_checked
@@ -22,6 +22,7 @@ from pgben_tasks.domain.documents import (
     Manifest,
     Pack,
     RepositoryCard,
+    StatementKind,
     Verification,
 )
 from pgben_tasks.domain.target import BackupId, Target
@@ -55,7 +56,7 @@ class StoreRepository:
         self._documents = documents
 
     @classmethod
-    def open(cls, store: ObjectStore, *, signer: Signer | None, trust: Trust) -> StoreRepository:
+    def open(cls, store: ObjectStore, *, signer: Signer | None, trust: Trust) -> Self:
         """Open an existing repository.
 
         Raises ``ConfigurationError`` when there is none or the signing key is not trusted,
@@ -74,7 +75,7 @@ class StoreRepository:
         *,
         signer: Signer | None,
         trust: Trust,
-    ) -> StoreRepository:
+    ) -> Self:
         """Make a new repository in an empty place and open it.
 
         Raises ``RequestRefused`` when there is one, or when backups without a card are there.
@@ -234,9 +235,26 @@ class StoreRepository:
         """Sign and store a statement."""
         self._documents.write(verification)
 
+    def may_record(self, kind: StatementKind) -> bool:
+        """Whether the key at hand may sign statements of this kind."""
+        return self._documents.may_sign(kind)
+
     def audit(self, entry: AuditEntry) -> str:
         """Sign and store an audit entry; returns its SHA-256."""
         return hashlib.sha256(self._documents.write(entry)).hexdigest()
+
+    def audited(self) -> list[str]:
+        """Paths of every stored audit entry, by their sequence number."""
+        numbers = {
+            stored.key: layout.audit_sequence(stored.key)
+            for stored in self._store.list(layout.AUDIT)
+        }
+        known = [(number, path) for path, number in numbers.items() if number is not None]
+        return [path for _, path in sorted(known)]
+
+    def audit_entry(self, path: str) -> AuditEntry:
+        """Fetch an audit entry and check signature, role and path."""
+        return self._documents.read(AuditEntry, path)[0]
 
     def remove_manifest(self, target: Target, backup: BackupId) -> None:
         """Remove a backup's manifest, then its signature: the backup exists no longer."""

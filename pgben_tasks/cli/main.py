@@ -18,6 +18,7 @@ import typer
 
 from pgben_tasks import __version__
 from pgben_tasks.cli import (
+    commands_catalog,
     commands_house,
     commands_init,
     commands_look,
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 for _commands in (commands_init, commands_work, commands_house, commands_look):
     app.add_typer(_commands.app)
+app.add_typer(commands_catalog.app, name="catalog")
 
 
 def _print_version(asked: bool) -> None:

@@ -18,6 +18,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 REFUSED: Final = 3
 SUSPECT: Final = 4
+DAMAGED: Final = 5
 INTERRUPTED: Final = 130
 
 #: From the least to the most alarming; the code of several jobs is that of the worst.

@@ -49,6 +49,7 @@ STYLES: Final[Mapping[str, str]] = {
     "remove": "yellow",
     "damaged": "bold red",
     "unreadable": "bold red",
+    "missing": "bold red",
     "failed": "bold red",
     "refused": "red",
     "cancelled": "red",

@@ -25,6 +25,8 @@ MOST_LOSSES: Final = 3
 REPUBLISH_AFTER: Final = timedelta(minutes=5)
 #: When the tick has not run for this long, a maintenance worker sends it instead of beat.
 BEAT_SILENCE: Final = timedelta(minutes=5)
+#: Waits before a step is tried again after a passing failure, in seconds.
+RETRY_DELAYS: Final = (3, 10, 30)
 #: How long after a failure a scheduled window is tried again: first, second, third time.
 ATTEMPT_DELAYS: Final = (timedelta(minutes=15), timedelta(hours=1), timedelta(hours=3))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from pgben_tasks.domain.documents import AuditEntry, Manifest, Verification, pack_number
@@ -11,11 +12,13 @@ from pgben_tasks.errors import ConfigurationError
 REPOSITORY_CARD: Final = "repository.json"
 BACKUPS: Final = "backups/"
 PACKS: Final = "packs/"
+AUDIT: Final = "audit/"
 SIGNATURE_SUFFIX: Final = ".sig"
 _MANIFEST: Final = "manifest.json"
 _INVENTORY: Final = "inventory.jsonl.zst.age"
 #: ``<kind>/<target kind>/<target name>/<backup>/<file>``
 _DEPTH: Final = 5
+_AUDIT_ENTRY: Final = re.compile(r"audit/[0-9]{4}/[0-9]{2}/([1-9][0-9]{0,17})\.json", re.ASCII)
 
 
 def backups_prefix(target: Target) -> str:
@@ -59,7 +62,7 @@ def document_path(document: Manifest | Verification | AuditEntry) -> str:
     if isinstance(document, Verification):
         return f"verifications/{document.target}/{document.backup}/{document.id}.json"
     at = require_utc(document.at)
-    return f"audit/{at:%Y}/{at:%m}/{document.sequence}.json"
+    return f"{AUDIT}{at:%Y}/{at:%m}/{document.sequence}.json"
 
 
 def target_of(key: str) -> Target | None:
@@ -79,6 +82,12 @@ def backup_of_manifest(key: str) -> BackupId | None:
     if len(parts) != _DEPTH or f"{parts[0]}/" != BACKUPS or parts[4] != _MANIFEST:
         return None
     return _backup_id(parts[3])
+
+
+def audit_sequence(key: str) -> int | None:
+    """Say which number a key is the audit entry of, or None when it is no entry's."""
+    match = _AUDIT_ENTRY.fullmatch(key)
+    return int(match[1]) if match else None
 
 
 def is_known(key: str, target: Target) -> bool:

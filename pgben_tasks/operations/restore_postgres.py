@@ -160,12 +160,14 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     return {"state": "restored", "database": into}
 
 
-def remove_unfinished(job: Job, tools: Toolbox) -> None:
-    """Remove the unfinished copy that a failed restore left."""
+def remove_unfinished(job: Job, tools: Toolbox) -> bool:
+    """Remove the unfinished copy that a failed restore left; say whether there was one."""
     into = job.context.get("into")
     destination = tools.destinations[Target.parse(job.target)]
-    if into and destination.abandon(str(into), marker=marker(job.id)):
+    removed = bool(into) and destination.abandon(str(into), marker=marker(job.id))
+    if removed:
         log.info("unfinished_copy_removed", database=into)
+    return removed
 
 
 def _passed_over(surveyed: Survey, chosen: BackupId) -> str:

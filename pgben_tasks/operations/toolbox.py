@@ -90,6 +90,16 @@ class Captures(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What the catalog keeps, or what stands in its place where there is none."""
+
+    clock: Clock
+    index: Index
+    captures: Captures
+    swaps: SwapRecord
+
+
 class History(Protocol):
     """The history files for people."""
 

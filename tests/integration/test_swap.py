@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ import pytest
 from celery import Celery
 from psycopg import sql
 
-from pgben_tasks import runtime
+from pgben_tasks import canvases, in_process, names, runtime
 from pgben_tasks.adapters.catalog.locks import holding, job_lock
 from pgben_tasks.adapters.postgres_source import PostgresSource
 from pgben_tasks.adapters.postgres_swap import PostgresSwap
 from pgben_tasks.app import create_app
+from pgben_tasks.contracts import REQUESTS
 from pgben_tasks.domain.documents import PostgresCapture
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.swap import Swap
@@ -35,11 +35,10 @@ from pgben_tasks.errors import (
     RestoreRefused,
     TargetBusy,
 )
-from pgben_tasks.operations import spool, swap_postgres
-from pgben_tasks.operations.toolbox import Run
+from pgben_tasks.operations import swap_postgres
 from pgben_tasks.tasks import reconciler
 from tests.fixtures_postgres import RecordingProgress, in_thread
-from tests.workshop import STEPS, PaperLedger, Workshop
+from tests.workshop import Workshop
 
 #: What two descriptions of one database may differ in: when and where it was looked at.
 INCIDENTAL = {"database", "lsn", "snapshot_time", "snapshot", "database_bytes"}
@@ -532,11 +531,10 @@ def test_the_tick_removes_a_replaced_database_after_its_time(shop: Workshop, que
 # Steps by hand
 
 
-@dataclass
-class Watched(PaperLedger):
-    """A job's row, with something that happens whenever the job is asked for."""
+class Watched(in_process.Chain):
+    """A chain in this process, with something that happens whenever it asks for its job."""
 
-    on_hold: Callable[[], object] = lambda: None
+    on_hold: Callable[[], object] = staticmethod(lambda: None)
 
     def hold(self) -> None:
         """Let the test act."""
@@ -546,24 +544,24 @@ class Watched(PaperLedger):
 def begun(shop: Workshop) -> Job:
     """Restore a copy with this job's marker, up to the swap."""
     request = {"target": str(shop.target), "swap": True, "confirm": live(shop)}
-    ledger = Watched(shop._job("restore", request, {"into": f"{live(shop)}_copy"}))
-    for step in STEPS["swap"][:4]:
-        ledger.end_step(step(run_of(shop, ledger), shop.tools))
-    return ledger.job
-
-
-def run_of(shop: Workshop, ledger: Watched) -> Run:
-    return Run(
-        job=ledger.job,
-        ledger=ledger,
-        progress=RecordingProgress(),
-        folder=spool.job_folder(shop.tools.spool, ledger.job.id),
-        try_lock=lambda _kind: nullcontext(enter_result=True),
+    job = in_process.new_job(
+        "restore",
+        REQUESTS["restore"].parse(request),
+        target=str(shop.target),
+        node=shop.tools.node,
+        now=shop.tools.clock.now(),
+        context={"into": f"{live(shop)}_copy"},
     )
+    chain = Watched(job, shop.tools, RecordingProgress())
+    for name, _ in canvases.CHAINS["swap"][:4]:
+        chain._step(name)
+    return chain.job
 
 
 def swap_step(
     shop: Workshop, job: Job, *, hold: Callable[[], object] = lambda: None, tools: Any = None
 ) -> dict[str, Any]:
     """Run the step that swaps; ``hold`` happens before each of its irreversible actions."""
-    return swap_postgres.swap(run_of(shop, Watched(job, hold)), tools or shop.tools)
+    chain = Watched(job, tools or shop.tools, RecordingProgress())
+    chain.on_hold = hold
+    return chain._attempts(names.RESTORE_POSTGRES_SWAP)

@@ -19,7 +19,7 @@ from pgben_tasks.adapters.catalog.locks import holding, job_lock
 from pgben_tasks.adapters.catalog.recovery import Recovery
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JobRef
-from pgben_tasks.domain.job import MOST_LOSSES, Job, window_key
+from pgben_tasks.domain.job import MOST_LOSSES, RETRY_DELAYS, Job, window_key
 from pgben_tasks.errors import (
     ConfigurationError,
     IntegrityError,
@@ -28,7 +28,6 @@ from pgben_tasks.errors import (
     RestoreRefused,
 )
 from pgben_tasks.tasks import backup, housekeeping, reconciler, restore, verify
-from pgben_tasks.tasks.base import RETRY_DELAYS
 from tests.installation import FILL_PEDIDO, Installation
 
 BLINK = timedelta(milliseconds=100)

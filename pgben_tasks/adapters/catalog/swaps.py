@@ -21,7 +21,7 @@ _COLUMNS = (
 )
 
 
-class SwapRecord:
+class CatalogSwaps:
     """The rows of ``swap`` (``toolbox.SwapRecord``)."""
 
     def __init__(self, database: CatalogDatabase) -> None:
