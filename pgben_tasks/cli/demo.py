@@ -142,7 +142,7 @@ def _start_worker(stack: EmbeddedStack, work: Workplace, settings: dict[str, str
 
 def _do(work: Workplace, kind: JobKind, target: str, request: dict[str, Any]) -> Job:
     """Enqueue one job as the command line does, follow it, and raise when it did not succeed."""
-    from pgben_tasks.tasks.entry import rebuilt
+    from pgben_tasks.tasks.telling import rebuilt
 
     output.say(f"\npgben {kind}" + (f" {target}" if target != "*" else " --level full"))
     jobs, unsent = enqueue.submit(work, kind, [(target, request)])
