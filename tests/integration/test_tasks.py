@@ -531,7 +531,11 @@ def test_a_restore_cancelled_before_it_is_opened_leaves_no_copy(
     site: Site, installation: Installation
 ) -> None:
     chain = installation.restore().until("finish")
-    chain.before_hold = lambda: site.ledger.cancel(chain.ref.job, error=CANCELLED) and None
+
+    def cancel() -> None:
+        site.ledger.cancel(chain.ref.job, error=CANCELLED)
+
+    chain.before_hold = cancel
     with pytest.raises(FenceLost):
         chain.step()
     assert chain.job.state == "cancelled"
