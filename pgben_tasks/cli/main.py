@@ -18,6 +18,7 @@ import typer
 
 from pgben_tasks import __version__
 from pgben_tasks.cli import (
+    commands_health,
     commands_init,
     commands_jobs,
     commands_look,
@@ -42,7 +43,13 @@ app = typer.Typer(
         ("pgben restore pgben", "the newest verified backup, beside the original"),
     ),
 )
-for _commands in (commands_init, commands_work, commands_look, commands_jobs):
+for _commands in (
+    commands_init,
+    commands_work,
+    commands_look,
+    commands_jobs,
+    commands_health,
+):
     app.add_typer(_commands.app)
 
 
