@@ -34,6 +34,7 @@ def repository_writable(patient: Patient) -> Iterator[Finding]:
 
     A folder is asked for its mode. Elsewhere the audit trail tells: it is stored every minute.
     """
+    patient.repository  # noqa: B018 - where there is none, nothing can be written
     parts = urlsplit(patient.settings.repository)
     if parts.scheme == "file" and patient.settings.signing_key_file is not None:
         folder = Path(parts.path)
