@@ -237,6 +237,16 @@ class SlowPath:
             sink.shutdown(socket.SHUT_WR)
 
 
+def left(folder: Path) -> list[str]:
+    """Name what is left below ``folder``, and processes that still name it."""
+    running = [
+        path.parent.name
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.exists() and str(folder).encode() in path.read_bytes()
+    ]
+    return [str(path) for path in folder.iterdir()] + running
+
+
 def plain_dump(server: EmbeddedPostgres, database: str) -> list[str]:
     """Dump a database as text, without the lines that differ between any two runs."""
     tools = server.bin_dir
