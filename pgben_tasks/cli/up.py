@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from rich.text import Text
 
@@ -70,10 +72,6 @@ def _start_processes(
 
 def _await_flower(address: str, flower: Child) -> None:
     """Wait until Flower listens."""
-    import socket
-    from contextlib import suppress
-    from urllib.parse import urlsplit
-
     from pgben_tasks.embedded.child import wait_until
 
     parts = urlsplit(address)

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from pgben_tasks import names
+from pgben_tasks.adapters import broker_facts
+from pgben_tasks.adapters.broker_facts import BrokerFacts
 from pgben_tasks.adapters.catalog.records import Records
 from pgben_tasks.adapters.crypto import Trust
 from pgben_tasks.adapters.postgres import PostgresServer
@@ -23,8 +26,8 @@ from pgben_tasks.settings import Settings
 class Patient:
     """One installation under examination.
 
-    ``catalog``, ``repository`` and ``servers`` raise ``Unseen`` when their own check has told that
-    they are away, so that one fault is told once.
+    Each part is asked once, because one that is away is waited for. ``catalog``, ``repository`` and
+    ``servers`` raise ``Unseen`` when they are away: their own check tells why, and only that one.
     """
 
     work: Workplace
@@ -35,24 +38,35 @@ class Patient:
         return self.work.settings
 
     @cached_property
-    def _catalog_answers(self) -> bool:
-        return _answers(self.work.database.check)
+    def catalog_fault(self) -> PgbenError | None:
+        """Why the catalog cannot be used; None when it can."""
+        return _fault(self.work.database.check)
 
     @property
     def catalog(self) -> Records:
         """What the catalog remembers."""
-        if not self._catalog_answers:
+        if self.catalog_fault is not None:
             raise Unseen("catalog")
         return Records(self.work.database)
 
     @cached_property
-    def _repository_answers(self) -> bool:
-        return _answers(lambda: self.work.repository)
+    def broker(self) -> BrokerFacts | PgbenError:
+        """What Redis says of itself, or why it says nothing."""
+        url = self.settings.redis_url.get_secret_value()
+        try:
+            return broker_facts.look(url, names.QUEUES)
+        except PgbenError as exc:
+            return exc
+
+    @cached_property
+    def repository_fault(self) -> PgbenError | None:
+        """Why the repository cannot be opened; None when it can."""
+        return _fault(lambda: self.work.repository)
 
     @property
     def repository(self) -> StoreRepository:
         """The repository."""
-        if not self._repository_answers:
+        if self.repository_fault is not None:
             raise Unseen("repository")
         return self.work.repository
 
@@ -92,9 +106,9 @@ class Patient:
         return found
 
 
-def _answers(look: Callable[[], object]) -> bool:
+def _fault(look: Callable[[], object]) -> PgbenError | None:
     try:
         look()
-    except PgbenError:
-        return False
-    return True
+    except PgbenError as exc:
+        return exc
+    return None

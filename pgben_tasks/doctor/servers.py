@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
 from pgben_tasks.adapters import server_facts
 from pgben_tasks.adapters.postgres import PostgresServer
 from pgben_tasks.doctor.patient import Patient
-from pgben_tasks.doctor.report import FAILED, Finding, error, ok, warning
+from pgben_tasks.doctor.report import FAILED, Finding, Unseen, error, ok, warning
 from pgben_tasks.domain.known_holes import known_holes
-from pgben_tasks.errors import PgbenError
+from pgben_tasks.errors import DatabaseUnavailable, PgbenError
 
 #: Further apart than this, decisions about ages and windows go wrong.
 _APART: Final = timedelta(minutes=5)
@@ -71,18 +72,21 @@ def holes(patient: Patient) -> Iterator[Finding]:
 def clocks(patient: Patient) -> Iterator[Finding]:
     """Look whether this machine, the catalog and the protected servers agree on the time."""
     database = patient.work.database
-    asked: dict[PostgresServer, str] = {database.server: database.name}
+    asked: dict[PostgresServer, str] = {}
+    if patient.catalog_fault is None:
+        asked[database.server] = database.name
     for target, server in patient.addresses.items():
-        asked.setdefault(server, target.name)
-    furthest = timedelta(0)
+        if not isinstance(patient.examined[target], DatabaseUnavailable):
+            asked.setdefault(server, target.name)
+    ahead: dict[PostgresServer, timedelta] = {}
     for server, name in asked.items():
-        try:
-            ahead = server_facts.look(server, name).ahead
-        except PgbenError:
-            # The check of this server tells why it does not answer.
-            continue
-        furthest = max(furthest, abs(ahead))
-        if abs(ahead) > _APART:
-            yield error("apart", server=server, seconds=round(ahead.total_seconds()))
-    if furthest <= _APART:
-        yield ok(seconds=f"{furthest.total_seconds():.1f}")
+        # The check of a server tells why it does not answer.
+        with suppress(PgbenError):
+            ahead[server] = server_facts.look(server, name).ahead
+    if not ahead:
+        raise Unseen("postgres")
+    apart = {server: by for server, by in ahead.items() if abs(by) > _APART}
+    for server, by in apart.items():
+        yield error("apart", server=server, seconds=round(by.total_seconds()))
+    if not apart:
+        yield ok(seconds=f"{max(abs(by) for by in ahead.values()).total_seconds():.1f}")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from pgben_tasks import names
-from pgben_tasks.adapters import broker_facts, server_facts
+from pgben_tasks.adapters import server_facts
 from pgben_tasks.adapters.broker_facts import BrokerFacts
 from pgben_tasks.adapters.postgres import PostgresServer
 from pgben_tasks.doctor.patient import Patient
@@ -27,8 +26,9 @@ def settings(patient: Patient) -> Iterator[Finding]:
 
 def catalog(patient: Patient) -> Iterator[Finding]:
     """Look whether the catalog answers and has the tables of this version."""
+    if patient.catalog_fault is not None:
+        raise patient.catalog_fault
     database = patient.work.database
-    database.check()
     yield ok(name=database.name, server=database.server)
 
 
@@ -46,6 +46,8 @@ def _same(patient: Patient, server: PostgresServer) -> bool:
     own = patient.work.database.server
     if (server.host, server.port) == (own.host, own.port):
         return True
+    if patient.catalog_fault is not None:
+        return False
     identities = []
     for one, name in ((own, patient.work.database.name), (server, "postgres")):
         try:
@@ -58,7 +60,9 @@ def _same(patient: Patient, server: PostgresServer) -> bool:
 
 def broker(patient: Patient) -> Iterator[Finding]:
     """Look whether Redis answers and is new enough."""
-    facts = _facts(patient)
+    facts = patient.broker
+    if isinstance(facts, PgbenError):
+        raise facts
     version = tuple(int(part) for part in facts.version.split(".")[:2] if part.isdigit())
     if version < _OLDEST_REDIS:
         yield error("old", version=facts.version)
@@ -91,12 +95,7 @@ def queues(patient: Patient) -> Iterator[Finding]:
         yield ok(lengths=", ".join(f"{name} {count}" for name, count in facts.queues.items()))
 
 
-def _facts(patient: Patient) -> BrokerFacts:
-    return broker_facts.look(patient.settings.redis_url.get_secret_value(), names.QUEUES)
-
-
 def _seen(patient: Patient) -> BrokerFacts:
-    try:
-        return _facts(patient)
-    except PgbenError:
-        raise Unseen("broker") from None
+    if isinstance(patient.broker, PgbenError):
+        raise Unseen("broker")
+    return patient.broker

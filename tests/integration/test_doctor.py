@@ -279,6 +279,14 @@ def test_workers_that_are_gone_and_a_silent_beat_are_found(clinic: Clinic) -> No
     assert ("tick", "never") in clinic.wrong()
 
 
+def test_where_no_server_answers_no_clock_is_called_right(clinic: Clinic) -> None:
+    away = SecretUrl("postgresql://postgres:x@127.0.0.1:1/none")
+    found = clinic.wrong(db_port=1, catalog_url=away)
+    unseen = {check for check, word in found if word == "unseen"}
+    assert {"clocks", "role", "clients", "holes", "spool_room"} <= unseen
+    assert ("postgres", "failed") in found
+
+
 def test_messages_that_nobody_reads_are_found(clinic: Clinic) -> None:
     clinic.run_sql("DELETE FROM worker WHERE name = 'restore.workshop'")
     url = clinic.work.settings.redis_url.get_secret_value()
