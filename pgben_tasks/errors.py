@@ -82,6 +82,10 @@ class JobNotFound(PermanentError):
     """No job answers to what was asked for."""
 
 
+class JobCancelled(PermanentError):
+    """Somebody called the job off before its end."""
+
+
 class ObjectMissing(PermanentError):
     """The store has no object under this key."""
 

@@ -413,9 +413,17 @@ class PostgresDestination(Protocol):
         """Run ``pg_restore --exit-on-error`` from the dump directory into the new database."""
         ...
 
-    def finish(self, name: str, capture: PostgresCapture, *, marker: str) -> None:
+    def finish(
+        self,
+        name: str,
+        capture: PostgresCapture,
+        *,
+        marker: str,
+        before_opening: Callable[[], None] | None = None,
+    ) -> None:
         """ANALYZE; apply settings, ACL, connection limit and, in place of the marker, the comment.
 
+        ``before_opening`` is called between the two, and what it raises leaves the marker.
         Raises ``RestoreRefused`` when the database does not carry ``marker``.
         """
         ...

@@ -171,11 +171,14 @@ class Workplace:
         """Jobs that have not ended, and whose files are therefore kept."""
         return [job.id for job in self.ledger.jobs(limit=10_000, open_only=True)]
 
-    def audit(self, job: Job, *, result: str, detail: str = "") -> None:
-        """Write what became of a job to the audit trail; a failure to do so is logged."""
+    def audit(self, job: Job, *, result: str, detail: str = "", who: str | None = None) -> None:
+        """Write what became of a job to the audit trail; a failure to do so is logged.
+
+        ``who`` is whoever did it, when that is not who asked for the job.
+        """
         try:
             self.trail.append(
-                who=job.requested_by,
+                who=who or job.requested_by,
                 action=job.kind,
                 target=job.target,
                 backup=job.backup or "",

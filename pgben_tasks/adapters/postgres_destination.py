@@ -125,11 +125,19 @@ class PostgresDestination:
             progress=progress,
         )
 
-    def finish(self, name: str, capture: PostgresCapture, *, marker: str) -> None:
+    def finish(
+        self,
+        name: str,
+        capture: PostgresCapture,
+        *,
+        marker: str,
+        before_opening: Callable[[], None] | None = None,
+    ) -> None:
         """ANALYZE, then settings, ACL, connection limit and comment in one transaction.
 
-        The marker goes with it: from then on the database is nobody's to remove. Raises
-        ``RestoreRefused`` when ``name`` does not carry it.
+        The marker goes with it: from then on the database is nobody's to remove, so
+        ``before_opening`` may raise between the two. Raises ``RestoreRefused`` when ``name`` does
+        not carry it.
         """
         check_name(name)
         with self._session(f"looking at '{name}'") as connection:
@@ -140,6 +148,8 @@ class PostgresDestination:
                 )
         with self._session(f"analysing '{name}'", database=name) as connection:
             connection.execute("ANALYZE")
+        if before_opening is not None:
+            before_opening()
         with self._session(f"finishing '{name}'") as connection, connection.transaction():
             finish_database(connection, name, capture, marker=marker)
 

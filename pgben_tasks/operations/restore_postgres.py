@@ -121,7 +121,12 @@ def check(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("check", total=len(expected), unit="tables")
     destination = tools.destinations[run.target]
     into = str(run.context["into"])
-    found = destination.count(into, on_table=lambda: run.progress.advance(1))
+
+    def counted() -> None:
+        run.progress.advance(1)
+        run.progress.check()
+
+    found = destination.count(into, on_table=counted)
     differing = differences(expected, found)
     if differing:
         raise RowCountMismatch(
@@ -151,7 +156,13 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     begun_before = bool(run.context.get("finishing"))
     run.ledger.keep(context={"finishing": True})
     try:
-        tools.destinations[run.target].finish(into, manifest.postgres, marker=marker(run.job_id))
+        tools.destinations[run.target].finish(
+            into,
+            manifest.postgres,
+            marker=marker(run.job_id),
+            # ANALYZE takes a while, and the job may be called off meanwhile.
+            before_opening=run.ledger.hold,
+        )
     except RestoreRefused:
         # An earlier run of this step may have died after its work, which took the marker away.
         if not begun_before:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import structlog
 from celery.exceptions import Ignore
 
-from pgben_tasks import canvases, errors
+from pgben_tasks import canvases
 from pgben_tasks.contracts import (
     JSON,
     REQUESTS,
@@ -33,7 +33,7 @@ from pgben_tasks.errors import (
 )
 from pgben_tasks.operations import spool
 from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask
-from pgben_tasks.tasks.telling import described, outcome, sentence
+from pgben_tasks.tasks.telling import described, outcome, rebuilt, sentence
 
 log = structlog.get_logger(__name__)
 
@@ -219,13 +219,3 @@ def _legible(raw: object, field: str) -> str:
     if isinstance(value, str) and value.isprintable() and not may_hold_password(value):
         return value[:100]
     return ""
-
-
-def rebuilt(job: Job) -> PgbenError:
-    """Rebuild the error that ended a job."""
-    recorded = job.error or {}
-    kind = errors.named(str(recorded.get("type"))) or errors.PermanentError
-    return kind(
-        str(recorded.get("sentence", f"job '{job.id}' {job.state}")),
-        str(recorded.get("hint", "")),
-    )

@@ -15,7 +15,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases, runtime
-from pgben_tasks.adapters.catalog.locks import is_free, job_lock
+from pgben_tasks.adapters.catalog.locks import holding, is_free, job_lock
 from pgben_tasks.adapters.catalog.recovery import TICK, Stalled
 from pgben_tasks.contracts import (
     JSON,
@@ -29,7 +29,7 @@ from pgben_tasks.domain.job import MOST_LOSSES, Job, window_key
 from pgben_tasks.domain.swap import Swap
 from pgben_tasks.domain.sweeping import SWEEP_AGE
 from pgben_tasks.domain.target import Target
-from pgben_tasks.errors import PgbenError
+from pgben_tasks.errors import PgbenError, TargetBusy
 from pgben_tasks.operations import swap_postgres
 
 log = structlog.get_logger(__name__)
@@ -78,8 +78,15 @@ def _publish(work: runtime.Workplace, app: Celery, job: UUID) -> int:
 
 
 def _clean(work: runtime.Workplace, job: Job) -> int:
-    runtime.abandon(job, work.tools)
-    work.ledger.cleaned(job.id)
+    """Remove what an ended job left, unless a step of it still runs or it was begun again."""
+    try:
+        with holding(work.database, [job_lock(job.id)]):
+            if not work.ledger.job(job.id).ended:
+                return 0
+            runtime.abandon(job, work.tools)
+            work.ledger.cleaned(job.id)
+    except TargetBusy:
+        return 0
     log.info("job_cleaned", job=str(job.id))
     return 1
 
@@ -113,10 +120,7 @@ def _drop(work: runtime.Workplace, swap: Swap) -> int:
 def publish(app: Celery, job: Job) -> None:
     """Send the entry message of a queued job; the ledger has its request."""
     entry, queue = canvases.ENTRIES[job.kind]
-    request = {**job.request, "scheduled": False} if "scheduled" in job.request else job.request
-    app.send_task(
-        entry, args=({**request, "idempotency_key": job.key},), queue=queue, task_id=job.root_task
-    )
+    app.send_task(entry, args=(job.request_again,), queue=queue, task_id=job.root_task)
     log.info("job_published", job=str(job.id), key=job.key)
 
 

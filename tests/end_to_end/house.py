@@ -181,11 +181,15 @@ class Ran:
 
 
 class SlowPath:
-    """A TCP relay in front of a server that lets ``rate`` bytes a second through to it."""
+    """A TCP relay in front of a server: ``rate`` bytes a second reach it, ``back`` come back.
 
-    def __init__(self, endpoint: str, *, rate: int) -> None:
+    ``back`` None, the default, lets its answers through as they come.
+    """
+
+    def __init__(self, endpoint: str, *, rate: int | None, back: int | None = None) -> None:
         """Listen on a free port of this machine."""
         parts = urlsplit(endpoint)
+        self._back = back
         self._server = (parts.hostname or "127.0.0.1", parts.port or 80)
         self._rate = rate
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -220,7 +224,7 @@ class SlowPath:
             server = socket.create_connection(self._server, timeout=60)
             self._sockets += [client, server]
             self._run(self._relay, client, server, self._rate)
-            self._run(self._relay, server, client, None)
+            self._run(self._relay, server, client, self._back)
 
     @staticmethod
     def _relay(source: socket.socket, sink: socket.socket, rate: int | None) -> None:
@@ -232,6 +236,16 @@ class SlowPath:
                 sink.sendall(chunk)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
+
+
+def left(folder: Path) -> list[str]:
+    """Name what is left below ``folder``, and processes that still name it."""
+    running = [
+        path.parent.name
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.exists() and str(folder).encode() in path.read_bytes()
+    ]
+    return [str(path) for path in folder.iterdir()] + running
 
 
 def plain_dump(server: EmbeddedPostgres, database: str) -> list[str]:

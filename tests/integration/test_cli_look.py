@@ -13,6 +13,12 @@ from pgben_tasks.settings import Settings
 from tests import samples
 from tests.cli_site import CANARY, UNKNOWN, Site, a_backup
 
+#: Commands whose help ends with examples.
+HELPFUL = (
+    *("init", "demo", "up", "backup", "list", "show", "verify", "restore", "prune", "jobs"),
+    *("cancel", "status", "doctor", "config", "acknowledge", "sweep", "undo"),
+)
+
 
 def test_an_empty_repository_lists_nothing_and_says_what_to_do(ready: Site) -> None:
     said = ready.run("list")
@@ -151,8 +157,7 @@ def test_wrong_settings_are_told_all_at_once(ready: Site) -> None:
 
 
 def test_help_has_examples_and_loads_nothing_heavy(catalogless: Site) -> None:
-    commands = ("init", "backup", "list", "show", "verify", "restore", "prune", "jobs")
-    for command in (*commands, "acknowledge", "sweep"):
+    for command in HELPFUL:
         said = catalogless.run(command, "--help", COLUMNS="200")
         assert said.code == 0
         assert f"pgben {command}" in said.out.partition("Examples")[2]

@@ -22,7 +22,9 @@ from pgben_tasks.contracts import JobRef
 from pgben_tasks.domain.job import MOST_LOSSES, RETRY_DELAYS, Job, window_key
 from pgben_tasks.errors import (
     ConfigurationError,
+    FenceLost,
     IntegrityError,
+    JobCancelled,
     PgbenError,
     RequestRefused,
     RestoreRefused,
@@ -555,6 +557,80 @@ def test_errors_of_jobs_are_rebuilt_with_their_hints(
         with pytest.raises(kind) as caught:
             call(backup.backup, {"target": target, "idempotency_key": job.key})
         assert (type(caught.value), caught.value.hint) == (kind, "do this")
+
+
+# Cancelled
+
+
+CANCELLED = {"type": "JobCancelled", "sentence": "cancelled by 'ana'", "hint": "retry it"}
+
+
+def test_a_cancelled_job_answers_with_its_cancellation(
+    site: Site, installation: Installation
+) -> None:
+    target = str(installation.target)
+    job, _ = site.ledger.request(
+        "backup", target=target, key="off", request={"target": target}, requested_by="ana"
+    )
+    site.ledger.cancel(job.id, error=CANCELLED)
+    with pytest.raises(JobCancelled, match="cancelled by 'ana'"):
+        call(backup.backup, {"target": target, "idempotency_key": "off"})
+    assert site.ledger.job(job.id).state == "cancelled"
+    reconciler.tick(site, app)
+    assert "off" not in [one.payload[0][0]["idempotency_key"] for one in messages("backup")]
+
+
+def test_the_next_step_of_a_cancelled_job_removes_its_files_and_says_so(
+    site: Site, installation: Installation
+) -> None:
+    chain = installation.chain("backup").until("upload")
+    assert chain.folder.exists()
+    site.ledger.cancel(chain.ref.job, error=CANCELLED)
+    with pytest.raises(JobCancelled):
+        call(backup.upload, chain.ref.to_json())
+    assert not chain.folder.exists()
+    assert site.ledger.to_clean() == []
+    assert chain.job.state == "cancelled"
+
+
+def test_the_copy_of_a_cancelled_restore_stays_while_its_step_runs_and_then_goes(
+    site: Site, installation: Installation
+) -> None:
+    chain = installation.restore().until("check")
+    name = installation.copies[-1]
+    site.ledger.cancel(chain.ref.job, error=CANCELLED)
+    with holding(site.database, [job_lock(chain.ref.job)]):
+        assert reconciler.tick(site, app)["cleaned"] == 0
+        assert name in installation.databases()
+    assert reconciler.tick(site, app)["cleaned"] == 1
+    assert name not in installation.databases()
+    assert not chain.folder.exists()
+
+
+def test_a_restore_cancelled_before_it_is_opened_leaves_no_copy(
+    site: Site, installation: Installation
+) -> None:
+    chain = installation.restore().until("finish")
+
+    def cancel() -> None:
+        site.ledger.cancel(chain.ref.job, error=CANCELLED)
+
+    chain.before_hold = cancel
+    with pytest.raises(FenceLost):
+        chain.step()
+    assert chain.job.state == "cancelled"
+    assert installation.copies[-1] not in installation.databases()
+
+
+def test_what_a_job_that_was_begun_again_makes_is_not_cleaned_away(
+    site: Site, installation: Installation
+) -> None:
+    chain = installation.restore().until("check")
+    site.ledger.cancel(chain.ref.job, error=CANCELLED)
+    (seen,) = site.ledger.to_clean()
+    site.ledger.queue_again(chain.ref.job)
+    assert reconciler._clean(site, seen) == 0
+    assert chain.folder.exists()
 
 
 @pytest.fixture

@@ -307,13 +307,54 @@ class Ledger:
             _close_step(cursor, ref, row["attempt"], row["step"], "failed", {})
             _close_attempt(cursor, ref, row["attempt"], state, error)
 
+    def cancel(self, job: UUID, *, error: JSON) -> bool:
+        """End a job that has not ended, or that is to be tried again; say whether it was so.
+
+        Its fence is raised: whatever works on it stops before its next irreversible action. What
+        it left is removed once its lock is free.
+        """
+        with self.database.transaction() as cursor:
+            row = cursor.execute(
+                "UPDATE job SET state = 'cancelled', fence = fence + 1, error = %s,"
+                " retry_at = NULL, step_due_at = NULL, losses = 0,"
+                " cleanup = started_at IS NOT NULL, ended_at = clock_timestamp() WHERE id = %s"
+                " AND (state IN ('queued', 'running', 'waiting')"
+                " OR state = 'failed' AND retry_at IS NOT NULL) RETURNING attempt",
+                (Jsonb(error), job),
+            ).fetchone()
+            if row is None:
+                return False
+            cursor.execute(
+                "UPDATE step SET state = 'interrupted', ended_at = clock_timestamp()"
+                " WHERE job = %s AND attempt = %s AND state = 'running'",
+                (job, row["attempt"]),
+            )
+            cursor.execute(
+                "UPDATE attempt SET state = 'cancelled', error = %s, ended_at = clock_timestamp()"
+                " WHERE job = %s AND n = %s AND state = 'running'",
+                (Jsonb(error), job, row["attempt"]),
+            )
+            cursor.execute("DELETE FROM lease WHERE job = %s", (job,))
+        return True
+
+    def queue_again(self, job: UUID) -> bool:
+        """Queue a failed or cancelled job for a new attempt; say whether it was one."""
+        with self.database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE job SET state = 'queued', step = NULL, error = NULL, retry_at = NULL,"
+                " ended_at = NULL, published_at = NULL WHERE id = %s"
+                " AND state IN ('failed', 'cancelled')",
+                (job,),
+            )
+            return cursor.rowcount == 1
+
     def cleaned(self, job: UUID) -> None:
         """Note that nothing of a failed job is left behind."""
         with self.database.transaction() as cursor:
             cursor.execute("UPDATE job SET cleanup = false WHERE id = %s", (job,))
 
     def to_clean(self) -> list[Job]:
-        """Give the ended jobs whose remains could not be removed when they failed."""
+        """Give the ended jobs whose remains were not removed when they failed or were cancelled."""
         with self.database.transaction() as cursor:
             rows = cursor.execute(
                 _JOB + " WHERE job.cleanup AND job.state NOT IN ('queued', 'running', 'waiting')"
