@@ -18,6 +18,7 @@ import typer
 
 from pgben_tasks import __version__
 from pgben_tasks.cli import (
+    commands_alarms,
     commands_init,
     commands_look,
     commands_work,
@@ -41,7 +42,7 @@ app = typer.Typer(
         ("pgben restore pgben", "the newest verified backup, beside the original"),
     ),
 )
-for _commands in (commands_init, commands_work, commands_look):
+for _commands in (commands_init, commands_work, commands_look, commands_alarms):
     app.add_typer(_commands.app)
 
 

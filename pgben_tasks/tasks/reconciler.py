@@ -16,25 +16,34 @@ from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import is_free, job_lock
-from pgben_tasks.adapters.catalog.recovery import TICK, Stalled
+from pgben_tasks.adapters.catalog.recovery import BEAT, TICK, Stalled
 from pgben_tasks.contracts import JSON, BackupRequest, JobRef, Request, VerifyRequest
-from pgben_tasks.domain.job import MOST_LOSSES, Job, window_key
+from pgben_tasks.domain.job import MOST_LOSSES, Job, JobKind, window_key
 from pgben_tasks.errors import PgbenError
+from pgben_tasks.operations.raise_alarms import raise_alarms
+from pgben_tasks.operations.send_alarms import send_alarms
 
 log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
 
-def tick(work: runtime.Workplace, app: Celery) -> JSON:
+def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSON:
     """Do what is due at this moment; returns how much of each was done.
 
     What keeps one thing from being done keeps nothing else from it; only the catalog is needed.
+    ``stand_in`` says that a worker sent this tick because beat is silent.
     """
+    if not stand_in:
+        work.recovery.show_life([BEAT])
     done = {
         "taken_over": _each(work.recovery.stalled(), lambda one: _revive(work, app, one)),
         "windows": _each(work.timetable(), lambda due: _begin_window(work, *due)),
+        # Before failed jobs are queued again: what they failed of is then forgotten.
+        "alarms_raised": _each([work], _raise_alarms),
         "published": _each(work.recovery.to_publish(), lambda one: _publish(work, app, one[0])),
+        # Before anything that a server in trouble may hold up.
+        "alarms_sent": _each([work], _send_alarms),
         "cleaned": _each(work.ledger.to_clean(), lambda job: _clean(work, job)),
         "audited": _each([work], lambda place: place.trail.store_missing()),
     }
@@ -53,6 +62,29 @@ def _each(things: Iterable[_T], do: Callable[[_T], int]) -> int:
         except (PgbenError, OperationalError) as exc:
             log.warning("tick_part_failed", why=getattr(exc, "sentence", type(exc).__name__))
     return count
+
+
+def _raise_alarms(work: runtime.Workplace) -> int:
+    return raise_alarms(
+        work.watch,
+        work.outbox,
+        job=work.ledger.job,
+        timetable=work.timed(),
+        bounds=work.bounds,
+        now=work.database.now(),
+    )
+
+
+def _send_alarms(work: runtime.Workplace) -> int:
+    if work.mailer is None:
+        # Said once, when the worker starts; the alarms stay in the outbox.
+        return 0
+    return send_alarms(
+        work.outbox,
+        work.mailer,
+        letterhead=work.letterhead,
+        restorable=work.watch.restorable,
+    )
 
 
 def _publish(work: runtime.Workplace, app: Celery, job: UUID) -> int:
@@ -77,7 +109,7 @@ def publish(app: Celery, job: Job) -> None:
     log.info("job_published", job=str(job.id), key=job.key)
 
 
-def _begin_window(work: runtime.Workplace, kind: str, target: str) -> int:
+def _begin_window(work: runtime.Workplace, kind: JobKind, target: str) -> int:
     """Write the job of the due window unless it is there; ``to_publish`` sends it."""
     schedule = work.schedule(kind, target)
     window = schedule.due(work.database.now(), work.settings.catch_up) if schedule else None
@@ -89,7 +121,7 @@ def _begin_window(work: runtime.Workplace, kind: str, target: str) -> int:
     else:
         request = VerifyRequest(level="full", requested_by="schedule")
     _, new = work.ledger.request(
-        kind,  # type: ignore[arg-type]
+        kind,
         target=target,
         key=window_key(kind, target, window),
         request=request.model_dump(mode="json"),
