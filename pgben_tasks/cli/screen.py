@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
@@ -83,9 +83,10 @@ class Meter:
 class Screen(Meter):
     """How far a chain in this process is, and what stops it."""
 
-    def __init__(self, console: Console) -> None:
-        """Show nothing yet."""
+    def __init__(self, console: Console, *, wait: Callable[[float], None] = time.sleep) -> None:
+        """Show nothing yet; ``wait`` lets seconds pass between two tries of a step."""
         super().__init__(console)
+        self._wait = wait
         self._chain: Chain | None = None
         self._said = 0
         self._stopped = False
@@ -123,7 +124,7 @@ class Screen(Meter):
         delay = RETRY_DELAYS[tried - 1]
         said = f"{error.sentence}; trying again in {delay} s"
         self.console.print(Text(said, style="yellow"), soft_wrap=True)
-        time.sleep(delay)
+        self._wait(delay)
         return True
 
     @contextmanager
