@@ -9,6 +9,8 @@ Requests are checked here, before anything is sent, and again by the worker.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from celery.result import AsyncResult
@@ -17,17 +19,21 @@ from kombu.exceptions import OperationalError
 from pgben_tasks import canvases
 from pgben_tasks.app import create_app
 from pgben_tasks.contracts import (
+    AcknowledgeRequest,
     BackupRequest,
     PruneRequest,
     Request,
     RestoreRequest,
+    SweepRequest,
+    UndoRequest,
     VerifyRequest,
 )
-from pgben_tasks.errors import TransientError
+from pgben_tasks.errors import PgbenError, TransientError
 
 if TYPE_CHECKING:
     from datetime import datetime
     from typing import Literal
+    from uuid import UUID
 
     from celery import Celery
 
@@ -71,10 +77,12 @@ class Client:
         backup: str = "latest",
         at: datetime | None = None,
         into: str | None = None,
+        swap: bool = False,
+        confirm: str | None = None,
         requested_by: str = "unnamed",
         idempotency_key: str | None = None,
     ) -> AsyncResult:
-        """Ask for a restore beside the original; see ``contracts.RestoreRequest``."""
+        """Ask for a restore beside the original, or in its place; ``contracts.RestoreRequest``."""
         return self.send(
             "restore",
             RestoreRequest.parse(
@@ -83,6 +91,31 @@ class Client:
                     "backup": backup,
                     "at": at,
                     "into": into,
+                    "swap": swap,
+                    "confirm": confirm,
+                    "requested_by": requested_by,
+                    "idempotency_key": idempotency_key,
+                }
+            ),
+        )
+
+    def undo(
+        self,
+        target: str,
+        job: UUID | str,
+        *,
+        confirm: str,
+        requested_by: str = "unnamed",
+        idempotency_key: str | None = None,
+    ) -> AsyncResult:
+        """Ask to turn the swap of ``job`` back; see ``contracts.UndoRequest``."""
+        return self.send(
+            "undo",
+            UndoRequest.parse(
+                {
+                    "target": target,
+                    "job": job,
+                    "confirm": confirm,
                     "requested_by": requested_by,
                     "idempotency_key": idempotency_key,
                 }
@@ -133,23 +166,87 @@ class Client:
             ),
         )
 
-    def send(self, kind: str, request: Request) -> AsyncResult:
-        """Send a checked request to its entry task; ``TransientError`` when the broker is away."""
+    def acknowledge(
+        self,
+        target: str,
+        backup: str,
+        *,
+        reason: str | None = None,
+        requested_by: str = "unnamed",
+        idempotency_key: str | None = None,
+    ) -> AsyncResult:
+        """Say that a suspect backup is plausible; see ``contracts.AcknowledgeRequest``."""
+        return self.send(
+            "acknowledge",
+            AcknowledgeRequest.parse(
+                {
+                    "target": target,
+                    "backup": backup,
+                    "reason": reason,
+                    "requested_by": requested_by,
+                    "idempotency_key": idempotency_key,
+                }
+            ),
+        )
+
+    def sweep(
+        self,
+        target: str,
+        *,
+        dry_run: bool = False,
+        requested_by: str = "unnamed",
+        idempotency_key: str | None = None,
+    ) -> AsyncResult:
+        """Ask for what dead runs left to be removed; see ``contracts.SweepRequest``."""
+        return self.send(
+            "sweep",
+            SweepRequest.parse(
+                {
+                    "target": target,
+                    "dry_run": dry_run,
+                    "requested_by": requested_by,
+                    "idempotency_key": idempotency_key,
+                }
+            ),
+        )
+
+    def send(self, kind: str, request: Request, *, task_id: str | None = None) -> AsyncResult:
+        """Send a checked request to its entry task; ``TransientError`` when the broker is away.
+
+        ``task_id`` is the id that callers wait on, a new one by default.
+        """
         name, queue = canvases.ENTRIES[kind]
-        try:
-            # Celery subscribes to the result before it publishes, and for that tries 20 seconds to
-            # reach a server that is away; so the way is tried first.
-            with self._app.connection_for_write() as connection:
-                connection.ensure_connection(timeout=_CONNECT_TIMEOUT, **_PUBLISH)
+        with self._reached("the broker does not take the request", "nothing was enqueued"):
             return self._app.send_task(
                 name,
                 args=(request.model_dump(mode="json"),),
                 queue=queue,
+                task_id=task_id,
                 retry=True,
                 retry_policy=_PUBLISH,
             )
+
+    def tell_end(self, task_id: str, error: PgbenError) -> None:
+        """Give whoever waits on ``task_id`` this error, and Flower as well.
+
+        Raises ``TransientError`` when the broker is away.
+        """
+        with self._reached("the broker was not told", "whoever waits for the result waits on"):
+            self._app.backend.mark_as_failure(task_id, error)
+            with self._app.events.default_dispatcher() as dispatcher:
+                dispatcher.send("task-failed", uuid=task_id, exception=repr(error), traceback="")
+
+    @contextmanager
+    def _reached(self, sentence: str, meanwhile: str) -> Iterator[None]:
+        """Try the way to the broker first, then do something there.
+
+        By itself Celery tries 20 seconds to reach a server of results that is away, or for ever.
+        """
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(timeout=_CONNECT_TIMEOUT, **_PUBLISH)
+            yield
         except (OperationalError, ConnectionError, TimeoutError) as exc:
             raise TransientError(
-                "the broker does not take the request",
-                "check PGBEN_REDIS_URL and that Redis runs; nothing was enqueued",
+                sentence, f"check PGBEN_REDIS_URL and that Redis runs; {meanwhile}"
             ) from exc

@@ -19,17 +19,18 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from pgben_tasks import in_process, runtime
-from pgben_tasks.adapters.catalog.absent import ForgetfulIndex, SystemClock
+from pgben_tasks.adapters.catalog.absent import AbsentLedger, ForgetfulIndex
 from pgben_tasks.adapters.packs import AgePackCodec
 from pgben_tasks.adapters.repository import StoreRepository
+from pgben_tasks.adapters.system_clock import SystemClock
 from pgben_tasks.adapters.unrecorded import UnrecordedRepository
 from pgben_tasks.contracts import JSON, Request, RestoreRequest
 from pgben_tasks.domain.job import Job, JobKind
+from pgben_tasks.domain.swap import restored_name
 from pgben_tasks.domain.target import Target, check_name
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.restore_postgres import default_name
-from pgben_tasks.operations.toolbox import Toolbox
+from pgben_tasks.operations.toolbox import Books, Toolbox
 from pgben_tasks.settings import Settings
 
 #: Below the spool: workers neither sweep it nor mistake it for theirs.
@@ -77,7 +78,7 @@ class DirectPlace:
         context: JSON = {}
         if isinstance(request, RestoreRequest):
             name = Target.parse(target).name
-            into = request.into or default_name(name, now.astimezone(self.zone))
+            into = request.into or restored_name(name, now.astimezone(self.zone))
             context = {"into": check_name(into)}
         node = socket.gethostname()
         return in_process.new_job(kind, request, target=target, node=node, now=now, context=context)
@@ -89,8 +90,12 @@ class DirectPlace:
             tools = runtime.toolbox(
                 self.settings,
                 repository=self.repository,
-                clock=SystemClock(),
-                index=ForgetfulIndex(),
+                books=Books(
+                    clock=SystemClock(),
+                    index=ForgetfulIndex(),
+                    captures=AbsentLedger(),
+                    swaps=AbsentLedger(),
+                ),
                 spool=folder,
                 node=socket.gethostname(),
                 elsewhere=targets,

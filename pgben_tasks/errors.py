@@ -82,6 +82,10 @@ class JobNotFound(PermanentError):
     """No job answers to what was asked for."""
 
 
+class JobCancelled(PermanentError):
+    """Somebody called the job off before its end."""
+
+
 class ObjectMissing(PermanentError):
     """The store has no object under this key."""
 
@@ -102,6 +106,10 @@ class RestoreRefused(RequestRefused):
 
 class PruneRefused(RequestRefused):
     """Retention will not run while something about the repository is in doubt."""
+
+
+class SweepRefused(RequestRefused):
+    """Nothing is swept while something about the repository is in doubt."""
 
 
 class FenceLost(PermanentError):

@@ -98,7 +98,7 @@ class Chain:
     def run(self) -> Job:
         """Run every step; what fails is cleaned up, then raised."""
         try:
-            for name, _ in canvases.CHAINS[self.job.kind]:
+            for name, _ in canvases.CHAINS[self.job.chain]:
                 self._step(name)
         except BaseException:
             self._abandon()

@@ -24,6 +24,7 @@ from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.index import BackupIndex
 from pgben_tasks.adapters.catalog.ledger import Ledger
 from pgben_tasks.adapters.catalog.recovery import Recovery
+from pgben_tasks.adapters.catalog.swaps import CatalogSwaps
 from pgben_tasks.adapters.crypto import Signer, Trust
 from pgben_tasks.adapters.directory_store import DirectoryObjectStore
 from pgben_tasks.adapters.history import History
@@ -31,8 +32,10 @@ from pgben_tasks.adapters.packs import AgePackCodec
 from pgben_tasks.adapters.postgres import PostgresServer
 from pgben_tasks.adapters.postgres_destination import PostgresDestination
 from pgben_tasks.adapters.postgres_source import PostgresSource
+from pgben_tasks.adapters.postgres_swap import PostgresSwap
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
+from pgben_tasks.adapters.system_clock import SystemClock
 from pgben_tasks.domain.job import Job, JobState, next_attempt
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import Target
@@ -40,8 +43,13 @@ from pgben_tasks.domain.windows import Schedule
 from pgben_tasks.errors import ConfigurationError, PgbenError
 from pgben_tasks.operations import restore_postgres
 from pgben_tasks.operations.spool import disk_errors, job_folder, remove, write_durably
-from pgben_tasks.operations.toolbox import DUMP_PACK_SIZE, Index, Limits, Toolbox
-from pgben_tasks.ports import Clock, ObjectStore, Repository
+from pgben_tasks.operations.toolbox import (
+    DUMP_PACK_SIZE,
+    Books,
+    Limits,
+    Toolbox,
+)
+from pgben_tasks.ports import ObjectStore, Repository
 from pgben_tasks.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -73,6 +81,16 @@ class Workplace:
         return Recovery(self.database)
 
     @cached_property
+    def swaps(self) -> CatalogSwaps:
+        """The record of swaps."""
+        return CatalogSwaps(self.database)
+
+    @cached_property
+    def swapping(self) -> dict[Target, PostgresSwap]:
+        """The servers whose databases can trade places, by protected database."""
+        return swap_servers(self.settings)
+
+    @cached_property
     def repository(self) -> StoreRepository:
         """The repository; raises when it is missing or no trusted keys are set."""
         return open_repository(self.settings)
@@ -98,8 +116,9 @@ class Workplace:
         return toolbox(
             self.settings,
             repository=self.repository,
-            clock=self.database,
-            index=self.index,
+            books=Books(
+                clock=self.database, index=self.index, captures=self.ledger, swaps=self.swaps
+            ),
             spool=self.settings.spool_dir,
             node=self.node,
         )
@@ -152,11 +171,14 @@ class Workplace:
         """Jobs that have not ended, and whose files are therefore kept."""
         return [job.id for job in self.ledger.jobs(limit=10_000, open_only=True)]
 
-    def audit(self, job: Job, *, result: str, detail: str = "") -> None:
-        """Write what became of a job to the audit trail; a failure to do so is logged."""
+    def audit(self, job: Job, *, result: str, detail: str = "", who: str | None = None) -> None:
+        """Write what became of a job to the audit trail; a failure to do so is logged.
+
+        ``who`` is whoever did it, when that is not who asked for the job.
+        """
         try:
             self.trail.append(
-                who=job.requested_by,
+                who=who or job.requested_by,
                 action=job.kind,
                 target=job.target,
                 backup=job.backup or "",
@@ -198,8 +220,7 @@ def toolbox(
     settings: Settings,
     *,
     repository: Repository,
-    clock: Clock,
-    index: Index,
+    books: Books,
     spool: Path,
     node: str,
     elsewhere: Iterable[Target] = (),
@@ -217,15 +238,20 @@ def toolbox(
             settings.age_recipients if settings.encryption else (),
             identity_file=settings.age_identity_file,
         ),
-        clock=clock,
-        index=index,
+        clock=books.clock,
+        own_clock=SystemClock(),
+        index=books.index,
+        captures=books.captures,
         sources={target: PostgresSource(server, target.name) for target, server in servers.items()},
         destinations={target: PostgresDestination(server) for target, server in places.items()},
+        swapping=swap_servers(settings),
+        swaps=books.swaps,
         schedules={"postgres": Schedule.parse(settings.schedule_postgres, settings.timezone)},
         limits=_limits(settings),
         spool=spool,
         node=node,
         catch_up=settings.catch_up,
+        zone=settings.zone,
         suffix=lambda: secrets.token_hex(3),
         history=history_files(settings),
     )
@@ -259,9 +285,23 @@ def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:
             port=further.port,
             user=further.user,
             password=further.password.get_secret_value() if further.password else None,
+            settings="the file of PGBEN_SERVERS_FILE",
         )
         found |= {Target("postgres", name): server for name in further.databases}
     return found
+
+
+def swap_servers(settings: Settings) -> dict[Target, PostgresSwap]:
+    """Say where databases can trade places; nothing is asked yet."""
+    catalog = catalog_database(settings)
+    return {
+        target: PostgresSwap(
+            server,
+            # The catalog is rebuilt, never replaced under the feet of its own jobs.
+            reserved=frozenset({catalog.name} if str(server) == str(catalog.server) else ()),
+        )
+        for target, server in postgres_servers(settings).items()
+    }
 
 
 def open_store(settings: Settings) -> ObjectStore:
@@ -351,5 +391,6 @@ def _limits(settings: Settings) -> Limits:
         pack_size=settings.pack_size or DUMP_PACK_SIZE,
         suspect_shrink=float(settings.suspect_shrink),
         spool_limit=settings.spool_limit,
+        keep_replaced=settings.keep_replaced,
         retention=policy,
     )

@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from pgben_tasks.adapters.crypto import Signer, Trust
 from pgben_tasks.adapters.pack_fetch import fetch_checked
+from pgben_tasks.adapters.remains import StoreRemains
 from pgben_tasks.adapters.signed_documents import SignedDocuments
 from pgben_tasks.domain import layout
 from pgben_tasks.domain.documents import (
@@ -106,9 +107,18 @@ class StoreRepository:
         """The repository's id."""
         return self._card.repository
 
+    @property
+    def remains(self) -> StoreRemains:
+        """What dead runs may have left here."""
+        return StoreRemains(self._store)
+
     def describe(self) -> str:
         """Name the repository for people, without secrets."""
         return self._store.describe()
+
+    def now(self) -> datetime:
+        """Give the store's own clock."""
+        return self._store.now()
 
     def check_place(self) -> None:
         """Raise ``ConfigurationError`` unless the repository that was opened is still there."""
@@ -210,7 +220,7 @@ class StoreRepository:
     def told_of(self, target: Target) -> list[BackupId]:
         """Ids under ``target`` that signed statements speak of, sorted by name."""
         keys = [one.key for one in self._store.list(layout.verifications_prefix(target))]
-        return sorted({BackupId.parse(k.split("/")[3]) for k in keys if layout.is_known(k, target)})
+        return sorted({layout.capture_of(key) for key in keys if layout.is_known(key, target)})
 
     def verifications(self, target: Target, backup: BackupId) -> list[Verification]:
         """Every signed statement about a backup, oldest first; a bad one raises."""

@@ -1,4 +1,4 @@
-"""The commands that set things up: init and demo."""
+"""The commands that set things up: init, demo, up."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
@@ -30,6 +30,11 @@ INIT_EXAMPLES = examples(
 DEMO_EXAMPLES = examples(
     ("pgben demo", "real servers, a filled database, a backup, a restore, a comparison"),
     ("pgben demo --size 20 --keep", "less data; leave the servers up until Enter is pressed"),
+)
+UP_EXAMPLES = examples(
+    ("pgben up", "a whole installation to play with, until Ctrl-C"),
+    ("pgben up --size 300", "the same with more data"),
+    (". FILE", "in a second terminal, with the file that `pgben up` names: pgben can be used"),
 )
 
 
@@ -78,6 +83,17 @@ def demo(
     from pgben_tasks.cli.demo import demo as run
 
     return run(size_mb=size, keep=keep, json=as_json)
+
+
+@app.command(epilog=UP_EXAMPLES)
+def up(
+    size: Annotated[int, typer.Option(min=1, metavar="MB", help="How much data to make.")] = 20,
+    as_json: AsJson = False,
+) -> int:
+    """Run servers, worker, beat and Flower for trying out; all of it vanishes at the end."""
+    from pgben_tasks.cli.up import up as run
+
+    return run(size, as_json=as_json)
 
 
 def _folder(settings: Settings) -> Path:

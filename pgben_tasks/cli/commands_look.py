@@ -1,4 +1,4 @@
-"""The commands that only look: list, show, jobs, config."""
+"""The commands that only look: list, show, config."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgben_tasks.cli import arguments, direct_mode, enqueue, outcome, output
+from pgben_tasks.cli import arguments, direct_mode, outcome, output
 from pgben_tasks.cli.options import AsJson, Direct, examples
 from pgben_tasks.errors import DatabaseUnavailable
 
@@ -28,11 +28,6 @@ LIST_EXAMPLES = examples(
 SHOW_EXAMPLES = examples(
     ("pgben show 20261123T050000Z-1f0c9a", "what one backup holds and what was verified of it"),
     ("pgben show ID --direct", "the same with trusted keys and the repository alone"),
-)
-JOBS_EXAMPLES = examples(
-    ("pgben jobs", "the newest jobs"),
-    ("pgben jobs 1f0c9a2b", "one job with its steps; the beginning of its id is enough"),
-    ("pgben jobs --follow", "follow everything that runs until nothing runs any more"),
 )
 CONFIG_EXAMPLES = examples(
     ("pgben config", "every setting, its value and where it came from; secrets are hidden"),
@@ -95,53 +90,6 @@ def show(
     else:
         for part in backups.pages(manifest, statements, work.zone):
             output.out().print(part)
-    return outcome.DONE
-
-
-@app.command(epilog=JOBS_EXAMPLES)
-def jobs(
-    job: Annotated[
-        str | None, typer.Argument(metavar="[JOB]", help="A job's id, or its beginning.")
-    ] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Follow to the end; the exit code is the job's.")
-    ] = False,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many to show.")] = 20,
-    as_json: AsJson = False,
-) -> int:
-    """Show jobs: asked for, running, ended."""
-    from pgben_tasks import runtime
-
-    work = runtime.workplace()
-    if follow:
-        chosen = [work.ledger.find(job)] if job else work.ledger.jobs(limit=limit, open_only=True)
-        if not chosen:
-            output.say("nothing runs")
-        return enqueue.follow(work, chosen, as_json=as_json)
-    if job is not None:
-        return _show_job(work, job, as_json=as_json)
-    found = work.ledger.jobs(limit=limit)
-    if as_json:
-        output.print_json({"jobs": [outcome.document(one) for one in found]})
-    elif found:
-        output.out().print(outcome.listing(found, work.zone))
-    else:
-        output.say("there are no jobs yet")
-    return outcome.DONE
-
-
-def _show_job(work: Workplace, text: str, *, as_json: bool) -> int:
-    job = work.ledger.find(text)
-    steps = work.ledger.steps(job.id)
-    if as_json:
-        output.print_json({"jobs": [outcome.document(job, steps)]})
-        return outcome.DONE
-    console = output.out()
-    console.print(outcome.listing([job], work.zone))
-    if steps:
-        console.print(outcome.step_table(steps, work.zone))
-    if job.ended:
-        enqueue.show_end(job, work)
     return outcome.DONE
 
 

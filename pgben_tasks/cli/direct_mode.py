@@ -113,7 +113,7 @@ def run(
 
 def _carried_out(chain: Chain) -> Job:
     """Run a chain to its end, whatever that is."""
-    from pgben_tasks.adapters.catalog.absent import SystemClock
+    from pgben_tasks.adapters.system_clock import SystemClock
     from pgben_tasks.operations import spool
     from pgben_tasks.tasks.telling import described
 

@@ -116,7 +116,7 @@ class Follower:
         idle = [one for one in self._watched if one.job.state in {"queued", "waiting"}]
         if idle:
             living = {name.partition(".")[0] for name in self._work.recovery.living()}
-            missing = {role for one in idle for role in roles(one.job.kind)} - living
+            missing = {role for one in idle for role in roles(one.job)} - living
             self._hint_workers(sorted(missing - self._hinted))
         queued = [one for one in idle if one.job.state == "queued"]
         if queued:
@@ -153,11 +153,12 @@ class Follower:
         self._console.print(Text(text, style="yellow"), soft_wrap=True)
 
 
-def roles(kind: str) -> list[str]:
-    """Name the roles of workers that a kind of job needs, each once, in the order of its steps."""
+def roles(job: Job) -> list[str]:
+    """Name the roles of workers that a job needs, each once, in the order of its steps."""
     from pgben_tasks import canvases
 
-    places = [canvases.ENTRIES[kind][1], *(place for _, place in canvases.CHAINS[kind])]
+    chain = canvases.CHAINS[job.chain]
+    places = [canvases.ENTRIES[job.kind][1], *(place for _, place in chain)]
     return list(dict.fromkeys(place.removeprefix("node:") for place in places))
 
 

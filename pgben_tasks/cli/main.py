@@ -19,7 +19,10 @@ import typer
 from pgben_tasks import __version__
 from pgben_tasks.cli import (
     commands_catalog,
+    commands_health,
+    commands_house,
     commands_init,
+    commands_jobs,
     commands_look,
     commands_work,
     outcome,
@@ -42,7 +45,14 @@ app = typer.Typer(
         ("pgben restore pgben", "the newest verified backup, beside the original"),
     ),
 )
-for _commands in (commands_init, commands_work, commands_look):
+for _commands in (
+    commands_init,
+    commands_work,
+    commands_house,
+    commands_look,
+    commands_jobs,
+    commands_health,
+):
     app.add_typer(_commands.app)
 app.add_typer(commands_catalog.app, name="catalog")
 

@@ -16,6 +16,10 @@ Wait = Annotated[
         "--wait/--no-wait", help="Follow the job to its end, or leave it to the workers at once."
     ),
 ]
+Confirm = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The name of the database to be replaced, once more."),
+]
 Direct = Annotated[
     bool,
     typer.Option(

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pgben_tasks.domain.target import require_utc
 
-JobKind = Literal["backup", "restore", "verify", "prune"]
+JobKind = Literal["backup", "restore", "verify", "prune", "undo", "acknowledge", "sweep"]
 JobState = Literal["queued", "running", "waiting", "succeeded", "failed", "refused", "cancelled"]
 
 ENDED: Final[frozenset[str]] = frozenset({"succeeded", "failed", "refused", "cancelled"})
@@ -59,9 +59,20 @@ class Job:
     progress: dict[str, Any] | None = None
 
     @property
+    def chain(self) -> str:
+        """The name of its chain in ``canvases.CHAINS``: a restore that swaps has one of its own."""
+        return "swap" if self.kind == "restore" and self.request.get("swap") else self.kind
+
+    @property
     def ended(self) -> bool:
         """Whether nothing more will happen by itself."""
         return self.state in ENDED
+
+    @property
+    def request_again(self) -> dict[str, Any]:
+        """The request that reaches this very row again, whatever window is due meanwhile."""
+        again = {**self.request, "idempotency_key": self.key}
+        return {**again, "scheduled": False} if "scheduled" in again else again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +91,25 @@ class StepRun:
     def seconds(self) -> float | None:
         """How long it ran; None while it runs."""
         return None if self.ended_at is None else (self.ended_at - self.started_at).total_seconds()
+
+
+def uncancellable(job: Job) -> str | None:
+    """Say why a job cannot be called off, or None when it can.
+
+    A failed one can while its next attempt is still to come.
+    """
+    if not job.ended or (job.state == "failed" and job.retry_at is not None):
+        return None
+    return f"job '{job.id}' is {job.state} already"
+
+
+def unrepeatable(job: Job) -> str | None:
+    """Say why a job cannot be given a new attempt, or None when it can."""
+    if job.state not in {"failed", "cancelled"}:
+        return f"job '{job.id}' is {job.state}, so there is nothing to repeat"
+    if not job.request:
+        return f"job '{job.id}' was asked for by a request that could not be read"
+    return None
 
 
 def window_key(kind: str, target: str, window: datetime) -> str:

@@ -47,6 +47,11 @@ def signature_path(path: str) -> str:
     return path + SIGNATURE_SUFFIX
 
 
+def signed_document(key: str) -> str | None:
+    """Give the key of the document that the signature at ``key`` belongs to; None for others."""
+    return key.removesuffix(SIGNATURE_SUFFIX) if key.endswith(SIGNATURE_SUFFIX) else None
+
+
 def document_path(document: Manifest | Verification | AuditEntry) -> str:
     """Give the key of a signed document, from what it says of itself.
 
@@ -102,6 +107,11 @@ def is_known(key: str, target: Target) -> bool:
         stem = name.removesuffix(SIGNATURE_SUFFIX)
         return stem.endswith(".json") and _backup_id(stem.removesuffix(".json")) is not None
     return False
+
+
+def capture_of(key: str) -> BackupId:
+    """Say which capture a key that ``is_known`` belongs to."""
+    return BackupId.parse(key.split("/")[3])
 
 
 def _backup_id(text: str) -> BackupId | None:

@@ -11,7 +11,15 @@ from typing import Final
 
 from pgben_tasks import names
 from pgben_tasks.contracts import JSON
-from pgben_tasks.operations import backup_postgres, prune, restore_postgres, verify
+from pgben_tasks.operations import (
+    acknowledge,
+    backup_postgres,
+    prune,
+    restore_postgres,
+    swap_postgres,
+    sweep,
+    verify,
+)
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
 Operation = Callable[[Run, Toolbox], JSON]
@@ -26,8 +34,12 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     names.RESTORE_POSTGRES_FETCH: restore_postgres.fetch,
     names.RESTORE_POSTGRES_LOAD: restore_postgres.load,
     names.RESTORE_POSTGRES_CHECK: restore_postgres.check,
+    names.RESTORE_POSTGRES_SWAP: swap_postgres.swap,
     names.RESTORE_POSTGRES_FINISH: restore_postgres.finish,
+    names.UNDO_RUN_FINISH: swap_postgres.undo,
     names.VERIFY_RUN_EXAMINE: verify.examine,
     names.VERIFY_RUN_FINISH: verify.finish,
     names.PRUNE_RUN_FINISH: prune.on_demand,
+    names.ACKNOWLEDGE_RUN_FINISH: acknowledge.finish,
+    names.SWEEP_RUN_FINISH: sweep.finish,
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any, Final, NoReturn
+from uuid import UUID
 
 import structlog
 from celery import Task
@@ -31,7 +32,7 @@ from pgben_tasks.errors import (
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.tasks.heartbeat import Heartbeat
-from pgben_tasks.tasks.telling import described, final, outcome, sentence, told
+from pgben_tasks.tasks.telling import described, final, outcome, rebuilt, sentence, told
 
 log = structlog.get_logger(__name__)
 
@@ -104,6 +105,7 @@ class PgbenTask(Task):
                     holding(self.work.database, [job_lock(job.id), *_locks(job, names)])
                 )
                 stack.enter_context(spool.occupied(folder))
+                stack.enter_context(self._leaving(job.id))
                 ref = self.work.ledger.begin_step(ref, self.name, node=tools.node)
                 job = self.work.ledger.job(job.id)
             except TargetBusy as exc:
@@ -131,7 +133,7 @@ class PgbenTask(Task):
                     ref,
                     self.name,
                     result=result,
-                    following=canvases.next_step(job.kind, self.name),
+                    following=canvases.next_step(job.chain, self.name),
                     wait=self.work.step_wait,
                 )
             except FenceLost:
@@ -151,6 +153,35 @@ class PgbenTask(Task):
                 return ref.to_json()
             self._succeeded(ended)
             return outcome(ended)
+
+    @contextmanager
+    def _leaving(self, job: UUID) -> Iterator[None]:
+        """Let a step that lost its job to a cancellation remove what it left, then say so.
+
+        Its locks are still held, and its files are on this node.
+        """
+        try:
+            yield
+        except FenceLost:
+            try:
+                lost = self.work.ledger.job(job)
+            except TransientError:
+                # The reconciler removes it when the catalog is back.
+                raise FenceLost(f"job '{job}' is owned by somebody else") from None
+            if lost.state != "cancelled":
+                raise
+            self._clean(lost)
+            log.info("step_cancelled")
+            raise rebuilt(lost) from None
+
+    def _clean(self, job: Job) -> None:
+        """Remove what an ended job left; what cannot be removed now the reconciler removes."""
+        try:
+            runtime.abandon(job, self.work.tools)
+            self.work.ledger.cleaned(job.id)
+        except (PgbenError, OSError) as exc:
+            # Until it was tried again the ledger says that something is left.
+            log.error("cleanup_failed", why=sentence(exc))  # noqa: TRY400 - a sentence, no trace
 
     def _tools(self, ref: JobRef) -> Toolbox:
         """Give the toolbox; where it cannot be built the job fails with that, not with silence."""
@@ -206,12 +237,7 @@ class PgbenTask(Task):
         if not isinstance(error, PgbenError):
             log.error("step_surprised", exc_info=error)
         self._end(ref, run.job, error)
-        try:
-            runtime.abandon(run.job, self.work.tools)
-            self.work.ledger.cleaned(run.job.id)
-        except (PgbenError, OSError) as exc:
-            # The reconciler tries again; until then the ledger says that something is left.
-            log.error("cleanup_failed", why=sentence(exc))  # noqa: TRY400 - a sentence, no trace
+        self._clean(run.job)
         raise told(error) from None
 
     def _end(self, ref: JobRef, job: Job, error: Exception) -> None:

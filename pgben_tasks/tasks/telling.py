@@ -5,6 +5,7 @@ A stranger's message may hold anything, so of an error that is not ours only the
 
 from __future__ import annotations
 
+from pgben_tasks import errors
 from pgben_tasks.contracts import JSON, JobOutcome
 from pgben_tasks.domain.job import Job
 from pgben_tasks.errors import IntegrityError, PermanentError, PgbenError
@@ -50,3 +51,13 @@ def described(error: Exception, step: str) -> JSON:
         "hint": hint,
         "step": step,
     }
+
+
+def rebuilt(job: Job) -> PgbenError:
+    """Rebuild the error that ended a job."""
+    recorded = job.error or {}
+    kind = errors.named(str(recorded.get("type"))) or errors.PermanentError
+    return kind(
+        str(recorded.get("sentence", f"job '{job.id}' {job.state}")),
+        str(recorded.get("hint", "")),
+    )

@@ -627,3 +627,44 @@ def test_every_object_of_a_backup_is_canonical(
     data = store.get(key, limit=1 << 20)
     assert kind.decode(data, where=key).encode() == data
     assert data.endswith(b"}\n")
+
+
+# What dead runs left
+
+
+def test_only_signatures_without_their_document_are_remains(
+    repository: StoreRepository, store: ObjectStore, sealed: Path
+) -> None:
+    commit(repository, sealed)
+    repository.record(samples.verification())
+    assert repository.remains.signatures(TARGET) == []
+    dead = f"backups/{TARGET}/20261122T050000Z-aaaaaa/manifest.json.sig"
+    statement = f"verifications/{TARGET}/{BACKUP}/20261123T052000Z-bbbbbb.json.sig"
+    # Whose they are cannot be said, so they are nobody's business here.
+    strange = (f"backups/{TARGET}/notes.sig", f"verifications/{TARGET}/{BACKUP}/x.json.sig")
+    for key in (dead, statement, *strange, dead.replace("pgben", "other")):
+        store.put(key, b"{}")
+    assert [one.key for one in repository.remains.signatures(TARGET)] == [dead, statement]
+    for key in (dead, statement):
+        repository.remains.remove_signature(key)
+    assert repository.remains.signatures(TARGET) == []
+    assert repository.manifest(TARGET, BACKUP).backup == str(BACKUP)
+
+
+def test_a_signature_whose_document_exists_is_not_removed(
+    repository: StoreRepository, store: ObjectStore, sealed: Path
+) -> None:
+    commit(repository, sealed)
+    key = f"backups/{TARGET}/{BACKUP}/manifest.json"
+    repository.remains.remove_signature(f"{key}.sig")
+    assert store.head(f"{key}.sig").size
+    with pytest.raises(PermanentError, match="is not a signature"):
+        repository.remains.remove_signature(key)
+    assert store.head(key).size
+
+
+def test_the_repositorys_clock_is_the_stores(
+    repository: StoreRepository, store: ObjectStore
+) -> None:
+    assert abs(repository.now() - store.now()) < timedelta(seconds=30)
+    assert repository.remains.uploads(TARGET) == []

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from pgben_tasks.adapters.postgres_source import PostgresSource
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded import demo_data
@@ -29,7 +30,7 @@ from pgben_tasks.embedded.child import Child, Command, wait_until
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.stack import EmbeddedStack
 from pgben_tasks.initialise import initialise
-from pgben_tasks.runtime import Workplace
+from pgben_tasks.runtime import Workplace, postgres_servers
 from pgben_tasks.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -180,11 +181,15 @@ class Ran:
 
 
 class SlowPath:
-    """A TCP relay in front of a server that lets ``rate`` bytes a second through to it."""
+    """A TCP relay in front of a server: ``rate`` bytes a second reach it, ``back`` come back.
 
-    def __init__(self, endpoint: str, *, rate: int) -> None:
+    ``back`` None, the default, lets its answers through as they come.
+    """
+
+    def __init__(self, endpoint: str, *, rate: int | None, back: int | None = None) -> None:
         """Listen on a free port of this machine."""
         parts = urlsplit(endpoint)
+        self._back = back
         self._server = (parts.hostname or "127.0.0.1", parts.port or 80)
         self._rate = rate
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -219,7 +224,7 @@ class SlowPath:
             server = socket.create_connection(self._server, timeout=60)
             self._sockets += [client, server]
             self._run(self._relay, client, server, self._rate)
-            self._run(self._relay, server, client, None)
+            self._run(self._relay, server, client, self._back)
 
     @staticmethod
     def _relay(source: socket.socket, sink: socket.socket, rate: int | None) -> None:
@@ -231,6 +236,16 @@ class SlowPath:
                 sink.sendall(chunk)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
+
+
+def left(folder: Path) -> list[str]:
+    """Name what is left below ``folder``, and processes that still name it."""
+    running = [
+        path.parent.name
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.exists() and str(folder).encode() in path.read_bytes()
+    ]
+    return [str(path) for path in folder.iterdir()] + running
 
 
 def plain_dump(server: EmbeddedPostgres, database: str) -> list[str]:
@@ -253,6 +268,21 @@ def plain_dump(server: EmbeddedPostgres, database: str) -> list[str]:
     )
     volatile = ("\\restrict ", "\\unrestrict ", "-- Dumped by", "-- Dumped from")
     return [line for line in done.stdout.splitlines() if not line.startswith(volatile)]
+
+
+def described(house: House, database: str = DATABASE) -> dict[str, Any]:
+    """Describe a database with all that a restore could lose: settings, grants, counts and so on.
+
+    What two descriptions of one database may differ in, when and where it was looked at, is left
+    out.
+    """
+    address = postgres_servers(house.work.settings)[TARGET]
+    source = PostgresSource(address, database)
+    with source.capture(source.preflight().tools) as capture:
+        found = capture.describe(capture.count())
+    return found.model_dump(
+        exclude={"database", "lsn", "snapshot_time", "snapshot", "database_bytes"}
+    )
 
 
 def steps(house: House, job: Job) -> Sequence[str]:

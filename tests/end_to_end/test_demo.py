@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pgben_tasks.embedded.child import wait_until
-from tests.end_to_end.house import ROOT
+from tests.end_to_end.house import ROOT, left
 
 
 def demo(tmp_path: Path, *options: str) -> subprocess.Popen[str]:
@@ -25,26 +25,6 @@ def demo(tmp_path: Path, *options: str) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
-
-
-@pytest.fixture
-def reachable(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder that the embedded servers' user can reach as well."""
-    folder = tmp_path_factory.mktemp("demo")
-    for one in (folder, folder.parent, folder.parent.parent):
-        one.chmod(one.stat().st_mode | 0o711)
-    folder.chmod(0o777)
-    return folder
-
-
-def left(folder: Path) -> list[str]:
-    """Name what is left below ``folder``, and processes that still name it."""
-    running = [
-        path.parent.name
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if path.exists() and str(folder).encode() in path.read_bytes()
-    ]
-    return [str(path) for path in folder.iterdir()] + running
 
 
 def test_the_demo_ends_with_proof(reachable: Path) -> None:

@@ -343,3 +343,127 @@ def test_whatever_races_a_job_ends_once(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(attempt, actions)) == 1
     assert ledger.job(ref.job).ended
+
+
+# Calling off, and beginning again
+
+
+CANCELLED = {"type": "JobCancelled", "sentence": "cancelled by 'ana'", "hint": ""}
+
+
+def attempts(ledger: Ledger) -> list[str]:
+    with ledger.database.transaction() as cursor:
+        rows = cursor.execute("SELECT state FROM attempt ORDER BY n").fetchall()
+    return [row["state"] for row in rows]
+
+
+def leases(ledger: Ledger) -> int:
+    with ledger.database.transaction() as cursor:
+        return len(cursor.execute("SELECT 1 FROM lease").fetchall())
+
+
+def test_a_cancelled_running_job_is_taken_from_its_step(ledger: Ledger) -> None:
+    ref = begun(ledger)
+    assert ledger.cancel(ref.job, error=CANCELLED)
+    job = ledger.job(ref.job)
+    assert (job.state, job.error, job.fence) == ("cancelled", CANCELLED, ref.fence + 1)
+    assert (attempts(ledger), leases(ledger)) == (["cancelled"], 0)
+    assert [step.state for step in ledger.steps(ref.job)] == ["interrupted"]
+    assert [one.id for one in ledger.to_clean()] == [ref.job]
+    for action in (
+        partial(ledger.hold, ref),
+        partial(ledger.heartbeat, ref, DUMP, {}),
+        partial(ledger.keep, ref, context={}),
+        partial(ledger.end_step, ref, DUMP, result={}, following=None, wait=WAIT),
+        partial(ledger.fail, ref, state="failed", error=ERROR),
+        partial(ledger.begin_step, ref, DUMP, node="n1"),
+    ):
+        with pytest.raises(FenceLost):
+            action()
+    ledger.release_step(ref, DUMP, state="retrying", wait=WAIT)
+    assert ledger.job(ref.job) == job
+
+
+def test_a_cancelled_waiting_or_queued_job_is_never_begun(ledger: Ledger) -> None:
+    queued, _ = ask(ledger)
+    assert ledger.cancel(queued.id, error=CANCELLED)
+    with pytest.raises(FenceLost):
+        take(ledger, queued.id)
+    assert ledger.to_clean() == [], "no worker ever had it"
+    waiting, _ = ask(ledger)
+    ref = take(ledger, waiting.id)
+    assert ledger.cancel(waiting.id, error=CANCELLED)
+    with pytest.raises(FenceLost):
+        ledger.begin_step(ref, DUMP, node="n1")
+    assert leases(ledger) == 0
+
+
+def test_neither_a_cancelled_job_nor_its_window_is_taken_up_again(ledger: Ledger) -> None:
+    ref = begun(ledger)
+    ledger.fail(ref, state="failed", error=ERROR, retry_at=ledger.database.now() + WAIT)
+    assert ledger.cancel(ref.job, error=CANCELLED), "its next attempt is called off"
+    assert ledger.job(ref.job).retry_at is None
+    recovery = Recovery(ledger.database, stale_after=timedelta(0))
+    assert recovery.to_publish() == []
+    assert recovery.stalled() == []
+    assert ask(ledger, ledger.job(ref.job).key) == (ledger.job(ref.job), False)
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed", "refused", "cancelled"])
+def test_an_ended_job_cannot_be_cancelled(ledger: Ledger, state: Any) -> None:
+    ref = begun(ledger)
+    if state == "succeeded":
+        ledger.end_step(ref, DUMP, result={}, following=None, wait=WAIT)
+    elif state == "cancelled":
+        ledger.cancel(ref.job, error=CANCELLED)
+    else:
+        ledger.fail(ref, state=state, error=ERROR)
+    before = ledger.job(ref.job)
+    assert not ledger.cancel(ref.job, error={**CANCELLED, "sentence": "again"})
+    assert ledger.job(ref.job) == before
+
+
+def test_of_an_end_and_a_cancellation_one_wins(ledger: Ledger) -> None:
+    def end(ref: JobRef) -> bool:
+        try:
+            ledger.end_step(ref, DUMP, result={}, following=None, wait=WAIT)
+        except FenceLost:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(8):
+            ref = begun(ledger)
+            ended = pool.submit(end, ref)
+            cancelled = pool.submit(ledger.cancel, ref.job, error=CANCELLED)
+            assert ended.result() != cancelled.result()
+            state = ledger.job(ref.job).state
+            assert state == ("succeeded" if ended.result() else "cancelled")
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_a_job_is_queued_again_with_its_key_and_gets_a_further_attempt(
+    ledger: Ledger, state: str
+) -> None:
+    ref = begun(ledger)
+    if state == "failed":
+        ledger.fail(ref, state="failed", error=ERROR, retry_at=ledger.database.now() + WAIT)
+    else:
+        ledger.cancel(ref.job, error=CANCELLED)
+    before = ledger.job(ref.job)
+    assert ledger.queue_again(ref.job)
+    job = ledger.job(ref.job)
+    assert (job.state, job.key, job.window) == ("queued", before.key, before.window)
+    assert (job.error, job.retry_at, job.ended_at) == (None, None, None)
+    again = take(ledger, ref.job)
+    assert again.fence > ref.fence
+    assert ledger.job(ref.job).attempt == 2
+    assert attempts(ledger) == [state, "running"]
+
+
+def test_only_failed_and_cancelled_jobs_are_queued_again(ledger: Ledger) -> None:
+    running = begun(ledger)
+    assert not ledger.queue_again(running.job)
+    ledger.end_step(running, DUMP, result={}, following=None, wait=WAIT)
+    assert not ledger.queue_again(running.job)
+    assert ledger.job(running.job).state == "succeeded"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, get_args
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -13,8 +16,12 @@ from pgben_tasks.domain.job import (
     ENDED,
     HEARTBEAT_EVERY,
     STALE_AFTER,
+    Job,
+    JobState,
     StepRun,
     next_attempt,
+    uncancellable,
+    unrepeatable,
     window_key,
 )
 
@@ -60,6 +67,33 @@ def test_an_attempt_never_reaches_into_the_next_window() -> None:
 def test_a_step_that_misses_one_heartbeat_is_not_stale() -> None:
     assert STALE_AFTER >= 3 * HEARTBEAT_EVERY
     assert {"succeeded", "failed", "refused", "cancelled"} == ENDED
+
+
+def job(**fields: Any) -> Job:
+    values: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Job))
+    values |= {"id": UUID(int=1), "key": "key", "state": "failed", "request": {"target": "t"}}
+    return Job(**{**values, **fields})
+
+
+@pytest.mark.parametrize("state", get_args(JobState))
+def test_what_has_ended_is_not_cancelled_and_only_what_went_wrong_is_repeated(state: Any) -> None:
+    one = job(state=state)
+    assert (uncancellable(one) is None) == (state in {"queued", "running", "waiting"})
+    assert (unrepeatable(one) is None) == (state in {"failed", "cancelled"})
+
+
+def test_a_further_attempt_that_is_still_to_come_can_be_cancelled() -> None:
+    assert uncancellable(job(retry_at=WINDOW)) is None
+
+
+def test_a_request_that_could_not_be_read_cannot_be_repeated() -> None:
+    assert "could not be read" in (unrepeatable(job(request={})) or "")
+
+
+def test_a_repeated_request_reaches_its_own_row_and_no_later_window() -> None:
+    assert job().request_again == {"target": "t", "idempotency_key": "key"}
+    scheduled = job(request={"target": "t", "scheduled": True, "idempotency_key": None})
+    assert scheduled.request_again == {"target": "t", "idempotency_key": "key", "scheduled": False}
 
 
 def test_a_running_step_has_no_length_yet() -> None:

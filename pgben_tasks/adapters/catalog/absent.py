@@ -1,22 +1,16 @@
-"""What stands where there is no catalog: this machine's clock, and an index that forgets."""
+"""What stands where there is no catalog: an index that forgets, a ledger that refuses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
+from uuid import UUID
 
 from pgben_tasks.adapters.catalog.index import IndexedBackup
 from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.swap import Swap, SwapState
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError
-
-
-class SystemClock:
-    """The clock of this machine."""
-
-    def now(self) -> datetime:
-        """Give the present moment in UTC."""
-        return datetime.now(UTC)
 
 
 class ForgetfulIndex:
@@ -36,7 +30,37 @@ class ForgetfulIndex:
         """Know of no backup."""
         return ()
 
+    def acknowledge(self, target: Target, backup: str) -> None:
+        """Forget an acknowledgement."""
+
     def set_state(
         self, target: Target, backup: str, state: str, *, verified_at: datetime | None = None
     ) -> None:
         """Forget a state."""
+
+
+class AbsentLedger:
+    """Refuses what only a ledger makes safe: sweeping captures, and swapping live databases."""
+
+    def running(self, target: Target) -> frozenset[str]:
+        """Refuse: which captures still run is not known."""
+        raise self._absent(f"sweep '{target}'")
+
+    def intend(self, swap: Swap) -> None:
+        """Refuse: nobody would end the swap of a dead process."""
+        raise self._absent(f"swap '{swap.live}'")
+
+    def settle(self, swap: Swap, state: SwapState) -> None:
+        """Refuse: no swap was begun."""
+        raise self._absent(f"settle the swap of '{swap.live}' as {state}")
+
+    def of(self, job: UUID) -> Swap | None:
+        """Refuse: no swap is known."""
+        raise self._absent(f"look for the swap of job '{job}'")
+
+    @staticmethod
+    def _absent(doing: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"without the catalog it is not safe to {doing}",
+            "make a catalog first: `pgben catalog rebuild`; a restore beside needs none",
+        )

@@ -49,6 +49,7 @@ class CatalogDatabase:
             user=str(parts.get("user") or "postgres"),
             password=str(parts["password"]) if parts.get("password") else None,
             sslmode=str(parts.get("sslmode") or ""),
+            settings="PGBEN_CATALOG_URL (it follows PGBEN_DB_… when it is not set)",
         )
         return cls(server, str(parts.get("dbname") or "pgben_catalog"))
 

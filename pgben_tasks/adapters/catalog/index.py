@@ -32,11 +32,12 @@ class IndexedBackup:
     row_count: int | None
     table_count: int | None
     verified_at: datetime | None
+    acknowledged: bool
 
 
 _COLUMNS = (
     "target, id, sequence, state, suspect, job, started_at, finished_at, snapshot_at,"
-    " manifest_sha256, stored_bytes, plain_bytes, row_count, table_count, verified_at"
+    " manifest_sha256, stored_bytes, plain_bytes, row_count, table_count, verified_at, acknowledged"
 )
 
 
@@ -64,7 +65,7 @@ class BackupIndex:
         with self._database.transaction() as cursor:
             cursor.execute(
                 f"INSERT INTO backup (repository, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s,"  # noqa: S608 - constant columns
-                " %s, %s, %s, %s, %s, %s, %s, %s, NULL)"
+                " %s, %s, %s, %s, %s, %s, %s, %s, NULL, false)"
                 " ON CONFLICT (repository, target, id) DO UPDATE SET sequence = excluded.sequence,"
                 " suspect = excluded.suspect, job = excluded.job,"
                 " started_at = excluded.started_at, finished_at = excluded.finished_at,"
@@ -100,6 +101,15 @@ class BackupIndex:
                 "UPDATE backup SET state = %s, verified_at = coalesce(%s, verified_at)"
                 " WHERE repository = %s AND target = %s AND id = %s",
                 (state, verified_at, self._repository, str(target), backup),
+            )
+
+    def acknowledge(self, target: Target, backup: str) -> None:
+        """Write that somebody looked at a suspect backup and found it plausible."""
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE backup SET acknowledged = true"
+                " WHERE repository = %s AND target = %s AND id = %s",
+                (self._repository, str(target), backup),
             )
 
     def backups(

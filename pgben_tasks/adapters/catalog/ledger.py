@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
 from pgben_tasks.contracts import JSON, JobRef
 from pgben_tasks.domain.job import Job, JobKind, JobState, StepRun
+from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import FenceLost, JobNotFound, TargetBusy
 
 _JOB = (
@@ -86,6 +87,24 @@ class Ledger:
                 _JOB + where + " ORDER BY job.created_at DESC LIMIT %s", (limit,)
             ).fetchall()
         return [_job(row) for row in rows]
+
+    def running(self, target: Target) -> frozenset[str]:
+        """Give the backup ids of a target's jobs that have not ended."""
+        with self.database.transaction() as cursor:
+            rows = cursor.execute(
+                "SELECT backup FROM job WHERE target = %s AND backup IS NOT NULL"
+                " AND state IN ('queued', 'running', 'waiting')",
+                (str(target),),
+            ).fetchall()
+        return frozenset(row["backup"] for row in rows)
+
+    def known_since(self, target: Target) -> datetime | None:
+        """Say when the first job of a target was asked for; None when there is none."""
+        with self.database.transaction() as cursor:
+            row = cursor.execute(
+                "SELECT min(created_at) AS first FROM job WHERE target = %s", (str(target),)
+            ).fetchone()
+        return require(row)["first"]  # type: ignore[no-any-return]
 
     def steps(self, job: UUID) -> list[StepRun]:
         """Give the steps of a job in the order they began."""
@@ -288,13 +307,54 @@ class Ledger:
             _close_step(cursor, ref, row["attempt"], row["step"], "failed", {})
             _close_attempt(cursor, ref, row["attempt"], state, error)
 
+    def cancel(self, job: UUID, *, error: JSON) -> bool:
+        """End a job that has not ended, or that is to be tried again; say whether it was so.
+
+        Its fence is raised: whatever works on it stops before its next irreversible action. What
+        it left is removed once its lock is free.
+        """
+        with self.database.transaction() as cursor:
+            row = cursor.execute(
+                "UPDATE job SET state = 'cancelled', fence = fence + 1, error = %s,"
+                " retry_at = NULL, step_due_at = NULL, losses = 0,"
+                " cleanup = started_at IS NOT NULL, ended_at = clock_timestamp() WHERE id = %s"
+                " AND (state IN ('queued', 'running', 'waiting')"
+                " OR state = 'failed' AND retry_at IS NOT NULL) RETURNING attempt",
+                (Jsonb(error), job),
+            ).fetchone()
+            if row is None:
+                return False
+            cursor.execute(
+                "UPDATE step SET state = 'interrupted', ended_at = clock_timestamp()"
+                " WHERE job = %s AND attempt = %s AND state = 'running'",
+                (job, row["attempt"]),
+            )
+            cursor.execute(
+                "UPDATE attempt SET state = 'cancelled', error = %s, ended_at = clock_timestamp()"
+                " WHERE job = %s AND n = %s AND state = 'running'",
+                (Jsonb(error), job, row["attempt"]),
+            )
+            cursor.execute("DELETE FROM lease WHERE job = %s", (job,))
+        return True
+
+    def queue_again(self, job: UUID) -> bool:
+        """Queue a failed or cancelled job for a new attempt; say whether it was one."""
+        with self.database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE job SET state = 'queued', step = NULL, error = NULL, retry_at = NULL,"
+                " ended_at = NULL, published_at = NULL WHERE id = %s"
+                " AND state IN ('failed', 'cancelled')",
+                (job,),
+            )
+            return cursor.rowcount == 1
+
     def cleaned(self, job: UUID) -> None:
         """Note that nothing of a failed job is left behind."""
         with self.database.transaction() as cursor:
             cursor.execute("UPDATE job SET cleanup = false WHERE id = %s", (job,))
 
     def to_clean(self) -> list[Job]:
-        """Give the ended jobs whose remains could not be removed when they failed."""
+        """Give the ended jobs whose remains were not removed when they failed or were cancelled."""
         with self.database.transaction() as cursor:
             rows = cursor.execute(
                 _JOB + " WHERE job.cleanup AND job.state NOT IN ('queued', 'running', 'waiting')"

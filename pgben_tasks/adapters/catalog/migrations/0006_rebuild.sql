@@ -10,7 +10,5 @@ ALTER TABLE backup
     ALTER COLUMN plain_bytes DROP NOT NULL,
     ALTER COLUMN row_count DROP NOT NULL,
     ALTER COLUMN table_count DROP NOT NULL,
-    DROP CONSTRAINT backup_repository_target_sequence_key,
-    -- Whether somebody looked at a suspect backup and found it plausible.
-    ADD COLUMN IF NOT EXISTS acknowledged boolean NOT NULL DEFAULT false;
+    DROP CONSTRAINT backup_repository_target_sequence_key;
 CREATE INDEX backup_newest ON backup (repository, target, sequence);

@@ -1,0 +1,121 @@
+"""`pgben up`: usable from a second terminal, and gone without a trace, however it ends."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgben_tasks.embedded.child import wait_until
+from tests.end_to_end.house import ROOT, left
+
+#: The machine's own disk may be fuller than an installation's should be.
+ROOMY = {"PGBEN_DISK_CRITICAL": "0.999", "PGBEN_LANGUAGE": "en"}
+
+
+def started(folder: Path) -> tuple[subprocess.Popen[str], dict[str, Any]]:
+    """Start it, and give the process with what it says to machines once everything is up."""
+    running = subprocess.Popen(
+        [sys.executable, "-m", "pgben_tasks.cli.main", "up", "--size", "3", "--json"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout is not None
+    said = ""
+    while not said.endswith("\n}\n"):
+        line = running.stdout.readline()
+        assert line, running.communicate(timeout=60)[1]
+        said += line
+    return running, json.loads(said)
+
+
+def in_a_second_terminal(about: dict[str, Any], command: str) -> Any:
+    """Read the file of settings as a shell does, and run a command of pgben."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f". '{about['settings_file']}' && exec '{sys.executable}' -m {command}"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **ROOMY},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+def flower_answers(about: dict[str, Any], login: str) -> int:
+    address = about["servers"]["Flower"]["address"]
+    headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+    request = urllib.request.Request(f"{address}/workers", headers=headers)  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as exc:
+        return exc.code
+
+
+def command_lines() -> str:
+    """Give the arguments of every process, as any user can read them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(path.read_text(errors="replace"))
+        except OSError:
+            # It ended meanwhile.
+            continue
+    return "\n".join(found)
+
+
+@pytest.mark.timeout(180)
+def test_an_installation_for_trying_out_works_and_leaves_nothing(reachable: Path) -> None:
+    running, about = started(reachable)
+    file = Path(about["settings_file"])
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert (file.parent / "flower.py").stat().st_mode & 0o777 == 0o600
+
+    code, document, said = in_a_second_terminal(about, "pgben_tasks.cli.main backup pgben --json")
+    assert code == 0, said
+    assert document["jobs"][0]["result"]["state"] == "verified"
+    code, document, said = in_a_second_terminal(about, "pgben_tasks.cli.main status --json")
+    assert code in {0, 4}, said
+    assert document["targets"][0]["within_rpo"]
+    assert len(document["workers"]) == 4
+    code, document, said = in_a_second_terminal(about, "pgben_tasks.cli.main doctor --json")
+    assert code == 0, [one for one in document["checks"] if one["status"] == "error"]
+    assert document["counts"]["ok"] > 15
+
+    flower = about["servers"]["Flower"]
+    assert flower_answers(about, f"{flower['user']}:{flower['password']}") == 200
+    assert flower_answers(about, f"{flower['user']}:wrong") == 401
+    lines = command_lines()
+    assert str(file.parent / "flower.py") in lines
+    shown = [name for name, one in about["servers"].items() if one["password"] in lines]
+    assert shown == []
+
+    os.killpg(running.pid, signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert "everything vanishes" in err
+    assert wait_until(lambda: left(reachable) == [], seconds=20), left(reachable)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_however_it_ends_nothing_is_left(reachable: Path, number: signal.Signals) -> None:
+    running, _ = started(reachable)
+    running.send_signal(number)
+    running.communicate(timeout=60)
+    assert running.returncode == (0 if number is signal.SIGTERM else -number)
+    assert wait_until(lambda: left(reachable) == [], seconds=30), left(reachable)

@@ -1,0 +1,90 @@
+"""`pgben status` and `pgben doctor` as commands: languages, documents, exit codes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli_site import CANARY, Site, a_backup
+
+AWAY = {"PGBEN_CATALOG_URL": f"postgresql://postgres:{CANARY}@127.0.0.1:1/none"}
+
+
+def test_without_a_backup_the_screen_is_red(ready: Site) -> None:
+    said = ready.run("status")
+    assert said.code == 1, said.err
+    assert said.out.startswith("RED: ")
+    assert "'postgres/pgben' has no verified backup" in said.out
+    document = ready.run("status", "--json").json
+    assert document["verdict"] == "red"
+    (target,) = document["targets"]
+    assert (target["restorable_to"], target["failures_since_success"]) == (None, 0)
+    assert document["jobs"] == document["workers"] == []
+
+
+def test_without_a_catalog_the_repository_itself_says_what_can_be_restored(ready: Site) -> None:
+    backup = a_backup(ready)
+    changed = {**AWAY, "PGBEN_RPO": "36500d", "PGBEN_VERIFY_DAYS": "36500"}
+    said = ready.run("status", "--json", **changed)
+    assert said.code == 4, said.err
+    document = said.json
+    assert document["verdict"] == "yellow"
+    assert "catalog" in document["reasons"][0]["text"]
+    (target,) = document["targets"]
+    assert (target["backup"], target["state"], target["within_rpo"]) == (backup, "verified", True)
+    assert target["failures_since_success"] is document["jobs"] is document["workers"] is None
+    screen = ready.run("status", **changed)
+    assert screen.out.startswith("YELLOW: ")
+    assert backup in screen.out
+    assert CANARY not in said.all + screen.all
+
+
+def test_without_a_repository_nothing_can_be_restored(ready: Site) -> None:
+    said = ready.run("status", "--json", PGBEN_REPOSITORY="file:///nowhere/repository")
+    assert said.code == 1
+    assert "the repository cannot be read" in said.json["reasons"][0]["text"]
+
+
+def test_failures_since_the_last_success_are_counted_and_repeated(ready: Site) -> None:
+    error = {"type": "CommandFailed", "sentence": "the disk burned", "hint": ""}
+    for result in (None, error, error):
+        ready.play(ready.job(), {"state": "verified"}, result)
+    document = ready.run("status", "--json").json
+    assert document["targets"][0]["failures_since_success"] == 2
+    assert any("the disk burned" in reason["text"] for reason in document["reasons"])
+    ready.play(ready.job(), {"state": "verified"})
+    assert ready.run("status", "--json").json["targets"][0]["failures_since_success"] == 0
+
+
+def test_the_doctor_speaks_the_language_of_the_settings_and_json_is_english(ready: Site) -> None:
+    portuguese = ready.run("doctor", PGBEN_LANGUAGE="pt_BR")
+    assert portuguese.code == 1, portuguese.err
+    assert "nenhum worker do papel 'backup' está no ar" in portuguese.out
+    assert "erro(s)" in portuguese.out.splitlines()[-1]
+    english = ready.run("doctor", PGBEN_LANGUAGE="en")
+    assert "no worker of the role 'backup' lives" in english.out
+    document = ready.run("doctor", "--json", PGBEN_LANGUAGE="pt_BR").json
+    told = {one["check"]: one for one in document["checks"]}
+    assert told["mail"]["status"] == "warning"
+    assert told["mail"]["sentence"].startswith("nobody hears")
+    assert sum(document["counts"].values()) == len(document["checks"])
+
+
+@pytest.mark.parametrize("command", ["doctor", "status"])
+def test_wrong_settings_are_told_without_a_traceback(ready: Site, command: str) -> None:
+    said = ready.run(command, "--json", PGBEN_TIMEZONE="Mars/Base")
+    assert said.code == (1 if command == "doctor" else 2)
+    assert "PGBEN_TIMEZONE" in said.out
+    assert "Traceback" not in said.all
+
+
+def test_secrets_never_leave_the_doctor(ready: Site) -> None:
+    said = ready.run(
+        "doctor",
+        "--json",
+        **AWAY,
+        PGBEN_DB_PASS=CANARY,
+        PGBEN_REDIS_URL=f"redis://:{CANARY}@127.0.0.1:1/0",
+        PGBEN_SMTP_PASS=CANARY,
+    )
+    assert said.code == 1
+    assert CANARY not in said.all

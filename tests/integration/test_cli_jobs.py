@@ -1,0 +1,114 @@
+"""The commands that call jobs off and begin them again: what they change, say and return."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import pytest
+
+from pgben_tasks.app import create_app
+from pgben_tasks.client import Client
+from pgben_tasks.domain.job import Job
+from pgben_tasks.errors import JobCancelled
+from tests.cli_site import CANARY, Site
+
+ERROR = {"type": "CommandFailed", "sentence": "it failed", "hint": ""}
+AWAY = {"PGBEN_REDIS_URL": f"redis://:{CANARY}@127.0.0.1:1/0"}
+
+
+def asked(site: Site, **fields: Any) -> Job:
+    """Write a job as an entry task does, with a caller that waits."""
+    request = {"target": "postgres/pgben"}
+    values: dict[str, Any] = {"target": "postgres/pgben", "request": request} | fields
+    return site.ledger.request(
+        "backup", key=secrets.token_hex(8), requested_by="ana", published=True, **values
+    )[0]
+
+
+def audited(site: Site, job: Job) -> list[tuple[str, str]]:
+    with site.ledger.database.transaction() as cursor:
+        rows = cursor.execute(
+            "SELECT who, result FROM audit WHERE job = %s ORDER BY sequence", (str(job.id),)
+        ).fetchall()
+    return [(row["who"], row["result"]) for row in rows]
+
+
+def test_a_queued_job_is_cancelled_at_once_and_whoever_waits_is_told(ready: Site) -> None:
+    task = secrets.token_hex(8)
+    job = asked(ready, root_task=task)
+    said = ready.run("cancel", str(job.id)[:8], "--json")
+    assert said.code == 0, said.err
+    (shown,) = said.json["jobs"]
+    assert (shown["job"], shown["state"]) == (str(job.id), "cancelled")
+    assert shown["error"]["type"] == "JobCancelled"
+    assert "@" in shown["error"]["sentence"], "it says who did it"
+    ((who, result),) = audited(ready, job)
+    assert result == "cancelled"
+    assert who != "ana"
+    app = create_app(ready.environment["PGBEN_REDIS_URL"])
+    with pytest.raises(JobCancelled, match="was cancelled by"):
+        app.AsyncResult(task).get(timeout=10)
+
+
+def test_a_job_is_cancelled_though_the_broker_is_away(ready: Site) -> None:
+    job = asked(ready, root_task="somebody-waits")
+    said = ready.run("cancel", str(job.id), **AWAY)
+    assert said.code == 0, said.err
+    assert "the broker was not told" in said.err
+    assert ready.ledger.job(job.id).state == "cancelled"
+    assert CANARY not in said.all
+
+
+def test_an_ended_job_is_not_cancelled_and_the_refusal_says_why(ready: Site) -> None:
+    job = asked(ready)
+    ready.play(job, {"state": "verified"})
+    said = ready.run("cancel", str(job.id))
+    assert said.code == 3
+    assert f"job '{job.id}' is succeeded already" in said.err
+    assert said.err.splitlines()[-1].startswith("hint: ")
+    assert audited(ready, job) == []
+    assert ready.run("cancel", "ffffffff").code == 1
+
+
+def test_a_failed_job_is_queued_again_and_its_message_sent(ready: Site) -> None:
+    job = asked(ready)
+    ready.play(job, {}, ERROR)
+    said = ready.run("jobs", "retry", str(job.id)[:8])
+    assert said.code == 0, said.err
+    assert "is queued again" in said.err
+    queued = ready.ledger.job(job.id)
+    assert (queued.state, queued.key, queued.error) == ("queued", job.key, None)
+    client = Client(ready.environment["PGBEN_REDIS_URL"])
+    with client._app.connection() as connection, connection.SimpleQueue("backup") as waiting:
+        message = waiting.get(timeout=10)
+        message.ack()
+    assert message.payload[0][0]["idempotency_key"] == job.key
+    assert [result for _, result in audited(ready, job)] == ["queued again"]
+
+
+def test_a_job_is_queued_again_though_the_broker_is_away(ready: Site) -> None:
+    job = asked(ready)
+    ready.play(job, {}, ERROR)
+    said = ready.run("jobs", "retry", str(job.id), **AWAY)
+    assert said.code == 0, said.err
+    assert "the reconciler sends it" in said.err
+    assert ready.ledger.job(job.id).state == "queued"
+
+
+@pytest.mark.parametrize("state", ["queued", "succeeded", "unreadable"])
+def test_what_cannot_be_repeated_is_refused_with_a_sentence(ready: Site, state: str) -> None:
+    job = asked(ready, **({"request": {}} if state == "unreadable" else {}))
+    if state != "queued":
+        ready.play(job, {}, ERROR if state == "unreadable" else None)
+    said = ready.run("jobs", "retry", str(job.id), "--json")
+    assert said.code == 3
+    assert said.json["error"]["type"] == "RequestRefused"
+    before = ready.ledger.job(job.id)
+    assert before.state == ("failed" if state == "unreadable" else state)
+
+
+def test_wrong_words_are_wrong_usage(ready: Site) -> None:
+    assert ready.run("jobs", "retry").code == 2
+    assert ready.run("jobs", "a", "b").code == 2
+    assert ready.run("cancel").code == 2

@@ -1,0 +1,386 @@
+"""The doctor on a healthy installation, and on the same one with one fault after another."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from psycopg import sql
+from pydantic import SecretStr
+
+from pgben_tasks import names
+from pgben_tasks.adapters.catalog.recovery import TICK
+from pgben_tasks.adapters.key_set import ESCROW_IDENTITY
+from pgben_tasks.adapters.keys import make_age_identity, make_signing_key
+from pgben_tasks.doctor import checks, words
+from pgben_tasks.doctor.report import Result
+from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.embedded.redis import EmbeddedRedis
+from pgben_tasks.runtime import Workplace
+from pgben_tasks.settings import Settings
+from pgben_tasks.settings.values import SecretUrl
+from tests.workshop import Workshop
+
+DAY = timedelta(days=1)
+#: What every test's server has, whatever is planted: it is the catalog's too, and of last month.
+KNOWN = {("catalog_place", "same"), ("holes", "server"), ("holes", "client")}
+
+
+@dataclass
+class Clinic:
+    """A healthy installation, and its settings with something changed."""
+
+    shop: Workshop
+    changed: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def work(self) -> Workplace:
+        """The installation as the changed settings make it."""
+        return Workplace(self.shop.work.settings.model_copy(update=self.changed))
+
+    def examine(self, **changed: Any) -> list[Result]:
+        """Run the doctor with some settings changed."""
+        self.changed |= changed
+        return list(checks.examine(lambda: self.work))
+
+    def wrong(self, **changed: Any) -> dict[tuple[str, str], Result]:
+        """Give what is not as it should be, beside what every test's server has."""
+        return {
+            (one.check, one.word): one
+            for one in self.examine(**changed)
+            if one.status != "ok" and (one.check, one.word) not in KNOWN
+        }
+
+    def run_sql(self, statement: str, *values: Any) -> None:
+        """Change the catalog behind everybody's back."""
+        with self.shop.work.database.transaction() as cursor:
+            cursor.execute(statement.encode(), values)
+
+
+@pytest.fixture(scope="module")
+def shop(
+    postgres: EmbeddedPostgres,
+    redis_server: EmbeddedRedis,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Workshop]:
+    database = f"doctor_{secrets.token_hex(6)}"
+    with postgres.connect() as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+    with postgres.connect(database) as connection:
+        connection.execute("CREATE TABLE cidadao AS SELECT g AS id FROM generate_series(1, 50) g")
+    settings = {
+        "PGBEN_REDIS_URL": redis_server.url,
+        "PGBEN_SMTP_HOST": "mail.example",
+        "PGBEN_SMTP_FROM": "pgben@mail.example",
+        "PGBEN_ADMIN_EMAIL": "ana@mail.example",
+        "PGBEN_DISK_CRITICAL": "0.999",
+    }
+    folder = tmp_path_factory.mktemp("doctor")
+    with Workshop.open(folder, postgres, database, settings=settings) as made:
+        made.escrow_identity.unlink()
+        made.backup()
+        yield made
+    with postgres.connect() as connection:
+        connection.execute(
+            sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database))
+        )
+
+
+@pytest.fixture
+def clinic(shop: Workshop) -> Clinic:
+    """Give the installation with every process alive, whatever the last test did."""
+    work = shop.work
+    shop.work.settings.spool_dir.chmod(0o700)
+    made = Clinic(shop)
+    made.run_sql("TRUNCATE worker, audit")
+    work.recovery.show_life([*(f"{role}.workshop" for role in names.QUEUES), TICK])
+    return made
+
+
+def english(result: Result) -> str:
+    return " ".join(words.written(result, "en"))
+
+
+def test_a_healthy_installation_has_no_error_and_every_check_says_something(
+    clinic: Clinic,
+) -> None:
+    results = clinic.examine()
+    assert {one.check for one in results} == set(checks.CHECKS)
+    assert clinic.wrong() == {}
+    text = " ".join(english(one) for one in results)
+    assert clinic.shop.server.password not in text
+    assert "AGE-SECRET-KEY" not in text
+
+
+def test_examining_changes_nothing(clinic: Clinic) -> None:
+    def everything() -> dict[str, bytes | int]:
+        return {
+            str(path): path.read_bytes() if path.is_file() else path.stat().st_mode
+            for path in clinic.shop.folder.rglob("*")
+        }
+
+    clinic.run_sql("DELETE FROM worker")
+    before, databases = everything(), clinic.shop.work.index.backups()
+    clinic.examine()
+    absent = clinic.shop.folder / "absent"
+    clinic.examine(spool_dir=absent)
+    assert everything() == before
+    assert not absent.exists()
+    assert clinic.shop.work.index.backups() == databases
+
+
+# Faults in the settings: what is changed, and what must be told of it
+
+SETTINGS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
+    "no recipients": ({"age_recipients": ()}, {("recipients", "none"), ("repository", "failed")}),
+    "encryption off": ({"encryption": False}, {("recipients", "off")}),
+    "no trusted keys": (
+        {"trusted_keys_file": None},
+        {("trusted_keys", "none"), ("repository", "failed"), ("signing_key", "unseen")},
+    ),
+    "no signing key": ({"signing_key_file": None}, {("signing_key", "none")}),
+    "no mail server": ({"smtp_host": None, "admin_email": ()}, {("mail", "incomplete")}),
+    "a small limit": ({"spool_limit": 1024}, {("spool_room", "small")}),
+    "another node": ({"node": "other"}, {("node", "foreign")}),
+    "a full disk": ({"disk_critical": 0.0001}, {("disks", "full")}),
+    "a tight RPO": ({"rpo": timedelta(0)}, {("backups", "old")}),
+    "no verification": ({"verify_days": 0}, {("verifications", "overdue")}),
+    "no such repository": (
+        {"repository": "file:///nowhere/repository"},
+        {("repository", "failed"), ("repository_writable", "unseen")},
+    ),
+    "a wrong password": ({"db_pass": SecretStr("canary-x1")}, {("postgres", "failed")}),
+    "no such database": ({"db_name": ("no_such",)}, {("postgres", "failed")}),
+    "nothing at Redis's port": (
+        {"redis_url": SecretUrl("redis://:canary-x1@127.0.0.1:1/0")},
+        {("broker", "failed"), ("broker_memory", "unseen"), ("queues", "unseen")},
+    ),
+    "a service link": ({}, {("settings", "ignored")}),
+}
+
+
+@pytest.mark.parametrize("fault", SETTINGS)
+def test_a_fault_in_the_settings_is_told_with_what_to_do(clinic: Clinic, fault: str) -> None:
+    changed, expected = SETTINGS[fault]
+    if fault == "a service link":
+        work = clinic.work
+        work.settings._ignored = ("PGBEN_API_SERVICE_HOST",)
+        results = list(checks.examine(lambda: work))
+        found = {(one.check, one.word): one for one in results if one.status != "ok"}
+    else:
+        found = clinic.wrong(**changed)
+    assert expected <= set(found)
+    for name in expected:
+        for language in ("en", "pt_BR"):
+            sentence, hint = words.written(found[name], language)
+            assert sentence
+            assert hint
+            assert "canary-x1" not in sentence + hint
+    # What does not hang on the fault is looked at all the same.
+    assert ("disks", "failed") not in found
+    assert ("clocks", "failed") not in found
+
+
+def test_a_catalog_that_is_away_is_told_once_and_hides_no_other_fault(clinic: Clinic) -> None:
+    url = SecretUrl("postgresql://postgres:canary-x2@127.0.0.1:1/none")
+    found = clinic.wrong(catalog_url=url, smtp_host=None)
+    failed = [name for name, one in found.items() if one.status == "error"]
+    assert failed == [("catalog", "failed")]
+    unseen = {check for check, word in found if word == "unseen"}
+    assert unseen == {
+        *("queues", "repository_writable", "workers", "tick", "backups", "verifications")
+    }
+    assert ("mail", "incomplete") in found
+    assert "canary-x2" not in " ".join(english(one) for one in found.values())
+
+
+# Faults in the surroundings
+
+
+def test_one_recipient_is_too_few_and_a_foreign_identity_opens_nothing(
+    clinic: Clinic, tmp_path: Path
+) -> None:
+    other = tmp_path / "other-identity.txt"
+    make_age_identity(other, now=clinic.work.database.now())
+    own = clinic.shop.work.settings.age_recipients
+    assert set(clinic.wrong(age_recipients=own[:1])) == {("recipients", "one")}
+    found = clinic.wrong(age_recipients=own, age_identity_file=other)
+    assert set(found) == {("opening", "foreign")}
+
+
+def test_a_key_that_others_may_read_and_one_that_nobody_trusts_are_found(
+    clinic: Clinic, tmp_path: Path
+) -> None:
+    other = tmp_path / "other-identity.txt"
+    make_age_identity(other, now=clinic.work.database.now())
+    other.chmod(0o644)
+    found = clinic.wrong(age_identity_file=other)
+    assert set(found) == {("identities", "failed"), ("opening", "unseen")}
+    assert "chmod 600" in english(found["identities", "failed"])
+    key = tmp_path / "signing-key.pem"
+    make_signing_key(key)
+    found = clinic.wrong(
+        age_identity_file=clinic.shop.work.settings.age_identity_file, signing_key_file=key
+    )
+    assert ("signing_key", "untrusted") in found
+
+
+def test_the_escrow_key_is_missed_in_its_safe(clinic: Clinic) -> None:
+    escrow = clinic.shop.keys.file(ESCROW_IDENTITY)
+    escrow.touch(mode=0o600)
+    try:
+        assert set(clinic.wrong()) == {("escrow", "here")}
+    finally:
+        escrow.unlink()
+
+
+def test_a_spool_that_others_may_enter_or_that_is_no_folder_is_found(
+    clinic: Clinic, tmp_path: Path
+) -> None:
+    clinic.shop.work.settings.spool_dir.chmod(0o755)
+    assert set(clinic.wrong()) == {("spool", "mode")}
+    clinic.shop.work.settings.spool_dir.chmod(0o700)
+    file = tmp_path / "spool"
+    file.touch()
+    found = clinic.wrong(spool_dir=file)
+    assert set(found) == {("spool", "file"), ("spool_room", "unseen")}
+    found = clinic.wrong(spool_dir=tmp_path / "absent")
+    assert set(found) == {("spool", "absent"), ("spool_room", "unseen")}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_spool_of_another_user_is_found(clinic: Clinic, tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir(mode=0o700)
+    os.chown(spool, 65534, 65534)
+    assert set(clinic.wrong(spool_dir=spool)) == {("spool", "owner")}
+
+
+def test_workers_that_are_gone_and_a_silent_beat_are_found(clinic: Clinic) -> None:
+    clinic.run_sql("DELETE FROM worker WHERE name IN ('backup.workshop', 'verify.workshop')")
+    clinic.run_sql(
+        "UPDATE worker SET heartbeat_at = pg_postmaster_start_time() - %s WHERE name = %s",
+        DAY,
+        TICK,
+    )
+    absent = [
+        one.facts for one in clinic.examine() if (one.check, one.word) == ("workers", "absent")
+    ]
+    assert absent == [{"role": "backup"}, {"role": "verify"}]
+    clinic.run_sql("DELETE FROM worker WHERE name = %s", TICK)
+    assert ("tick", "never") in clinic.wrong()
+
+
+def test_where_no_server_answers_no_clock_is_called_right(clinic: Clinic) -> None:
+    away = SecretUrl("postgresql://postgres:x@127.0.0.1:1/none")
+    found = clinic.wrong(db_port=1, catalog_url=away)
+    unseen = {check for check, word in found if word == "unseen"}
+    assert {"clocks", "role", "clients", "holes", "spool_room"} <= unseen
+    assert ("postgres", "failed") in found
+
+
+def test_messages_that_nobody_reads_are_found(clinic: Clinic) -> None:
+    clinic.run_sql("DELETE FROM worker WHERE name = 'restore.workshop'")
+    url = clinic.work.settings.redis_url.get_secret_value()
+    with redis.Redis.from_url(url) as broker:
+        broker.rpush("restore", "a message", "another")
+        try:
+            found = clinic.wrong()
+        finally:
+            broker.delete("restore")
+    assert found["queues", "unread"].facts == {"queue": "restore", "count": "2"}
+
+
+def test_a_redis_that_forgets_is_found(clinic: Clinic) -> None:
+    with EmbeddedRedis.start() as server:
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            client.config_set("appendonly", "no")
+        found = clinic.wrong(redis_url=SecretUrl(server.url))
+    assert set(found) == {("broker_memory", "evicts"), ("broker_memory", "volatile")}
+
+
+def test_audit_entries_that_the_repository_does_not_take_are_found(clinic: Clinic) -> None:
+    clinic.shop.work.trail.append(who="ana", action="look", target="*", result="seen")
+    assert clinic.wrong() == {}, "the reconciler stores it within a minute"
+    clinic.run_sql("UPDATE audit SET at = at - interval '20 minutes'")
+    assert set(clinic.wrong()) == {("repository_writable", "owed")}
+
+
+def test_a_role_that_may_dump_and_not_restore_is_found(
+    clinic: Clinic, role: Callable[[str], Mapping[str, Any]]
+) -> None:
+    assert set(clinic.wrong(**role("BYPASSRLS"))) == {("role", "limited")}
+
+
+def test_a_clock_that_is_wrong_is_found(
+    clinic: Clinic, role: Callable[[str], Mapping[str, Any]]
+) -> None:
+    ahead = role("SUPERUSER")
+    database = clinic.shop.target.name
+    with clinic.shop.server.connect(database) as connection:
+        connection.execute(
+            "CREATE SCHEMA wrong; CREATE FUNCTION wrong.clock_timestamp() RETURNS timestamptz"
+            " RETURN pg_catalog.clock_timestamp() - interval '1 hour'"
+        )
+        connection.execute(
+            sql.SQL("ALTER ROLE {} SET search_path = wrong, pg_catalog").format(
+                sql.Identifier(str(ahead["db_user"]))
+            )
+        )
+    try:
+        found = clinic.wrong(**ahead)
+    finally:
+        with clinic.shop.server.connect(database) as connection:
+            connection.execute("DROP SCHEMA wrong CASCADE")
+    assert set(found) == {("clocks", "apart")}
+    assert -3601 <= int(found["clocks", "apart"].facts["seconds"]) <= -3599
+
+
+@pytest.fixture
+def role(shop: Workshop) -> Iterator[Callable[[str], Mapping[str, Any]]]:
+    """Give a function that makes a role which reads everything, and the settings that use it."""
+    made: list[str] = []
+
+    def make(attribute: str) -> Mapping[str, Any]:
+        name = f"role_{secrets.token_hex(6)}"
+        made.append(name)
+        with shop.server.connect() as connection:
+            connection.execute(
+                sql.SQL("CREATE ROLE {} LOGIN {} PASSWORD 'secret'").format(
+                    sql.Identifier(name),
+                    sql.SQL(attribute),
+                )
+            )
+            connection.execute(sql.SQL("GRANT pg_read_all_data TO {}").format(sql.Identifier(name)))
+        return {"db_user": name, "db_pass": SecretStr("secret")}
+
+    yield make
+    with shop.server.connect() as connection:
+        for name in made:
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
+def test_settings_that_cannot_be_read_are_a_result_and_the_only_one() -> None:
+    environment = {"PGBEN_TIMEZONE": "Mars/Base", "PGBEN_RETENTION_DAYS": "0"}
+    (only,) = checks.examine(lambda: Workplace(Settings.load(environment)))
+    assert (only.check, only.status, only.word) == ("settings", "error", "failed")
+    assert "PGBEN_TIMEZONE" in english(only)
+
+
+def test_each_target_is_told_by_itself(clinic: Clinic) -> None:
+    protected = clinic.shop.target.name
+    told: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for one in clinic.examine(db_name=(protected, "postgres")):
+        told[one.check, one.word].append(one.facts.get("target", ""))
+    assert told["backups", "ok"] == [f"postgres/{protected}"]
+    assert told["backups", "none"] == ["postgres/postgres"]
+    assert len(told["postgres", "ok"]) == 2

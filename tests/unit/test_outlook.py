@@ -1,0 +1,125 @@
+"""The verdict: red when something cannot be restored, yellow when it will not stay so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgben_tasks.domain.outlook import Kept, Surroundings, TargetOutlook, judge
+
+NOW = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+WELL = Surroundings(missing_roles=(), reconciler="runs")
+
+
+def kept(age: timedelta = HOUR, **fields: Any) -> Kept:
+    values: dict[str, Any] = {"backup": "one", "state": "verified", "taken": NOW - age}
+    return Kept(**{**values, **fields})
+
+
+def target(*backups: Kept, **fields: Any) -> TargetOutlook:
+    values: dict[str, Any] = {"target": "postgres/pgben", "rpo": DAY, "verify_every": 7 * DAY}
+    return TargetOutlook(backups=backups, **{**values, "failures": 0, **fields})
+
+
+def colour(*targets: TargetOutlook, surroundings: Surroundings = WELL) -> str:
+    return judge(targets, surroundings, now=NOW).colour
+
+
+def test_a_fresh_verified_backup_and_living_processes_are_green() -> None:
+    verdict = judge([target(kept())], WELL, now=NOW)
+    assert (verdict.colour, verdict.reasons) == ("green", ())
+    assert colour(target(kept(state="verified (unopened)"))) == "green"
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        target(),
+        target(kept(state="stored")),
+        target(kept(state="unverified")),
+        target(kept(state="damaged")),
+        target(kept(suspect="90 % fewer rows")),
+        target(kept(age=DAY + HOUR)),
+        target(kept(taken=None)),
+    ],
+)
+def test_a_target_without_a_good_backup_that_is_young_enough_is_red(one: TargetOutlook) -> None:
+    assert colour(one) == "red"
+    assert colour(target(kept()), one) == "red", "one such target is enough"
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        target(kept(suspect="shrank"), kept()),
+        target(kept(state="stored"), kept()),
+        target(kept(), kept(state="damaged")),
+        target(kept(), kept(state="missing")),
+        target(kept(), failures=2, last_failure="it failed"),
+        target(kept(), kept(age=8 * DAY), last_full_verification=NOW - 8 * DAY),
+    ],
+)
+def test_what_threatens_the_next_restore_is_yellow(one: TargetOutlook) -> None:
+    assert colour(one) == "yellow"
+
+
+@pytest.mark.parametrize(
+    "surroundings",
+    [
+        replace(WELL, catalog_away="it does not answer"),
+        replace(WELL, missing_roles=("backup",)),
+        replace(WELL, reconciler="silent"),
+        replace(WELL, reconciler="never ran"),
+        replace(WELL, full_disks=("spool",)),
+    ],
+)
+def test_processes_and_disks_that_fail_are_yellow(surroundings: Surroundings) -> None:
+    assert colour(target(kept()), surroundings=surroundings) == "yellow"
+
+
+def test_a_repository_that_cannot_be_read_is_red_and_the_first_reason() -> None:
+    away = replace(WELL, repository_away="gone", catalog_away="gone too")
+    verdict = judge([], away, now=NOW)
+    assert verdict.colour == "red"
+    assert [reason.colour for reason in verdict.reasons] == ["red", "yellow"]
+
+
+def test_what_the_newest_failure_said_is_repeated() -> None:
+    verdict = judge([target(kept(), failures=1, last_failure="wrong password")], WELL, now=NOW)
+    assert "wrong password" in verdict.reasons[0].text
+
+
+def test_a_restore_takes_the_newest_good_backup_and_its_age_counts() -> None:
+    one = target(kept(suspect="shrank"), kept(age=2 * HOUR, backup="two"), kept(age=DAY))
+    assert one.newest_good is not None
+    assert (one.newest_good.backup, one.age(NOW), one.kept) == ("two", 2 * HOUR, 2)
+
+
+def test_a_young_installation_owes_no_verification_yet() -> None:
+    assert not target(kept(), kept(age=6 * DAY)).verification_overdue(NOW)
+    assert target(kept(), kept(age=8 * DAY)).verification_overdue(NOW)
+    recent = target(kept(), kept(age=8 * DAY), last_full_verification=NOW - DAY)
+    assert not recent.verification_overdue(NOW)
+    assert not target().verification_overdue(NOW)
+
+
+ages = st.timedeltas(min_value=timedelta(0), max_value=60 * DAY)
+states = st.sampled_from(["verified", "verified (unopened)", "stored", "damaged", "missing"])
+
+
+@given(st.lists(st.builds(lambda age, state: kept(age=age, state=state), ages, states)))
+def test_green_always_means_a_good_backup_within_the_rpo(backups: list[Kept]) -> None:
+    one = target(*backups)
+    if colour(one) == "green":
+        age = one.age(NOW)
+        assert age is not None
+        assert age <= DAY
+    if not any(backup.good for backup in backups):
+        assert colour(one) == "red"
