@@ -85,10 +85,16 @@ def configuration(broker: str) -> dict[str, Any]:
         "task_routes": {
             names.BACKUP_POSTGRES: {"queue": names.QUEUE_BACKUP},
             names.RESTORE_POSTGRES: {"queue": names.QUEUE_RESTORE},
+            names.UNDO_RUN: {"queue": names.QUEUE_RESTORE},
+            "pgben.undo.run.*": {"queue": names.QUEUE_RESTORE},
             names.VERIFY_RUN: {"queue": names.QUEUE_VERIFY},
             "pgben.verify.run.*": {"queue": names.QUEUE_VERIFY},
             names.PRUNE_RUN: {"queue": names.QUEUE_MAINTENANCE},
             "pgben.prune.run.*": {"queue": names.QUEUE_MAINTENANCE},
+            names.ACKNOWLEDGE_RUN: {"queue": names.QUEUE_MAINTENANCE},
+            "pgben.acknowledge.run.*": {"queue": names.QUEUE_MAINTENANCE},
+            names.SWEEP_RUN: {"queue": names.QUEUE_MAINTENANCE},
+            "pgben.sweep.run.*": {"queue": names.QUEUE_MAINTENANCE},
             names.TICK: {"queue": names.QUEUE_MAINTENANCE},
         },
         # The timetable is written in local time; Celery's own clock stays in UTC.

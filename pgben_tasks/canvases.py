@@ -19,7 +19,7 @@ from pgben_tasks.contracts import JSON
 NODE_BACKUP: Final = "node:backup"
 NODE_RESTORE: Final = "node:restore"
 
-#: The steps of every chain in order, with the place where each runs.
+#: The steps of every chain in order, with the place where each runs; ``Job.chain`` names one.
 CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "backup": (
         (names.BACKUP_POSTGRES_DUMP, NODE_BACKUP),
@@ -36,19 +36,35 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (names.RESTORE_POSTGRES_CHECK, NODE_RESTORE),
         (names.RESTORE_POSTGRES_FINISH, NODE_RESTORE),
     ),
+    # What comes after the check needs no file, so it goes on wherever a restore worker lives.
+    "swap": (
+        (names.RESTORE_POSTGRES_SELECT, NODE_RESTORE),
+        (names.RESTORE_POSTGRES_FETCH, NODE_RESTORE),
+        (names.RESTORE_POSTGRES_LOAD, NODE_RESTORE),
+        (names.RESTORE_POSTGRES_CHECK, NODE_RESTORE),
+        (names.RESTORE_POSTGRES_SWAP, names.QUEUE_RESTORE),
+        (names.RESTORE_POSTGRES_FINISH, names.QUEUE_RESTORE),
+    ),
+    "undo": ((names.UNDO_RUN_FINISH, names.QUEUE_RESTORE),),
     "verify": (
         (names.VERIFY_RUN_EXAMINE, names.QUEUE_VERIFY),
         (names.VERIFY_RUN_FINISH, names.QUEUE_VERIFY),
     ),
     "prune": ((names.PRUNE_RUN_FINISH, names.QUEUE_MAINTENANCE),),
+    # Only the maintenance worker's key may sign what an operator decides.
+    "acknowledge": ((names.ACKNOWLEDGE_RUN_FINISH, names.QUEUE_MAINTENANCE),),
+    "sweep": ((names.SWEEP_RUN_FINISH, names.QUEUE_MAINTENANCE),),
 }
 
 #: The entry task of every kind of job, and the queue where it is claimed.
 ENTRIES: Final[dict[str, tuple[str, str]]] = {
     "backup": (names.BACKUP_POSTGRES, names.QUEUE_BACKUP),
     "restore": (names.RESTORE_POSTGRES, names.QUEUE_RESTORE),
+    "undo": (names.UNDO_RUN, names.QUEUE_RESTORE),
     "verify": (names.VERIFY_RUN, names.QUEUE_VERIFY),
     "prune": (names.PRUNE_RUN, names.QUEUE_MAINTENANCE),
+    "acknowledge": (names.ACKNOWLEDGE_RUN, names.QUEUE_MAINTENANCE),
+    "sweep": (names.SWEEP_RUN, names.QUEUE_MAINTENANCE),
 }
 
 
@@ -58,39 +74,46 @@ def queue_of(place: str, node: str) -> str:
     return names.node_queue(role, node) if kind == "node" else place
 
 
-def first_step(kind: str) -> str:
+def first_step(chain: str) -> str:
     """Name the first step of a chain."""
-    return CHAINS[kind][0][0]
+    return CHAINS[chain][0][0]
 
 
-def next_step(kind: str, step: str) -> str | None:
+def needs_its_node(chain: str, step: str) -> bool:
+    """Say whether ``step`` or one after it runs where the job's files are."""
+    names_and_places = CHAINS[chain]
+    position = [name for name, _ in names_and_places].index(step)
+    return any(place.startswith("node:") for _, place in names_and_places[position:])
+
+
+def next_step(chain: str, step: str) -> str | None:
     """Name the step after ``step``, or None after the last."""
-    steps = [name for name, _ in CHAINS[kind]]
+    steps = [name for name, _ in CHAINS[chain]]
     position = steps.index(step) + 1
     return steps[position] if position < len(steps) else None
 
 
 def build(
     app: Celery,
-    kind: str,
+    name: str,
     ref: JSON,
     *,
     node: str,
     start: str | None = None,
     root_task: str | None = None,
 ) -> Signature:
-    """Build the chain of ``kind`` for a job, from its beginning or from the step ``start``.
+    """Build the chain ``name`` for a job, from its beginning or from the step ``start``.
 
     ``root_task`` is the id that callers wait on: the last step gets it, as it does when an entry
     task replaces itself.
     """
-    steps = CHAINS[kind]
+    steps = CHAINS[name]
     if start is not None:
-        position = [name for name, _ in steps].index(start)
+        position = [step for step, _ in steps].index(start)
         steps = steps[position:]
     (first, place), *rest = steps
     links = [signature(first, args=(ref,), app=app, queue=queue_of(place, node))]
-    links += [signature(name, app=app, queue=queue_of(at, node)) for name, at in rest]
+    links += [signature(step, app=app, queue=queue_of(at, node)) for step, at in rest]
     if root_task is not None:
         links[-1].set(task_id=root_task)
     return chain(*links, app=app)

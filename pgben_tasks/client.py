@@ -19,10 +19,13 @@ from kombu.exceptions import OperationalError
 from pgben_tasks import canvases
 from pgben_tasks.app import create_app
 from pgben_tasks.contracts import (
+    AcknowledgeRequest,
     BackupRequest,
     PruneRequest,
     Request,
     RestoreRequest,
+    SweepRequest,
+    UndoRequest,
     VerifyRequest,
 )
 from pgben_tasks.errors import PgbenError, TransientError
@@ -30,6 +33,7 @@ from pgben_tasks.errors import PgbenError, TransientError
 if TYPE_CHECKING:
     from datetime import datetime
     from typing import Literal
+    from uuid import UUID
 
     from celery import Celery
 
@@ -73,10 +77,12 @@ class Client:
         backup: str = "latest",
         at: datetime | None = None,
         into: str | None = None,
+        swap: bool = False,
+        confirm: str | None = None,
         requested_by: str = "unnamed",
         idempotency_key: str | None = None,
     ) -> AsyncResult:
-        """Ask for a restore beside the original; see ``contracts.RestoreRequest``."""
+        """Ask for a restore beside the original, or in its place; ``contracts.RestoreRequest``."""
         return self.send(
             "restore",
             RestoreRequest.parse(
@@ -85,6 +91,31 @@ class Client:
                     "backup": backup,
                     "at": at,
                     "into": into,
+                    "swap": swap,
+                    "confirm": confirm,
+                    "requested_by": requested_by,
+                    "idempotency_key": idempotency_key,
+                }
+            ),
+        )
+
+    def undo(
+        self,
+        target: str,
+        job: UUID | str,
+        *,
+        confirm: str,
+        requested_by: str = "unnamed",
+        idempotency_key: str | None = None,
+    ) -> AsyncResult:
+        """Ask to turn the swap of ``job`` back; see ``contracts.UndoRequest``."""
+        return self.send(
+            "undo",
+            UndoRequest.parse(
+                {
+                    "target": target,
+                    "job": job,
+                    "confirm": confirm,
                     "requested_by": requested_by,
                     "idempotency_key": idempotency_key,
                 }
@@ -126,6 +157,50 @@ class Client:
         return self.send(
             "prune",
             PruneRequest.parse(
+                {
+                    "target": target,
+                    "dry_run": dry_run,
+                    "requested_by": requested_by,
+                    "idempotency_key": idempotency_key,
+                }
+            ),
+        )
+
+    def acknowledge(
+        self,
+        target: str,
+        backup: str,
+        *,
+        reason: str | None = None,
+        requested_by: str = "unnamed",
+        idempotency_key: str | None = None,
+    ) -> AsyncResult:
+        """Say that a suspect backup is plausible; see ``contracts.AcknowledgeRequest``."""
+        return self.send(
+            "acknowledge",
+            AcknowledgeRequest.parse(
+                {
+                    "target": target,
+                    "backup": backup,
+                    "reason": reason,
+                    "requested_by": requested_by,
+                    "idempotency_key": idempotency_key,
+                }
+            ),
+        )
+
+    def sweep(
+        self,
+        target: str,
+        *,
+        dry_run: bool = False,
+        requested_by: str = "unnamed",
+        idempotency_key: str | None = None,
+    ) -> AsyncResult:
+        """Ask for what dead runs left to be removed; see ``contracts.SweepRequest``."""
+        return self.send(
+            "sweep",
+            SweepRequest.parse(
                 {
                     "target": target,
                     "dry_run": dry_run,

@@ -81,6 +81,11 @@ class Request(BaseModel):
     #: The same key asks for the same job: a second request answers with the first one's outcome.
     idempotency_key: Key | None = None
 
+    @property
+    def replaces(self) -> bool:
+        """Whether something that exists would be replaced, which has to be confirmed."""
+        return False
+
     @classmethod
     def parse(cls, data: object) -> Self:
         """Read a request; raise ``RequestRefused`` naming the first fault, without its value."""
@@ -107,7 +112,7 @@ class BackupRequest(Request):
 
 
 class RestoreRequest(Request):
-    """Ask for a restore of a database beside the original."""
+    """Ask for a restore of a database beside the original, or in its place."""
 
     target: TargetField
     #: A backup id, or ``latest`` for the newest verified one.
@@ -118,13 +123,43 @@ class RestoreRequest(Request):
     into: NameField | None = None
     #: Take a backup without any verification, after checking every digest.
     allow_unverified: bool = False
+    #: Put the restored database in the original's place, which is kept under another name.
+    swap: bool = False
+    #: The name of the database that a swap replaces, typed once more; without it none is made.
+    confirm: NameField | None = None
+
+    @property
+    def replaces(self) -> bool:
+        """A swap replaces the live database."""
+        return self.swap
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:
         if self.at is not None and self.backup != LATEST:
             message = "give 'backup' or 'at', not both"
             raise ValueError(message)
+        if self.swap and self.into is not None:
+            message = "give 'into' or 'swap', not both"
+            raise ValueError(message)
+        if self.confirm is not None and not self.swap:
+            message = "'confirm' needs 'swap'"
+            raise ValueError(message)
         return self
+
+
+class UndoRequest(Request):
+    """Ask to turn a swap back: the replaced database takes its name again."""
+
+    target: TargetField
+    #: The job that swapped.
+    job: UUID
+    #: The name of the database that is replaced, typed once more.
+    confirm: NameField | None = None
+
+    @property
+    def replaces(self) -> bool:
+        """The restored database is replaced."""
+        return True
 
 
 class VerifyRequest(Request):
@@ -152,11 +187,30 @@ class PruneRequest(Request):
     dry_run: bool = False
 
 
+class AcknowledgeRequest(Request):
+    """Say that a suspect backup is what it should be: it counts again, and pruning goes on."""
+
+    target: TargetField
+    backup: BackupField
+    #: Why it is plausible, for whoever reads the signed statement later.
+    reason: ShortText | None = None
+
+
+class SweepRequest(Request):
+    """Ask for what dead runs left behind in the repository to be removed."""
+
+    target: TargetField
+    dry_run: bool = False
+
+
 REQUESTS: dict[str, type[Request]] = {
     "backup": BackupRequest,
     "restore": RestoreRequest,
+    "undo": UndoRequest,
     "verify": VerifyRequest,
     "prune": PruneRequest,
+    "acknowledge": AcknowledgeRequest,
+    "sweep": SweepRequest,
 }
 
 

@@ -108,6 +108,10 @@ class PruneRefused(RequestRefused):
     """Retention will not run while something about the repository is in doubt."""
 
 
+class SweepRefused(RequestRefused):
+    """Nothing is swept while something about the repository is in doubt."""
+
+
 class FenceLost(PermanentError):
     """Another attempt owns the job now; this one leaves without a trace."""
 

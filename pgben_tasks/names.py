@@ -20,7 +20,11 @@ RESTORE_POSTGRES_SELECT: Final = "pgben.restore.postgres.select"
 RESTORE_POSTGRES_FETCH: Final = "pgben.restore.postgres.fetch"
 RESTORE_POSTGRES_LOAD: Final = "pgben.restore.postgres.load"
 RESTORE_POSTGRES_CHECK: Final = "pgben.restore.postgres.check"
+RESTORE_POSTGRES_SWAP: Final = "pgben.restore.postgres.swap"
 RESTORE_POSTGRES_FINISH: Final = "pgben.restore.postgres.finish"
+
+UNDO_RUN: Final = "pgben.undo.run"
+UNDO_RUN_FINISH: Final = "pgben.undo.run.finish"
 
 VERIFY_RUN: Final = "pgben.verify.run"
 VERIFY_RUN_EXAMINE: Final = "pgben.verify.run.examine"
@@ -28,6 +32,12 @@ VERIFY_RUN_FINISH: Final = "pgben.verify.run.finish"
 
 PRUNE_RUN: Final = "pgben.prune.run"
 PRUNE_RUN_FINISH: Final = "pgben.prune.run.finish"
+
+ACKNOWLEDGE_RUN: Final = "pgben.acknowledge.run"
+ACKNOWLEDGE_RUN_FINISH: Final = "pgben.acknowledge.run.finish"
+
+SWEEP_RUN: Final = "pgben.sweep.run"
+SWEEP_RUN_FINISH: Final = "pgben.sweep.run.finish"
 
 TICK: Final = "pgben.maintenance.tick"
 

@@ -22,6 +22,7 @@ from pgben_tasks.domain.documents import (
     Verification,
 )
 from pgben_tasks.domain.packing import PackPlan as PackPlan  # noqa: PLC0414  # part of the port
+from pgben_tasks.domain.swap import Standing, Swap
 from pgben_tasks.domain.target import BackupId, Target
 
 SigningRole = Literal["backup", "verify", "restore", "maintenance"]
@@ -62,6 +63,19 @@ class StoredObject:
     key: str
     size: int
     modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An upload that was begun and neither ended nor given up.
+
+    ``upload`` is what the store calls it; ``touched`` is when it was begun or last written to, as
+    far as the store can tell, by the store's own clock.
+    """
+
+    key: str
+    upload: str
+    touched: datetime
 
 
 class ObjectStore(Protocol):
@@ -106,6 +120,18 @@ class ObjectStore(Protocol):
         """Remove an object; one that is not there is no error."""
         ...
 
+    def now(self) -> datetime:
+        """Give the store's own clock: the one that ``StoredObject.modified`` is told by."""
+        ...
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        """Give the uploads that killed writers left under keys that begin with ``prefix``."""
+        ...
+
+    def abort(self, upload: Unfinished) -> None:
+        """Give an unfinished upload up; one that is not there is no error."""
+        ...
+
 
 class PackCodec(Protocol):
     """Makes and opens packs outside the calling process's interpreter lock."""
@@ -145,6 +171,26 @@ class PackCodec(Protocol):
         ...
 
 
+class Remains(Protocol):
+    """What dead runs may have left in a repository, beside packs: it belongs to no backup."""
+
+    def signatures(self, target: Target) -> list[StoredObject]:
+        """Signatures below the target's folders whose document does not exist, sorted by key."""
+        ...
+
+    def uploads(self, target: Target) -> list[Unfinished]:
+        """Unfinished uploads below the target's folders, sorted by key."""
+        ...
+
+    def remove_signature(self, key: str) -> None:
+        """Remove a signature, unless its document came to exist meanwhile."""
+        ...
+
+    def abort(self, upload: Unfinished) -> None:
+        """Give an unfinished upload up."""
+        ...
+
+
 class Repository(Protocol):
     """The repository format over an object store, with signatures checked on every read."""
 
@@ -153,8 +199,17 @@ class Repository(Protocol):
         """The repository's id."""
         ...
 
+    @property
+    def remains(self) -> Remains:
+        """What dead runs may have left here."""
+        ...
+
     def describe(self) -> str:
         """Name the repository for people, without secrets."""
+        ...
+
+    def now(self) -> datetime:
+        """Give the clock of the store that the repository lies in."""
         ...
 
     def check_place(self) -> None:
@@ -225,6 +280,17 @@ class Repository(Protocol):
 
     def audit(self, entry: AuditEntry) -> str:
         """Sign and store an audit entry; returns its SHA-256."""
+        ...
+
+    def audited(self) -> list[str]:
+        """Paths of every stored audit entry, by their sequence number."""
+        ...
+
+    def audit_entry(self, path: str) -> AuditEntry:
+        """Fetch an audit entry and check signature, role and path.
+
+        Raises ``SignatureInvalid``, ``ManifestInvalid``.
+        """
         ...
 
     def remove_manifest(self, target: Target, backup: BackupId) -> None:
@@ -374,4 +440,51 @@ class PostgresDestination(Protocol):
 
     def abandon(self, name: str, *, marker: str) -> bool:
         """Drop the database if it exists and still carries ``marker``; say whether it did."""
+        ...
+
+
+class PostgresSwap(Protocol):
+    """A server whose databases trade places, in one transaction or not at all."""
+
+    def blockers(
+        self, live: str, aside: str, capture: PostgresCapture | None, *, room: bool
+    ) -> tuple[str, ...]:
+        """Say everything that stands against ``live`` becoming ``aside``; empty when nothing does.
+
+        ``capture`` describes the backup that is to take its place, None when that is a database
+        already; with ``room`` the space for one more copy is looked at.
+        """
+        ...
+
+    def look(self, live: str, incoming: str) -> tuple[int, int, bool]:
+        """Give the oids of both, and whether ``live`` takes connections.
+
+        Raises ``RestoreRefused`` when one of them does not exist.
+        """
+        ...
+
+    def analyse(self, name: str) -> None:
+        """Gather statistics of a database."""
+        ...
+
+    def exchange(
+        self,
+        swap: Swap,
+        *,
+        hold: Callable[[], None],
+        restored: tuple[PostgresCapture, str] | None,
+    ) -> None:
+        """Carry out a swap; when it raises, the live database is as it was, or will be settled.
+
+        ``hold`` is called right before the transaction; ``restored`` is the capture of a copy and
+        its marker. Raises ``TargetBusy``, ``RestoreRefused``, ``DatabaseUnavailable``.
+        """
+        ...
+
+    def settle(self, swap: Swap) -> Standing | None:
+        """Find out how a swap ended, and leave the live database open; None while it is at work."""
+        ...
+
+    def drop(self, swap: Swap) -> Literal["dropped", "gone", "in use"]:
+        """Drop the database that a swap set aside, unless somebody opened it again."""
         ...

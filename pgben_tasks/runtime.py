@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -24,6 +24,7 @@ from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.index import BackupIndex
 from pgben_tasks.adapters.catalog.ledger import Ledger
 from pgben_tasks.adapters.catalog.recovery import Recovery
+from pgben_tasks.adapters.catalog.swaps import CatalogSwaps
 from pgben_tasks.adapters.crypto import Signer, Trust
 from pgben_tasks.adapters.directory_store import DirectoryObjectStore
 from pgben_tasks.adapters.history import History
@@ -31,8 +32,10 @@ from pgben_tasks.adapters.packs import AgePackCodec
 from pgben_tasks.adapters.postgres import PostgresServer
 from pgben_tasks.adapters.postgres_destination import PostgresDestination
 from pgben_tasks.adapters.postgres_source import PostgresSource
+from pgben_tasks.adapters.postgres_swap import PostgresSwap
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
+from pgben_tasks.adapters.system_clock import SystemClock
 from pgben_tasks.domain.job import Job, JobState, next_attempt
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import Target
@@ -40,8 +43,13 @@ from pgben_tasks.domain.windows import Schedule
 from pgben_tasks.errors import ConfigurationError, PgbenError
 from pgben_tasks.operations import restore_postgres
 from pgben_tasks.operations.spool import disk_errors, job_folder, remove, write_durably
-from pgben_tasks.operations.toolbox import DUMP_PACK_SIZE, Limits, Toolbox
-from pgben_tasks.ports import ObjectStore
+from pgben_tasks.operations.toolbox import (
+    DUMP_PACK_SIZE,
+    Books,
+    Limits,
+    Toolbox,
+)
+from pgben_tasks.ports import ObjectStore, Repository
 from pgben_tasks.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -73,6 +81,16 @@ class Workplace:
         return Recovery(self.database)
 
     @cached_property
+    def swaps(self) -> CatalogSwaps:
+        """The record of swaps."""
+        return CatalogSwaps(self.database)
+
+    @cached_property
+    def swapping(self) -> dict[Target, PostgresSwap]:
+        """The servers whose databases can trade places, by protected database."""
+        return swap_servers(self.settings)
+
+    @cached_property
     def repository(self) -> StoreRepository:
         """The repository; raises when it is missing or no trusted keys are set."""
         return open_repository(self.settings)
@@ -87,37 +105,22 @@ class Workplace:
         """The audit trail."""
         return AuditTrail(self.database, self.repository.id, self.repository.audit)
 
-    @cached_property
+    @property
     def history(self) -> History:
         """The files that people know from the old scripts."""
-        return History(self.settings.backup_dir, self.zone)
+        return history_files(self.settings)
 
     @cached_property
     def tools(self) -> Toolbox:
         """What operations are handed."""
-        settings = self.settings
-        servers = postgres_servers(settings)
-        return Toolbox(
+        return toolbox(
+            self.settings,
             repository=self.repository,
-            codec=AgePackCodec(
-                settings.age_recipients if settings.encryption else (),
-                identity_file=settings.age_identity_file,
+            books=Books(
+                clock=self.database, index=self.index, captures=self.ledger, swaps=self.swaps
             ),
-            clock=self.database,
-            index=self.index,
-            sources={
-                target: PostgresSource(server, target.name) for target, server in servers.items()
-            },
-            destinations={
-                target: PostgresDestination(server) for target, server in servers.items()
-            },
-            schedules={"postgres": self._cron(settings.schedule_postgres)},
-            limits=_limits(settings),
-            spool=settings.spool_dir,
+            spool=self.settings.spool_dir,
             node=self.node,
-            catch_up=settings.catch_up,
-            suffix=lambda: secrets.token_hex(3),
-            history=self.history,
         )
 
     @cached_property
@@ -144,7 +147,7 @@ class Workplace:
         lines = {"backup": self.settings.schedule_postgres, "verify": self.settings.schedule_verify}
         if kind not in lines or (kind == "verify" and target != "*"):
             return None
-        return self._cron(lines[kind])
+        return Schedule.parse(lines[kind], self.settings.timezone)
 
     def next_attempt(self, job: Job, state: JobState) -> datetime | None:
         """Say when a scheduled job that failed is tried again; None when it is given up."""
@@ -186,9 +189,6 @@ class Workplace:
         except PgbenError as exc:
             log.error("audit_not_written", why=exc.sentence)  # noqa: TRY400 - a sentence, no trace
 
-    def _cron(self, line: str) -> Schedule:
-        return Schedule.parse(line, self.settings.timezone)
-
 
 _workplace: Workplace | None = None
 
@@ -207,11 +207,59 @@ def forget() -> None:
     _workplace = None
 
 
-def abandon(job: Job, tools: Toolbox) -> None:
-    """Remove what a failed job left behind: its folder in the spool and its unfinished copy."""
+def abandon(job: Job, tools: Toolbox) -> bool:
+    """Remove what a failed job left behind: its folder in the spool and its unfinished copy.
+
+    Says whether there was such a copy.
+    """
     remove(job_folder(tools.spool, job.id))
-    if job.kind == "restore":
-        restore_postgres.remove_unfinished(job, tools)
+    return job.kind == "restore" and restore_postgres.remove_unfinished(job, tools)
+
+
+def toolbox(
+    settings: Settings,
+    *,
+    repository: Repository,
+    books: Books,
+    spool: Path,
+    node: str,
+    elsewhere: Iterable[Target] = (),
+) -> Toolbox:
+    """Put together what operations are handed.
+
+    ``elsewhere`` are targets that this installation does not protect, to be restored to the server
+    of PGBEN_DB_* all the same.
+    """
+    servers = postgres_servers(settings)
+    places = dict.fromkeys(elsewhere, first_server(settings)) | servers
+    return Toolbox(
+        repository=repository,
+        codec=AgePackCodec(
+            settings.age_recipients if settings.encryption else (),
+            identity_file=settings.age_identity_file,
+        ),
+        clock=books.clock,
+        own_clock=SystemClock(),
+        index=books.index,
+        captures=books.captures,
+        sources={target: PostgresSource(server, target.name) for target, server in servers.items()},
+        destinations={target: PostgresDestination(server) for target, server in places.items()},
+        swapping=swap_servers(settings),
+        swaps=books.swaps,
+        schedules={"postgres": Schedule.parse(settings.schedule_postgres, settings.timezone)},
+        limits=_limits(settings),
+        spool=spool,
+        node=node,
+        catch_up=settings.catch_up,
+        zone=settings.zone,
+        suffix=lambda: secrets.token_hex(3),
+        history=history_files(settings),
+    )
+
+
+def history_files(settings: Settings) -> History:
+    """Say where the files are that people know from the old scripts."""
+    return History(settings.backup_dir, settings.zone)
 
 
 def catalog_database(settings: Settings) -> CatalogDatabase:
@@ -219,12 +267,17 @@ def catalog_database(settings: Settings) -> CatalogDatabase:
     return CatalogDatabase.at(settings.catalog_url.get_secret_value())
 
 
-def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:
-    """Say how each protected database is reached."""
+def first_server(settings: Settings) -> PostgresServer:
+    """Say how the server of PGBEN_DB_* is reached."""
     password = settings.db_pass.get_secret_value() if settings.db_pass else None
-    first = PostgresServer(
+    return PostgresServer(
         host=settings.db_host, port=settings.db_port, user=settings.db_user, password=password
     )
+
+
+def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:
+    """Say how each protected database is reached."""
+    first = first_server(settings)
     found = {Target("postgres", name): first for name in settings.db_name}
     for further in settings.servers_file.servers.values() if settings.servers_file else ():
         server = PostgresServer(
@@ -232,9 +285,23 @@ def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:
             port=further.port,
             user=further.user,
             password=further.password.get_secret_value() if further.password else None,
+            settings="the file of PGBEN_SERVERS_FILE",
         )
         found |= {Target("postgres", name): server for name in further.databases}
     return found
+
+
+def swap_servers(settings: Settings) -> dict[Target, PostgresSwap]:
+    """Say where databases can trade places; nothing is asked yet."""
+    catalog = catalog_database(settings)
+    return {
+        target: PostgresSwap(
+            server,
+            # The catalog is rebuilt, never replaced under the feet of its own jobs.
+            reserved=frozenset({catalog.name} if str(server) == str(catalog.server) else ()),
+        )
+        for target, server in postgres_servers(settings).items()
+    }
 
 
 def open_store(settings: Settings) -> ObjectStore:
@@ -266,21 +333,30 @@ def s3_location(settings: Settings) -> S3Location:
 
 
 def open_repository(settings: Settings) -> StoreRepository:
-    """Open the repository with the trusted keys; without them nothing can be believed."""
-    if settings.trusted_keys_file is None:
-        raise ConfigurationError(
-            "no trusted keys are set, so no backup can be believed",
-            "run `pgben init` and set PGBEN_TRUSTED_KEYS_FILE",
-        )
+    """Open the repository to store backups in; without recipients nothing could be sealed."""
+    trusted = trust(settings)
     if settings.encryption and not settings.age_recipients:
         raise ConfigurationError(
             "encryption is on and no recipients are set",
             "set PGBEN_AGE_RECIPIENTS to the public keys that `pgben init` printed, or "
             "PGBEN_ENCRYPTION=off",
         )
-    signer = Signer.load(settings.signing_key_file) if settings.signing_key_file else None
-    trust = Trust.load(settings.trusted_keys_file)
-    return StoreRepository.open(open_store(settings), signer=signer, trust=trust)
+    return StoreRepository.open(open_store(settings), signer=signer(settings), trust=trusted)
+
+
+def trust(settings: Settings) -> Trust:
+    """Read the trusted keys; without them nothing can be believed."""
+    if settings.trusted_keys_file is None:
+        raise ConfigurationError(
+            "no trusted keys are set, so no backup can be believed",
+            "run `pgben init` and set PGBEN_TRUSTED_KEYS_FILE",
+        )
+    return Trust.load(settings.trusted_keys_file)
+
+
+def signer(settings: Settings) -> Signer | None:
+    """Read the signing key, where there is one."""
+    return Signer.load(settings.signing_key_file) if settings.signing_key_file else None
 
 
 def node_name(settings: Settings) -> str:
@@ -315,5 +391,6 @@ def _limits(settings: Settings) -> Limits:
         pack_size=settings.pack_size or DUMP_PACK_SIZE,
         suspect_shrink=float(settings.suspect_shrink),
         spool_limit=settings.spool_limit,
+        keep_replaced=settings.keep_replaced,
         retention=policy,
     )

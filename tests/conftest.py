@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -22,6 +23,15 @@ HERE = Path(__file__).parent
 # Two shared cores stall now and then: a deadline per example would only measure that.
 hypothesis_settings.register_profile("pgben", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("pgben")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C work in the programs under test.
+
+    A shell that starts this run in the background has it ignored, and that is inherited.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def tier_of(path: Path) -> str:

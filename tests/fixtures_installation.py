@@ -39,7 +39,7 @@ def migrated(server_17: PostgresServer) -> Iterator[CatalogDatabase]:
 def catalog(migrated: CatalogDatabase) -> CatalogDatabase:
     """Give that catalog, empty."""
     with migrated.transaction() as cursor:
-        cursor.execute("TRUNCATE job, worker, audit, backup, backup_sequence CASCADE")
+        cursor.execute("TRUNCATE job, swap, worker, audit, backup, backup_sequence CASCADE")
     return migrated
 
 

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,9 +29,10 @@ from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.operations import spool
+from pgben_tasks.operations.chains import OPERATIONS
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.ports import StoredObject
-from tests.workshop import STEPS, SilentProgress, Workshop
+from pgben_tasks.ports import Clock, StoredObject
+from tests.workshop import SilentProgress, Workshop
 
 #: Small enough that the little database needs several packs.
 PACK_SIZE = 8 * 1024
@@ -59,7 +60,12 @@ class Crash(BaseException):
 
 
 class WatchedStore(DirectoryObjectStore):
-    """A store on a disk that tells before and after each write, and may be made to fail then."""
+    """A store on a disk that tells before and after each write, and may be made to fail then.
+
+    ``clock`` shows what a test wants the store's clock to show; None is the disk's own.
+    """
+
+    clock: Clock | None = None
 
     def __init__(self, root: Path) -> None:
         """Watch nothing yet."""
@@ -83,6 +89,10 @@ class WatchedStore(DirectoryObjectStore):
         super().put_file(key, path, advance=advance)
         self.written.append(key)
         self.after(key)
+
+    def now(self) -> datetime:
+        """Give the time."""
+        return super().now() if self.clock is None else self.clock.now()
 
     def packs(self) -> list[StoredObject]:
         """Give every stored pack."""
@@ -134,8 +144,7 @@ class Chain:
         ``keep_on`` is an error after which the task base would try the step again.
         """
         job = self.job
-        kind, name = job.kind, job.step or ""
-        body = dict(zip([one for one, _ in canvases.CHAINS[kind]], STEPS[kind], strict=True))[name]
+        kind, name = job.chain, job.step or ""
         self.ref = self.ledger.begin_step(self.ref, name, node="workshop")
         run = Run(
             job=self.job,
@@ -145,7 +154,7 @@ class Chain:
             try_lock=lambda _kind: nullcontext(self.free),
         )
         try:
-            result = body(run, self.tools)
+            result = OPERATIONS[name](run, self.tools)
         except Exception as exc:
             if keep_on is not None and isinstance(exc, keep_on):
                 self.ledger.release_step(self.ref, name, state="retrying", wait=_WAIT)
@@ -245,11 +254,13 @@ class Installation:
         shutil.rmtree(self.repository)
         shutil.copytree(self.pristine, self.repository)
         self._sql(
-            "TRUNCATE job CASCADE; DELETE FROM backup; INSERT INTO backup SELECT * FROM pristine;"
+            "TRUNCATE job, swap CASCADE; DELETE FROM backup;"
+            " INSERT INTO backup SELECT * FROM pristine;"
             " UPDATE backup_sequence SET last = 2"
         )
         self.store.written.clear()
         self.store.before = self.store.after = lambda _key: None
+        self.store.clock = None
         spool.sweep(self.tools.spool, keep=list)
 
     def chain(

@@ -7,18 +7,16 @@ the job's row kept in memory. No pytest here: tests, benchmarks and people at a 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
-from uuid import uuid4
+from typing import Any, Self
 
 from psycopg import sql
 
-from pgben_tasks import runtime
+from pgben_tasks import in_process, runtime
 from pgben_tasks.adapters import pg_clients
 from pgben_tasks.adapters.key_set import ESCROW_IDENTITY, KeySet
 from pgben_tasks.adapters.packs import AgePackCodec
@@ -30,31 +28,8 @@ from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.initialise import initialise
-from pgben_tasks.operations import backup_postgres, prune, restore_postgres, spool, verify
-from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.settings import Settings
-
-Step = Callable[[Run, Toolbox], JSON]
-
-#: The operations behind the steps of every chain, in the order of ``canvases.CHAINS``.
-STEPS: Final[Mapping[JobKind, tuple[Step, ...]]] = {
-    "backup": (
-        backup_postgres.dump,
-        backup_postgres.checksum,
-        backup_postgres.upload,
-        prune.after_backup,
-        backup_postgres.record,
-    ),
-    "restore": (
-        restore_postgres.select,
-        restore_postgres.fetch,
-        restore_postgres.load,
-        restore_postgres.check,
-        restore_postgres.finish,
-    ),
-    "verify": (verify.examine, verify.finish),
-    "prune": (prune.on_demand,),
-}
 
 
 class SilentProgress:
@@ -71,28 +46,6 @@ class SilentProgress:
 
     def check(self) -> None:
         """Let the work go on."""
-
-
-@dataclass
-class PaperLedger:
-    """The row of one job that nobody else wants (``toolbox.RunLedger``)."""
-
-    job: Job
-
-    def keep(self, *, context: JSON, backup: str | None = None) -> None:
-        """Leave facts for later steps."""
-        self.job = replace(
-            self.job,
-            context={**self.job.context, **context},
-            backup=backup or self.job.backup,
-        )
-
-    def hold(self) -> None:
-        """Own the job still."""
-
-    def end_step(self, result: JSON) -> None:
-        """Merge what a step returned, as the ledger does."""
-        self.job = replace(self.job, result={**self.job.result, **result})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,21 +119,15 @@ class Workshop:
 
     def run(self, kind: JobKind, request: JSON, *, context: JSON | None = None) -> Job:
         """Run a whole chain and give its job; what fails is cleaned up, then raised."""
-        ledger = PaperLedger(self._job(kind, request, context or {}))
-        for step in STEPS[kind]:
-            run = Run(
-                job=ledger.job,
-                ledger=ledger,
-                progress=SilentProgress(),
-                folder=spool.job_folder(self.tools.spool, ledger.job.id),
-                try_lock=lambda _kind: nullcontext(True),  # noqa: FBT003
-            )
-            try:
-                ledger.end_step(step(run, self.tools))
-            except BaseException:
-                runtime.abandon(ledger.job, self.tools)
-                raise
-        return replace(ledger.job, state="succeeded")
+        job = in_process.new_job(
+            kind,
+            REQUESTS[kind].parse({"requested_by": "workshop", **request}),
+            target=str(self.target),
+            node=self.tools.node,
+            now=self.tools.clock.now(),
+            context=context or {},
+        )
+        return in_process.Chain(job, self.tools, SilentProgress()).run()
 
     def backup(self) -> Manifest:
         """Back the database up and give the manifest."""
@@ -223,29 +170,3 @@ class Workshop:
     ) -> None:
         """Close it."""
         self.close()
-
-    def _job(self, kind: JobKind, request: JSON, context: JSON) -> Job:
-        now = self.tools.clock.now()
-        return Job(
-            id=uuid4(),
-            key=f"{kind}:{self.target}:{secrets.token_hex(6)}",
-            kind=kind,
-            target=str(self.target),
-            window=None,
-            request=REQUESTS[kind].parse(request).model_dump(mode="json"),
-            requested_by="workshop",
-            state="running",
-            fence=1,
-            attempt=1,
-            node="workshop",
-            backup=None,
-            root_task=None,
-            step=None,
-            context=context,
-            result={},
-            error=None,
-            retry_at=None,
-            created_at=now,
-            started_at=now,
-            ended_at=None,
-        )

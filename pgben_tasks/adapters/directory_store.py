@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from pgben_tasks.adapters.durable import (
     durable_file,
     flush_folder,
     make_folders,
+    temporary_name,
 )
 from pgben_tasks.adapters.object_keys import check_key, check_prefix
 from pgben_tasks.errors import (
@@ -32,12 +34,15 @@ from pgben_tasks.errors import (
     PermanentError,
     StoreUnavailable,
 )
-from pgben_tasks.ports import StoredObject
+from pgben_tasks.ports import StoredObject, Unfinished
 
 _CHUNK: Final = 1024 * 1024
 #: Unfinished files; on the same file system as the rest, so that a rename finishes them.
 _WORKSPACE: Final = ".unfinished"
 _UNFINISHED_LIMIT: Final = timedelta(days=7)
+#: Stands for the slash in the name of an unfinished file; no key has it.
+_SLASH: Final = "="
+_UNFINISHED_NAME: Final = re.compile(r"\.(.+)\.[0-9a-f]{12}\.tmp", re.ASCII)
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR})
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -68,7 +73,7 @@ class DirectoryObjectStore:
         path = self._path(key)
         with self._translated(key):
             try:
-                with durable_file(path, replace=False, workspace=self._prepare(path)) as file:
+                with durable_file(path, replace=False, temporary=self._prepare(key)) as file:
                     file.write(data)
             except FileExistsError as exc:
                 raise ObjectExists(f"'{key}' exists already", "objects are never replaced") from exc
@@ -81,7 +86,7 @@ class DirectoryObjectStore:
         with (
             path.open("rb") as source,
             self._translated(key),
-            durable_file(destination, workspace=self._prepare(destination)) as file,
+            durable_file(destination, temporary=self._prepare(key)) as file,
         ):
             while chunk := source.read(_CHUNK):
                 file.write(chunk)
@@ -133,18 +138,50 @@ class DirectoryObjectStore:
                 return
             flush_folder(path.parent)
 
+    def now(self) -> datetime:
+        """Ask the file system, which may be another machine's: a new file tells its time."""
+        with self._translated(_WORKSPACE):
+            path = self._workspace() / temporary_name("clock")
+            try:
+                path.write_bytes(b"\n")
+                return _moment(path.lstat())
+            finally:
+                path.unlink(missing_ok=True)
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        """Give what writers that were killed left; their files' names tell the keys."""
+        check_prefix(prefix)
+        with self._translated(_WORKSPACE):
+            self._require_root()
+            found = [
+                Unfinished(key, path.name, _moment(path.lstat()))
+                for path in (self._root / _WORKSPACE).glob(".*.tmp")
+                if (key := _key_of_unfinished(path.name)).startswith(prefix)
+            ]
+        return iter(sorted(found, key=lambda one: (one.key, one.upload)))
+
+    def abort(self, upload: Unfinished) -> None:
+        """Remove an unfinished file."""
+        with self._translated(upload.key):
+            if _key_of_unfinished(upload.upload) == upload.key:
+                (self._root / _WORKSPACE / upload.upload).unlink(missing_ok=True)
+
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
 
-    def _prepare(self, path: Path) -> Path:
-        """Make the folders that writing ``path`` needs; return the one for unfinished files."""
-        self._require_root()
-        workspace = self._root / _WORKSPACE
-        make_folders(path.parent, below=self._root)
-        make_folders(workspace, below=self._root)
+    def _prepare(self, key: str) -> Path:
+        """Make the folders that writing ``key`` needs; name its file while it is unfinished."""
+        workspace = self._workspace()
+        make_folders(self._path(key).parent, below=self._root)
         if not self._swept:
             self._swept = True
             self._sweep(workspace)
+        return workspace / temporary_name(key.replace("/", _SLASH))
+
+    def _workspace(self) -> Path:
+        self._require_root()
+        workspace = self._root / _WORKSPACE
+        make_folders(workspace, below=self._root)
         return workspace
 
     def _sweep(self, workspace: Path) -> None:
@@ -229,5 +266,15 @@ class DirectoryObjectStore:
             ) from exc
 
 
+def _key_of_unfinished(name: str) -> str:
+    """Give the key that an unfinished file was to become; empty when its name tells none."""
+    match = _UNFINISHED_NAME.fullmatch(name)
+    return match[1].replace(_SLASH, "/") if match else ""
+
+
 def _stored(key: str, found: os.stat_result) -> StoredObject:
-    return StoredObject(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+    return StoredObject(key, found.st_size, _moment(found))
+
+
+def _moment(found: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(found.st_mtime, UTC)

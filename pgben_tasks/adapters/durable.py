@@ -16,6 +16,8 @@ from typing import Final, Protocol
 
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
+#: What a temporary name keeps of the real one; file systems take 255 bytes in all.
+_LONGEST_NAME: Final = 200
 #: A disk, a quota or a volume has no room left.
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 #: The file system cannot make hard links.
@@ -51,15 +53,15 @@ def make_folders(folder: Path, *, below: Path) -> None:
 
 @contextmanager
 def durable_file(
-    destination: Path, *, replace: bool = True, workspace: Path | None = None
+    destination: Path, *, replace: bool = True, temporary: Path | None = None
 ) -> Iterator[Writer]:
     """Write ``destination`` whole or not at all, mode 0600.
 
-    The bytes go to a temporary file in ``workspace`` (default: beside the destination), which
-    takes the final name only when the block ended well. Without ``replace`` a file that exists
-    already stays as it is and ``FileExistsError`` is raised.
+    The bytes go to the file ``temporary`` (default: one beside the destination), which takes the
+    final name only when the block ended well. Without ``replace`` a file that exists already stays
+    as it is and ``FileExistsError`` is raised.
     """
-    temporary = (workspace or destination.parent) / temporary_name(destination)
+    temporary = temporary or destination.with_name(temporary_name(destination.name))
     try:
         descriptor = os.open(
             temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE
@@ -78,9 +80,12 @@ def durable_file(
             temporary.unlink()
 
 
-def temporary_name(destination: Path) -> str:
-    """Make up a name for an unfinished file; it begins with a dot, which no finished one does."""
-    return f".{destination.name[:80]}.{secrets.token_hex(6)}.tmp"
+def temporary_name(name: str) -> str:
+    """Make up a name for the unfinished file of ``name``: ``.<name>.<12 hex digits>.tmp``.
+
+    It begins with a dot, which no finished one does.
+    """
+    return f".{name[:_LONGEST_NAME]}.{secrets.token_hex(6)}.tmp"
 
 
 def _take_free_name(temporary: Path, destination: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from pgben_tasks.adapters.object_keys import check_key, check_prefix
 from pgben_tasks.errors import IntegrityError, ObjectExists, ObjectMissing
-from pgben_tasks.ports import StoredObject
+from pgben_tasks.ports import StoredObject, Unfinished
 
 _CHUNK: Final = 1024 * 1024
 
@@ -83,6 +83,18 @@ class MemoryObjectStore:
         check_key(key)
         with self._lock:
             self._objects.pop(key, None)
+
+    def now(self) -> datetime:
+        """Give the clock that tells when objects were stored."""
+        return self._clock()
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        """Give nothing: whoever kills a writer in this process kills the store with it."""
+        check_prefix(prefix)
+        return iter(())
+
+    def abort(self, upload: Unfinished) -> None:
+        """Do nothing: there is none."""
 
     def _find(self, key: str) -> tuple[bytes, datetime]:
         check_key(key)

@@ -42,6 +42,8 @@ class PostgresServer:
     password: str | None = field(default=None, repr=False)
     sslmode: str = ""
     connect_timeout: timedelta = timedelta(seconds=10)
+    #: The settings that name this server, for hints.
+    settings: str = "PGBEN_DB_HOST, PGBEN_DB_USER and PGBEN_DB_PASS"
 
     def __str__(self) -> str:
         """Name the server for people."""
@@ -155,7 +157,7 @@ def refusal(exc: psycopg.OperationalError, server: PostgresServer, database: str
         return ConfigurationError(
             f"the PostgreSQL server '{server}' wants a password for '{server.user}' and none is "
             "set",
-            "set PGBEN_DB_PASS, or PGBEN_DB_PASS_FILE",
+            f"set it in {server.settings}, or in a file with _FILE after the setting's name",
         )
     if "SSL was required" in text or "sslmode" in text or "certificate" in text:
         return ConfigurationError(
@@ -165,7 +167,7 @@ def refusal(exc: psycopg.OperationalError, server: PostgresServer, database: str
     if "translate host name" in text or "resolve host" in text:
         return DatabaseUnavailable(
             f"the host name '{server.host}' is unknown",
-            "check PGBEN_DB_HOST and the name service",
+            f"check {server.settings}, and the name service",
         )
     if isinstance(exc, errors.ConnectionTimeout) or "timeout expired" in text:
         return DatabaseUnavailable(
@@ -203,7 +205,7 @@ def _server_refusal(text: str, server: PostgresServer, database: str) -> PgbenEr
         return ConfigurationError(
             f"the PostgreSQL server '{server}' does not accept the role '{server.user}' with the "
             f"password that is set: {message}",
-            "check PGBEN_DB_USER and PGBEN_DB_PASS",
+            f"check {server.settings}",
         )
     return DatabaseUnavailable(
         f"the PostgreSQL server '{server}' refused the connection: {message}",

@@ -22,9 +22,9 @@ from pgben_tasks.adapters.postgres_describe import LARGE_OBJECTS
 from pgben_tasks.adapters.postgres_fitness import check_destination
 from pgben_tasks.adapters.postgres_recreate import (
     CLOSED,
-    apply_acl,
-    apply_settings,
     create_database,
+    finish_database,
+    marked_roles,
     unfinished_name,
 )
 from pgben_tasks.adapters.postgres_tables import count_rows, list_tables, prepare_session, with_rows
@@ -40,10 +40,6 @@ _LIMIT = "SELECT datconnlimit FROM pg_catalog.pg_database WHERE datname = %s"
 _COMMENT = """
 SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database
 WHERE datname = %s
-"""
-_MARKED_ROLES = """
-SELECT rolname FROM pg_catalog.pg_roles
-WHERE pg_catalog.shobj_description(oid, 'pg_authid') = %s ORDER BY 1
 """
 _ROLES = "SELECT rolname FROM pg_catalog.pg_roles"
 _TABLESPACES = "SELECT spcname FROM pg_catalog.pg_tablespace"
@@ -154,22 +150,8 @@ class PostgresDestination:
             connection.execute("ANALYZE")
         if before_opening is not None:
             before_opening()
-        database = sql.Identifier(name)
         with self._session(f"finishing '{name}'") as connection, connection.transaction():
-            apply_settings(connection, name, capture.settings)
-            apply_acl(connection, name, capture)
-            connection.execute(
-                sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
-                    database, sql.Literal(capture.connection_limit)
-                )
-            )
-            connection.execute(
-                sql.SQL("COMMENT ON DATABASE {} IS {}").format(
-                    database, sql.Literal(capture.comment)
-                )
-            )
-            for role in _marked_roles(connection, marker):
-                connection.execute(sql.SQL("COMMENT ON ROLE {} IS NULL").format(role))
+            finish_database(connection, name, capture, marker=marker)
 
     def count(
         self, name: str, *, on_table: Callable[[], None] | None = None
@@ -201,7 +183,7 @@ class PostgresDestination:
                         sql.Identifier(database)
                     )
                 )
-            for role in _marked_roles(connection, marker):
+            for role in marked_roles(connection, marker):
                 try:
                     connection.execute(sql.SQL("DROP ROLE {}").format(role))
                 except errors.DependentObjectsStillExist:
@@ -276,11 +258,3 @@ def _exists(connection: Connection, name: str) -> bool:
 def _comment(connection: Connection, name: str) -> str | None:
     row = connection.execute(_COMMENT, (name,)).fetchone()
     return row[0] if row else None
-
-
-def _marked_roles(connection: Connection, marker: str | None) -> list[sql.Identifier]:
-    if marker is None:
-        return []
-    return [
-        sql.Identifier(row[0]) for row in connection.execute(_MARKED_ROLES, (marker,)).fetchall()
-    ]

@@ -39,6 +39,10 @@ FROM pg_catalog.aclexplode(%s::pg_catalog.text[]::pg_catalog.aclitem[])
      WITH ORDINALITY AS a(grantor, grantee, privilege_type, is_grantable, place)
 ORDER BY a.place
 """
+_MARKED_ROLES = """
+SELECT rolname FROM pg_catalog.pg_roles
+WHERE pg_catalog.shobj_description(oid, 'pg_authid') = %s ORDER BY 1
+"""
 _GRANTEES = """
 SELECT DISTINCT CASE a.grantee WHEN 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(a.grantee) END
 FROM pg_catalog.pg_database d,
@@ -79,6 +83,36 @@ def create_database(
     if tablespace is not None:
         options.append(sql.SQL("TABLESPACE {}").format(sql.Identifier(tablespace)))
     return sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), sql.SQL(" ").join(options))
+
+
+def finish_database(
+    connection: Connection, name: str, capture: PostgresCapture, *, marker: str
+) -> None:
+    """Give a loaded database the source's settings, ACL, connection limit and comment.
+
+    The comment takes the place of ``marker``, which also leaves the roles that were made with the
+    database: from then on they are nobody's to remove. Runs inside the caller's transaction.
+    """
+    apply_settings(connection, name, capture.settings)
+    apply_acl(connection, name, capture)
+    database = sql.Identifier(name)
+    connection.execute(
+        sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
+            database, sql.Literal(capture.connection_limit)
+        )
+    )
+    connection.execute(
+        sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(capture.comment))
+    )
+    for role in marked_roles(connection, marker):
+        connection.execute(sql.SQL("COMMENT ON ROLE {} IS NULL").format(role))
+
+
+def marked_roles(connection: Connection, marker: str) -> list[sql.Identifier]:
+    """Name the roles that were made for the database with this marker."""
+    return [
+        sql.Identifier(row[0]) for row in connection.execute(_MARKED_ROLES, (marker,)).fetchall()
+    ]
 
 
 def apply_settings(connection: Connection, name: str, settings: tuple[Setting, ...]) -> None:

@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from pgben_tasks.adapters.crypto import Signer, Trust
 from pgben_tasks.adapters.pack_fetch import fetch_checked
+from pgben_tasks.adapters.remains import StoreRemains
 from pgben_tasks.adapters.signed_documents import SignedDocuments
 from pgben_tasks.domain import layout
 from pgben_tasks.domain.documents import (
@@ -21,6 +22,7 @@ from pgben_tasks.domain.documents import (
     Manifest,
     Pack,
     RepositoryCard,
+    StatementKind,
     Verification,
 )
 from pgben_tasks.domain.target import BackupId, Target
@@ -54,7 +56,7 @@ class StoreRepository:
         self._documents = documents
 
     @classmethod
-    def open(cls, store: ObjectStore, *, signer: Signer | None, trust: Trust) -> StoreRepository:
+    def open(cls, store: ObjectStore, *, signer: Signer | None, trust: Trust) -> Self:
         """Open an existing repository.
 
         Raises ``ConfigurationError`` when there is none or the signing key is not trusted,
@@ -73,7 +75,7 @@ class StoreRepository:
         *,
         signer: Signer | None,
         trust: Trust,
-    ) -> StoreRepository:
+    ) -> Self:
         """Make a new repository in an empty place and open it.
 
         Raises ``RequestRefused`` when there is one, or when backups without a card are there.
@@ -105,9 +107,18 @@ class StoreRepository:
         """The repository's id."""
         return self._card.repository
 
+    @property
+    def remains(self) -> StoreRemains:
+        """What dead runs may have left here."""
+        return StoreRemains(self._store)
+
     def describe(self) -> str:
         """Name the repository for people, without secrets."""
         return self._store.describe()
+
+    def now(self) -> datetime:
+        """Give the store's own clock."""
+        return self._store.now()
 
     def check_place(self) -> None:
         """Raise ``ConfigurationError`` unless the repository that was opened is still there."""
@@ -209,7 +220,7 @@ class StoreRepository:
     def told_of(self, target: Target) -> list[BackupId]:
         """Ids under ``target`` that signed statements speak of, sorted by name."""
         keys = [one.key for one in self._store.list(layout.verifications_prefix(target))]
-        return sorted({BackupId.parse(k.split("/")[3]) for k in keys if layout.is_known(k, target)})
+        return sorted({layout.capture_of(key) for key in keys if layout.is_known(key, target)})
 
     def verifications(self, target: Target, backup: BackupId) -> list[Verification]:
         """Every signed statement about a backup, oldest first; a bad one raises."""
@@ -224,9 +235,26 @@ class StoreRepository:
         """Sign and store a statement."""
         self._documents.write(verification)
 
+    def may_record(self, kind: StatementKind) -> bool:
+        """Whether the key at hand may sign statements of this kind."""
+        return self._documents.may_sign(kind)
+
     def audit(self, entry: AuditEntry) -> str:
         """Sign and store an audit entry; returns its SHA-256."""
         return hashlib.sha256(self._documents.write(entry)).hexdigest()
+
+    def audited(self) -> list[str]:
+        """Paths of every stored audit entry, by their sequence number."""
+        numbers = {
+            stored.key: layout.audit_sequence(stored.key)
+            for stored in self._store.list(layout.AUDIT)
+        }
+        known = [(number, path) for path, number in numbers.items() if number is not None]
+        return [path for _, path in sorted(known)]
+
+    def audit_entry(self, path: str) -> AuditEntry:
+        """Fetch an audit entry and check signature, role and path."""
+        return self._documents.read(AuditEntry, path)[0]
 
     def remove_manifest(self, target: Target, backup: BackupId) -> None:
         """Remove a backup's manifest, then its signature: the backup exists no longer."""

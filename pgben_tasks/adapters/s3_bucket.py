@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -10,11 +9,11 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
+from pgben_tasks.adapters.s3_control import control_pool
 from pgben_tasks.adapters.s3_errors import by_code, told
 from pgben_tasks.adapters.s3_store import S3Location
 from pgben_tasks.errors import ConfigurationError
 
-_LIMIT: Final = urllib3.Timeout(connect=5, read=30)
 _TAKEN: Final = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 
 
@@ -44,17 +43,11 @@ def ensure_bucket(location: S3Location) -> bool:
 
 
 def _client(location: S3Location) -> Minio:
-    pool = urllib3.PoolManager(
-        timeout=_LIMIT,
-        retries=urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504)),
-        cert_reqs=ssl.CERT_REQUIRED,
-        ca_certs=str(location.ca_file) if location.ca_file else None,
-    )
     return Minio(
         urlsplit(location.endpoint).netloc,
         access_key=location.access_key,
         secret_key=location.secret_key,
         secure=location.secure,
         region=location.region,
-        http_client=pool,
+        http_client=control_pool(location),
     )

@@ -64,7 +64,7 @@ _MISSING: Final = _Meaning(
     ObjectMissing,
     "'{what}' is not in '{store}'",
     "verify the target",
-    frozenset({"NoSuchKey", "404"}),
+    frozenset({"NoSuchKey", "NoSuchUpload", "404"}),
 )
 _MEANINGS: Final = (
     _FORBIDDEN,
@@ -134,6 +134,13 @@ _UNAVAILABLE: Final = _Meaning(
 def by_code(code: str, what: str, *, store: str) -> PgbenError:
     """Tell an error code or status of S3 in our own words."""
     return _BY_CODE.get(code, _UNAVAILABLE).tell(what, store)
+
+
+def by_answer(status: int, body: str, what: str, *, store: str) -> PgbenError:
+    """Tell an answer that is an error: by the code in its body, else by its status."""
+    code = _CODE.search(body)
+    known = code[1] if code and code[1] in _BY_CODE else str(status)
+    return by_code(known, what, store=store)
 
 
 def told(exc: Exception, what: str, *, store: str) -> PgbenError:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
@@ -17,9 +17,10 @@ import obstore
 from obstore.store import S3Store
 
 from pgben_tasks.adapters.object_keys import check_key, check_prefix
+from pgben_tasks.adapters.s3_control import S3Control
 from pgben_tasks.adapters.s3_errors import is_not_implemented, translated
 from pgben_tasks.errors import ConfigurationError, IntegrityError, ObjectExists, ObjectMissing
-from pgben_tasks.ports import StoredObject
+from pgben_tasks.ports import StoredObject, Unfinished
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential
@@ -81,6 +82,7 @@ class S3ObjectStore:
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._small = _client(location, limit=_SMALL_LIMIT)
         self._bulk = _client(location, limit=_BULK_LIMIT)
+        self._control = S3Control(location)
         self._put_mode: Literal["create", "overwrite"] = "create"
 
     def describe(self) -> str:
@@ -174,6 +176,22 @@ class S3ObjectStore:
                 obstore.delete(self._small, self._path(key))
         except ObjectMissing:
             self._require_bucket()
+
+    def now(self) -> datetime:
+        """Give the server's clock."""
+        return self._control.now()
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        """Give the multipart uploads that killed writers left, sorted by key."""
+        found = [
+            replace(one, key=one.key.removeprefix(self._prefix))
+            for one in self._control.uploads(self._prefix + check_prefix(prefix))
+        ]
+        return iter(sorted(found, key=lambda one: (one.key, one.upload)))
+
+    def abort(self, upload: Unfinished) -> None:
+        """Give a multipart upload up; its parts are freed."""
+        self._control.abort(replace(upload, key=self._path(upload.key)))
 
     def _put_new(self, key: str, path: str, data: bytes) -> None:
         with self._translated(key):

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from pgben_tasks.adapters.crypto import DocumentKind, Signer, Trust
-from pgben_tasks.domain.documents import AuditEntry, Document, Manifest, Signature, Verification
+from pgben_tasks.domain.documents import (
+    AuditEntry,
+    Document,
+    Manifest,
+    Signature,
+    StatementKind,
+    Verification,
+)
 from pgben_tasks.domain.layout import document_path, signature_path
 from pgben_tasks.errors import (
     ConfigurationError,
@@ -30,7 +37,7 @@ SignedDocument = Manifest | Verification | AuditEntry
 _D = TypeVar("_D", Manifest, Verification, AuditEntry)
 
 #: Who may make which statement about a backup; the first role that a key has is the one used.
-_STATEMENT_ROLES: Final[dict[str, tuple[SigningRole, ...]]] = {
+_STATEMENT_ROLES: Final[dict[StatementKind, tuple[SigningRole, ...]]] = {
     "readback": ("backup",),
     "quick": ("verify", "backup", "restore"),
     "full": ("verify", "backup", "restore"),
@@ -134,10 +141,17 @@ class SignedDocuments:
             )
         return data
 
+    def may_sign(self, kind: StatementKind) -> bool:
+        """Whether the key at hand may sign statements of this kind."""
+        return self._role(_STATEMENT_ROLES[kind]) is not None
+
+    def _role(self, wanted: tuple[SigningRole, ...]) -> SigningRole | None:
+        mine = self._trust.roles(self._signer.fingerprint) if self._signer else frozenset()
+        return next((each for each in wanted if each in mine), None)
+
     def _sign(self, document: SignedDocument, path: str) -> Signature:
         wanted = signing_roles(document)
-        mine = self._trust.roles(self._signer.fingerprint) if self._signer else frozenset()
-        role = next((each for each in wanted if each in mine), None)
+        role = self._role(wanted)
         if self._signer is None or role is None:
             raise ConfigurationError(
                 f"this process has no signing key that may sign '{path}'",

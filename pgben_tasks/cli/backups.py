@@ -30,6 +30,7 @@ class Listed:
     backup: str
     state: str
     suspect: str | None = None
+    acknowledged: bool = False
     taken: datetime | None = None
     stored_bytes: int | None = None
     tables: int | None = None
@@ -44,6 +45,7 @@ class Listed:
             "backup": self.backup,
             "state": self.state,
             "suspect": self.suspect,
+            "acknowledged": self.acknowledged,
             "taken": self.taken and output.plain(self.taken),
             "stored_bytes": self.stored_bytes,
             "tables": self.tables,
@@ -61,6 +63,7 @@ def from_index(index: BackupIndex, target: Target | None) -> list[Listed]:
             backup=one.id,
             state=one.state,
             suspect=one.suspect,
+            acknowledged=one.acknowledged,
             taken=one.snapshot_at,
             stored_bytes=one.stored_bytes,
             tables=one.table_count,
@@ -89,11 +92,19 @@ def listing(found: Sequence[Listed], zone: tzinfo) -> RenderableType:
             output.size(one.stored_bytes),
             output.number(one.tables),
             output.number(one.rows),
-            Text(f"suspect: {one.suspect}", style="yellow") if one.suspect else one.detail,
+            _note(one),
         )
         for one in found
     ]
     return output.table(columns, rows, right="stored, tables, rows")
+
+
+def _note(one: Listed) -> output.Cell:
+    if one.suspect is None:
+        return one.detail
+    if one.acknowledged:
+        return f"suspect (acknowledged): {one.suspect}"
+    return Text(f"suspect: {one.suspect}", style="yellow")
 
 
 def read(repository: Repository, text: str) -> tuple[Manifest, list[Verification]]:
@@ -182,6 +193,7 @@ def _surveyed(repository: Repository, target: Target) -> Iterator[Listed]:
             backup=one.manifest.backup,
             state=one.known.standing.state.label,
             suspect=one.known.standing.suspect,
+            acknowledged=one.known.standing.acknowledged,
             taken=one.known.snapshot_time,
             stored_bytes=one.known.bytes,
             tables=len(one.manifest.postgres.tables),

@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgben_tasks.cli import arguments, outcome, output
-from pgben_tasks.cli.options import AsJson, examples
+from pgben_tasks.cli import arguments, direct_mode, outcome, output
+from pgben_tasks.cli.options import AsJson, Direct, examples
 from pgben_tasks.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
+    from pgben_tasks.cli.backups import Listed
+    from pgben_tasks.direct import DirectPlace
     from pgben_tasks.domain.target import Target
     from pgben_tasks.runtime import Workplace
 
@@ -25,6 +27,7 @@ LIST_EXAMPLES = examples(
 )
 SHOW_EXAMPLES = examples(
     ("pgben show 20261123T050000Z-1f0c9a", "what one backup holds and what was verified of it"),
+    ("pgben show ID --direct", "the same with trusted keys and the repository alone"),
 )
 CONFIG_EXAMPLES = examples(
     ("pgben config", "every setting, its value and where it came from; secrets are hidden"),
@@ -36,18 +39,15 @@ def list_backups(
     target: Annotated[
         str | None, typer.Argument(metavar="[TARGET]", help="'pgben' or 'postgres/pgben'.")
     ] = None,
-    direct: Annotated[
-        bool, typer.Option("--direct", help="Read the repository instead of the catalog's index.")
-    ] = False,
+    direct: Direct = False,
     as_json: AsJson = False,
 ) -> int:
     """List backups, newest first."""
-    from pgben_tasks import runtime
     from pgben_tasks.cli import backups
 
     wanted = None if target is None else arguments.target(target)
-    work = runtime.workplace()
-    found = _found(work, wanted, direct=direct)
+    work = direct_mode.choose(direct=direct)
+    found = _found(work, wanted)
     if as_json:
         output.print_json(
             {"repository": work.repository.id, "backups": [one.to_json() for one in found]}
@@ -61,10 +61,12 @@ def list_backups(
     return outcome.DONE
 
 
-def _found(work: Workplace, target: Target | None, *, direct: bool) -> list[Any]:
+def _found(work: Workplace | DirectPlace, target: Target | None) -> list[Listed]:
+    """Read the index; the repository itself where there is none, or none that answers."""
     from pgben_tasks.cli import backups
+    from pgben_tasks.runtime import Workplace
 
-    if not direct:
+    if isinstance(work, Workplace):
         try:
             return backups.from_index(work.index, target)
         except DatabaseUnavailable as exc:
@@ -75,13 +77,13 @@ def _found(work: Workplace, target: Target | None, *, direct: bool) -> list[Any]
 @app.command(epilog=SHOW_EXAMPLES)
 def show(
     backup: Annotated[str, typer.Argument(metavar="ID", help="A backup's id; see `pgben list`.")],
+    direct: Direct = False,
     as_json: AsJson = False,
 ) -> int:
     """Show one backup: its signed manifest, and every statement about it."""
-    from pgben_tasks import runtime
     from pgben_tasks.cli import backups
 
-    work = runtime.workplace()
+    work = direct_mode.choose(direct=direct)
     manifest, statements = backups.read(work.repository, backup)
     if as_json:
         output.print_json(backups.describe(manifest, statements))

@@ -1,4 +1,4 @@
-"""The commands that ask workers for something: backup, verify, restore, prune."""
+"""The commands that ask workers for something: backup, verify, restore, undo, prune."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pgben_tasks.cli import arguments, enqueue, output
-from pgben_tasks.cli.options import AsJson, Wait, examples
+from pgben_tasks.cli import arguments, direct_mode, enqueue, output
+from pgben_tasks.cli.options import AsJson, Confirm, Direct, Wait, examples
+from pgben_tasks.domain.swap import check_confirmation
+from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError
 
 app = typer.Typer()
@@ -23,11 +25,20 @@ VERIFY_EXAMPLES = examples(
     ("pgben verify", "look at every backup of every target: presence, sizes, signatures"),
     ("pgben verify pgben --level full", "read every stored byte of one target again"),
     ("pgben verify 20261123T050000Z-1f0c9a --full", "one backup"),
+    ("pgben verify --full --direct", "here and now, when Redis, workers or the catalog are gone"),
 )
 RESTORE_EXAMPLES = examples(
     ("pgben restore pgben", "the newest verified backup, beside the original"),
     ("pgben restore pgben --at '2026-11-22 14:30'", "the newest taken by then (PGBEN_TIMEZONE)"),
     ("pgben restore pgben --backup 20261123T050000Z-1f0c9a --into pgben_copy", "one backup"),
+    ("pgben restore pgben --swap --confirm pgben", "in the original's place, which is kept"),
+    (
+        "pgben restore pgben --direct --into pgben",
+        "onto an empty server, when Redis, workers and the catalog are gone",
+    ),
+)
+UNDO_EXAMPLES = examples(
+    ("pgben undo 1f0c9a2b --confirm pgben", "the database that job replaced takes its name again"),
 )
 PRUNE_EXAMPLES = examples(
     ("pgben prune --dry-run", "show what would be removed, and why the rest stays"),
@@ -73,23 +84,22 @@ def verify(
         typer.Option(help="'quick': presence and signatures; 'full': every stored byte."),
     ] = "quick",
     full: Annotated[bool, typer.Option("--full", help="The same as --level full.")] = False,
+    direct: Direct = False,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> int:
     """Verify stored backups; exit 5 when anything is found."""
-    from pgben_tasks import runtime
-
-    work = runtime.workplace()
+    work = direct_mode.choose(direct=direct, wait=wait)
     request: dict[str, Any] = {"level": "full" if full else level}
-    target = enqueue.EVERYTHING
+    target: Target | None = None
     if what is not None and arguments.looks_like_backup(what):
         place = arguments.backup(what, work.repository)
-        target = str(place.target)
-        request |= {"target": target, "backup": str(place.backup)}
+        target = place.target
+        request |= {"target": str(target), "backup": str(place.backup)}
     elif what is not None:
-        target = str(arguments.target(what))
-        request["target"] = target
-    return enqueue.ask(work, "verify", [(target, request)], wait=wait, as_json=as_json)
+        target = arguments.target(what)
+        request["target"] = str(target)
+    return direct_mode.ask(work, "verify", target, request, wait=wait, as_json=as_json)
 
 
 @app.command(epilog=RESTORE_EXAMPLES)
@@ -111,32 +121,44 @@ def restore(  # noqa: PLR0913 - one parameter per option
             metavar="NAME", help="The new database; default <name>_restored_<yyyymmdd_hhmmss>."
         ),
     ] = None,
+    swap: Annotated[
+        bool,
+        typer.Option("--swap", help="Put the copy in the original's place; that is kept."),
+    ] = False,
+    confirm: Confirm = None,
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Take a backup that was never verified.")
     ] = False,
+    direct: Direct = False,
     wait: Wait = True,
     as_json: AsJson = False,
     old_list: Annotated[bool, typer.Option("--list", hidden=True)] = False,
     old_postgres: Annotated[str | None, typer.Option("--postgres", hidden=True)] = None,
 ) -> int:
-    """Restore a database beside the original; nothing that exists is touched."""
-    from pgben_tasks import runtime
-
+    """Restore a database beside the original, or with --swap in its place."""
     if old_list:
         return _list_the_old_way(as_json=as_json)
-    work = runtime.workplace()
+    work = direct_mode.choose(direct=direct, wait=wait)
     if old_postgres is not None:
         place = arguments.backup(old_postgres, work.repository)
         target, backup = str(place.target), str(place.backup)
         output.say(f"this is now: pgben restore {target} --backup {backup}")
     if target is None:
-        raise ConfigurationError(
-            "no target was named", f"protected are {', '.join(work.target_names())}"
-        )
+        raise ConfigurationError("no target was named", f"name one of {direct_mode.known(work)}")
     if at is not None and backup != "latest":
         raise ConfigurationError("--backup and --at were given", "give one of the two")
-    (chosen,) = arguments.protected([target], work.target_names())
-    request: dict[str, Any] = {"target": str(chosen), "allow_unverified": unverified}
+    if direct and swap:
+        raise ConfigurationError(
+            "--direct and --swap were given",
+            "without the catalog nobody would end a swap that dies; restore beside, or onto an "
+            "empty server with --into",
+        )
+    chosen = direct_mode.database_of(work, target)
+    request: dict[str, Any] = {
+        "target": str(chosen),
+        "allow_unverified": unverified,
+        **_swap(chosen, confirm, asked=swap),
+    }
     if at is not None:
         moment = arguments.moment(at, work.zone)
         output.say(f"restoring the data as of {output.moment(moment, work.zone)} or before")
@@ -145,7 +167,38 @@ def restore(  # noqa: PLR0913 - one parameter per option
         request["backup"] = str(arguments.backup(f"{chosen}/{backup}", work.repository).backup)
     if into is not None:
         request["into"] = arguments.database(into)
-    return enqueue.ask(work, "restore", [(str(chosen), request)], wait=wait, as_json=as_json)
+    return direct_mode.ask(work, "restore", chosen, request, wait=wait, as_json=as_json)
+
+
+def _swap(target: Target, confirm: str | None, *, asked: bool) -> dict[str, Any]:
+    """Give the fields of a request that swaps, if that was asked for and confirmed."""
+    if asked:
+        check_confirmation(target.name, confirm)
+        return {"swap": True, "confirm": confirm}
+    if confirm is not None:
+        raise ConfigurationError("--confirm was given without --swap", "nothing would be replaced")
+    return {}
+
+
+@app.command(epilog=UNDO_EXAMPLES)
+def undo(
+    job: Annotated[
+        str, typer.Argument(metavar="JOB", help="The job that swapped; see `pgben jobs`.")
+    ],
+    *,
+    confirm: Confirm = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> int:
+    """Turn a swap back: the replaced database takes its name again, the restored one is kept."""
+    from pgben_tasks import runtime
+
+    work = runtime.workplace()
+    swapped = work.ledger.find(job)
+    target = arguments.target(swapped.target)
+    check_confirmation(target.name, confirm)
+    request = {"target": str(target), "job": swapped.id, "confirm": confirm}
+    return enqueue.ask(work, "undo", [(str(target), request)], wait=wait, as_json=as_json)
 
 
 @app.command(epilog=PRUNE_EXAMPLES)

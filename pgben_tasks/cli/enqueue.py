@@ -16,7 +16,7 @@ from uuid import uuid4
 from pgben_tasks.cli import outcome, output
 from pgben_tasks.cli.follow import Follower
 from pgben_tasks.domain.job import Job, JobKind
-from pgben_tasks.errors import TransientError
+from pgben_tasks.errors import ConfigurationError, DatabaseUnavailable, TransientError
 
 if TYPE_CHECKING:
     from pgben_tasks.runtime import Workplace
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: The ledger's target of a verification of everything, and its word in the job's key.
 EVERYTHING = "*"
 _EVERYTHING_IN_KEY = "everything"
+#: What can be done without catalog, broker and workers.
+_DIRECT = frozenset({"restore", "verify"})
 
 
 def requester() -> str:
@@ -55,6 +57,9 @@ def ask(
             jobs, unsent = submit(work, kind, wanted)
     except KeyboardInterrupt:
         return _interrupted(jobs, as_json=as_json)
+    except (DatabaseUnavailable, ConfigurationError) as exc:
+        # Whether the catalog is away, empty or gone, the repository is still there.
+        raise type(exc)(exc.sentence, _with_direct(exc.hint, kind)) from exc
     if unsent is not None:
         return _left_to_the_reconciler(jobs, unsent, as_json=as_json)
     if not wait:
@@ -158,13 +163,23 @@ def _left_to_the_reconciler(jobs: Sequence[Job], unsent: TransientError, *, as_j
         f"{unsent.sentence}; job {names} is written, and the reconciler publishes it when the "
         "broker is back"
     )
-    hint = "check that Redis runs at PGBEN_REDIS_URL; do not ask again, `pgben jobs` shows the job"
+    hint = _with_direct(
+        "check that Redis runs at PGBEN_REDIS_URL; do not ask again, `pgben jobs` shows the job",
+        jobs[0].kind,
+    )
     if as_json:
         error = {"type": type(unsent).__name__, "sentence": sentence, "hint": hint}
         output.print_json({"error": error, "jobs": [outcome.document(job) for job in jobs]})
     else:
         output.complain(sentence, hint)
     return unsent.exit_code
+
+
+def _with_direct(hint: str, kind: str) -> str:
+    """Add to a hint how the same is done without catalog, broker and workers, where it can be."""
+    if kind not in _DIRECT:
+        return hint
+    return f"{hint}; `pgben {kind} … --direct` needs neither catalog nor Redis nor workers"
 
 
 def _left_to_the_workers(jobs: Sequence[Job], *, as_json: bool) -> int:

@@ -8,7 +8,7 @@ The ledger is asked, never the broker: what is shown here is what decides.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY: Final = 0.4
 #: How often idle jobs are explained, and how often a line is written where no bar can move.
-_EXPLAIN_EVERY: Final = 10.0
+EXPLAIN_EVERY: Final = 10.0
 #: How long the catalog may be silent before following it is given up; the jobs go on.
 _PATIENCE: Final = 120.0
 _MARKS: Final = {"done": "✓", "failed": "✗"}
-_COLUMNS: Final = (
+COLUMNS: Final = (
     SpinnerColumn(),
     TextColumn("{task.description}", markup=False),
     BarColumn(bar_width=28),
@@ -56,10 +56,8 @@ class Follower:
         """Follow ``jobs`` through the ledger of ``work``, telling ``console``."""
         self._work = work
         self._console = console
-        self._bars = Progress(
-            *_COLUMNS, console=console, transient=True, disable=not _live(console)
-        )
-        self._watched = [_Watched(job, self._bars.add_task(_title(job), text="")) for job in jobs]
+        self._bars = Progress(*COLUMNS, console=console, transient=True, disable=not live(console))
+        self._watched = [_Watched(job, self._bars.add_task(title(job), text="")) for job in jobs]
         self._several = len(jobs) > 1
         self._hinted: set[str] = set()
         self._explain_at = 0.0
@@ -100,7 +98,7 @@ class Follower:
                 self._tell_steps(one)
         if explain:
             self._explain()
-            self._explain_at = time.monotonic() + _EXPLAIN_EVERY
+            self._explain_at = time.monotonic() + EXPLAIN_EVERY
         for one in self._watched:
             self._show(one)
 
@@ -111,25 +109,25 @@ class Follower:
             said = (step.attempt, step.name, step.ended_at)
             if said not in one.said:
                 one.said.add(said)
-                self._console.print(_step_line(one.job, step, named=self._several))
+                self._console.print(step_line(one.job, step, named=self._several))
 
     def _explain(self) -> None:
         """Say why jobs stand still: no worker, or another job before them; lines without bars."""
         idle = [one for one in self._watched if one.job.state in {"queued", "waiting"}]
         if idle:
             living = {name.partition(".")[0] for name in self._work.recovery.living()}
-            missing = {role for one in idle for role in roles(one.job.kind)} - living
+            missing = {role for one in idle for role in roles(one.job)} - living
             self._hint_workers(sorted(missing - self._hinted))
         queued = [one for one in idle if one.job.state == "queued"]
         if queued:
             open_jobs = self._work.ledger.jobs(limit=200, open_only=True)
             for one in queued:
                 one.behind = _behind(one.job, open_jobs)
-        if not _live(self._console):
+        if not live(self._console):
             for one in self._watched:
                 if one.job.state == "running" and one.job.progress:
                     self._console.print(
-                        f"  … {_title(one.job)} {progress_text(one.job)}", markup=False
+                        f"  … {title(one.job)} {progress_text(one.job)}", markup=False
                     )
 
     def _hint_workers(self, missing: Sequence[str]) -> None:
@@ -147,35 +145,50 @@ class Follower:
 
     def _show(self, one: _Watched) -> None:
         job = one.job
-        progress = job.progress or {}
-        total = progress.get("total") if job.state == "running" else None
-        done = int(progress.get("done") or 0)
-        self._bars.update(
-            one.bar,
-            description=_title(job) + one.behind * (job.state == "queued"),
-            total=max(int(total), 1) if total else None,
-            completed=min(done, int(total)) if total else 0,
-            text=progress_text(job) if job.state == "running" else "",
-            visible=not job.ended,
-        )
+        progress = (job.progress or {}) if job.state == "running" else {}
+        description = title(job) + one.behind * (job.state == "queued")
+        move(self._bars, one.bar, progress, description=description, visible=not job.ended)
 
     def _tell(self, text: str) -> None:
         self._console.print(Text(text, style="yellow"), soft_wrap=True)
 
 
-def roles(kind: str) -> list[str]:
-    """Name the roles of workers that a kind of job needs, each once, in the order of its steps."""
+def roles(job: Job) -> list[str]:
+    """Name the roles of workers that a job needs, each once, in the order of its steps."""
     from pgben_tasks import canvases
 
-    places = [canvases.ENTRIES[kind][1], *(place for _, place in canvases.CHAINS[kind])]
+    chain = canvases.CHAINS[job.chain]
+    places = [canvases.ENTRIES[job.kind][1], *(place for _, place in chain)]
     return list(dict.fromkeys(place.removeprefix("node:") for place in places))
 
 
-def _live(console: Console) -> bool:
+def move(
+    bars: Progress,
+    bar: TaskID,
+    progress: Mapping[str, Any],
+    *,
+    description: str,
+    visible: bool = True,
+) -> None:
+    """Let a bar show how far a phase is."""
+    total, done = progress.get("total"), int(progress.get("done") or 0)
+    bars.update(
+        bar,
+        description=description,
+        total=max(int(total), 1) if total else None,
+        completed=min(done, int(total)) if total else 0,
+        text=words(progress),
+        visible=visible,
+    )
+
+
+def live(console: Console) -> bool:
+    """Say whether a bar can move there."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
-def _title(job: Job) -> str:
+def title(job: Job) -> str:
+    """Say of a job what it is about and what it does."""
     phase = (job.progress or {}).get("phase")
     if job.state == "running":
         step = _step_name(job.step or "")
@@ -189,7 +202,11 @@ def _title(job: Job) -> str:
 
 def progress_text(job: Job) -> str:
     """Write how far a running step is: ``45% 68 MiB of 150 MiB, 12 MiB/s, 7 s left, tables 12``."""
-    progress = job.progress or {}
+    return words(job.progress or {})
+
+
+def words(progress: Mapping[str, Any]) -> str:
+    """Write how far a phase is."""
     unit = str(progress.get("unit") or "bytes")
     total, done = progress.get("total"), int(progress.get("done") or 0)
     parts = []
@@ -214,7 +231,8 @@ def _step_name(name: str) -> str:
     return name.rpartition(".")[2] or "the first step"
 
 
-def _step_line(job: Job, step: StepRun, *, named: bool) -> Text:
+def step_line(job: Job, step: StepRun, *, named: bool) -> Text:
+    """Tell of a step that ended; ``named`` says whose it was."""
     mark = _MARKS.get(step.state, "…")
     style = {"✓": "green", "✗": "bold red"}.get(mark, "yellow")
     words = [f"{_step_name(step.name):<10}", f"{output.duration(step.seconds):>12}"]

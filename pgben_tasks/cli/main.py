@@ -18,7 +18,9 @@ import typer
 
 from pgben_tasks import __version__
 from pgben_tasks.cli import (
+    commands_catalog,
     commands_health,
+    commands_house,
     commands_init,
     commands_jobs,
     commands_look,
@@ -46,11 +48,13 @@ app = typer.Typer(
 for _commands in (
     commands_init,
     commands_work,
+    commands_house,
     commands_look,
     commands_jobs,
     commands_health,
 ):
     app.add_typer(_commands.app)
+app.add_typer(commands_catalog.app, name="catalog")
 
 
 def _print_version(asked: bool) -> None:

@@ -16,6 +16,18 @@ Wait = Annotated[
         "--wait/--no-wait", help="Follow the job to its end, or leave it to the workers at once."
     ),
 ]
+Confirm = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The name of the database to be replaced, once more."),
+]
+Direct = Annotated[
+    bool,
+    typer.Option(
+        "--direct",
+        help="Work in this process, with the repository, keys and a server alone: no Redis, no "
+        "worker, no catalog.",
+    ),
+]
 
 
 def examples(*lines: tuple[str, str]) -> str:

@@ -18,6 +18,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 REFUSED: Final = 3
 SUSPECT: Final = 4
+DAMAGED: Final = 5
 INTERRUPTED: Final = 130
 
 #: From the least to the most alarming; the code of several jobs is that of the worst.
@@ -28,10 +29,13 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "level": ("level", ""),
     "backups": ("backups", "count"),
     "backup": ("backup", ""),
-    "into": ("new database", ""),
+    "into": ("restored into", ""),
+    "replaced": ("kept as", ""),
+    "kept_until": ("kept until", "moment"),
     "note": ("note", ""),
     "snapshot_time": ("data as of", "moment"),
     "suspect": ("suspect", ""),
+    "acknowledged": ("acknowledged", ""),
     "database_bytes": ("database", "bytes"),
     "dump_bytes": ("dump", "bytes"),
     "stored_bytes": ("stored", "bytes"),
@@ -106,6 +110,9 @@ def tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
     if job.kind == "prune":
         yield from _prune(job)
         return
+    if job.kind == "sweep":
+        yield from _sweep(job)
+        return
     yield output.facts(_facts(job, zone), title=f"{job.kind} of {subject(job.target)}")
     findings = job.result.get("findings")
     if findings:
@@ -175,6 +182,26 @@ def _prune(job: Job) -> Iterator[RenderableType]:
     yield Text(f"{job.target}: {output.number(len(names or ()))} of {len(rows)} backups {verb}")
     if done.get("refused"):
         yield Text(f"pruning is refused: {done['refused']}", style="yellow")
+
+
+def _sweep(job: Job) -> Iterator[RenderableType]:
+    done = job.result.get("sweep") or {}
+    rows = [
+        (one["path"], one["kind"], output.state(one["decision"]), one["reasons"])
+        for one in done.get("decisions", ())
+    ]
+    dry = bool(job.request.get("dry_run"))
+    if rows:
+        title = f"{'what lies about in' if dry else 'sweep of'} {job.target}"
+        yield output.table(("where", "what", "decision", "reasons"), rows, title=title)
+    if job.state != "succeeded":
+        return
+    count = output.number(done["would_remove"] if dry else done["removed"])
+    verb = "would be removed" if dry else "removed"
+    kept = f", {output.number(done['kept'])} kept" if done["kept"] else ""
+    yield Text(f"{job.target}: {count} left over ({output.size(done['bytes'])}) {verb}{kept}")
+    if done["skipped"]:
+        yield Text(f"nothing is swept now: {done['skipped']}", style="yellow")
 
 
 def listing(jobs: Sequence[Job], zone: tzinfo) -> RenderableType:

@@ -26,12 +26,17 @@ _TEN: Final = 10
 #: Where nobody looks at a screen, lines are never cut or wrapped.
 _UNCUT: Final = 400
 
+#: Columns whose values people copy: other columns give way before these are folded.
+_COPIED: Final = frozenset({"backup", "job"})
+
 #: Colours of states and decisions; words without one stay plain.
 STYLES: Final[Mapping[str, str]] = {
     "verified": "green",
     "succeeded": "green",
     "clean": "green",
     "restored": "green",
+    "swapped": "green",
+    "undone": "green",
     "done": "green",
     "verified (unopened)": "yellow",
     "unverified": "yellow",
@@ -41,8 +46,10 @@ STYLES: Final[Mapping[str, str]] = {
     "waiting": "cyan",
     "queued": "cyan",
     "expire": "yellow",
+    "remove": "yellow",
     "damaged": "bold red",
     "unreadable": "bold red",
+    "missing": "bold red",
     "failed": "bold red",
     "refused": "red",
     "cancelled": "red",
@@ -119,7 +126,12 @@ def table(
     made = Table(title=Text(title, style="bold") if title else None, title_justify="left")
     numeric = {name.strip() for name in right.split(",")}
     for name in columns:
-        made.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
+        made.add_column(
+            name,
+            justify="right" if name in numeric else "left",
+            overflow="fold",
+            no_wrap=name in _COPIED,
+        )
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     return made

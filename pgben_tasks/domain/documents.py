@@ -339,6 +339,9 @@ class Finding(Document):
     detail: str
 
 
+StatementKind = Literal["readback", "quick", "full", "drill", "acknowledgement", "hold", "prune"]
+
+
 class Verification(Document):
     """A signed statement about one backup: a verification, or a decision of an operator.
 
@@ -352,7 +355,7 @@ class Verification(Document):
     target: TargetText
     backup: BackupIdText
     id: Annotated[str, StringConstraints(pattern=r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$")]
-    kind: Literal["readback", "quick", "full", "drill", "acknowledgement", "hold", "prune"]
+    kind: StatementKind
     job: str
     at: Moment
     opened: bool

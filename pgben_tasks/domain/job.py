@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pgben_tasks.domain.target import require_utc
 
-JobKind = Literal["backup", "restore", "verify", "prune"]
+JobKind = Literal["backup", "restore", "verify", "prune", "undo", "acknowledge", "sweep"]
 JobState = Literal["queued", "running", "waiting", "succeeded", "failed", "refused", "cancelled"]
 
 ENDED: Final[frozenset[str]] = frozenset({"succeeded", "failed", "refused", "cancelled"})
@@ -25,6 +25,8 @@ MOST_LOSSES: Final = 3
 REPUBLISH_AFTER: Final = timedelta(minutes=5)
 #: When the tick has not run for this long, a maintenance worker sends it instead of beat.
 BEAT_SILENCE: Final = timedelta(minutes=5)
+#: Waits before a step is tried again after a passing failure, in seconds.
+RETRY_DELAYS: Final = (3, 10, 30)
 #: How long after a failure a scheduled window is tried again: first, second, third time.
 ATTEMPT_DELAYS: Final = (timedelta(minutes=15), timedelta(hours=1), timedelta(hours=3))
 
@@ -55,6 +57,11 @@ class Job:
     started_at: datetime | None
     ended_at: datetime | None
     progress: dict[str, Any] | None = None
+
+    @property
+    def chain(self) -> str:
+        """The name of its chain in ``canvases.CHAINS``: a restore that swaps has one of its own."""
+        return "swap" if self.kind == "restore" and self.request.get("swap") else self.kind
 
     @property
     def ended(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from pgben_tasks.domain.documents import AuditEntry, Manifest, Verification, pack_number
@@ -11,11 +12,13 @@ from pgben_tasks.errors import ConfigurationError
 REPOSITORY_CARD: Final = "repository.json"
 BACKUPS: Final = "backups/"
 PACKS: Final = "packs/"
+AUDIT: Final = "audit/"
 SIGNATURE_SUFFIX: Final = ".sig"
 _MANIFEST: Final = "manifest.json"
 _INVENTORY: Final = "inventory.jsonl.zst.age"
 #: ``<kind>/<target kind>/<target name>/<backup>/<file>``
 _DEPTH: Final = 5
+_AUDIT_ENTRY: Final = re.compile(r"audit/[0-9]{4}/[0-9]{2}/([1-9][0-9]{0,17})\.json", re.ASCII)
 
 
 def backups_prefix(target: Target) -> str:
@@ -44,6 +47,11 @@ def signature_path(path: str) -> str:
     return path + SIGNATURE_SUFFIX
 
 
+def signed_document(key: str) -> str | None:
+    """Give the key of the document that the signature at ``key`` belongs to; None for others."""
+    return key.removesuffix(SIGNATURE_SUFFIX) if key.endswith(SIGNATURE_SUFFIX) else None
+
+
 def document_path(document: Manifest | Verification | AuditEntry) -> str:
     """Give the key of a signed document, from what it says of itself.
 
@@ -54,7 +62,7 @@ def document_path(document: Manifest | Verification | AuditEntry) -> str:
     if isinstance(document, Verification):
         return f"verifications/{document.target}/{document.backup}/{document.id}.json"
     at = require_utc(document.at)
-    return f"audit/{at:%Y}/{at:%m}/{document.sequence}.json"
+    return f"{AUDIT}{at:%Y}/{at:%m}/{document.sequence}.json"
 
 
 def target_of(key: str) -> Target | None:
@@ -76,6 +84,12 @@ def backup_of_manifest(key: str) -> BackupId | None:
     return _backup_id(parts[3])
 
 
+def audit_sequence(key: str) -> int | None:
+    """Say which number a key is the audit entry of, or None when it is no entry's."""
+    match = _AUDIT_ENTRY.fullmatch(key)
+    return int(match[1]) if match else None
+
+
 def is_known(key: str, target: Target) -> bool:
     """Say whether the format knows ``key`` below the folders of ``target``."""
     parts = key.split("/")
@@ -93,6 +107,11 @@ def is_known(key: str, target: Target) -> bool:
         stem = name.removesuffix(SIGNATURE_SUFFIX)
         return stem.endswith(".json") and _backup_id(stem.removesuffix(".json")) is not None
     return False
+
+
+def capture_of(key: str) -> BackupId:
+    """Say which capture a key that ``is_known`` belongs to."""
+    return BackupId.parse(key.split("/")[3])
 
 
 def _backup_id(text: str) -> BackupId | None:

@@ -7,7 +7,7 @@ would be done. Nothing here looks at a clock or a repository.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Final
@@ -89,6 +89,10 @@ class Plan:
             for one in self.decisions
         )
 
+    def refusing(self, sentence: str, hint: str) -> Plan:
+        """Give the same plan, refused for this reason, which comes before any other."""
+        return replace(self, refused=sentence, hint=hint)
+
     def check(self) -> None:
         """Raise ``PruneRefused`` when the plan is refused."""
         if self.refused is not None:
@@ -106,10 +110,18 @@ class _Reasons:
             self.by_sequence.setdefault(backup.sequence, []).append(reason)
 
 
-def plan(backups: Sequence[KnownBackup], *, now: datetime, policy: Policy) -> Plan:
+def plan(
+    backups: Sequence[KnownBackup],
+    *,
+    now: datetime,
+    policy: Policy,
+    own: BackupId | None = None,
+) -> Plan:
     """Decide which backups of one target stay and which expire.
 
     ``now`` is aware. The order of ``backups`` does not matter: their sequence numbers order them.
+    ``own`` is the backup whose chain asks: it was made by the very clock that is in question, so it
+    does not vouch for the clock.
     """
     now = require_utc(now)
     newest_first = sorted(backups, key=lambda one: one.sequence, reverse=True)
@@ -119,7 +131,7 @@ def plan(backups: Sequence[KnownBackup], *, now: datetime, policy: Policy) -> Pl
         for one in newest_first
     )
     leaving = [one for one in newest_first if one.sequence not in reasons.by_sequence]
-    refused, hint = _refusal(newest_first, leaving, now=now, policy=policy) or (None, "")
+    refused, hint = _refusal(newest_first, leaving, now=now, policy=policy, own=own) or (None, "")
     return Plan(decisions=decisions, refused=refused, hint=hint)
 
 
@@ -182,6 +194,7 @@ def _refusal(
     *,
     now: datetime,
     policy: Policy,
+    own: BackupId | None,
 ) -> tuple[str, str] | None:
     if not newest_first:
         return None
@@ -198,7 +211,7 @@ def _refusal(
             "no backup is verified, so none may be removed",
             "run `pgben verify --level full`, then prune again",
         )
-    doubt = _doubt_about_time(newest_first, now=now, policy=policy)
+    doubt = _doubt_about_time(newest_first, now=now, policy=policy, own=own)
     if doubt is not None:
         return doubt
     losing = sum(one.standing.counts for one in leaving)
@@ -217,7 +230,7 @@ def _refusal(
 
 
 def _doubt_about_time(
-    newest_first: Sequence[KnownBackup], *, now: datetime, policy: Policy
+    newest_first: Sequence[KnownBackup], *, now: datetime, policy: Policy, own: BackupId | None
 ) -> tuple[str, str] | None:
     ahead = max(newest_first, key=lambda one: one.started)
     if now < ahead.started:
@@ -225,8 +238,10 @@ def _doubt_about_time(
             f"backup '{ahead.id}' began after the present time {now:%Y-%m-%dT%H:%M:%SZ}",
             "the clock went back, or was wrong when that backup ran; set the clocks right",
         )
-    newest = newest_first[0]
-    if policy.interval is not None and now - newest.started > SILENT_INTERVALS * policy.interval:
+    newest = next((one for one in newest_first if one.id != own), None)
+    if newest is None or policy.interval is None:
+        return None
+    if now - newest.started > SILENT_INTERVALS * policy.interval:
         return (
             f"the newest backup '{newest.id}' is over {SILENT_INTERVALS} scheduled intervals old",
             "backups have stopped or the clock is wrong: find out which before anything is removed",

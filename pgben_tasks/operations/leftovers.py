@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pgben_tasks.domain.documents import Finding, Verification
-from pgben_tasks.domain.layout import is_known
+from pgben_tasks.domain.layout import capture_of, is_known
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import IntegrityError
 from pgben_tasks.operations.survey import Survey, finding_of
@@ -31,6 +31,11 @@ class Orphans:
         return any(statement.kind == "prune" for statement in self.statements)
 
 
+def is_pruned(repository: Repository, target: Target, backup: BackupId) -> bool:
+    """Say whether retention decided to remove a backup; raises for a bad statement about it."""
+    return any(one.kind == "prune" for one in repository.verifications(target, backup))
+
+
 def orphans(
     repository: Repository, one: Survey, stored: Mapping[str, StoredObject]
 ) -> tuple[Orphans, ...]:
@@ -44,7 +49,7 @@ def orphans(
     for path, pack in stored.items():
         if path in named or not is_known(path, one.target):
             continue
-        backup = BackupId.parse(path.split("/")[3])
+        backup = capture_of(path)
         if backup not in known:
             found.setdefault(backup, []).append(pack)
     return tuple(

@@ -7,15 +7,17 @@ reasons stays behind, so that the gap in the chain of manifests is explained.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
 import structlog
 
 from pgben_tasks.contracts import JSON, PruneRequest
+from pgben_tasks.domain.clocks import Clocks
 from pgben_tasks.domain.documents import Manifest, Verification
 from pgben_tasks.domain.retention import Plan, plan, unreferenced
 from pgben_tasks.domain.target import BackupId, Target, require_utc
 from pgben_tasks.errors import FenceLost, PgbenError, PruneRefused
-from pgben_tasks.operations.leftovers import orphans
+from pgben_tasks.operations.leftovers import is_pruned, orphans
 from pgben_tasks.operations.survey import Survey, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
@@ -25,7 +27,8 @@ log = structlog.get_logger(__name__)
 def after_backup(run: Run, tools: Toolbox) -> JSON:
     """Prune as a step of a backup: what goes wrong here is a finding, never a failed backup."""
     try:
-        return {"prune": prune(run, tools, dry_run=False)}
+        own = BackupId.parse(run.job.backup) if run.job.backup else None
+        return {"prune": prune(run, tools, dry_run=False, own=own)}
     except FenceLost:
         raise
     except PgbenError as exc:
@@ -39,8 +42,11 @@ def on_demand(run: Run, tools: Toolbox) -> JSON:
     return {"prune": prune(run, tools, dry_run=request.dry_run)}
 
 
-def decide(tools: Toolbox, target: Target) -> tuple[Plan, Survey]:
-    """Make the plan for one target; raises ``PruneRefused`` when a manifest cannot be believed."""
+def decide(tools: Toolbox, target: Target, *, own: BackupId | None = None) -> tuple[Plan, Survey]:
+    """Make the plan for one target, ``own`` being the backup whose chain asks.
+
+    Raises ``PruneRefused`` when a manifest cannot be believed.
+    """
     surveyed = survey(tools.repository, target)
     if surveyed.unreadable:
         backup, finding = surveyed.unreadable[0]
@@ -53,13 +59,16 @@ def decide(tools: Toolbox, target: Target) -> tuple[Plan, Survey]:
     schedule = tools.schedules.get(target.kind)
     if schedule is not None:
         policy = replace(policy, interval=schedule.interval(now))
-    return plan(surveyed.known, now=now, policy=policy), surveyed
+    decided = plan(surveyed.known, now=now, policy=policy, own=own)
+    clocks = Clocks(catalog=now, worker=tools.own_clock.now(), store=tools.repository.now())
+    doubt = clocks.doubt()
+    return (decided if doubt is None else decided.refusing(*doubt)), surveyed
 
 
-def prune(run: Run, tools: Toolbox, *, dry_run: bool) -> JSON:
+def prune(run: Run, tools: Toolbox, *, dry_run: bool, own: BackupId | None = None) -> JSON:
     """Remove what the plan expires; with ``dry_run`` only say what would go."""
     run.progress.begin("prune")
-    decided, surveyed = decide(tools, run.target)
+    decided, surveyed = decide(tools, run.target, own=own)
     rows = [
         {"backup": backup, "decision": verdict, "reasons": reasons}
         for backup, verdict, reasons in decided.explain()
@@ -78,8 +87,10 @@ def prune(run: Run, tools: Toolbox, *, dry_run: bool) -> JSON:
                     "pruning waits for the next backup",
                 )
             gone = _carry_out(run, tools, decided, surveyed)
-            for pack in (pack for one in left for pack in one.packs):
+            for pack in chain.from_iterable(one.packs for one in left):
                 _remove_pack(run, tools, pack.key)
+    if not dry_run:
+        _settle(tools, surveyed)
     return {
         "expired": gone,
         "would_expire": [str(backup) for backup in decided.expire] if dry_run else [],
@@ -102,6 +113,14 @@ def _carry_out(run: Run, tools: Toolbox, decided: Plan, surveyed: Survey) -> lis
     for path in unreferenced(stored, remaining=manifests.values(), gone=removed):
         _remove_pack(run, tools, path)
     return [manifest.backup for manifest in removed]
+
+
+def _settle(tools: Toolbox, surveyed: Survey) -> None:
+    """Let the index show what a run removed that died before it said so."""
+    for known in tools.index.backups(surveyed.target):
+        backup = BackupId.parse(known.id)
+        if surveyed.of(backup) is None and is_pruned(tools.repository, surveyed.target, backup):
+            tools.index.set_state(surveyed.target, known.id, "expired")
 
 
 def _remove_pack(run: Run, tools: Toolbox, path: str) -> None:

@@ -1,5 +1,7 @@
 """Restore a database beside the original: select, fetch, load, check, finish.
 
+``swap_postgres`` puts the copy in the original's place where that was asked for.
+
 The new database carries a marker from its creation to the last statement; whatever fails, it is
 removed, and only while it carries the marker of this very job. Nothing else is ever touched.
 """
@@ -7,9 +9,7 @@ removed, and only while it carries the marker of this very job. Nothing else is 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from typing import Final
-from uuid import UUID
 
 import structlog
 
@@ -17,9 +17,10 @@ from pgben_tasks.contracts import JSON, RestoreRequest
 from pgben_tasks.domain.documents import Manifest, Pack, TableCount
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.selection import select as choose
-from pgben_tasks.domain.target import MAX_NAME_BYTES, BackupId, Target, check_name
+from pgben_tasks.domain.swap import marker
+from pgben_tasks.domain.target import BackupId, Target, check_name
 from pgben_tasks.errors import DigestMismatch, ObjectMissing, RestoreRefused, RowCountMismatch
-from pgben_tasks.operations import spool
+from pgben_tasks.operations import spool, swap_postgres
 from pgben_tasks.operations.survey import Survey, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.operations.verify import condemn
@@ -27,20 +28,6 @@ from pgben_tasks.operations.verify import condemn
 log = structlog.get_logger(__name__)
 
 _PACKS_IN_FLIGHT: Final = 2
-
-
-def default_name(database: str, now: datetime) -> str:
-    """Name the copy ``<name>_restored_<yyyymmdd_hhmmss>``, the name cut so that 63 bytes suffice.
-
-    ``now`` is local to the reader: pass it in the time zone of the settings.
-    """
-    suffix = f"_restored_{now:%Y%m%d_%H%M%S}"
-    return database[: MAX_NAME_BYTES - len(suffix)] + suffix
-
-
-def marker(job: UUID) -> str:
-    """Give the comment that an unfinished copy carries."""
-    return f"pgben: unfinished restore of job {job}; removed when the job ends"
 
 
 def select(run: Run, tools: Toolbox) -> JSON:
@@ -63,7 +50,10 @@ def select(run: Run, tools: Toolbox) -> JSON:
     # An earlier attempt of this job may have died half-way.
     run.ledger.hold()
     tools.destinations[run.target].abandon(into, marker=marker(run.job_id))
-    tools.destinations[run.target].preflight(into, manifest.postgres)
+    if request.swap:
+        swap_postgres.require_way(run, tools, manifest, into)
+    else:
+        tools.destinations[run.target].preflight(into, manifest.postgres)
     run.ledger.keep(context={}, backup=str(chosen))
     log.info("backup_selected", backup=str(chosen), into=into)
     return {
@@ -157,7 +147,9 @@ def check(run: Run, tools: Toolbox) -> JSON:
 
 
 def finish(run: Run, tools: Toolbox) -> JSON:
-    """Give the copy its settings, grants and statistics, and open it."""
+    """Give the copy its settings, grants and statistics, and open it; a swap has done that."""
+    if RestoreRequest.parse(run.job.request).swap:
+        return swap_postgres.finish(run, tools)
     manifest = _manifest(run, tools)
     run.progress.begin("finish")
     into = str(run.context["into"])
@@ -179,12 +171,14 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     return {"state": "restored", "database": into}
 
 
-def remove_unfinished(job: Job, tools: Toolbox) -> None:
-    """Remove the unfinished copy that a failed restore left."""
+def remove_unfinished(job: Job, tools: Toolbox) -> bool:
+    """Remove the unfinished copy that a failed restore left; say whether there was one."""
     into = job.context.get("into")
     destination = tools.destinations[Target.parse(job.target)]
-    if into and destination.abandon(str(into), marker=marker(job.id)):
+    removed = bool(into) and destination.abandon(str(into), marker=marker(job.id))
+    if removed:
         log.info("unfinished_copy_removed", database=into)
+    return removed
 
 
 def _passed_over(surveyed: Survey, chosen: BackupId) -> str:

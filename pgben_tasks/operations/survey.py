@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgben_tasks.domain.documents import Finding, Manifest, Verification
@@ -48,10 +49,13 @@ class Survey:
         return next((one for one in self.backups if one.known.id == backup), None)
 
 
-def survey(repository: Repository, target: Target) -> Survey:
+def survey(
+    repository: Repository, target: Target, *, on_backup: Callable[[], None] | None = None
+) -> Survey:
     """Read every manifest of ``target`` and every signed statement about it.
 
-    A document that cannot be believed becomes a finding; an unavailable store raises.
+    ``on_backup`` is called after each. A document that cannot be believed becomes a finding; an
+    unavailable store raises.
     """
     backups: list[Surveyed] = []
     unreadable: list[tuple[BackupId, Finding]] = []
@@ -62,6 +66,9 @@ def survey(repository: Repository, target: Target) -> Survey:
         except IntegrityError as exc:
             unreadable.append((backup, finding_of(exc, f"backups/{target}/{backup}/manifest.json")))
             continue
+        finally:
+            if on_backup is not None:
+                on_backup()
         backups.append(
             Surveyed(
                 manifest=manifest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -14,6 +14,7 @@ from pgben_tasks.contracts import JSON
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.retention import Policy
+from pgben_tasks.domain.swap import Swap, SwapState
 from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.windows import Schedule
 from pgben_tasks.ports import (
@@ -21,6 +22,7 @@ from pgben_tasks.ports import (
     PackCodec,
     PostgresDestination,
     PostgresSource,
+    PostgresSwap,
     Progress,
     Repository,
 )
@@ -53,11 +55,49 @@ class Index(Protocol):
         """Give the known backups of a target that have not expired."""
         ...
 
+    def acknowledge(self, target: Target, backup: str) -> None:
+        """Write that somebody looked at a suspect backup and found it plausible."""
+        ...
+
     def set_state(
         self, target: Target, backup: str, state: str, *, verified_at: datetime | None = None
     ) -> None:
         """Write a backup's state."""
         ...
+
+
+class SwapRecord(Protocol):
+    """What was intended of swaps, and how they ended."""
+
+    def intend(self, swap: Swap) -> None:
+        """Write down a swap before anything is touched."""
+        ...
+
+    def settle(self, swap: Swap, state: SwapState) -> None:
+        """Write how a swap ended."""
+        ...
+
+    def of(self, job: UUID) -> Swap | None:
+        """Give the swap of a job, None when it has none."""
+        ...
+
+
+class Captures(Protocol):
+    """What the ledger knows of captures that have no manifest yet."""
+
+    def running(self, target: Target) -> frozenset[str]:
+        """Give the backup ids of a target's jobs that have not ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What the catalog keeps, or what stands in its place where there is none."""
+
+    clock: Clock
+    index: Index
+    captures: Captures
+    swaps: SwapRecord
 
 
 class History(Protocol):
@@ -76,6 +116,8 @@ class Limits:
     pack_size: int = DUMP_PACK_SIZE
     suspect_shrink: float = 0.3
     spool_limit: int | None = None
+    #: How long a database that a swap replaced is kept.
+    keep_replaced: timedelta = timedelta(days=7)
     retention: Policy = field(default_factory=Policy)
 
 
@@ -86,14 +128,21 @@ class Toolbox:
     repository: Repository
     codec: PackCodec
     clock: Clock
+    #: This machine's clock: compared with the others, never decided by.
+    own_clock: Clock
     index: Index
+    captures: Captures
     sources: Mapping[Target, PostgresSource]
     destinations: Mapping[Target, PostgresDestination]
+    swapping: Mapping[Target, PostgresSwap]
+    swaps: SwapRecord
     schedules: Mapping[str, Schedule]
     limits: Limits
     spool: Path
     node: str
     catch_up: timedelta
+    #: The time zone of names and texts for people.
+    zone: tzinfo
     #: Six fresh hex digits for a new id.
     suffix: Callable[[], str]
     history: History

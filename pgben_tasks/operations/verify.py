@@ -28,7 +28,7 @@ from pgben_tasks.errors import (
     PgbenError,
 )
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.leftovers import unaccounted
+from pgben_tasks.operations.leftovers import is_pruned, unaccounted
 from pgben_tasks.operations.survey import Survey, Surveyed, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import StoredObject
@@ -291,6 +291,8 @@ def _state(run: Run, tools: Toolbox, one: Surveyed, looked: Examined, level: Lev
         standing.state.label,
         verified_at=standing.last_verified,
     )
+    if standing.acknowledged:
+        tools.index.acknowledge(one.manifest.target_name, one.manifest.backup)
 
 
 def _unreadable(run: Run, tools: Toolbox, one: Survey, request: VerifyRequest) -> list[Finding]:
@@ -304,13 +306,24 @@ def _unreadable(run: Run, tools: Toolbox, one: Survey, request: VerifyRequest) -
     return found
 
 
+def _is_pruned(tools: Toolbox, target: Target, backup: str) -> bool:
+    try:
+        return is_pruned(tools.repository, target, BackupId.parse(backup))
+    except IntegrityError:
+        # That statement is a finding of its own; it explains nothing.
+        return False
+
+
 def _vanished(tools: Toolbox, one: Survey) -> list[Finding]:
     """Find backups that the index knows and the repository has no longer, without a reason."""
     there = {str(backup.known.id) for backup in one.backups}
     there |= {str(backup) for backup, _ in one.unreadable}
-    gone = [known.id for known in tools.index.backups(one.target) if known.id not in there]
-    for backup in gone:
-        tools.index.set_state(one.target, backup, "missing")
+    unknown = [known.id for known in tools.index.backups(one.target) if known.id not in there]
+    # A prune may have died after it removed a manifest and before it told the index.
+    pruned = {backup for backup in unknown if _is_pruned(tools, one.target, backup)}
+    for backup in unknown:
+        tools.index.set_state(one.target, backup, "expired" if backup in pruned else "missing")
+    gone = [backup for backup in unknown if backup not in pruned]
     detail = "the catalog knows this backup, the repository has it no longer"
     found = [
         Finding(kind="missing", path=f"backups/{one.target}/{backup}/manifest.json", detail=detail)

@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import Lock, holding, job_lock, target_lock
 from pgben_tasks.contracts import JSON, JobRef
-from pgben_tasks.domain.job import Job, JobState
+from pgben_tasks.domain.job import RETRY_DELAYS, Job, JobState
 from pgben_tasks.errors import (
     FenceLost,
     PgbenError,
@@ -36,8 +36,6 @@ from pgben_tasks.tasks.telling import described, final, outcome, rebuilt, senten
 
 log = structlog.get_logger(__name__)
 
-#: Waits before a step is tried again after a passing failure, in seconds, each with jitter.
-RETRY_DELAYS: Final = (3, 10, 30)
 #: How much later than its delay a retry may begin before the reconciler sends it again.
 RETRY_GRACE: Final = timedelta(seconds=60)
 #: A busy target is asked again this often, for as long as this, then the step fails.
@@ -135,7 +133,7 @@ class PgbenTask(Task):
                     ref,
                     self.name,
                     result=result,
-                    following=canvases.next_step(job.kind, self.name),
+                    following=canvases.next_step(job.chain, self.name),
                     wait=self.work.step_wait,
                 )
             except FenceLost:

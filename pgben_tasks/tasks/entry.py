@@ -22,6 +22,7 @@ from pgben_tasks.contracts import (
     VerifyRequest,
 )
 from pgben_tasks.domain.job import Job, JobState, window_key
+from pgben_tasks.domain.swap import check_confirmation, restored_name
 from pgben_tasks.domain.target import Target, check_name, may_hold_password
 from pgben_tasks.errors import (
     FenceLost,
@@ -30,7 +31,7 @@ from pgben_tasks.errors import (
     TargetBusy,
     TransientError,
 )
-from pgben_tasks.operations import restore_postgres, spool
+from pgben_tasks.operations import spool
 from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask
 from pgben_tasks.tasks.telling import described, outcome, rebuilt, sentence
 
@@ -76,7 +77,7 @@ class EntryTask(PgbenTask):
             ref = work.ledger.claim(
                 job.id,
                 node=work.tools.node,
-                first_step=canvases.first_step(job.kind),
+                first_step=canvases.first_step(job.chain),
                 lease=lease,
                 context=context,
                 root_task=self.request.id,
@@ -95,7 +96,7 @@ class EntryTask(PgbenTask):
         self._sweep()
         work.audit(job, result="began")
         log.info("job_claimed", fence=ref.fence, node=work.tools.node)
-        chain = canvases.build(self.app, job.kind, ref.to_json(), node=work.tools.node)
+        chain = canvases.build(self.app, job.chain, ref.to_json(), node=work.tools.node)
         return self.replace(chain)  # type: ignore[no-any-return]  # Celery has no types
 
     def _sweep(self) -> None:
@@ -116,7 +117,18 @@ class EntryTask(PgbenTask):
                 f"'{target}' is not protected by this installation",
                 f"known targets: {known}; see PGBEN_DB_NAME and PGBEN_SERVERS_FILE",
             )
+        if request.replaces:
+            self._check_approval(target, request.confirm)
         return str(target)
+
+    def _check_approval(self, target: Target, confirm: str | None) -> None:
+        """Refuse to replace a database unless its name was typed once more."""
+        check_confirmation(target.name, confirm)
+        if self.work.settings.restore_approval == "token":
+            raise RequestRefused(
+                "PGBEN_RESTORE_APPROVAL is 'token', and this version of pgben makes no tokens",
+                "set it to 'confirm', or restore beside without a swap",
+            )
 
     def _job(self, kind: Any, request: Request, target: str) -> Job:
         window = None
@@ -156,10 +168,12 @@ class EntryTask(PgbenTask):
             # A further attempt takes the name of the one before: what that one left under it is
             # found and removed.
             kept = job.context.get("into")
-            into = request.into or kept or restore_postgres.default_name(database, now)
-            return (f"postgres/{check_name(into)}", "new"), {"into": into}
-        kind = {"verify": "verify"}.get(job.kind, "write")
-        return (job.target, kind), {}
+            into = check_name(request.into or kept or restored_name(database, now))
+            lease = (job.target, "swap") if request.swap else (f"postgres/{into}", "new")
+            return lease, {"into": into}
+        # A statement about a backup is in nobody's way.
+        own = {"verify": "verify", "acknowledge": "acknowledge", "undo": "swap"}
+        return (job.target, own.get(job.kind, "write")), {}
 
     def _refuse(self, kind: Any, raw: object, request: Any, error: PgbenError) -> NoReturn:
         """Record a request that cannot be accepted, then raise.

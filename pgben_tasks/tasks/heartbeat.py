@@ -19,6 +19,7 @@ from pgben_tasks.adapters.catalog.locks import HeldLocks
 from pgben_tasks.contracts import JobRef
 from pgben_tasks.domain.job import HEARTBEAT_EVERY
 from pgben_tasks.errors import FenceLost, PgbenError, TargetBusy
+from pgben_tasks.operations.gauge import Gauge
 
 log = structlog.get_logger(__name__)
 
@@ -45,11 +46,7 @@ class Heartbeat:
         self._ref = ref
         self._step = step
         self._show = show
-        self._mutex = threading.Lock()
-        self._facts: dict[str, Any] = {}
-        self._done = 0
-        self._changed = True
-        self._begun = time.monotonic()
+        self._gauge = Gauge()
         self._lost: Exception | None = None
         self._stop = threading.Event()
         self._unlocked_since: float | None = None
@@ -76,23 +73,15 @@ class Heartbeat:
 
     def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
         """Start a phase of the step."""
-        with self._mutex:
-            self._facts = {"phase": phase, "total": total, "unit": unit}
-            self._done = 0
-            self._begun = time.monotonic()
-            self._changed = True
+        self._gauge.begin(phase, total=total, unit=unit)
 
     def advance(self, amount: int) -> None:
         """Add to what is done of the phase."""
-        with self._mutex:
-            self._done += amount
-            self._changed = True
+        self._gauge.advance(amount)
 
     def note(self, **facts: int | str) -> None:
         """Set side facts of the phase."""
-        with self._mutex:
-            self._facts.update(facts)
-            self._changed = True
+        self._gauge.note(**facts)
 
     def check(self) -> None:
         """Raise when the job is no longer ours."""
@@ -100,27 +89,14 @@ class Heartbeat:
             raise self._lost
 
     def _snapshot(self) -> dict[str, Any]:
-        with self._mutex:
-            self._changed = False
-            seconds = max(time.monotonic() - self._begun, 0.001)
-            rate = int(self._done / seconds)
-            total = self._facts.get("total")
-            left = None
-            if total and rate:
-                left = max(0, round((total - self._done) / rate))
-            self._progress = {
-                **self._facts,
-                "done": self._done,
-                "rate": rate,
-                "seconds_left": left,
-            }
-            return self._progress
+        self._progress = self._gauge.read()
+        return self._progress
 
     def _beat(self) -> None:
         last = float("-inf")
         while not self._stop.wait(_LOOK_EVERY):
             due = time.monotonic() - last >= HEARTBEAT_EVERY.total_seconds()
-            if not (due or self._changed):
+            if not (due or self._gauge.changed):
                 continue
             try:
                 if due:

@@ -1,11 +1,13 @@
-"""The tasks that keep the house: pruning on demand, and the reconciler's tick."""
+"""The tasks that keep the house: prune, acknowledge, sweep, and the reconciler's tick."""
 
 from __future__ import annotations
 
 from pgben_tasks import names
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON
+from pgben_tasks.operations import acknowledge as acknowledging
 from pgben_tasks.operations import prune as operation
+from pgben_tasks.operations import sweep as sweeping
 from pgben_tasks.tasks import reconciler
 from pgben_tasks.tasks.backup import WRITE
 from pgben_tasks.tasks.base import PgbenTask
@@ -22,6 +24,30 @@ def prune(self: EntryTask, request: JSON) -> JSON:
 def prune_finish(self: PgbenTask, ref: JSON) -> JSON:
     """Remove what the retention plan expires."""
     return self.step(ref, operation.on_demand, locks=WRITE)
+
+
+@app.task(name=names.ACKNOWLEDGE_RUN, base=EntryTask, bind=True)
+def acknowledge(self: EntryTask, request: JSON) -> JSON:
+    """Say that a suspect backup is plausible."""
+    return self.enter("acknowledge", request)
+
+
+@app.task(name=names.ACKNOWLEDGE_RUN_FINISH, base=PgbenTask, bind=True)
+def acknowledge_finish(self: PgbenTask, ref: JSON) -> JSON:
+    """Sign that somebody looked at a suspect backup."""
+    return self.step(ref, acknowledging.finish)
+
+
+@app.task(name=names.SWEEP_RUN, base=EntryTask, bind=True)
+def sweep(self: EntryTask, request: JSON) -> JSON:
+    """Remove what dead runs left behind in the repository."""
+    return self.enter("sweep", request)
+
+
+@app.task(name=names.SWEEP_RUN_FINISH, base=PgbenTask, bind=True)
+def sweep_finish(self: PgbenTask, ref: JSON) -> JSON:
+    """Remove the packs, uploads and signatures that belong to no backup."""
+    return self.step(ref, sweeping.finish, locks=WRITE)
 
 
 @app.task(name=names.TICK, base=PgbenTask, bind=True, expires=120)

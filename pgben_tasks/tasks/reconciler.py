@@ -17,9 +17,20 @@ from kombu.exceptions import OperationalError
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import holding, is_free, job_lock
 from pgben_tasks.adapters.catalog.recovery import TICK, Stalled
-from pgben_tasks.contracts import JSON, BackupRequest, JobRef, Request, VerifyRequest
+from pgben_tasks.contracts import (
+    JSON,
+    BackupRequest,
+    JobRef,
+    Request,
+    SweepRequest,
+    VerifyRequest,
+)
 from pgben_tasks.domain.job import MOST_LOSSES, Job, window_key
+from pgben_tasks.domain.swap import Swap
+from pgben_tasks.domain.sweeping import SWEEP_AGE
+from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import PgbenError, TargetBusy
+from pgben_tasks.operations import swap_postgres
 
 log = structlog.get_logger(__name__)
 
@@ -32,10 +43,16 @@ def tick(work: runtime.Workplace, app: Celery) -> JSON:
     What keeps one thing from being done keeps nothing else from it; only the catalog is needed.
     """
     done = {
+        # First of all: a live database that a dead swap keeps closed.
+        "swaps": _each(work.swaps.open(), lambda swap: _settle(work, swap)),
         "taken_over": _each(work.recovery.stalled(), lambda one: _revive(work, app, one)),
         "windows": _each(work.timetable(), lambda due: _begin_window(work, *due)),
+        "sweeps": _each(work.target_names(), lambda target: _begin_sweep(work, target)),
         "published": _each(work.recovery.to_publish(), lambda one: _publish(work, app, one[0])),
         "cleaned": _each(work.ledger.to_clean(), lambda job: _clean(work, job)),
+        "dropped": _each(
+            work.swaps.expired(work.settings.keep_replaced), lambda swap: _drop(work, swap)
+        ),
         "audited": _each([work], lambda place: place.trail.store_missing()),
     }
     work.recovery.show_life([TICK])
@@ -74,6 +91,32 @@ def _clean(work: runtime.Workplace, job: Job) -> int:
     return 1
 
 
+def _settle(work: runtime.Workplace, swap: Swap) -> int:
+    """End the swap of a dead process, so that the live database answers again, as old or new."""
+    if not is_free(work.database, job_lock(swap.job)):
+        return 0
+    server = work.swapping[Target.parse(swap.target)]
+    return int(swap_postgres.settle(swap, server, work.swaps) in {"done", "not done"})
+
+
+def _drop(work: runtime.Workplace, swap: Swap) -> int:
+    """Remove a replaced database whose time is over, unless somebody opened it again."""
+    found = work.swapping[Target.parse(swap.target)].drop(swap)
+    log.warning("replaced_database", database=swap.aside, job=str(swap.job), found=found)
+    if found == "in use":
+        return 0
+    work.swaps.dropped(swap)
+    work.trail.append(
+        who="schedule",
+        action="drop replaced",
+        target=swap.target,
+        job=str(swap.job),
+        result=found,
+        detail=f"database '{swap.aside}'",
+    )
+    return 1
+
+
 def publish(app: Celery, job: Job) -> None:
     """Send the entry message of a queued job; the ledger has its request."""
     entry, queue = canvases.ENTRIES[job.kind]
@@ -103,37 +146,67 @@ def _begin_window(work: runtime.Workplace, kind: str, target: str) -> int:
     return int(new)
 
 
+def _begin_sweep(work: runtime.Workplace, target: str) -> int:
+    """Write the day's sweep of a target unless it is there; ``to_publish`` sends it.
+
+    In the first days of a target nothing can be old enough to be left over.
+    """
+    now = work.database.now()
+    since = work.ledger.known_since(Target.parse(target))
+    if since is None or now - since <= SWEEP_AGE:
+        return 0
+    _, new = work.ledger.request(
+        "sweep",
+        target=target,
+        key=f"sweep:{target}:{now.astimezone(work.zone):%Y-%m-%d}",
+        request=SweepRequest(target=target, requested_by="schedule").model_dump(mode="json"),
+        requested_by="schedule",
+    )
+    return int(new)
+
+
 def _revive(work: runtime.Workplace, app: Celery, stalled: Stalled) -> int:
-    """Let a job go on where it stood when its node lives, else begin it again on any node."""
+    """Let a job go on where it stood when a worker has its files, else begin it again anywhere."""
     if not is_free(work.database, job_lock(stalled.job)):
         # Its process lives and is only cut off from the catalog; it will be heard of again.
         return 0
     if stalled.losses >= MOST_LOSSES:
         return _give_up(work, stalled)
+    job = work.ledger.job(stalled.job)
+    if not canvases.needs_its_node(job.chain, stalled.step):
+        # Any worker of the role takes the step; while there is none, nothing is lost by waiting.
+        waits = stalled.state == "waiting" and not stalled.overdue
+        role = canvases.ENTRIES[job.kind][1]
+        lives = any(name.startswith(f"{role}.") for name in work.recovery.living())
+        return 0 if waits and not lives else _go_on(work, app, stalled, job)
     if stalled.node_alive:
-        ref = work.recovery.take_over(stalled, wait=work.step_wait)
-        if ref is None:
-            return 0
-        job = work.ledger.job(stalled.job)
-        chain = canvases.build(
-            app,
-            job.kind,
-            ref.to_json(),
-            node=stalled.node,
-            start=stalled.step,
-            root_task=job.root_task,
-        )
-        try:
-            chain.apply_async()
-        except OperationalError:
-            work.recovery.step_not_sent(ref)
-            raise
-        log.warning("step_taken_over", job=str(job.id), step=stalled.step, why=stalled.why)
-        return 1
+        return _go_on(work, app, stalled, job)
     # The job is queued without a message; ``to_publish`` of this very tick sends one.
     if not work.recovery.begin_again(stalled):
         return 0
     log.warning("job_begun_again", job=str(stalled.job), step=stalled.step, why=stalled.why)
+    return 1
+
+
+def _go_on(work: runtime.Workplace, app: Celery, stalled: Stalled, job: Job) -> int:
+    """Take a job over and send the rest of its chain, from the step where it stood."""
+    ref = work.recovery.take_over(stalled, wait=work.step_wait)
+    if ref is None:
+        return 0
+    chain = canvases.build(
+        app,
+        job.chain,
+        ref.to_json(),
+        node=stalled.node,
+        start=stalled.step,
+        root_task=job.root_task,
+    )
+    try:
+        chain.apply_async()
+    except OperationalError:
+        work.recovery.step_not_sent(ref)
+        raise
+    log.warning("step_taken_over", job=str(job.id), step=stalled.step, why=stalled.why)
     return 1
 
 

@@ -1,4 +1,4 @@
-"""The tasks of ``pgben.restore.postgres``: select, fetch, load, check, finish."""
+"""The tasks of ``pgben.restore.postgres`` (select, fetch, load, check, swap, finish) and undo."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import Final
 from pgben_tasks import names
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON
-from pgben_tasks.operations import restore_postgres
+from pgben_tasks.operations import restore_postgres, swap_postgres
 from pgben_tasks.tasks.base import PgbenTask
 from pgben_tasks.tasks.entry import EntryTask
 
 #: While packs are read, nothing may be pruned.
 READ: Final = (("read", True),)
+#: While the live database is replaced, nobody may dump it.
+LIVE: Final = (("live", False),)
 
 
 @app.task(name=names.RESTORE_POSTGRES, base=EntryTask, bind=True)
 def restore(self: EntryTask, request: JSON) -> JSON:
-    """Restore one database beside the original."""
+    """Restore one database beside the original, or in its place."""
     return self.enter("restore", request)
 
 
@@ -45,7 +47,25 @@ def check(self: PgbenTask, ref: JSON) -> JSON:
     return self.step(ref, restore_postgres.check)
 
 
+@app.task(name=names.RESTORE_POSTGRES_SWAP, base=PgbenTask, bind=True)
+def swap(self: PgbenTask, ref: JSON) -> JSON:
+    """Let the copy and the live database trade places."""
+    return self.step(ref, swap_postgres.swap, locks=LIVE)
+
+
 @app.task(name=names.RESTORE_POSTGRES_FINISH, base=PgbenTask, bind=True)
 def finish(self: PgbenTask, ref: JSON) -> JSON:
     """Give the copy its settings, grants and statistics."""
     return self.step(ref, restore_postgres.finish)
+
+
+@app.task(name=names.UNDO_RUN, base=EntryTask, bind=True)
+def undo(self: EntryTask, request: JSON) -> JSON:
+    """Turn a swap back."""
+    return self.enter("undo", request)
+
+
+@app.task(name=names.UNDO_RUN_FINISH, base=PgbenTask, bind=True)
+def undo_finish(self: PgbenTask, ref: JSON) -> JSON:
+    """Give the replaced database its name again."""
+    return self.step(ref, swap_postgres.undo, locks=LIVE)

@@ -39,6 +39,8 @@ def test_a_missing_root_is_never_made_on_the_way(root: Path, tmp_path: Path) -> 
         lambda: list(store.stream("a")),
         lambda: list(store.list("")),
         lambda: store.delete("a"),
+        store.now,
+        lambda: list(store.unfinished("")),
     )
     for call in calls:
         with pytest.raises(ConfigurationError, match="does not exist"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +21,7 @@ from pgben_tasks.adapters.s3_bucket import ensure_bucket
 from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import IntegrityError, ObjectExists, ObjectMissing, PermanentError
-from pgben_tasks.ports import ObjectStore
+from pgben_tasks.ports import ObjectStore, Unfinished
 
 MEBIBYTE = 1024 * 1024
 UNSAFE = (
@@ -178,6 +181,88 @@ def test_moments_are_aware_and_recent(store: ObjectStore) -> None:
         assert abs(stored.modified - datetime.now(UTC)) < timedelta(minutes=1)
 
 
+def test_its_own_clock_is_the_one_that_dates_objects(store: ObjectStore) -> None:
+    before = store.now()
+    store.put("a", b"")
+    after = store.now()
+    # S3 tells whole seconds.
+    second = timedelta(seconds=1)
+    assert before.tzinfo is not None
+    assert before - second <= store.head("a").modified <= after + second
+    assert keys(store, "") == ["a"]
+    assert list(store.unfinished("")) == []
+
+
+_KILLED = """
+import os, sys
+from datetime import timedelta
+from pathlib import Path
+from tests.contract.test_object_store import opened
+store = opened(sys.argv[1])
+counted = []
+def advance(amount):
+    counted.append(amount)
+    if sum(counted) >= int(sys.argv[4]):
+        os._exit(9)
+store.put_file(sys.argv[2], Path(sys.argv[3]), advance=advance)
+"""
+
+
+def opened(where: str) -> ObjectStore:
+    """Open a store by what ``place`` gives, in another process."""
+    kind, *fields = json.loads(where)
+    if kind == "directory":
+        return DirectoryObjectStore(Path(*fields))
+    return S3ObjectStore(S3Location(**dict(fields)))
+
+
+def place(store: ObjectStore) -> str:
+    """Say where a store is."""
+    if isinstance(store, DirectoryObjectStore):
+        return json.dumps(["directory", str(store._root)])
+    assert isinstance(store, S3ObjectStore)
+    names = ("endpoint", "bucket", "prefix", "access_key", "secret_key")
+    return json.dumps(["s3", *((name, getattr(store._where, name)) for name in names)])
+
+
+def kill_a_writer(store: ObjectStore, key: str, folder: Path) -> None:
+    """Let a process die while it uploads a file of 40 MiB under this key."""
+    file = folder / "large"
+    file.write_bytes(os.urandom(40 * MEBIBYTE))
+    arguments = [place(store), key, str(file), str(36 * MEBIBYTE)]
+    died = subprocess.run(
+        [sys.executable, "-c", _KILLED, *arguments],
+        cwd=Path(__file__).parents[2],
+        timeout=60,
+        check=False,
+    )
+    assert died.returncode == 9
+
+
+def test_what_a_killed_writer_left_is_found_and_given_up(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    if isinstance(store, MemoryObjectStore):
+        assert list(store.unfinished("packs/")) == []
+        store.abort(Unfinished("packs/a", "none", store.now()))
+        return
+    for key in ("packs/postgres/a/1.tar.age", "packs/postgres/b/1.tar.age"):
+        kill_a_writer(store, key, tmp_path)
+    assert keys(store, "") == []
+    first, second = store.unfinished("packs/postgres/")
+    assert [first.key, second.key] == ["packs/postgres/a/1.tar.age", "packs/postgres/b/1.tar.age"]
+    assert list(store.unfinished("packs/postgres/b/")) == [second]
+    assert list(store.unfinished("backups/")) == []
+    assert abs(store.now() - first.touched) < timedelta(minutes=1)
+    for _ in range(2):
+        store.abort(first)
+    assert list(store.unfinished("")) == [second]
+    store.put(first.key, b"another try")
+    store.abort(second)
+    assert list(store.unfinished("")) == []
+    assert keys(store, "") == [first.key]
+
+
 def test_delete_removes_and_may_be_repeated(store: ObjectStore) -> None:
     store.put("a/b", b"")
     store.put("a/c", b"")
@@ -205,6 +290,8 @@ def test_unsafe_keys_reach_no_store(store: ObjectStore, tmp_path: Path, key: str
     if key and key != "a/":
         with pytest.raises(PermanentError):
             store.list(key)
+        with pytest.raises(PermanentError):
+            store.unfinished(key)
 
 
 def test_it_names_itself(store: ObjectStore) -> None:

@@ -14,6 +14,7 @@ from pgben_tasks.adapters.memory_store import MemoryObjectStore
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.adapters.s3_bucket import ensure_bucket
 from pgben_tasks.adapters.s3_store import S3ObjectStore
+from pgben_tasks.adapters.unrecorded import UnrecordedRepository
 from pgben_tasks.domain.documents import (
     Document,
     Finding,
@@ -21,6 +22,7 @@ from pgben_tasks.domain.documents import (
     Pack,
     RepositoryCard,
     Signature,
+    StatementKind,
     Verification,
 )
 from pgben_tasks.domain.target import BackupId, Target
@@ -526,6 +528,55 @@ def test_audit_entries_stand_by_month_and_chain(
         repository.audit(samples.audit_entry(who="eva"))
 
 
+def test_audit_entries_are_found_by_number_over_months_and_checked(
+    repository: StoreRepository, store: ObjectStore
+) -> None:
+    previous, entries = None, []
+    for number in range(1, 12):
+        at = START + timedelta(days=10 * number)
+        entries.append(samples.audit_entry(sequence=number, previous=previous, at=at))
+        previous = repository.audit(entries[-1])
+    for stranger in ("audit/2026/11/x.json", "audit/2026/11/01.json", "audit/1.json", "audit/a"):
+        store.put(stranger, b"{}")
+    paths = repository.audited()
+    assert [repository.audit_entry(path) for path in paths] == entries
+    assert (paths[0], paths[-1]) == ("audit/2026/12/1.json", "audit/2027/03/11.json")
+
+    replace(store, paths[1], entries[1].model_copy(update={"who": "eva"}).encode())
+    store.delete(f"{paths[2]}.sig")
+    for forged in paths[1:3]:
+        with pytest.raises(SignatureInvalid):
+            repository.audit_entry(forged)
+
+
+def test_a_repository_without_audit_has_no_entries(repository: StoreRepository) -> None:
+    assert repository.audited() == []
+
+
+@pytest.mark.parametrize(
+    ("role", "kind", "may"),
+    [("verify", "full", True), ("backup", "full", True), ("maintenance", "full", False)],
+)
+def test_it_is_known_beforehand_whether_a_statement_can_be_signed(
+    role: SigningRole, kind: StatementKind, may: bool
+) -> None:
+    store = MemoryObjectStore()
+    signer, trust = samples.keyring((role,))
+    repository = StoreRepository.create(store, REPOSITORY, START, signer=signer, trust=trust)
+    assert repository.may_record(kind) is may
+    assert not StoreRepository.open(store, signer=None, trust=trust).may_record(kind)
+
+
+def test_a_repository_that_is_only_looked_at_keeps_no_statement(
+    repository: StoreRepository, store: ObjectStore, keyring: tuple[Signer, Trust], sealed: Path
+) -> None:
+    commit(repository, sealed)
+    reader = UnrecordedRepository.open(store, signer=None, trust=keyring[1])
+    reader.record(samples.verification())
+    assert reader.verifications(TARGET, BACKUP) == []
+    assert reader.manifest(TARGET, BACKUP).backup == str(BACKUP)
+
+
 def test_a_removed_backup_exists_no_longer_and_may_be_removed_again(
     repository: StoreRepository, store: ObjectStore, sealed: Path
 ) -> None:
@@ -576,3 +627,44 @@ def test_every_object_of_a_backup_is_canonical(
     data = store.get(key, limit=1 << 20)
     assert kind.decode(data, where=key).encode() == data
     assert data.endswith(b"}\n")
+
+
+# What dead runs left
+
+
+def test_only_signatures_without_their_document_are_remains(
+    repository: StoreRepository, store: ObjectStore, sealed: Path
+) -> None:
+    commit(repository, sealed)
+    repository.record(samples.verification())
+    assert repository.remains.signatures(TARGET) == []
+    dead = f"backups/{TARGET}/20261122T050000Z-aaaaaa/manifest.json.sig"
+    statement = f"verifications/{TARGET}/{BACKUP}/20261123T052000Z-bbbbbb.json.sig"
+    # Whose they are cannot be said, so they are nobody's business here.
+    strange = (f"backups/{TARGET}/notes.sig", f"verifications/{TARGET}/{BACKUP}/x.json.sig")
+    for key in (dead, statement, *strange, dead.replace("pgben", "other")):
+        store.put(key, b"{}")
+    assert [one.key for one in repository.remains.signatures(TARGET)] == [dead, statement]
+    for key in (dead, statement):
+        repository.remains.remove_signature(key)
+    assert repository.remains.signatures(TARGET) == []
+    assert repository.manifest(TARGET, BACKUP).backup == str(BACKUP)
+
+
+def test_a_signature_whose_document_exists_is_not_removed(
+    repository: StoreRepository, store: ObjectStore, sealed: Path
+) -> None:
+    commit(repository, sealed)
+    key = f"backups/{TARGET}/{BACKUP}/manifest.json"
+    repository.remains.remove_signature(f"{key}.sig")
+    assert store.head(f"{key}.sig").size
+    with pytest.raises(PermanentError, match="is not a signature"):
+        repository.remains.remove_signature(key)
+    assert store.head(key).size
+
+
+def test_the_repositorys_clock_is_the_stores(
+    repository: StoreRepository, store: ObjectStore
+) -> None:
+    assert abs(repository.now() - store.now()) < timedelta(seconds=30)
+    assert repository.remains.uploads(TARGET) == []

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from pgben_tasks.adapters.s3_bucket import ensure_bucket
+from pgben_tasks.adapters.s3_control import S3Control
 from pgben_tasks.adapters.s3_errors import by_code
 from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
 from pgben_tasks.embedded.s3 import EmbeddedS3
@@ -33,7 +34,8 @@ from pgben_tasks.errors import (
     PermanentError,
     StoreUnavailable,
 )
-from tests.contract.test_object_store import MEBIBYTE, s3_location
+from pgben_tasks.ports import Unfinished
+from tests.contract.test_object_store import MEBIBYTE, kill_a_writer, s3_location
 
 CANARY = "canary-Geh3im-geheim-geheim"
 
@@ -50,6 +52,14 @@ def every_call(store: S3ObjectStore, file: Path) -> list[Callable[[], object]]:
     ]
 
 
+def control_calls(store: S3ObjectStore) -> list[Callable[[], object]]:
+    return [
+        store.now,
+        lambda: list(store.unfinished("")),
+        lambda: store.abort(Unfinished("a", "none", datetime.now(UTC))),
+    ]
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "file"
@@ -62,7 +72,8 @@ def test_a_wrong_secret_key_is_a_wrong_setting_and_is_never_shown(
 ) -> None:
     ensure_bucket(s3_location(repository_s3))
     location = s3_location(repository_s3, secret_key=CANARY)
-    for call in every_call(S3ObjectStore(location), file):
+    store = S3ObjectStore(location)
+    for call in [*every_call(store, file), *control_calls(store)]:
         with pytest.raises(ConfigurationError, match="refuses the credentials") as raised:
             call()
         assert CANARY not in "".join(traceback.format_exception(raised.value))
@@ -90,7 +101,8 @@ def test_a_server_that_is_not_there_is_unavailable(file: Path) -> None:
             secret_key=CANARY,
             patience=timedelta(milliseconds=100),
         )
-        for call in every_call(S3ObjectStore(location), file):
+        store = S3ObjectStore(location)
+        for call in [*every_call(store, file), *control_calls(store)]:
             with pytest.raises(StoreUnavailable) as raised:
                 call()
             assert CANARY not in "".join(traceback.format_exception(raised.value))
@@ -142,6 +154,21 @@ def test_the_environment_of_other_programs_changes_nothing(
     store = S3ObjectStore(location)
     store.put("a", b"content")
     assert [stored.key for stored in store.list("")] == ["a"]
+
+
+def test_uploads_are_listed_page_by_page(protected_s3: EmbeddedS3, tmp_path: Path) -> None:
+    location = s3_location(protected_s3)
+    ensure_bucket(location)
+    store = S3ObjectStore(location)
+    for number in range(3):
+        kill_a_writer(store, f"packs/{number}", tmp_path)
+    small = S3Control(location, page=1)
+    assert [one.key.rpartition("/")[2] for one in small.uploads(f"{location.prefix}/")] == [
+        "0",
+        "1",
+        "2",
+    ]
+    assert [one.key for one in store.unfinished("packs/")] == ["packs/0", "packs/1", "packs/2"]
 
 
 @pytest.mark.parametrize(
@@ -208,9 +235,10 @@ class _Simple(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def simple() -> Iterator[S3Location]:
+def simple(request: pytest.FixtureRequest) -> Iterator[S3Location]:
     """Give a repository on a server that knows little."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Simple) as server:
+    handler = getattr(request, "param", _Simple)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield S3Location(
@@ -223,6 +251,25 @@ def simple() -> Iterator[S3Location]:
         server.shutdown()
         thread.join(timeout=10)
         _Simple.objects.clear()
+
+
+class _Timeless(_Simple):
+    """An S3 server behind something that takes the date away."""
+
+    def date_time_string(self, timestamp: float | None = None) -> str:  # noqa: ARG002
+        return "soon"
+
+    def do_GET(self) -> None:
+        self.answer(200, b"<ListBucketResult/>" if "list-type" in self.path else b"<html>")
+
+
+@pytest.mark.parametrize("simple", [_Timeless], indirect=True)
+def test_answers_without_a_date_or_without_sense_are_no_answers(simple: S3Location) -> None:
+    store = S3ObjectStore(simple)
+    with pytest.raises(ConfigurationError, match="does not tell its time"):
+        store.now()
+    with pytest.raises(StoreUnavailable, match="does not answer as it should"):
+        store.unfinished("packs/")
 
 
 def test_a_server_without_conditional_writes_serves_too(simple: S3Location) -> None:
@@ -312,6 +359,8 @@ def test_a_private_ca_is_believed_only_when_it_is_named(private_tls: tuple[str, 
         S3ObjectStore(named).get("a", limit=1)
     with pytest.raises(ConfigurationError, match="refuses the credentials"):
         ensure_bucket(named)
+    with pytest.raises(ConfigurationError, match="refuses the credentials"):
+        S3ObjectStore(named).now()
 
 
 def test_an_absent_or_empty_ca_file_is_a_wrong_setting(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from pgben_tasks.adapters.postgres_source import PostgresSource
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded import demo_data
@@ -29,7 +30,7 @@ from pgben_tasks.embedded.child import Child, Command, wait_until
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.stack import EmbeddedStack
 from pgben_tasks.initialise import initialise
-from pgben_tasks.runtime import Workplace
+from pgben_tasks.runtime import Workplace, postgres_servers
 from pgben_tasks.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -273,6 +274,21 @@ def plain_dump(server: EmbeddedPostgres, database: str) -> list[str]:
     )
     volatile = ("\\restrict ", "\\unrestrict ", "-- Dumped by", "-- Dumped from")
     return [line for line in done.stdout.splitlines() if not line.startswith(volatile)]
+
+
+def described(house: House, database: str = DATABASE) -> dict[str, Any]:
+    """Describe a database with all that a restore could lose: settings, grants, counts and so on.
+
+    What two descriptions of one database may differ in, when and where it was looked at, is left
+    out.
+    """
+    address = postgres_servers(house.work.settings)[TARGET]
+    source = PostgresSource(address, database)
+    with source.capture(source.preflight().tools) as capture:
+        found = capture.describe(capture.count())
+    return found.model_dump(
+        exclude={"database", "lsn", "snapshot_time", "snapshot", "database_bytes"}
+    )
 
 
 def steps(house: House, job: Job) -> Sequence[str]:

@@ -105,6 +105,15 @@ def test_a_server_that_is_away_is_a_passing_failure() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_wrong_password_of_the_catalog_names_the_catalogs_setting(
+    server_17: PostgresServer,
+) -> None:
+    url = f"postgresql://{server_17.user}:wrong@{server_17.host}:{server_17.port}/postgres"
+    with pytest.raises(ConfigurationError, match="does not accept") as caught:
+        CatalogDatabase.at(url).now()
+    assert "PGBEN_CATALOG_URL" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("url", "server", "name"),
     [

@@ -7,12 +7,16 @@ import sys
 
 import pytest
 
+from pgben_tasks import runtime
+from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.settings import Settings
+from tests import samples
 from tests.cli_site import CANARY, UNKNOWN, Site, a_backup
 
 #: Commands whose help ends with examples.
 HELPFUL = (
     *("init", "demo", "up", "backup", "list", "show", "verify", "restore", "prune", "jobs"),
-    *("cancel", "status", "doctor", "config"),
+    *("cancel", "status", "doctor", "config", "acknowledge", "sweep"),
 )
 
 
@@ -41,6 +45,31 @@ def test_the_repository_is_listed_and_shown_without_a_catalog(ready: Site) -> No
     document = ready.run("show", f"postgres/pgben/{backup}", "--json", **away).json
     assert document["manifest"]["backup"] == backup
     assert len(document["verifications"]) == 1
+
+
+def test_a_suspect_backup_is_noted_until_and_after_it_is_acknowledged(ready: Site) -> None:
+    backup = a_backup(ready, suspect="rows shrank from 9 to 1")
+    assert "suspect: rows shrank from 9 to 1" in ready.run("list", "--direct").out
+    repository = runtime.open_repository(Settings.load(ready.environment))
+    index = runtime.Workplace(Settings.load(ready.environment)).index
+    target = Target("postgres", "pgben")
+    manifest = repository.manifest(target, BackupId.parse(backup))
+    index.add(manifest, "0" * 64, state="verified")
+    assert not ready.run("list", "--json").json["backups"][0]["acknowledged"]
+    repository.record(
+        samples.verification(
+            repository=repository.id,
+            id="20261123T051100Z-bbbbbb",
+            kind="acknowledgement",
+            reasons=("acknowledged by ana@host", "arquivado"),
+        )
+    )
+    index.acknowledge(target, backup)
+    for line in (["list"], ["list", "--direct"]):
+        assert "suspect (acknowledged): rows shrank from 9 to 1" in ready.run(*line).out
+        listed = ready.run(*line, "--json").json["backups"][0]
+        assert (listed["suspect"], listed["acknowledged"]) == ("rows shrank from 9 to 1", True)
+    assert "acknowledged by ana@host, arquivado" in ready.run("show", backup).out
 
 
 def test_a_forged_manifest_is_listed_as_unreadable_and_not_shown(ready: Site) -> None:

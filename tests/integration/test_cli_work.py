@@ -35,6 +35,10 @@ def until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
         ("restore", "../../etc"),
         ("verify", "volume/x"),
         ("prune", "unknown"),
+        ("sweep", f"host=x password={CANARY}"),
+        ("sweep", "unknown"),
+        ("acknowledge", f"ana:{CANARY}@host/db"),
+        ("acknowledge", "not-an-id"),
     ],
 )
 def test_a_malformed_target_is_refused_before_anything_is_written(

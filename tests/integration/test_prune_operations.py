@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pgben_tasks.adapters.catalog.locks import HeldLocks, target_lock
+from pgben_tasks.adapters.system_clock import SystemClock
 from pgben_tasks.domain.documents import Manifest, Pack, Verification
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import BackupId
@@ -25,10 +26,13 @@ DAY = timedelta(days=1)
 
 
 class SetClock:
-    """A clock that stands."""
+    """A clock that stands, perhaps at a wrong time."""
+
+    def __init__(self, wrong: timedelta = timedelta(0)) -> None:
+        self.wrong = wrong
 
     def now(self) -> datetime:
-        return NOW
+        return NOW + self.wrong
 
 
 class Archive:
@@ -42,6 +46,8 @@ class Archive:
         with installation.shop.work.database.transaction() as cursor:
             cursor.execute("DELETE FROM backup")
         self.made: list[Manifest] = []
+        self.own_clock: SetClock = SetClock()
+        self.store_clock: SetClock | None = SetClock()
 
     def add(self, age: timedelta, *, verified: bool = True, **fields: Any) -> Manifest:
         """Commit a backup of this age, with one small pack, and say that it was read back."""
@@ -101,7 +107,8 @@ class Archive:
     def tools(self, **policy: Any) -> Toolbox:
         tools = self.installation.tools
         limits = replace(tools.limits, retention=Policy(**policy))
-        return replace(tools, limits=limits, clock=SetClock())
+        self.installation.store.clock = self.store_clock
+        return replace(tools, limits=limits, clock=SetClock(), own_clock=self.own_clock)
 
     def prune(self, *, dry_run: bool = False, **policy: Any) -> dict[str, Any]:
         chain = self.chain(dry_run=dry_run, **policy)
@@ -222,6 +229,38 @@ def test_after_a_crash_the_next_run_finishes_the_removal(
     assert verify.rest().result["findings_total"] == 0
 
 
+class DyingIndex:
+    """An index whose process dies when it is told what expired."""
+
+    def __init__(self, index: Any) -> None:
+        self.index = index
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.index, name)
+
+    def set_state(self, *_: Any, **__: Any) -> None:
+        raise Crash
+
+
+@pytest.mark.parametrize("finisher", ["prune", "verify"])
+def test_a_run_that_died_before_it_told_the_index_is_no_loss(
+    archive: Archive, finisher: str
+) -> None:
+    (old, *_) = archive.add_nightly(1, oldest=40) + archive.add_nightly(4, oldest=3)
+    chain = archive.chain()
+    chain.tools = replace(chain.tools, index=DyingIndex(chain.tools.index))
+    with pytest.raises(Crash):
+        chain.step()
+    assert old.backup not in archive.left()
+    assert archive.installation.state(old.backup) == "stored"
+    if finisher == "prune":
+        assert archive.prune()["expired"] == []
+    else:
+        verify = archive.installation.chain("verify", tools=archive.tools())
+        assert verify.rest().result["findings_total"] == 0
+    assert archive.installation.state(old.backup) == "expired"
+
+
 # What changes nothing
 
 
@@ -287,6 +326,63 @@ def test_a_silence_of_backups_stops_pruning(archive: Archive) -> None:
     archive.add_nightly(6, oldest=40)
     with pytest.raises(PruneRefused, match="over 3 scheduled intervals old"):
         archive.prune()
+
+
+@pytest.mark.parametrize("clock", ["catalog", "worker", "store"])
+@pytest.mark.parametrize("minutes", [6, -6])
+def test_a_clock_that_differs_from_the_others_stops_pruning(
+    archive: Archive, clock: str, minutes: int
+) -> None:
+    old = archive.add_nightly(2, oldest=40)
+    archive.add_nightly(4, oldest=4)
+    wrong = SetClock(timedelta(minutes=minutes))
+    if clock == "worker":
+        archive.own_clock = wrong
+    elif clock == "store":
+        archive.store_clock = wrong
+    else:
+        # What the catalog shows is NOW: the two others are wrong, or it is.
+        archive.own_clock = archive.store_clock = wrong
+    before = archive.installation.files()
+    with pytest.raises(PruneRefused, match="the clock of the .* is 0:06:00 ahead of"):
+        archive.prune()
+    result = archive.prune(dry_run=True)
+    assert "0:06:00" in result["refused"]
+    assert result["would_expire"] == []
+    # The plan is shown all the same.
+    blocked = [row["backup"] for row in result["decisions"] if "refused" in row["reasons"]]
+    assert blocked == [one.backup for one in reversed(old)]
+    assert archive.installation.files() == before
+
+
+def test_clocks_that_differ_by_minutes_are_no_reason(archive: Archive) -> None:
+    archive.add_nightly(2, oldest=40)
+    archive.add_nightly(4, oldest=4)
+    archive.own_clock = SetClock(timedelta(minutes=4))
+    archive.store_clock = SetClock(timedelta(minutes=5))
+    assert len(archive.prune()["expired"]) == 2
+
+
+def test_the_disks_own_clock_is_the_stores(archive: Archive) -> None:
+    archive.add_nightly(2, oldest=40)
+    archive.add_nightly(4, oldest=4)
+    # NOW is long past for the disk.
+    archive.store_clock = None
+    with pytest.raises(PruneRefused, match="the clock of the store is .* ahead of the catalog's"):
+        archive.prune()
+
+
+def test_the_night_after_a_silence_prunes_nothing_the_next_one_does(archive: Archive) -> None:
+    old = archive.add_nightly(4, oldest=40)
+    installation = archive.installation
+    tools = replace(archive.tools(), clock=installation.tools.clock, own_clock=SystemClock())
+    installation.store.clock = None
+    first = installation.chain("backup", tools=tools).rest().result["prune"]
+    assert "over 3 scheduled intervals old" in first["refused"]
+    assert first["expired"] == []
+    second = installation.chain("backup", tools=tools).rest().result["prune"]
+    assert second["refused"] is None
+    assert second["expired"] == [one.backup for one in old[:2]]
 
 
 def test_a_reader_of_the_repository_stops_pruning(archive: Archive) -> None:

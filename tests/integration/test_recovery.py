@@ -110,6 +110,7 @@ def test_a_running_step_without_a_heartbeat_is_found_whether_its_node_lives_or_n
         state="running",
         losses=0,
         node_alive=alive,
+        overdue=False,
         why="its step stopped showing a heartbeat",
     )
 
@@ -119,6 +120,7 @@ def test_a_waiting_step_past_its_deadline_is_found(desk: Desk) -> None:
     desk.waiting()
     desk.alter("UPDATE job SET step_due_at = clock_timestamp() - interval '1 second'")
     assert (desk.stalled().why, desk.stalled().node_alive) == ("its next step did not begin", True)
+    assert desk.stalled().overdue
 
 
 def test_a_waiting_step_of_a_dead_node_is_found_before_its_deadline(desk: Desk) -> None:

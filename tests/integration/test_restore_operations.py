@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pgben_tasks.domain.swap import marker, restored_name
 from pgben_tasks.errors import (
     BackupNotFound,
     ConfigurationError,
@@ -21,7 +22,6 @@ from pgben_tasks.errors import (
     RowCountMismatch,
     SpoolFull,
 )
-from pgben_tasks.operations.restore_postgres import default_name, marker
 from pgben_tasks.operations.toolbox import Toolbox
 from tests.installation import Chain, Crash, Installation
 from tests.samples import START
@@ -118,8 +118,8 @@ def test_the_new_database_is_closed_until_it_is_proven(installation: Installatio
 
 
 def test_the_default_name_fits_and_says_what_it_is() -> None:
-    assert default_name("pgben", START) == "pgben_restored_20261123_050000"
-    long = default_name("x" * 63, START)
+    assert restored_name("pgben", START) == "pgben_restored_20261123_050000"
+    long = restored_name("x" * 63, START)
     assert len(long) == 63
     assert long.endswith("_restored_20261123_050000")
 

@@ -19,7 +19,7 @@ from pgben_tasks.adapters.catalog.locks import holding, job_lock
 from pgben_tasks.adapters.catalog.recovery import Recovery
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JobRef
-from pgben_tasks.domain.job import MOST_LOSSES, Job, window_key
+from pgben_tasks.domain.job import MOST_LOSSES, RETRY_DELAYS, Job, window_key
 from pgben_tasks.errors import (
     ConfigurationError,
     FenceLost,
@@ -30,8 +30,7 @@ from pgben_tasks.errors import (
     RestoreRefused,
 )
 from pgben_tasks.tasks import backup, housekeeping, reconciler, restore, verify
-from pgben_tasks.tasks.base import RETRY_DELAYS
-from tests.installation import Installation
+from tests.installation import FILL_PEDIDO, Installation
 
 BLINK = timedelta(milliseconds=100)
 DAY = timedelta(days=1)
@@ -54,7 +53,8 @@ def site(installation: Installation) -> Iterator[Site]:
     made = Site(installation.shop.work.settings)
     runtime._workplace = made
     yield made
-    while messages("backup") or messages("verify") or messages("backup.workshop"):
+    queues = ("backup", "verify", "maintenance", "backup.workshop")
+    while any(messages(queue) for queue in queues):
         pass
     if "tools" in vars(made):
         made.tools.codec.close()  # type: ignore[attr-defined]  # the real codec has children
@@ -462,6 +462,86 @@ def test_the_tick_stores_what_the_audit_trail_still_owes(site: Site) -> None:
     site.trail.append(who="ana", action="look", target="*", result=secrets.token_hex(4))
     assert reconciler.tick(site, app)["audited"] >= 1
     assert reconciler.tick(site, app)["audited"] == 0
+
+
+# Keeping the house
+
+
+def test_a_suspect_backup_is_acknowledged_through_its_task(
+    site: Site, installation: Installation
+) -> None:
+    installation.run_sql("TRUNCATE pedido")
+    try:
+        suspect = installation.backup()
+    finally:
+        installation.run_sql(FILL_PEDIDO)
+    target = str(installation.target)
+    request = {"target": target, "backup": suspect.backup, "requested_by": "ana"}
+    # It is in nobody's way, and nobody is in its.
+    installation.chain("backup")
+    outcome = call(housekeeping.acknowledge, request)
+    assert (outcome["backup"], outcome["result"]["state"]) == (suspect.backup, "verified")
+    with site.database.transaction() as cursor:
+        rows = cursor.execute(
+            "SELECT who, action, backup FROM audit WHERE job = %s AND result = 'succeeded'",
+            (outcome["job"],),
+        ).fetchall()
+    assert [tuple(row.values()) for row in rows] == [("ana", "acknowledge", suspect.backup)]
+    with pytest.raises(RequestRefused, match="was acknowledged before"):
+        call(housekeeping.acknowledge, request)
+    assert newest(site).state == "refused"
+
+
+def test_a_sweep_through_its_task(site: Site, installation: Installation) -> None:
+    outcome = call(housekeeping.sweep, {"target": str(installation.target)})
+    assert outcome["result"]["sweep"]["decisions"] == []
+    with pytest.raises(RequestRefused, match="is not protected"):
+        call(housekeeping.sweep, {"target": "postgres/other"})
+
+
+def test_the_tick_begins_one_sweep_per_target_and_day(
+    site: Site, installation: Installation
+) -> None:
+    def sweeps() -> list[Job]:
+        return [job for job in site.ledger.jobs() if job.kind == "sweep"]
+
+    target = str(installation.target)
+    installation.chain("backup").rest()
+    # Nothing can be left over of a target that is younger than what is swept.
+    assert reconciler.tick(site, app)["sweeps"] == 0
+    with site.database.transaction() as cursor:
+        cursor.execute("UPDATE job SET created_at = created_at - %s", (8 * DAY,))
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(lambda _: reconciler.tick(site, app), range(6)))
+    assert sum(one["sweeps"] for one in done) == 1
+    (job,) = sweeps()
+    day = site.database.now().astimezone(site.zone)
+    assert job.key == f"sweep:{target}:{day:%Y-%m-%d}"
+    (message,) = messages("maintenance")
+    assert message.headers["task"] == "pgben.sweep.run"
+    assert call(housekeeping.sweep, message.payload[0][0])["state"] == "succeeded"
+    assert reconciler.tick(site, app)["sweeps"] == 0
+    # Yesterday's does not stand for today's.
+    with site.database.transaction() as cursor:
+        cursor.execute("UPDATE job SET key = %s WHERE kind = 'sweep'", (f"sweep:{target}:past",))
+    assert reconciler.tick(site, app)["sweeps"] == 1
+
+
+@pytest.mark.parametrize("kind", ["prune", "acknowledge", "sweep"])
+def test_a_dead_maintenance_worker_is_told_from_a_living_one(
+    site: Site, installation: Installation, kind: Any
+) -> None:
+    fields: dict[str, Any] = {}
+    if kind == "acknowledge":
+        fields["backup"] = installation.backups[0].backup
+    chain = installation.chain(kind, **fields)
+    site.ledger.begin_step(chain.ref, canvases.first_step(kind), node="workshop")
+    site.recovery.show_life(["maintenance.workshop"])
+    with site.database.transaction() as cursor:
+        cursor.execute("UPDATE step SET heartbeat_at = clock_timestamp() - %s", (DAY,))
+        cursor.execute("UPDATE worker SET heartbeat_at = clock_timestamp() + %s", (DAY,))
+    (stalled,) = site.recovery.stalled()
+    assert stalled.node_alive
 
 
 def test_errors_of_jobs_are_rebuilt_with_their_hints(

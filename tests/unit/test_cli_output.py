@@ -194,6 +194,34 @@ def test_a_dry_run_shows_the_plan_with_its_reasons() -> None:
     assert "1 of 2 backups would be removed" in text
 
 
+def swept(**fields: Any) -> dict[str, Any]:
+    pack = {
+        "kind": "pack",
+        "path": "packs/postgres/pgben/x/1.tar.age",
+        "bytes": 2048,
+        "decision": "remove",
+        "reasons": "no manifest names it",
+    }
+    counts = {"removed": 1, "would_remove": 0, "bytes": 2048, "kept": 0, "skipped": None}
+    return {"sweep": {**counts, "decisions": [pack], **fields}}
+
+
+def test_the_end_of_a_sweep_says_what_left_and_why() -> None:
+    text = shown(*outcome.tables(job(kind="sweep", result=swept(kept=3)), zone=UTC))
+    assert "packs/postgres/pgben/x/1.tar.age" in text
+    assert "no manifest names it" in text
+    assert "1 left over (2.00 KiB) removed, 3 kept" in text
+
+
+def test_a_sweep_that_only_looked_or_was_put_off_says_so() -> None:
+    looked = job(kind="sweep", request={"dry_run": True}, result=swept(removed=0, would_remove=1))
+    assert "1 left over (2.00 KiB) would be removed" in shown(*outcome.tables(looked, zone=UTC))
+    busy = job(kind="sweep", result=swept(removed=0, bytes=0, kept=1, skipped="a restore reads"))
+    assert "nothing is swept now: a restore reads" in shown(*outcome.tables(busy, zone=UTC))
+    refused = job(kind="sweep", state="refused", result={})
+    assert shown(*outcome.tables(refused, zone=UTC)).strip() == ""
+
+
 def test_progress_is_one_line_with_share_rate_and_time_left() -> None:
     progress = {
         "phase": "dump",
@@ -216,8 +244,9 @@ def test_progress_without_a_total_and_beyond_its_total_is_no_fault() -> None:
 
 
 def test_a_backup_needs_backup_and_maintenance_workers() -> None:
-    assert follow.roles("backup") == ["backup", "maintenance"]
-    assert follow.roles("restore") == ["restore"]
+    assert follow.roles(job(kind="backup")) == ["backup", "maintenance"]
+    assert follow.roles(job(kind="restore")) == ["restore"]
+    assert follow.roles(job(kind="restore", request={"swap": True})) == ["restore"]
 
 
 @pytest.mark.parametrize("text", ["pgben", "postgres/pgben"])
@@ -315,3 +344,11 @@ def test_the_html_card_escapes_what_it_is_given() -> None:
     assert "&lt;repository&gt;" in page
     assert "Ana &amp; Cia" in page
     assert "size: A4" in page
+
+
+def test_an_id_stays_whole_on_a_narrow_screen() -> None:
+    shown = StringIO()
+    screen = Console(file=shown, width=60)
+    rows = [("postgres/pgben", "20261123T050000Z-1f0c9a", "verified", "a note that is long enough")]
+    screen.print(output.table(("target", "backup", "state", "note"), rows))
+    assert "20261123T050000Z-1f0c9a" in shown.getvalue()

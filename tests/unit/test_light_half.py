@@ -10,6 +10,7 @@ import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Empty
+from uuid import UUID
 
 import pytest
 from celery import Celery
@@ -22,12 +23,15 @@ from pgben_tasks import canvases, names
 from pgben_tasks.client import Client
 from pgben_tasks.contracts import (
     REQUESTS,
+    AcknowledgeRequest,
     BackupRequest,
     JobOutcome,
     JobRef,
     PruneRequest,
     Request,
     RestoreRequest,
+    SweepRequest,
+    UndoRequest,
     VerifyRequest,
 )
 from pgben_tasks.domain.target import Target
@@ -35,7 +39,8 @@ from pgben_tasks.errors import PgbenError, RequestRefused, TransientError
 
 TARGET = "postgres/pgben"
 BACKUP = "20261123T050000Z-1f0c9a"
-REF = {"job": "6a5f0f0e-4d4e-4d0e-8f0a-3b1d1c2e4f5a", "fence": 3}
+JOB = "6a5f0f0e-4d4e-4d0e-8f0a-3b1d1c2e4f5a"
+REF = {"job": JOB, "fence": 3}
 HEAVY = {
     *("cronsim", "cryptography", "minio", "obstore", "psycopg", "pyrage", "rich", "typer"),
     *("zstandard", "pgben_tasks.adapters", "pgben_tasks.operations", "pgben_tasks.runtime"),
@@ -67,6 +72,8 @@ def test_the_shortest_requests_are_enough() -> None:
     assert RestoreRequest.parse({"target": TARGET}).backup == "latest"
     assert VerifyRequest.parse({}).level == "quick"
     assert not PruneRequest.parse({"target": TARGET}).dry_run
+    assert not SweepRequest.parse({"target": TARGET}).dry_run
+    assert AcknowledgeRequest.parse({"target": TARGET, "backup": BACKUP}).reason is None
 
 
 def test_what_is_sent_is_what_is_read() -> None:
@@ -75,13 +82,22 @@ def test_what_is_sent_is_what_is_read() -> None:
         RestoreRequest(target=TARGET, at=datetime(2026, 11, 23, tzinfo=UTC), into="pgben_copy"),
         VerifyRequest(target=TARGET, backup=BACKUP, level="full"),
         PruneRequest(target=TARGET, dry_run=True),
+        RestoreRequest(target=TARGET, swap=True, confirm="pgben"),
+        UndoRequest(target=TARGET, job=UUID(JOB), confirm="pgben"),
+        AcknowledgeRequest(target=TARGET, backup=BACKUP, reason="arquivado"),
+        SweepRequest(target=TARGET, dry_run=True),
     ):
         assert type(request).parse(request.model_dump(mode="json")) == request
 
 
 @pytest.mark.parametrize("kind", REQUESTS.values())
 def test_an_unknown_field_is_refused_by_name(kind: type[Request]) -> None:
-    assert "surprise" in refusal(kind, {"target": TARGET, "surprise": 1}).sentence
+    needed = {
+        name: {"target": TARGET, "backup": BACKUP, "job": JOB}[name]
+        for name, field in kind.model_fields.items()
+        if field.is_required()
+    }
+    assert "surprise" in refusal(kind, {**needed, "surprise": 1}).sentence
 
 
 @pytest.mark.parametrize(
@@ -104,8 +120,16 @@ def test_an_unknown_field_is_refused_by_name(kind: type[Request]) -> None:
         (RestoreRequest, {"target": TARGET, "at": "2026-11-23T05:00:00"}, "at"),
         (RestoreRequest, {"target": TARGET, "into": "x" * 64}, "into"),
         (RestoreRequest, {"target": TARGET, "into": 'a"; DROP DATABASE b'}, "into"),
+        (RestoreRequest, {"target": TARGET, "swap": True, "into": "copy"}, "request"),
+        (RestoreRequest, {"target": TARGET, "confirm": "pgben"}, "request"),
+        (UndoRequest, {"target": TARGET, "job": "1f0c9a"}, "job"),
         (VerifyRequest, {"target": TARGET, "level": "deep"}, "level"),
         (VerifyRequest, {"target": TARGET, "backup": "latest"}, "backup"),
+        (AcknowledgeRequest, {"target": TARGET}, "backup"),
+        (AcknowledgeRequest, {"target": TARGET, "backup": "latest"}, "backup"),
+        (AcknowledgeRequest, {"target": TARGET, "backup": BACKUP, "reason": ""}, "reason"),
+        (AcknowledgeRequest, {"target": TARGET, "backup": BACKUP, "reason": "a\nb"}, "reason"),
+        (SweepRequest, {}, "target"),
         (PruneRequest, {"target": None}, "target"),
         (PruneRequest, "target", "request"),
         (PruneRequest, [], "request"),
@@ -196,13 +220,18 @@ def test_the_client_sends_each_request_to_its_entry_task(app: Celery) -> None:
         client.restore(TARGET, at=datetime(2026, 11, 23, tzinfo=UTC)),
         client.verify(level="full"),
         client.prune(TARGET, dry_run=True),
+        client.acknowledge(TARGET, BACKUP, reason="arquivado"),
+        client.sweep(TARGET, dry_run=True),
     ]
-    messages = [taken(app, queue) for queue in ("backup", "restore", "verify", "maintenance")]
+    queues = ("backup", "restore", "verify", *["maintenance"] * 3)
+    messages = [taken(app, queue) for queue in queues]
     assert [one and one.headers["task"] for one in messages] == [
         "pgben.backup.postgres",
         "pgben.restore.postgres",
         "pgben.verify.run",
         "pgben.prune.run",
+        "pgben.acknowledge.run",
+        "pgben.sweep.run",
     ]
     assert [one and one.headers["id"] for one in messages] == [result.id for result in results]
     requests = [one.payload[0][0] for one in messages if one]
@@ -210,6 +239,8 @@ def test_the_client_sends_each_request_to_its_entry_task(app: Celery) -> None:
     assert requests[1]["at"] == "2026-11-23T00:00:00Z"
     assert requests[2] == VerifyRequest(level="full").model_dump(mode="json")
     assert requests[3]["dry_run"] is True
+    assert (requests[4]["backup"], requests[4]["reason"]) == (BACKUP, "arquivado")
+    assert requests[5]["dry_run"] is True
 
 
 def test_the_client_refuses_before_anything_is_sent(app: Celery) -> None:
@@ -250,8 +281,13 @@ def test_steps_that_share_a_spool_run_where_it_lies(app: Celery) -> None:
     for kind, first, expected in (
         ("backup", "backup.n1", ["backup.n1"] * 3 + ["maintenance", "backup.n1"]),
         ("restore", "restore.n1", ["restore.n1"] * 5),
+        # What comes after the check needs no file, and must not wait for a node that is gone.
+        ("swap", "restore.n1", ["restore.n1"] * 4 + ["restore"] * 2),
+        ("undo", "restore", ["restore"]),
         ("verify", "verify", ["verify"] * 2),
         ("prune", "maintenance", ["maintenance"]),
+        ("acknowledge", "maintenance", ["maintenance"]),
+        ("sweep", "maintenance", ["maintenance"]),
     ):
         canvases.build(app, kind, REF, node="n1").apply_async()
         message, steps = sent(app, first)
@@ -278,7 +314,7 @@ def test_a_chain_goes_on_from_any_step_and_answers_under_the_same_id(
 
 @pytest.mark.parametrize("kind", canvases.CHAINS)
 def test_every_chain_is_walked_from_its_first_step_to_a_closing_one(kind: str) -> None:
-    entry, queue = canvases.ENTRIES[kind]
+    entry, queue = canvases.ENTRIES["restore" if kind == "swap" else kind]
     step = canvases.first_step(kind)
     walked = [step]
     while (following := canvases.next_step(kind, step)) is not None:

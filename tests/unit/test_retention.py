@@ -217,6 +217,19 @@ def test_a_silence_of_over_three_intervals_refuses() -> None:
     assert "over 3 scheduled intervals old" in refused
 
 
+def test_the_nights_own_backup_does_not_vouch_for_the_clock() -> None:
+    # Forty nights later, or so the clock says: the backup that was made by that clock is new.
+    history = [*nightly(5, oldest=48), known(6, 0.01)]
+    policy = Policy(interval=DAY, brake=Decimal(1))
+    assert sequences(plan(history, now=NOW, policy=policy), history) == {1, 2, 3}
+    made = plan(history, now=NOW, policy=policy, own=history[-1].id)
+    assert made.refused is not None
+    assert f"the newest backup '{history[4].id}' is over 3 scheduled intervals" in made.refused
+    assert made.expire == ()
+    # The very first night has nothing to compare with.
+    assert plan(history[-1:], now=NOW, policy=policy, own=history[-1].id).refused is None
+
+
 def test_a_naive_moment_is_refused() -> None:
     with pytest.raises(ValueError, match="without a time zone"):
         plan([], now=datetime(2026, 11, 23), policy=Policy())  # noqa: DTZ001

@@ -7,12 +7,16 @@ failed is stored by the next call of ``store_missing`` (the reconciler's, every 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import psycopg
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
-from pgben_tasks.domain.documents import AuditEntry
+from pgben_tasks.domain.documents import AuditEntry, Finding
+from pgben_tasks.domain.layout import document_path
 from pgben_tasks.domain.target import require_utc
+from pgben_tasks.domain.trail import Trail, digest
 from pgben_tasks.errors import IntegrityError, ObjectExists
 
 #: Guards the sequence: one entry is written at a time.
@@ -63,23 +67,7 @@ class AuditTrail:
                 result=result,
                 detail=detail[:2000],
             )
-            cursor.execute(
-                f"INSERT INTO audit ({_COLUMNS}, sha256)"  # noqa: S608 - constant columns
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                (
-                    entry.sequence,
-                    entry.previous,
-                    entry.at,
-                    entry.who,
-                    entry.action,
-                    entry.target,
-                    entry.backup,
-                    entry.job,
-                    entry.result,
-                    entry.detail,
-                    hashlib.sha256(entry.encode()).hexdigest(),
-                ),
-            )
+            _insert(cursor, entry, stored=False)
 
     def store_missing(self) -> int:
         """Store every entry that the repository lacks, oldest first; returns how many."""
@@ -89,16 +77,16 @@ class AuditTrail:
                 " WHERE NOT stored ORDER BY sequence LIMIT 500"
             ).fetchall()
         for row in rows:
-            self._store_once(self._entry(row), row["sha256"])
+            self._store_once(_entry(row, self._repository), row["sha256"])
             with self._database.transaction() as cursor:
                 cursor.execute(
                     "UPDATE audit SET stored = true WHERE sequence = %s", (row["sequence"],)
                 )
         return len(rows)
 
-    def _store_once(self, entry: AuditEntry, digest: str) -> None:
+    def _store_once(self, entry: AuditEntry, expected: str) -> None:
         """Store an entry that may be there already, stored by a tick that died or runs beside."""
-        if hashlib.sha256(entry.encode()).hexdigest() != digest:
+        if digest(entry) != expected:
             raise IntegrityError(
                 f"audit entry {entry.sequence} was changed in the catalog after it was written",
                 "find out who can write to the catalog; the entry is not signed as it stands",
@@ -115,6 +103,88 @@ class AuditTrail:
                     "one of them was changed, or two catalogs write to one repository",
                 ) from exc
 
-    def _entry(self, row: Row) -> AuditEntry:
-        fields = {name: row[name] for name in _COLUMNS.split(", ")}
-        return AuditEntry(**{**fields, "at": require_utc(row["at"])}, repository=self._repository)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenUp:
+    """How many entries a catalog took over from the repository, and what did not fit.
+
+    ``put_behind`` are entries of its own that it had written before, and had not stored.
+    """
+
+    taken: int
+    put_behind: int
+    findings: tuple[Finding, ...]
+
+
+def take_up(cursor: psycopg.Cursor[Row], repository: str, trail: Trail) -> TakenUp:
+    """Let the catalog's trail go on where the repository's ends.
+
+    What the catalog stored is never changed. Entries that a new catalog wrote before it knew of
+    the old ones were signed by nobody: they get the next numbers.
+    """
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_AUDIT_LOCK,))
+    rows = cursor.execute(
+        f"SELECT {_COLUMNS}, sha256, stored FROM audit ORDER BY sequence"  # noqa: S608 - constant columns
+    ).fetchall()
+    there = {entry.sequence: digest(entry) for entry in trail.entries}
+    unlike = [
+        row["sequence"]
+        for row in rows
+        if there.get(row["sequence"], row["sha256"]) != row["sha256"]
+    ]
+    own = [row for row in rows if not row["stored"]] if unlike else []
+    for row in own:
+        cursor.execute("DELETE FROM audit WHERE sequence = %s", (row["sequence"],))
+    kept = {row["sequence"]: row["sha256"] for row in rows if row not in own}
+    taken = [entry for entry in trail.entries if entry.sequence not in kept]
+    for entry in taken:
+        _insert(cursor, entry, stored=True)
+    last = max(kept | there, default=0)
+    previous = (there | kept).get(last)
+    for row in own:
+        last += 1
+        moved = {**row, "sequence": last, "previous": previous}
+        entry = _entry(moved, repository)
+        _insert(cursor, entry, stored=False)
+        previous = digest(entry)
+    return TakenUp(
+        taken=len(taken), put_behind=len(own), findings=tuple(_unlike(rows, there, repository))
+    )
+
+
+def _unlike(rows: list[Row], there: dict[int, str], repository: str) -> Iterator[Finding]:
+    """Find what the catalog stored and the repository does not have so."""
+    for row in rows:
+        path = document_path(_entry(row, repository))
+        if row["stored"] and row["sequence"] not in there:
+            detail = "the catalog stored this entry, and it cannot be found or believed any more"
+            yield Finding(kind="missing", path=path, detail=detail)
+        elif row["stored"] and there[row["sequence"]] != row["sha256"]:
+            detail = "the catalog stored another entry with this number"
+            yield Finding(kind="forged", path=path, detail=detail)
+
+
+def _insert(cursor: psycopg.Cursor[Row], entry: AuditEntry, *, stored: bool) -> None:
+    cursor.execute(
+        f"INSERT INTO audit ({_COLUMNS}, sha256, stored)"  # noqa: S608 - constant columns
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            entry.sequence,
+            entry.previous,
+            entry.at,
+            entry.who,
+            entry.action,
+            entry.target,
+            entry.backup,
+            entry.job,
+            entry.result,
+            entry.detail,
+            digest(entry),
+            stored,
+        ),
+    )
+
+
+def _entry(row: Row, repository: str) -> AuditEntry:
+    fields = {name: row[name] for name in _COLUMNS.split(", ")}
+    return AuditEntry(**{**fields, "at": require_utc(row["at"])}, repository=repository)

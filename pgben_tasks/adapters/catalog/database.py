@@ -49,6 +49,7 @@ class CatalogDatabase:
             user=str(parts.get("user") or "postgres"),
             password=str(parts["password"]) if parts.get("password") else None,
             sslmode=str(parts.get("sslmode") or ""),
+            settings="PGBEN_CATALOG_URL (it follows PGBEN_DB_… when it is not set)",
         )
         return cls(server, str(parts.get("dbname") or "pgben_catalog"))
 
@@ -82,6 +83,14 @@ class CatalogDatabase:
             row = cursor.execute("SELECT clock_timestamp() AS now").fetchone()
         return require(row)["now"].astimezone(UTC)  # type: ignore[no-any-return]
 
+    def exists(self) -> bool:
+        """Whether the server has this database."""
+        with (
+            translated(self.server, "looking for the catalog"),
+            connect(self.server, "postgres", application_name="pgben catalog") as connection,
+        ):
+            return self._is_there(connection)
+
     def create(self) -> bool:
         """Make the database when it is missing; say whether it was made."""
         with (
@@ -90,16 +99,18 @@ class CatalogDatabase:
         ):
             # Two that make it at once would disturb each other; the lock ends with the session.
             connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
-            found = connection.execute(
-                "SELECT 1 FROM pg_database WHERE datname = %s", (self.name,)
-            ).fetchone()
-            if found is None:
+            found = self._is_there(connection)
+            if not found:
                 connection.execute(
                     sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(
                         sql.Identifier(self.name)
                     )
                 )
-            return found is None
+            return not found
+
+    def _is_there(self, connection: Connection) -> bool:
+        query = "SELECT 1 FROM pg_database WHERE datname = %s"
+        return connection.execute(query, (self.name,)).fetchone() is not None
 
     def migrate(self) -> list[int]:
         """Apply the migrations that are missing, under a lock; returns their numbers.
@@ -137,15 +148,19 @@ class CatalogDatabase:
                 )
         return applied
 
-    def check(self) -> None:
-        """Raise ``ConfigurationError`` unless every migration is applied."""
+    def is_current(self) -> bool:
+        """Whether every migration is applied."""
         with self.transaction() as cursor:
             row = require(cursor.execute("SELECT to_regclass('migration') AS t").fetchone())
             done = 0
             if row["t"] is not None:
                 counted = cursor.execute("SELECT count(*) AS n FROM migration").fetchone()
                 done = require(counted)["n"]
-        if done != len(_migrations()):
+        return bool(done == len(_migrations()))
+
+    def check(self) -> None:
+        """Raise ``ConfigurationError`` unless every migration is applied."""
+        if not self.is_current():
             raise ConfigurationError(
                 f"the catalog '{self.name}' is not set up for this version of pgben",
                 "run `pgben init`",

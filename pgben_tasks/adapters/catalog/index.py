@@ -12,28 +12,32 @@ from pgben_tasks.domain.target import Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexedBackup:
-    """One backup as the index knows it. Sizes in bytes."""
+    """One backup as the index knows it. Sizes in bytes.
+
+    Of a backup whose manifest cannot be believed or is gone, perhaps only the name is known.
+    """
 
     target: str
     id: str
-    sequence: int
+    sequence: int | None
     state: str
     suspect: str | None
-    job: str
+    job: str | None
     started_at: datetime
-    finished_at: datetime
-    snapshot_at: datetime
-    manifest_sha256: str
-    stored_bytes: int
-    plain_bytes: int
-    row_count: int
-    table_count: int
+    finished_at: datetime | None
+    snapshot_at: datetime | None
+    manifest_sha256: str | None
+    stored_bytes: int | None
+    plain_bytes: int | None
+    row_count: int | None
+    table_count: int | None
     verified_at: datetime | None
+    acknowledged: bool
 
 
 _COLUMNS = (
     "target, id, sequence, state, suspect, job, started_at, finished_at, snapshot_at,"
-    " manifest_sha256, stored_bytes, plain_bytes, row_count, table_count, verified_at"
+    " manifest_sha256, stored_bytes, plain_bytes, row_count, table_count, verified_at, acknowledged"
 )
 
 
@@ -57,12 +61,18 @@ class BackupIndex:
         return int(require(row)["last"])
 
     def add(self, manifest: Manifest, digest: str, *, state: str) -> None:
-        """Write a backup that was committed; writing it again changes nothing."""
+        """Write a backup that was committed; only a row without its facts is written again."""
         with self._database.transaction() as cursor:
             cursor.execute(
                 f"INSERT INTO backup (repository, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s,"  # noqa: S608 - constant columns
-                " %s, %s, %s, %s, %s, %s, %s, %s, NULL)"
-                " ON CONFLICT (repository, target, id) DO NOTHING",
+                " %s, %s, %s, %s, %s, %s, %s, %s, NULL, false)"
+                " ON CONFLICT (repository, target, id) DO UPDATE SET sequence = excluded.sequence,"
+                " suspect = excluded.suspect, job = excluded.job,"
+                " started_at = excluded.started_at, finished_at = excluded.finished_at,"
+                " snapshot_at = excluded.snapshot_at, manifest_sha256 = excluded.manifest_sha256,"
+                " stored_bytes = excluded.stored_bytes, plain_bytes = excluded.plain_bytes,"
+                " row_count = excluded.row_count, table_count = excluded.table_count"
+                " WHERE backup.manifest_sha256 IS NULL",
                 (
                     self._repository,
                     manifest.target,
@@ -93,6 +103,15 @@ class BackupIndex:
                 (state, verified_at, self._repository, str(target), backup),
             )
 
+    def acknowledge(self, target: Target, backup: str) -> None:
+        """Write that somebody looked at a suspect backup and found it plausible."""
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE backup SET acknowledged = true"
+                " WHERE repository = %s AND target = %s AND id = %s",
+                (self._repository, str(target), backup),
+            )
+
     def backups(
         self, target: Target | None = None, *, expired: bool = False
     ) -> list[IndexedBackup]:
@@ -101,7 +120,7 @@ class BackupIndex:
             rows = cursor.execute(
                 f"SELECT {_COLUMNS} FROM backup WHERE repository = %s"  # noqa: S608 - constant columns
                 " AND (%s::text IS NULL OR target = %s) AND (%s OR state <> 'expired')"
-                " ORDER BY target, sequence DESC",
+                " ORDER BY target, sequence DESC NULLS LAST, id DESC",
                 (self._repository, target and str(target), target and str(target), expired),
             ).fetchall()
         return [IndexedBackup(**row) for row in rows]

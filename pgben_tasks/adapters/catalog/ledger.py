@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
 from pgben_tasks.contracts import JSON, JobRef
 from pgben_tasks.domain.job import Job, JobKind, JobState, StepRun
+from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import FenceLost, JobNotFound, TargetBusy
 
 _JOB = (
@@ -86,6 +87,24 @@ class Ledger:
                 _JOB + where + " ORDER BY job.created_at DESC LIMIT %s", (limit,)
             ).fetchall()
         return [_job(row) for row in rows]
+
+    def running(self, target: Target) -> frozenset[str]:
+        """Give the backup ids of a target's jobs that have not ended."""
+        with self.database.transaction() as cursor:
+            rows = cursor.execute(
+                "SELECT backup FROM job WHERE target = %s AND backup IS NOT NULL"
+                " AND state IN ('queued', 'running', 'waiting')",
+                (str(target),),
+            ).fetchall()
+        return frozenset(row["backup"] for row in rows)
+
+    def known_since(self, target: Target) -> datetime | None:
+        """Say when the first job of a target was asked for; None when there is none."""
+        with self.database.transaction() as cursor:
+            row = cursor.execute(
+                "SELECT min(created_at) AS first FROM job WHERE target = %s", (str(target),)
+            ).fetchone()
+        return require(row)["first"]  # type: ignore[no-any-return]
 
     def steps(self, job: UUID) -> list[StepRun]:
         """Give the steps of a job in the order they began."""

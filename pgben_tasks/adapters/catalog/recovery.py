@@ -30,7 +30,10 @@ _SINCE = "greatest({}, pg_postmaster_start_time())"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stalled:
-    """A job that nobody works on: where it stood and whether its node lives."""
+    """A job that nobody works on: where it stood and whether its node lives.
+
+    ``overdue`` says that its next step should have begun by now, or was lost with its node.
+    """
 
     job: UUID
     kind: JobKind
@@ -39,6 +42,7 @@ class Stalled:
     node: str
     state: str
     node_alive: bool
+    overdue: bool
     losses: int
     why: str
 
@@ -62,12 +66,16 @@ class Recovery:
                 " job.losses,"
                 f" coalesce({_SINCE.format('node.heartbeat_at')} > clock_timestamp() - %(stale)s,"
                 " false) AND node.heartbeat_at IS NOT NULL AS node_alive,"
+                " coalesce(job.step_due_at < clock_timestamp()"
+                " OR node.started_at > job.waiting_since, false) AS overdue,"
                 " CASE WHEN job.state = 'running' THEN 'its step stopped showing a heartbeat'"
                 " WHEN job.step_due_at < clock_timestamp() THEN 'its next step did not begin'"
                 " WHEN node.started_at > job.waiting_since THEN 'its node was started anew'"
                 " ELSE 'its node stopped showing a heartbeat' END AS why"
-                " FROM job LEFT JOIN worker node ON node.name = CASE job.kind"
-                " WHEN 'prune' THEN 'maintenance' ELSE job.kind END || '.' || job.node"
+                " FROM job LEFT JOIN worker node ON node.name = CASE"
+                " WHEN job.kind IN ('prune', 'acknowledge', 'sweep') THEN 'maintenance'"
+                " WHEN job.kind = 'undo' THEN 'restore'"
+                " ELSE job.kind END || '.' || job.node"
                 " LEFT JOIN step s ON s.job = job.id AND s.attempt = job.attempt"
                 " AND s.name = job.step WHERE"
                 f" (job.state = 'running' AND {_SINCE.format('s.heartbeat_at')}"

@@ -1,0 +1,66 @@
+"""What stands where there is no catalog: an index that forgets, a ledger that refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from pgben_tasks.adapters.catalog.index import IndexedBackup
+from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.swap import Swap, SwapState
+from pgben_tasks.domain.target import Target
+from pgben_tasks.errors import ConfigurationError
+
+
+class ForgetfulIndex:
+    """Takes what it is told and knows nothing: the repository itself is asked for everything."""
+
+    def next_sequence(self, target: Target, *, at_least: int) -> int:
+        """Refuse: two that count for themselves would give out the same number."""
+        raise ConfigurationError(
+            f"without the catalog there is no number for a backup of '{target}' after {at_least}",
+            "make a catalog first: `pgben catalog rebuild`",
+        )
+
+    def add(self, manifest: Manifest, digest: str, *, state: str) -> None:
+        """Forget a backup."""
+
+    def backups(self, target: Target) -> Sequence[IndexedBackup]:  # noqa: ARG002 - nothing is known
+        """Know of no backup."""
+        return ()
+
+    def acknowledge(self, target: Target, backup: str) -> None:
+        """Forget an acknowledgement."""
+
+    def set_state(
+        self, target: Target, backup: str, state: str, *, verified_at: datetime | None = None
+    ) -> None:
+        """Forget a state."""
+
+
+class AbsentLedger:
+    """Refuses what only a ledger makes safe: sweeping captures, and swapping live databases."""
+
+    def running(self, target: Target) -> frozenset[str]:
+        """Refuse: which captures still run is not known."""
+        raise self._absent(f"sweep '{target}'")
+
+    def intend(self, swap: Swap) -> None:
+        """Refuse: nobody would end the swap of a dead process."""
+        raise self._absent(f"swap '{swap.live}'")
+
+    def settle(self, swap: Swap, state: SwapState) -> None:
+        """Refuse: no swap was begun."""
+        raise self._absent(f"settle the swap of '{swap.live}' as {state}")
+
+    def of(self, job: UUID) -> Swap | None:
+        """Refuse: no swap is known."""
+        raise self._absent(f"look for the swap of job '{job}'")
+
+    @staticmethod
+    def _absent(doing: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"without the catalog it is not safe to {doing}",
+            "make a catalog first: `pgben catalog rebuild`; a restore beside needs none",
+        )

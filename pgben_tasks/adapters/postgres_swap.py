@@ -1,0 +1,328 @@
+"""Two databases of one server trade places: fence, end sessions, rename both in one transaction.
+
+The truth of a swap is in the server's own catalogs, where it happens in one transaction or not at
+all. A session that works on a swap holds an advisory lock of that same server, so whoever gets the
+lock knows that nothing is under way, and what it then sees is final.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Literal
+
+import psycopg
+from psycopg import errors, sql
+
+from pgben_tasks.adapters.catalog.locks import Lock
+from pgben_tasks.adapters.postgres import Connection, PostgresServer, connect, translated
+from pgben_tasks.adapters.postgres_recreate import finish_database
+from pgben_tasks.adapters.postgres_tables import prepare_session
+from pgben_tasks.domain.documents import PostgresCapture
+from pgben_tasks.domain.swap import Standing, Swap
+from pgben_tasks.domain.target import check_name
+from pgben_tasks.errors import (
+    PermanentError,
+    PgbenError,
+    RestoreRefused,
+    TargetBusy,
+)
+
+#: How long sessions may end their transactions once new ones are kept out; idle ones end at once.
+GRACE: Final = timedelta(seconds=15)
+_ENDING: Final = timedelta(seconds=20)
+_LOCK_TIMEOUT: Final = timedelta(seconds=10)
+_LOOK_EVERY: Final = 0.1
+_TRIES: Final = 3
+
+_DATABASES = "SELECT datname, oid::pg_catalog.int8 FROM pg_catalog.pg_database"
+_OPEN = "SELECT datallowconn FROM pg_catalog.pg_database WHERE oid = %s"
+_SESSIONS = """
+SELECT pid, backend_type = 'client backend' AND state NOT IN ('idle', 'disabled')
+FROM pg_catalog.pg_stat_activity
+WHERE datid = ANY(%s::pg_catalog.oid[]) AND pid <> pg_catalog.pg_backend_pid()
+"""
+_END = """
+SELECT pg_catalog.pg_terminate_backend(pid)
+FROM pg_catalog.unnest(%s::pg_catalog.int4[]) AS pid
+"""
+_PREPARED = "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = %s ORDER BY 1"
+_SLOTS = "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE database = %s ORDER BY 1"
+_SUBSCRIPTIONS = """
+SELECT s.subname FROM pg_catalog.pg_subscription s
+JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE d.datname = %s ORDER BY 1
+"""
+_TABLESPACES = "SELECT spcname FROM pg_catalog.pg_tablespace"
+_FOLDER = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'"
+#: Since PostgreSQL 14: a session whose client is gone ends also while it waits for a lock.
+_NOTICE_DEATH = (
+    "SELECT pg_catalog.set_config('client_connection_check_interval', '2s', false)"
+    " WHERE pg_catalog.current_setting('client_connection_check_interval', true) IS NOT NULL"
+)
+
+
+class PostgresSwap:
+    """One server whose databases trade places (``ports.PostgresSwap``)."""
+
+    def __init__(
+        self,
+        server: PostgresServer,
+        *,
+        reserved: frozenset[str] = frozenset(),
+        maintenance_database: str = "postgres",
+        grace: timedelta = GRACE,
+    ) -> None:
+        """Work on ``server`` from ``maintenance_database``; ``reserved`` names never change hands.
+
+        ``grace`` is how long running transactions are waited for.
+        """
+        self._server = server
+        self._maintenance = check_name(maintenance_database)
+        self._reserved = reserved | {self._maintenance}
+        self._grace = grace
+
+    def blockers(
+        self, live: str, aside: str, capture: PostgresCapture | None, *, room: bool
+    ) -> tuple[str, ...]:
+        """Say everything that stands against ``live`` becoming ``aside``; empty when nothing does.
+
+        ``capture`` describes what is to take its place, None when that exists already. With
+        ``room`` the space for one more copy is looked at, where it can be seen from here.
+        """
+        with self._session(f"looking whether '{check_name(live)}' can be replaced") as connection:
+            return tuple(self._blockers(connection, live, check_name(aside), capture, room=room))
+
+    def look(self, live: str, incoming: str) -> tuple[int, int, bool]:
+        """Give the oids of both databases, and whether ``live`` takes connections.
+
+        Raises ``RestoreRefused`` when one of them does not exist.
+        """
+        with self._session("looking at the databases to swap") as connection:
+            oids = _oids(connection)
+            for name in (live, incoming):
+                if name not in oids:
+                    raise RestoreRefused(
+                        f"there is no database '{name}' at '{self._server}'",
+                        "somebody renamed or removed it; nothing was changed",
+                    )
+            return oids[live], oids[incoming], _is_open(connection, oids[live])
+
+    def analyse(self, name: str) -> None:
+        """Gather statistics, so that the first queries after the swap are planned well."""
+        with self._session(f"analysing '{name}'", database=check_name(name)) as connection:
+            connection.execute("ANALYZE")
+
+    def exchange(
+        self,
+        swap: Swap,
+        *,
+        hold: Callable[[], None],
+        restored: tuple[PostgresCapture, str] | None,
+    ) -> None:
+        """Carry out ``swap``; when this raises, ``live`` is as it was wherever the server answers.
+
+        ``hold`` is called right before the transaction. ``restored`` is (capture, marker) of a
+        restored copy, which gets its settings, grants and comment in the same transaction; None
+        for a database that has its own. Raises ``TargetBusy`` when sessions do not end or another
+        swap is under way, ``RestoreRefused`` when the databases are not those of ``swap``.
+        """
+        try:
+            with self._alone(swap) as connection:
+                _allow_connections(connection, swap.live, allowed=False)
+                self._trade(connection, swap, hold, restored)
+        except BaseException:
+            # The session is over, and with it its lock and whatever was not committed.
+            with suppress(PgbenError):
+                if self.settle(swap) == "done":
+                    # Only the answer to the commit was lost.
+                    return
+            raise
+
+    def settle(self, swap: Swap) -> Standing | None:
+        """Find out how ``swap`` ended; one that did not happen leaves ``live`` open as it was.
+
+        None when a session still works on it.
+        """
+        with self._session(f"ending the swap of '{swap.live}'") as connection:
+            if not _locked(connection, swap):
+                return None
+            standing = swap.standing(_oids(connection))
+            if standing == "not done" and swap.was_open:
+                _allow_connections(connection, swap.live, allowed=True)
+            return standing
+
+    def drop(self, swap: Swap) -> Literal["dropped", "gone", "in use"]:
+        """Drop the database that ``swap`` set aside, and no other.
+
+        ``gone`` when there is no such database any more; ``in use`` when somebody opened it again.
+        """
+        with self._session(f"removing '{swap.aside}'") as connection:
+            if _oids(connection).get(swap.aside) != swap.live_oid:
+                return "gone"
+            if not _locked(connection, swap) or _is_open(connection, swap.live_oid):
+                return "in use"
+            connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(swap.aside)))
+            return "dropped"
+
+    def _trade(
+        self,
+        connection: Connection,
+        swap: Swap,
+        hold: Callable[[], None],
+        restored: tuple[PostgresCapture, str] | None,
+    ) -> None:
+        """Rename both in one transaction, as soon as nobody is connected to either."""
+        for remaining in reversed(range(_TRIES)):
+            self._end_sessions(connection, swap)
+            hold()
+            try:
+                with connection.transaction():
+                    _rename(connection, swap.live, swap.aside)
+                    _rename(connection, swap.incoming, swap.live)
+                    if restored is not None:
+                        finish_database(connection, swap.live, restored[0], marker=restored[1])
+                    _allow_connections(connection, swap.live, allowed=True)
+            except (errors.ObjectInUse, errors.LockNotAvailable) as exc:
+                if remaining:
+                    continue
+                raise TargetBusy(
+                    f"'{swap.live}' at '{self._server}' could not be renamed: "
+                    f"{exc.diag.message_primary}",
+                    "something on that server keeps hold of it; it is open again, and the swap is "
+                    "tried again",
+                ) from exc
+            return
+
+    def _end_sessions(self, connection: Connection, swap: Swap) -> None:
+        """Let running transactions end for a while, then end every session that is left."""
+        both = [swap.live_oid, swap.incoming_oid]
+        deadline = time.monotonic() + self._grace.total_seconds()
+        while time.monotonic() < deadline:
+            if not any(working for _, working in _sessions(connection, both)):
+                break
+            time.sleep(_LOOK_EVERY)
+        deadline = time.monotonic() + _ENDING.total_seconds()
+        while left := _sessions(connection, both):
+            if time.monotonic() > deadline:
+                raise TargetBusy(
+                    f"{len(left)} session(s) of '{swap.live}' at '{self._server}' do not end",
+                    "it is open again, and the swap is tried again; see pg_stat_activity",
+                )
+            connection.execute(_END, ([pid for pid, _ in left],))
+            time.sleep(_LOOK_EVERY)
+
+    def _blockers(
+        self,
+        connection: Connection,
+        live: str,
+        aside: str,
+        capture: PostgresCapture | None,
+        *,
+        room: bool,
+    ) -> Iterator[str]:
+        oids = _oids(connection)
+        if live in self._reserved:
+            yield f"'{live}' is needed by pgben itself and is never replaced"
+        if live not in oids:
+            yield f"there is no database '{live}' to replace; restore with --into {live}"
+        if aside in oids:
+            yield f"there is already a database '{aside}'"
+        for query, what in (
+            (_PREPARED, "the prepared transaction"),
+            (_SLOTS, "the logical replication slot"),
+            (_SUBSCRIPTIONS, "the subscription"),
+        ):
+            for (name,) in connection.execute(query, (live,)).fetchall():
+                yield f"{what} '{name}' holds '{live}'"
+        if capture is not None:
+            known = {row[0] for row in connection.execute(_TABLESPACES).fetchall()}
+            for name in sorted({capture.tablespace, *capture.tablespaces} - known):
+                yield f"the backup uses the tablespace '{name}', which the server does not have"
+            free = self._free(connection) if room else None
+            if free is not None and free < capture.database_bytes:
+                yield (
+                    f"the server's disk has {free:,} bytes free, the copy needs about "
+                    f"{capture.database_bytes:,}"
+                )
+
+    def _free(self, connection: Connection) -> int | None:
+        """Give the free bytes of the server's disk, None when it is not a disk of this machine."""
+        if self._server.host not in {"localhost", "127.0.0.1", "::1"} and not (
+            self._server.host.startswith("/")
+        ):
+            return None
+        row = connection.execute(_FOLDER).fetchone()
+        try:
+            return shutil.disk_usage(Path(row[0])).free if row else None
+        except OSError:
+            return None
+
+    @contextmanager
+    def _alone(self, swap: Swap) -> Iterator[Connection]:
+        """Hold the lock of a swap that has not happened yet."""
+        with self._session(f"swapping '{swap.live}'") as connection:
+            if not _locked(connection, swap):
+                raise TargetBusy(
+                    f"another session already swaps '{swap.live}' at '{self._server}'",
+                    "it is tried again shortly",
+                )
+            if swap.standing(_oids(connection)) != "not done":
+                raise RestoreRefused(
+                    f"'{swap.live}' at '{self._server}' is not the database that was to be "
+                    "replaced",
+                    "somebody renamed or removed it; nothing was changed",
+                )
+            yield connection
+
+    @contextmanager
+    def _session(self, doing: str, *, database: str | None = None) -> Iterator[Connection]:
+        connection = connect(
+            self._server, database or self._maintenance, application_name="pgben swap"
+        )
+        with closing(connection), translated(self._server, doing):
+            prepare_session(connection, lock_timeout=_LOCK_TIMEOUT)
+            with suppress(psycopg.errors.InvalidParameterValue):
+                # Not every system can notice; the lock timeout then bounds the wait.
+                connection.execute(_NOTICE_DEATH)
+            yield connection
+
+
+def _locked(connection: Connection, swap: Swap) -> bool:
+    key = Lock(f"swap:{swap.live}").key
+    row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (key,)).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _oids(connection: Connection) -> Mapping[str, int]:
+    return {str(name): int(oid) for name, oid in connection.execute(_DATABASES).fetchall()}
+
+
+def _is_open(connection: Connection, oid: int) -> bool:
+    row = connection.execute(_OPEN, (oid,)).fetchone()
+    if row is None:
+        message = f"database {oid} vanished"
+        raise PermanentError(message, "somebody removed it; nothing was changed")
+    return bool(row[0])
+
+
+def _sessions(connection: Connection, databases: list[int]) -> list[tuple[int, bool]]:
+    rows = connection.execute(_SESSIONS, (databases,)).fetchall()
+    return [(int(pid), bool(working)) for pid, working in rows]
+
+
+def _rename(connection: Connection, old: str, new: str) -> None:
+    connection.execute(
+        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
+    )
+
+
+def _allow_connections(connection: Connection, name: str, *, allowed: bool) -> None:
+    connection.execute(
+        sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}").format(
+            sql.Identifier(name), sql.Literal(allowed)
+        )
+    )

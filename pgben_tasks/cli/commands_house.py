@@ -1,0 +1,69 @@
+"""The commands that keep the house: acknowledge, sweep."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pgben_tasks.cli import arguments, enqueue
+from pgben_tasks.cli.options import AsJson, Wait, examples
+
+app = typer.Typer()
+
+ACKNOWLEDGE_EXAMPLES = examples(
+    (
+        "pgben acknowledge 20261123T050000Z-1f0c9a --reason 'old requests were archived'",
+        "somebody looked: the backup is plausible",
+    ),
+)
+SWEEP_EXAMPLES = examples(
+    ("pgben sweep --dry-run", "show packs, uploads and signatures that belong to no backup"),
+    ("pgben sweep pgben", "remove those older than seven days"),
+)
+
+
+@app.command(epilog=ACKNOWLEDGE_EXAMPLES)
+def acknowledge(
+    backup: Annotated[
+        str, typer.Argument(metavar="ID", help="A suspect backup's id; see `pgben list`.")
+    ],
+    reason: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Why it is plausible; signed and kept beside it."),
+    ] = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> int:
+    """Say that a suspect backup is plausible: it counts again, and pruning goes on."""
+    from pgben_tasks import runtime
+
+    work = runtime.workplace()
+    place = arguments.backup(backup, work.repository)
+    request = {"target": str(place.target), "backup": str(place.backup), "reason": reason}
+    wanted = [(str(place.target), request)]
+    return enqueue.ask(work, "acknowledge", wanted, wait=wait, as_json=as_json)
+
+
+@app.command(epilog=SWEEP_EXAMPLES)
+def sweep(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[TARGET]", help="One target; every protected one without it."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what is left over and why; remove nothing.")
+    ] = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> int:
+    """Remove what dead runs left in the repository; done by itself once a day."""
+    from pgben_tasks import runtime
+
+    work = runtime.workplace()
+    known = work.target_names()
+    chosen = arguments.protected([target] if target is not None else known, known)
+    wanted = [(str(one), {"target": str(one), "dry_run": dry_run}) for one in chosen]
+    return enqueue.ask(work, "sweep", wanted, wait=wait, as_json=as_json)

@@ -1,0 +1,92 @@
+"""A swap as a value: two databases of one server that trade places under one name.
+
+Databases are told apart by oid, never by name: names are what a swap changes. Pure; what is true
+of a server at a moment comes in, what became of the swap comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pgben_tasks.domain.target import MAX_NAME_BYTES
+from pgben_tasks.errors import RestoreRefused
+
+#: ``intended``: written down before anything is touched, and open until its end is known;
+#: ``done``: the names changed hands; ``abandoned``: they did not, and will not;
+#: ``undone``: a later swap turned it back; ``dropped``: the database set aside was removed.
+SwapState = Literal["intended", "done", "abandoned", "undone", "dropped"]
+
+#: What a look at the server says: the names changed hands, they did not, or somebody else renamed
+#: or removed one of the databases, and nothing may be guessed.
+Standing = Literal["done", "not done", "unclear"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swap:
+    """``incoming`` takes the name ``live``, and the database that has it becomes ``aside``.
+
+    ``was_open`` says whether connections to ``live`` were allowed before; a swap that is given up
+    leaves that as it was. ``undoes`` is the job whose swap this one turns back.
+    """
+
+    job: UUID
+    target: str
+    live: str
+    incoming: str
+    aside: str
+    live_oid: int
+    incoming_oid: int
+    was_open: bool = True
+    undoes: UUID | None = None
+    state: SwapState = "intended"
+    settled_at: datetime | None = None
+
+    def standing(self, oids: Mapping[str, int]) -> Standing:
+        """Say what became of the swap on a server whose databases are ``oids`` by name."""
+        if (oids.get(self.live), oids.get(self.aside)) == (self.incoming_oid, self.live_oid):
+            return "done"
+        if oids.get(self.live) == self.live_oid:
+            return "not done"
+        return "unclear"
+
+
+def check_confirmation(database: str, confirm: str | None) -> None:
+    """Raise ``RestoreRefused`` unless ``confirm`` is the name of the database to be replaced."""
+    if confirm != database:
+        given = "nothing" if confirm is None else f"'{confirm}'"
+        raise RestoreRefused(
+            f"'{database}' would be replaced, and {given} was given to confirm that",
+            f"type the database's name once more: --confirm {database}",
+        )
+
+
+def marker(job: UUID) -> str:
+    """Give the comment that an unfinished copy carries from its creation to its last step."""
+    return f"pgben: unfinished restore of job {job}; removed when the job ends"
+
+
+def replaced_name(database: str, now: datetime) -> str:
+    """Name the database that a restore replaces, ``<name>_replaced_<yyyymmdd_hhmmss>``.
+
+    ``now`` is local to the reader. The name is cut so that 63 bytes suffice.
+    """
+    return _suffixed(database, "replaced", now)
+
+
+def undone_name(database: str, now: datetime) -> str:
+    """Name the restored database that an undo sets aside, ``<name>_undone_<yyyymmdd_hhmmss>``."""
+    return _suffixed(database, "undone", now)
+
+
+def restored_name(database: str, now: datetime) -> str:
+    """Name the copy beside the original, ``<name>_restored_<yyyymmdd_hhmmss>``."""
+    return _suffixed(database, "restored", now)
+
+
+def _suffixed(database: str, what: str, now: datetime) -> str:
+    suffix = f"_{what}_{now:%Y%m%d_%H%M%S}"
+    return database[: MAX_NAME_BYTES - len(suffix)] + suffix

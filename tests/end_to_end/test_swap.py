@@ -1,0 +1,320 @@
+"""Swaps by real workers: done, refused, undone, and killed at five moments.
+
+Whatever is killed, the live database answers again, as the old or as the new one, never neither.
+A moment is held by a lock that the test takes on the server: there the worker waits, and dies.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from pgben_tasks import names
+from pgben_tasks.adapters.catalog.locks import is_free, job_lock
+from pgben_tasks.app import create_app
+from pgben_tasks.domain.job import Job
+from pgben_tasks.embedded.child import Child
+from pgben_tasks.embedded.compare import TableContent, contents
+from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from tests.end_to_end.house import DATABASE, TARGET, House, described, eventually
+
+#: From the SIGKILL of a worker to a live database that answers; beat's tick comes every minute.
+ANSWERS_WITHIN = timedelta(minutes=2)
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    with House.build() as built:
+        yield built
+
+
+@pytest.fixture
+def restorer(house: House) -> Iterator[Child]:
+    """Start a worker that restores; tests that kill theirs have one of their own."""
+    started = house.start("restore")
+    yield started
+    started.stop(signal.SIGQUIT)
+
+
+@pytest.fixture(scope="module")
+def backed_up(house: House) -> dict[str, object]:
+    """Start what is never killed here, back up, and describe what was backed up."""
+    house.start("backup", name="backup")
+    house.start("maintenance", name="maintenance")
+    assert house.pgben("backup", DATABASE).code == 0
+    return described(house)
+
+
+def change(house: House) -> None:
+    """Let the live database differ from its backup, in rows, grants and settings."""
+    name = sql.Identifier(DATABASE)
+    with house.stack.postgres.connect(DATABASE) as connection:
+        connection.execute("DROP TABLE IF EXISTS agora; CREATE TABLE agora AS SELECT now() AS t")
+        connection.execute(sql.SQL("ALTER DATABASE {} SET work_mem TO '7MB'").format(name))
+        connection.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(name))
+
+
+def swap(house: House, *more: str) -> tuple[int, Job]:
+    ran = house.pgben("restore", DATABASE, "--swap", "--confirm", DATABASE, *more)
+    return ran.code, house.jobs("restore")[0]
+
+
+def content(house: House) -> dict[str, TableContent]:
+    return contents(house.stack.postgres.dsn(), DATABASE)
+
+
+def test_a_swap_and_its_undo(house: House, restorer: Child, backed_up: dict[str, object]) -> None:
+    change(house)
+    before, rows = described(house), content(house)
+
+    code, job = swap(house)
+
+    assert code == 0
+    assert job.result["state"] == "swapped"
+    assert described(house) == backed_up
+    assert {job.result["replaced"], DATABASE} <= house.databases()
+    # The swapped-in database is backed up as the old one was.
+    assert house.pgben("backup", DATABASE).code == 0
+
+    ran = house.pgben("undo", str(job.id)[:8], "--confirm", DATABASE, "--json")
+
+    assert ran.code == 0, ran.err
+    assert ran.json["jobs"][0]["result"]["state"] == "undone"
+    assert (described(house), content(house)) == (before, rows)
+    ran = house.pgben("undo", str(job.id), "--confirm", DATABASE, "--json")
+    assert ran.code == 3
+    assert "undone already" in ran.json["jobs"][0]["error"]["sentence"]
+
+
+def test_a_swap_without_its_confirmation_is_refused(
+    house: House, restorer: Child, backed_up: dict[str, object]
+) -> None:
+    before = house.databases()
+    ran = house.pgben("restore", DATABASE, "--swap")
+    assert ran.code == 3
+    assert f"--confirm {DATABASE}" in ran.err
+    # A service that goes past the command line is refused by the worker, on record.
+    app = create_app(house.environment["PGBEN_REDIS_URL"])
+    request = {"target": str(TARGET), "swap": True, "confirm": "another"}
+    app.send_task(names.RESTORE_POSTGRES, args=(request,), queue="restore")
+    eventually(lambda: house.jobs("restore")[0].state == "refused", seconds=30, what="refused")
+    assert "would be replaced" in (house.jobs("restore")[0].error or {})["sentence"]
+    assert house.databases() == before
+
+
+def test_a_swap_with_something_in_its_way_is_refused_before_any_work(
+    house: House, restorer: Child, backed_up: dict[str, object]
+) -> None:
+    before = house.databases()
+    with house.stack.postgres.connect(DATABASE) as connection:
+        connection.execute(
+            "CREATE SUBSCRIPTION espera CONNECTION 'host=nowhere' PUBLICATION p"
+            " WITH (connect = false, slot_name = NONE)"
+        )
+    code, job = swap(house)
+    with house.stack.postgres.connect(DATABASE) as connection:
+        connection.execute("DROP SUBSCRIPTION espera")
+
+    assert (code, job.state) == (3, "refused")
+    assert "subscription 'espera'" in (job.error or {})["sentence"]
+    assert house.databases() == before
+
+
+# Killed at five moments. Locks and an open transaction of the test hold the worker there.
+
+
+@dataclass
+class Scene:
+    """A house with a swap under way, and the sessions by which the test holds it up."""
+
+    house: House
+    server: psycopg.Connection[Any]
+    catalog: psycopg.Connection[Any]
+    inside: psycopg.Connection[Any]
+
+    def before_the_fence(self) -> None:
+        """Hold the swap between its record and its first change of the server."""
+        self._lock(self.catalog, "swap")
+        until(lambda: waits(self.house.catalog, "pgben catalog"), "the record waits")
+        self._lock(self.server, "pg_database")
+        self.catalog.rollback()
+        until(lambda: waits(self.house.stack.postgres, "pgben swap"), "the fence waits")
+
+    def while_sessions_end(self) -> None:
+        """Hold the swap by a transaction that takes its time."""
+        self.inside.execute("SELECT count(*) FROM agora")
+        until(self._fenced, "the database is fenced")
+
+    def before_the_renames(self) -> None:
+        """Hold the swap when nobody is connected any more."""
+        self.while_sessions_end()
+        self._lock(self.server, "pg_database")
+        self.inside.rollback()
+        until(lambda: waits(self.house.stack.postgres, "pgben swap"), "the rename waits")
+
+    def in_the_transaction(self) -> None:
+        """Hold the swap after the renames, before the commit."""
+        self._lock(self.server, "pg_db_role_setting")
+        until(lambda: waits(self.house.stack.postgres, "pgben swap"), "the settings wait")
+
+    def after_the_commit(self) -> None:
+        """Hold the swap before it can say that it is done."""
+        self.while_sessions_end()
+        self._lock(self.catalog, "swap")
+        self.inside.rollback()
+        until(lambda: waits(self.house.catalog, "pgben catalog"), "the record waits")
+
+    def release(self) -> None:
+        """Let everything go on."""
+        for session in (self.server, self.catalog, self.inside):
+            session.close()
+
+    def _fenced(self) -> bool:
+        with self.house.stack.postgres.connect() as connection:
+            row = connection.execute(
+                "SELECT datallowconn FROM pg_database WHERE datname = %s", (DATABASE,)
+            ).fetchone()
+        return row == (False,)
+
+    @staticmethod
+    def _lock(session: psycopg.Connection[Any], table: str) -> None:
+        session.execute(
+            sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.Identifier(table))
+        )
+
+
+def waits(server: EmbeddedPostgres, application: str) -> bool:
+    """Whether a session of pgben waits for a lock on that server."""
+    # A session of its own: inside a transaction the view shows what it showed first.
+    with server.connect() as connection:
+        found = connection.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = %s"
+            " AND wait_event_type = 'Lock'",
+            (application,),
+        ).fetchall()
+    return bool(found)
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    eventually(condition, seconds=60, what=what)
+
+
+@pytest.fixture
+def scene(house: House, backed_up: dict[str, object]) -> Iterator[Scene]:
+    """Give a house whose live database has changed since its backup."""
+    change(house)
+    made = Scene(
+        house,
+        psycopg.connect(**house.stack.postgres.dsn()),
+        psycopg.connect(**house.catalog.dsn("pgben_catalog")),
+        psycopg.connect(**house.stack.postgres.dsn(DATABASE)),
+    )
+    yield made
+    made.release()
+
+
+def answers(house: House) -> bool:
+    try:
+        house.stack.postgres.connect(DATABASE).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def ticked(house: House, condition: Callable[[], bool]) -> Callable[[], bool]:
+    """Send the tick, as beat does, and say whether ``condition`` holds by now."""
+    app = create_app(house.environment["PGBEN_REDIS_URL"])
+
+    def look() -> bool:
+        app.send_task(names.TICK, queue=names.QUEUE_MAINTENANCE, expires=60).get(timeout=30)
+        return condition()
+
+    return look
+
+
+def age(house: House) -> None:
+    """Let a minute pass for the heartbeats in the catalog."""
+    with house.catalog.connect("pgben_catalog") as connection:
+        connection.execute("UPDATE step SET heartbeat_at = heartbeat_at - interval '61 s'")
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize(
+    ("moment", "new"),
+    [
+        (Scene.before_the_fence, False),
+        (Scene.while_sessions_end, False),
+        (Scene.before_the_renames, False),
+        (Scene.in_the_transaction, False),
+        (Scene.after_the_commit, True),
+    ],
+)
+def test_a_worker_killed_in_mid_swap_leaves_old_or_new(
+    house: House,
+    backed_up: dict[str, object],
+    scene: Scene,
+    moment: Callable[[Scene], None],
+    new: bool,
+) -> None:
+    old, rows = described(house), content(house)
+    known = house.databases()
+    victim = house.start("restore", name=f"victim-{moment.__name__}")
+    ran = house.pgben("restore", DATABASE, "--swap", "--confirm", DATABASE, "--no-wait")
+    assert ran.code == 0, ran.err
+    job = house.jobs("restore")[0]
+    moment(scene)
+    assert house.work.ledger.job(job.id).step == names.RESTORE_POSTGRES_SWAP
+    victim.kill()
+    scene.release()
+
+    eventually(ticked(house, lambda: answers(house)), seconds=30, what="the live one answers")
+
+    assert described(house) == (backed_up if new else old)
+    if not new:
+        assert content(house) == rows
+    assert is_free(house.work.database, job_lock(job.id))
+    assert house.work.swaps.open() == []
+
+    # Its worker is started again, and the job comes to its end: once.
+    again = house.start("restore", name=f"again-{moment.__name__}")
+    age(house)
+    eventually(
+        ticked(house, lambda: house.work.ledger.job(job.id).ended), seconds=90, what="the job ends"
+    )
+    again.stop(signal.SIGQUIT)
+    ended = house.work.ledger.job(job.id)
+    assert ended.state == "succeeded", ended.error
+    assert ended.attempt == 1
+    assert described(house) == backed_up
+    assert house.databases() - known == {ended.result["replaced"]}
+
+
+@pytest.mark.timeout(240)
+def test_with_beat_the_live_database_answers_within_two_minutes(
+    house: House, backed_up: dict[str, object], scene: Scene
+) -> None:
+    old = described(house)
+    house.start("beat", name="beat")
+    victim = house.start("restore", name="victim-of-beat")
+    house.pgben("restore", DATABASE, "--swap", "--confirm", DATABASE, "--no-wait")
+    scene.while_sessions_end()
+    victim.kill()
+    killed = datetime.now(UTC)
+    scene.release()
+    assert not answers(house)
+
+    eventually(
+        lambda: answers(house),
+        seconds=ANSWERS_WITHIN.total_seconds(),
+        what="the live database answers",
+    )
+
+    assert datetime.now(UTC) - killed < ANSWERS_WITHIN
+    assert described(house) == old

@@ -1,0 +1,567 @@
+"""A swap on a real server: one database or the other answers, whole, whatever happens."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from celery import Celery
+from psycopg import sql
+
+from pgben_tasks import canvases, in_process, names, runtime
+from pgben_tasks.adapters.catalog.locks import holding, job_lock
+from pgben_tasks.adapters.postgres_source import PostgresSource
+from pgben_tasks.adapters.postgres_swap import PostgresSwap
+from pgben_tasks.app import create_app
+from pgben_tasks.contracts import REQUESTS
+from pgben_tasks.domain.documents import PostgresCapture
+from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.swap import Swap
+from pgben_tasks.embedded.compare import contents
+from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.embedded.redis import EmbeddedRedis
+from pgben_tasks.errors import (
+    DatabaseUnavailable,
+    FenceLost,
+    JobNotFound,
+    PermanentError,
+    RestoreRefused,
+    TargetBusy,
+)
+from pgben_tasks.operations import swap_postgres
+from pgben_tasks.tasks import reconciler
+from tests.fixtures_postgres import RecordingProgress, in_thread
+from tests.workshop import Workshop
+
+#: What two descriptions of one database may differ in: when and where it was looked at.
+INCIDENTAL = {"database", "lsn", "snapshot_time", "snapshot", "database_bytes"}
+
+SCHEMA = """
+CREATE TABLE pedido (id int PRIMARY KEY, texto text);
+INSERT INTO pedido SELECT g, md5(g::text) FROM generate_series(1, 300) g;
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedPostgres]:
+    """Give a server on which prepared transactions and logical slots can stand in the way."""
+    settings = {"max_prepared_transactions": "4", "wal_level": "logical"}
+    with EmbeddedPostgres.start(settings=settings) as started:
+        yield started
+
+
+@pytest.fixture
+def shop(server: EmbeddedPostgres, tmp_path: Path) -> Iterator[Workshop]:
+    """Give an installation with a backup, whose database has changed since."""
+    name = f"vivo_{secrets.token_hex(4)}"
+    role = sql.Identifier(f"leitor_{name}")
+    database = sql.Identifier(name)
+    with server.connect() as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(database))
+        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
+    with server.connect(name) as connection:
+        connection.execute(SCHEMA)
+        for statement in (
+            "ALTER DATABASE {db} SET work_mem TO '9MB'",
+            "ALTER ROLE {role} IN DATABASE {db} SET statement_timeout TO '5min'",
+            "ALTER DATABASE {db} CONNECTION LIMIT 42",
+            "REVOKE ALL ON DATABASE {db} FROM PUBLIC",
+            "GRANT CONNECT ON DATABASE {db} TO {role}",
+            "COMMENT ON DATABASE {db} IS 'o banco vivo'",
+        ):
+            connection.execute(sql.SQL(statement).format(db=database, role=role))
+    with Workshop.open(tmp_path, server, name) as opened:
+        quick = PostgresSwap(
+            runtime.postgres_servers(opened.work.settings)[opened.target],
+            grace=timedelta(seconds=2),
+        )
+        made = replace(opened, tools=replace(opened.tools, swapping={opened.target: quick}))
+        made.backup()
+        with server.connect(name) as connection:
+            connection.execute("DELETE FROM pedido WHERE id > 100")
+            connection.execute(sql.SQL("ALTER DATABASE {} SET work_mem TO '7MB'").format(database))
+        yield made
+    drop_like(server, name)
+    with server.connect() as connection:
+        connection.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+@pytest.fixture
+def queue(redis_server: EmbeddedRedis) -> Celery:
+    return create_app(redis_server.url.rpartition("/")[0] + "/9")
+
+
+def drop_like(server: EmbeddedPostgres, name: str) -> None:
+    """Drop every database of a test."""
+    with server.connect() as connection:
+        for (one,) in connection.execute(
+            "SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{name}%",)
+        ).fetchall():
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(one)))
+
+
+def live(shop: Workshop) -> str:
+    return shop.target.name
+
+
+def databases(shop: Workshop) -> dict[str, bool]:
+    """Give the test's databases, and whether each takes connections."""
+    with shop.server.connect() as connection:
+        return dict(
+            connection.execute(
+                "SELECT datname, datallowconn FROM pg_database WHERE datname LIKE %s",
+                (f"{live(shop)}%",),
+            ).fetchall()
+        )
+
+
+def rows(shop: Workshop, name: str = "") -> int:
+    with shop.server.connect(name or live(shop)) as connection:
+        ((count,),) = connection.execute("SELECT count(*) FROM pedido").fetchall()
+    return int(count)
+
+
+def described(shop: Workshop, name: str = "") -> dict[str, Any]:
+    """Describe a database with all that a swap could lose."""
+    address = runtime.postgres_servers(shop.work.settings)[shop.target]
+    source = PostgresSource(address, name or live(shop))
+    with source.capture(source.preflight().tools) as capture:
+        found: PostgresCapture = capture.describe(capture.count())
+    return found.model_dump(exclude=INCIDENTAL)
+
+
+def swapped(shop: Workshop) -> Job:
+    """Run a whole restore with a swap."""
+    return shop.run(
+        "restore",
+        {"target": str(shop.target), "swap": True, "confirm": live(shop)},
+        context={"into": f"{live(shop)}_copy"},
+    )
+
+
+def undone(shop: Workshop, job: Job) -> Job:
+    return shop.run("undo", {"target": str(shop.target), "job": str(job.id), "confirm": live(shop)})
+
+
+# What a swap does
+
+
+def test_a_swap_puts_the_backup_in_place_and_keeps_what_it_replaced(shop: Workshop) -> None:
+    before = described(shop)
+    backed_up = shop.tools.repository.manifest(
+        shop.target, shop.tools.repository.backups(shop.target)[0]
+    ).postgres.model_dump(exclude=INCIDENTAL)
+
+    job = swapped(shop)
+
+    assert (job.result["state"], job.result["database"]) == ("swapped", live(shop))
+    assert rows(shop) == 300
+    assert described(shop) == backed_up
+    aside = job.result["replaced"]
+    assert databases(shop) == {live(shop): True, aside: False}
+    assert aside.startswith(f"{live(shop)}_replaced_")
+    with shop.server.connect() as connection:
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(aside))
+        )
+    assert described(shop, aside) == before
+    record = shop.tools.swaps.of(job.id)
+    assert record is not None
+    assert record.state == "done"
+
+
+def test_an_undo_brings_back_the_very_database_and_keeps_the_other(shop: Workshop) -> None:
+    before, original = described(shop), contents(shop.server.dsn(), live(shop))
+    job = swapped(shop)
+    with shop.server.connect(live(shop)) as connection:
+        connection.execute("INSERT INTO pedido VALUES (1000, 'written after the swap')")
+
+    ended = undone(shop, job)
+
+    assert ended.result["state"] == "undone"
+    assert described(shop) == before
+    assert contents(shop.server.dsn(), live(shop)) == original
+    aside = ended.result["replaced"]
+    assert databases(shop) == {live(shop): True, aside: False}
+    with shop.server.connect() as connection:
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(aside))
+        )
+    assert rows(shop, aside) == 301
+    with pytest.raises(RestoreRefused, match="undone already"):
+        undone(shop, job)
+    # An undo is a swap, and can be undone itself.
+    again = undone(shop, ended)
+    assert rows(shop) == 301
+    assert again.result["state"] == "undone"
+
+
+def test_only_a_swap_of_this_target_can_be_undone(shop: Workshop) -> None:
+    job = shop.restore(f"{live(shop)}_beside")
+    for stranger in (job, replace(job, id=uuid4())):
+        with pytest.raises(JobNotFound, match="has swapped nothing"):
+            undone(shop, stranger)
+
+
+def test_sessions_are_ended_and_a_running_transaction_gets_its_time(shop: Workshop) -> None:
+    idle = shop.server.connect(live(shop))
+    working = psycopg.connect(**shop.server.dsn(live(shop)))
+    working.execute("INSERT INTO pedido VALUES (5000, 'written in time')")
+
+    def commit_when_fenced() -> None:
+        while databases(shop)[live(shop)]:
+            pass
+        working.commit()
+        working.close()
+
+    thread = in_thread(commit_when_fenced)
+    job = swapped(shop)
+    thread.join(timeout=10)
+
+    with pytest.raises(psycopg.OperationalError):
+        idle.execute("SELECT 1")
+    aside = job.result["replaced"]
+    with shop.server.connect() as connection:
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(aside))
+        )
+    assert rows(shop, aside) == 101
+
+
+# What stands in the way
+
+
+def test_everything_that_blocks_is_listed_at_once_and_nothing_is_touched(shop: Workshop) -> None:
+    with shop.server.connect(live(shop)) as connection:
+        # A slot is not made before running transactions have ended, so it comes first.
+        connection.execute("SELECT pg_create_logical_replication_slot('s1', 'pgoutput')")
+        connection.execute("BEGIN; INSERT INTO pedido VALUES (7000, 'x'); PREPARE TRANSACTION 'p1'")
+        connection.execute(
+            "CREATE SUBSCRIPTION sub1 CONNECTION 'host=nowhere' PUBLICATION p"
+            " WITH (connect = false, slot_name = NONE)"
+        )
+    before = databases(shop)
+    try:
+        with pytest.raises(RestoreRefused) as caught:
+            swapped(shop)
+        for name in ("transaction 'p1'", "slot 's1'", "subscription 'sub1'"):
+            assert name in caught.value.sentence
+        assert "'tablespace" not in caught.value.sentence
+        assert databases(shop) == before
+    finally:
+        with shop.server.connect(live(shop)) as connection:
+            connection.execute("ROLLBACK PREPARED 'p1'")
+            connection.execute("SELECT pg_drop_replication_slot('s1')")
+            connection.execute("DROP SUBSCRIPTION sub1")
+    assert swapped(shop).result["state"] == "swapped"
+
+
+def test_what_the_server_lacks_blocks(shop: Workshop) -> None:
+    swapping = shop.tools.swapping[shop.target]
+    capture = shop.tools.repository.manifest(
+        shop.target, shop.tools.repository.backups(shop.target)[0]
+    ).postgres
+    wanting = capture.model_copy(update={"tablespaces": ("rapido",), "database_bytes": 2**60})
+
+    found = swapping.blockers(live(shop), f"{live(shop)}_r", wanting, room=True)
+
+    assert len(found) == 2
+    assert "tablespace 'rapido'" in found[0]
+    assert "bytes free" in found[1]
+    assert swapping.blockers(live(shop), f"{live(shop)}_r", capture, room=True) == ()
+    assert "no database 'absent'" in swapping.blockers("absent", "x", None, room=False)[0]
+    assert "already a database" in swapping.blockers(live(shop), "template1", None, room=False)[0]
+    assert "never replaced" in swapping.blockers("postgres", "x", None, room=False)[0]
+
+
+def test_the_catalog_is_never_replaced(shop: Workshop) -> None:
+    catalog = shop.work.database.name
+    (found,) = shop.work.swapping[shop.target].blockers(catalog, "x", None, room=False)
+    assert "needed by pgben itself" in found
+
+
+# What goes wrong in the middle
+
+
+def test_a_job_that_was_lost_meanwhile_leaves_the_live_database_as_it_was(shop: Workshop) -> None:
+    before = described(shop)
+    held: list[bool] = []
+
+    def lose() -> None:
+        held.append(databases(shop)[live(shop)])
+        if len(held) == 2:
+            raise FenceLost("job 'x' is owned by another attempt")
+
+    job = begun(shop)
+    with pytest.raises(FenceLost):
+        swap_step(shop, job, hold=lose)
+
+    # The second look is the one right before the transaction, with the database closed.
+    assert held == [True, False]
+    assert described(shop) == before
+    assert databases(shop)[live(shop)] is True
+    record = shop.tools.swaps.of(job.id)
+    assert record is not None
+    assert record.state == "abandoned"
+
+
+def test_a_rename_that_is_held_up_gives_the_live_database_back(shop: Workshop) -> None:
+    before = described(shop)
+    job = begun(shop)
+    with shop.server.connect() as other:
+        other.execute("BEGIN")
+        with pytest.raises(TargetBusy, match="could not be renamed"):
+            swap_step(
+                shop,
+                job,
+                hold=lambda: other.execute("LOCK TABLE pg_db_role_setting IN SHARE MODE"),
+            )
+        # The lock of the test still stands, and the database is open already.
+        assert rows(shop) == 100
+        other.execute("ROLLBACK")
+    assert described(shop) == before
+    # The step is tried again, on the same copy.
+    assert swap_step(shop, job)["database"] == live(shop)
+    assert rows(shop) == 300
+
+
+def test_a_swap_that_is_done_is_not_done_twice(shop: Workshop) -> None:
+    job = begun(shop)
+    first = swap_step(shop, job)
+    # A worker that died right after the commit: the record was never settled.
+    with shop.work.database.transaction() as cursor:
+        cursor.execute("UPDATE swap SET state = 'intended' WHERE job = %s", (job.id,))
+
+    again = swap_step(shop, job)
+
+    assert again["replaced"] == first["replaced"]
+    assert rows(shop) == 300
+    record = shop.tools.swaps.of(job.id)
+    assert record is not None
+    assert record.state == "done"
+
+
+def intended(shop: Workshop, job: Job, *, was_open: bool = True) -> Swap:
+    """Write the record of a swap that its process did not live to carry out."""
+    swapping = shop.tools.swapping[shop.target]
+    live_oid, incoming_oid, _ = swapping.look(live(shop), f"{live(shop)}_copy")
+    found = Swap(
+        job=job.id,
+        target=str(shop.target),
+        live=live(shop),
+        incoming=f"{live(shop)}_copy",
+        aside=f"{live(shop)}_replaced_x",
+        live_oid=live_oid,
+        incoming_oid=incoming_oid,
+        was_open=was_open,
+    )
+    shop.tools.swaps.intend(found)
+    return found
+
+
+def fence(shop: Workshop) -> None:
+    with shop.server.connect() as connection:
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(live(shop)))
+        )
+
+
+def test_what_a_dead_process_fenced_is_opened_again(shop: Workshop) -> None:
+    swap = intended(shop, begun(shop))
+    fence(shop)
+    swapping = shop.tools.swapping[shop.target]
+
+    assert swap_postgres.settle(swap, swapping, shop.tools.swaps) == "not done"
+
+    assert rows(shop) == 100
+    assert shop.work.swaps.open() == []
+
+
+def test_what_an_operator_had_closed_stays_closed(shop: Workshop) -> None:
+    swap = intended(shop, begun(shop), was_open=False)
+    fence(shop)
+
+    swap_postgres.settle(swap, shop.tools.swapping[shop.target], shop.tools.swaps)
+
+    assert databases(shop)[live(shop)] is False
+
+
+def test_while_a_session_swaps_nobody_else_settles(shop: Workshop) -> None:
+    job = begun(shop)
+    swapping = shop.tools.swapping[shop.target]
+    seen: list[Any] = []
+
+    def look() -> None:
+        recorded = shop.tools.swaps.of(job.id)
+        if recorded is not None:
+            seen.append(swap_postgres.settle(recorded, swapping, shop.tools.swaps))
+            with pytest.raises(TargetBusy, match="already swaps"):
+                swapping.exchange(recorded, hold=lambda: None, restored=None)
+
+    swap_step(shop, job, hold=look)
+
+    assert seen == [None]
+    assert rows(shop) == 300
+
+
+def test_nothing_is_guessed_when_somebody_renamed_a_database(shop: Workshop) -> None:
+    job = begun(shop)
+    swap = intended(shop, job)
+    elsewhere = sql.Identifier(f"{live(shop)}_elsewhere")
+    with shop.server.connect() as connection:
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(live(shop)), elsewhere)
+        )
+    before = databases(shop)
+    swapping = shop.tools.swapping[shop.target]
+
+    assert swap_postgres.settle(swap, swapping, shop.tools.swaps) == "unclear"
+    assert [one.job for one in shop.work.swaps.open()] == [job.id]
+    with pytest.raises(PermanentError, match="neither"):
+        swap_step(shop, job)
+    assert databases(shop) == before
+
+
+def test_a_server_that_is_away_leaves_the_record_open(shop: Workshop) -> None:
+    job = begun(shop)
+    address = runtime.postgres_servers(shop.work.settings)[shop.target]
+    away = PostgresSwap(replace(address, port=1))
+    real = shop.tools.swapping[shop.target]
+
+    class Vanishing:
+        """The real server until the exchange, which it does not live to see."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(away if name in {"exchange", "settle"} else real, name)
+
+    tools = replace(shop.tools, swapping={shop.target: Vanishing()})
+    with pytest.raises(DatabaseUnavailable):
+        swap_step(shop, job, tools=tools)
+
+    assert [one.state for one in shop.work.swaps.open()] == ["intended"]
+    assert swap_step(shop, job)["database"] == live(shop)
+
+
+# What is kept, and for how long
+
+
+def test_a_replaced_database_is_removed_when_its_time_is_over_and_not_before(
+    shop: Workshop,
+) -> None:
+    job = swapped(shop)
+    aside = job.result["replaced"]
+    assert shop.work.swaps.expired(timedelta(days=7)) == []
+    (swap,) = shop.work.swaps.expired(timedelta(0))
+    swapping = shop.tools.swapping[shop.target]
+
+    with shop.server.connect() as connection:
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(aside))
+        )
+    assert swapping.drop(swap) == "in use"
+    assert aside in databases(shop)
+    with shop.server.connect() as connection:
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(aside))
+        )
+    assert swapping.drop(swap) == "dropped"
+    assert databases(shop) == {live(shop): True}
+    shop.work.swaps.dropped(swap)
+    assert shop.work.swaps.expired(timedelta(0)) == []
+    with pytest.raises(RestoreRefused, match="past undoing"):
+        undone(shop, job)
+
+
+def test_another_database_of_that_name_is_not_removed(shop: Workshop) -> None:
+    job = swapped(shop)
+    (swap,) = shop.work.swaps.expired(timedelta(0))
+    aside = sql.Identifier(job.result["replaced"])
+    with shop.server.connect() as connection:
+        connection.execute(sql.SQL("DROP DATABASE {}").format(aside))
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(aside))
+
+    assert shop.tools.swapping[shop.target].drop(swap) == "gone"
+    assert job.result["replaced"] in databases(shop)
+
+
+def test_what_was_undone_is_never_removed(shop: Workshop) -> None:
+    ended = undone(shop, swapped(shop))
+
+    assert [one.job for one in shop.work.swaps.expired(timedelta(0))] == [ended.id]
+
+
+# What the tick does
+
+
+def test_the_tick_opens_what_a_dead_process_fenced_and_leaves_a_living_one_alone(
+    shop: Workshop, queue: Celery
+) -> None:
+    swap = intended(shop, begun(shop))
+    fence(shop)
+    with holding(shop.work.database, [job_lock(swap.job)]):
+        assert reconciler.tick(shop.work, queue)["swaps"] == 0
+        assert databases(shop)[live(shop)] is False
+
+    assert reconciler.tick(shop.work, queue)["swaps"] == 1
+    assert rows(shop) == 100
+
+
+def test_the_tick_removes_a_replaced_database_after_its_time(shop: Workshop, queue: Celery) -> None:
+    aside = swapped(shop).result["replaced"]
+    assert reconciler.tick(shop.work, queue)["dropped"] == 0
+    assert aside in databases(shop)
+    with shop.work.database.transaction() as cursor:
+        cursor.execute("UPDATE swap SET settled_at = settled_at - interval '7 days'")
+
+    assert reconciler.tick(shop.work, queue)["dropped"] == 1
+
+    assert databases(shop) == {live(shop): True}
+    with shop.work.database.transaction() as cursor:
+        audited = cursor.execute("SELECT action, result FROM audit").fetchall()
+    assert {"action": "drop replaced", "result": "dropped"} in audited
+
+
+# Steps by hand
+
+
+class Watched(in_process.Chain):
+    """A chain in this process, with something that happens whenever it asks for its job."""
+
+    on_hold: Callable[[], object] = staticmethod(lambda: None)
+
+    def hold(self) -> None:
+        """Let the test act."""
+        self.on_hold()
+
+
+def begun(shop: Workshop) -> Job:
+    """Restore a copy with this job's marker, up to the swap."""
+    request = {"target": str(shop.target), "swap": True, "confirm": live(shop)}
+    job = in_process.new_job(
+        "restore",
+        REQUESTS["restore"].parse(request),
+        target=str(shop.target),
+        node=shop.tools.node,
+        now=shop.tools.clock.now(),
+        context={"into": f"{live(shop)}_copy"},
+    )
+    chain = Watched(job, shop.tools, RecordingProgress())
+    for name, _ in canvases.CHAINS["swap"][:4]:
+        chain._step(name)
+    return chain.job
+
+
+def swap_step(
+    shop: Workshop, job: Job, *, hold: Callable[[], object] = lambda: None, tools: Any = None
+) -> dict[str, Any]:
+    """Run the step that swaps; ``hold`` happens before each of its irreversible actions."""
+    chain = Watched(job, tools or shop.tools, RecordingProgress())
+    chain.on_hold = hold
+    return chain._attempts(names.RESTORE_POSTGRES_SWAP)
