@@ -18,10 +18,9 @@ from pgben_tasks.adapters.catalog.index import IndexedBackup
 from pgben_tasks.adapters.catalog.records import Records
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.outlook import Kept, Reconciler, Surroundings, TargetOutlook, Verdict, judge
-from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import PgbenError
 from pgben_tasks.operations.survey import survey
-from pgben_tasks.ports import Repository
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
 
@@ -150,7 +149,7 @@ def outlook(
 def kept(work: Workplace, target: Target, *, from_catalog: bool) -> tuple[Kept, ...]:
     """List the backups of a target, newest first: from the index, or the repository itself."""
     if from_catalog:
-        return tuple(_indexed(work.repository, target, one) for one in work.index.backups(target))
+        return tuple(_indexed(one) for one in work.index.backups(target))
     found = survey(work.repository, target)
     readable = [
         Kept(
@@ -166,17 +165,11 @@ def kept(work: Workplace, target: Target, *, from_catalog: bool) -> tuple[Kept, 
     return (*readable, *unreadable)
 
 
-def _indexed(repository: Repository, target: Target, one: IndexedBackup) -> Kept:
-    """Take a backup from the index; whether a suspicion was acknowledged the repository says."""
-    suspect = one.suspect
-    if suspect is not None:
-        statements = repository.verifications(target, BackupId.parse(one.id))
-        if any(statement.kind == "acknowledgement" for statement in statements):
-            suspect = None
+def _indexed(one: IndexedBackup) -> Kept:
     return Kept(
         backup=one.id,
         state=one.state,
         taken=one.snapshot_at,
-        suspect=suspect,
+        suspect=None if one.acknowledged else one.suspect,
         stored_bytes=one.stored_bytes,
     )

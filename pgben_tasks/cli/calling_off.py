@@ -23,6 +23,12 @@ def cancel(work: Workplace, job: Job) -> Job:
     """
     from pgben_tasks.tasks.telling import described
 
+    swapped = work.swaps.of(job.id)
+    if swapped is not None and swapped.state == "done":
+        raise RequestRefused(
+            f"job '{job.id}' has changed '{swapped.live}' already, so it is too late to cancel it",
+            f"let it end; `pgben undo {job.id}` turns it back",
+        )
     who = requester()
     error = JobCancelled(
         f"job '{job.id}' was cancelled by '{who}'", f"`pgben jobs retry {job.id}` begins it again"

@@ -238,13 +238,19 @@ class SlowPath:
             sink.shutdown(socket.SHUT_WR)
 
 
+def command_lines() -> dict[str, str]:
+    """Give the arguments of every process by its id, as any user can read them."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        # A process may end between being listed and being looked at.
+        with suppress(OSError):
+            found[path.parent.name] = path.read_text(errors="replace")
+    return found
+
+
 def left(folder: Path) -> list[str]:
     """Name what is left below ``folder``, and processes that still name it."""
-    running = [
-        path.parent.name
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if path.exists() and str(folder).encode() in path.read_bytes()
-    ]
+    running = [process for process, line in command_lines().items() if str(folder) in line]
     return [str(path) for path in folder.iterdir()] + running
 
 

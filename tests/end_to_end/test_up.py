@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pgben_tasks.embedded.child import wait_until
-from tests.end_to_end.house import ROOT, left
+from tests.end_to_end.house import ROOT, command_lines, left
 
 #: The machine's own disk may be fuller than an installation's should be.
 ROOMY = {"PGBEN_DISK_CRITICAL": "0.999", "PGBEN_LANGUAGE": "en"}
@@ -66,18 +66,6 @@ def flower_answers(about: dict[str, Any], login: str) -> int:
         return exc.code
 
 
-def command_lines() -> str:
-    """Give the arguments of every process, as any user can read them."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found.append(path.read_text(errors="replace"))
-        except OSError:
-            # It ended meanwhile.
-            continue
-    return "\n".join(found)
-
-
 @pytest.mark.timeout(180)
 def test_an_installation_for_trying_out_works_and_leaves_nothing(reachable: Path) -> None:
     running, about = started(reachable)
@@ -99,7 +87,7 @@ def test_an_installation_for_trying_out_works_and_leaves_nothing(reachable: Path
     flower = about["servers"]["Flower"]
     assert flower_answers(about, f"{flower['user']}:{flower['password']}") == 200
     assert flower_answers(about, f"{flower['user']}:wrong") == 401
-    lines = command_lines()
+    lines = "\n".join(command_lines().values())
     assert str(file.parent / "flower.py") in lines
     shown = [name for name, one in about["servers"].items() if one["password"] in lines]
     assert shown == []

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from pgben_tasks.adapters.catalog.swaps import CatalogSwaps
 from pgben_tasks.app import create_app
 from pgben_tasks.client import Client
 from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.swap import Swap
 from pgben_tasks.errors import JobCancelled
 from tests.cli_site import CANARY, Site
 
@@ -69,6 +71,27 @@ def test_an_ended_job_is_not_cancelled_and_the_refusal_says_why(ready: Site) -> 
     assert said.err.splitlines()[-1].startswith("hint: ")
     assert audited(ready, job) == []
     assert ready.run("cancel", "ffffffff").code == 1
+
+
+def test_a_job_that_has_swapped_is_undone_and_not_cancelled(ready: Site) -> None:
+    job = asked(ready)
+    swaps = CatalogSwaps(ready.ledger.database)
+    swap = Swap(
+        job=job.id,
+        target=job.target,
+        live="pgben",
+        incoming="pgben_new",
+        aside="pgben_old",
+        live_oid=1,
+        incoming_oid=2,
+        was_open=True,
+    )
+    swaps.intend(swap)
+    swaps.settle(swap, "done")
+    said = ready.run("cancel", str(job.id))
+    assert said.code == 3
+    assert f"pgben undo {job.id}" in said.err
+    assert ready.ledger.job(job.id).state == "queued"
 
 
 def test_a_failed_job_is_queued_again_and_its_message_sent(ready: Site) -> None:
