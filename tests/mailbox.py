@@ -47,13 +47,16 @@ class Letter:
 class MailServer:
     """A server that may be stopped and started again on its port.
 
-    ``login`` makes it want one; ``answers`` maps recipients to what it says of them instead of OK.
+    ``login`` makes it want one. ``answers`` maps recipients to what it says of them instead of OK.
     """
 
     security: str = "none"
     certificate: Path | None = None
     login: tuple[str, str] | None = None
     answers: Mapping[str, str] = field(default_factory=dict)
+    #: What it says of a wrong login, instead of the usual.
+    says: str | None = None
+    farewell: str = "221 Bye"
     port: int = field(default_factory=free_port)
     letters: list[Letter] = field(default_factory=list)
     _controller: Controller | None = None
@@ -147,13 +150,18 @@ class MailServer:
         self.letters.append(Letter(tuple(envelope.rcpt_tos), protected, parsed))
         return "250 OK"
 
+    async def handle_QUIT(  # noqa: N802 - the library's name
+        self, _server: Any, _session: Any, _envelope: Any
+    ) -> str:
+        return self.farewell
+
     def _authenticate(
         self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any
     ) -> AuthResult:
         user, password = self.login or ("", "")
         right = (data.login, data.password) == (user.encode(), password.encode())
-        # Not handled here means that the server answers 535.
-        return AuthResult(success=right, handled=False)
+        # Not handled here means that the server answers 535, or what it is told to.
+        return AuthResult(success=right, handled=False, message=None if right else self.says)
 
 
 def self_made_certificate(folder: Path, *, name: str = HOST) -> Path:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import smtplib
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -66,7 +67,7 @@ class SmtpMailer:
         try:
             message["From"] = Address("pgben", addr_spec=self.sender)
             message["To"] = [Address(addr_spec=one) for one in self.recipients]
-        except (ValueError, IndexError, UnicodeError) as exc:
+        except (ValueError, IndexError, MessageError) as exc:
             raise ConfigurationError(
                 "an address of the mail settings is none that mail can be sent to",
                 "look at PGBEN_SMTP_FROM and PGBEN_ADMIN_EMAIL",
@@ -91,13 +92,28 @@ class SmtpMailer:
             )
         else:
             smtp = smtplib.SMTP(*where, timeout=server.timeout)
-        # Leaving the block says QUIT, and closes where that fails.
-        with smtp:
+        try:
             if server.security == "starttls":
                 smtp.starttls(context=_context(server))
             if server.user is not None and server.password is not None:
-                smtp.login(server.user, server.password)
+                _log_in(smtp, server.user, server.password)
             yield smtp
+            # The mail was taken: however the server says goodbye, it must not be sent again.
+            with suppress(smtplib.SMTPException, OSError):
+                smtp.quit()
+        finally:
+            smtp.close()
+
+
+def _log_in(smtp: smtplib.SMTP, user: str, password: str) -> None:
+    try:
+        smtp.login(user, password)
+    except UnicodeError:
+        # The error itself holds what could not be written.
+        raise ConfigurationError(
+            "the login of the mail server has letters that its protocol cannot carry",
+            "PGBEN_SMTP_USER and PGBEN_SMTP_PASS must be plain letters, digits and signs (ASCII)",
+        ) from None
 
 
 def _context(server: SmtpServer) -> ssl.SSLContext:
@@ -122,12 +138,6 @@ def _translated(server: SmtpServer) -> Iterator[None]:
             exc.smtp_code,
             f"{where} does not accept the user '{server.user}' (code {exc.smtp_code})",
             "set PGBEN_SMTP_USER and PGBEN_SMTP_PASS (or PGBEN_SMTP_PASS_FILE) to its login",
-        ) from None
-    except UnicodeError:
-        # The error itself holds what could not be written.
-        raise ConfigurationError(
-            f"the login of {where} has letters outside of ASCII, which its protocol cannot carry",
-            "give the mail user of pgben a password of plain letters, digits and signs",
         ) from None
     except smtplib.SMTPNotSupportedError as exc:
         raise ConfigurationError(
@@ -163,6 +173,10 @@ def _translated(server: SmtpServer) -> Iterator[None]:
         raise ConfigurationError(
             f"{where} does not speak TLS as the settings expect",
             "PGBEN_SMTP_SECURITY is 'starttls' on most servers' port 587, 'tls' on 465",
+        ) from exc
+    except UnicodeError as exc:
+        raise ConfigurationError(
+            f"{where} has a name that no server can have", "look at PGBEN_SMTP_HOST"
         ) from exc
     except (smtplib.SMTPException, OSError) as exc:
         raise TransientError(

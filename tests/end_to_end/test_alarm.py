@@ -157,6 +157,15 @@ def test_a_silent_beat_arrives_once(place: Watched) -> None:
     assert [one.subject for one in place.mails.letters].count(letter.subject) == 1
 
 
+def test_a_worker_without_a_mail_server_says_so_once(place: Watched) -> None:
+    spool = place.house.stack.folder / "mute"
+    changed = {"PGBEN_SMTP_HOST": "", "PGBEN_NODE": "mute", "PGBEN_SPOOL_DIR": str(spool)}
+    mute = place.house.start("maintenance", name="mute", changed=changed)
+    mute.stop()
+    assert mute.log.read_text().count("alarms_have_no_mail") == 1
+    assert "alarms_have_no_mail" not in place.worker.log.read_text()
+
+
 def test_an_emptied_table_arrives(place: Watched) -> None:
     assert place.house.pgben("backup", DATABASE).code == 0
     with place.house.stack.postgres.connect(DATABASE) as connection:
