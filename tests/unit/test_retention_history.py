@@ -14,7 +14,7 @@ from functools import cache
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pgben_tasks.domain.clocks import Clocks
@@ -24,8 +24,8 @@ from pgben_tasks.domain.target import BackupId
 from tests.retention_promises import PROMISES, Look, Past, Rules, expected
 
 NIGHTS: Final = 400
-#: 05:00 in UTC is 02:00 in Fortaleza.
-FIRST: Final = datetime(2026, 1, 1, 5, tzinfo=UTC)
+#: In Fortaleza it is still the evening before, of another day, week, month and year.
+FIRST: Final = datetime(2026, 1, 1, 1, tzinfo=UTC)
 DAY: Final = timedelta(days=1)
 CLOCKS: Final = ("catalog", "worker", "store")
 
@@ -193,8 +193,8 @@ def with_remedy(night: int, what: str, amount: int, days: int | None) -> list[In
 
 rules = st.builds(
     Rules,
-    days=st.integers(0, 60),
-    daily=st.integers(0, 10),
+    days=st.sampled_from([0, 1, 5, 20, 30, 60]),
+    daily=st.integers(0, 40),
     weekly=st.integers(0, 8),
     monthly=st.integers(0, 12),
     brake=st.sampled_from([Decimal(0), Decimal("0.05"), Decimal("0.2"), Decimal(1)]),
@@ -204,6 +204,11 @@ rules = st.builds(
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(rules, incidents)
+@example(Rules(), [(200, "all clocks", 60), (203, "clocks set right", 0)])
+@example(Rules(days=5, daily=20, weekly=3), [(100, "damage", 0), (100, "hold", 0)])
+@example(
+    Rules(days=1, monthly=12), [(100, "drill", 0), (180, "suspect", 0), (190, "acknowledge", 0)]
+)
 def test_no_promise_is_ever_broken_and_the_rest_leaves(
     rules: Rules, incidents: list[Incident]
 ) -> None:
@@ -228,11 +233,12 @@ def test_a_year_without_incidents_keeps_what_the_rules_say_and_no_more() -> None
     today = (FIRST + (NIGHTS - 1) * DAY).date()
     kept = {(FIRST + (one.sequence - 1) * DAY).date() for one in history.backups}
     assert today == date(2027, 2, 4)
-    # Thirty days, the Sundays of eight weeks, the last days of twelve months.
+    # Thirty days, the Sunday evenings of eight weeks, the last evenings of twelve months; what is
+    # an evening there has the next day's date here.
     young = {today - days * DAY for days in range(30)}
-    sundays = {date(2026, 12, 20), date(2026, 12, 27), date(2027, 1, 3)}
-    months = {date(2026, month + 1, 1) - DAY for month in range(3, 12)} | {date(2026, 12, 31)}
-    assert kept == young | sundays | months
+    mondays = {date(2026, 12, 21), date(2026, 12, 28), date(2027, 1, 4)}
+    firsts = {date(2026, month, 1) for month in range(4, 13)} | {date(2027, 1, 1)}
+    assert kept == young | mondays | firsts
 
 
 @pytest.mark.parametrize(
