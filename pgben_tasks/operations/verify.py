@@ -7,7 +7,7 @@ and stored beside the backup, so that its state survives the loss of the catalog
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from pgben_tasks.errors import (
     PgbenError,
 )
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.leftovers import is_pruned, unaccounted
+from pgben_tasks.operations.leftovers import foreign, is_pruned, unaccounted
 from pgben_tasks.operations.survey import Survey, Surveyed, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import StoredObject
@@ -67,13 +67,20 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         run.progress.begin("read", total=total)
     else:
         run.progress.begin("look", total=sum(len(some) for some in chosen), unit="backups")
+    # A pack may hold the bytes of any other, also of another backup's.
+    places = {
+        pack.sha256: pack.path
+        for one in surveys
+        for backup in one.backups
+        for pack in backup.manifest.packs
+    }
     findings: list[Finding] = []
     packs = read = examined = 0
     for one, backups in zip(surveys, chosen, strict=True):
         stored = tools.repository.packs(one.target)
         for backup in backups:
             run.progress.check()
-            looked = _examine(run, tools, backup.manifest, stored, request.level)
+            looked = _examine(run, tools, backup.manifest, stored, request.level, places)
             _state(run, tools, backup, looked, request.level)
             findings += looked.findings
             packs += looked.packs
@@ -86,6 +93,8 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         if request.backup is None:
             findings += unaccounted(tools.repository, one, stored)
             findings += _vanished(tools, one)
+    if request.target is None:
+        findings += foreign(tools.repository, targets)
     return {
         "level": request.level,
         "targets": [str(target) for target in targets],
@@ -115,7 +124,9 @@ def read_back(run: Run, tools: Toolbox, backup: BackupId) -> Verification:
     """Verify a backup right after its commit: everything it stored is read back in full."""
     manifest = tools.repository.manifest(run.target, backup)
     run.progress.begin("read back", total=manifest.stored_bytes)
-    looked = _examine(run, tools, manifest, tools.repository.packs(run.target), "readback")
+    places = {pack.sha256: pack.path for pack in manifest.packs}
+    stored = tools.repository.packs(run.target)
+    looked = _examine(run, tools, manifest, stored, "readback", places)
     return _record(run, tools, manifest, looked, "readback")
 
 
@@ -155,13 +166,18 @@ def _chosen(one: Survey, request: VerifyRequest) -> list[Surveyed]:
 
 
 def _examine(
-    run: Run, tools: Toolbox, manifest: Manifest, stored: dict[str, StoredObject], level: Level
+    run: Run,
+    tools: Toolbox,
+    manifest: Manifest,
+    stored: Mapping[str, StoredObject],
+    level: Level,
+    places: Mapping[str, str],
 ) -> Examined:
+    """Look at the packs of one backup; ``places`` says which pack each signed digest belongs to."""
     seen = {pack.path: _presence(pack, stored) for pack in manifest.packs}
     read = 0
     opened = False
     if level != "quick":
-        places = {pack.sha256: pack.path for pack in manifest.packs}
         there = [pack for pack in manifest.packs if pack.path in stored]
         with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
             for found, size in pool.map(lambda pack: _read(run, tools, pack, places), there):
@@ -175,7 +191,7 @@ def _examine(
     return Examined(packs=len(manifest.packs), read=read, opened=opened, findings=tuple(bad))
 
 
-def _presence(pack: Pack, stored: dict[str, StoredObject]) -> Finding | None:
+def _presence(pack: Pack, stored: Mapping[str, StoredObject]) -> Finding | None:
     found = stored.get(pack.path)
     if found is None:
         return Finding(kind="missing", path=pack.path, detail="the pack is not in the repository")
@@ -195,7 +211,7 @@ def _presence(pack: Pack, stored: dict[str, StoredObject]) -> Finding | None:
 
 
 def _read(
-    run: Run, tools: Toolbox, pack: Pack, places: dict[str, str]
+    run: Run, tools: Toolbox, pack: Pack, places: Mapping[str, str]
 ) -> tuple[Finding | None, int]:
     """Read a pack whole; ``places`` says which pack each signed digest belongs to."""
     digest = hashlib.sha256()
