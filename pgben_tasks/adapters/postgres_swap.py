@@ -7,12 +7,10 @@ lock knows that nothing is under way, and what it then sees is final.
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Final, Literal
 
 import psycopg
@@ -20,6 +18,12 @@ from psycopg import errors, sql
 
 from pgben_tasks.adapters.catalog.locks import Lock
 from pgben_tasks.adapters.postgres import Connection, PostgresServer, connect, translated
+from pgben_tasks.adapters.postgres_obstacles import (
+    database_oids,
+    holders,
+    names_in_the_way,
+    shortcomings,
+)
 from pgben_tasks.adapters.postgres_recreate import finish_database
 from pgben_tasks.adapters.postgres_tables import prepare_session
 from pgben_tasks.domain.documents import PostgresCapture
@@ -39,7 +43,6 @@ _LOCK_TIMEOUT: Final = timedelta(seconds=10)
 _LOOK_EVERY: Final = 0.1
 _TRIES: Final = 3
 
-_DATABASES = "SELECT datname, oid::pg_catalog.int8 FROM pg_catalog.pg_database"
 _OPEN = "SELECT datallowconn FROM pg_catalog.pg_database WHERE oid = %s"
 _SESSIONS = """
 SELECT pid, backend_type = 'client backend' AND state NOT IN ('idle', 'disabled')
@@ -50,14 +53,6 @@ _END = """
 SELECT pg_catalog.pg_terminate_backend(pid)
 FROM pg_catalog.unnest(%s::pg_catalog.int4[]) AS pid
 """
-_PREPARED = "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = %s ORDER BY 1"
-_SLOTS = "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE database = %s ORDER BY 1"
-_SUBSCRIPTIONS = """
-SELECT s.subname FROM pg_catalog.pg_subscription s
-JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE d.datname = %s ORDER BY 1
-"""
-_TABLESPACES = "SELECT spcname FROM pg_catalog.pg_tablespace"
-_FOLDER = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'"
 #: Since PostgreSQL 14: a session whose client is gone ends also while it waits for a lock.
 _NOTICE_DEATH = (
     "SELECT pg_catalog.set_config('client_connection_check_interval', '2s', false)"
@@ -94,7 +89,16 @@ class PostgresSwap:
         ``room`` the space for one more copy is looked at, where it can be seen from here.
         """
         with self._session(f"looking whether '{check_name(live)}' can be replaced") as connection:
-            return tuple(self._blockers(connection, live, check_name(aside), capture, room=room))
+            oids = database_oids(connection)
+            return (
+                *(
+                    f"'{name}' is needed by pgben itself and is never replaced"
+                    for name in {live} & self._reserved
+                ),
+                *names_in_the_way(oids, live, check_name(aside)),
+                *holders(connection, live),
+                *(shortcomings(connection, self._server, capture, room=room) if capture else ()),
+            )
 
     def look(self, live: str, incoming: str) -> tuple[int, int, bool]:
         """Give the oids of both databases, and whether ``live`` takes connections.
@@ -102,7 +106,7 @@ class PostgresSwap:
         Raises ``RestoreRefused`` when one of them does not exist.
         """
         with self._session("looking at the databases to swap") as connection:
-            oids = _oids(connection)
+            oids = database_oids(connection)
             for name in (live, incoming):
                 if name not in oids:
                     raise RestoreRefused(
@@ -150,7 +154,7 @@ class PostgresSwap:
         with self._session(f"ending the swap of '{swap.live}'") as connection:
             if not _locked(connection, swap):
                 return None
-            standing = swap.standing(_oids(connection))
+            standing = swap.standing(database_oids(connection))
             if standing == "not done" and swap.was_open:
                 _allow_connections(connection, swap.live, allowed=True)
             return standing
@@ -161,7 +165,7 @@ class PostgresSwap:
         ``gone`` when there is no such database any more; ``in use`` when somebody opened it again.
         """
         with self._session(f"removing '{swap.aside}'") as connection:
-            if _oids(connection).get(swap.aside) != swap.live_oid:
+            if database_oids(connection).get(swap.aside) != swap.live_oid:
                 return "gone"
             if not _locked(connection, swap) or _is_open(connection, swap.live_oid):
                 return "in use"
@@ -215,52 +219,6 @@ class PostgresSwap:
             connection.execute(_END, ([pid for pid, _ in left],))
             time.sleep(_LOOK_EVERY)
 
-    def _blockers(
-        self,
-        connection: Connection,
-        live: str,
-        aside: str,
-        capture: PostgresCapture | None,
-        *,
-        room: bool,
-    ) -> Iterator[str]:
-        oids = _oids(connection)
-        if live in self._reserved:
-            yield f"'{live}' is needed by pgben itself and is never replaced"
-        if live not in oids:
-            yield f"there is no database '{live}' to replace; restore with --into {live}"
-        if aside in oids:
-            yield f"there is already a database '{aside}'"
-        for query, what in (
-            (_PREPARED, "the prepared transaction"),
-            (_SLOTS, "the logical replication slot"),
-            (_SUBSCRIPTIONS, "the subscription"),
-        ):
-            for (name,) in connection.execute(query, (live,)).fetchall():
-                yield f"{what} '{name}' holds '{live}'"
-        if capture is not None:
-            known = {row[0] for row in connection.execute(_TABLESPACES).fetchall()}
-            for name in sorted({capture.tablespace, *capture.tablespaces} - known):
-                yield f"the backup uses the tablespace '{name}', which the server does not have"
-            free = self._free(connection) if room else None
-            if free is not None and free < capture.database_bytes:
-                yield (
-                    f"the server's disk has {free:,} bytes free, the copy needs about "
-                    f"{capture.database_bytes:,}"
-                )
-
-    def _free(self, connection: Connection) -> int | None:
-        """Give the free bytes of the server's disk, None when it is not a disk of this machine."""
-        if self._server.host not in {"localhost", "127.0.0.1", "::1"} and not (
-            self._server.host.startswith("/")
-        ):
-            return None
-        row = connection.execute(_FOLDER).fetchone()
-        try:
-            return shutil.disk_usage(Path(row[0])).free if row else None
-        except OSError:
-            return None
-
     @contextmanager
     def _alone(self, swap: Swap) -> Iterator[Connection]:
         """Hold the lock of a swap that has not happened yet."""
@@ -270,7 +228,7 @@ class PostgresSwap:
                     f"another session already swaps '{swap.live}' at '{self._server}'",
                     "it is tried again shortly",
                 )
-            if swap.standing(_oids(connection)) != "not done":
+            if swap.standing(database_oids(connection)) != "not done":
                 raise RestoreRefused(
                     f"'{swap.live}' at '{self._server}' is not the database that was to be "
                     "replaced",
@@ -295,10 +253,6 @@ def _locked(connection: Connection, swap: Swap) -> bool:
     key = Lock(f"swap:{swap.live}").key
     row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (key,)).fetchone()
     return row is not None and bool(row[0])
-
-
-def _oids(connection: Connection) -> Mapping[str, int]:
-    return {str(name): int(oid) for name, oid in connection.execute(_DATABASES).fetchall()}
 
 
 def _is_open(connection: Connection, oid: int) -> bool:
