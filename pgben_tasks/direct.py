@@ -86,7 +86,8 @@ class DirectPlace:
     @contextmanager
     def tools(self, *targets: Target) -> Iterator[Toolbox]:
         """Give what operations are handed; ``targets`` may be ones that are not protected here."""
-        with spool_folder(self.settings) as folder:
+        usual: Path = Settings.model_fields["spool_dir"].default
+        with spool_folder(self.settings.spool_dir, usual=usual) as folder:
             tools = runtime.toolbox(
                 self.settings,
                 repository=self.repository,
@@ -108,22 +109,22 @@ class DirectPlace:
 
 
 @contextmanager
-def spool_folder(settings: Settings) -> Iterator[Path]:
-    """Give a private folder for files on their way.
+def spool_folder(wanted: Path, *, usual: Path) -> Iterator[Path]:
+    """Give a private folder for files on their way, below the spool ``wanted``.
 
-    It lies below PGBEN_SPOOL_DIR, apart from what workers have there; what commands that were
-    killed left in it is removed. Where the setting was left alone and its default cannot be
-    written, as on a machine that never was a worker, it is a temporary folder.
+    It lies apart from what workers have there; what commands that were killed left in it is
+    removed. Where the setting was left at its ``usual`` value and that cannot be written, as on a
+    machine that never was a worker, it is a temporary folder.
     """
-    folder = settings.spool_dir / FOLDER
+    folder = wanted / FOLDER
     try:
-        with spool.disk_errors(settings.spool_dir):
-            settings.spool_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with spool.disk_errors(wanted):
+            wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.mkdir(mode=0o700, exist_ok=True)
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except ConfigurationError:
-        if settings.spool_dir != Settings.model_fields["spool_dir"].default:
+        if wanted != usual:
             raise
         with tempfile.TemporaryDirectory(prefix="pgben-direct-") as temporary:
             yield Path(temporary)

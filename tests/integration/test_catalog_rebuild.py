@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pgben_tasks.adapters.catalog.audit import AuditTrail
+from pgben_tasks.adapters.catalog.audit import AUDIT_LOCK, AuditTrail
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.index import BackupIndex
 from pgben_tasks.adapters.catalog.locks import HeldLocks, target_lock
@@ -21,6 +22,7 @@ from pgben_tasks.catalog_rebuild import Rebuilt, rebuild
 from pgben_tasks.direct import DirectPlace
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.target import BackupId
+from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.errors import IntegrityError, PermanentError, TargetBusy
 from pgben_tasks.settings import Settings
 from tests import samples
@@ -42,6 +44,8 @@ BEGIN
 END $$;
 CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON backup FOR EACH ROW EXECUTE FUNCTION refuse();
 """
+
+WAITING = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
 @dataclass
@@ -240,6 +244,22 @@ def test_a_rebuild_that_is_cut_off_leaves_the_old_index(site: Site) -> None:
         site.rebuild()
     assert site.rows() == before
     assert site.audit_rows() == audited
+
+
+def test_ctrl_c_in_mid_write_leaves_the_old_index_and_says_what_that_means(site: Site) -> None:
+    site.rebuild()
+    before, audited = site.rows(), site.audit_rows()
+    site.store(3)
+    with site.database.transaction() as blocking, site.database.session() as watching:
+        # Whoever writes the trail waits for this, with the index written and not committed.
+        blocking.execute("SELECT pg_advisory_xact_lock(%s)", (AUDIT_LOCK,))
+        with site.ruin.site.start("catalog", "rebuild") as process:
+            assert wait_until(lambda: watching.execute(WAITING).fetchone() is not None, seconds=40)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=40)
+    assert process.returncode == 130, err
+    assert "written whole or not at all" in err
+    assert (site.rows(), site.audit_rows()) == (before, audited)
 
 
 def test_numbers_never_go_back(site: Site) -> None:

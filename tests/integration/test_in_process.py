@@ -17,8 +17,14 @@ from pgben_tasks.adapters.postgres_destination import PostgresDestination
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.cli.screen import Screen
 from pgben_tasks.contracts import RestoreRequest
+from pgben_tasks.direct import spool_folder
 from pgben_tasks.domain.job import RETRY_DELAYS, Job
-from pgben_tasks.errors import CommandFailed, DatabaseUnavailable, StoreUnavailable
+from pgben_tasks.errors import (
+    CommandFailed,
+    ConfigurationError,
+    DatabaseUnavailable,
+    StoreUnavailable,
+)
 from pgben_tasks.operations.toolbox import Toolbox
 from tests.installation import Installation
 from tests.workshop import SilentProgress
@@ -138,3 +144,24 @@ def test_the_first_error_is_told_also_when_the_copy_cannot_be_removed(
     assert not chain.removed
     assert into in installation.databases()
     assert not chain.folder.exists()
+
+
+def test_files_on_their_way_lie_apart_in_the_spool_and_private(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    with spool_folder(spool, usual=tmp_path / "other") as folder:
+        assert folder.parent == spool
+        assert (spool.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o700, 0o700)
+
+
+def test_only_the_usual_spool_gives_way_to_a_temporary_folder(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_bytes(b"")
+    with spool_folder(blocked, usual=blocked) as folder:
+        (folder / "sealed").write_bytes(b"pack")
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
+    with (
+        pytest.raises(ConfigurationError, match="is not a folder"),
+        spool_folder(blocked, usual=tmp_path / "other"),
+    ):
+        pass

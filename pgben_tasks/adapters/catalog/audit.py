@@ -20,7 +20,7 @@ from pgben_tasks.domain.trail import Trail, digest
 from pgben_tasks.errors import IntegrityError, ObjectExists
 
 #: Guards the sequence: one entry is written at a time.
-_AUDIT_LOCK = 7_290_114_402
+AUDIT_LOCK = 7_290_114_402
 
 _COLUMNS = "sequence, previous, at, who, action, target, backup, job, result, detail"
 
@@ -49,7 +49,7 @@ class AuditTrail:
     ) -> None:
         """Write one entry after the last one."""
         with self._database.transaction() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_AUDIT_LOCK,))
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (AUDIT_LOCK,))
             last = cursor.execute(
                 "SELECT sequence, sha256 FROM audit ORDER BY sequence DESC LIMIT 1"
             ).fetchone()
@@ -122,7 +122,7 @@ def take_up(cursor: psycopg.Cursor[Row], repository: str, trail: Trail) -> Taken
     What the catalog stored is never changed. Entries that a new catalog wrote before it knew of
     the old ones were signed by nobody: they get the next numbers.
     """
-    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_AUDIT_LOCK,))
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (AUDIT_LOCK,))
     rows = cursor.execute(
         f"SELECT {_COLUMNS}, sha256, stored FROM audit ORDER BY sequence"  # noqa: S608 - constant columns
     ).fetchall()
