@@ -79,6 +79,11 @@ def first_step(chain: str) -> str:
     return CHAINS[chain][0][0]
 
 
+def knows(chain: str, step: str) -> bool:
+    """Say whether ``step`` is one of a chain's: another version may have had others."""
+    return step in [name for name, _ in CHAINS[chain]]
+
+
 def needs_its_node(chain: str, step: str) -> bool:
     """Say whether ``step`` or one after it runs where the job's files are."""
     names_and_places = CHAINS[chain]

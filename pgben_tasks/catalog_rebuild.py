@@ -73,7 +73,7 @@ def rebuild(place: DirectPlace, progress: Progress, *, who: str, dry_run: bool) 
     known = catalog.known()
     names = {*protected, *repository.targets(), *(Target.parse(one) for one, _ in known)}
     with _alone(database, sorted(names)):
-        # What a job wrote while the locks were waited for is known now.
+        # Between the first look and the locks a job may have ended.
         known = catalog.known()
         targets = read_index(repository, protected, known, progress)
         trail = read_trail(repository, progress)

@@ -49,7 +49,8 @@ class InitResult:
 
     ``made`` names what this run made, in order; ``environment`` are the settings for a process
     that holds every key it may hold; ``workers`` the settings per kind of worker; ``files`` what
-    was written for people.
+    was written for people. ``catalog_lost`` says that the repository was there and its catalog
+    was not.
     """
 
     made: tuple[str, ...]
@@ -59,6 +60,7 @@ class InitResult:
     environment: Mapping[str, str]
     workers: Mapping[str, Mapping[str, str]]
     files: tuple[Path, ...]
+    catalog_lost: bool
 
 
 def initialise(settings: Settings, *, keys_folder: Path, roles: Roles, now: datetime) -> InitResult:
@@ -68,7 +70,7 @@ def initialise(settings: Settings, *, keys_folder: Path, roles: Roles, now: date
     """
     folder = keys_folder.absolute()
     made: list[str] = []
-    _make_catalog(settings, made)
+    new_catalog = _make_catalog(settings, made)
     store = runtime.open_store(settings)
     _make_place(settings, store, made)
     present = _has_repository(store)
@@ -95,6 +97,7 @@ def initialise(settings: Settings, *, keys_folder: Path, roles: Roles, now: date
         environment=environment,
         workers=workers,
         files=files,
+        catalog_lost=present and new_catalog,
     )
 
 
@@ -103,12 +106,15 @@ def lines(environment: Mapping[str, str]) -> str:
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
 
 
-def _make_catalog(settings: Settings, made: list[str]) -> None:
+def _make_catalog(settings: Settings, made: list[str]) -> bool:
+    """Make what the catalog lacks; say whether it is a new one."""
     database = runtime.catalog_database(settings)
     if database.create():
         made.append(f"catalog database '{database.name}' at {database.server}")
-    if database.migrate():
+    applied = database.migrate()
+    if applied:
         made.append("tables of the catalog")
+    return 1 in applied
 
 
 def _make_place(settings: Settings, store: ObjectStore, made: list[str]) -> None:

@@ -488,3 +488,24 @@ class PostgresSwap(Protocol):
     def drop(self, swap: Swap) -> Literal["dropped", "gone", "in use"]:
         """Drop the database that a swap set aside, unless somebody opened it again."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """A plain text for people; ``id`` is the same when the same mail is sent again."""
+
+    subject: str
+    body: str
+    at: datetime
+    id: str
+
+
+class Mailer(Protocol):
+    """Who hands mails to a server; sender and recipients are its own."""
+
+    def send(self, mail: Mail) -> tuple[str, ...]:
+        """Hand a mail over; give the recipients that were refused while others were taken.
+
+        Raises ``ConfigurationError`` for what waiting does not mend, else ``TransientError``.
+        """
+        ...

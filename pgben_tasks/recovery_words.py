@@ -39,11 +39,12 @@ WORDS: Final[Mapping[Language, Mapping[str, str]]] = {
         "nobody": "name; mail; phone",
         "with_pgben": "Restoring with pgben",
         "with_pgben_text": (
-            "Install pgben and set PGBEN_REPOSITORY with its credentials and PGBEN_CATALOG_URL. "
-            "Put trusted-keys.json and recipients.txt into a folder, run `pgben init --keys "
-            "FOLDER`, set what it prints, and PGBEN_AGE_IDENTITY_FILE to the escrow file. "
-            "`pgben list --direct` shows what there is; start `python -m workers all`, then "
-            "`pgben restore TARGET`."
+            "Install pgben. Set PGBEN_REPOSITORY with its credentials, PGBEN_TRUSTED_KEYS_FILE to "
+            "trusted-keys.json, PGBEN_AGE_IDENTITY_FILE to the escrow file, and PGBEN_DB_HOST, "
+            "PGBEN_DB_USER, PGBEN_DB_PASS to the new server. `pgben list --direct` shows what "
+            "there is, `pgben restore TARGET --direct --into NAME` brings it back; Redis, workers "
+            "and a catalog are not needed. Afterwards `pgben catalog rebuild` makes the catalog "
+            "anew."
         ),
         "by_hand": "Restoring by hand (age, tar, zstd, pg_restore)",
         "hand_1": (
@@ -96,11 +97,12 @@ WORDS: Final[Mapping[Language, Mapping[str, str]]] = {
         "nobody": "nome; e-mail; telefone",
         "with_pgben": "Restaurar com o pgben",
         "with_pgben_text": (
-            "Instale o pgben e configure PGBEN_REPOSITORY com suas credenciais e "
-            "PGBEN_CATALOG_URL. Ponha trusted-keys.json e recipients.txt em uma pasta, execute "
-            "`pgben init --keys PASTA`, configure o que ele mostrar e PGBEN_AGE_IDENTITY_FILE com "
-            "o arquivo de custódia. `pgben list --direct` mostra o que há; inicie "
-            "`python -m workers all` e depois execute `pgben restore ALVO`."
+            "Instale o pgben. Configure PGBEN_REPOSITORY com suas credenciais, "
+            "PGBEN_TRUSTED_KEYS_FILE com trusted-keys.json, PGBEN_AGE_IDENTITY_FILE com o arquivo "
+            "de custódia, e PGBEN_DB_HOST, PGBEN_DB_USER, PGBEN_DB_PASS com o servidor novo. "
+            "`pgben list --direct` mostra o que há, `pgben restore ALVO --direct --into NOME` "
+            "restaura; Redis, workers e catálogo não são necessários. Depois, `pgben catalog "
+            "rebuild` refaz o catálogo."
         ),
         "by_hand": "Restaurar à mão (age, tar, zstd, pg_restore)",
         "hand_1": (

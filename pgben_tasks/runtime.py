@@ -23,11 +23,14 @@ from pgben_tasks.adapters.catalog.audit import AuditTrail
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.index import BackupIndex
 from pgben_tasks.adapters.catalog.ledger import Ledger
+from pgben_tasks.adapters.catalog.outbox import AlarmOutbox
 from pgben_tasks.adapters.catalog.recovery import Recovery
 from pgben_tasks.adapters.catalog.swaps import CatalogSwaps
+from pgben_tasks.adapters.catalog.watch import Watch
 from pgben_tasks.adapters.crypto import Signer, Trust
 from pgben_tasks.adapters.directory_store import DirectoryObjectStore
 from pgben_tasks.adapters.history import History
+from pgben_tasks.adapters.mail import SmtpMailer, SmtpServer
 from pgben_tasks.adapters.packs import AgePackCodec
 from pgben_tasks.adapters.postgres import PostgresServer
 from pgben_tasks.adapters.postgres_destination import PostgresDestination
@@ -36,12 +39,14 @@ from pgben_tasks.adapters.postgres_swap import PostgresSwap
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
 from pgben_tasks.adapters.system_clock import SystemClock
-from pgben_tasks.domain.job import Job, JobState, next_attempt
+from pgben_tasks.domain.job import Job, JobKind, JobState, next_attempt
+from pgben_tasks.domain.overdue import Bounds, Timed
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.windows import Schedule
 from pgben_tasks.errors import ConfigurationError, PgbenError
 from pgben_tasks.operations import restore_postgres
+from pgben_tasks.operations.alarm_mail import Letterhead
 from pgben_tasks.operations.spool import disk_errors, job_folder, remove, write_durably
 from pgben_tasks.operations.toolbox import (
     DUMP_PACK_SIZE,
@@ -105,6 +110,43 @@ class Workplace:
         """The audit trail."""
         return AuditTrail(self.database, self.repository.id, self.repository.audit)
 
+    @cached_property
+    def watch(self) -> Watch:
+        """What alarms are decided from."""
+        return Watch(self.database)
+
+    @cached_property
+    def outbox(self) -> AlarmOutbox:
+        """The alarms that were raised."""
+        return AlarmOutbox(self.database)
+
+    @cached_property
+    def mailer(self) -> SmtpMailer | None:
+        """Who sends mails; None where the settings name no server or nobody to send them to."""
+        return mailer(self.settings)
+
+    @cached_property
+    def letterhead(self) -> Letterhead:
+        """What all mails of this installation share."""
+        settings = self.settings
+        return Letterhead(
+            language=settings.language,
+            zone=self.zone,
+            # Not ``node``, which looks into the spool: a person without one may try the mails.
+            node=settings.node or socket.gethostname(),
+            contacts=settings.contacts,
+        )
+
+    @property
+    def bounds(self) -> Bounds:
+        """How long is too long."""
+        settings = self.settings
+        return Bounds(
+            begin_within=settings.step_wait,
+            end_within=settings.catch_up,
+            objective=settings.rpo,
+        )
+
     @property
     def history(self) -> History:
         """The files that people know from the old scripts."""
@@ -161,11 +203,16 @@ class Workplace:
         now = self.database.now()
         return next_attempt(attempt=attempt, now=now, successor=schedule.next(job.window))
 
-    def timetable(self) -> Iterator[tuple[str, str]]:
+    def timetable(self) -> Iterator[tuple[JobKind, str]]:
         """Every scheduled (kind of job, target)."""
         for target in self.target_names():
             yield "backup", target
         yield "verify", "*"
+
+    def timed(self) -> list[Timed]:
+        """Give the timetable with the schedule of each line."""
+        lines = ((kind, target, self.schedule(kind, target)) for kind, target in self.timetable())
+        return [Timed(kind, target, schedule) for kind, target, schedule in lines if schedule]
 
     def open_jobs(self) -> list[UUID]:
         """Jobs that have not ended, and whose files are therefore kept."""
@@ -302,6 +349,24 @@ def swap_servers(settings: Settings) -> dict[Target, PostgresSwap]:
         )
         for target, server in postgres_servers(settings).items()
     }
+
+
+def mailer(settings: Settings) -> SmtpMailer | None:
+    """Say how mails are sent; None where no server or no recipient is set."""
+    if settings.smtp_host is None or not settings.admin_email:
+        return None
+    user, password = settings.smtp_user, settings.smtp_pass
+    # Most servers let an account write as itself, and people to themselves.
+    sender = settings.smtp_from or (user if user and "@" in user else settings.admin_email[0])
+    server = SmtpServer(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        user=user,
+        password=password.get_secret_value() if password else None,
+        ca_file=settings.smtp_ca_file,
+    )
+    return SmtpMailer(server, sender=sender, recipients=settings.admin_email)
 
 
 def open_store(settings: Settings) -> ObjectStore:

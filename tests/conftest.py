@@ -26,12 +26,15 @@ hypothesis_settings.load_profile("pgben")
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C work in the programs under test.
+    """Let Ctrl-C and a hangup work in the programs under test.
 
-    A shell that starts this run in the background has it ignored, and that is inherited.
+    A shell that starts this run in the background has the first ignored, nohup the second, and
+    that is inherited; a handler is not.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
 def tier_of(path: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -32,15 +33,22 @@ class Presence:
     """Holds the locks of this worker's names and beats for them, until ``leave``."""
 
     def __init__(
-        self, work: runtime.Workplace, workers: Sequence[str], *, app: Celery | None
+        self,
+        work: runtime.Workplace,
+        workers: Sequence[str],
+        *,
+        app: Celery | None,
+        beat_silence: timedelta = BEAT_SILENCE,
     ) -> None:
         """Take the names; raises ``ConfigurationError`` when another live worker has one.
 
-        ``app`` is what sends the tick when beat is silent, None for workers that do not.
+        ``app`` is what sends the tick when no tick ran for ``beat_silence``, None for workers that
+        do not.
         """
         self._work = work
         self._names = tuple(workers)
         self._app = app
+        self._beat_silence = beat_silence
         self._begun = time.monotonic()
         self._held = self._take()
         work.recovery.begin_life(self._names)
@@ -77,13 +85,17 @@ class Presence:
 
     def _stand_in_for_beat(self) -> None:
         """Send the tick when beat has long been silent; two that do so change nothing but time."""
-        if self._app is None or time.monotonic() - self._begun < BEAT_SILENCE.total_seconds():
+        if self._app is None or time.monotonic() - self._begun < self._beat_silence.total_seconds():
             return
-        if self._work.recovery.tick_is_overdue():
+        if self._work.recovery.tick_is_overdue(self._beat_silence):
             log.warning("beat_is_silent")
             try:
                 self._app.send_task(
-                    names.TICK, queue=names.QUEUE_MAINTENANCE, expires=_TICK_EXPIRES
+                    names.TICK,
+                    # The tick then knows that beat has not sent it, and raises the alarm.
+                    kwargs={"stand_in": True},
+                    queue=names.QUEUE_MAINTENANCE,
+                    expires=_TICK_EXPIRES,
                 )
             except OperationalError as exc:
                 log.warning("tick_not_sent", why=type(exc).__name__)

@@ -23,7 +23,7 @@ REBUILD_EXAMPLES = examples(
     ("pgben catalog rebuild --dry-run", "show what would be written; change nothing"),
     ("pgben catalog rebuild --json", "for scripts: exit 5 when the audit trail is broken"),
 )
-#: The states that every table shows, in this order; others only where there are any.
+#: The order of the columns; a state that no backup has gets none.
 _STATES: Final = ("verified", "verified (unopened)", "unverified", "damaged", "missing", "expired")
 #: Findings of the trail that are shown; --json has all.
 _SHOWN: Final = 20
@@ -89,7 +89,7 @@ def _show(done: Rebuilt, *, dry_run: bool) -> None:
     if done.made:
         console.print(output.table((verb,), [(one,) for one in done.made]))
     found = {state for one in done.targets for state in one.index.states}
-    states = [*_STATES, *sorted(found - set(_STATES))]
+    states = [*(one for one in _STATES if one in found), *sorted(found - set(_STATES))]
     rows = [
         (
             str(one.index.target),

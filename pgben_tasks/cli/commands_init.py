@@ -139,6 +139,11 @@ def _show(result: InitResult) -> None:
     )
     console.print(_placement(result))
     console.print(Text(lines(result.environment)), soft_wrap=True, end="")
+    if result.catalog_lost:
+        output.hint(
+            "the repository was there before this catalog; `pgben catalog rebuild` brings back "
+            "its index and audit trail, best before any worker starts"
+        )
     if result.keys.file(ESCROW_IDENTITY).exists():
         output.hint(
             f"lock '{result.keys.file(ESCROW_IDENTITY)}' away offline, then delete it here; print "

@@ -91,7 +91,7 @@ def run(
     from pgben_tasks.in_process import Chain
 
     request = REQUESTS[kind].parse({**fields, "requested_by": enqueue.requester()})
-    _warn(place)
+    _warn(place, kind)
     named = enqueue.EVERYTHING if target is None else str(target)
     job = place.job(kind, request, target=named)
     screen = Screen(output.err())
@@ -131,13 +131,13 @@ def _carried_out(chain: Chain) -> Job:
         return ended(state=state, error=described(exc, chain.job.step or ""))
 
 
-def _warn(place: DirectPlace) -> None:
+def _warn(place: DirectPlace, kind: JobKind) -> None:
     output.say(
         "direct mode: no lock of a catalog is held and nothing is written to a ledger or audit "
         "trail; stop the maintenance worker where one still lives, or it may prune meanwhile",
         style="yellow",
     )
-    if not place.records:
+    if kind == "verify" and not place.records:
         output.say(
             "no key at hand may sign what is found, so nothing is recorded in the repository "
             "(PGBEN_SIGNING_KEY_FILE)",

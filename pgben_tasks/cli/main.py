@@ -18,6 +18,7 @@ import typer
 
 from pgben_tasks import __version__
 from pgben_tasks.cli import (
+    commands_alarms,
     commands_catalog,
     commands_health,
     commands_house,
@@ -52,6 +53,7 @@ for _commands in (
     commands_look,
     commands_jobs,
     commands_health,
+    commands_alarms,
 ):
     app.add_typer(_commands.app)
 app.add_typer(commands_catalog.app, name="catalog")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
@@ -41,7 +41,7 @@ class Meter:
             *follow.COLUMNS, console=console, transient=True, disable=not self.live
         )
         self._gauge = Gauge()
-        self._bar = self.bars.add_task("", text="")
+        self._bar = self.bars.add_task("", text="", visible=False)
         self._every = _DRAW_EVERY if self.live else follow.EXPLAIN_EVERY
         self._draw_at = time.monotonic() + self._every
 
@@ -83,11 +83,13 @@ class Meter:
 class Screen(Meter):
     """How far a chain in this process is, and what stops it."""
 
-    def __init__(self, console: Console) -> None:
-        """Show nothing yet."""
+    def __init__(self, console: Console, *, wait: Callable[[float], None] = time.sleep) -> None:
+        """Show nothing yet; ``wait`` lets seconds pass between two tries of a step."""
         super().__init__(console)
+        self._wait = wait
         self._chain: Chain | None = None
         self._said = 0
+        self._step = ""
         self._stopped = False
 
     def check(self) -> None:
@@ -105,9 +107,14 @@ class Screen(Meter):
         """Write a line for every step that ended, and show the one that runs."""
         if self._chain is None:
             return
-        for step in self._chain.steps[self._said :]:
-            self.console.print(follow.step_line(self._chain.job, step, named=False))
+        for ended in self._chain.steps[self._said :]:
+            self.console.print(follow.step_line(self._chain.job, ended, named=False))
             self._said += 1
+        step = (self._chain.job.step or "").rpartition(".")[2]
+        if step != self._step:
+            # What the step before counted is not its own.
+            self._step = step
+            self._gauge.begin(step)
         if self._chain.undoing:
             self.console.print(Text("  … taking away what was begun", style="yellow"))
         elif self.live:
@@ -123,14 +130,16 @@ class Screen(Meter):
         delay = RETRY_DELAYS[tried - 1]
         said = f"{error.sentence}; trying again in {delay} s"
         self.console.print(Text(said, style="yellow"), soft_wrap=True)
-        time.sleep(delay)
+        self._wait(delay)
         return True
 
     @contextmanager
     def showing(self, chain: Chain) -> Iterator[None]:
         """Show a chain for as long as it runs; a signal that asks to stop interrupts it once."""
         self._chain = chain
-        before = {number: signal.signal(number, self._stop) for number in _STOPPING}
+        # What is ignored, as a hangup is under nohup, stays so.
+        heard = [one for one in _STOPPING if signal.getsignal(one) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._stop) for number in heard}
         try:
             with self.bars:
                 yield

@@ -22,7 +22,7 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "catalog.failed": (
         "o catálogo não pode ser usado: {why}",
-        "confira PGBEN_CATALOG_URL e o servidor; `pgben init` cria e atualiza o catálogo",
+        "confira PGBEN_CATALOG_URL e o servidor; perdido, volta com `pgben catalog rebuild`",
     ),
     "catalog.ok": ("o catálogo '{name}' em {server} responde e está atualizado", ""),
     "catalog_place.ok": ("o catálogo '{name}' está em um servidor próprio", ""),

@@ -185,10 +185,15 @@ class Fields(BaseSettings):
     smtp_port: kinds.Port = setting(587, "Its port.")
     smtp_user: str | None = setting(None, "User on the mail server.")
     smtp_pass: SecretStr | None = setting(None, "Password on the mail server.")
-    smtp_from: kinds.Address | None = setting(None, "Sender of mails.")
+    smtp_from: kinds.Address | None = setting(
+        None,
+        "Sender of mails.",
+        shown="PGBEN_SMTP_USER where that is an address, else the first of PGBEN_ADMIN_EMAIL",
+    )
     smtp_security: Literal["none", "starttls", "tls"] = setting(
         "starttls", "Protection of the connection: `none`, `starttls` or `tls`."
     )
+    smtp_ca_file: Path | None = setting(None, "Certificate authority of the mail server.")
     admin_email: kinds.Addresses = setting((), "Who receives reports and alerts.")
     contacts: kinds.Contacts = setting(
         (), "People to reach, one `name; mail; phone` per line; printed wherever help is needed."

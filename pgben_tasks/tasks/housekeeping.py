@@ -51,6 +51,6 @@ def sweep_finish(self: PgbenTask, ref: JSON) -> JSON:
 
 
 @app.task(name=names.TICK, base=PgbenTask, bind=True, expires=120)
-def tick(self: PgbenTask) -> JSON:
-    """Start what is due, take jobs from the dead; cheap and idempotent."""
-    return reconciler.tick(self.work, self.app)
+def tick(self: PgbenTask, *, stand_in: bool = False) -> JSON:
+    """Start what is due, take jobs from the dead, send alarms; cheap and idempotent."""
+    return reconciler.tick(self.work, self.app, stand_in=stand_in)

@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import holding, is_free, job_lock
-from pgben_tasks.adapters.catalog.recovery import TICK, Stalled
+from pgben_tasks.adapters.catalog.recovery import BEAT, TICK, Stalled
 from pgben_tasks.contracts import (
     JSON,
     BackupRequest,
@@ -25,30 +25,39 @@ from pgben_tasks.contracts import (
     SweepRequest,
     VerifyRequest,
 )
-from pgben_tasks.domain.job import MOST_LOSSES, Job, window_key
+from pgben_tasks.domain.job import MOST_LOSSES, Job, JobKind, window_key
 from pgben_tasks.domain.swap import Swap
 from pgben_tasks.domain.sweeping import SWEEP_AGE
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import PgbenError, TargetBusy
 from pgben_tasks.operations import swap_postgres
+from pgben_tasks.operations.raise_alarms import raise_alarms
+from pgben_tasks.operations.send_alarms import send_alarms
 
 log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
 
-def tick(work: runtime.Workplace, app: Celery) -> JSON:
+def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSON:
     """Do what is due at this moment; returns how much of each was done.
 
     What keeps one thing from being done keeps nothing else from it; only the catalog is needed.
+    ``stand_in`` says that a worker sent this tick because beat is silent.
     """
+    if not stand_in:
+        work.recovery.show_life([BEAT])
     done = {
         # First of all: a live database that a dead swap keeps closed.
         "swaps": _each(work.swaps.open(), lambda swap: _settle(work, swap)),
         "taken_over": _each(work.recovery.stalled(), lambda one: _revive(work, app, one)),
         "windows": _each(work.timetable(), lambda due: _begin_window(work, *due)),
         "sweeps": _each(work.target_names(), lambda target: _begin_sweep(work, target)),
+        # Before failed jobs are queued again: what they failed of is then forgotten.
+        "alarms_raised": _each([work], _raise_alarms),
         "published": _each(work.recovery.to_publish(), lambda one: _publish(work, app, one[0])),
+        # Before anything that a server in trouble may hold up.
+        "alarms_sent": _each([work], _send_alarms),
         "cleaned": _each(work.ledger.to_clean(), lambda job: _clean(work, job)),
         "dropped": _each(
             work.swaps.expired(work.settings.keep_replaced), lambda swap: _drop(work, swap)
@@ -70,6 +79,29 @@ def _each(things: Iterable[_T], do: Callable[[_T], int]) -> int:
         except (PgbenError, OperationalError) as exc:
             log.warning("tick_part_failed", why=getattr(exc, "sentence", type(exc).__name__))
     return count
+
+
+def _raise_alarms(work: runtime.Workplace) -> int:
+    return raise_alarms(
+        work.watch,
+        work.outbox,
+        job=work.ledger.job,
+        timetable=work.timed(),
+        bounds=work.bounds,
+        now=work.database.now(),
+    )
+
+
+def _send_alarms(work: runtime.Workplace) -> int:
+    if work.mailer is None:
+        # Said once, when the worker starts; the alarms stay in the outbox.
+        return 0
+    return send_alarms(
+        work.outbox,
+        work.mailer,
+        letterhead=work.letterhead,
+        restorable=work.watch.restorable,
+    )
 
 
 def _publish(work: runtime.Workplace, app: Celery, job: UUID) -> int:
@@ -124,7 +156,7 @@ def publish(app: Celery, job: Job) -> None:
     log.info("job_published", job=str(job.id), key=job.key)
 
 
-def _begin_window(work: runtime.Workplace, kind: str, target: str) -> int:
+def _begin_window(work: runtime.Workplace, kind: JobKind, target: str) -> int:
     """Write the job of the due window unless it is there; ``to_publish`` sends it."""
     schedule = work.schedule(kind, target)
     window = schedule.due(work.database.now(), work.settings.catch_up) if schedule else None
@@ -136,7 +168,7 @@ def _begin_window(work: runtime.Workplace, kind: str, target: str) -> int:
     else:
         request = VerifyRequest(level="full", requested_by="schedule")
     _, new = work.ledger.request(
-        kind,  # type: ignore[arg-type]
+        kind,
         target=target,
         key=window_key(kind, target, window),
         request=request.model_dump(mode="json"),
@@ -173,19 +205,26 @@ def _revive(work: runtime.Workplace, app: Celery, stalled: Stalled) -> int:
     if stalled.losses >= MOST_LOSSES:
         return _give_up(work, stalled)
     job = work.ledger.job(stalled.job)
-    if not canvases.needs_its_node(job.chain, stalled.step):
-        # Any worker of the role takes the step; while there is none, nothing is lost by waiting.
-        waits = stalled.state == "waiting" and not stalled.overdue
-        role = canvases.ENTRIES[job.kind][1]
-        lives = any(name.startswith(f"{role}.") for name in work.recovery.living())
-        return 0 if waits and not lives else _go_on(work, app, stalled, job)
-    if stalled.node_alive:
-        return _go_on(work, app, stalled, job)
+    if canvases.knows(job.chain, stalled.step):
+        if not canvases.needs_its_node(job.chain, stalled.step):
+            return _go_on(work, app, stalled, job) if _is_awaited(work, stalled) else 0
+        if stalled.node_alive:
+            return _go_on(work, app, stalled, job)
     # The job is queued without a message; ``to_publish`` of this very tick sends one.
     if not work.recovery.begin_again(stalled):
         return 0
     log.warning("job_begun_again", job=str(stalled.job), step=stalled.step, why=stalled.why)
     return 1
+
+
+def _is_awaited(work: runtime.Workplace, stalled: Stalled) -> bool:
+    """Say whether a step that any worker of its role may take should be sent again.
+
+    While it waits and there is no such worker, nothing is lost by waiting on.
+    """
+    role = canvases.ENTRIES[stalled.kind][1]
+    lives = any(name.startswith(f"{role}.") for name in work.recovery.living())
+    return stalled.state == "running" or stalled.overdue or lives
 
 
 def _go_on(work: runtime.Workplace, app: Celery, stalled: Stalled, job: Job) -> int:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
+from pgben_tasks.adapters.catalog.ledger import Ledger
 from pgben_tasks.adapters.postgres import PostgresServer
 from pgben_tasks.errors import ConfigurationError, DatabaseUnavailable, PermanentError
 from tests.fixtures_installation import drop
@@ -44,6 +45,13 @@ def test_before_init_the_check_says_to_run_it(unmade: CatalogDatabase) -> None:
     with pytest.raises(ConfigurationError, match="not set up") as caught:
         unmade.check()
     assert "pgben init" in caught.value.hint
+
+
+def test_whoever_asks_an_empty_catalog_is_told_how_it_is_filled(unmade: CatalogDatabase) -> None:
+    unmade.create()
+    with pytest.raises(ConfigurationError, match="not set up") as caught:
+        Ledger(unmade).jobs()
+    assert "`pgben catalog rebuild`" in caught.value.hint
 
 
 def test_a_catalog_that_does_not_exist_is_one_sentence(unmade: CatalogDatabase) -> None:

@@ -164,6 +164,7 @@ def test_usage_errors_are_told_before_anything_is_asked(ruin: Ruin) -> None:
         ("verify", "--direct", "--no-wait"),
         ("restore", "bucket/documents", "--direct"),
         ("restore", "--direct"),
+        ("restore", "pgben", "--direct", "--swap", "--confirm", "pgben"),
     ):
         said = ruin.run(*line)
         assert said.code == 2, (line, said.err)

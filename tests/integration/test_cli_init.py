@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 from pgben_tasks.adapters import key_set
+from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from tests.cli_site import CANARY, Site, a_backup
 
@@ -94,6 +95,22 @@ def test_a_new_site_finds_the_backups_with_what_lay_beside_the_escrow_key(ready:
         del ready.environment[name]
     listed = ready.run("list", "--direct", "--json", **said.json["environment"])
     assert [one["backup"] for one in listed.json["backups"]] == [backup]
+
+
+def test_a_new_catalog_beside_an_old_repository_is_told_how_it_learns_of_it(
+    ready: Site, postgres: EmbeddedPostgres
+) -> None:
+    catalog = f"catalog_{secrets.token_hex(6)}"
+    anew = {"PGBEN_CATALOG_URL": postgres.url(catalog)}
+    try:
+        first = ready.run("init", "--keys", str(ready.keys), **anew)
+        again = ready.run("init", "--keys", str(ready.keys), **anew)
+    finally:
+        with postgres.connect() as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {catalog} WITH (FORCE)".encode())
+    assert (first.code, again.code) == (0, 0)
+    assert "`pgben catalog rebuild`" in first.err
+    assert "`pgben catalog rebuild`" not in again.err
 
 
 def test_init_does_not_make_new_keys_for_a_repository_that_exists(ready: Site) -> None:

@@ -16,7 +16,7 @@ from tests.cli_site import CANARY, UNKNOWN, Site, a_backup
 #: Commands whose help ends with examples.
 HELPFUL = (
     *("init", "demo", "up", "backup", "list", "show", "verify", "restore", "prune", "jobs"),
-    *("cancel", "status", "doctor", "config", "acknowledge", "sweep"),
+    *("cancel", "status", "doctor", "config", "acknowledge", "sweep", "undo"),
 )
 
 

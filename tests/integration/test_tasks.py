@@ -331,6 +331,31 @@ def test_a_job_of_a_dead_node_is_sent_to_everybody(site: Site, installation: Ins
     assert site.ledger.job(ref.job).state == "queued"
 
 
+@pytest.mark.parametrize("node_alive", [True, False])
+def test_a_job_that_stands_at_a_step_of_another_version_begins_again(
+    site: Site, installation: Installation, node_alive: bool
+) -> None:
+    ref = stood_still(site, installation, node_alive=node_alive)
+    with site.database.transaction() as cursor:
+        cursor.execute("UPDATE job SET step = 'pgben.backup.postgres.squeeze'")
+        cursor.execute("UPDATE step SET name = 'pgben.backup.postgres.squeeze'")
+    assert reconciler.tick(site, app)["taken_over"] == 1
+    assert site.ledger.job(ref.job).state == "queued"
+
+
+def test_a_step_without_files_waits_for_a_worker_and_is_then_sent_to_all(
+    site: Site, installation: Installation
+) -> None:
+    chain = installation.chain("verify")
+    with site.database.transaction() as cursor:
+        cursor.execute("UPDATE job SET started_at = clock_timestamp() - %s", (DAY,))
+    assert reconciler.tick(site, app)["taken_over"] == 0
+    site.recovery.show_life(["verify.another"])
+    assert reconciler.tick(site, app)["taken_over"] == 1
+    job = site.ledger.job(chain.ref.job)
+    assert (job.state, job.fence, job.attempt) == ("waiting", 2, 1)
+
+
 def test_a_step_whose_process_holds_its_lock_is_left_alone(
     site: Site, installation: Installation
 ) -> None:

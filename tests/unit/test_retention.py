@@ -193,6 +193,24 @@ def test_two_backups_may_always_leave() -> None:
     assert (made.refused, sequences(made, history)) == (None, {1, 2})
 
 
+def test_the_brake_lets_two_go_and_never_three_beyond_its_share() -> None:
+    ages = [90, 80, 70, 4, 3, 2, 1]
+    history = [known(number + 1, age) for number, age in enumerate(ages)]
+    refused = plan(history, now=NOW, policy=Policy(brake=Decimal("0.2"))).refused
+    assert refused is not None
+    assert refused.startswith("it would remove 3 of 7 verified backups at once, more than 2")
+
+
+def test_the_share_is_one_of_the_verified_backups_alone() -> None:
+    # Three of nine verified ones leave: more than 30 %, however many unverified ones there are.
+    bad = BackupStanding(state=State.UNVERIFIED)
+    ages = [90, 80, 70, 6, 5, 4, 3, 2, 1]
+    history = [known(number + 1, age) for number, age in enumerate(ages)]
+    history += [known(number + 10, 0.5, bad) for number in range(9)]
+    assert plan(history, now=NOW, policy=Policy(brake=Decimal("0.3"))).refused is not None
+    assert plan(history, now=NOW, policy=Policy(brake=Decimal("0.34"))).refused is None
+
+
 def test_the_brake_compares_exactly() -> None:
     # 0.29 of 100 are 29 backups; in binary floating point they would be 28.999….
     history = [known(number, 100 if number <= 29 else 1) for number in range(1, 101)]

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any, Self
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
@@ -60,9 +60,12 @@ class CatalogDatabase:
             connection = connect(
                 self.server, self.name, application_name="pgben catalog", autocommit=False
             )
-            # The context manager of a connection commits or rolls back, then closes.
-            with connection, connection.cursor(row_factory=dict_row) as cursor:
-                yield cursor
+            try:
+                # The context manager of a connection commits or rolls back, then closes.
+                with connection, connection.cursor(row_factory=dict_row) as cursor:
+                    yield cursor
+            except (errors.UndefinedTable, errors.UndefinedColumn) as exc:
+                raise self._not_set_up() from exc
 
     def session(self) -> Connection:
         """Open an autocommit session of its own, for locks and heartbeats.
@@ -161,10 +164,13 @@ class CatalogDatabase:
     def check(self) -> None:
         """Raise ``ConfigurationError`` unless every migration is applied."""
         if not self.is_current():
-            raise ConfigurationError(
-                f"the catalog '{self.name}' is not set up for this version of pgben",
-                "run `pgben init`",
-            )
+            raise self._not_set_up()
+
+    def _not_set_up(self) -> ConfigurationError:
+        return ConfigurationError(
+            f"the catalog '{self.name}' is not set up for this version of pgben",
+            "run `pgben init`; where an older catalog was lost, `pgben catalog rebuild`",
+        )
 
 
 def _migrations() -> list[tuple[int, str]]:

@@ -24,6 +24,8 @@ from pgben_tasks.domain.job import (
 
 #: The row of ``worker`` that shows when the reconciler last ran.
 TICK: Final = "tick"
+#: The row that shows when a tick last ran that beat had sent.
+BEAT: Final = "beat"
 
 _SINCE = "greatest({}, pg_postmaster_start_time())"
 
@@ -179,13 +181,13 @@ class Recovery:
                 (list(workers),),
             )
 
-    def tick_is_overdue(self) -> bool:
+    def tick_is_overdue(self, silence: timedelta = BEAT_SILENCE) -> bool:
         """Whether no tick has run for longer than beat may be silent."""
         with self._database.transaction() as cursor:
             row = cursor.execute(
                 "SELECT 1 FROM worker WHERE name = %s"
                 " AND greatest(heartbeat_at, pg_postmaster_start_time()) > clock_timestamp() - %s",
-                (TICK, BEAT_SILENCE),
+                (TICK, silence),
             ).fetchone()
         return row is None
 
@@ -193,8 +195,8 @@ class Recovery:
         """Give the names of workers whose heartbeat is fresh, as ``<role>.<node>``."""
         with self._database.transaction() as cursor:
             rows = cursor.execute(
-                "SELECT name FROM worker WHERE name <> %s"
+                "SELECT name FROM worker WHERE name <> ALL(%s)"
                 " AND heartbeat_at > clock_timestamp() - %s ORDER BY name",
-                (TICK, 3 * HEARTBEAT_EVERY),
+                ([TICK, BEAT], 3 * HEARTBEAT_EVERY),
             ).fetchall()
         return [row["name"] for row in rows]

@@ -1,0 +1,117 @@
+"""The command line about alarms: what was raised and sent, and whether mails go at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pgben_tasks.adapters.catalog.outbox import AlarmOutbox
+from pgben_tasks.domain.alarm import Alarm, facts
+from tests import samples
+from tests.cli_site import CANARY, Site
+from tests.mailbox import MailServer
+
+
+@pytest.fixture
+def server() -> Iterator[MailServer]:
+    with MailServer(login=("pgben", CANARY)) as running:
+        yield running
+
+
+def test_a_test_mail_is_sent_and_the_server_named(server: MailServer, catalogless: Site) -> None:
+    said = catalogless.run("alarms", "--test", **server.settings(PGBEN_LANGUAGE="en"))
+    assert said.code == 0, said.all
+    assert f"'127.0.0.1:{server.port}' took a test mail from pgben@example.org" in said.err
+    (letter,) = server.letters
+    assert letter.subject == "[pgben] TEST: alarms arrive here"
+    assert "Maria da Conceição" in letter.body
+    assert CANARY not in said.all
+
+
+def test_a_test_mail_is_in_portuguese_unless_asked_otherwise(
+    server: MailServer, catalogless: Site
+) -> None:
+    said = catalogless.run("alarms", "--test", "--json", **server.settings())
+    assert server.letters[0].subject == "[pgben] TESTE: os alarmes chegam aqui"
+    assert said.json == {
+        "test": {
+            "server": f"127.0.0.1:{server.port}",
+            "from": "pgben@example.org",
+            "to": ["ana@example.org", "bia@example.org"],
+            "refused": [],
+        }
+    }
+
+
+def test_a_wrong_password_is_said_with_what_to_do(server: MailServer, catalogless: Site) -> None:
+    wrong = server.settings(PGBEN_SMTP_PASS=f"{CANARY}-wrong")
+    said = catalogless.run("alarms", "--test", **wrong)
+    assert said.code == 2
+    assert "does not accept the user 'pgben'" in said.err
+    assert "PGBEN_SMTP_PASS" in said.err
+    assert CANARY not in said.all
+
+
+def test_a_server_that_is_away_is_a_matter_of_time(server: MailServer, catalogless: Site) -> None:
+    server.stop()
+    said = catalogless.run("alarms", "--test", "--json", **server.settings())
+    assert said.code == 75
+    assert said.json["error"]["type"] == "TransientError"
+
+
+def test_a_recipient_that_is_refused_fails_the_test(server: MailServer, catalogless: Site) -> None:
+    server.answers = {"bia@example.org": "550 no such mailbox"}
+    said = catalogless.run("alarms", "--test", **server.settings())
+    assert said.code == 1
+    assert "did not take one for bia@example.org" in said.err
+
+
+def test_without_settings_a_test_says_which_are_wanted(catalogless: Site) -> None:
+    said = catalogless.run("alarms", "--test")
+    assert said.code == 2
+    assert "PGBEN_SMTP_HOST and PGBEN_ADMIN_EMAIL" in said.err
+
+
+def test_alarms_are_listed_with_what_became_of_their_mails(server: MailServer, ready: Site) -> None:
+    outbox = AlarmOutbox(ready.ledger.database)
+    said = ready.run("alarms")
+    assert said.code == 0
+    assert "there were no alarms yet" in said.err
+    assert "no mail is sent" in said.err
+    job = ready.job()
+    for key, what in (("one", "the first"), ("two", "the second")):
+        told = facts(work="backup", sentence=what)
+        outbox.add(
+            Alarm(
+                key=key,
+                kind="failed",
+                target=job.target,
+                job=job.id,
+                happened_at=samples.START,
+                facts=told,
+            )
+        )
+        with outbox.delivery() as delivery:
+            if key == "one":
+                delivery.sent(note=None)
+            else:
+                delivery.not_sent("the mail server does not answer")
+
+    said = ready.run("alarms", **server.settings())
+    assert said.err == ""
+    second, first = (line for line in said.out.splitlines() if str(job.id)[:8] in line)
+    assert "not sent, tried once: the mail server does not answer" in second
+    assert "the first" in first
+    assert "not sent" not in first
+
+    document = ready.run("alarms", "--limit", "1", "--json").json
+    (only,) = document["alarms"]
+    assert document["mail"] is False
+    assert (only["job"], only["sent_at"], only["tries"]) == (str(job.id), None, 1)
+    assert only["facts"]["sentence"] == "the second"
+
+
+def test_the_help_has_examples(catalogless: Site) -> None:
+    said = catalogless.run("alarms", "--help")
+    assert "pgben alarms --test" in said.out

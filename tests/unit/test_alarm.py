@@ -1,0 +1,284 @@
+"""What is worth an alarm, what shares a mail, and what is overdue: decisions, without a clock."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+from uuid import uuid4
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgben_tasks.domain.alarm import (
+    LONGEST_WAIT,
+    MOST_IN_A_MAIL,
+    REFUSALS_APART,
+    SEVERITY,
+    Alarm,
+    AlarmKind,
+    KeptAlarm,
+    digest,
+    may_go,
+    of_job,
+    one_line,
+    wait_after,
+)
+from pgben_tasks.domain.job import BEAT_SILENCE, Job
+from pgben_tasks.domain.overdue import Bounds, Restorable, Timed, late, missed, silent, stale
+from pgben_tasks.domain.windows import Schedule
+
+TARGET = "postgres/pgben"
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(days=90)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+BOUNDS = Bounds(begin_within=30 * MINUTE, end_within=12 * HOUR, objective=24 * HOUR)
+NIGHTLY = Timed("backup", TARGET, Schedule.parse("0 2 * * *", "America/Fortaleza"))
+#: 02:00 of that day in Fortaleza.
+WINDOW = datetime(2026, 11, 23, 5, tzinfo=UTC)
+
+
+def a_job(**fields: Any) -> Job:
+    made = Job(
+        id=uuid4(),
+        key="backup:postgres/pgben:2026-11-23T05:00Z",
+        kind="backup",
+        target=TARGET,
+        window=WINDOW,
+        request={},
+        requested_by="schedule",
+        state="failed",
+        fence=1,
+        attempt=1,
+        node="node",
+        backup=None,
+        root_task=None,
+        step=None,
+        context={},
+        result={},
+        error={"type": "ConfigurationError", "sentence": "no", "hint": "yes", "step": "dump"},
+        retry_at=None,
+        created_at=WINDOW,
+        started_at=WINDOW,
+        ended_at=NOW,
+    )
+    return replace(made, **fields)
+
+
+def kept(kind: AlarmKind = "failed", number: int = 1, **fields: Any) -> KeptAlarm:
+    alarm = Alarm(key=f"{kind}:{number}", kind=kind, target=TARGET, happened_at=NOW, facts={})
+    made = KeptAlarm(
+        id=number,
+        alarm=alarm,
+        raised_at=NOW,
+        sent_at=None,
+        tries=0,
+        next_try_at=NOW,
+        last_error=None,
+    )
+    return replace(made, **fields)
+
+
+def found(alarm: Alarm | None) -> Alarm:
+    assert alarm is not None
+    return alarm
+
+
+# Ends of jobs
+
+
+def test_an_open_or_well_ended_job_is_worth_no_alarm() -> None:
+    assert of_job(a_job(state="running", ended_at=None)) is None
+    assert of_job(a_job(state="succeeded", error=None, result={"suspect": None})) is None
+    assert of_job(a_job(state="cancelled")) is None
+
+
+def test_a_failure_is_told_once_at_first_and_once_when_it_is_given_up() -> None:
+    later = NOW + HOUR
+    job = a_job()
+    first, second, third = (
+        found(of_job(replace(job, attempt=attempt, retry_at=later))) for attempt in (1, 2, 3)
+    )
+    final = found(of_job(replace(job, attempt=4)))
+    assert first.key == second.key == third.key != final.key
+    assert first.facts["next_attempt"] == later.isoformat()
+    assert "next_attempt" not in final.facts
+    # Tried again by a person and failed again: that is told again.
+    assert found(of_job(replace(job, attempt=5))).key != final.key
+
+
+def test_every_refusal_is_an_alarm_of_its_own() -> None:
+    one, other = (found(of_job(a_job(state="refused"))) for _ in range(2))
+    assert one.kind == other.kind == "refused"
+    assert one.key != other.key
+
+
+def test_a_suspect_backup_is_an_alarm_although_it_succeeded() -> None:
+    job = a_job(state="succeeded", error=None, result={"suspect": "rows shrank"}, backup="b-1")
+    alarm = found(of_job(job))
+    assert (alarm.kind, alarm.facts["sentence"]) == ("suspect", "rows shrank")
+    assert alarm.facts["backup_id"] == "b-1"
+
+
+def test_damage_is_told_apart_from_a_verification_that_could_not_look() -> None:
+    damage = {"type": "IntegrityError", "sentence": "3 findings"}
+    away = {"type": "StoreUnavailable", "sentence": "away"}
+    assert found(of_job(a_job(kind="verify", error=damage))).kind == "damaged"
+    assert found(of_job(a_job(kind="verify", error=away))).kind == "failed"
+    assert found(of_job(a_job(kind="backup", error=damage))).kind == "failed"
+
+
+@given(st.text())
+def test_whatever_a_stranger_writes_stays_on_one_printable_line(text: str) -> None:
+    line = one_line(text)
+    assert line == "" or line.isprintable()
+    assert len(line.splitlines()) <= 1
+    assert len(line) <= 600
+    line.encode()
+
+
+def test_a_secret_in_an_error_reaches_no_fact() -> None:
+    sentence = "cannot open postgresql://ana:hunter2@db/pgben password=hunter2"
+    alarm = found(of_job(a_job(error={"sentence": sentence, "hint": sentence})))
+    assert "hunter2" not in repr(alarm)
+
+
+# Mails
+
+
+def test_a_storm_is_one_mail_that_tells_the_worst_in_full() -> None:
+    storm = [kept("refused", number) for number in range(50)]
+    told, others = digest([*storm, kept("failed", 50), kept("damaged", 51)])
+    assert [one.alarm.kind for one in told[:3]] == ["damaged", "failed", "refused"]
+    assert len(told) == MOST_IN_A_MAIL
+    assert others == {"refused": 52 - MOST_IN_A_MAIL}
+    assert set(SEVERITY) == set(get_args(AlarmKind))
+
+
+def test_nothing_goes_while_everything_waits_for_its_next_try() -> None:
+    waiting = [kept(next_try_at=NOW + MINUTE)]
+    assert not may_go([], now=NOW, last_refusal_sent=None)
+    assert not may_go(waiting, now=NOW, last_refusal_sent=None)
+    assert may_go([*waiting, kept(number=2)], now=NOW, last_refusal_sent=None)
+
+
+def test_refusals_alone_keep_their_distance_and_hold_nothing_else_up() -> None:
+    refused, recently = kept("refused"), NOW - MINUTE
+    assert may_go([refused], now=NOW, last_refusal_sent=None)
+    assert not may_go([refused], now=NOW, last_refusal_sent=recently)
+    assert may_go([refused], now=NOW, last_refusal_sent=NOW - REFUSALS_APART)
+    assert may_go([refused, kept("failed", 2)], now=NOW, last_refusal_sent=recently)
+
+
+def test_a_mail_that_was_not_taken_waits_longer_each_time_but_never_long() -> None:
+    waits = [wait_after(tries) for tries in range(1, 40)]
+    assert waits[:3] == [MINUTE, 2 * MINUTE, 4 * MINUTE]
+    assert waits == sorted(waits)
+    assert waits[-1] == LONGEST_WAIT
+
+
+# Windows
+
+
+def test_a_job_that_nobody_begins_is_overdue_after_the_wait_for_a_worker() -> None:
+    job = a_job(state="queued", started_at=None, ended_at=None)
+    at = WINDOW + BOUNDS.begin_within
+    assert late(job, now=at - MINUTE, bounds=BOUNDS) is None
+    alarm = found(late(job, now=at, bounds=BOUNDS))
+    assert (alarm.kind, alarm.facts["what"], alarm.job) == ("overdue", "not_begun", job.id)
+
+
+def test_a_job_that_does_not_end_is_overdue_when_it_would_not_be_made_up_for_any_more() -> None:
+    job = a_job(state="running", ended_at=None)
+    at = WINDOW + BOUNDS.end_within
+    assert late(job, now=at - MINUTE, bounds=BOUNDS) is None
+    assert found(late(job, now=at, bounds=BOUNDS)).facts["what"] == "not_ended"
+
+
+def test_a_window_made_up_for_is_judged_from_when_its_job_was_written() -> None:
+    job = a_job(state="queued", started_at=None, ended_at=None, created_at=NOW)
+    assert late(job, now=NOW + MINUTE, bounds=BOUNDS) is None
+    assert late(job, now=NOW + BOUNDS.begin_within, bounds=BOUNDS) is not None
+
+
+def test_jobs_of_no_window_and_ended_ones_are_never_overdue() -> None:
+    far = NOW + timedelta(days=9)
+    assert late(a_job(window=None, ended_at=None, state="queued"), now=far, bounds=BOUNDS) is None
+    assert late(a_job(), now=far, bounds=BOUNDS) is None
+
+
+def test_a_window_without_a_job_is_missed_when_it_cannot_be_made_up_for_any_more() -> None:
+    at = WINDOW + BOUNDS.end_within
+    assert missed(NIGHTLY, now=at, since=LONG_AGO, bounds=BOUNDS) is None
+    alarm = found(missed(NIGHTLY, now=at + MINUTE, since=LONG_AGO, bounds=BOUNDS))
+    assert (alarm.facts["what"], alarm.happened_at) == ("missed", WINDOW)
+    # Whether it was late or missed, one window is one alarm.
+    job = a_job(state="queued", started_at=None, ended_at=None)
+    assert alarm.key == found(late(job, now=at, bounds=BOUNDS)).key
+
+
+def test_a_window_of_before_the_installation_is_nobodys_fault() -> None:
+    since = WINDOW + MINUTE
+    for hours in range(20):
+        assert missed(NIGHTLY, now=since + hours * HOUR, since=since, bounds=BOUNDS) is None
+
+
+# Verified backups
+
+
+def newest(at: datetime) -> Restorable:
+    return Restorable(backup="20261123T050000Z-1f0c9a", state="verified", snapshot_at=at)
+
+
+def test_data_older_than_the_objective_is_an_alarm_once_for_each_backup() -> None:
+    old = newest(NOW - 24 * HOUR)
+    assert stale(NIGHTLY, old, now=NOW, since=LONG_AGO, bounds=BOUNDS) is None
+    one, other = (
+        found(stale(NIGHTLY, old, now=NOW + minutes * MINUTE, since=LONG_AGO, bounds=BOUNDS))
+        for minutes in (1, 600)
+    )
+    assert (one.kind, one.key) == ("stale", other.key)
+
+
+def test_a_new_installation_has_until_the_objective_to_make_its_first_backup() -> None:
+    assert stale(NIGHTLY, None, now=NOW + 24 * HOUR, since=NOW, bounds=BOUNDS) is None
+    assert stale(NIGHTLY, None, now=NOW + 25 * HOUR, since=NOW, bounds=BOUNDS) is not None
+    # An old repository that a new catalog has read is no reason either.
+    ancient = newest(LONG_AGO)
+    assert stale(NIGHTLY, ancient, now=NOW + HOUR, since=NOW, bounds=BOUNDS) is None
+
+
+def test_a_night_that_is_an_hour_longer_is_no_alarm() -> None:
+    """Clocks went back in Berlin on 25 October 2026, at three in the morning."""
+    line = Timed("backup", TARGET, Schedule.parse("0 2 * * *", "Europe/Berlin"))
+    before = datetime(2026, 10, 25, 0, tzinfo=UTC)
+    after = datetime(2026, 10, 26, 1, tzinfo=UTC)
+    assert line.schedule.next(before) == after
+    last = after - MINUTE
+    assert stale(line, newest(before), now=last, since=LONG_AGO, bounds=BOUNDS) is None
+
+
+def test_a_schedule_that_runs_less_often_than_the_objective_is_taken_as_a_choice() -> None:
+    weekly = Timed("backup", TARGET, Schedule.parse("0 2 * * 1", "UTC"))
+    old = newest(datetime(2026, 11, 23, 2, tzinfo=UTC))
+    on_sunday = datetime(2026, 11, 29, 12, tzinfo=UTC)
+    assert stale(weekly, old, now=on_sunday, since=LONG_AGO, bounds=BOUNDS) is None
+    on_tuesday = datetime(2026, 12, 1, 12, tzinfo=UTC)
+    assert stale(weekly, old, now=on_tuesday, since=LONG_AGO, bounds=BOUNDS) is not None
+
+
+# Beat
+
+
+def test_beat_is_silent_after_a_while_and_each_outage_has_its_own_key() -> None:
+    last = NOW - BEAT_SILENCE
+    assert silent(last + MINUTE, now=NOW, since=LONG_AGO) is None
+    one = found(silent(last, now=NOW, since=LONG_AGO))
+    assert found(silent(last, now=NOW + HOUR, since=LONG_AGO)).key == one.key
+    assert found(silent(NOW, now=NOW + HOUR, since=LONG_AGO)).key != one.key
+
+
+def test_a_beat_that_was_never_heard_of_is_silent_since_the_installation() -> None:
+    assert silent(None, now=NOW, since=NOW - MINUTE) is None
+    assert silent(None, now=NOW, since=NOW - HOUR) is not None

@@ -1,0 +1,226 @@
+"""Mails of alarms in both languages: what stands in them, and what can never stand in them."""
+
+from __future__ import annotations
+
+import string
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, get_args
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgben_tasks.adapters.mail import SmtpMailer, SmtpServer
+from pgben_tasks.domain.alarm import Alarm, AlarmKind, KeptAlarm, facts
+from pgben_tasks.domain.job import JobKind
+from pgben_tasks.domain.overdue import Restorable
+from pgben_tasks.operations.alarm_mail import Letterhead, age, compose, compose_test
+from pgben_tasks.operations.alarm_words import WORDS
+from pgben_tasks.ports import Mail
+
+ROOT = Path(__file__).parents[2]
+TARGET = "postgres/pgben"
+NOW = datetime(2026, 11, 23, 5, 0, 14, tzinfo=UTC)
+JOB = UUID("1f0c9a2b-0000-4000-8000-000000000000")
+NEWEST = Restorable(
+    backup="20261122T050000Z-aaaaaa", state="verified", snapshot_at=NOW - timedelta(hours=26)
+)
+BOTH = pytest.mark.parametrize("language", ["pt_BR", "en"])
+
+
+def letterhead(language: Any = "pt_BR") -> Letterhead:
+    return Letterhead(
+        language=language,
+        zone=ZoneInfo("America/Fortaleza"),
+        node="node-a",
+        contacts=[("Maria da Conceição", "maria@example.org", "+55 84 99999-0000")],
+    )
+
+
+def kept(kind: AlarmKind = "failed", number: int = 1, **changed: Any) -> KeptAlarm:
+    fields: dict[str, Any] = {
+        "key": f"{kind}:{number}",
+        "kind": kind,
+        "target": TARGET,
+        "job": JOB,
+        "happened_at": NOW,
+        "facts": facts(
+            work="backup",
+            sentence="the server does not accept the role 'postgres'",
+            hint="set PGBEN_DB_PASS",
+            requested_by="schedule",
+            next_attempt=(NOW + timedelta(minutes=15)).isoformat(),
+        ),
+    }
+    return KeptAlarm(
+        id=number,
+        alarm=Alarm(**{**fields, **changed}),
+        raised_at=NOW,
+        sent_at=None,
+        tries=0,
+        next_try_at=NOW,
+        last_error=None,
+    )
+
+
+def written(
+    *alarms: KeptAlarm, language: Any = "pt_BR", newest: Restorable | None = NEWEST
+) -> Mail:
+    return compose(
+        alarms, letterhead=letterhead(language), restorable=lambda _target: newest, now=NOW
+    )
+
+
+def test_a_mail_in_portuguese_says_what_happened_what_is_left_and_what_to_do() -> None:
+    mail = written(kept())
+    assert mail.subject == "[pgben] ALARME: backup de postgres/pgben falhou"
+    for line in (
+        "O que aconteceu: the server does not accept the role 'postgres'",
+        "Dica: set PGBEN_DB_PASS",
+        "Quando: 2026-11-23 02:00:14-03:00",
+        "Alvo: postgres/pgben",
+        f"Trabalho: {JOB}",
+        "Pedido por: schedule",
+        "Próxima tentativa: 2026-11-23 02:15:14-03:00",
+        (
+            "Pode ser restaurado: backup 20261122T050000Z-aaaaaa, dados de 2026-11-22 "
+            "00:00:14-03:00 (há 1 d 2 h), verified"
+        ),
+        "  pgben jobs 1f0c9a2b",
+        "  docs/pt_BR/operacao.md, “Quando algo falha”",
+        "  Maria da Conceição; maria@example.org; +55 84 99999-0000",
+    ):
+        assert line in mail.body.splitlines()
+
+
+def test_the_same_mail_in_english() -> None:
+    mail = written(kept(), language="en")
+    assert mail.subject == "[pgben] ALARM: backup of postgres/pgben failed"
+    for line in (
+        "What happened: the server does not accept the role 'postgres'",
+        "Next attempt: 2026-11-23 02:15:14-03:00",
+        "  docs/operations.md, “A backup failed”",
+    ):
+        assert line in mail.body.splitlines()
+
+
+@BOTH
+@pytest.mark.parametrize("kind", get_args(AlarmKind))
+@pytest.mark.parametrize("target", [TARGET, "*", "", "?"])
+def test_every_kind_of_alarm_can_be_written_of_every_target(
+    language: Any, kind: AlarmKind, target: str
+) -> None:
+    bare = kept(kind, target=target, job=None, facts={})
+    many = [kept(kind, number) for number in range(9)]
+    for mail in (written(bare, language=language), written(*many, language=language)):
+        assert "{" not in mail.subject + mail.body
+        assert mail.subject.startswith("[pgben] ALARM")
+
+
+@BOTH
+@pytest.mark.parametrize("what", ["not_begun", "not_ended", "missed"])
+def test_what_is_overdue_is_said_in_words(language: Any, what: str) -> None:
+    window = facts(work="verify", what=what, window=NOW.isoformat())
+    mail = written(kept("overdue", target="*", facts=window), language=language)
+    assert WORDS[language][what] in mail.body
+    assert "2026-11-23 02:00:14-03:00" in mail.body
+
+
+def test_both_languages_have_the_same_words_with_the_same_gaps() -> None:
+    portuguese, english = WORDS["pt_BR"], WORDS["en"]
+    assert set(portuguese) == set(english)
+    for word, text in english.items():
+        assert gaps(text) == gaps(portuguese[word]), word
+    assert set(get_args(JobKind)) <= set(english)
+
+
+def gaps(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+@pytest.mark.parametrize(
+    ("language", "page"), [("en", "operations.md"), ("pt_BR", "pt_BR/operacao.md")]
+)
+def test_the_sections_that_mails_name_exist(language: Any, page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    headings = {line.lstrip("# ") for line in text.splitlines() if line.startswith("#")}
+    words = WORDS[language]
+    assert page in words["runbook"]
+    assert {words[f"on_{kind}"] for kind in get_args(AlarmKind)} <= headings
+
+
+def test_nothing_to_restore_is_said() -> None:
+    assert (
+        "nothing: there is no verified backup" in written(kept(), language="en", newest=None).body
+    )
+
+
+def test_a_job_that_is_not_tried_again_says_so() -> None:
+    given_up = kept(facts=facts(work="backup", sentence="no"))
+    assert "Next attempt: none by itself" in written(given_up, language="en").body
+
+
+def test_a_storm_is_counted() -> None:
+    mail = written(kept(), *(kept("refused", number) for number in range(2, 52)), language="en")
+    assert mail.subject == "[pgben] ALARM: backup of postgres/pgben failed (and 50 more)"
+    assert "  46 × a request was refused" in mail.body.splitlines()
+    assert len(mail.body) < 10_000
+
+
+def test_the_same_alarms_make_a_mail_of_the_same_id_and_others_another() -> None:
+    assert written(kept()).id == written(kept()).id != written(kept(number=2)).id
+
+
+@BOTH
+def test_the_test_mail_says_that_it_is_one(language: Any) -> None:
+    mail = compose_test(letterhead=letterhead(language), now=NOW)
+    assert "TEST" in mail.subject
+    assert "maria@example.org" in mail.body
+
+
+def test_ages_are_written_in_two_units() -> None:
+    assert age(timedelta(minutes=-5)) == "0 min"
+    assert age(timedelta(minutes=59)) == "59 min"
+    assert age(timedelta(hours=3, minutes=20)) == "3 h 20 min"
+    assert age(timedelta(days=40, hours=5)) == "40 d 5 h"
+
+
+# What strangers write
+
+HOSTILE = st.text() | st.sampled_from(
+    ["x\r\nBcc: thief@example.org", "x\n\n<html>", "a\u2028b", "\ud800", "\x00", "{work}"]
+)
+
+
+@given(HOSTILE)
+def test_a_strangers_text_makes_no_header_and_no_line(text: str) -> None:
+    def body_and_headers(target: str) -> tuple[str, list[str]]:
+        mail = Mail(
+            subject=f"[pgben] {target}", body=written(one(target)).body, at=NOW, id="pgben.x"
+        )
+        message = mailer._message(mail)
+        # Written and read again, as a mail program would.
+        return message.get_content(), list(message.keys())
+
+    def one(target: str) -> KeptAlarm:
+        said = facts(work="backup", sentence=target, hint=target, requested_by=target)
+        return kept("refused", target="?", facts=said)
+
+    mailer = SmtpMailer(
+        SmtpServer(host="mail", port=25, security="none"),
+        sender="pgben@example.org",
+        recipients=("ana@example.org",),
+    )
+    body, headers = body_and_headers(text)
+    plain_body, plain_headers = body_and_headers("plain")
+    assert headers == plain_headers
+    assert abs(len(body.splitlines()) - len(plain_body.splitlines())) <= 3
+    assert not any(line.startswith("Bcc") for line in body.splitlines())
+
+
+def test_a_password_is_in_no_representation_of_its_server() -> None:
+    server = SmtpServer(host="mail", port=25, security="none", user="ana", password="hunter2")
+    assert "hunter2" not in repr(server) + repr(SmtpMailer(server, sender="a@b", recipients=()))

@@ -1,0 +1,89 @@
+"""How far work in this process is, on a terminal and where no bar can move."""
+
+from __future__ import annotations
+
+import io
+import signal
+from dataclasses import dataclass, replace
+from typing import cast
+
+from rich.console import Console
+
+from pgben_tasks.cli.screen import Meter, Screen
+from pgben_tasks.contracts import RestoreRequest
+from pgben_tasks.domain.job import Job, StepRun
+from pgben_tasks.in_process import Chain, new_job
+from tests.samples import START
+
+
+def meter(*, terminal: bool) -> tuple[Meter, io.StringIO]:
+    written = io.StringIO()
+    console = Console(file=written, width=120, force_terminal=terminal, _environ={"TERM": "xterm"})
+    return Meter(console), written
+
+
+def test_a_bar_shows_phase_share_and_amount() -> None:
+    shown, written = meter(terminal=True)
+    with shown.bars:
+        shown.begin("read", total=200, unit="backups")
+        shown.advance(50)
+        shown.draw()
+        shown.bars.refresh()
+    assert "read" in written.getvalue()
+    assert "25% 50 backups of 200 backups" in written.getvalue()
+
+
+def test_without_a_terminal_a_line_says_how_far_it_is() -> None:
+    shown, written = meter(terminal=False)
+    with shown.bars:
+        shown.begin("audit trail", total=10, unit="entries")
+        shown.advance(5)
+        shown.note(broken=1)
+        assert written.getvalue() == ""
+        shown.draw()
+    assert written.getvalue() == "  … audit trail 50% 5 entries of 10 entries, broken 1\n"
+
+
+def test_a_new_step_does_not_show_what_the_step_before_counted() -> None:
+    written = io.StringIO()
+    console = Console(file=written, width=120, force_terminal=True, _environ={"TERM": "xterm"})
+    screen = Screen(console)
+    stand = Stand(running("fetch"))
+    with screen.showing(cast("Chain", stand)):
+        screen.told()
+        screen.begin("fetch", total=100)
+        screen.advance(100)
+        stand.job = running("load")
+        written.truncate(0)
+        screen.told()
+        screen.bars.refresh()
+    assert "pgben load" in written.getvalue()
+    assert "load: fetch" not in written.getvalue()
+    assert "100%" not in written.getvalue()
+
+
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    screen = Screen(Console(file=io.StringIO()))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with screen.showing(cast("Chain", Stand(running("fetch")))):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@dataclass
+class Stand:
+    """What a screen looks at of a chain."""
+
+    job: Job
+    steps: tuple[StepRun, ...] = ()
+    undoing: bool = False
+
+
+def running(step: str) -> Job:
+    request = RestoreRequest(target="postgres/pgben")
+    job = new_job("restore", request, target="postgres/pgben", node="n", now=START, context={})
+    return replace(job, step=f"pgben.restore.postgres.{step}")
