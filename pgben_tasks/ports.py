@@ -250,6 +250,10 @@ class Repository(Protocol):
         """Keys under the target's folders that the format does not know."""
         ...
 
+    def foreign(self) -> list[str]:
+        """Keys anywhere in the repository that the format does not know, sorted."""
+        ...
+
     def read_pack(self, pack: Pack) -> Iterator[bytes]:
         """Stream the stored bytes of a pack; ``ObjectMissing`` when it is gone."""
         ...

@@ -188,6 +188,10 @@ class StoreRepository:
             if not layout.is_known(stored.key, target)
         )
 
+    def foreign(self) -> list[str]:
+        """Keys anywhere in the repository that the format does not know, sorted."""
+        return sorted(one.key for one in self._store.list("") if not layout.has_place(one.key))
+
     def read_pack(self, pack: Pack) -> Iterator[bytes]:
         """Stream the stored bytes of a pack."""
         return self._store.stream(pack.path)

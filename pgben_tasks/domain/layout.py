@@ -13,6 +13,8 @@ REPOSITORY_CARD: Final = "repository.json"
 BACKUPS: Final = "backups/"
 PACKS: Final = "packs/"
 AUDIT: Final = "audit/"
+#: What lies under each target has a folder of its own in each of these.
+FOLDERS: Final = ("backups", "packs", "verifications")
 SIGNATURE_SUFFIX: Final = ".sig"
 _MANIFEST: Final = "manifest.json"
 _INVENTORY: Final = "inventory.jsonl.zst.age"
@@ -107,6 +109,17 @@ def is_known(key: str, target: Target) -> bool:
         stem = name.removesuffix(SIGNATURE_SUFFIX)
         return stem.endswith(".json") and _backup_id(stem.removesuffix(".json")) is not None
     return False
+
+
+def has_place(key: str) -> bool:
+    """Say whether the format knows ``key`` anywhere in a repository."""
+    if key == REPOSITORY_CARD or audit_sequence(key.removesuffix(SIGNATURE_SUFFIX)) is not None:
+        return True
+    parts = key.split("/")
+    try:
+        return len(parts) == _DEPTH and is_known(key, Target.parse(f"{parts[1]}/{parts[2]}"))
+    except ConfigurationError:
+        return False
 
 
 def capture_of(key: str) -> BackupId:

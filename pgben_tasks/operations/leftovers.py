@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pgben_tasks.domain.documents import Finding, Verification
-from pgben_tasks.domain.layout import capture_of, is_known
+from pgben_tasks.domain.layout import FOLDERS, capture_of, is_known
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import IntegrityError
 from pgben_tasks.operations.survey import Survey, finding_of
@@ -86,6 +86,17 @@ def unaccounted(
         return findings + _lost(repository, one)
     except IntegrityError as exc:
         return [*findings, finding_of(exc, f"verifications/{one.target}")]
+
+
+def foreign(repository: Repository, looked_at: Sequence[Target]) -> list[Finding]:
+    """Find files outside the folders of the targets ``looked_at`` that the format does not know."""
+    folders = tuple(f"{kind}/{target}/" for kind in FOLDERS for target in looked_at)
+    detail = "the format knows no such file"
+    return [
+        Finding(kind="extra", path=key, detail=detail)
+        for key in repository.foreign()
+        if not key.startswith(folders)
+    ]
 
 
 def _lost(repository: Repository, one: Survey) -> list[Finding]:

@@ -6,48 +6,24 @@ and stored beside the backup, so that its state survives the loss of the catalog
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Literal
-
 import structlog
 
 from pgben_tasks.contracts import JSON, VerifyRequest
-from pgben_tasks.domain.documents import Finding, Manifest, Pack, Verification
+from pgben_tasks.domain.documents import Finding, Manifest, Verification
 from pgben_tasks.domain.states import state_of
 from pgben_tasks.domain.target import BackupId, Target, require_utc
 from pgben_tasks.errors import (
     BackupNotFound,
-    DecryptionFailed,
-    DigestMismatch,
     IntegrityError,
     ObjectMissing,
     PgbenError,
 )
-from pgben_tasks.operations import spool
-from pgben_tasks.operations.leftovers import is_pruned, unaccounted
+from pgben_tasks.operations.examining import Examined, Level, examine_packs
+from pgben_tasks.operations.leftovers import foreign, is_pruned, unaccounted
 from pgben_tasks.operations.survey import Survey, Surveyed, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.ports import StoredObject
 
 log = structlog.get_logger(__name__)
-
-Level = Literal["readback", "quick", "full"]
-
-_READERS: Final = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Examined:
-    """What looking at the packs of one backup gave. ``read`` is in bytes."""
-
-    packs: int
-    read: int
-    opened: bool
-    findings: tuple[Finding, ...]
 
 
 def examine(run: Run, tools: Toolbox) -> JSON:
@@ -67,13 +43,20 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         run.progress.begin("read", total=total)
     else:
         run.progress.begin("look", total=sum(len(some) for some in chosen), unit="backups")
+    # A pack may hold the bytes of any other, also of another backup's.
+    places = {
+        pack.sha256: pack.path
+        for one in surveys
+        for backup in one.backups
+        for pack in backup.manifest.packs
+    }
     findings: list[Finding] = []
     packs = read = examined = 0
     for one, backups in zip(surveys, chosen, strict=True):
         stored = tools.repository.packs(one.target)
         for backup in backups:
             run.progress.check()
-            looked = _examine(run, tools, backup.manifest, stored, request.level)
+            looked = examine_packs(run, tools, backup.manifest, stored, request.level, places)
             _state(run, tools, backup, looked, request.level)
             findings += looked.findings
             packs += looked.packs
@@ -86,6 +69,8 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         if request.backup is None:
             findings += unaccounted(tools.repository, one, stored)
             findings += _vanished(tools, one)
+    if request.target is None:
+        findings += foreign(tools.repository, targets)
     return {
         "level": request.level,
         "targets": [str(target) for target in targets],
@@ -115,7 +100,9 @@ def read_back(run: Run, tools: Toolbox, backup: BackupId) -> Verification:
     """Verify a backup right after its commit: everything it stored is read back in full."""
     manifest = tools.repository.manifest(run.target, backup)
     run.progress.begin("read back", total=manifest.stored_bytes)
-    looked = _examine(run, tools, manifest, tools.repository.packs(run.target), "readback")
+    places = {pack.sha256: pack.path for pack in manifest.packs}
+    stored = tools.repository.packs(run.target)
+    looked = examine_packs(run, tools, manifest, stored, "readback", places)
     return _record(run, tools, manifest, looked, "readback")
 
 
@@ -152,106 +139,6 @@ def _chosen(one: Survey, request: VerifyRequest) -> list[Surveyed]:
             f"'{one.target}' has no backup '{backup}'", f"`pgben list {one.target}` shows its ids"
         )
     return [found] if found else []
-
-
-def _examine(
-    run: Run, tools: Toolbox, manifest: Manifest, stored: dict[str, StoredObject], level: Level
-) -> Examined:
-    seen = {pack.path: _presence(pack, stored) for pack in manifest.packs}
-    read = 0
-    opened = False
-    if level != "quick":
-        places = {pack.sha256: pack.path for pack in manifest.packs}
-        there = [pack for pack in manifest.packs if pack.path in stored]
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
-            for found, size in pool.map(lambda pack: _read(run, tools, pack, places), there):
-                read += size
-                if found is not None and (seen[found.path] is None or found.kind == "swapped"):
-                    seen[found.path] = found
-    bad = [finding for finding in seen.values() if finding is not None]
-    if level != "quick" and not bad:
-        opened, unopened = _open(run, tools, manifest, level)
-        bad += unopened
-    return Examined(packs=len(manifest.packs), read=read, opened=opened, findings=tuple(bad))
-
-
-def _presence(pack: Pack, stored: dict[str, StoredObject]) -> Finding | None:
-    found = stored.get(pack.path)
-    if found is None:
-        return Finding(kind="missing", path=pack.path, detail="the pack is not in the repository")
-    if found.size < pack.size:
-        return Finding(
-            kind="truncated",
-            path=pack.path,
-            detail=f"the pack has {found.size} bytes, the manifest says {pack.size}",
-        )
-    if found.size > pack.size:
-        return Finding(
-            kind="damaged",
-            path=pack.path,
-            detail=f"the pack has {found.size} bytes, the manifest says {pack.size}",
-        )
-    return None
-
-
-def _read(
-    run: Run, tools: Toolbox, pack: Pack, places: dict[str, str]
-) -> tuple[Finding | None, int]:
-    """Read a pack whole; ``places`` says which pack each signed digest belongs to."""
-    digest = hashlib.sha256()
-    size = 0
-    try:
-        for chunk in tools.repository.read_pack(pack):
-            digest.update(chunk)
-            size += len(chunk)
-            run.progress.advance(len(chunk))
-            run.progress.check()
-    except ObjectMissing:
-        detail = "the pack vanished while it was read"
-        return Finding(kind="missing", path=pack.path, detail=detail), size
-    found = digest.hexdigest()
-    if found != pack.sha256 and found in places:
-        detail = f"it holds the bytes of '{places[found]}'"
-        return Finding(kind="swapped", path=pack.path, detail=detail), size
-    if found != pack.sha256:
-        detail = f"the digest of the stored bytes is {found[:12]}…, signed is {pack.sha256[:12]}…"
-        return Finding(kind="damaged", path=pack.path, detail=detail), size
-    return None, size
-
-
-def _open(run: Run, tools: Toolbox, manifest: Manifest, level: Level) -> tuple[bool, list[Finding]]:
-    """Open packs where an identity is at hand: one after a backup, every one in a full look."""
-    # A backup sealed to other keys is no fault of its bytes: it is only not opened here.
-    if not tools.codec.can_open(manifest.recipients):
-        return False, []
-    toc = next(
-        pack for pack in manifest.packs if any(one.name == "toc.dat" for one in pack.members)
-    )
-    packs = manifest.packs if level == "full" else (toc,)
-    folder = run.folder / "opened"
-    spool.fresh(folder)
-    try:
-        return True, [found for pack in packs for found in _open_one(run, tools, pack, folder)]
-    finally:
-        spool.remove(folder)
-
-
-def _open_one(run: Run, tools: Toolbox, pack: Pack, folder: Path) -> Iterator[Finding]:
-    sealed = folder / "pack"
-    run.progress.check()
-    try:
-        tools.repository.fetch_pack(pack, sealed, advance=_ignore)
-        tools.codec.open(pack, sealed, None, advance=_ignore)
-    except DecryptionFailed as exc:
-        yield Finding(kind="unreadable", path=pack.path, detail=exc.sentence)
-    except (DigestMismatch, IntegrityError) as exc:
-        yield Finding(kind="damaged", path=pack.path, detail=exc.sentence)
-    finally:
-        sealed.unlink(missing_ok=True)
-
-
-def _ignore(_: int) -> None:
-    """Count nothing: these bytes were counted when they were read."""
 
 
 def _record(

@@ -426,6 +426,26 @@ def test_what_the_format_does_not_know_is_stray(
     assert repository.stray(TARGET) == sorted(stray)
 
 
+def test_what_has_no_place_in_the_format_is_foreign(
+    repository: StoreRepository, store: ObjectStore, sealed: Path
+) -> None:
+    commit(repository, sealed)
+    repository.record(samples.verification())
+    repository.audit(samples.audit_entry())
+    assert repository.foreign() == []
+    strangers = [
+        "README",
+        "audit/2026/11/1.txt",
+        f"backups/{BACKUP}/manifest.json",
+        "backups/postgres/notes.txt",
+        f"packs/volume/x/{BACKUP}/1.tar",
+        f"packs/{TARGET}/{BACKUP}/1.tar.gz",
+    ]
+    for key in strangers:
+        store.put(key, b"")
+    assert repository.foreign() == sorted(strangers)
+
+
 def test_statements_come_back_oldest_first(repository: StoreRepository) -> None:
     late = samples.verification(id="20261123T060000Z-bbbbbb", at=START + timedelta(hours=1))
     early = samples.verification(

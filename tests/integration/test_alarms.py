@@ -19,6 +19,7 @@ from pgben_tasks.domain.job import ATTEMPT_DELAYS, MOST_LOSSES, JobKind, window_
 from pgben_tasks.errors import ConfigurationError, IntegrityError, RequestRefused
 from pgben_tasks.operations.send_alarms import send_alarms
 from pgben_tasks.ports import Mail
+from pgben_tasks.runtime import process
 from pgben_tasks.settings import Settings
 from pgben_tasks.tasks import backup, reconciler, verify
 from tests.installation import FILL_PEDIDO, Installation
@@ -60,7 +61,7 @@ class Place:
         """Give the same place under other settings."""
         settings = self.work.settings.model_copy(update=changed)
         made = Place(runtime.Workplace(settings), self.server, self.target)
-        runtime._workplace = made.work
+        process._workplace = made.work
         return made
 
     def job(self, kind: JobKind = "backup", *, window: datetime | None = None) -> Any:

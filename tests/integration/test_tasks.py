@@ -29,6 +29,7 @@ from pgben_tasks.errors import (
     RequestRefused,
     RestoreRefused,
 )
+from pgben_tasks.runtime import process
 from pgben_tasks.tasks import backup, housekeeping, reconciler, restore, verify
 from tests.installation import FILL_PEDIDO, Installation
 
@@ -51,7 +52,7 @@ class Site(runtime.Workplace):
 def site(installation: Installation) -> Iterator[Site]:
     app.conf.update(broker_url="memory://", result_backend="cache+memory://")
     made = Site(installation.shop.work.settings)
-    runtime._workplace = made
+    process._workplace = made
     yield made
     queues = ("backup", "verify", "maintenance", "backup.workshop")
     while any(messages(queue) for queue in queues):

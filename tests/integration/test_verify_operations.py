@@ -80,6 +80,14 @@ def swap(installation: Installation, manifest: Manifest) -> None:
     aside.rename(other)
 
 
+def exchange(installation: Installation, manifest: Manifest) -> None:
+    """Exchange a pack with the other backup's."""
+    one, other = pack(installation, manifest), pack(installation, installation.backups[0])
+    mine, theirs = one.read_bytes(), other.read_bytes()
+    one.write_bytes(theirs)
+    other.write_bytes(mine)
+
+
 def copy_manifest(installation: Installation, manifest: Manifest) -> None:
     folder = installation.manifest_file(manifest).parent
     shutil.copytree(folder, folder.with_name("20990101T000000Z-ffffff"))
@@ -101,6 +109,7 @@ FAULTS: dict[str, tuple[Damage, set[str], set[str]]] = {
         {"damaged"},
     ),
     "two packs exchanged": (swap, {"truncated", "damaged"}, {"swapped"}),
+    "packs of two backups exchanged": (exchange, {"truncated", "damaged"}, {"swapped"}),
     "a pack of another backup": (
         lambda i, m: pack(i, m).write_bytes(
             pack(i, i.backups[0]).read_bytes().ljust(m.packs[0].size)[: m.packs[0].size]
@@ -180,6 +189,19 @@ def test_a_fault_is_found(installation: Installation, fault: str) -> None:
                 chain.step()
             assert caught.value.hint
             assert chain.job.state == "failed"
+
+
+def test_a_file_outside_every_target_is_found_when_everything_is_looked_at(
+    installation: Installation,
+) -> None:
+    (installation.repository / "README").write_text("x")
+    (installation.repository / "packs" / "postgres" / "notes.txt").write_text("x")
+    assert examined(installation)["findings"] == []
+    result = examined(installation, target=None)
+    assert [(one["kind"], one["path"]) for one in result["findings"]] == [
+        ("extra", "README"),
+        ("extra", "packs/postgres/notes.txt"),
+    ]
 
 
 @pytest.mark.parametrize("fault", ["a missing pack", "two packs exchanged", "an edited manifest"])

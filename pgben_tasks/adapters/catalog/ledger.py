@@ -14,107 +14,15 @@ from uuid import UUID
 import psycopg
 from psycopg.types.json import Jsonb
 
-from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
+from pgben_tasks.adapters.catalog.database import Row, require
+from pgben_tasks.adapters.catalog.job_rows import JobRows
 from pgben_tasks.contracts import JSON, JobRef
-from pgben_tasks.domain.job import Job, JobKind, JobState, StepRun
-from pgben_tasks.domain.target import Target
-from pgben_tasks.errors import FenceLost, JobNotFound, TargetBusy
-
-_JOB = (
-    "SELECT job.*, s.progress FROM job LEFT JOIN step s"
-    " ON s.job = job.id AND s.attempt = job.attempt AND s.name = job.step"
-)
+from pgben_tasks.domain.job import Job, JobState
+from pgben_tasks.errors import FenceLost, TargetBusy
 
 
-class Ledger:
-    """The rows of ``job``, ``attempt``, ``step`` and ``lease``."""
-
-    def __init__(self, database: CatalogDatabase) -> None:
-        """Use the catalog at ``database``."""
-        self.database = database
-
-    def request(
-        self,
-        kind: JobKind,
-        *,
-        target: str,
-        key: str,
-        request: JSON,
-        requested_by: str,
-        window: datetime | None = None,
-        published: bool = False,
-        root_task: str | None = None,
-    ) -> tuple[Job, bool]:
-        """Write a job unless its key is known; give it and whether it is new.
-
-        ``root_task`` is the id of the message that asks, which its sender may wait on.
-        """
-        with self.database.transaction() as cursor:
-            made = cursor.execute(
-                "INSERT INTO job (kind, target, key, window_at, request, requested_by,"
-                " root_task, published_at) VALUES (%s, %s, %s, %s, %s, %s, %s,"
-                " CASE WHEN %s THEN clock_timestamp() END)"
-                " ON CONFLICT (key) DO NOTHING RETURNING id",
-                (kind, target, key, window, Jsonb(request), requested_by, root_task, published),
-            ).fetchone()
-            row = cursor.execute(_JOB + " WHERE job.key = %s", (key,)).fetchone()
-        return _job(require(row)), made is not None
-
-    def job(self, job: UUID) -> Job:
-        """Give one job; ``JobNotFound`` when there is none."""
-        with self.database.transaction() as cursor:
-            row = cursor.execute(_JOB + " WHERE job.id = %s", (job,)).fetchone()
-        if row is None:
-            raise JobNotFound(f"there is no job '{job}'", "`pgben jobs` lists them")
-        return _job(row)
-
-    def find(self, text: str) -> Job:
-        """Give the job whose id begins with ``text``; ``JobNotFound`` when none or several do."""
-        with self.database.transaction() as cursor:
-            rows = cursor.execute(
-                _JOB + " WHERE starts_with(job.id::text, %s) LIMIT 2", (text.lower(),)
-            ).fetchall()
-        if len(rows) != 1:
-            found = "several jobs begin" if rows else "no job begins"
-            raise JobNotFound(f"{found} with '{text[:36]}'", "`pgben jobs` lists them")
-        return _job(rows[0])
-
-    def jobs(self, *, limit: int = 20, open_only: bool = False) -> list[Job]:
-        """Give the newest jobs first."""
-        where = " WHERE job.state IN ('queued', 'running', 'waiting')" if open_only else ""
-        with self.database.transaction() as cursor:
-            rows = cursor.execute(
-                _JOB + where + " ORDER BY job.created_at DESC LIMIT %s", (limit,)
-            ).fetchall()
-        return [_job(row) for row in rows]
-
-    def running(self, target: Target) -> frozenset[str]:
-        """Give the backup ids of a target's jobs that have not ended."""
-        with self.database.transaction() as cursor:
-            rows = cursor.execute(
-                "SELECT backup FROM job WHERE target = %s AND backup IS NOT NULL"
-                " AND state IN ('queued', 'running', 'waiting')",
-                (str(target),),
-            ).fetchall()
-        return frozenset(row["backup"] for row in rows)
-
-    def known_since(self, target: Target) -> datetime | None:
-        """Say when the first job of a target was asked for; None when there is none."""
-        with self.database.transaction() as cursor:
-            row = cursor.execute(
-                "SELECT min(created_at) AS first FROM job WHERE target = %s", (str(target),)
-            ).fetchone()
-        return require(row)["first"]  # type: ignore[no-any-return]
-
-    def steps(self, job: UUID) -> list[StepRun]:
-        """Give the steps of a job in the order they began."""
-        with self.database.transaction() as cursor:
-            rows = cursor.execute(
-                "SELECT attempt, name, state, node, started_at, ended_at, result FROM step"
-                " WHERE job = %s ORDER BY started_at",
-                (job,),
-            ).fetchall()
-        return [StepRun(**row) for row in rows]
+class Ledger(JobRows):
+    """The rows of ``job``, ``attempt``, ``step`` and ``lease``, and who may change them."""
 
     def claim(
         self,
@@ -353,14 +261,6 @@ class Ledger:
         with self.database.transaction() as cursor:
             cursor.execute("UPDATE job SET cleanup = false WHERE id = %s", (job,))
 
-    def to_clean(self) -> list[Job]:
-        """Give the ended jobs whose remains were not removed when they failed or were cancelled."""
-        with self.database.transaction() as cursor:
-            rows = cursor.execute(
-                _JOB + " WHERE job.cleanup AND job.state NOT IN ('queued', 'running', 'waiting')"
-            ).fetchall()
-        return [_job(row) for row in rows]
-
     def postpone(self, job: UUID) -> None:
         """Note that a queued job's message is under way, so that it is not sent again early."""
         with self.database.transaction() as cursor:
@@ -405,30 +305,3 @@ def _close_attempt(
         (state, None if error is None else Jsonb(error), ref.job, attempt),
     )
     cursor.execute("DELETE FROM lease WHERE job = %s", (ref.job,))
-
-
-def _job(row: Row) -> Job:
-    return Job(
-        id=row["id"],
-        key=row["key"],
-        kind=row["kind"],
-        target=row["target"],
-        window=row["window_at"],
-        request=row["request"],
-        requested_by=row["requested_by"],
-        state=row["state"],
-        fence=row["fence"],
-        attempt=row["attempt"],
-        node=row["node"],
-        backup=row["backup"],
-        root_task=row["root_task"],
-        step=row["step"],
-        context=row["context"],
-        result=row["result"],
-        error=row["error"],
-        retry_at=row["retry_at"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        progress=row["progress"],
-    )

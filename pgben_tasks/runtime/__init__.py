@@ -1,0 +1,41 @@
+"""The composition root: settings become adapters and a toolbox, once per process.
+
+Nothing else builds adapters.
+"""
+
+from pgben_tasks.runtime.places import (
+    catalog_database,
+    first_server,
+    history_files,
+    mailer,
+    node_name,
+    open_repository,
+    open_store,
+    postgres_servers,
+    s3_location,
+    signer,
+    swap_servers,
+    trust,
+)
+from pgben_tasks.runtime.process import Workplace, forget, workplace
+from pgben_tasks.runtime.tools import abandon, toolbox
+
+__all__ = [
+    "Workplace",
+    "abandon",
+    "catalog_database",
+    "first_server",
+    "forget",
+    "history_files",
+    "mailer",
+    "node_name",
+    "open_repository",
+    "open_store",
+    "postgres_servers",
+    "s3_location",
+    "signer",
+    "swap_servers",
+    "toolbox",
+    "trust",
+    "workplace",
+]

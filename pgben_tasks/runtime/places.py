@@ -1,0 +1,164 @@
+"""Where things are: settings become addresses and stores. Nothing is contacted by naming it."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+
+from pgben_tasks.adapters.catalog.database import CatalogDatabase
+from pgben_tasks.adapters.crypto import Signer, Trust
+from pgben_tasks.adapters.directory_store import DirectoryObjectStore
+from pgben_tasks.adapters.history import History
+from pgben_tasks.adapters.mail import SmtpMailer, SmtpServer
+from pgben_tasks.adapters.postgres import PostgresServer
+from pgben_tasks.adapters.postgres_swap import PostgresSwap
+from pgben_tasks.adapters.repository import StoreRepository
+from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
+from pgben_tasks.domain.target import Target
+from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.operations.spool import disk_errors, write_durably
+from pgben_tasks.ports import ObjectStore
+from pgben_tasks.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def history_files(settings: Settings) -> History:
+    """Say where the files are that people know from the old scripts."""
+    return History(settings.backup_dir, settings.zone)
+
+
+def catalog_database(settings: Settings) -> CatalogDatabase:
+    """Say where the catalog lives."""
+    return CatalogDatabase.at(settings.catalog_url.get_secret_value())
+
+
+def first_server(settings: Settings) -> PostgresServer:
+    """Say how the server of PGBEN_DB_* is reached."""
+    password = settings.db_pass.get_secret_value() if settings.db_pass else None
+    return PostgresServer(
+        host=settings.db_host, port=settings.db_port, user=settings.db_user, password=password
+    )
+
+
+def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:
+    """Say how each protected database is reached."""
+    first = first_server(settings)
+    found = {Target("postgres", name): first for name in settings.db_name}
+    for further in settings.servers_file.servers.values() if settings.servers_file else ():
+        server = PostgresServer(
+            host=further.host,
+            port=further.port,
+            user=further.user,
+            password=further.password.get_secret_value() if further.password else None,
+            settings="the file of PGBEN_SERVERS_FILE",
+        )
+        found |= {Target("postgres", name): server for name in further.databases}
+    return found
+
+
+def swap_servers(settings: Settings) -> dict[Target, PostgresSwap]:
+    """Say where databases can trade places; nothing is asked yet."""
+    catalog = catalog_database(settings)
+    return {
+        target: PostgresSwap(
+            server,
+            # The catalog is rebuilt, never replaced under the feet of its own jobs.
+            reserved=frozenset({catalog.name} if str(server) == str(catalog.server) else ()),
+        )
+        for target, server in postgres_servers(settings).items()
+    }
+
+
+def mailer(settings: Settings) -> SmtpMailer | None:
+    """Say how mails are sent; None where no server or no recipient is set."""
+    if settings.smtp_host is None or not settings.admin_email:
+        return None
+    user, password = settings.smtp_user, settings.smtp_pass
+    # Most servers let an account write as itself, and people to themselves.
+    sender = settings.smtp_from or (user if user and "@" in user else settings.admin_email[0])
+    server = SmtpServer(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        user=user,
+        password=password.get_secret_value() if password else None,
+        ca_file=settings.smtp_ca_file,
+    )
+    return SmtpMailer(server, sender=sender, recipients=settings.admin_email)
+
+
+def open_store(settings: Settings) -> ObjectStore:
+    """Open the object store of the repository; looks at nothing yet."""
+    parts = urlsplit(settings.repository)
+    if parts.scheme == "file":
+        return DirectoryObjectStore(Path(parts.path))
+    return S3ObjectStore(s3_location(settings))
+
+
+def s3_location(settings: Settings) -> S3Location:
+    """Say where an ``s3://`` repository is and with which keys."""
+    parts = urlsplit(settings.repository)
+    access, secret = settings.repository_access_key, settings.repository_secret_key
+    if settings.repository_endpoint is None or access is None or secret is None:
+        raise ConfigurationError(
+            "an s3:// repository needs an endpoint, an access key and a secret key",
+            "set PGBEN_REPOSITORY_ENDPOINT, PGBEN_REPOSITORY_ACCESS_KEY and "
+            "PGBEN_REPOSITORY_SECRET_KEY",
+        )
+    return S3Location(
+        endpoint=settings.repository_endpoint,
+        bucket=parts.netloc,
+        prefix=parts.path.strip("/"),
+        access_key=access.get_secret_value(),
+        secret_key=secret.get_secret_value(),
+        ca_file=settings.repository_ca_file,
+    )
+
+
+def open_repository(settings: Settings) -> StoreRepository:
+    """Open the repository to store backups in; without recipients nothing could be sealed."""
+    trusted = trust(settings)
+    if settings.encryption and not settings.age_recipients:
+        raise ConfigurationError(
+            "encryption is on and no recipients are set",
+            "set PGBEN_AGE_RECIPIENTS to the public keys that `pgben init` printed, or "
+            "PGBEN_ENCRYPTION=off",
+        )
+    return StoreRepository.open(open_store(settings), signer=signer(settings), trust=trusted)
+
+
+def trust(settings: Settings) -> Trust:
+    """Read the trusted keys; without them nothing can be believed."""
+    if settings.trusted_keys_file is None:
+        raise ConfigurationError(
+            "no trusted keys are set, so no backup can be believed",
+            "run `pgben init` and set PGBEN_TRUSTED_KEYS_FILE",
+        )
+    return Trust.load(settings.trusted_keys_file)
+
+
+def signer(settings: Settings) -> Signer | None:
+    """Read the signing key, where there is one."""
+    return Signer.load(settings.signing_key_file) if settings.signing_key_file else None
+
+
+def node_name(settings: Settings) -> str:
+    """Give this node's name: kept in the spool from its first start on, a mismatch is refused."""
+    note = settings.spool_dir / "node"
+    wanted = settings.node
+    with disk_errors(settings.spool_dir):
+        settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        kept = note.read_text(encoding="utf-8").strip() if note.exists() else None
+    if kept is None:
+        kept = wanted or socket.gethostname()
+        write_durably(note, f"{kept}\n".encode())
+    if wanted is not None and wanted != kept:
+        raise ConfigurationError(
+            f"PGBEN_NODE is '{wanted}', and the spool '{settings.spool_dir}' belongs to '{kept}'",
+            "two nodes must not share a spool; give each its own PGBEN_SPOOL_DIR",
+        )
+    return kept

@@ -1,0 +1,247 @@
+"""What one process works with, built once and only when asked for.
+
+A process that forked calls ``forget`` first, so that no connection and no child is shared with its
+parent.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from pgben_tasks.adapters.catalog.audit import AuditTrail
+from pgben_tasks.adapters.catalog.database import CatalogDatabase
+from pgben_tasks.adapters.catalog.index import BackupIndex
+from pgben_tasks.adapters.catalog.ledger import Ledger
+from pgben_tasks.adapters.catalog.outbox import AlarmOutbox
+from pgben_tasks.adapters.catalog.recovery import Recovery
+from pgben_tasks.adapters.catalog.swaps import CatalogSwaps
+from pgben_tasks.adapters.catalog.watch import Watch
+from pgben_tasks.adapters.history import History
+from pgben_tasks.adapters.mail import SmtpMailer
+from pgben_tasks.adapters.postgres_swap import PostgresSwap
+from pgben_tasks.adapters.repository import StoreRepository
+from pgben_tasks.domain.job import Job, JobKind, JobState, next_attempt
+from pgben_tasks.domain.overdue import Bounds, Timed
+from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.windows import Schedule
+from pgben_tasks.errors import PgbenError
+from pgben_tasks.operations.alarm_mail import Letterhead
+from pgben_tasks.operations.toolbox import (
+    Books,
+    Toolbox,
+)
+from pgben_tasks.runtime.places import (
+    catalog_database,
+    history_files,
+    mailer,
+    node_name,
+    open_repository,
+    postgres_servers,
+    swap_servers,
+)
+from pgben_tasks.runtime.tools import toolbox
+from pgben_tasks.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What one process works with; parts are built when first asked for.
+
+    A worker's parent process uses the catalog and the node's name only: the S3 client's threads,
+    once started, would not survive the fork of its children, and these would wait for ever.
+    """
+
+    settings: Settings
+
+    @cached_property
+    def database(self) -> CatalogDatabase:
+        """The catalog's database."""
+        return catalog_database(self.settings)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The job ledger."""
+        return Ledger(self.database)
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        """The reconciler's view of the ledger."""
+        return Recovery(self.database)
+
+    @cached_property
+    def swaps(self) -> CatalogSwaps:
+        """The record of swaps."""
+        return CatalogSwaps(self.database)
+
+    @cached_property
+    def swapping(self) -> dict[Target, PostgresSwap]:
+        """The servers whose databases can trade places, by protected database."""
+        return swap_servers(self.settings)
+
+    @cached_property
+    def repository(self) -> StoreRepository:
+        """The repository; raises when it is missing or no trusted keys are set."""
+        return open_repository(self.settings)
+
+    @cached_property
+    def index(self) -> BackupIndex:
+        """The catalog's index of the repository."""
+        return BackupIndex(self.database, self.repository.id)
+
+    @cached_property
+    def trail(self) -> AuditTrail:
+        """The audit trail."""
+        return AuditTrail(self.database, self.repository.id, self.repository.audit)
+
+    @cached_property
+    def watch(self) -> Watch:
+        """What alarms are decided from."""
+        return Watch(self.database)
+
+    @cached_property
+    def outbox(self) -> AlarmOutbox:
+        """The alarms that were raised."""
+        return AlarmOutbox(self.database)
+
+    @cached_property
+    def mailer(self) -> SmtpMailer | None:
+        """Who sends mails; None where the settings name no server or nobody to send them to."""
+        return mailer(self.settings)
+
+    @cached_property
+    def letterhead(self) -> Letterhead:
+        """What all mails of this installation share."""
+        settings = self.settings
+        return Letterhead(
+            language=settings.language,
+            zone=self.zone,
+            # Not ``node``, which looks into the spool: a person without one may try the mails.
+            node=settings.node or socket.gethostname(),
+            contacts=settings.contacts,
+        )
+
+    @property
+    def bounds(self) -> Bounds:
+        """How long is too long."""
+        settings = self.settings
+        return Bounds(
+            begin_within=settings.step_wait,
+            end_within=settings.catch_up,
+            objective=settings.rpo,
+        )
+
+    @property
+    def history(self) -> History:
+        """The files that people know from the old scripts."""
+        return history_files(self.settings)
+
+    @cached_property
+    def tools(self) -> Toolbox:
+        """What operations are handed."""
+        return toolbox(
+            self.settings,
+            repository=self.repository,
+            books=Books(
+                clock=self.database, index=self.index, captures=self.ledger, swaps=self.swaps
+            ),
+            spool=self.settings.spool_dir,
+            node=self.node,
+        )
+
+    @cached_property
+    def node(self) -> str:
+        """This node's name."""
+        return node_name(self.settings)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of the schedules."""
+        return ZoneInfo(self.settings.timezone)
+
+    @property
+    def step_wait(self) -> timedelta:
+        """How long a step may wait for a worker."""
+        return self.settings.step_wait
+
+    def target_names(self) -> list[str]:
+        """Every protected target."""
+        return [str(target) for target in postgres_servers(self.settings)]
+
+    def schedule(self, kind: str, target: str) -> Schedule | None:
+        """Give the timetable of a kind of job; None where it has none."""
+        lines = {"backup": self.settings.schedule_postgres, "verify": self.settings.schedule_verify}
+        if kind not in lines or (kind == "verify" and target != "*"):
+            return None
+        return Schedule.parse(lines[kind], self.settings.timezone)
+
+    def next_attempt(self, job: Job, state: JobState) -> datetime | None:
+        """Say when a scheduled job that failed is tried again; None when it is given up."""
+        if job.window is None or state != "failed":
+            return None
+        schedule = self.schedule(job.kind, job.target)
+        if schedule is None:
+            return None
+        # A job that no worker could even claim has had no attempt yet.
+        attempt = max(job.attempt, 1)
+        now = self.database.now()
+        return next_attempt(attempt=attempt, now=now, successor=schedule.next(job.window))
+
+    def timetable(self) -> Iterator[tuple[JobKind, str]]:
+        """Every scheduled (kind of job, target)."""
+        for target in self.target_names():
+            yield "backup", target
+        yield "verify", "*"
+
+    def timed(self) -> list[Timed]:
+        """Give the timetable with the schedule of each line."""
+        lines = ((kind, target, self.schedule(kind, target)) for kind, target in self.timetable())
+        return [Timed(kind, target, schedule) for kind, target, schedule in lines if schedule]
+
+    def open_jobs(self) -> list[UUID]:
+        """Jobs that have not ended, and whose files are therefore kept."""
+        return [job.id for job in self.ledger.jobs(limit=10_000, open_only=True)]
+
+    def audit(self, job: Job, *, result: str, detail: str = "", who: str | None = None) -> None:
+        """Write what became of a job to the audit trail; a failure to do so is logged.
+
+        ``who`` is whoever did it, when that is not who asked for the job.
+        """
+        try:
+            self.trail.append(
+                who=who or job.requested_by,
+                action=job.kind,
+                target=job.target,
+                backup=job.backup or "",
+                job=str(job.id),
+                result=result,
+                detail=detail,
+            )
+        except PgbenError as exc:
+            log.error("audit_not_written", why=exc.sentence)  # noqa: TRY400 - a sentence, no trace
+
+
+_workplace: Workplace | None = None
+
+
+def workplace(settings: Settings | None = None) -> Workplace:
+    """Give the process's workplace, building it from the environment on first use."""
+    global _workplace  # noqa: PLW0603 - one per process is the point
+    if _workplace is None or settings is not None:
+        _workplace = Workplace(settings if settings is not None else Settings.load())
+    return _workplace
+
+
+def forget() -> None:
+    """Drop the workplace; the next use builds a new one."""
+    global _workplace  # noqa: PLW0603 - one per process is the point
+    _workplace = None

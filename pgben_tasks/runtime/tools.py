@@ -1,0 +1,98 @@
+"""What operations are handed, put together from settings; and what failed ones left, removed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pgben_tasks.adapters.packs import AgePackCodec
+from pgben_tasks.adapters.postgres_destination import PostgresDestination
+from pgben_tasks.adapters.postgres_source import PostgresSource
+from pgben_tasks.adapters.system_clock import SystemClock
+from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.retention import Policy
+from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.windows import Schedule
+from pgben_tasks.operations import restore_postgres
+from pgben_tasks.operations.spool import job_folder, remove
+from pgben_tasks.operations.toolbox import (
+    DUMP_PACK_SIZE,
+    Books,
+    Limits,
+    Toolbox,
+)
+from pgben_tasks.ports import Repository
+from pgben_tasks.runtime.places import first_server, history_files, postgres_servers, swap_servers
+from pgben_tasks.settings import Settings
+
+
+def abandon(job: Job, tools: Toolbox) -> bool:
+    """Remove what a failed job left behind: its folder in the spool and its unfinished copy.
+
+    Says whether there was such a copy.
+    """
+    remove(job_folder(tools.spool, job.id))
+    return job.kind == "restore" and restore_postgres.remove_unfinished(job, tools)
+
+
+def toolbox(
+    settings: Settings,
+    *,
+    repository: Repository,
+    books: Books,
+    spool: Path,
+    node: str,
+    elsewhere: Iterable[Target] = (),
+) -> Toolbox:
+    """Put together what operations are handed.
+
+    ``elsewhere`` are targets that this installation does not protect, to be restored to the server
+    of PGBEN_DB_* all the same.
+    """
+    servers = postgres_servers(settings)
+    places = dict.fromkeys(elsewhere, first_server(settings)) | servers
+    return Toolbox(
+        repository=repository,
+        codec=AgePackCodec(
+            settings.age_recipients if settings.encryption else (),
+            identity_file=settings.age_identity_file,
+        ),
+        clock=books.clock,
+        own_clock=SystemClock(),
+        index=books.index,
+        captures=books.captures,
+        sources={target: PostgresSource(server, target.name) for target, server in servers.items()},
+        destinations={target: PostgresDestination(server) for target, server in places.items()},
+        swapping=swap_servers(settings),
+        swaps=books.swaps,
+        schedules={"postgres": Schedule.parse(settings.schedule_postgres, settings.timezone)},
+        limits=_limits(settings),
+        spool=spool,
+        node=node,
+        catch_up=settings.catch_up,
+        zone=settings.zone,
+        suffix=lambda: secrets.token_hex(3),
+        history=history_files(settings),
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    policy = Policy(
+        max_age=timedelta(days=settings.retention_days),
+        keep_daily=settings.keep_daily,
+        keep_weekly=settings.keep_weekly,
+        keep_monthly=settings.keep_monthly,
+        zone=ZoneInfo(settings.timezone),
+        brake=settings.prune_brake,
+    )
+    return Limits(
+        dump_jobs=settings.dump_jobs,
+        pack_size=settings.pack_size or DUMP_PACK_SIZE,
+        suspect_shrink=float(settings.suspect_shrink),
+        spool_limit=settings.spool_limit,
+        keep_replaced=settings.keep_replaced,
+        retention=policy,
+    )
