@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pgben_tasks import names
 from pgben_tasks.adapters.catalog.index import IndexedBackup
 from pgben_tasks.adapters.catalog.records import Records
-from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.job import BEAT_SILENCE, Job
 from pgben_tasks.domain.outlook import Kept, Reconciler, Surroundings, TargetOutlook, Verdict, judge
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import PgbenError
@@ -105,10 +105,14 @@ def disks(settings: Settings) -> tuple[Disk, ...]:
 
 
 def reconciler(work: Workplace, records: Records) -> Reconciler:
-    """Say whether the reconciler is woken, as beat or a maintenance worker does every minute."""
+    """Say whether the reconciler is woken: by beat, or by a worker that stands in for it."""
     if records.last_tick() is None:
         return "never ran"
-    return "silent" if work.recovery.tick_is_overdue() else "runs"
+    if work.recovery.tick_is_overdue():
+        return "silent"
+    beaten = records.last_beat()
+    woken = beaten is not None and work.database.now() - beaten <= BEAT_SILENCE
+    return "runs" if woken else "runs without beat"
 
 
 def missing_roles(living: Sequence[str]) -> tuple[str, ...]:

@@ -25,10 +25,13 @@ def workers(patient: Patient) -> Iterator[Finding]:
 def tick(patient: Patient) -> Iterator[Finding]:
     """Look whether the reconciler runs, which beat wakes every minute."""
     last = patient.catalog.last_tick()
+    found = situation.reconciler(patient.work, patient.catalog)
     if last is None:
         yield warning("never")
-    elif situation.reconciler(patient.work, patient.catalog) == "silent":
+    elif found == "silent":
         yield error("silent", last=last.astimezone(patient.work.zone).isoformat(" ", "seconds"))
+    elif found == "runs without beat":
+        yield warning("without_beat")
     else:
         yield ok()
 

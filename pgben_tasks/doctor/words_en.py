@@ -155,6 +155,10 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "the reconciler has not run yet",
         "beat wakes it every minute; if it stays so, start `python -m workers beat`",
     ),
+    "tick.without_beat": (
+        "beat is down; a maintenance worker stands in for it",
+        "start it with `python -m workers beat`",
+    ),
     "tick.silent": (
         "the reconciler has not run for five minutes (last: {last})",
         "start beat with `python -m workers beat`, and a maintenance worker",

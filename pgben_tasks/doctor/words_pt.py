@@ -197,6 +197,10 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "o reconciliador ainda não rodou",
         "o beat o acorda a cada minuto; se continuar assim, inicie `python -m workers beat`",
     ),
+    "tick.without_beat": (
+        "o beat está parado; um worker maintenance faz a vez dele",
+        "inicie-o com `python -m workers beat`",
+    ),
     "tick.silent": (
         "o reconciliador não roda há cinco minutos (última vez: {last})",
         "inicie o beat com `python -m workers beat`, e um worker maintenance",

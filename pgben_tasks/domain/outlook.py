@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 Colour = Literal["green", "yellow", "red"]
-Reconciler = Literal["runs", "silent", "never ran"]
+Reconciler = Literal["runs", "runs without beat", "silent", "never ran"]
 
 #: From the least to the most alarming.
 _COLOURS: Final[tuple[Colour, ...]] = ("green", "yellow", "red")
@@ -155,6 +155,8 @@ def _of_surroundings(known: Surroundings) -> Iterator[Reason]:
         yield Reason("yellow", f"no worker runs for {', '.join(known.missing_roles)}")
     if known.reconciler == "silent":
         yield Reason("yellow", "the reconciler has not run for five minutes: beat is down")
+    elif known.reconciler == "runs without beat":
+        yield Reason("yellow", "beat is down; a maintenance worker stands in for it")
     elif known.reconciler == "never ran":
         yield Reason("yellow", "the reconciler has not run yet; beat wakes it every minute")
     for disk in known.full_disks:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture
-def reachable(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder that the embedded servers' user can reach as well."""
-    folder = tmp_path_factory.mktemp("demo")
-    for one in (folder, folder.parent, folder.parent.parent):
-        one.chmod(one.stat().st_mode | 0o711)
-    folder.chmod(0o777)
-    return folder
+def reachable() -> Iterator[Path]:
+    """Give a folder that the embedded servers' user can reach as well.
+
+    It is not below pytest's own, which another run of tests on this machine closes to other users.
+    """
+    with tempfile.TemporaryDirectory(prefix="pgben-reachable-") as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        yield folder

@@ -17,7 +17,7 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from pgben_tasks import names
-from pgben_tasks.adapters.catalog.recovery import TICK
+from pgben_tasks.adapters.catalog.recovery import BEAT, TICK
 from pgben_tasks.adapters.key_set import ESCROW_IDENTITY
 from pgben_tasks.adapters.keys import make_age_identity, make_signing_key
 from pgben_tasks.doctor import checks, words
@@ -101,7 +101,7 @@ def clinic(shop: Workshop) -> Clinic:
     shop.work.settings.spool_dir.chmod(0o700)
     made = Clinic(shop)
     made.run_sql("TRUNCATE worker, audit")
-    work.recovery.show_life([*(f"{role}.workshop" for role in names.QUEUES), TICK])
+    work.recovery.show_life([*(f"{role}.workshop" for role in names.QUEUES), TICK, BEAT])
     return made
 
 
@@ -264,17 +264,14 @@ def test_a_spool_of_another_user_is_found(clinic: Clinic, tmp_path: Path) -> Non
     assert set(clinic.wrong(spool_dir=spool)) == {("spool", "owner")}
 
 
-def test_workers_that_are_gone_and_a_silent_beat_are_found(clinic: Clinic) -> None:
+def test_workers_that_are_gone_and_a_beat_that_is_down_are_found(clinic: Clinic) -> None:
     clinic.run_sql("DELETE FROM worker WHERE name IN ('backup.workshop', 'verify.workshop')")
-    clinic.run_sql(
-        "UPDATE worker SET heartbeat_at = pg_postmaster_start_time() - %s WHERE name = %s",
-        DAY,
-        TICK,
-    )
     absent = [
         one.facts for one in clinic.examine() if (one.check, one.word) == ("workers", "absent")
     ]
     assert absent == [{"role": "backup"}, {"role": "verify"}]
+    clinic.run_sql("UPDATE worker SET heartbeat_at = heartbeat_at - %s WHERE name = %s", DAY, BEAT)
+    assert ("tick", "without_beat") in clinic.wrong()
     clinic.run_sql("DELETE FROM worker WHERE name = %s", TICK)
     assert ("tick", "never") in clinic.wrong()
 

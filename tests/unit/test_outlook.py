@@ -76,6 +76,7 @@ def test_what_threatens_the_next_restore_is_yellow(one: TargetOutlook) -> None:
         replace(WELL, catalog_away="it does not answer"),
         replace(WELL, missing_roles=("backup",)),
         replace(WELL, reconciler="silent"),
+        replace(WELL, reconciler="runs without beat"),
         replace(WELL, reconciler="never ran"),
         replace(WELL, full_disks=("spool",)),
     ],

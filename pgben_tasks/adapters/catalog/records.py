@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, require
-from pgben_tasks.adapters.catalog.recovery import TICK
+from pgben_tasks.adapters.catalog.recovery import BEAT, TICK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +65,16 @@ class Records:
 
     def last_tick(self) -> datetime | None:
         """Say when the reconciler last ran."""
+        return self._last_life(TICK)
+
+    def last_beat(self) -> datetime | None:
+        """Say when the reconciler last ran because beat had woken it."""
+        return self._last_life(BEAT)
+
+    def _last_life(self, name: str) -> datetime | None:
         with self._database.transaction() as cursor:
             row = cursor.execute(
-                "SELECT heartbeat_at AS at FROM worker WHERE name = %s", (TICK,)
+                "SELECT heartbeat_at AS at FROM worker WHERE name = %s", (name,)
             ).fetchone()
         return row["at"] if row else None
 
