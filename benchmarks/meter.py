@@ -12,7 +12,7 @@ from typing import Final, Self
 
 PROC: Final = Path("/proc")
 #: Seconds between two looks at memory: looking takes some of the time that is measured.
-_LOOK_EVERY: Final = 0.2
+_LOOK_EVERY: Final = 0.25
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 

@@ -127,4 +127,3 @@ def _start_worker(on: Ground, name: str, environment: dict[str, str]) -> Child:
     if not (ready and worker.alive):
         raise SystemExit(f"the worker did not start: {worker.tail()}")
     return worker
-

@@ -47,7 +47,9 @@ class Verdict:
 
 def verdicts(bars: Sequence[Bar], found: Mapping[str, Sequence[Measured]]) -> list[Verdict]:
     """Compare what was measured with the bars."""
-    return [Verdict(bar=bar, ratio=ratios(found[bar.subject], found[bar.yardstick])) for bar in bars]
+    return [
+        Verdict(bar=bar, ratio=ratios(found[bar.subject], found[bar.yardstick])) for bar in bars
+    ]
 
 
 def machine() -> dict[str, Any]:

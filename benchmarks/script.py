@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -69,7 +70,7 @@ class Script:
         told = json.loads(answer)
         stored = dump.stat().st_size
         dump.unlink()
-        S3ObjectStore(S3Location(**self._location)).delete(dump.name)
+        _store(self._location).delete(dump.name)
         return Measured(
             seconds=told["seconds"],
             cpu=told["cpu"],
@@ -83,7 +84,7 @@ def main() -> None:
     """Dump, hash, upload; say how long each took and what processor time it cost."""
     order = json.load(sys.stdin)
     dump = Path(order["dump"])
-    store = S3ObjectStore(S3Location(**order["location"]))
+    store = _store(order["location"])
     spent = sum(os.times()[:4])
     marks = [time.perf_counter()]
     subprocess.run(order["argv"], check=True)
@@ -102,6 +103,18 @@ def main() -> None:
             "sha256": digest,
         },
         sys.stdout,
+    )
+
+
+def _store(location: Mapping[str, str]) -> S3ObjectStore:
+    return S3ObjectStore(
+        S3Location(
+            endpoint=location["endpoint"],
+            bucket=location["bucket"],
+            access_key=location["access_key"],
+            secret_key=location["secret_key"],
+            prefix=location["prefix"],
+        )
     )
 
 
