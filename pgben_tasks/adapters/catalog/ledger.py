@@ -232,7 +232,8 @@ class Ledger:
             _close_step(cursor, ref, row["attempt"], step, "done", result)
             if following is None:
                 _close_attempt(cursor, ref, row["attempt"], "succeeded", None)
-        return self.job(ref.job)
+            ended = require(cursor.execute(_JOB + " WHERE job.id = %s", (ref.job,)).fetchone())
+        return _job(ended)
 
     def retries(self, ref: JobRef, step: str) -> int:
         """Say how often the present attempt tried a step again after a passing failure."""
