@@ -69,8 +69,8 @@ format: setup ## Format the code
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix --select I $(CODE)
 
-bench: setup ## Measure
-	$(BIN)/python -m benchmarks
+bench: setup ## Measure backups against pg_dump alone and a script; ARGS="--help" tells more
+	$(BIN)/python -m benchmarks $(ARGS)
 
 configuration: setup ## Write docs/configuration.md from the settings
 	$(BIN)/python -m pgben_tasks.settings.reference > docs/configuration.md.new

@@ -1,199 +1,74 @@
-"""How long the phases of a backup and its restore take, on embedded servers of this machine.
+"""pgben itself: from the start of the dump step to the committed manifest, as the ledger saw it.
 
-The same adapters as in production run one phase after another, without queue and ledger, so that
-each phase has a time of its own. The rows are the demo's.
+A real worker runs the job. Its ``prune`` and ``record`` steps, which read the backup back, come
+after the commit; they are waited for, so that nothing of one run disturbs the next.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from contextlib import closing
+from typing import Final, LiteralString
 
-from pgben_tasks.adapters.keys import make_age_identity
-from pgben_tasks.adapters.packs import AgePackCodec
-from pgben_tasks.adapters.postgres import PostgresServer
-from pgben_tasks.adapters.postgres_destination import PostgresDestination
-from pgben_tasks.adapters.postgres_source import PostgresSource
-from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
-from pgben_tasks.domain.documents import Member, Pack, PostgresCapture
-from pgben_tasks.domain.packing import PackPlan, pack_plans
-from pgben_tasks.domain.target import BackupId, Target
-from pgben_tasks.embedded.demo_data import fill
-from pgben_tasks.embedded.postgres import EmbeddedPostgres
-from pgben_tasks.embedded.s3 import EmbeddedS3
+from benchmarks.meter import Meter
+from benchmarks.places import DATABASE, Installation
+from benchmarks.rounds import Measured
+from pgben_tasks import names
+from pgben_tasks.adapters.postgres import Connection
+from pgben_tasks.cli.enqueue import submit
+from pgben_tasks.domain.job import Job
 
-MEBIBYTE = 1024**2
-BUCKET = "benchmark"
-JOBS = 2
+_TARGET: Final = f"postgres/{DATABASE}"
+_LOOK_EVERY: Final = 0.1
+_STEPS: Final = (
+    names.BACKUP_POSTGRES_DUMP,
+    names.BACKUP_POSTGRES_CHECKSUM,
+    names.BACKUP_POSTGRES_UPLOAD,
+)
 
-
-class Silence:
-    """A progress that nobody follows."""
-
-    def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
-        """Say nothing."""
-
-    def advance(self, amount: int) -> None:
-        """Say nothing."""
-
-    def note(self, **facts: int | str) -> None:
-        """Say nothing."""
-
-    def check(self) -> None:
-        """Go on."""
+_ENDED: Final = "SELECT 1 FROM job WHERE id = %(job)s AND ended_at IS NOT NULL"
+_COMMITTED: Final = (
+    "SELECT 1 FROM job WHERE id = %(job)s AND ended_at IS NOT NULL UNION ALL"
+    " SELECT 1 FROM step WHERE job = %(job)s AND name = %(step)s AND ended_at IS NOT NULL"
+)
 
 
-class Stopwatch:
-    """Times phases and prints a line for each."""
+class Chain:
+    """Backups by one installation."""
 
-    def __init__(self, size: int) -> None:
-        """Relate times to a database of ``size`` bytes."""
-        self.size = size
-        self.total = 0.0
+    def __init__(self, name: str, at: Installation) -> None:
+        """Measure ``at`` under ``name``."""
+        self.name = name
+        self._at = at
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
-        began = time.perf_counter()
-        yield
-        seconds = time.perf_counter() - began
-        self.total += seconds
-        self.line(name, seconds)
-
-    def line(self, name: str, seconds: float) -> None:
-        """Print one line: the phase, its seconds, and bytes of the database per second."""
-        print(f"{name:<34}{seconds:>8.2f} s{self.size / MEBIBYTE / seconds:>10.1f} MiB/s")
-
-
-def main(megabytes: int) -> None:
-    """Fill a database of about ``megabytes``, back it up phase by phase, and restore it."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="pgben-benchmark-")))
-        postgres = stack.enter_context(EmbeddedPostgres.start())
-        s3 = stack.enter_context(EmbeddedS3.start())
-        s3.make_bucket(BUCKET)
-        filled = fill(postgres.dsn(), database="pgben", megabytes=megabytes)
-        size = filled.bytes // MEBIBYTE
-        print(
-            f"{size} MiB, {filled.tables} tables, {filled.rows} rows, {os.cpu_count()} processors"
+    def run(self) -> Measured:
+        """Back up once; waits for the job's end."""
+        work = self._at.work
+        # One session for all looks: a new one each time would cost more than the ledger itself.
+        with closing(work.database.session()) as session:
+            with Meter(self._at.worker.pid) as meter:
+                (job,), unsent = submit(work, "backup", [(_TARGET, {"target": _TARGET})])
+                if unsent is not None:
+                    raise unsent
+                _wait(session, _COMMITTED, job)
+            _wait(session, _ENDED, job)
+        job = work.ledger.job(job.id)
+        if job.result.get("state") != "verified":
+            raise SystemExit(f"the backup failed: {job.error}; {self._at.worker.tail()}")
+        steps = {step.name: step for step in work.ledger.steps(job.id)}
+        dump, upload = steps[_STEPS[0]], steps[_STEPS[-1]]
+        if upload.ended_at is None:
+            raise SystemExit(f"'{upload.name}' has no end in the ledger")
+        return Measured(
+            seconds=(upload.ended_at - dump.started_at).total_seconds(),
+            cpu=meter.cpu,
+            memory=meter.peak,
+            stored=job.result["stored_bytes"],
+            parts={name.rpartition(".")[2]: steps[name].seconds or 0.0 for name in _STEPS},
         )
-        server = PostgresServer(
-            host=postgres.host, port=postgres.port, user=postgres.user, password=postgres.password
-        )
-        store = S3ObjectStore(
-            S3Location(
-                endpoint=s3.endpoint,
-                bucket=BUCKET,
-                access_key=s3.access_key,
-                secret_key=s3.secret_key,
-            )
-        )
-        key = make_age_identity(folder / "age.key", now=datetime.now(UTC))
-        codec = AgePackCodec([key.public], identity_file=key.path, children=JOBS)
-        stack.callback(codec.close)
-        watch = Stopwatch(filled.bytes)
-        capture, packs = _back_up(server, store, codec, folder, watch)
-        watch.line("a backup, one phase after another", watch.total)
-        watch.total = 0.0
-        _restore(server, store, codec, folder, watch, capture, packs)
-        watch.line("a restore, one phase after another", watch.total)
 
 
-def _back_up(
-    server: PostgresServer,
-    store: S3ObjectStore,
-    codec: AgePackCodec,
-    folder: Path,
-    watch: Stopwatch,
-) -> tuple[PostgresCapture, list[Pack]]:
-    source, dump, sealed = PostgresSource(server, "pgben"), folder / "dump", folder / "sealed"
-    sealed.mkdir()
-    tools = source.preflight().tools
-    with source.capture(tools) as snapshot:
-        with watch.phase(f"pg_dump, {JOBS} jobs, {tools.compression}"):
-            source.dump(snapshot, dump, tools=tools, jobs=JOBS, progress=Silence())
-        with watch.phase("count rows"):
-            capture = snapshot.describe(snapshot.count())
-    with watch.phase("checksum"):
-        members = [_member(path) for path in sorted(dump.iterdir())]
-    plans = pack_plans(
-        Target("postgres", "pgben"),
-        BackupId.make(datetime.now(UTC), "000000"),
-        members,
-        compressed=tools.compression == "none",
-        sealed=True,
-        pack_size=64 * MEBIBYTE,
-    )
-
-    def seal(plan: PackPlan) -> Pack:
-        return codec.seal(plan, dump, sealed / Path(plan.path).name, advance=Silence().advance)
-
-    with ThreadPoolExecutor(JOBS) as pool:
-        with watch.phase(f"seal {len(plans)} pack(s)"):
-            packs = list(pool.map(seal, plans))
-        with watch.phase("store on S3"):
-            list(
-                pool.map(lambda one: store.put_file(one.path, sealed / Path(one.path).name), packs)
-            )
-        with watch.phase("read back"):
-            list(pool.map(lambda one: _read(store, one, None), packs))
-    return capture, packs
-
-
-def _restore(
-    server: PostgresServer,
-    store: S3ObjectStore,
-    codec: AgePackCodec,
-    folder: Path,
-    watch: Stopwatch,
-    capture: PostgresCapture,
-    packs: list[Pack],
-) -> None:
-    fetched, dump = folder / "fetched", folder / "opened"
-    fetched.mkdir()
-    dump.mkdir()
-    destination = PostgresDestination(server)
-
-    def fetch(pack: Pack) -> None:
-        stored = fetched / Path(pack.path).name
-        _read(store, pack, stored)
-        codec.open(pack, stored, dump, advance=Silence().advance)
-
-    with watch.phase("fetch and open"), ThreadPoolExecutor(JOBS) as pool:
-        list(pool.map(fetch, packs))
-    with watch.phase(f"pg_restore, {JOBS} jobs"):
-        tools = destination.preflight("restored", capture)
-        destination.create("restored", capture, marker="benchmark")
-        destination.load("restored", dump, tools=tools, jobs=JOBS, progress=Silence())
-        destination.finish("restored", capture, marker="benchmark")
-    with watch.phase("count rows again"):
-        counted = destination.count("restored")
-    if counted != capture.tables:
-        message = "the restored database has other numbers of rows"
-        raise SystemExit(message)
-
-
-def _member(path: Path) -> Member:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Member(name=path.name, size=path.stat().st_size, sha256=digest)
-
-
-def _read(store: S3ObjectStore, pack: Pack, destination: Path | None) -> None:
-    digest = hashlib.sha256()
-    with ExitStack() as stack:
-        file = None if destination is None else stack.enter_context(destination.open("wb"))
-        for chunk in store.stream(pack.path):
-            digest.update(chunk)
-            if file is not None:
-                file.write(chunk)
-    if digest.hexdigest() != pack.sha256:
-        message = f"'{pack.path}' came back changed"
-        raise SystemExit(message)
+def _wait(session: Connection, question: LiteralString, job: Job) -> None:
+    """Ask the catalog until the answer is yes."""
+    while session.execute(question, {"job": job.id, "step": _STEPS[-1]}).fetchone() is None:
+        time.sleep(_LOOK_EVERY)

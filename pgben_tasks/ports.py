@@ -21,6 +21,7 @@ from pgben_tasks.domain.documents import (
     TableCount,
     Verification,
 )
+from pgben_tasks.domain.packing import EarlyPlan
 from pgben_tasks.domain.packing import PackPlan as PackPlan  # noqa: PLC0414  # part of the port
 from pgben_tasks.domain.swap import Standing, Swap
 from pgben_tasks.domain.target import BackupId, Target
@@ -152,6 +153,15 @@ class PackCodec(Protocol):
 
         A member whose bytes differ from its planned digest raises ``DigestMismatch``; the
         destination then does not exist. Written under a temporary name, flushed to disk, renamed.
+        """
+        ...
+
+    def seal_early(
+        self, plan: EarlyPlan, source: Path, destination: Path, *, advance: Callable[[int], None]
+    ) -> Pack:
+        """Seal files as ``seal`` does, and take their digests from the very bytes that it seals.
+
+        A file whose size differs from its plan raises ``DigestMismatch``.
         """
         ...
 
@@ -382,8 +392,12 @@ class PostgresSource(Protocol):
         tools: ClientTools,
         jobs: int,
         progress: Progress,
+        on_file: Callable[[str], None] | None = None,
     ) -> None:
         """Run ``pg_dump -Fd`` on the capture's snapshot and write ``globals.sql`` beside.
+
+        ``on_file`` hears, in the calling thread, the names of files that pg_dump has finished
+        while it goes on with others; not of all, and of none where they cannot be told for sure.
 
         Raises ``CommandFailed``, ``DatabaseUnavailable``, ``SpoolFull``.
         """

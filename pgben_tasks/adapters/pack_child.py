@@ -39,15 +39,17 @@ _REPORT_EVERY: Final = 0.2
 
 
 def seal(request: dict[str, Any], advance: Advance) -> dict[str, Any]:
-    """Seal one pack; see ``PackCodec.seal``."""
+    """Seal one pack; see ``PackCodec.seal`` and ``PackCodec.seal_early``."""
     destination = Path(request["destination"])
+    taken: list[MemberFacts] = []
     with durable_file(destination) as file:
         writer = HashingWriter(file.write)
-        chunks = tar_bytes(_members(request), Path(request["source"]), advance)
+        planned = [(name, size, digest) for name, size, digest in request["members"]]
+        chunks = tar_bytes(planned, Path(request["source"]), advance, taken)
         if request["compressed"]:
             chunks = compressed(chunks)
         seal_into(chunks, writer, request["recipients"])
-    return {"size": writer.size, "sha256": writer.hexdigest()}
+    return {"size": writer.size, "sha256": writer.hexdigest(), "members": taken}
 
 
 def open_pack(request: dict[str, Any], advance: Advance) -> dict[str, Any]:

@@ -9,14 +9,20 @@ import hashlib
 import os
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import pyrage
 import zstandard
 
-from pgben_tasks.adapters.pack_streams import CHUNK, Advance, HashingWriter, MemberFacts
+from pgben_tasks.adapters.pack_streams import (
+    CHUNK,
+    Advance,
+    HashingWriter,
+    MemberFacts,
+    PlannedFacts,
+)
 from pgben_tasks.errors import DigestMismatch
 
 _BLOCK: Final = tarfile.BLOCKSIZE
@@ -34,16 +40,24 @@ def tar_header(name: str, size: int) -> bytes:
     return entry.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")
 
 
-def tar_bytes(members: Sequence[MemberFacts], source: Path, advance: Advance) -> Iterator[bytes]:
-    """Give the tar of ``members``, read from ``source``; ``DigestMismatch`` when one differs."""
-    for name, size, digest in members:
+def tar_bytes(
+    members: Sequence[PlannedFacts], source: Path, advance: Advance, taken: list[MemberFacts]
+) -> Iterator[bytes]:
+    """Give the tar of ``members``, read from ``source``; ``DigestMismatch`` when one differs.
+
+    Each member is added to ``taken`` with the digest of the bytes that went into the tar.
+    """
+    for name, size, planned in members:
         yield tar_header(name, size)
-        yield from _planned_bytes(source / name, size, digest, advance)
+        digest = yield from _planned_bytes(source / name, size, planned, advance)
+        taken.append((name, size, digest))
         yield bytes(-size % _BLOCK)
     yield bytes(2 * _BLOCK)
 
 
-def _planned_bytes(path: Path, size: int, digest: str, advance: Advance) -> Iterator[bytes]:
+def _planned_bytes(
+    path: Path, size: int, digest: str | None, advance: Advance
+) -> Generator[bytes, None, str]:
     found = hashlib.sha256()
     left = size
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -57,8 +71,9 @@ def _planned_bytes(path: Path, size: int, digest: str, advance: Advance) -> Iter
             found.update(chunk)
             yield chunk
             advance(len(chunk))
-    if left or found.hexdigest() != digest:
+    if left or digest not in {None, found.hexdigest()}:
         raise _changed(path)
+    return found.hexdigest()
 
 
 def _changed(path: Path) -> DigestMismatch:

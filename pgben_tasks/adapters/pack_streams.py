@@ -11,6 +11,8 @@ CHUNK: Final = 1024 * 1024
 Advance = Callable[[int], None]
 #: name, size in bytes, SHA-256 in hex
 MemberFacts = tuple[str, int, str]
+#: The same where the digest may not be known before the bytes are read
+PlannedFacts = tuple[str, int, str | None]
 
 
 class HashingWriter:

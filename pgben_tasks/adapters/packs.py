@@ -10,7 +10,9 @@ from typing import Final
 from pgben_tasks.adapters.age import parse_recipients, public_keys
 from pgben_tasks.adapters.pack_opening import unfinished
 from pgben_tasks.adapters.pack_pool import PackPool
+from pgben_tasks.adapters.pack_streams import PlannedFacts
 from pgben_tasks.domain.documents import Member, Pack
+from pgben_tasks.domain.packing import EarlyPlan
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.ports import PackPlan
 
@@ -62,15 +64,37 @@ class AgePackCodec:
         advance: Callable[[int], None],
     ) -> Pack:
         """Tar, compress and seal the members found in ``source`` into ``destination``."""
-        pack = Pack(path=plan.path, size=0, sha256="0" * 64, members=plan.members)
+        return self._seal(plan.path, _facts(plan.members), source, destination, advance)
+
+    def seal_early(
+        self,
+        plan: EarlyPlan,
+        source: Path,
+        destination: Path,
+        *,
+        advance: Callable[[int], None],
+    ) -> Pack:
+        """Seal finished files; the pack's members carry the digests of what was sealed."""
+        files = [(file.name, file.size, None) for file in plan.files]
+        return self._seal(plan.path, files, source, destination, advance)
+
+    def _seal(
+        self,
+        path: str,
+        members: Sequence[PlannedFacts],
+        source: Path,
+        destination: Path,
+        advance: Callable[[int], None],
+    ) -> Pack:
+        pack = Pack(path=path, size=0, sha256="0" * 64, members=())
         if pack.sealed != bool(self._recipients):
             raise ConfigurationError(
-                f"the name of '{plan.path}' does not say whether it is sealed to recipients",
+                f"the name of '{path}' does not say whether it is sealed to recipients",
                 "set PGBEN_AGE_RECIPIENTS, or PGBEN_ENCRYPTION=off to store in the clear",
             )
         request = {
             "operation": "seal",
-            "members": _facts(plan.members),
+            "members": members,
             "source": str(source),
             "destination": str(destination),
             "compressed": pack.compressed,
@@ -81,7 +105,10 @@ class AgePackCodec:
         except BaseException:
             _remove(destination)
             raise
-        return pack.model_copy(update={"size": done["size"], "sha256": done["sha256"]})
+        taken = tuple(
+            Member(name=name, size=size, sha256=sha) for name, size, sha in done["members"]
+        )
+        return Pack(path=path, size=done["size"], sha256=done["sha256"], members=taken)
 
     def open(
         self,
@@ -118,7 +145,7 @@ class AgePackCodec:
             raise
 
 
-def _facts(members: Iterable[Member]) -> list[tuple[str, int, str]]:
+def _facts(members: Iterable[Member]) -> list[PlannedFacts]:
     return [(member.name, member.size, member.sha256) for member in members]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,9 @@ _TABLE_BEGUN: Final = re.compile(
     r"pg_(dump|restore): (dumping contents of|processing data for) table"
 )
 _ITEM_DONE: Final = re.compile(r"pg_restore: finished item (\d+) ")
+#: A worker of pg_dump has closed a table's file. Parallel workers write prefix and message apart,
+#: so there may be several prefixes, or none behind a piece of another line.
+_FILE_DONE: Final = re.compile(r"(?:pg_dump: )*finished item (\d+) TABLE DATA ")
 
 
 def dump_argv(
@@ -102,8 +106,11 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
     lock_wait: timedelta,
     timeout: timedelta,
     progress: Progress,
+    on_file: Callable[[str], None] | None = None,
 ) -> None:
     """Dump ``database`` into ``destination`` and the cluster's roles into ``globals.sql`` there.
+
+    ``on_file`` hears the names of tables' files as they are finished (with parallel jobs only).
 
     Raises ``CommandFailed``, ``DatabaseUnavailable``, ``TargetBusy``, ``SpoolFull``, and whatever
     ``progress.check`` raises.
@@ -111,6 +118,13 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
     target = destination.absolute()
     progress.begin("dump", unit="bytes")
     seen = _Seen(progress, total=tables)
+    suffix = ".dat" if tools.compression == "none" else ".dat.zst"
+
+    def hear(line: str) -> None:
+        seen.line(line)
+        if on_file is not None and (item := _FILE_DONE.match(line)) is not None:
+            on_file(item[1] + suffix)
+
     growth = _Growth(target, progress)
     process.run(
         dump_argv(tools, destination=target, jobs=jobs, snapshot=snapshot, lock_wait=lock_wait),
@@ -118,7 +132,7 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
         cwd=target.parent,
         timeout=timeout,
         check=growth.check,
-        on_line=seen.line,
+        on_line=hear,
         explain=explain_dump(server, target),
     )
     process.run(

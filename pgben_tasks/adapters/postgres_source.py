@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -112,13 +112,16 @@ class PostgresSource:
         tools: ClientTools,
         jobs: int,
         progress: Progress,
+        on_file: Callable[[str], None] | None = None,
     ) -> None:
         """Run ``pg_dump -Fd`` on the capture's snapshot and write ``globals.sql`` beside.
 
-        ``destination`` must not exist or be empty. Raises ``CommandFailed``,
-        ``DatabaseUnavailable`` (also when the capture's session died meanwhile: the dump is then
-        void), ``TargetBusy``, ``SpoolFull``.
+        ``destination`` must not exist or be empty. ``on_file`` hears the names of finished files,
+        unless a table's name is made of several lines: it could speak like pg_dump. Raises
+        ``CommandFailed``, ``DatabaseUnavailable`` (also when the capture's session died meanwhile:
+        the dump is then void), ``TargetBusy``, ``SpoolFull``.
         """
+        several_lines = any("\n" in word for table in capture.table_names for word in table)
         try:
             pg_dump.dump(
                 tools,
@@ -131,6 +134,7 @@ class PostgresSource:
                 lock_wait=self._lock_timeout,
                 timeout=self._timeout,
                 progress=progress,
+                on_file=None if several_lines else on_file,
             )
         except CommandFailed:
             # A capture that died takes the snapshot along, and pg_dump only says that it is gone.

@@ -1,10 +1,14 @@
-"""Which files share a pack: a pure decision, made once per backup. No file is touched here."""
+"""Which files share a pack: pure decisions. No file is touched here.
+
+Files of a dump that are finished while others are still written may be packed early; what is left
+is divided when the whole dump is there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from pgben_tasks.domain.documents import Member
 from pgben_tasks.domain.target import BackupId, Target
@@ -21,7 +25,40 @@ class PackPlan:
     members: tuple[Member, ...]
 
 
-def tar_size(member: Member) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedFile:
+    """A file that nobody writes to any more, and whose digest nobody took yet."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyPlan:
+    """Which finished files go into one pack; their digests are taken while it is made."""
+
+    path: str
+    files: tuple[FinishedFile, ...]
+
+
+class Packable(Protocol):
+    """What packs are divided by."""
+
+    @property
+    def name(self) -> str:
+        """The file's name inside the pack."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        ...
+
+
+_P = TypeVar("_P", bound=Packable)
+
+
+def tar_size(member: Packable) -> int:
     """Give the bytes that ``member`` takes inside a tar: its header and its padded content."""
     return TAR_BLOCK + -(-member.size // TAR_BLOCK) * TAR_BLOCK
 
@@ -34,12 +71,14 @@ def pack_plans(
     compressed: bool,
     sealed: bool,
     pack_size: int,
+    first: int = 1,
 ) -> tuple[PackPlan, ...]:
     """Divide ``members`` into packs of at most ``pack_size`` bytes (plain, as tar).
 
     A member of ``pack_size`` bytes or more has a pack of its own. Those come first, the largest
     in front, because they take longest and several packs are stored at once; the others follow in
-    the order of their names. The same members give the same plans, whatever their order.
+    the order of their names. The same members give the same plans, whatever their order. Packs
+    are numbered from ``first``.
     """
     if pack_size < 1:
         message = f"a pack size of {pack_size} bytes holds nothing"
@@ -47,18 +86,46 @@ def pack_plans(
     if len({member.name for member in members}) != len(members):
         message = "two members have one name"
         raise ValueError(message)
-    suffix = f".tar{'.zst' if compressed else ''}{'.age' if sealed else ''}"
     return tuple(
-        PackPlan(path=f"packs/{target}/{backup}/{number}{suffix}", members=group)
-        for number, group in enumerate(_groups(members, pack_size), start=1)
+        PackPlan(path=_path(target, backup, number, compressed, sealed), members=group)
+        for number, group in enumerate(_groups(members, pack_size), start=first)
     )
 
 
-def _groups(members: Sequence[Member], pack_size: int) -> Iterator[tuple[Member, ...]]:
+def early_plans(
+    target: Target,
+    backup: BackupId,
+    waiting: Sequence[FinishedFile],
+    *,
+    compressed: bool,
+    sealed: bool,
+    pack_size: int,
+    early_size: int,
+    first: int,
+) -> tuple[EarlyPlan, ...]:
+    """Divide the files that wait like ``pack_plans``; give no plan while they are too few.
+
+    Fewer than ``early_size`` bytes are not worth packs of their own yet: more files will come, or
+    the end of the dump.
+    """
+    if sum(file.size for file in waiting) < early_size:
+        return ()
+    return tuple(
+        EarlyPlan(path=_path(target, backup, number, compressed, sealed), files=group)
+        for number, group in enumerate(_groups(waiting, pack_size), start=first)
+    )
+
+
+def _path(target: Target, backup: BackupId, number: int, compressed: bool, sealed: bool) -> str:  # noqa: FBT001
+    suffix = f".tar{'.zst' if compressed else ''}{'.age' if sealed else ''}"
+    return f"packs/{target}/{backup}/{number}{suffix}"
+
+
+def _groups(members: Sequence[_P], pack_size: int) -> Iterator[tuple[_P, ...]]:
     large = [member for member in members if member.size >= pack_size]
     for member in sorted(large, key=lambda each: (-each.size, each.name)):
         yield (member,)
-    group: list[Member] = []
+    group: list[_P] = []
     used = 0
     for member in sorted(
         (each for each in members if each.size < pack_size), key=lambda each: each.name

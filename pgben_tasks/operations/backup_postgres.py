@@ -1,13 +1,14 @@
 """The nightly chain of a database: dump, checksum, upload, (prune), record.
 
 Each function is one step. What steps leave for each other lies in the job's folder of the spool:
-``dump/`` (what pg_dump wrote), ``capture.json``, ``members.json``, ``packs/``, ``manifest.json``.
+``dump/`` (what pg_dump wrote), ``capture.json``, ``plan.json`` and ``packs/`` (see ``packs``),
+``manifest.json``. Packs of finished files are sealed and stored while the dump goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -16,22 +17,20 @@ from typing import Final
 import structlog
 
 from pgben_tasks.contracts import JSON
-from pgben_tasks.domain.documents import Manifest, Member, Pack, PostgresCapture, canonical
-from pgben_tasks.domain.packing import pack_plans
+from pgben_tasks.domain.documents import Manifest, Member, Pack, PostgresCapture
+from pgben_tasks.domain.packing import PackPlan, pack_plans
 from pgben_tasks.domain.plausibility import Measure, suspicion
 from pgben_tasks.domain.states import state_of
 from pgben_tasks.domain.target import BackupId, require_utc
 from pgben_tasks.errors import IntegrityError
-from pgben_tasks.operations import spool
+from pgben_tasks.operations import packs, spool
+from pgben_tasks.operations.early_packs import EarlyPacks
 from pgben_tasks.operations.survey import survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.operations.verify import read_back
-from pgben_tasks.ports import PackPlan
 
 log = structlog.get_logger(__name__)
 
-#: How many packs are sealed and stored at a time; each has a child process and a connection.
-PACKS_IN_FLIGHT: Final = 2
 _CHUNK: Final = 1024 * 1024
 
 
@@ -52,7 +51,9 @@ def dump(run: Run, tools: Toolbox) -> JSON:
     backup = BackupId.make(started, tools.suffix())
     run.ledger.keep(context={"started": started.isoformat()}, backup=str(backup))
     destination = folder / "dump"
+    # Locks are given up as soon as the dump is there; packs that were begun may end later.
     with (
+        EarlyPacks(run, tools, backup, compressed=facts.tools.compression == "none") as early,
         source.capture(facts.tools) as capture,
         ThreadPoolExecutor(1, thread_name_prefix="count") as counting,
     ):
@@ -64,6 +65,7 @@ def dump(run: Run, tools: Toolbox) -> JSON:
                 tools=facts.tools,
                 jobs=tools.limits.dump_jobs,
                 progress=run.progress,
+                on_file=early.take,
             )
         except BaseException:
             # A void dump needs no counts; the pool's end would wait for them.
@@ -84,27 +86,27 @@ def dump(run: Run, tools: Toolbox) -> JSON:
 
 
 def checksum(run: Run, tools: Toolbox) -> JSON:
-    """Digest every file of the dump, read its table of contents, judge its size."""
+    """Digest every file of the dump, read its table of contents, judge its size, plan its packs.
+
+    Files that were packed early have their digests from the bytes that were sealed.
+    """
     dump_folder = run.folder / "dump"
     capture = _capture(run)
+    early = packs.sealed_packs(run)
+    known = {member.name: member for pack in early for member in pack.members}
     files = sorted(dump_folder.iterdir())
-    run.progress.begin("checksum", total=sum(path.stat().st_size for path in files))
-    members = []
-    for path in files:
-        digest = hashlib.sha256()
-        size = 0
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                size += len(chunk)
-                run.progress.advance(len(chunk))
-                run.progress.check()
-        members.append(Member(name=path.name, size=size, sha256=digest.hexdigest()))
+    unknown = [path for path in files if path.name not in known]
+    run.progress.begin("checksum", total=sum(path.stat().st_size for path in unknown))
+    rest = [_digested(path, run) for path in unknown]
+    members = sorted([*known.values(), *rest], key=lambda member: member.name)
+    if [member.name for member in members] != [path.name for path in files]:
+        raise IntegrityError(
+            "the dump has lost files that were packed already",
+            "something changed the spool while the backup ran; start the backup again",
+        )
     entries = tools.sources[run.target].check_dump(dump_folder, capture)
     reason = _suspicion(run, tools, capture, members)
-    spool.write_durably(
-        run.folder / "members.json", canonical([one.model_dump(mode="json") for one in members])
-    )
+    packs.keep_plan(run, (*(_plan_of(pack) for pack in early), *_plans(run, tools, early, rest)))
     if reason:
         log.warning("backup_suspected", reason=reason)
     return {
@@ -121,10 +123,11 @@ def upload(run: Run, tools: Toolbox) -> JSON:
     if manifest_file.exists():
         # An earlier run of this step got as far as the commit; the same bytes are committed again.
         manifest = Manifest.decode(manifest_file.read_bytes(), where=str(manifest_file))
-        packs = manifest.packs
     else:
-        packs = _store_packs(run, tools)
-        manifest = _manifest(run, tools, packs)
+        plans = packs.kept_plan(run)
+        plain = sum(member.size for plan in plans for member in plan.members)
+        run.progress.begin("upload", total=2 * plain)
+        manifest = _manifest(run, tools, packs.store_all(run, tools, plans))
         spool.write_durably(manifest_file, manifest.encode())
     run.progress.begin("commit")
     run.ledger.hold()
@@ -134,10 +137,10 @@ def upload(run: Run, tools: Toolbox) -> JSON:
     return {
         "backup": manifest.backup,
         "sequence": manifest.sequence,
-        "packs": len(packs),
+        "packs": len(manifest.packs),
         "stored_bytes": manifest.stored_bytes,
         "suspect": manifest.suspect,
-        "sealed": all(pack.sealed for pack in packs),
+        "sealed": all(pack.sealed for pack in manifest.packs),
     }
 
 
@@ -174,52 +177,39 @@ def record(run: Run, tools: Toolbox) -> JSON:
     }
 
 
-def _store_packs(run: Run, tools: Toolbox) -> tuple[Pack, ...]:
-    members = [
-        Member.model_validate_json(json.dumps(one))
-        for one in json.loads(spool.read(run.folder / "members.json"))
-    ]
-    plans = pack_plans(
+def _digested(path: Path, run: Run) -> Member:
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            run.progress.advance(len(chunk))
+            run.progress.check()
+    return Member(name=path.name, size=size, sha256=digest.hexdigest())
+
+
+def _plans(
+    run: Run, tools: Toolbox, early: Sequence[Pack], rest: Sequence[Member]
+) -> tuple[PackPlan, ...]:
+    """Divide what was not packed early; its packs' numbers follow those of the early ones."""
+    return pack_plans(
         run.target,
         _backup(run),
-        members,
+        rest,
         # What pg_dump compressed gains nothing from being compressed again.
         compressed=_capture(run).dump_compression == "none",
         sealed=bool(tools.codec.recipients),
         pack_size=tools.limits.pack_size,
+        first=max(map(packs.number_of, early), default=0) + 1,
     )
-    folder = run.folder / "packs"
-    with spool.disk_errors(folder):
-        folder.mkdir(mode=0o700, exist_ok=True)
-    run.progress.begin("upload", total=2 * sum(one.size for one in members))
-    with ThreadPoolExecutor(PACKS_IN_FLIGHT, thread_name_prefix="pack") as pool:
-        stored = [pool.submit(_store_pack, run, tools, plan, folder) for plan in plans]
-        try:
-            return tuple(future.result() for future in stored)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
-def _store_pack(run: Run, tools: Toolbox, plan: PackPlan, folder: Path) -> Pack:
-    """Seal one pack unless an earlier run did, then store it. Sealed bytes stay until the end."""
-    run.progress.check()
-    sealed = folder / plan.path.rpartition("/")[2]
-    note = sealed.with_name(sealed.name + ".json")
-    plain = sum(member.size for member in plan.members)
-    if note.exists():
-        pack = Pack.decode(note.read_bytes(), where=str(note))
-        run.progress.advance(plain)
-    else:
-        pack = tools.codec.seal(plan, run.folder / "dump", sealed, advance=run.progress.advance)
-        spool.write_durably(note, pack.encode())
-    run.progress.check()
-    tools.repository.store_pack(pack, sealed, advance=run.progress.advance)
-    log.info("pack_stored", pack=pack.path, size=pack.size)
-    return pack
+def _plan_of(pack: Pack) -> PackPlan:
+    return PackPlan(path=pack.path, members=pack.members)
 
 
-def _manifest(run: Run, tools: Toolbox, packs: tuple[Pack, ...]) -> Manifest:
+def _manifest(run: Run, tools: Toolbox, stored: tuple[Pack, ...]) -> Manifest:
     newest = survey(tools.repository, run.target).newest
     previous = None
     at_least = 0
@@ -239,7 +229,7 @@ def _manifest(run: Run, tools: Toolbox, packs: tuple[Pack, ...]) -> Manifest:
             "pg_dump": str(run.job.result.get("client_version", "")),
             "server": str(run.job.result.get("server_version", "")),
         },
-        packs=packs,
+        packs=stored,
         previous=previous,
         recipients=tools.codec.recipients,
         suspect=run.job.result.get("suspect"),

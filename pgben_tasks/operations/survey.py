@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 from pgben_tasks.domain.documents import Finding, Manifest, Verification
 from pgben_tasks.domain.states import KnownBackup
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import IntegrityError, ManifestInvalid, SignatureInvalid
 from pgben_tasks.ports import Repository
+
+_READERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,27 +61,27 @@ def survey(
     ``on_backup`` is called after each. A document that cannot be believed becomes a finding; an
     unavailable store raises.
     """
-    backups: list[Surveyed] = []
-    unreadable: list[tuple[BackupId, Finding]] = []
-    for backup in repository.backups(target):
+
+    def read(backup: BackupId) -> Surveyed | tuple[BackupId, Finding]:
         try:
             manifest = repository.manifest(target, backup)
             statements = tuple(repository.verifications(target, backup))
         except IntegrityError as exc:
-            unreadable.append((backup, finding_of(exc, f"backups/{target}/{backup}/manifest.json")))
-            continue
+            return backup, finding_of(exc, f"backups/{target}/{backup}/manifest.json")
         finally:
             if on_backup is not None:
                 on_backup()
-        backups.append(
-            Surveyed(
-                manifest=manifest,
-                statements=statements,
-                known=KnownBackup.of(manifest, statements),
-            )
+        return Surveyed(
+            manifest=manifest, statements=statements, known=KnownBackup.of(manifest, statements)
         )
+
+    # Each document is small and the way to the store may be long: several are on it at a time.
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="survey") as readers:
+        found = list(readers.map(read, repository.backups(target)))
+    backups = [one for one in found if isinstance(one, Surveyed)]
     backups.sort(key=lambda one: one.manifest.sequence, reverse=True)
-    return Survey(target=target, backups=tuple(backups), unreadable=tuple(unreadable))
+    unreadable = tuple(one for one in found if not isinstance(one, Surveyed))
+    return Survey(target=target, backups=tuple(backups), unreadable=unreadable)
 
 
 def finding_of(error: IntegrityError, path: str) -> Finding:

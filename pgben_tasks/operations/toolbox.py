@@ -29,6 +29,8 @@ from pgben_tasks.ports import (
 
 #: Small members of a dump share packs of this many bytes.
 DUMP_PACK_SIZE: Final = 64 * 1024 * 1024
+#: So many bytes of finished files are packed while the dump goes on.
+EARLY_SIZE: Final = 16 * 1024 * 1024
 
 
 class IndexRow(Protocol):
@@ -114,6 +116,7 @@ class Limits:
 
     dump_jobs: int = 2
     pack_size: int = DUMP_PACK_SIZE
+    early_size: int = EARLY_SIZE
     suspect_shrink: float = 0.3
     spool_limit: int | None = None
     #: How long a database that a swap replaced is kept.

@@ -29,6 +29,7 @@ from pgben_tasks.adapters import keys
 from pgben_tasks.adapters.pack_sealing import tar_header
 from pgben_tasks.adapters.packs import AgePackCodec
 from pgben_tasks.domain.documents import Member, Pack
+from pgben_tasks.domain.packing import EarlyPlan, FinishedFile
 from pgben_tasks.errors import (
     ConfigurationError,
     DecryptionFailed,
@@ -713,3 +714,40 @@ def test_members_have_their_planned_digests(sealing: AgePackCodec, tmp_path: Pat
     assert {one.name: one.sha256 for one in pack.members} == {
         name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()
     }
+
+
+# Files whose digests are taken while they are sealed
+
+
+def early_plan(suffix: str, **sizes: int) -> EarlyPlan:
+    files = tuple(FinishedFile(name=name, size=size) for name, size in sizes.items())
+    return EarlyPlan(path=f"packs/{TARGET}/{BACKUP}/1{suffix}", files=files)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_early_pack_tells_the_digests_of_what_it_holds(
+    codecs: Callable[[str], AgePackCodec], tmp_path: Path, suffix: str
+) -> None:
+    contents_sealed = {"a": os.urandom(3_000_000), "b": b""}
+    members = write_members(tmp_path / "source", contents_sealed)
+    codec = codecs(suffix)
+    plan_of_files = early_plan(suffix, a=3_000_000, b=0)
+
+    pack = codec.seal_early(plan_of_files, tmp_path / "source", tmp_path / "pack", advance=ignore)
+
+    assert pack.members == members
+    assert pack == describe(pack, (tmp_path / "pack").read_bytes())
+    codec.open(pack, tmp_path / "pack", tmp_path / "opened", advance=ignore)
+    assert contents(tmp_path / "opened") == contents_sealed
+
+
+@pytest.mark.parametrize("planned", [6, 8])
+def test_a_file_that_is_not_as_long_as_planned_makes_no_early_pack(
+    clear: AgePackCodec, tmp_path: Path, planned: int
+) -> None:
+    write_members(tmp_path / "source", {"a": b"content"})
+    with pytest.raises(DigestMismatch, match="is not the file"):
+        clear.seal_early(
+            early_plan(".tar", a=planned), tmp_path / "source", tmp_path / "pack", advance=ignore
+        )
+    assert not (tmp_path / "pack").exists()

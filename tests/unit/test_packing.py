@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgben_tasks.domain.documents import Member, Pack
-from pgben_tasks.domain.packing import PackPlan, pack_plans, tar_size
+from pgben_tasks.domain.packing import (
+    EarlyPlan,
+    FinishedFile,
+    PackPlan,
+    early_plans,
+    pack_plans,
+    tar_size,
+)
 from tests.samples import BACKUP, TARGET
 
 LIMIT = 64 * 1024
@@ -102,3 +109,56 @@ def test_a_pack_size_that_holds_nothing_is_refused() -> None:
 
 def test_no_members_make_no_packs() -> None:
     assert plans([]) == ()
+
+
+# Packs of files that are finished while others are still written
+
+files_of_any_size = st.lists(
+    st.integers(min_value=0, max_value=3 * LIMIT), min_size=0, max_size=60
+).map(
+    lambda sizes: [
+        FinishedFile(name=f"{number}.dat", size=size) for number, size in enumerate(sizes)
+    ]
+)
+
+
+def early(files: list[FinishedFile], *, early_size: int, first: int = 1) -> tuple[EarlyPlan, ...]:
+    return early_plans(
+        TARGET,
+        BACKUP,
+        files,
+        compressed=False,
+        sealed=True,
+        pack_size=LIMIT,
+        early_size=early_size,
+        first=first,
+    )
+
+
+@given(files=files_of_any_size, early_size=st.integers(min_value=0, max_value=4 * LIMIT))
+def test_files_wait_until_there_are_enough_and_then_all_are_packed(
+    files: list[FinishedFile], early_size: int
+) -> None:
+    packed = [file for plan in early(files, early_size=early_size) for file in plan.files]
+    if sum(file.size for file in files) < early_size:
+        assert packed == []
+    else:
+        assert sorted(packed, key=lambda one: one.name) == sorted(files, key=lambda one: one.name)
+
+
+@given(files=files_of_any_size)
+def test_early_packs_are_divided_like_the_others(files: list[FinishedFile]) -> None:
+    members = [Member(name=file.name, size=file.size, sha256=NO_DIGEST) for file in files]
+    late = [(plan.path, [one.name for one in plan.members]) for plan in plans(members)]
+    assert [(p.path, [one.name for one in p.files]) for p in early(files, early_size=0)] == late
+
+
+def test_packs_are_numbered_from_where_the_early_ones_end() -> None:
+    files = [FinishedFile(name=str(number), size=LIMIT) for number in range(3)]
+    numbers = [plan.path.rpartition("/")[2] for plan in early(files, early_size=1, first=5)]
+    assert numbers == ["5.tar.age", "6.tar.age", "7.tar.age"]
+    one = Member(name="a", size=1, sha256=NO_DIGEST)
+    (plan,) = pack_plans(
+        TARGET, BACKUP, [one], compressed=False, sealed=True, pack_size=LIMIT, first=8
+    )
+    assert plan.path.endswith("/8.tar.age")

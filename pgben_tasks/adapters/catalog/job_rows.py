@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -13,7 +14,8 @@ from pgben_tasks.domain.job import Job, JobKind, StepRun
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import JobNotFound
 
-_JOB = (
+#: Every job with the progress of its present step.
+JOB_ROWS: Final = (
     "SELECT job.*, s.progress FROM job LEFT JOIN step s"
     " ON s.job = job.id AND s.attempt = job.attempt AND s.name = job.step"
 )
@@ -50,36 +52,36 @@ class JobRows:
                 " ON CONFLICT (key) DO NOTHING RETURNING id",
                 (kind, target, key, window, Jsonb(request), requested_by, root_task, published),
             ).fetchone()
-            row = cursor.execute(_JOB + " WHERE job.key = %s", (key,)).fetchone()
-        return _job(require(row)), made is not None
+            row = cursor.execute(JOB_ROWS + " WHERE job.key = %s", (key,)).fetchone()
+        return job_of(require(row)), made is not None
 
     def job(self, job: UUID) -> Job:
         """Give one job; ``JobNotFound`` when there is none."""
         with self.database.transaction() as cursor:
-            row = cursor.execute(_JOB + " WHERE job.id = %s", (job,)).fetchone()
+            row = cursor.execute(JOB_ROWS + " WHERE job.id = %s", (job,)).fetchone()
         if row is None:
             raise JobNotFound(f"there is no job '{job}'", "`pgben jobs` lists them")
-        return _job(row)
+        return job_of(row)
 
     def find(self, text: str) -> Job:
         """Give the job whose id begins with ``text``; ``JobNotFound`` when none or several do."""
         with self.database.transaction() as cursor:
             rows = cursor.execute(
-                _JOB + " WHERE starts_with(job.id::text, %s) LIMIT 2", (text.lower(),)
+                JOB_ROWS + " WHERE starts_with(job.id::text, %s) LIMIT 2", (text.lower(),)
             ).fetchall()
         if len(rows) != 1:
             found = "several jobs begin" if rows else "no job begins"
             raise JobNotFound(f"{found} with '{text[:36]}'", "`pgben jobs` lists them")
-        return _job(rows[0])
+        return job_of(rows[0])
 
     def jobs(self, *, limit: int = 20, open_only: bool = False) -> list[Job]:
         """Give the newest jobs first."""
         where = " WHERE job.state IN ('queued', 'running', 'waiting')" if open_only else ""
         with self.database.transaction() as cursor:
             rows = cursor.execute(
-                _JOB + where + " ORDER BY job.created_at DESC LIMIT %s", (limit,)
+                JOB_ROWS + where + " ORDER BY job.created_at DESC LIMIT %s", (limit,)
             ).fetchall()
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     def running(self, target: Target) -> frozenset[str]:
         """Give the backup ids of a target's jobs that have not ended."""
@@ -113,12 +115,14 @@ class JobRows:
         """Give the ended jobs whose remains were not removed when they failed or were cancelled."""
         with self.database.transaction() as cursor:
             rows = cursor.execute(
-                _JOB + " WHERE job.cleanup AND job.state NOT IN ('queued', 'running', 'waiting')"
+                JOB_ROWS
+                + " WHERE job.cleanup AND job.state NOT IN ('queued', 'running', 'waiting')"
             ).fetchall()
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
 
-def _job(row: Row) -> Job:
+def job_of(row: Row) -> Job:
+    """Read one of ``JOB_ROWS``."""
     return Job(
         id=row["id"],
         key=row["key"],

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from pgben_tasks.adapters.catalog.database import Row, require
-from pgben_tasks.adapters.catalog.job_rows import JobRows
+from pgben_tasks.adapters.catalog.job_rows import JOB_ROWS, JobRows, job_of
 from pgben_tasks.contracts import JSON, JobRef
 from pgben_tasks.domain.job import Job, JobState
 from pgben_tasks.errors import FenceLost, TargetBusy
@@ -159,7 +159,8 @@ class Ledger(JobRows):
             _close_step(cursor, ref, row["attempt"], step, "done", result)
             if following is None:
                 _close_attempt(cursor, ref, row["attempt"], "succeeded", None)
-        return self.job(ref.job)
+            ended = require(cursor.execute(JOB_ROWS + " WHERE job.id = %s", (ref.job,)).fetchone())
+        return job_of(ended)
 
     def retries(self, ref: JobRef, step: str) -> int:
         """Say how often the present attempt tried a step again after a passing failure."""

@@ -1,0 +1,111 @@
+"""What the rounds came to: tables for people, one document for machines, and whether bars hold."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.rounds import Measured, Spread, ratios
+
+MEBIBYTE: Final = 1024**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A claim: ``subject`` takes at most ``most`` times as long as ``yardstick``."""
+
+    subject: str
+    yardstick: str
+    most: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What became of a bar: the median of the rounds' ratios decides."""
+
+    bar: Bar
+    ratio: Spread
+
+    @property
+    def holds(self) -> bool:
+        """Whether the claim is true."""
+        return self.ratio.median <= self.bar.most
+
+    def sentence(self) -> str:
+        """Say it in one line."""
+        word = "holds" if self.holds else "is missed"
+        ratio = self.ratio
+        return (
+            f"{word}: {self.bar.subject} took {ratio.median:.2f} × {self.bar.yardstick} "
+            f"({ratio.least:.2f} to {ratio.most:.2f}); at most {self.bar.most:.2f} ×"
+        )
+
+
+def verdicts(bars: Sequence[Bar], found: Mapping[str, Sequence[Measured]]) -> list[Verdict]:
+    """Compare what was measured with the bars."""
+    return [
+        Verdict(bar=bar, ratio=ratios(found[bar.subject], found[bar.yardstick])) for bar in bars
+    ]
+
+
+def machine() -> dict[str, Any]:
+    """Describe this machine without naming it."""
+    return {
+        "processors": len(os.sched_getaffinity(0)),
+        "model": _model(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+    }
+
+
+def lines(found: Mapping[str, Sequence[Measured]], judged: Sequence[Verdict]) -> Iterator[str]:
+    """Give the tables, line by line."""
+    head = ("seconds", "least", "most", "processor s", "memory MiB", "stored MiB")
+    yield f"{'median of the rounds':<28}" + "".join(f"{word:>13}" for word in head)
+    for name, runs in found.items():
+        wall = Spread.of([run.seconds for run in runs])
+        figures = (
+            *(f"{wall.median:.2f}", f"{wall.least:.2f}", f"{wall.most:.2f}"),
+            f"{Spread.of([run.cpu for run in runs]).median:.2f}",
+            f"{max(run.memory for run in runs) / MEBIBYTE:.0f}",
+            f"{runs[-1].stored / MEBIBYTE:.0f}",
+        )
+        yield f"{name:<28}" + "".join(f"{figure:>13}" for figure in figures)
+    yield ""
+    for name, runs in found.items():
+        if runs[0].parts:
+            parts = (
+                f"{part} {Spread.of([run.parts[part] for run in runs]).median:.2f} s"
+                for part in runs[0].parts
+            )
+            yield f"{name}: {', '.join(parts)}"
+    yield ""
+    yield from (verdict.sentence() for verdict in judged)
+
+
+def document(
+    found: Mapping[str, Sequence[Measured]], judged: Sequence[Verdict], **facts: Any
+) -> dict[str, Any]:
+    """Give everything as JSON values."""
+    return {
+        **facts,
+        "machine": machine(),
+        "runs": {name: [asdict(run) for run in runs] for name, runs in found.items()},
+        "bars": [
+            {**asdict(verdict.bar), **asdict(verdict.ratio), "holds": verdict.holds}
+            for verdict in judged
+        ],
+    }
+
+
+def _model() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown"

@@ -1,0 +1,122 @@
+"""What a backup script does: ``pg_dump -Fc``, then a hash, then an upload, one after another.
+
+In its best honest form: the chain's compression instead of gzip, hashlib instead of a slow
+``sha256sum``, the fast S3 library, no flush to disk. The program is a process of its own, which
+begins to measure itself when everything is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from benchmarks.meter import Meter
+from benchmarks.places import Ground
+from benchmarks.rounds import Measured
+from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
+from pgben_tasks.embedded.stack import REPOSITORY_BUCKET
+
+_ROOT: Final = Path(__file__).parents[1]
+
+
+class Script:
+    """Runs the script; what it stored is removed again, unmeasured."""
+
+    name = "pg_dump -Fc, hash, upload"
+
+    def __init__(self, on: Ground) -> None:
+        """Back up the database of ``on`` to its S3 server."""
+        self._on = on
+        s3 = on.stack.s3
+        self._location = {
+            "endpoint": s3.endpoint,
+            "bucket": REPOSITORY_BUCKET,
+            "access_key": s3.access_key,
+            "secret_key": s3.secret_key,
+            "prefix": "script",
+        }
+
+    def run(self) -> Measured:
+        """Run the script once."""
+        tools = self._on.client
+        dump = self._on.folder / f"{uuid4()}.dump"
+        order = {
+            "argv": [
+                *(str(tools.pg_dump), "--format=custom", f"--compress={tools.compression}"),
+                *("--no-sync", f"--file={dump}"),
+            ],
+            "dump": str(dump),
+            "location": self._location,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.script"],
+            env={**self._on.connection(), "PYTHONPATH": str(_ROOT), "PATH": os.defpath},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=self._on.folder,
+        )
+        with Meter(process.pid) as meter:
+            answer, _ = process.communicate(json.dumps(order).encode())
+        if process.returncode != 0:
+            raise SystemExit(f"the script ended with status {process.returncode}")
+        told = json.loads(answer)
+        stored = dump.stat().st_size
+        dump.unlink()
+        _store(self._location).delete(dump.name)
+        return Measured(
+            seconds=told["seconds"],
+            cpu=told["cpu"],
+            memory=meter.peak,
+            stored=stored,
+            parts=told["parts"],
+        )
+
+
+def main() -> None:
+    """Dump, hash, upload; say how long each took and what processor time it cost."""
+    order = json.load(sys.stdin)
+    dump = Path(order["dump"])
+    store = _store(order["location"])
+    spent = sum(os.times()[:4])
+    marks = [time.perf_counter()]
+    subprocess.run(order["argv"], check=True)
+    marks.append(time.perf_counter())
+    with dump.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    marks.append(time.perf_counter())
+    store.put_file(dump.name, dump)
+    marks.append(time.perf_counter())
+    steps = zip(("dump", "hash", "upload"), marks, marks[1:], strict=False)
+    json.dump(
+        {
+            "seconds": marks[-1] - marks[0],
+            "cpu": sum(os.times()[:4]) - spent,
+            "parts": {name: end - begin for name, begin, end in steps},
+            "sha256": digest,
+        },
+        sys.stdout,
+    )
+
+
+def _store(location: Mapping[str, str]) -> S3ObjectStore:
+    return S3ObjectStore(
+        S3Location(
+            endpoint=location["endpoint"],
+            bucket=location["bucket"],
+            access_key=location["access_key"],
+            secret_key=location["secret_key"],
+            prefix=location["prefix"],
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
