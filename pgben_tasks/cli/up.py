@@ -44,8 +44,10 @@ def up(size_mb: int, *, as_json: bool) -> int:
         _await_flower(flower, processes[-1])
         file = _write_settings(stack, settings)
         about = _addresses(stack, flower, password)
-        _show(about, file, settings, as_json=as_json)
-        _stay(processes)
+        # Whoever reads that everything is up may end it at once.
+        with _asked_to_end() as asked:
+            _show(about, file, settings, as_json=as_json)
+            _stay(processes, asked)
     output.say("everything is gone")
     return outcome.DONE
 
@@ -146,12 +148,11 @@ def _write_private(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _stay(processes: list[Child]) -> None:
-    """Return when somebody asks for the end; raise when a process ended by itself."""
-    with _asked_to_end() as asked:
-        while not asked.wait(_LOOK_EVERY):
-            for process in processes:
-                _require_alive(process)
+def _stay(processes: list[Child], asked: threading.Event) -> None:
+    """Return when somebody asked for the end; raise when a process ended by itself."""
+    while not asked.wait(_LOOK_EVERY):
+        for process in processes:
+            _require_alive(process)
 
 
 def _require_alive(process: Child) -> None:

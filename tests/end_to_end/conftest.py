@@ -15,7 +15,8 @@ def reachable() -> Iterator[Path]:
 
     It is not below pytest's own, which another run of tests on this machine closes to other users.
     """
-    with tempfile.TemporaryDirectory(prefix="pgben-reachable-") as name:
+    # What is left is the tests' own question; here it must not hide their answer.
+    with tempfile.TemporaryDirectory(prefix="pgben-reachable-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o777)
         yield folder
