@@ -51,8 +51,17 @@ $(VENV)/.stamp: requirements/dev.txt pyproject.toml
 demo: setup ## Back up, verify and restore a real database, on this machine, in a minute
 	$(BIN)/pgben demo
 
-test: setup ## Run every test; ARGS="-m unit" chooses
+ifeq ($(strip $(ARGS)),)
+test: setup ## Run every test and measure what they reach; ARGS="-m unit" chooses, unmeasured
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PARALLEL)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=90
+	$(BIN)/coverage report --include='pgben_tasks/domain/*' --fail-under=100
+else
+test: setup
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+endif
 
 lint: setup ## Check style, types and the layers
 	$(BIN)/ruff check $(CODE)

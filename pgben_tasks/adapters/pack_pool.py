@@ -71,7 +71,7 @@ class PackPool:
         self._follow_fork()
         with suppress(queue.Empty):
             while True:
-                self._idle.get_nowait().end()
+                self._idle.get_nowait().leave()
         self._starter.shutdown(wait=True)
         self._reset()
 
@@ -121,6 +121,15 @@ class _Child:
             if "advance" not in message:
                 return message
             advance(message["advance"])
+
+    def leave(self) -> None:
+        """Let an idle child end by itself: its input ends; then collect it."""
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_STOP_LIMIT)
+        self.end()
 
     def end(self) -> None:
         """Kill the child, wait for it, close its pipes."""
@@ -172,7 +181,12 @@ def _pipe(stream: IO[bytes] | None) -> int:
 
 def _start() -> subprocess.Popen[bytes]:
     root = Path(pgben_tasks.__file__).parent.parent
-    environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        # Who measures which code runs wants to know it of the children, too.
+        if name in _KEPT_ENVIRONMENT or name.startswith("COVERAGE_")
+    }
     # The working directory must not lend its modules to the child; its search path is ours.
     environment |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(root), "PYTHONUTF8": "1"}
     return subprocess.Popen(  # noqa: S603  # our own module, no shell, no outside input

@@ -142,11 +142,7 @@ def _decode(kind: type[_D], data: bytes, where: str) -> _D:
         first = exc.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "document"
         refuse(f"{place}: {first['msg']}")
-    try:
-        same = document.encode() == data
-    except UnicodeEncodeError:
-        same = False
-    if not same:
+    if document.encode() != data:
         refuse("its bytes are not in canonical form")
     return document
 
