@@ -1,0 +1,51 @@
+"""The few protocols that operations need; adapters implement them, tests bring fakes.
+
+Nothing here knows a vendor. All sizes are bytes, all moments are aware and UTC, all digests are
+lower-case hex SHA-256.
+"""
+
+from pgben_tasks.domain.packing import PackPlan
+from pgben_tasks.ports.postgres import (
+    Capture,
+    ClientTools,
+    PostgresDestination,
+    PostgresSource,
+    PostgresSwap,
+    Preflight,
+)
+from pgben_tasks.ports.storage import (
+    ObjectStore,
+    PackCodec,
+    Remains,
+    Repository,
+    StoredObject,
+    Unfinished,
+)
+from pgben_tasks.ports.work import (
+    Clock,
+    Mail,
+    Mailer,
+    Progress,
+    SigningRole,
+)
+
+__all__ = [
+    "Capture",
+    "ClientTools",
+    "Clock",
+    "Mail",
+    "Mailer",
+    "ObjectStore",
+    "PackCodec",
+    "PackPlan",
+    "PostgresDestination",
+    "PostgresSource",
+    "PostgresSwap",
+    "Preflight",
+    "Progress",
+    "Remains",
+    "Repository",
+    "SigningRole",
+    "StoredObject",
+    "Unfinished",
+]

@@ -1,0 +1,208 @@
+"""Databases: one to dump, a server to restore to, two that trade places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pgben_tasks.domain.documents import (
+    PostgresCapture,
+    TableCount,
+)
+from pgben_tasks.domain.swap import Standing, Swap
+from pgben_tasks.ports.work import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientTools:
+    """Client programs of one PostgreSQL major."""
+
+    version: str
+    major: int
+    pg_dump: Path
+    pg_dumpall: Path
+    pg_restore: Path
+    compression: Literal["zstd:3", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """What was learned before a dump began."""
+
+    server_version: str
+    server_version_num: int
+    database_bytes: int
+    is_superuser: bool
+    tools: ClientTools
+
+
+class Capture(Protocol):
+    """An open snapshot of a database: tables locked, snapshot exported, timeouts off.
+
+    Closing it ends the session. If the session dies, ``describe`` or ``count`` raises and the
+    dump is void.
+    """
+
+    @property
+    def snapshot(self) -> str:
+        """The exported snapshot's name, for ``pg_dump --snapshot``."""
+        ...
+
+    @property
+    def table_names(self) -> tuple[tuple[str, str], ...]:
+        """(schema, table) of every table that will be dumped with data, sorted."""
+        ...
+
+    def cancel(self) -> None:
+        """End a count that runs in another thread; it raises there. Safe from any thread."""
+        ...
+
+    def count(self, *, on_table: Callable[[], None] | None = None) -> tuple[TableCount, ...]:
+        """Count every table's rows inside the snapshot; sorted by schema and table."""
+        ...
+
+    def describe(self, tables: tuple[TableCount, ...]) -> PostgresCapture:
+        """Describe the database as the snapshot shows it; checks the table list once more."""
+        ...
+
+
+class PostgresSource(Protocol):
+    """One protected database and the client programs that fit its server."""
+
+    def preflight(self) -> Preflight:
+        """Check that the server answers, the credentials work, the role sees every row.
+
+        Raises ``DatabaseUnavailable``, ``ConfigurationError`` (password, database, BYPASSRLS,
+        client older than server).
+        """
+        ...
+
+    def capture(self, tools: ClientTools) -> AbstractContextManager[Capture]:
+        """Lock all tables against TRUNCATE and DROP, then export a snapshot."""
+        ...
+
+    def dump(
+        self,
+        capture: Capture,
+        destination: Path,
+        *,
+        tools: ClientTools,
+        jobs: int,
+        progress: Progress,
+        on_file: Callable[[str], None] | None = None,
+    ) -> None:
+        """Run ``pg_dump -Fd`` on the capture's snapshot and write ``globals.sql`` beside.
+
+        ``on_file`` hears, in the calling thread, the names of files that pg_dump has finished
+        while it goes on with others; not of all, and of none where they cannot be told for sure.
+
+        Raises ``CommandFailed``, ``DatabaseUnavailable``, ``SpoolFull``.
+        """
+        ...
+
+    def check_dump(self, dump: Path, capture: PostgresCapture) -> int:
+        """Check that the dump's table of contents names the data of exactly the counted tables.
+
+        Returns the number of its entries. Raises ``IntegrityError``.
+        """
+        ...
+
+
+class PostgresDestination(Protocol):
+    """The server a database is restored to."""
+
+    def preflight(self, name: str, capture: PostgresCapture) -> ClientTools:
+        """Check that ``name`` is free and the server can take the database; choose the client.
+
+        Raises ``RestoreRefused`` (name taken), ``ConfigurationError``, ``DatabaseUnavailable``.
+        """
+        ...
+
+    def create(self, name: str, capture: PostgresCapture, *, marker: str) -> None:
+        """Create missing roles NOLOGIN, then the database, marked with ``marker`` as unfinished."""
+        ...
+
+    def load(
+        self, name: str, dump: Path, *, tools: ClientTools, jobs: int, progress: Progress
+    ) -> None:
+        """Run ``pg_restore --exit-on-error`` from the dump directory into the new database."""
+        ...
+
+    def finish(
+        self,
+        name: str,
+        capture: PostgresCapture,
+        *,
+        marker: str,
+        before_opening: Callable[[], None] | None = None,
+    ) -> None:
+        """ANALYZE; apply settings, ACL, connection limit and, in place of the marker, the comment.
+
+        ``before_opening`` is called between the two, and what it raises leaves the marker.
+        Raises ``RestoreRefused`` when the database does not carry ``marker``.
+        """
+        ...
+
+    def count(
+        self, name: str, *, on_table: Callable[[], None] | None = None
+    ) -> tuple[TableCount, ...]:
+        """Count every table's rows, as ``Capture.count`` does; sorted by schema and table."""
+        ...
+
+    def count_large_objects(self, name: str) -> int:
+        """Count the large objects of a database."""
+        ...
+
+    def abandon(self, name: str, *, marker: str) -> bool:
+        """Drop the database if it exists and still carries ``marker``; say whether it did."""
+        ...
+
+
+class PostgresSwap(Protocol):
+    """A server whose databases trade places, in one transaction or not at all."""
+
+    def blockers(
+        self, live: str, aside: str, capture: PostgresCapture | None, *, room: bool
+    ) -> tuple[str, ...]:
+        """Say everything that stands against ``live`` becoming ``aside``; empty when nothing does.
+
+        ``capture`` describes the backup that is to take its place, None when that is a database
+        already; with ``room`` the space for one more copy is looked at.
+        """
+        ...
+
+    def look(self, live: str, incoming: str) -> tuple[int, int, bool]:
+        """Give the oids of both, and whether ``live`` takes connections.
+
+        Raises ``RestoreRefused`` when one of them does not exist.
+        """
+        ...
+
+    def analyse(self, name: str) -> None:
+        """Gather statistics of a database."""
+        ...
+
+    def exchange(
+        self,
+        swap: Swap,
+        *,
+        hold: Callable[[], None],
+        restored: tuple[PostgresCapture, str] | None,
+    ) -> None:
+        """Carry out a swap; when it raises, the live database is as it was, or will be settled.
+
+        ``hold`` is called right before the transaction; ``restored`` is the capture of a copy and
+        its marker. Raises ``TargetBusy``, ``RestoreRefused``, ``DatabaseUnavailable``.
+        """
+        ...
+
+    def settle(self, swap: Swap) -> Standing | None:
+        """Find out how a swap ended, and leave the live database open; None while it is at work."""
+        ...
+
+    def drop(self, swap: Swap) -> Literal["dropped", "gone", "in use"]:
+        """Drop the database that a swap set aside, unless somebody opened it again."""
+        ...

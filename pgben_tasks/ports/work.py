@@ -1,0 +1,58 @@
+"""What every operation is handed: the time, somebody to report to, somebody who mails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+SigningRole = Literal["backup", "verify", "restore", "maintenance"]
+
+
+class Clock(Protocol):
+    """Where the time comes from; production asks the catalog's server."""
+
+    def now(self) -> datetime:
+        """Give the present moment, aware, in UTC."""
+        ...
+
+
+class Progress(Protocol):
+    """Where long work reports how far it is. Calls are cheap; implementations throttle."""
+
+    def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
+        """Start a phase; ``total`` is in ``unit`` and may be unknown."""
+        ...
+
+    def advance(self, amount: int) -> None:
+        """Add ``amount`` units to the present phase. Safe from any thread."""
+        ...
+
+    def note(self, **facts: int | str) -> None:
+        """Set side facts of the present phase, such as ``tables=12``."""
+        ...
+
+    def check(self) -> None:
+        """Raise ``FenceLost`` or another error when this work must stop now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """A plain text for people; ``id`` is the same when the same mail is sent again."""
+
+    subject: str
+    body: str
+    at: datetime
+    id: str
+
+
+class Mailer(Protocol):
+    """Who hands mails to a server; sender and recipients are its own."""
+
+    def send(self, mail: Mail) -> tuple[str, ...]:
+        """Hand a mail over; give the recipients that were refused while others were taken.
+
+        Raises ``ConfigurationError`` for what waiting does not mend, else ``TransientError``.
+        """
+        ...
