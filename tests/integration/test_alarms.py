@@ -402,6 +402,8 @@ def test_suspect_and_damaged_backups_do_not_count_as_restorable(place: Place) ->
     assert restorable(place) == older.id
     place.sql("UPDATE backup SET state = 'damaged' WHERE id = %s", older.id)
     assert restorable(place) is None
+    place.sql("UPDATE backup SET acknowledged = true WHERE id = %s", newest.id)
+    assert restorable(place) == newest.id
 
 
 def restorable(place: Place) -> str | None:

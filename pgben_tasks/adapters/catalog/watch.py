@@ -72,14 +72,14 @@ class Watch:
         return {row["target"] for row in rows}
 
     def restorable(self, target: str) -> Restorable | None:
-        """Give the newest verified backup of a target that is not suspect.
+        """Give the newest verified backup of a target that is not suspect, or was acknowledged.
 
         It is read from the index without opening the repository, which may be what is away.
         """
         with self._database.transaction() as cursor:
             row = cursor.execute(
                 "SELECT id AS backup, state, snapshot_at FROM backup WHERE target = %s"
-                " AND starts_with(state, 'verified') AND suspect IS NULL"
+                " AND starts_with(state, 'verified') AND (suspect IS NULL OR acknowledged)"
                 " ORDER BY snapshot_at DESC LIMIT 1",
                 (target,),
             ).fetchone()
