@@ -27,9 +27,10 @@ _STEPS: Final = (
 )
 
 _ENDED: Final = "SELECT 1 FROM job WHERE id = %(job)s AND ended_at IS NOT NULL"
+#: A job that ended without a commit is waited for no longer.
 _COMMITTED: Final = (
-    "SELECT 1 FROM job WHERE id = %(job)s AND ended_at IS NOT NULL UNION ALL"
-    " SELECT 1 FROM step WHERE job = %(job)s AND name = %(step)s AND ended_at IS NOT NULL"
+    "SELECT 1 FROM step WHERE job = %(job)s AND name = %(step)s AND ended_at IS NOT NULL"
+    " UNION ALL SELECT 1 FROM job WHERE id = %(job)s AND ended_at IS NOT NULL"
 )
 
 
