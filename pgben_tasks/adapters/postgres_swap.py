@@ -53,11 +53,26 @@ _END = """
 SELECT pg_catalog.pg_terminate_backend(pid)
 FROM pg_catalog.unnest(%s::pg_catalog.int4[]) AS pid
 """
+_COMMENT = "SELECT pg_catalog.shobj_description(%s::pg_catalog.oid, 'pg_database')"
+#: A host that vanished is noticed within a minute, and the lock of its session is free then; what
+#: was committed stays, whatever the server's own setting is.
+_SESSION = """
+SELECT pg_catalog.set_config('tcp_keepalives_idle', '20', false),
+       pg_catalog.set_config('tcp_keepalives_interval', '10', false),
+       pg_catalog.set_config('tcp_keepalives_count', '3', false),
+       pg_catalog.set_config('tcp_user_timeout', '40s', false),
+       pg_catalog.set_config('synchronous_commit', 'on', false)
+"""
 #: Since PostgreSQL 14: a session whose client is gone ends also while it waits for a lock.
 _NOTICE_DEATH = (
     "SELECT pg_catalog.set_config('client_connection_check_interval', '2s', false)"
     " WHERE pg_catalog.current_setting('client_connection_check_interval', true) IS NOT NULL"
 )
+#: A catalog of pgben is rebuilt, never replaced under the feet of its own jobs.
+_CATALOG = """
+SELECT pg_catalog.to_regclass('public.lease') IS NOT NULL
+   AND pg_catalog.to_regclass('public.backup_sequence') IS NOT NULL
+"""
 
 
 class PostgresSwap:
@@ -67,17 +82,15 @@ class PostgresSwap:
         self,
         server: PostgresServer,
         *,
-        reserved: frozenset[str] = frozenset(),
         maintenance_database: str = "postgres",
         grace: timedelta = GRACE,
     ) -> None:
-        """Work on ``server`` from ``maintenance_database``; ``reserved`` names never change hands.
+        """Work on ``server`` from ``maintenance_database``, which never changes hands itself.
 
         ``grace`` is how long running transactions are waited for.
         """
         self._server = server
         self._maintenance = check_name(maintenance_database)
-        self._reserved = reserved | {self._maintenance}
         self._grace = grace
 
     def blockers(
@@ -90,11 +103,9 @@ class PostgresSwap:
         """
         with self._session(f"looking whether '{check_name(live)}' can be replaced") as connection:
             oids = database_oids(connection)
+            needed = live in oids and (live == self._maintenance or self._is_catalog(live))
             return (
-                *(
-                    f"'{name}' is needed by pgben itself and is never replaced"
-                    for name in {live} & self._reserved
-                ),
+                *([f"'{live}' is needed by pgben itself and is never replaced"] if needed else ()),
                 *names_in_the_way(oids, live, check_name(aside)),
                 *holders(connection, live),
                 *(shortcomings(connection, self._server, capture, room=room) if capture else ()),
@@ -135,7 +146,9 @@ class PostgresSwap:
         swap is under way, ``RestoreRefused`` when the databases are not those of ``swap``.
         """
         try:
-            with self._alone(swap) as connection:
+            with self._alone(swap, restored) as connection:
+                if restored is not None:
+                    self._rehearse(connection, swap, *restored)
                 _allow_connections(connection, swap.live, allowed=False)
                 self._trade(connection, swap, hold, restored)
         except BaseException:
@@ -172,6 +185,16 @@ class PostgresSwap:
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(swap.aside)))
             return "dropped"
 
+    def _rehearse(
+        self, connection: Connection, swap: Swap, capture: PostgresCapture, marker: str
+    ) -> None:
+        """Find out what the server will not take while everybody can still work."""
+        try:
+            with connection.transaction(force_rollback=True):
+                finish_database(connection, swap.incoming, capture, marker=marker)
+        except errors.LockNotAvailable as exc:
+            raise self._held_up(swap, exc) from exc
+
     def _trade(
         self,
         connection: Connection,
@@ -190,16 +213,23 @@ class PostgresSwap:
                     if restored is not None:
                         finish_database(connection, swap.live, restored[0], marker=restored[1])
                     _allow_connections(connection, swap.live, allowed=True)
+                    if swap.standing(database_oids(connection)) != "done":
+                        raise RestoreRefused(
+                            f"'{swap.incoming}' at '{self._server}' is not the database that was "
+                            "to be swapped in",
+                            "somebody replaced it meanwhile; nothing was changed",
+                        )
             except (errors.ObjectInUse, errors.LockNotAvailable) as exc:
                 if remaining:
                     continue
-                raise TargetBusy(
-                    f"'{swap.live}' at '{self._server}' could not be renamed: "
-                    f"{exc.diag.message_primary}",
-                    "something on that server keeps hold of it; it is open again, and the swap is "
-                    "tried again",
-                ) from exc
+                raise self._held_up(swap, exc) from exc
             return
+
+    def _held_up(self, swap: Swap, exc: psycopg.Error) -> TargetBusy:
+        return TargetBusy(
+            f"'{swap.live}' at '{self._server}' could not be swapped: {exc.diag.message_primary}",
+            "something on that server keeps hold of it; see pg_stat_activity and pg_locks",
+        )
 
     def _end_sessions(self, connection: Connection, swap: Swap) -> None:
         """Let running transactions end for a while, then end every session that is left."""
@@ -214,27 +244,50 @@ class PostgresSwap:
             if time.monotonic() > deadline:
                 raise TargetBusy(
                     f"{len(left)} session(s) of '{swap.live}' at '{self._server}' do not end",
-                    "it is open again, and the swap is tried again; see pg_stat_activity",
+                    "pg_stat_activity shows what they do",
                 )
             connection.execute(_END, ([pid for pid, _ in left],))
             time.sleep(_LOOK_EVERY)
 
     @contextmanager
-    def _alone(self, swap: Swap) -> Iterator[Connection]:
-        """Hold the lock of a swap that has not happened yet."""
+    def _alone(
+        self, swap: Swap, restored: tuple[PostgresCapture, str] | None
+    ) -> Iterator[Connection]:
+        """Hold the lock of a swap that has not happened yet, of the very databases it is about."""
         with self._session(f"swapping '{swap.live}'") as connection:
             if not _locked(connection, swap):
                 raise TargetBusy(
                     f"another session already swaps '{swap.live}' at '{self._server}'",
                     "it is tried again shortly",
                 )
-            if swap.standing(database_oids(connection)) != "not done":
+            oids = database_oids(connection)
+            if swap.standing(oids) != "not done" or oids.get(swap.incoming) != swap.incoming_oid:
                 raise RestoreRefused(
-                    f"'{swap.live}' at '{self._server}' is not the database that was to be "
-                    "replaced",
-                    "somebody renamed or removed it; nothing was changed",
+                    f"'{swap.live}' and '{swap.incoming}' at '{self._server}' are not the "
+                    "databases that were to trade places",
+                    "somebody renamed, removed or replaced one; nothing was changed",
                 )
-            yield connection
+            if restored is not None and _comment(connection, swap.incoming_oid) != restored[1]:
+                raise RestoreRefused(
+                    f"'{swap.incoming}' at '{self._server}' is not the copy of this restore",
+                    "somebody took its mark away; nothing was changed",
+                )
+            try:
+                yield connection
+            finally:
+                # The end of the session frees it as well, but only some time later.
+                with suppress(psycopg.Error):
+                    connection.execute("SELECT pg_catalog.pg_advisory_unlock_all()")
+
+    def _is_catalog(self, database: str) -> bool:
+        """Say whether a database holds a catalog; one that cannot be looked into is none."""
+        with (
+            suppress(PgbenError),
+            self._session(f"looking into '{database}'", database=database) as connection,
+        ):
+            row = connection.execute(_CATALOG).fetchone()
+            return row is not None and bool(row[0])
+        return False
 
     @contextmanager
     def _session(self, doing: str, *, database: str | None = None) -> Iterator[Connection]:
@@ -243,6 +296,7 @@ class PostgresSwap:
         )
         with closing(connection), translated(self._server, doing):
             prepare_session(connection, lock_timeout=_LOCK_TIMEOUT)
+            connection.execute(_SESSION)
             with suppress(psycopg.errors.InvalidParameterValue):
                 # Not every system can notice; the lock timeout then bounds the wait.
                 connection.execute(_NOTICE_DEATH)
@@ -253,6 +307,11 @@ def _locked(connection: Connection, swap: Swap) -> bool:
     key = Lock(f"swap:{swap.live}").key
     row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (key,)).fetchone()
     return row is not None and bool(row[0])
+
+
+def _comment(connection: Connection, oid: int) -> str | None:
+    row = connection.execute(_COMMENT, (oid,)).fetchone()
+    return row[0] if row else None
 
 
 def _is_open(connection: Connection, oid: int) -> bool:

@@ -24,10 +24,11 @@ def cancel(work: Workplace, job: Job) -> Job:
     from pgben_tasks.tasks.telling import described
 
     swapped = work.swaps.of(job.id)
-    if swapped is not None and swapped.state == "done":
+    if swapped is not None and swapped.state in {"intended", "done"}:
+        doing = "changes" if swapped.state == "intended" else "has changed"
         raise RequestRefused(
-            f"job '{job.id}' has changed '{swapped.live}' already, so it is too late to cancel it",
-            f"let it end; `pgben undo {job.id}` turns it back",
+            f"job '{job.id}' {doing} '{swapped.live}' already, so it is too late to cancel it",
+            f"let it end; `pgben undo {job.id} --confirm {swapped.live}` turns it back",
         )
     who = requester()
     error = JobCancelled(

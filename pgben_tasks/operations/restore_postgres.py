@@ -19,7 +19,13 @@ from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.selection import select as choose
 from pgben_tasks.domain.swap import marker
 from pgben_tasks.domain.target import BackupId, Target, check_name
-from pgben_tasks.errors import DigestMismatch, ObjectMissing, RestoreRefused, RowCountMismatch
+from pgben_tasks.errors import (
+    ConfigurationError,
+    DigestMismatch,
+    ObjectMissing,
+    RestoreRefused,
+    RowCountMismatch,
+)
 from pgben_tasks.operations import spool, swap_postgres
 from pgben_tasks.operations.survey import Survey, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
@@ -34,6 +40,8 @@ def select(run: Run, tools: Toolbox) -> JSON:
     """Choose the backup and check that it can be restored under the new name."""
     run.progress.begin("select")
     request = RestoreRequest.parse(run.job.request)
+    if request.swap:
+        swap_postgres.require_unswapped(run, tools)
     into = check_name(str(run.context["into"]))
     surveyed = survey(tools.repository, run.target)
     for backup, finding in surveyed.unreadable:
@@ -174,7 +182,12 @@ def finish(run: Run, tools: Toolbox) -> JSON:
 def remove_unfinished(job: Job, tools: Toolbox) -> bool:
     """Remove the unfinished copy that a failed restore left; say whether there was one."""
     into = job.context.get("into")
-    destination = tools.destinations[Target.parse(job.target)]
+    destination = tools.destinations.get(Target.parse(job.target))
+    if destination is None:
+        raise ConfigurationError(
+            f"'{job.target}' is not protected any more, so its unfinished copy is not looked for",
+            f"drop '{into}' by hand when it is there, or name the target in the settings again",
+        )
     removed = bool(into) and destination.abandon(str(into), marker=marker(job.id))
     if removed:
         log.info("unfinished_copy_removed", database=into)

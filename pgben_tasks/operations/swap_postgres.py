@@ -30,6 +30,7 @@ from pgben_tasks.errors import (
     PgbenError,
     RestoreRefused,
     TargetBusy,
+    TransientError,
 )
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.toolbox import Run, SwapRecord, Toolbox
@@ -38,14 +39,18 @@ from pgben_tasks.ports import PostgresSwap
 log = structlog.get_logger(__name__)
 
 
-def require_way(run: Run, tools: Toolbox, manifest: Manifest, into: str) -> None:
-    """Raise ``RestoreRefused`` with everything that stands against the swap, before any work."""
+def require_unswapped(run: Run, tools: Toolbox) -> None:
+    """Raise ``RestoreRefused`` when an earlier attempt of this job has swapped."""
     earlier = tools.swaps.of(run.job_id)
-    if earlier is not None and earlier.state != "abandoned":
+    if earlier is not None and _went_through(earlier, tools):
         raise RestoreRefused(
             f"job '{run.job_id}' has swapped '{earlier.live}' already",
-            f"`pgben undo {run.job_id}` turns it back; ask for a new restore otherwise",
+            f"{_undo(earlier)} turns it back; ask for a new restore otherwise",
         )
+
+
+def require_way(run: Run, tools: Toolbox, manifest: Manifest, into: str) -> None:
+    """Raise ``RestoreRefused`` with everything that stands against the swap, before any work."""
     blockers = list(_blockers(run, tools, manifest.postgres, room=True))
     try:
         tools.destinations[run.target].preflight(into, manifest.postgres)
@@ -59,8 +64,9 @@ def swap(run: Run, tools: Toolbox) -> JSON:
     live, into = run.target.name, str(run.context["into"])
     server = tools.swapping[run.target]
     earlier = tools.swaps.of(run.job_id)
-    if earlier is not None and _went_through(earlier, server, tools.swaps):
+    if earlier is not None and _went_through(earlier, tools):
         return {"into": live, **_outcome(earlier, tools)}
+    _settle_others(run, tools)
     run.progress.begin("analyse")
     server.analyse(into)
     manifest = tools.repository.manifest(run.target, BackupId.parse(run.job.backup or ""))
@@ -86,10 +92,12 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("finish")
     try:
         tools.sources[run.target].preflight()
-    except ConfigurationError as exc:
-        raise PermanentError(
+    except PgbenError as exc:
+        # Whether it is tried again or not: who reads this must know which database is there now.
+        kind = TransientError if isinstance(exc, TransientError) else PermanentError
+        raise kind(
             f"'{run.target}' was swapped and does not open: {exc.sentence}",
-            f"{exc.hint}; `pgben undo {run.job_id}` turns the swap back",
+            f"{exc.hint}; `pgben undo {run.job_id} --confirm {run.target.name}` turns it back",
         ) from exc
     spool.remove(run.folder)
     return {"state": "swapped"}
@@ -101,8 +109,9 @@ def undo(run: Run, tools: Toolbox) -> JSON:
     check_confirmation(run.target.name, request.confirm)
     server = tools.swapping[run.target]
     earlier = tools.swaps.of(run.job_id)
-    if earlier is not None and _went_through(earlier, server, tools.swaps):
+    if earlier is not None and _went_through(earlier, tools):
         return {"state": "undone", **_outcome(earlier, tools)}
+    _settle_others(run, tools)
     done = tools.swaps.of(request.job)
     if done is None or done.target != run.job.target:
         raise JobNotFound(
@@ -156,7 +165,7 @@ _WHY_NOT: Final = {
     "intended": "not settled yet",
     "abandoned": "one that did not happen",
     "undone": "undone already",
-    "dropped": "past undoing: the replaced database was removed when its time was over",
+    "dropped": "past undoing: the replaced database is no longer there",
 }
 
 
@@ -178,18 +187,24 @@ def _carry_out(
     log.info("database_swapped", database=intended.live, aside=intended.aside)
 
 
-def _went_through(swap: Swap, server: PostgresSwap, record: SwapRecord) -> bool:
-    """Say whether an earlier run of this step swapped, and died before it could say so."""
+def _settle_others(run: Run, tools: Toolbox) -> None:
+    """End what dead jobs began on the same database, before anything is decided by how it looks."""
+    for other in tools.swaps.open(run.job.target):
+        _went_through(other, tools)
+
+
+def _went_through(swap: Swap, tools: Toolbox) -> bool:
+    """Say whether an earlier run swapped, and died before it could say so."""
     if swap.state != "intended":
         return swap.state != "abandoned"
-    standing = settle(swap, server, record)
+    standing = settle(swap, tools.swapping[Target.parse(swap.target)], tools.swaps)
     if standing is None:
         raise TargetBusy(
-            f"an earlier run of this step still swaps '{swap.live}'", "it is tried again shortly"
+            f"a session of job '{swap.job}' still swaps '{swap.live}'", "it is tried again shortly"
         )
     if standing == "unclear":
         raise PermanentError(
-            f"neither '{swap.live}' nor '{swap.aside}' is what the swap of job '{swap.job}' left",
+            f"'{swap.live}' and '{swap.aside}' are not as the swap of job '{swap.job}' left them",
             "somebody renamed or removed a database meanwhile; compare with `\\l+` of psql",
         )
     return standing == "done"
@@ -214,8 +229,12 @@ def _refuse(target: Target, blockers: Sequence[str]) -> None:
         )
 
 
+def _undo(swap: Swap) -> str:
+    return f"`pgben undo {swap.job} --confirm {swap.live}`"
+
+
 def _outcome(swap: Swap, tools: Toolbox) -> JSON:
-    until = tools.clock.now() + tools.limits.keep_replaced
+    until = (swap.settled_at or tools.clock.now()) + tools.limits.keep_replaced
     return {
         "database": swap.live,
         "replaced": swap.aside,

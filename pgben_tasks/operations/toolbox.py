@@ -83,6 +83,10 @@ class SwapRecord(Protocol):
         """Give the swap of a job, None when it has none."""
         ...
 
+    def open(self, target: str) -> Sequence[Swap]:
+        """Give the swaps of a target whose end is not settled."""
+        ...
+
 
 class Captures(Protocol):
     """What the ledger knows of captures that have no manifest yet."""

@@ -62,15 +62,7 @@ def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:
 
 def swap_servers(settings: Settings) -> dict[Target, PostgresSwap]:
     """Say where databases can trade places; nothing is asked yet."""
-    catalog = catalog_database(settings)
-    return {
-        target: PostgresSwap(
-            server,
-            # The catalog is rebuilt, never replaced under the feet of its own jobs.
-            reserved=frozenset({catalog.name} if str(server) == str(catalog.server) else ()),
-        )
-        for target, server in postgres_servers(settings).items()
-    }
+    return {target: PostgresSwap(server) for target, server in postgres_servers(settings).items()}
 
 
 def mailer(settings: Settings) -> SmtpMailer | None:

@@ -20,6 +20,7 @@ from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import Lock, holding, job_lock, target_lock
+from pgben_tasks.app import HARD_LIMIT
 from pgben_tasks.contracts import JSON, JobRef
 from pgben_tasks.domain.job import RETRY_DELAYS, Job, JobState
 from pgben_tasks.errors import (
@@ -41,6 +42,8 @@ RETRY_GRACE: Final = timedelta(seconds=60)
 #: A busy target is asked again this often, for as long as this, then the step fails.
 BUSY_DELAY: Final = 5
 BUSY_TRIES: Final = 360
+#: … and a step whose locks are taken waits for as long as the longest step may run.
+WAIT_TRIES: Final = round(HARD_LIMIT.total_seconds()) // BUSY_DELAY
 
 Body = Callable[[Run, Toolbox], JSON]
 LockNames = tuple[tuple[str, bool], ...]
@@ -202,12 +205,17 @@ class PgbenTask(Task):
 
     def _wait(self, ref: JobRef, busy: TargetBusy) -> NoReturn:
         """Try a step later whose locks are taken, unless its own other delivery has them."""
-        job = self.work.ledger.job(ref.job)
+        try:
+            job = self.work.ledger.job(ref.job)
+            # It waits for another job, so nobody may take it for lost.
+            self.work.ledger.wait_on(ref, wait=self.work.step_wait)
+        except TransientError as exc:
+            self._again(exc)
         if (job.state, job.step, job.fence) != ("waiting", self.name, ref.fence):
             raise FenceLost(f"step '{self.name}' of job '{ref.job}' already runs, or is done")
-        if self.request.retries >= BUSY_TRIES:
+        if self.request.retries >= WAIT_TRIES:
             self._fail_waiting(ref, busy)
-        raise self.retry(exc=busy, countdown=BUSY_DELAY, max_retries=BUSY_TRIES)
+        raise self.retry(exc=busy, countdown=BUSY_DELAY, max_retries=WAIT_TRIES)
 
     def _again(self, error: TransientError) -> NoReturn:
         raise self.retry(exc=error, countdown=_delay(self.request.retries), max_retries=BUSY_TRIES)

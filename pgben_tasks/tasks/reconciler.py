@@ -29,10 +29,11 @@ from pgben_tasks.domain.job import MOST_LOSSES, Job, JobKind, window_key
 from pgben_tasks.domain.swap import Swap
 from pgben_tasks.domain.sweeping import SWEEP_AGE
 from pgben_tasks.domain.target import Target
-from pgben_tasks.errors import PgbenError, TargetBusy
+from pgben_tasks.errors import ConfigurationError, PgbenError, TargetBusy
 from pgben_tasks.operations import swap_postgres
 from pgben_tasks.operations.raise_alarms import raise_alarms
 from pgben_tasks.operations.send_alarms import send_alarms
+from pgben_tasks.ports import PostgresSwap
 
 log = structlog.get_logger(__name__)
 
@@ -125,16 +126,31 @@ def _clean(work: runtime.Workplace, job: Job) -> int:
 
 def _settle(work: runtime.Workplace, swap: Swap) -> int:
     """End the swap of a dead process, so that the live database answers again, as old or new."""
-    if not is_free(work.database, job_lock(swap.job)):
+    server = _server(work, swap)
+    try:
+        # No step of the job may intend anew while what it intended before is judged.
+        with holding(work.database, [job_lock(swap.job)]):
+            return int(swap_postgres.settle(swap, server, work.swaps) in {"done", "not done"})
+    except TargetBusy:
         return 0
-    server = work.swapping[Target.parse(swap.target)]
-    return int(swap_postgres.settle(swap, server, work.swaps) in {"done", "not done"})
+
+
+def _server(work: runtime.Workplace, swap: Swap) -> PostgresSwap:
+    """Give the server of a swap, as long as the settings name its target."""
+    server = work.swapping.get(Target.parse(swap.target))
+    if server is None:
+        raise ConfigurationError(
+            f"the swap of job '{swap.job}' is about '{swap.target}', which is not protected any "
+            "more",
+            "name the target in the settings again, or look after its databases by hand",
+        )
+    return server
 
 
 def _drop(work: runtime.Workplace, swap: Swap) -> int:
     """Remove a replaced database whose time is over, unless somebody opened it again."""
-    found = work.swapping[Target.parse(swap.target)].drop(swap)
-    log.warning("replaced_database", database=swap.aside, job=str(swap.job), found=found)
+    found = _server(work, swap).drop(swap)
+    log.info("replaced_database", database=swap.aside, job=str(swap.job), found=found)
     if found == "in use":
         return 0
     work.swaps.dropped(swap)

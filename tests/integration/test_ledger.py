@@ -409,6 +409,20 @@ def test_neither_a_cancelled_job_nor_its_window_is_taken_up_again(ledger: Ledger
     assert ask(ledger, ledger.job(ref.job).key) == (ledger.job(ref.job), False)
 
 
+@pytest.mark.parametrize(("state", "cancelled"), [("intended", False), ("abandoned", True)])
+def test_a_job_that_swaps_cannot_be_cancelled(
+    ledger: Ledger, alter: Callable[..., None], state: str, cancelled: bool
+) -> None:
+    ref = begun(ledger)
+    alter(
+        "INSERT INTO swap (job, target, live, incoming, aside, live_oid, incoming_oid, was_open,"
+        " state) VALUES (%s, 'postgres/pgben', 'pgben', 'b', 'c', 1, 2, true, %s)",
+        ref.job,
+        state,
+    )
+    assert ledger.cancel(ref.job, error=CANCELLED) is cancelled
+
+
 @pytest.mark.parametrize("state", ["succeeded", "failed", "refused", "cancelled"])
 def test_an_ended_job_cannot_be_cancelled(ledger: Ledger, state: Any) -> None:
     ref = begun(ledger)

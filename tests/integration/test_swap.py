@@ -21,9 +21,9 @@ from pgben_tasks.adapters.postgres_source import PostgresSource
 from pgben_tasks.adapters.postgres_swap import PostgresSwap
 from pgben_tasks.app import create_app
 from pgben_tasks.contracts import REQUESTS
-from pgben_tasks.domain.documents import PostgresCapture
+from pgben_tasks.domain.documents import PostgresCapture, Setting
 from pgben_tasks.domain.job import Job
-from pgben_tasks.domain.swap import Swap
+from pgben_tasks.domain.swap import Swap, marker
 from pgben_tasks.embedded.compare import contents
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
@@ -34,6 +34,7 @@ from pgben_tasks.errors import (
     PermanentError,
     RestoreRefused,
     TargetBusy,
+    TransientError,
 )
 from pgben_tasks.operations import swap_postgres
 from pgben_tasks.tasks import reconciler
@@ -312,17 +313,23 @@ def test_a_job_that_was_lost_meanwhile_leaves_the_live_database_as_it_was(shop: 
     assert record.state == "abandoned"
 
 
-def test_a_rename_that_is_held_up_gives_the_live_database_back(shop: Workshop) -> None:
+@pytest.mark.parametrize("look", [1, 2])
+def test_a_swap_that_is_held_up_gives_the_live_database_back(shop: Workshop, look: int) -> None:
     before = described(shop)
     job = begun(shop)
+    looks: list[bool] = []
     with shop.server.connect() as other:
         other.execute("BEGIN")
-        with pytest.raises(TargetBusy, match="could not be renamed"):
-            swap_step(
-                shop,
-                job,
-                hold=lambda: other.execute("LOCK TABLE pg_db_role_setting IN SHARE MODE"),
-            )
+
+        def lock() -> None:
+            looks.append(databases(shop)[live(shop)])
+            if len(looks) == look:
+                other.execute("LOCK TABLE pg_db_role_setting IN SHARE MODE")
+
+        with pytest.raises(TargetBusy, match="could not be swapped"):
+            swap_step(shop, job, hold=lock)
+        # What is held up before the fence disturbs nobody.
+        assert looks == ([True] if look == 1 else [True, False, False, False])
         # The lock of the test still stands, and the database is open already.
         assert rows(shop) == 100
         other.execute("ROLLBACK")
@@ -346,6 +353,107 @@ def test_a_swap_that_is_done_is_not_done_twice(shop: Workshop) -> None:
     record = shop.tools.swaps.of(job.id)
     assert record is not None
     assert record.state == "done"
+
+
+def test_a_copy_that_somebody_replaced_is_not_swapped_in(shop: Workshop) -> None:
+    before, job = described(shop), begun(shop)
+    copy = sql.Identifier(f"{live(shop)}_copy")
+    looks: list[None] = []
+
+    def replace_copy() -> None:
+        looks.append(None)
+        if len(looks) == 2:
+            with shop.server.connect() as connection:
+                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(copy))
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(copy))
+
+    with pytest.raises(RestoreRefused, match="not the database that was to be swapped in"):
+        swap_step(shop, job, hold=replace_copy)
+
+    assert described(shop) == before
+    assert databases(shop) == {live(shop): True, f"{live(shop)}_copy": True}
+    # Before anybody is disturbed as well: this copy is another one than the record says.
+    with pytest.raises(RestoreRefused, match="not the copy of this restore"):
+        swap_step(shop, job)
+    assert databases(shop)[live(shop)] is True
+
+
+def test_what_the_server_will_not_take_is_found_out_before_anybody_is_disturbed(
+    shop: Workshop,
+) -> None:
+    job = begun(shop)
+    capture = shop.tools.repository.manifest(
+        shop.target, shop.tools.repository.backups(shop.target)[0]
+    ).postgres
+    unknown = Setting(role="", name="no_such_setting", value="1")
+    foreign = capture.model_copy(update={"settings": (*capture.settings, unknown)})
+    swap = intended(shop, job)
+    with shop.server.connect(live(shop)) as session:
+        with pytest.raises(PermanentError, match="no_such_setting"):
+            shop.tools.swapping[shop.target].exchange(
+                swap, hold=lambda: None, restored=(foreign, marker(job.id))
+            )
+        assert session.execute("SELECT count(*) FROM pedido").fetchone() == (100,)
+
+
+def test_what_a_dead_job_began_is_ended_before_another_decides_anything(shop: Workshop) -> None:
+    dead = begun(shop)
+    intended(shop, dead)
+    fence(shop)
+    with shop.server.connect() as connection:
+        connection.execute(
+            sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(f"{live(shop)}_copy"))
+        )
+
+    assert swapped(shop).result["state"] == "swapped"
+
+    assert rows(shop) == 300
+    ended = shop.tools.swaps.of(dead.id)
+    assert ended is not None
+    assert ended.state == "abandoned"
+
+
+def test_an_attempt_that_never_swapped_may_be_made_again(shop: Workshop) -> None:
+    job = begun(shop)
+    intended(shop, job)
+    chain = Watched(job, shop.tools, RecordingProgress())
+
+    assert chain._attempts(names.RESTORE_POSTGRES_SELECT)["backup"] == job.backup
+
+    for name, _ in canvases.CHAINS["swap"][1:]:
+        chain._step(name)
+    assert rows(shop) == 300
+    with pytest.raises(RestoreRefused, match="has swapped"):
+        chain._attempts(names.RESTORE_POSTGRES_SELECT)
+
+
+def test_a_swap_whose_database_does_not_answer_says_which_one_is_there(shop: Workshop) -> None:
+    job = begun(shop)
+    chain = Watched(job, shop.tools, RecordingProgress())
+    chain._step(names.RESTORE_POSTGRES_SWAP)
+    address = runtime.postgres_servers(shop.work.settings)[shop.target]
+    away = PostgresSource(replace(address, port=1), live(shop))
+    chain._tools = replace(shop.tools, sources={shop.target: away})
+
+    with pytest.raises(TransientError, match="was swapped and does not open") as caught:
+        chain._attempts(names.RESTORE_POSTGRES_FINISH)
+
+    assert f"--confirm {live(shop)}" in caught.value.hint
+
+
+def test_a_session_that_swaps_is_missed_soon_and_commits_for_good(shop: Workshop) -> None:
+    swapping = shop.tools.swapping[shop.target]
+    assert isinstance(swapping, PostgresSwap)
+    with swapping._session("looking") as connection:
+        found = {
+            name: connection.execute(sql.SQL("SHOW {}").format(sql.Identifier(name))).fetchone()
+            for name in ("tcp_keepalives_idle", "tcp_keepalives_count", "synchronous_commit")
+        }
+    assert found == {
+        "tcp_keepalives_idle": ("20",),
+        "tcp_keepalives_count": ("3",),
+        "synchronous_commit": ("on",),
+    }
 
 
 def intended(shop: Workshop, job: Job, *, was_open: bool = True) -> Swap:
@@ -424,7 +532,7 @@ def test_nothing_is_guessed_when_somebody_renamed_a_database(shop: Workshop) -> 
 
     assert swap_postgres.settle(swap, swapping, shop.tools.swaps) == "unclear"
     assert [one.job for one in shop.work.swaps.open()] == [job.id]
-    with pytest.raises(PermanentError, match="neither"):
+    with pytest.raises(PermanentError, match="are not as the swap"):
         swap_step(shop, job)
     assert databases(shop) == before
 
@@ -526,6 +634,48 @@ def test_the_tick_removes_a_replaced_database_after_its_time(shop: Workshop, que
     with shop.work.database.transaction() as cursor:
         audited = cursor.execute("SELECT action, result FROM audit").fetchall()
     assert {"action": "drop replaced", "result": "dropped"} in audited
+
+
+def test_a_replaced_database_stays_while_somebody_waits_for_its_undo(
+    shop: Workshop, queue: Celery
+) -> None:
+    job = swapped(shop)
+    asked, _ = shop.work.ledger.request(
+        "undo",
+        target=str(shop.target),
+        key="undo",
+        request={"job": str(job.id)},
+        requested_by="ana",
+        published=True,
+    )
+    with shop.work.database.transaction() as cursor:
+        cursor.execute("UPDATE swap SET settled_at = settled_at - interval '8 days'")
+    assert reconciler.tick(shop.work, queue)["dropped"] == 0
+    assert job.result["replaced"] in databases(shop)
+
+    shop.work.ledger.fail_unclaimed(asked.id, state="refused", error={"type": "RestoreRefused"})
+    assert reconciler.tick(shop.work, queue)["dropped"] == 1
+
+
+def test_a_target_that_is_no_longer_protected_does_not_stop_the_tick(
+    shop: Workshop, queue: Celery
+) -> None:
+    swap = intended(shop, begun(shop))
+    fence(shop)
+    for state in ("intended", "done"):
+        with shop.work.database.transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO swap (job, target, live, incoming, aside, live_oid, incoming_oid,"
+                " was_open, state, intended_at, settled_at) VALUES (gen_random_uuid(),"
+                " 'postgres/outro', 'a', 'b', 'c', 1, 2, true, %s, 'epoch', 'epoch')",
+                (state,),
+            )
+
+    assert reconciler.tick(shop.work, queue)["swaps"] == 1
+
+    assert rows(shop) == 100
+    assert [one.target for one in shop.work.swaps.open()] == ["postgres/outro"]
+    assert shop.work.swaps.of(swap.job) != swap
 
 
 # Steps by hand

@@ -448,6 +448,18 @@ def test_waiting_for_a_lock_uses_up_no_retry(site: Site, installation: Installat
     assert site.ledger.retries(ref, canvases.CHAINS["backup"][2][0]) == len(RETRY_DELAYS)
 
 
+def test_a_step_that_waits_for_another_job_is_not_taken_for_lost(
+    site: Site, installation: Installation
+) -> None:
+    chain = installation.chain("backup")
+    site.recovery.show_life(["backup.workshop"])
+    with site.database.transaction() as cursor:
+        cursor.execute("UPDATE job SET step_due_at = clock_timestamp() - %s", (DAY,))
+    assert [one.overdue for one in site.recovery.stalled()] == [True]
+    site.ledger.wait_on(chain.ref, wait=WAIT)
+    assert site.recovery.stalled() == []
+
+
 def test_a_spool_that_cannot_be_used_fails_the_job_instead_of_stalling_it(
     site: Site, installation: Installation
 ) -> None:

@@ -54,6 +54,10 @@ class AbsentLedger:
         """Refuse: no swap was begun."""
         raise self._absent(f"settle the swap of '{swap.live}' as {state}")
 
+    def open(self, target: str) -> Sequence[Swap]:
+        """Refuse: no swap is known."""
+        raise self._absent(f"look for swaps of '{target}'")
+
     def of(self, job: UUID) -> Swap | None:
         """Refuse: no swap is known."""
         raise self._absent(f"look for the swap of job '{job}'")

@@ -194,6 +194,15 @@ class Ledger(JobRows):
                     (ref.job, row["attempt"], step),
                 )
 
+    def wait_on(self, ref: JobRef, *, wait: timedelta) -> None:
+        """Let a waiting step begin later than it should have: its locks are another job's."""
+        with self.database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE job SET step_due_at = clock_timestamp() + %s WHERE id = %s AND fence = %s"
+                " AND state = 'waiting'",
+                (wait, ref.job, ref.fence),
+            )
+
     def fail(
         self,
         ref: JobRef,
@@ -220,7 +229,7 @@ class Ledger(JobRows):
         """End a job that has not ended, or that is to be tried again; say whether it was so.
 
         Its fence is raised: whatever works on it stops before its next irreversible action. What
-        it left is removed once its lock is free.
+        it left is removed once its lock is free. A job that swaps, or has swapped, is not ended.
         """
         with self.database.transaction() as cursor:
             row = cursor.execute(
@@ -228,7 +237,9 @@ class Ledger(JobRows):
                 " retry_at = NULL, step_due_at = NULL, losses = 0,"
                 " cleanup = started_at IS NOT NULL, ended_at = clock_timestamp() WHERE id = %s"
                 " AND (state IN ('queued', 'running', 'waiting')"
-                " OR state = 'failed' AND retry_at IS NOT NULL) RETURNING attempt",
+                " OR state = 'failed' AND retry_at IS NOT NULL)"
+                " AND NOT EXISTS (SELECT FROM swap WHERE swap.job = job.id"
+                " AND swap.state IN ('intended', 'done')) RETURNING attempt",
                 (Jsonb(error), job),
             ).fetchone()
             if row is None:

@@ -60,16 +60,19 @@ class CatalogSwaps:
     def settle(self, swap: Swap, state: SwapState) -> None:
         """Write how a swap ended; ``done`` also corrects one that was given up too early."""
         with self._database.transaction() as cursor:
-            _move(cursor, swap.job, "intended", state)
+            _move(cursor, swap, "intended", state)
             if state == "done":
-                _move(cursor, swap.job, "abandoned", "done")
+                _move(cursor, swap, "abandoned", "done")
             if state == "done" and swap.undoes is not None:
-                _move(cursor, swap.undoes, "done", "undone")
+                cursor.execute(
+                    "UPDATE swap SET state = 'undone' WHERE job = %s AND state = 'done'",
+                    (swap.undoes,),
+                )
 
     def dropped(self, swap: Swap) -> None:
         """Write that the database that ``swap`` set aside is gone."""
         with self._database.transaction() as cursor:
-            _move(cursor, swap.job, "done", "dropped")
+            _move(cursor, swap, "done", "dropped")
 
     def of(self, job: UUID) -> Swap | None:
         """Give the swap of a job, None when it has none."""
@@ -80,13 +83,27 @@ class CatalogSwaps:
             ).fetchone()
         return None if row is None else Swap(**row)
 
-    def open(self) -> list[Swap]:
-        """Give the swaps whose end is not settled, oldest first."""
-        return self._some("state = 'intended'", ())
+    def open(self, target: str | None = None) -> list[Swap]:
+        """Give the swaps (of one target) whose end is not settled, oldest first."""
+        return self._some(
+            "state = 'intended' AND (%s::text IS NULL OR target = %s)", (target, target)
+        )
 
     def expired(self, keep: timedelta) -> list[Swap]:
-        """Give the swaps that are done and whose replaced database was kept for ``keep``."""
-        return self._some("state = 'done' AND settled_at < clock_timestamp() - %s", (keep,))
+        """Give the swaps that are done, whose replaced database was kept for ``keep``.
+
+        One that somebody has asked to undo is none of these, however long the undo waits.
+        """
+        return self._some(
+            "state = 'done' AND settled_at < clock_timestamp() - %s"
+            " AND NOT EXISTS (SELECT FROM swap undo WHERE undo.undoes = swap.job"
+            " AND undo.state = 'intended')"
+            " AND NOT EXISTS (SELECT FROM job WHERE job.kind = 'undo'"
+            " AND job.request ->> 'job' = swap.job::text"
+            " AND (job.state IN ('queued', 'running', 'waiting')"
+            " OR job.state = 'failed' AND job.retry_at IS NOT NULL))",
+            (keep,),
+        )
 
     def _some(self, condition: str, values: tuple[object, ...]) -> list[Swap]:
         with self._database.transaction() as cursor:
@@ -97,8 +114,10 @@ class CatalogSwaps:
         return [Swap(**row) for row in rows]
 
 
-def _move(cursor: Cursor[Row], job: UUID, old: SwapState, new: SwapState) -> None:
+def _move(cursor: Cursor[Row], swap: Swap, old: SwapState, new: SwapState) -> None:
+    """Change the state of this very swap, and not of what its job intended since."""
     cursor.execute(
-        "UPDATE swap SET state = %s, settled_at = clock_timestamp() WHERE job = %s AND state = %s",
-        (new, job, old),
+        "UPDATE swap SET state = %s, settled_at = clock_timestamp() WHERE job = %s AND state = %s"
+        " AND (aside, live_oid, incoming_oid) = (%s, %s, %s)",
+        (new, swap.job, old, swap.aside, swap.live_oid, swap.incoming_oid),
     )
