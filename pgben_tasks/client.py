@@ -11,23 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases
 from pgben_tasks.app import create_app
-from pgben_tasks.contracts import (
-    AcknowledgeRequest,
-    BackupRequest,
-    PruneRequest,
-    Request,
-    RestoreRequest,
-    SweepRequest,
-    UndoRequest,
-    VerifyRequest,
-)
+from pgben_tasks.contracts import REQUESTS, Request
 from pgben_tasks.errors import PgbenError, TransientError
 
 if TYPE_CHECKING:
@@ -58,16 +49,12 @@ class Client:
         scheduled: bool = False,
     ) -> AsyncResult:
         """Ask for a backup of ``postgres/<name>``; see ``contracts.BackupRequest``."""
-        return self.send(
+        return self._ask(
             "backup",
-            BackupRequest.parse(
-                {
-                    "target": target,
-                    "requested_by": requested_by,
-                    "idempotency_key": idempotency_key,
-                    "scheduled": scheduled,
-                }
-            ),
+            target=target,
+            requested_by=requested_by,
+            idempotency_key=idempotency_key,
+            scheduled=scheduled,
         )
 
     def restore(
@@ -83,20 +70,16 @@ class Client:
         idempotency_key: str | None = None,
     ) -> AsyncResult:
         """Ask for a restore beside the original, or in its place; ``contracts.RestoreRequest``."""
-        return self.send(
+        return self._ask(
             "restore",
-            RestoreRequest.parse(
-                {
-                    "target": target,
-                    "backup": backup,
-                    "at": at,
-                    "into": into,
-                    "swap": swap,
-                    "confirm": confirm,
-                    "requested_by": requested_by,
-                    "idempotency_key": idempotency_key,
-                }
-            ),
+            target=target,
+            backup=backup,
+            at=at,
+            into=into,
+            swap=swap,
+            confirm=confirm,
+            requested_by=requested_by,
+            idempotency_key=idempotency_key,
         )
 
     def undo(
@@ -109,17 +92,13 @@ class Client:
         idempotency_key: str | None = None,
     ) -> AsyncResult:
         """Ask to turn the swap of ``job`` back; see ``contracts.UndoRequest``."""
-        return self.send(
+        return self._ask(
             "undo",
-            UndoRequest.parse(
-                {
-                    "target": target,
-                    "job": job,
-                    "confirm": confirm,
-                    "requested_by": requested_by,
-                    "idempotency_key": idempotency_key,
-                }
-            ),
+            target=target,
+            job=job,
+            confirm=confirm,
+            requested_by=requested_by,
+            idempotency_key=idempotency_key,
         )
 
     def verify(
@@ -132,17 +111,13 @@ class Client:
         idempotency_key: str | None = None,
     ) -> AsyncResult:
         """Ask for a verification; see ``contracts.VerifyRequest``."""
-        return self.send(
+        return self._ask(
             "verify",
-            VerifyRequest.parse(
-                {
-                    "target": target,
-                    "backup": backup,
-                    "level": level,
-                    "requested_by": requested_by,
-                    "idempotency_key": idempotency_key,
-                }
-            ),
+            target=target,
+            backup=backup,
+            level=level,
+            requested_by=requested_by,
+            idempotency_key=idempotency_key,
         )
 
     def prune(
@@ -154,16 +129,12 @@ class Client:
         idempotency_key: str | None = None,
     ) -> AsyncResult:
         """Ask for retention of one target; see ``contracts.PruneRequest``."""
-        return self.send(
+        return self._ask(
             "prune",
-            PruneRequest.parse(
-                {
-                    "target": target,
-                    "dry_run": dry_run,
-                    "requested_by": requested_by,
-                    "idempotency_key": idempotency_key,
-                }
-            ),
+            target=target,
+            dry_run=dry_run,
+            requested_by=requested_by,
+            idempotency_key=idempotency_key,
         )
 
     def acknowledge(
@@ -176,17 +147,13 @@ class Client:
         idempotency_key: str | None = None,
     ) -> AsyncResult:
         """Say that a suspect backup is plausible; see ``contracts.AcknowledgeRequest``."""
-        return self.send(
+        return self._ask(
             "acknowledge",
-            AcknowledgeRequest.parse(
-                {
-                    "target": target,
-                    "backup": backup,
-                    "reason": reason,
-                    "requested_by": requested_by,
-                    "idempotency_key": idempotency_key,
-                }
-            ),
+            target=target,
+            backup=backup,
+            reason=reason,
+            requested_by=requested_by,
+            idempotency_key=idempotency_key,
         )
 
     def sweep(
@@ -198,17 +165,17 @@ class Client:
         idempotency_key: str | None = None,
     ) -> AsyncResult:
         """Ask for what dead runs left to be removed; see ``contracts.SweepRequest``."""
-        return self.send(
+        return self._ask(
             "sweep",
-            SweepRequest.parse(
-                {
-                    "target": target,
-                    "dry_run": dry_run,
-                    "requested_by": requested_by,
-                    "idempotency_key": idempotency_key,
-                }
-            ),
+            target=target,
+            dry_run=dry_run,
+            requested_by=requested_by,
+            idempotency_key=idempotency_key,
         )
+
+    def _ask(self, kind: str, **fields: Any) -> AsyncResult:
+        """Check the fields of a request, and send it."""
+        return self.send(kind, REQUESTS[kind].parse(fields))
 
     def send(self, kind: str, request: Request, *, task_id: str | None = None) -> AsyncResult:
         """Send a checked request to its entry task; ``TransientError`` when the broker is away.

@@ -9,10 +9,10 @@ from __future__ import annotations
 import structlog
 
 from pgben_tasks.contracts import JSON, AcknowledgeRequest
-from pgben_tasks.domain.documents import Verification
 from pgben_tasks.domain.states import BackupStanding, State, state_of
-from pgben_tasks.domain.target import BackupId, require_utc
+from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import RequestRefused
+from pgben_tasks.operations import statements
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
@@ -29,31 +29,14 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     run.ledger.keep(context={}, backup=str(backup))
     tools.repository.check_place()
     manifest = tools.repository.manifest(run.target, backup)
-    statements = tools.repository.verifications(run.target, backup)
-    standing = state_of(manifest, statements)
-    said = {one.job for one in statements if one.kind == "acknowledgement"}
+    told = tools.repository.verifications(run.target, backup)
+    standing = state_of(manifest, told)
+    said = {one.job for one in told if one.kind == "acknowledgement"}
     # A step that died after its statement was stored has done its work.
     if str(run.job_id) not in said:
         _check(backup, standing)
         run.ledger.hold()
-        now = tools.clock.now()
-        tools.repository.record(
-            Verification(
-                repository=tools.repository.id,
-                target=manifest.target,
-                backup=manifest.backup,
-                id=str(BackupId.make(now, tools.suffix())),
-                kind="acknowledgement",
-                job=str(run.job_id),
-                at=require_utc(now),
-                opened=False,
-                packs_checked=0,
-                bytes_read=0,
-                manifest=tools.repository.manifest_digest(run.target, backup),
-                findings=(),
-                reasons=_reasons(request),
-            )
-        )
+        statements.state(run, tools, manifest, "acknowledgement", reasons=_reasons(request))
         log.info("backup_acknowledged", backup=str(backup), by=request.requested_by)
     tools.index.acknowledge(run.target, str(backup))
     return {

@@ -13,10 +13,11 @@ import structlog
 
 from pgben_tasks.contracts import JSON, PruneRequest
 from pgben_tasks.domain.clocks import Clocks
-from pgben_tasks.domain.documents import Manifest, Verification
+from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.retention import Plan, plan, unreferenced
-from pgben_tasks.domain.target import BackupId, Target, require_utc
+from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import FenceLost, PgbenError, PruneRefused
+from pgben_tasks.operations import statements
 from pgben_tasks.operations.leftovers import is_pruned, orphans
 from pgben_tasks.operations.survey import Survey, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
@@ -130,22 +131,6 @@ def _remove_pack(run: Run, tools: Toolbox, path: str) -> None:
 
 
 def _explain(run: Run, tools: Toolbox, manifest: Manifest) -> None:
-    now = tools.clock.now()
-    policy = tools.limits.retention
-    tools.repository.record(
-        Verification(
-            repository=tools.repository.id,
-            target=manifest.target,
-            backup=manifest.backup,
-            id=str(BackupId.make(now, tools.suffix())),
-            kind="prune",
-            job=str(run.job_id),
-            at=require_utc(now),
-            opened=False,
-            packs_checked=0,
-            bytes_read=0,
-            manifest=tools.repository.manifest_digest(run.target, BackupId.parse(manifest.backup)),
-            findings=(),
-            reasons=(f"older than {policy.max_age.days} days and kept by no rule",),
-        )
-    )
+    days = tools.limits.retention.max_age.days
+    reasons = (f"older than {days} days and kept by no rule",)
+    statements.state(run, tools, manifest, "prune", reasons=reasons)

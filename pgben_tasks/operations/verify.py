@@ -11,13 +11,14 @@ import structlog
 from pgben_tasks.contracts import JSON, VerifyRequest
 from pgben_tasks.domain.documents import Finding, Manifest, Verification
 from pgben_tasks.domain.states import state_of
-from pgben_tasks.domain.target import BackupId, Target, require_utc
+from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import (
     BackupNotFound,
     IntegrityError,
     ObjectMissing,
     PgbenError,
 )
+from pgben_tasks.operations import statements
 from pgben_tasks.operations.examining import Examined, Level, examine_packs
 from pgben_tasks.operations.leftovers import foreign, is_pruned, unaccounted
 from pgben_tasks.operations.survey import Survey, Surveyed, survey
@@ -144,24 +145,7 @@ def _chosen(one: Survey, request: VerifyRequest) -> list[Surveyed]:
 def _record(
     run: Run, tools: Toolbox, manifest: Manifest, looked: Examined, level: Level
 ) -> Verification:
-    now = tools.clock.now()
-    backup = BackupId.parse(manifest.backup)
-    verification = Verification(
-        repository=tools.repository.id,
-        target=manifest.target,
-        backup=manifest.backup,
-        id=str(BackupId.make(now, tools.suffix())),
-        kind=level,
-        job=str(run.job_id),
-        at=require_utc(now),
-        opened=looked.opened,
-        packs_checked=looked.packs,
-        bytes_read=looked.read,
-        manifest=tools.repository.manifest_digest(Target.parse(manifest.target), backup),
-        findings=looked.findings,
-        reasons=(),
-    )
-    tools.repository.record(verification)
+    verification = statements.state(run, tools, manifest, level, looked=looked)
     log.info("backup_examined", backup=manifest.backup, level=level, faults=len(looked.findings))
     return verification
 
