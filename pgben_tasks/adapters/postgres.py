@@ -65,9 +65,17 @@ class PostgresServer:
 
 
 def connect(
-    server: PostgresServer, database: str, *, application_name: str, autocommit: bool = True
+    server: PostgresServer,
+    database: str,
+    *,
+    application_name: str,
+    autocommit: bool = True,
+    user_timeout: timedelta | None = None,
 ) -> Connection:
     """Open a connection; text travels as UTF-8 whatever the database's encoding.
+
+    ``user_timeout`` is how long the other side may leave sent bytes unacknowledged; None leaves
+    that to the system.
 
     Raises ``DatabaseUnavailable`` when nobody answers, ``ConfigurationError`` when the server
     answers and refuses for good (password, access rule, unknown database or role).
@@ -87,6 +95,9 @@ def connect(
             keepalives=1,
             keepalives_idle=_KEEPALIVE_IDLE,
             keepalives_interval=_KEEPALIVE_INTERVAL,
+            tcp_user_timeout=0
+            if user_timeout is None
+            else round(user_timeout.total_seconds() * 1000),
         )
     except psycopg.OperationalError as exc:
         raise refusal(exc, server, database) from exc

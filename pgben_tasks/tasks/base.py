@@ -86,6 +86,11 @@ class PgbenTask(Task):
         or the outcome after the last.
         """
         ref = JobRef.parse(raw)
+        with self.work.database.kept():
+            return self._taken(ref, body, locks)
+
+    def _taken(self, ref: JobRef, body: Body, locks: LockNames) -> JSON:
+        """Run a step that a worker took from its queue."""
         try:
             job = self.work.ledger.job(ref.job)
         except TransientError as exc:

@@ -93,6 +93,10 @@ class Heartbeat:
         return self._progress
 
     def _beat(self) -> None:
+        with self._ledger.database.kept():
+            self._beat_until_stopped()
+
+    def _beat_until_stopped(self) -> None:
         last = float("-inf")
         while not self._stop.wait(_LOOK_EVERY):
             due = time.monotonic() - last >= HEARTBEAT_EVERY.total_seconds()

@@ -140,3 +140,51 @@ def test_a_url_that_cannot_be_read_is_not_repeated(rest: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         CatalogDatabase.at(f"postgresql://ana:{PASSWORD}@{rest}")
     assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+
+
+def backends(catalog: CatalogDatabase) -> list[int]:
+    """Name the sessions that this thread's transactions use, by two of them."""
+    found = []
+    for _ in range(2):
+        with catalog.transaction() as cursor:
+            found += cursor.execute("SELECT pg_backend_pid() AS pid").fetchall()
+    return [row["pid"] for row in found]
+
+
+def test_transactions_share_a_session_for_as_long_as_it_is_kept(catalog: CatalogDatabase) -> None:
+    assert len(set(backends(catalog))) == 2
+    with catalog.kept():
+        (kept,) = set(backends(catalog))
+        with ThreadPoolExecutor(1) as another:
+            assert kept not in another.submit(backends, catalog).result()
+        with catalog.transaction():
+            assert kept not in backends(catalog), "a transaction inside a transaction is its own"
+        assert set(backends(catalog)) == {kept}
+    assert kept not in backends(catalog)
+
+
+def test_a_kept_session_that_died_is_replaced(catalog: CatalogDatabase) -> None:
+    with catalog.kept():
+        (kept,) = set(backends(catalog))
+        with catalog.session() as other:
+            other.execute("SELECT pg_terminate_backend(%s)", (kept,))
+        (anew,) = set(backends(catalog))
+    assert anew != kept
+
+
+def test_what_fails_in_a_kept_session_is_undone_and_disturbs_nothing_after_it(
+    catalog: CatalogDatabase,
+) -> None:
+    def fail() -> None:
+        with catalog.transaction() as cursor:
+            cursor.execute("INSERT INTO worker VALUES ('backup.x', now(), now())")
+            cursor.execute("SELECT 1 / 0")
+
+    with catalog.kept():
+        with pytest.raises(PermanentError):
+            fail()
+        with catalog.transaction() as cursor:
+            assert cursor.execute("SELECT 1 FROM worker WHERE name = 'backup.x'").fetchall() == []
+            cursor.execute("INSERT INTO worker VALUES ('backup.y', now(), now())")
+    with catalog.transaction() as cursor:
+        assert len(cursor.execute("SELECT 1 FROM worker WHERE name = 'backup.y'").fetchall()) == 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import psycopg
 from psycopg import errors, sql
@@ -23,10 +24,41 @@ _MIGRATION_LOCK = 7_290_114_401
 
 Row = dict[str, Any]
 
+#: A network that was cut is noticed after this, and not after the system's quarter of an hour.
+_USER_TIMEOUT: Final = timedelta(seconds=20)
+#: The connection that a thread's transactions share, where it has one.
+_here = threading.local()
+
+
+class _Kept:
+    """One connection for the transactions of one thread, opened when first needed."""
+
+    def __init__(self, database: CatalogDatabase) -> None:
+        self.database = database
+        self.busy = False
+        self._connection: Connection | None = None
+
+    def living(self) -> Connection:
+        """Give the connection; one that died meanwhile is replaced."""
+        if self._connection is not None:
+            try:
+                self._connection.execute("SELECT 1")
+            except psycopg.Error:
+                self.close()
+        if self._connection is None:
+            self._connection = self.database.connection()
+        return self._connection
+
+    def close(self) -> None:
+        """End it."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
 
 @dataclass(frozen=True, slots=True)
 class CatalogDatabase:
-    """Where the catalog lives. Opens short connections; nothing survives a fork."""
+    """Where the catalog lives. Connections are short, or end with a step; none survives a fork."""
 
     server: PostgresServer
     name: str = field(default="pgben_catalog")
@@ -56,16 +88,59 @@ class CatalogDatabase:
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Cursor[Row]]:
         """Run statements in one transaction; vendor errors come out translated."""
-        with translated(self.server, "using the catalog"):
-            connection = connect(
-                self.server, self.name, application_name="pgben catalog", autocommit=False
-            )
+        with translated(self.server, "using the catalog"), self._lent() as connection:
             try:
-                # The context manager of a connection commits or rolls back, then closes.
-                with connection, connection.cursor(row_factory=dict_row) as cursor:
+                with connection.cursor(row_factory=dict_row) as cursor:
                     yield cursor
-            except (errors.UndefinedTable, errors.UndefinedColumn) as exc:
-                raise self._not_set_up() from exc
+                connection.commit()
+            except BaseException as exc:
+                # A connection that is gone has rolled back by itself.
+                with suppress(psycopg.Error):
+                    connection.rollback()
+                if isinstance(exc, errors.UndefinedTable | errors.UndefinedColumn):
+                    raise self._not_set_up() from exc
+                raise
+
+    def connection(self) -> Connection:
+        """Open a connection for transactions."""
+        return connect(
+            self.server,
+            self.name,
+            application_name="pgben catalog",
+            autocommit=False,
+            user_timeout=_USER_TIMEOUT,
+        )
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Let this thread's transactions share one connection until the block ends.
+
+        To open one costs as much as everything else that a transaction here does. Whether it still
+        lives is asked each time; within a transaction another one gets a connection of its own.
+        """
+        outer = getattr(_here, "kept", None)
+        _here.kept = kept = _Kept(self)
+        try:
+            yield
+        finally:
+            _here.kept = outer
+            kept.close()
+
+    @contextmanager
+    def _lent(self) -> Iterator[Connection]:
+        kept: _Kept | None = getattr(_here, "kept", None)
+        if kept is None or kept.busy or kept.database != self:
+            connection = self.connection()
+            try:
+                yield connection
+            finally:
+                connection.close()
+            return
+        kept.busy = True
+        try:
+            yield kept.living()
+        finally:
+            kept.busy = False
 
     def session(self) -> Connection:
         """Open an autocommit session of its own, for locks and heartbeats.
