@@ -1,4 +1,4 @@
-"""The commands that keep the house: acknowledge, sweep."""
+"""The commands that keep the house: acknowledge, prune, sweep."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
@@ -10,6 +10,7 @@ import typer
 
 from pgben_tasks.cli import arguments, enqueue
 from pgben_tasks.cli.options import AsJson, Wait, examples
+from pgben_tasks.domain.job import JobKind
 
 app = typer.Typer()
 
@@ -18,6 +19,10 @@ ACKNOWLEDGE_EXAMPLES = examples(
         "pgben acknowledge 20261123T050000Z-1f0c9a --reason 'old requests were archived'",
         "somebody looked: the backup is plausible",
     ),
+)
+PRUNE_EXAMPLES = examples(
+    ("pgben prune --dry-run", "show what would be removed, and why the rest stays"),
+    ("pgben prune pgben", "remove what retention no longer keeps"),
 )
 SWEEP_EXAMPLES = examples(
     ("pgben sweep --dry-run", "show packs, uploads and signatures that belong to no backup"),
@@ -47,6 +52,22 @@ def acknowledge(
     return enqueue.ask(work, "acknowledge", wanted, wait=wait, as_json=as_json)
 
 
+@app.command(epilog=PRUNE_EXAMPLES)
+def prune(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[TARGET]", help="One target; every protected one without it."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan with its reasons; remove nothing.")
+    ] = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> int:
+    """Remove backups that retention no longer keeps."""
+    return _ask_each(target, "prune", dry_run=dry_run, wait=wait, as_json=as_json)
+
+
 @app.command(epilog=SWEEP_EXAMPLES)
 def sweep(
     target: Annotated[
@@ -60,10 +81,17 @@ def sweep(
     as_json: AsJson = False,
 ) -> int:
     """Remove what dead runs left in the repository; done by itself once a day."""
+    return _ask_each(target, "sweep", dry_run=dry_run, wait=wait, as_json=as_json)
+
+
+def _ask_each(
+    target: str | None, kind: JobKind, *, dry_run: bool, wait: bool, as_json: bool
+) -> int:
+    """Ask for a job of one target, or of every protected one; give the exit code."""
     from pgben_tasks import runtime
 
     work = runtime.workplace()
     known = work.target_names()
     chosen = arguments.protected([target] if target is not None else known, known)
     wanted = [(str(one), {"target": str(one), "dry_run": dry_run}) for one in chosen]
-    return enqueue.ask(work, "sweep", wanted, wait=wait, as_json=as_json)
+    return enqueue.ask(work, kind, wanted, wait=wait, as_json=as_json)

@@ -1,4 +1,4 @@
-"""The commands that ask workers for something: backup, verify, restore, undo, prune."""
+"""The commands that ask workers for something: backup, verify, restore, undo."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
@@ -39,10 +39,6 @@ RESTORE_EXAMPLES = examples(
 )
 UNDO_EXAMPLES = examples(
     ("pgben undo 1f0c9a2b --confirm pgben", "the database that job replaced takes its name again"),
-)
-PRUNE_EXAMPLES = examples(
-    ("pgben prune --dry-run", "show what would be removed, and why the rest stays"),
-    ("pgben prune pgben", "remove what retention no longer keeps"),
 )
 
 
@@ -199,28 +195,6 @@ def undo(
     check_confirmation(target.name, confirm)
     request = {"target": str(target), "job": swapped.id, "confirm": confirm}
     return enqueue.ask(work, "undo", [(str(target), request)], wait=wait, as_json=as_json)
-
-
-@app.command(epilog=PRUNE_EXAMPLES)
-def prune(
-    target: Annotated[
-        str | None,
-        typer.Argument(metavar="[TARGET]", help="One target; every protected one without it."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan with its reasons; remove nothing.")
-    ] = False,
-    wait: Wait = True,
-    as_json: AsJson = False,
-) -> int:
-    """Remove backups that retention no longer keeps."""
-    from pgben_tasks import runtime
-
-    work = runtime.workplace()
-    known = work.target_names()
-    chosen = arguments.protected([target] if target is not None else known, known)
-    wanted = [(str(one), {"target": str(one), "dry_run": dry_run}) for one in chosen]
-    return enqueue.ask(work, "prune", wanted, wait=wait, as_json=as_json)
 
 
 def _list_the_old_way(*, as_json: bool) -> int:
