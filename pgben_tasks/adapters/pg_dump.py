@@ -8,16 +8,21 @@ psql never sees a dump (CVE-2025-8714: it runs commands hidden in plain ones).
 from __future__ import annotations
 
 import re
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from pgben_tasks.adapters import process
 from pgben_tasks.adapters.pg_failures import explain_dump, explain_restore
 from pgben_tasks.adapters.postgres import PostgresServer
 from pgben_tasks.domain.target import check_name
+from pgben_tasks.errors import PgbenError, TransientError
 from pgben_tasks.ports import ClientTools, Progress
 
 GLOBALS: Final = "globals.sql"
@@ -110,7 +115,9 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
 ) -> None:
     """Dump ``database`` into ``destination`` and the cluster's roles into ``globals.sql`` there.
 
-    ``on_file`` hears the names of tables' files as they are finished (with parallel jobs only).
+    The roles are read while pg_dump runs, into a file beside ``destination``, because pg_dump
+    wants that empty. ``on_file`` hears the names of tables' files as they are finished (with
+    parallel jobs only).
 
     Raises ``CommandFailed``, ``DatabaseUnavailable``, ``TargetBusy``, ``SpoolFull``, and whatever
     ``progress.check`` raises.
@@ -126,23 +133,31 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
             on_file(item[1] + suffix)
 
     growth = _Growth(target, progress)
-    process.run(
-        dump_argv(tools, destination=target, jobs=jobs, snapshot=snapshot, lock_wait=lock_wait),
-        env=_environment(tools, server, database, "pgben dump"),
+    explain = explain_dump(server, target)
+    roles_file = target.with_name(GLOBALS)
+    with _Beside(
+        globals_argv(tools, database=database, destination=roles_file),
+        env=_environment(tools, server, database, "pgben globals"),
         cwd=target.parent,
         timeout=timeout,
-        check=growth.check,
-        on_line=hear,
-        explain=explain_dump(server, target),
-    )
-    process.run(
-        globals_argv(tools, database=database, destination=target / GLOBALS),
-        env=_environment(tools, server, database, "pgben globals"),
-        cwd=target,
-        timeout=timeout,
-        check=growth.check,
-        explain=explain_dump(server, target),
-    )
+        check=progress.check,
+        explain=explain,
+    ) as roles:
+
+        def check() -> None:
+            growth.check()
+            roles.check()
+
+        process.run(
+            dump_argv(tools, destination=target, jobs=jobs, snapshot=snapshot, lock_wait=lock_wait),
+            env=_environment(tools, server, database, "pgben dump"),
+            cwd=target.parent,
+            timeout=timeout,
+            check=check,
+            on_line=hear,
+            explain=explain,
+        )
+    roles_file.replace(target / GLOBALS)
     growth.measure()
 
 
@@ -177,6 +192,62 @@ def restore(  # One call, one load: what is loaded, to where, how.
         explain=explain_restore(server),
     )
     progress.advance(total - seen.bytes_done)
+
+
+class _Beside:
+    """A second program that runs during the block; its failure ends what asks ``check``.
+
+    The thread that starts the program waits for it, so its parent-death signal means what it says.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        timeout: timedelta,
+        check: Callable[[], None],
+        explain: Callable[[process.Completed], PgbenError | None],
+    ) -> None:
+        self._given_up = threading.Event()
+        self._owner_check = check
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="beside")
+        self._run = partial(
+            process.run,
+            argv,
+            env=env,
+            cwd=cwd,
+            timeout=timeout,
+            check=self._wanted,
+            explain=explain,
+        )
+
+    def __enter__(self) -> Self:
+        self._ended = self._pool.submit(self._run)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._given_up.set()
+        self._pool.shutdown(wait=True)
+        if error is None:
+            self._ended.result()
+
+    def check(self) -> None:
+        """Raise the failure of a program that has ended."""
+        if self._ended.done():
+            self._ended.result()
+
+    def _wanted(self) -> None:
+        self._owner_check()
+        if self._given_up.is_set():
+            raise TransientError("the program beside it failed")
 
 
 class _Seen:

@@ -51,28 +51,30 @@ def dump(run: Run, tools: Toolbox) -> JSON:
     backup = BackupId.make(started, tools.suffix())
     run.ledger.keep(context={"started": started.isoformat()}, backup=str(backup))
     destination = folder / "dump"
-    # Locks are given up as soon as the dump is there; packs that were begun may end later.
-    with (
-        EarlyPacks(run, tools, backup, compressed=facts.tools.compression == "none") as early,
-        source.capture(facts.tools) as capture,
-        ThreadPoolExecutor(1, thread_name_prefix="count") as counting,
-    ):
-        counts = counting.submit(capture.count)
-        try:
-            source.dump(
-                capture,
-                destination,
-                tools=facts.tools,
-                jobs=tools.limits.dump_jobs,
-                progress=run.progress,
-                on_file=early.take,
-            )
-        except BaseException:
-            # A void dump needs no counts; the pool's end would wait for them.
-            capture.cancel()
-            raise
-        run.progress.begin("count")
-        description = capture.describe(counts.result())
+    compressed = facts.tools.compression == "none"
+    with EarlyPacks(run, tools, backup, compressed=compressed) as early:
+        # Locks are given up as soon as the dump is there; packs may end later.
+        with (
+            source.capture(facts.tools) as capture,
+            ThreadPoolExecutor(1, thread_name_prefix="count") as counting,
+        ):
+            counts = counting.submit(capture.count)
+            try:
+                source.dump(
+                    capture,
+                    destination,
+                    tools=facts.tools,
+                    jobs=tools.limits.dump_jobs,
+                    progress=run.progress,
+                    on_file=early.take,
+                )
+            except BaseException:
+                # A void dump needs no counts; the pool's end would wait for them.
+                capture.cancel()
+                raise
+            run.progress.begin("count")
+            description = capture.describe(counts.result())
+        early.finish()
     spool.write_durably(folder / "capture.json", description.encode())
     log.info("database_dumped", backup=str(backup), tables=len(description.tables))
     return {

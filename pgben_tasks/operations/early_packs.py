@@ -1,14 +1,14 @@
 """Sealing and storing finished files of a dump while pg_dump still writes the others.
 
-It only saves time. What it does not get to, because files came too late or the store was away, the
-later steps do. Nothing of it is part of a backup before the commit: packs of a dump that failed
-are left-overs, which the sweep removes.
+It only saves time. What it does not get to, because files came too late or the store was slow or
+away, the later steps do. Nothing of it is part of a backup before the commit: packs of a dump that
+failed are left-overs, which the sweep removes.
 """
 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -45,6 +45,7 @@ class EarlyPacks:
         self._waiting: list[FinishedFile] = []
         self._looked: dict[str, _Looks] = {}
         self._planned = 0
+        self._begun: list[Future[None]] = []
         self._stopped = threading.Event()
         self._pool = ThreadPoolExecutor(packs.PACKS_IN_FLIGHT, thread_name_prefix="early")
 
@@ -63,6 +64,10 @@ class EarlyPacks:
         if error is not None:
             self._stopped.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        for one in self._begun:
+            if not one.cancelled() and (surprise := one.exception()) is not None:
+                # A fault of ours; the pack is made again later, so it must not cost the dump.
+                log.error("early_packing_surprised", exc_info=surprise)
         if error is None:
             self._require_unchanged()
 
@@ -75,6 +80,28 @@ class EarlyPacks:
             return
         self._looked[name] = looks
         self._waiting.append(FinishedFile(name=name, size=looks[1]))
+        for plan in self._plan(at_least=self._tools.limits.early_size):
+            self._begun.append(self._pool.submit(self._pack, plan))
+
+    def finish(self) -> None:
+        """Pack what a dump that has ended left over, when it is little and packs are on their way.
+
+        More than that is for the upload step, which survives the loss of its worker without
+        another dump.
+        """
+        names = {path.name for path in self._source.iterdir()}
+        rest = names - self._looked.keys() | {file.name for file in self._waiting}
+        looks = {name: _looks(self._source / name) for name in rest}
+        little = sum(size for _, size, _ in looks.values()) < self._tools.limits.early_size
+        flowing = sum(not one.done() for one in self._begun) < packs.PACKS_IN_FLIGHT
+        if self._planned and little and flowing:
+            self._looked |= looks
+            self._waiting = [FinishedFile(name=name, size=looks[name][1]) for name in sorted(rest)]
+            for plan in self._plan(at_least=0):
+                self._pack(plan)
+
+    def _plan(self, *, at_least: int) -> tuple[EarlyPlan, ...]:
+        """Take the waiting files into packs, once they are ``at_least`` so many bytes."""
         plans = early_plans(
             self._run.target,
             self._backup,
@@ -82,14 +109,13 @@ class EarlyPacks:
             compressed=self._compressed,
             sealed=bool(self._tools.codec.recipients),
             pack_size=self._tools.limits.pack_size,
-            early_size=self._tools.limits.early_size,
+            early_size=at_least,
             first=self._planned + 1,
         )
         if plans:
             self._waiting.clear()
             self._planned += len(plans)
-        for plan in plans:
-            self._pool.submit(self._pack, plan)
+        return plans
 
     def _pack(self, plan: EarlyPlan) -> None:
         if self._stopped.is_set():

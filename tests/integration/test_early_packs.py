@@ -52,8 +52,9 @@ def early(
     afterwards: Callable[[Path, list[str]], None] = lambda _folder, _told: None,
     *,
     jobs: int = 2,
+    early_size: int = 1,
 ) -> Toolbox:
-    """Give tools that pack a finished file at once, however small it is."""
+    """Give tools that pack finished files when there are ``early_size`` bytes of them."""
     address = runtime.postgres_servers(installation.shop.work.settings)[installation.target]
     client = pg_clients.inspect(installation.shop.server.bin_dir, "bundled")
     assert client is not None
@@ -62,7 +63,7 @@ def early(
     return replace(
         installation.tools,
         sources={installation.target: source},
-        limits=replace(installation.tools.limits, early_size=1, dump_jobs=jobs),
+        limits=replace(installation.tools.limits, early_size=early_size, dump_jobs=jobs),
     )
 
 
@@ -103,6 +104,41 @@ def test_finished_files_are_stored_before_the_dump_step_ends(installation: Insta
     assert sorted(packs_written(installation)) == sorted(pack.path for pack in manifest.packs)
     restored = installation.restore().rest()
     assert restored.state == "succeeded"
+
+
+def test_the_little_that_is_left_is_stored_before_the_dump_step_ends(
+    installation: Installation,
+) -> None:
+    usual = installation.manifest(installation.chain("backup").rest().backup or "").members
+    data = sum(one.size for one in usual if one.name.endswith(".dat.zst"))
+    assert sum(one.size for one in usual) < 2 * data
+    chain = installation.chain("backup", tools=early(installation, early_size=data))
+    chain.step()
+    written = [path for path in packs_written(installation) if f"/{chain.job.backup}/" in path]
+    names = {path.name for path in (chain.folder / "dump").iterdir()}
+    ended = chain.rest()
+    manifest = installation.manifest(ended.backup or "")
+    assert ended.result["state"] == "verified"
+    require_whole(installation, manifest)
+    assert sorted(pack.path for pack in manifest.packs) == sorted(written)
+    assert {member.name for member in manifest.members} == names
+
+
+def test_a_fault_of_packing_costs_time_only_and_is_logged(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stumble(key: str) -> None:
+        if key.startswith("packs/"):
+            raise ZeroDivisionError(key)
+
+    installation.store.before = stumble
+    chain = installation.chain("backup", tools=early(installation))
+    chain.step()
+    assert "early_packing_surprised" in capsys.readouterr().out
+    installation.store.before = lambda _key: None
+    ended = chain.rest()
+    assert ended.result["state"] == "verified"
+    require_whole(installation, installation.manifest(ended.backup or ""))
 
 
 def test_digests_of_early_packs_are_those_of_the_dump(installation: Installation) -> None:

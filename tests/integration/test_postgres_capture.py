@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from pgben_tasks.adapters.postgres_source import PostgresSource
 from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import (
+    CommandFailed,
     ConfigurationError,
     DatabaseUnavailable,
     FenceLost,
@@ -220,6 +222,33 @@ def test_roles_are_dumped_beside_without_their_passwords(
     text = (tmp_path / "d" / "globals.sql").read_text(encoding="utf-8")
     assert f"CREATE ROLE {login.user}" in text
     assert "SCRAM-SHA-256$" not in text
+
+
+@pytest.mark.parametrize("broken", ["pg_dump", "pg_dumpall"])
+def test_a_client_program_that_fails_ends_the_one_beside_it(
+    server_17: PostgresServer, database: str, tmp_path: Path, broken: str
+) -> None:
+    source = PostgresSource(server_17, database)
+    tools = source.preflight().tools
+    failing, hanging = tmp_path / "failing", tmp_path / "hanging"
+    failing.write_text("#!/bin/sh\nexit 3\n")
+    hanging.write_text("#!/bin/sh\nexec sleep 300\n")
+    for program in (failing, hanging):
+        program.chmod(0o755)
+    programs = {"pg_dump": hanging, "pg_dumpall": hanging, broken: failing}
+    began = time.monotonic()
+    with (
+        source.capture(tools) as capture,
+        pytest.raises(CommandFailed, match="'failing' ended with status 3"),
+    ):
+        source.dump(
+            capture,
+            tmp_path / "d",
+            tools=replace(tools, pg_dump=programs["pg_dump"], pg_dumpall=programs["pg_dumpall"]),
+            jobs=2,
+            progress=RecordingProgress(),
+        )
+    assert time.monotonic() - began < 60
 
 
 def test_the_password_is_in_no_command_line(
