@@ -17,6 +17,7 @@ from benchmarks.plain_dump import PlainDump
 from benchmarks.report import MEBIBYTE, Bar, document, lines, machine, verdicts
 from benchmarks.rounds import Subject, run_rounds
 from benchmarks.script import Script
+from benchmarks.streaming_script import StreamingScript
 
 SEALED: Final = "chain, sealed"
 UNSEALED: Final = "chain, unsealed"
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Chain(SEALED, Installation.make(on, "sealed")),
             Chain(UNSEALED, Installation.make(on, "unsealed", PGBEN_ENCRYPTION="off")),
             Script(on),
+            StreamingScript(on),
         ]
         found = run_rounds(subjects, asked.rounds, tell=_tell)
         judged = verdicts(BARS, found)

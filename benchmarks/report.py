@@ -67,7 +67,7 @@ def machine() -> dict[str, Any]:
 def lines(found: Mapping[str, Sequence[Measured]], judged: Sequence[Verdict]) -> Iterator[str]:
     """Give the tables, line by line."""
     head = ("seconds", "least", "most", "processor s", "memory MiB", "stored MiB")
-    yield f"{'median of the rounds':<28}" + "".join(f"{word:>13}" for word in head)
+    yield f"{'median of the rounds':<32}" + "".join(f"{word:>13}" for word in head)
     for name, runs in found.items():
         wall = Spread.of([run.seconds for run in runs])
         figures = (
@@ -76,7 +76,7 @@ def lines(found: Mapping[str, Sequence[Measured]], judged: Sequence[Verdict]) ->
             f"{max(run.memory for run in runs) / MEBIBYTE:.0f}",
             f"{runs[-1].stored / MEBIBYTE:.0f}",
         )
-        yield f"{name:<28}" + "".join(f"{figure:>13}" for figure in figures)
+        yield f"{name:<32}" + "".join(f"{figure:>13}" for figure in figures)
     yield ""
     for name, runs in found.items():
         if runs[0].parts:

@@ -35,14 +35,7 @@ class Script:
     def __init__(self, on: Ground) -> None:
         """Back up the database of ``on`` to its S3 server."""
         self._on = on
-        s3 = on.stack.s3
-        self._location = {
-            "endpoint": s3.endpoint,
-            "bucket": REPOSITORY_BUCKET,
-            "access_key": s3.access_key,
-            "secret_key": s3.secret_key,
-            "prefix": "script",
-        }
+        self._location = location_of(on, prefix="script")
 
     def run(self) -> Measured:
         """Run the script once."""
@@ -70,7 +63,7 @@ class Script:
         told = json.loads(answer)
         stored = dump.stat().st_size
         dump.unlink()
-        _store(self._location).delete(dump.name)
+        store_at(self._location).delete(dump.name)
         return Measured(
             seconds=told["seconds"],
             cpu=told["cpu"],
@@ -84,7 +77,7 @@ def main() -> None:
     """Dump, hash, upload; say how long each took and what processor time it cost."""
     order = json.load(sys.stdin)
     dump = Path(order["dump"])
-    store = _store(order["location"])
+    store = store_at(order["location"])
     spent = sum(os.times()[:4])
     marks = [time.perf_counter()]
     subprocess.run(order["argv"], check=True)
@@ -106,7 +99,20 @@ def main() -> None:
     )
 
 
-def _store(location: Mapping[str, str]) -> S3ObjectStore:
+def location_of(on: Ground, *, prefix: str) -> dict[str, str]:
+    """Say, for another process, where on the S3 server a script stores."""
+    s3 = on.stack.s3
+    return {
+        "endpoint": s3.endpoint,
+        "bucket": REPOSITORY_BUCKET,
+        "access_key": s3.access_key,
+        "secret_key": s3.secret_key,
+        "prefix": prefix,
+    }
+
+
+def store_at(location: Mapping[str, str]) -> S3ObjectStore:
+    """Open the store at ``location``."""
     return S3ObjectStore(
         S3Location(
             endpoint=location["endpoint"],
