@@ -12,13 +12,13 @@ from typing import Final, TypeVar
 from pgben_tasks.adapters.crypto import DocumentKind, Signer, Trust
 from pgben_tasks.domain.documents import (
     AuditEntry,
-    Document,
     Manifest,
     Signature,
     StatementKind,
     Verification,
 )
 from pgben_tasks.domain.layout import document_path, signature_path
+from pgben_tasks.domain.values import Document
 from pgben_tasks.errors import (
     ConfigurationError,
     IntegrityError,

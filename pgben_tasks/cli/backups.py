@@ -126,7 +126,7 @@ def describe(manifest: Manifest, statements: Sequence[Verification]) -> dict[str
         "held": standing.held,
         "stored_bytes": manifest.stored_bytes,
         "plain_bytes": manifest.plain_bytes,
-        "rows": manifest.postgres.rows,
+        "rows": manifest.database.rows,
         "manifest": manifest.model_dump(mode="json"),
         "verifications": [one.model_dump(mode="json") for one in statements],
     }
@@ -136,7 +136,7 @@ def pages(
     manifest: Manifest, statements: Sequence[Verification], zone: tzinfo
 ) -> Iterator[RenderableType]:
     """Give the tables of `pgben show`."""
-    capture = manifest.postgres
+    capture = manifest.database
     standing = state_of(manifest, statements)
     took = manifest.finished - manifest.started
     lines: list[tuple[str, output.Cell]] = [
@@ -196,7 +196,7 @@ def _surveyed(repository: Repository, target: Target) -> Iterator[Listed]:
             acknowledged=one.known.standing.acknowledged,
             taken=one.known.snapshot_time,
             stored_bytes=one.known.bytes,
-            tables=len(one.manifest.postgres.tables),
-            rows=one.manifest.postgres.rows,
+            tables=len(one.manifest.database.tables),
+            rows=one.manifest.database.rows,
             verified_at=one.known.standing.last_verified,
         )

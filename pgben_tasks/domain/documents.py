@@ -1,150 +1,40 @@
-"""The signed documents of the repository format, version 1, and their strict decoding.
+"""The signed documents of the repository format, version 1.
 
-Documents are canonical JSON: UTF-8, sorted keys, no floats, no insignificant space, one newline
-at the end. Decoding never guesses: whatever does not follow the format is ``ManifestInvalid``.
-docs/format.md describes every field for readers without this program.
+docs/format.md describes every field for readers without this program; ``values`` says how they are
+written and read.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
+from pgben_tasks.domain.bucket import BucketCapture
 from pgben_tasks.domain.target import BackupId, Target
-from pgben_tasks.errors import ConfigurationError, ManifestInvalid
-
-FORMAT_VERSION = 1
-
-#: What file systems allow; a pack must be opened by plain ``tar``.
-MAX_FILE_NAME_BYTES = 255
+from pgben_tasks.domain.values import (
+    BackupIdText,
+    Digest,
+    Document,
+    MemberName,
+    Moment,
+    Size,
+    TargetText,
+    backup_id_text,
+    target_text,
+)
+from pgben_tasks.errors import ManifestInvalid
 
 #: ``packs/<kind>/<name>/<backup>/<file>``
 _PACK_PATH_PARTS = 5
 _PACK_NAME = re.compile(r"([1-9][0-9]{0,8})\.tar(\.zst)?(\.age)?", re.ASCII)
-
-
-def _target(value: str) -> str:
-    try:
-        return str(Target.parse(value))
-    except ConfigurationError as exc:
-        raise ValueError(exc.sentence) from exc
-
-
-def _backup_id(value: str) -> str:
-    try:
-        return str(BackupId.parse(value))
-    except ConfigurationError as exc:
-        raise ValueError(exc.sentence) from exc
-
-
-def _utc(value: datetime) -> datetime:
-    if value.tzinfo is None:
-        message = "a moment without a time zone"
-        raise ValueError(message)
-    try:
-        return value.astimezone(UTC)
-    except OverflowError as exc:
-        message = "a moment that is not in any year of UTC"
-        raise ValueError(message) from exc
-
-
-def _member_name(value: str) -> str:
-    if value in {"", ".", ".."} or "/" in value or "\\" in value or "\0" in value:
-        message = "a member's name must be one plain file name"
-        raise ValueError(message)
-    if not value.isprintable() or len(value.encode()) > MAX_FILE_NAME_BYTES:
-        message = f"a member's name must be printable and at most {MAX_FILE_NAME_BYTES} bytes long"
-        raise ValueError(message)
-    return value
-
-
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Moment = Annotated[datetime, AfterValidator(_utc)]
-Size = Annotated[int, Field(ge=0)]
-TargetText = Annotated[str, AfterValidator(_target)]
-BackupIdText = Annotated[str, AfterValidator(_backup_id)]
-MemberName = Annotated[str, AfterValidator(_member_name)]
-
-
-class Document(BaseModel):
-    """A value of the format: immutable, strict, without unknown fields."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
-
-    def encode(self) -> bytes:
-        """Give the canonical bytes of this document."""
-        return canonical(self.model_dump(mode="json"))
-
-    @classmethod
-    def decode(cls, data: bytes, *, where: str) -> Self:
-        """Read canonical bytes; ``where`` names them in the error.
-
-        Raises ``ManifestInvalid`` for anything that is not exactly one document of this kind.
-        """
-        return _decode(cls, data, where)
-
-
-_D = TypeVar("_D", bound=Document)
-
-
-def canonical(value: Any) -> bytes:
-    """Encode a JSON value canonically: sorted keys, UTF-8, no floats, a newline at the end."""
-    _refuse_floats(value)
-    text = json.dumps(
-        value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-    )
-    return text.encode() + b"\n"
-
-
-def _refuse_floats(value: Any) -> None:
-    if isinstance(value, float):
-        message = "the format has no floats"
-        raise TypeError(message)
-    if isinstance(value, dict):
-        for item in value.values():
-            _refuse_floats(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _refuse_floats(item)
-
-
-def _decode(kind: type[_D], data: bytes, where: str) -> _D:
-    hint = "the stored document was changed, damaged or written by a newer pgben; verify the target"
-
-    def refuse(why: str) -> NoReturn:
-        raise ManifestInvalid(f"'{where}' is not valid: {why}", hint)
-
-    try:
-        raw = json.loads(data.decode())
-    except (ValueError, RecursionError):
-        refuse("it is not JSON in UTF-8")
-    if not isinstance(raw, dict):
-        refuse("it is not a JSON object")
-    version = raw.get("format")
-    if "format" in kind.model_fields and version != FORMAT_VERSION:
-        refuse(f"its format is {version!r}, this pgben reads {FORMAT_VERSION}")
-    try:
-        document = kind.model_validate_json(data)
-    except ValidationError as exc:
-        first = exc.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "document"
-        refuse(f"{place}: {first['msg']}")
-    if document.encode() != data:
-        refuse("its bytes are not in canonical form")
-    return document
 
 
 class Member(Document):
@@ -174,8 +64,8 @@ class Pack(Document):
         ):
             message = "the path lies outside 'packs/<target>/<backup>/'"
             raise ValueError(message)
-        _target(f"{parts[1]}/{parts[2]}")
-        _backup_id(parts[3])
+        target_text(f"{parts[1]}/{parts[2]}")
+        backup_id_text(parts[3])
         if pack_number(parts[4]) is None:
             message = "the file's name is not '<n>.tar[.zst][.age]'"
             raise ValueError(message)
@@ -260,7 +150,10 @@ class PostgresCapture(Document):
 
 
 class Manifest(Document):
-    """The signed description of one backup; a backup exists exactly when this does."""
+    """The signed description of one backup; a backup exists exactly when this does.
+
+    It holds ``postgres`` or ``bucket``, as its target is; the other is left out of its bytes.
+    """
 
     format: Literal[1] = 1
     repository: str
@@ -271,14 +164,29 @@ class Manifest(Document):
     started: Moment
     finished: Moment
     tools: dict[str, str]
-    packs: Annotated[tuple[Pack, ...], Field(min_length=1)]
+    packs: tuple[Pack, ...]
     previous: Digest | None
     recipients: tuple[str, ...]
     suspect: str | None
-    postgres: PostgresCapture
+    postgres: PostgresCapture | None = None
+    bucket: BucketCapture | None = None
+
+    def values(self) -> dict[str, Any]:
+        """Give what is written: without the capture of the other kind."""
+        absent = {name for name in ("postgres", "bucket") if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=absent)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        kinds = {"postgres": self.postgres, "bucket": self.bucket}
+        if [kind for kind, capture in kinds.items() if capture is not None] != [
+            self.target_name.kind
+        ]:
+            message = "it describes another kind of target than its own"
+            raise ValueError(message)
+        if self.postgres is not None and not self.packs:
+            message = "a dump without packs"
+            raise ValueError(message)
         numbers = [pack.path for pack in self.packs]
         if len(set(numbers)) != len(numbers):
             message = "a pack is listed twice"
@@ -307,8 +215,28 @@ class Manifest(Document):
         return BackupId.parse(self.backup)
 
     @property
+    def database(self) -> PostgresCapture:
+        """What a backup of a database captured; ``ManifestInvalid`` for a snapshot of a bucket."""
+        if self.postgres is None:
+            raise ManifestInvalid(
+                f"'{self.target}' is no database", "name a backup of a database instead"
+            )
+        return self.postgres
+
+    @property
+    def snapshot_time(self) -> datetime:
+        """The moment whose data the backup holds; of a bucket, when its listing began."""
+        return self.bucket.listing_started if self.bucket else self.database.snapshot_time
+
+    @property
+    def own_packs(self) -> tuple[Pack, ...]:
+        """The packs that this capture wrote; the others are inherited."""
+        own = f"packs/{self.target}/{self.backup}/"
+        return tuple(pack for pack in self.packs if pack.path.startswith(own))
+
+    @property
     def stored_bytes(self) -> int:
-        """Bytes of all packs as stored."""
+        """Bytes of all packs as stored, inherited ones included."""
         return sum(pack.size for pack in self.packs)
 
     @property

@@ -22,7 +22,7 @@ class Measure(NamedTuple):
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
         """Measure a stored backup."""
-        return cls(manifest.plain_bytes, manifest.postgres.rows, len(manifest.postgres.tables))
+        return cls(manifest.plain_bytes, manifest.database.rows, len(manifest.database.tables))
 
 
 def suspicion(

@@ -96,7 +96,7 @@ class KnownBackup:
             id=manifest.backup_id,
             sequence=manifest.sequence,
             started=manifest.started,
-            snapshot_time=manifest.postgres.snapshot_time,
+            snapshot_time=manifest.snapshot_time,
             standing=state_of(manifest, verifications),
             bytes=manifest.stored_bytes,
         )

@@ -161,7 +161,7 @@ def record(run: Run, tools: Toolbox) -> JSON:
         status=state,
         name=f"{run.target}/{backup}",
         size=manifest.stored_bytes,
-        message=f"backup of '{run.target}' {state}: {manifest.postgres.rows} rows, "
+        message=f"backup of '{run.target}' {state}: {manifest.database.rows} rows, "
         f"{manifest.stored_bytes} bytes in {_whole_seconds(took)} s",
     )
     if verification.findings:
@@ -245,7 +245,7 @@ def _suspicion(
     good = survey(tools.repository, run.target).newest_good
     previous = None if good is None else Measure.of(good.manifest)
     current = Measure(sum(one.size for one in members), capture.rows, len(capture.tables))
-    if good is not None and good.manifest.postgres.dump_compression != capture.dump_compression:
+    if good is not None and good.manifest.database.dump_compression != capture.dump_compression:
         # Sizes of dumps that were compressed differently say nothing about their contents.
         previous, current = previous and previous._replace(bytes=0), current._replace(bytes=0)
     return suspicion(previous, current, tools.limits.suspect_shrink)

@@ -15,8 +15,9 @@ from typing import Final
 
 import structlog
 
-from pgben_tasks.domain.documents import Member, Pack, canonical, pack_number
+from pgben_tasks.domain.documents import Member, Pack, pack_number
 from pgben_tasks.domain.packing import PackPlan
+from pgben_tasks.domain.values import canonical
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.toolbox import Run, Toolbox
 

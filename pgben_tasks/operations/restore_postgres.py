@@ -61,14 +61,14 @@ def select(run: Run, tools: Toolbox) -> JSON:
     if request.swap:
         swap_postgres.require_way(run, tools, manifest, into)
     else:
-        tools.destinations[run.target].preflight(into, manifest.postgres)
+        tools.destinations[run.target].preflight(into, manifest.database)
     run.ledger.keep(context={}, backup=str(chosen))
     log.info("backup_selected", backup=str(chosen), into=into)
     return {
         "backup": str(chosen),
         "into": into,
         "note": "; ".join(filter(None, (selection.note, _passed_over(surveyed, chosen)))),
-        "snapshot_time": manifest.postgres.snapshot_time.isoformat(),
+        "snapshot_time": manifest.database.snapshot_time.isoformat(),
     }
 
 
@@ -109,9 +109,9 @@ def load(run: Run, tools: Toolbox) -> JSON:
     # An earlier run of this step may have died half-way.
     run.ledger.hold()
     destination.abandon(into, marker=marker(run.job_id))
-    client = destination.preflight(into, manifest.postgres)
+    client = destination.preflight(into, manifest.database)
     run.ledger.hold()
-    destination.create(into, manifest.postgres, marker=marker(run.job_id))
+    destination.create(into, manifest.database, marker=marker(run.job_id))
     destination.load(
         into,
         run.folder / "dump",
@@ -125,7 +125,7 @@ def load(run: Run, tools: Toolbox) -> JSON:
 def check(run: Run, tools: Toolbox) -> JSON:
     """Compare the rows of every table with the numbers taken in the dump's own snapshot."""
     manifest = _manifest(run, tools)
-    expected = manifest.postgres.tables
+    expected = manifest.database.tables
     run.progress.begin("check", total=len(expected), unit="tables")
     destination = tools.destinations[run.target]
     into = str(run.context["into"])
@@ -142,14 +142,14 @@ def check(run: Run, tools: Toolbox) -> JSON:
             "the copy was removed; verify the backup in full and report this as a fault of pgben",
         )
     large = destination.count_large_objects(into)
-    if large != manifest.postgres.large_objects:
+    if large != manifest.database.large_objects:
         raise RowCountMismatch(
-            f"the copy holds {large} large objects instead of {manifest.postgres.large_objects}",
+            f"the copy holds {large} large objects instead of {manifest.database.large_objects}",
             "the copy was removed; verify the backup in full and report this as a fault of pgben",
         )
     return {
         "tables_compared": len(expected),
-        "rows_compared": manifest.postgres.rows,
+        "rows_compared": manifest.database.rows,
         "large_objects_compared": large,
     }
 
@@ -166,7 +166,7 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     try:
         tools.destinations[run.target].finish(
             into,
-            manifest.postgres,
+            manifest.database,
             marker=marker(run.job_id),
             # ANALYZE takes a while, and the job may be called off meanwhile.
             before_opening=run.ledger.hold,

@@ -51,9 +51,9 @@ def require_unswapped(run: Run, tools: Toolbox) -> None:
 
 def require_way(run: Run, tools: Toolbox, manifest: Manifest, into: str) -> None:
     """Raise ``RestoreRefused`` with everything that stands against the swap, before any work."""
-    blockers = list(_blockers(run, tools, manifest.postgres, room=True))
+    blockers = list(_blockers(run, tools, manifest.database, room=True))
     try:
-        tools.destinations[run.target].preflight(into, manifest.postgres)
+        tools.destinations[run.target].preflight(into, manifest.database)
     except (ConfigurationError, RestoreRefused) as exc:
         blockers.append(exc.sentence)
     _refuse(run.target, blockers)
@@ -83,7 +83,7 @@ def swap(run: Run, tools: Toolbox) -> JSON:
         incoming_oid=incoming_oid,
         was_open=was_open,
     )
-    _carry_out(run, tools, intended, restored=(manifest.postgres, marker(run.job_id)))
+    _carry_out(run, tools, intended, restored=(manifest.database, marker(run.job_id)))
     return {"into": live, **_outcome(intended, tools)}
 
 

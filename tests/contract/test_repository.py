@@ -16,7 +16,6 @@ from pgben_tasks.adapters.s3_bucket import ensure_bucket
 from pgben_tasks.adapters.s3_store import S3ObjectStore
 from pgben_tasks.adapters.unrecorded import UnrecordedRepository
 from pgben_tasks.domain.documents import (
-    Document,
     Finding,
     Manifest,
     Pack,
@@ -26,6 +25,7 @@ from pgben_tasks.domain.documents import (
     Verification,
 )
 from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.domain.values import Document
 from pgben_tasks.errors import (
     BackupNotFound,
     ConfigurationError,

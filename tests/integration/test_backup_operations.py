@@ -58,10 +58,10 @@ def test_the_manifest_describes_what_is_stored(installation: Installation) -> No
     assert third.previous == sha256(installation.manifest_file(second).read_bytes())
     assert first.previous is None
     assert third.repository == installation.tools.repository.id
-    assert third.started <= third.postgres.snapshot_time <= third.finished
-    counts = {table.table: table.rows for table in third.postgres.tables}
+    assert third.started <= third.database.snapshot_time <= third.finished
+    counts = {table.table: table.rows for table in third.database.tables}
     assert counts == {"cidadao": 400, "pedido": 400, "pagamento": 50, "vazia": 0}
-    assert third.postgres.database == installation.target.name
+    assert third.database.database == installation.target.name
     assert third.tools["pg_dump"]
     assert set(third.recipients) == set(installation.tools.codec.recipients)
     assert len(third.recipients) == 2

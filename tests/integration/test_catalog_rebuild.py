@@ -228,7 +228,7 @@ def test_a_wrong_index_is_put_right_and_says_what_became_of_its_rows(site: Site)
         third.backup: "expired",
     }
     rows = {row["id"]: row for row in site.rows()}
-    assert rows[second.backup]["row_count"] == second.postgres.rows
+    assert rows[second.backup]["row_count"] == second.database.rows
     # What was known of one that is gone is kept.
     assert rows[first.backup]["sequence"] == 1
 
@@ -324,7 +324,7 @@ def test_a_manifest_that_is_brought_back_fills_its_row(site: Site) -> None:
     path.write_bytes(whole)
     index.add(third, hashlib.sha256(whole).hexdigest(), state="unverified")
     known = next(one for one in index.backups() if one.id == third.backup)
-    assert (known.sequence, known.row_count) == (3, third.postgres.rows)
+    assert (known.sequence, known.row_count) == (3, third.database.rows)
 
 
 def test_the_trail_is_taken_up_and_goes_on_with_the_next_number(site: Site) -> None:

@@ -98,7 +98,7 @@ def test_the_chosen_backup_and_moment_are_honoured(ruin: Ruin, installation: Ins
     first, second = installation.backups
     database = installation.target.name
     by_id = ("--backup", first.backup, "--into", installation.free_name())
-    taken = second.postgres.snapshot_time.isoformat()
+    taken = second.database.snapshot_time.isoformat()
     by_moment = ("--at", taken, "--into", installation.free_name())
 
     assert result(ruin.run("restore", database, "--direct", "--json", *by_id))["backup"] == (

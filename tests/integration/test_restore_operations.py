@@ -100,12 +100,12 @@ def test_an_older_backup_is_restored_by_its_id_and_by_its_moment(
     by_id = installation.restore(backup=first.backup)
     by_id.step()
     assert by_id.job.backup == first.backup
-    between = second.postgres.snapshot_time - timedelta(microseconds=1)
-    for at, expected in ((between, first), (second.postgres.snapshot_time, second)):
+    between = second.database.snapshot_time - timedelta(microseconds=1)
+    for at, expected in ((between, first), (second.database.snapshot_time, second)):
         chain = installation.restore(at=at)
         assert chain.step().result["backup"] == expected.backup
     with pytest.raises(BackupNotFound):
-        installation.restore(at=first.postgres.snapshot_time - timedelta(days=1)).step()
+        installation.restore(at=first.database.snapshot_time - timedelta(days=1)).step()
 
 
 def test_the_new_database_is_closed_until_it_is_proven(installation: Installation) -> None:

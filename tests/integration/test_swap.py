@@ -158,7 +158,7 @@ def test_a_swap_puts_the_backup_in_place_and_keeps_what_it_replaced(shop: Worksh
     before = described(shop)
     backed_up = shop.tools.repository.manifest(
         shop.target, shop.tools.repository.backups(shop.target)[0]
-    ).postgres.model_dump(exclude=INCIDENTAL)
+    ).database.model_dump(exclude=INCIDENTAL)
 
     job = swapped(shop)
 
@@ -268,7 +268,7 @@ def test_what_the_server_lacks_blocks(shop: Workshop) -> None:
     swapping = shop.tools.swapping[shop.target]
     capture = shop.tools.repository.manifest(
         shop.target, shop.tools.repository.backups(shop.target)[0]
-    ).postgres
+    ).database
     wanting = capture.model_copy(update={"tablespaces": ("rapido",), "database_bytes": 2**60})
 
     found = swapping.blockers(live(shop), f"{live(shop)}_r", wanting, room=True)
@@ -384,7 +384,7 @@ def test_what_the_server_will_not_take_is_found_out_before_anybody_is_disturbed(
     job = begun(shop)
     capture = shop.tools.repository.manifest(
         shop.target, shop.tools.repository.backups(shop.target)[0]
-    ).postgres
+    ).database
     unknown = Setting(role="", name="no_such_setting", value="1")
     foreign = capture.model_copy(update={"settings": (*capture.settings, unknown)})
     swap = intended(shop, job)

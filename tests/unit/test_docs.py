@@ -14,7 +14,7 @@ import typer
 from pgben_tasks import canvases, contracts, errors, names
 from pgben_tasks.cli.main import app
 from pgben_tasks.domain import documents
-from pgben_tasks.domain.documents import Document
+from pgben_tasks.domain.values import Document
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

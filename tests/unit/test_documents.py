@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from pgben_tasks.domain.documents import (
     AuditEntry,
-    Document,
     Finding,
     Manifest,
     Member,
@@ -23,10 +22,10 @@ from pgben_tasks.domain.documents import (
     Signature,
     TableCount,
     Verification,
-    canonical,
     pack_number,
 )
 from pgben_tasks.domain.layout import document_path, is_known, target_of
+from pgben_tasks.domain.values import Document, canonical
 from pgben_tasks.errors import ManifestInvalid
 from tests import samples
 

@@ -83,12 +83,12 @@ class BackupIndex:
                     manifest.job,
                     manifest.started,
                     manifest.finished,
-                    manifest.postgres.snapshot_time,
+                    manifest.database.snapshot_time,
                     digest,
                     manifest.stored_bytes,
                     manifest.plain_bytes,
-                    manifest.postgres.rows,
-                    len(manifest.postgres.tables),
+                    manifest.database.rows,
+                    len(manifest.database.tables),
                 ),
             )
 

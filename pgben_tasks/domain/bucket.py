@@ -1,0 +1,47 @@
+"""What a snapshot of a bucket says of it as a whole, in the signed manifest. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pgben_tasks.domain.values import Digest, Document, Moment, Size
+
+
+class BucketSettings(Document):
+    """The settings of a bucket, each as the server words it (XML, or JSON for ``policy``).
+
+    None means: not set. ``unknown`` names those that the server cannot be asked for.
+    """
+
+    versioning: Literal["off", "enabled", "suspended"]
+    lifecycle: str | None = None
+    policy: str | None = None
+    tagging: str | None = None
+    encryption: str | None = None
+    lock: str | None = None
+    unknown: tuple[str, ...] = ()
+
+
+class BucketCapture(Document):
+    """What one snapshot found. Names of keys stand in the sealed inventory only.
+
+    ``carried``, ``fetched`` and ``gone`` compare with the snapshot before; ``unreadable`` counts
+    keys that could not be fetched; ``bytes`` are those of all readable objects. ``inventory`` is
+    the digest of the stored inventory, ``lines`` that of its plain JSON lines. ``tags_as_of`` is
+    the oldest moment at which tags of an object were read.
+    """
+
+    bucket: str
+    listing_started: Moment
+    listing_ended: Moment
+    objects: Size
+    bytes: Size
+    carried: Size
+    fetched: Size
+    gone: Size
+    unreadable: Size
+    inventory: Digest
+    inventory_size: Size
+    lines: Digest
+    tags_as_of: Moment | None
+    settings: BucketSettings

@@ -1,0 +1,133 @@
+"""A protected bucket: the objects that people stored, with everything they carry.
+
+Unlike a repository's ``ObjectStore`` its keys are foreign: any text of up to 1,024 bytes of UTF-8.
+Nothing of a key may reach a path of a file system or a command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from pgben_tasks.domain.bucket import BucketSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """What a listing says of one object; ``etag`` without quotes, ``size`` in bytes."""
+
+    key: str
+    etag: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectFacts:
+    """What an object carries beside its bytes and its tags.
+
+    ``headers`` are the standard ones that it was stored with (content-type, cache-control,
+    content-disposition, content-encoding, content-language, expires), ``metadata`` the user's, by
+    the name behind ``x-amz-meta-``. Names are lower case. A value is the header's bytes, one
+    character for each (latin-1), so that nothing is lost in decoding. ``modified`` has whole
+    seconds. ``tag_count`` is None where the server does not say.
+    """
+
+    etag: str
+    size: int
+    modified: datetime
+    version: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tag_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedObject:
+    """An object on its way: its facts, and its raw bytes in chunks (never decompressed)."""
+
+    facts: ObjectFacts
+    chunks: Iterator[bytes]
+
+
+class Bucket(Protocol):
+    """One bucket of an S3 server.
+
+    Errors: ``ObjectMissing`` (of a key), ``ConfigurationError`` (credentials, no such bucket),
+    ``StoreUnavailable`` (transient), ``PermanentError``. Safe to use from several threads.
+    """
+
+    @property
+    def name(self) -> str:
+        """The bucket's name."""
+        ...
+
+    def describe(self) -> str:
+        """Name bucket and server for people, without secrets."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether the bucket is there."""
+        ...
+
+    def create(self) -> None:
+        """Make the bucket."""
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[ListedObject]:
+        """Give every object, in the order of the server, page by page.
+
+        A listing that breaks off raises; it never just ends.
+        """
+        ...
+
+    def head(self, key: str) -> ObjectFacts:
+        """Look at one object."""
+        ...
+
+    def fetch(self, key: str) -> AbstractContextManager[FetchedObject]:
+        """Fetch one object; its bytes must be read, or left, inside the block."""
+        ...
+
+    def tags(self, key: str) -> dict[str, str]:
+        """Give the tags of an object."""
+        ...
+
+    def put(
+        self,
+        key: str,
+        chunks: Iterator[bytes],
+        *,
+        size: int,
+        headers: Mapping[str, str],
+        metadata: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> str:
+        """Store an object of exactly ``size`` bytes with all it carries; gives its etag.
+
+        Fewer or more bytes raise ``IntegrityError`` and nothing is stored.
+        """
+        ...
+
+    def put_tags(self, key: str, tags: Mapping[str, str]) -> None:
+        """Replace the tags of an object; none removes them."""
+        ...
+
+    def copy(self, key: str, to: str) -> None:
+        """Copy an object inside the bucket, with everything it carries."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        ...
+
+    def settings(self) -> BucketSettings:
+        """Read the bucket's own settings, and which of them the server does not know."""
+        ...
+
+    def apply(self, settings: BucketSettings) -> tuple[str, ...]:
+        """Give the bucket these settings; names those that the server did not take."""
+        ...
