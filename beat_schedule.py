@@ -1,7 +1,7 @@
 """When things happen: the three cron lines of the settings, and the tick. Nothing else.
 
-PGBEN_SCHEDULE_POSTGRES (02:00), PGBEN_SCHEDULE_VERIFY (Monday 08:00), PGBEN_TIMEZONE
-(America/Fortaleza). An entry names no window: the entry task derives it, so that beat, the tick
+PGBEN_SCHEDULE_POSTGRES (02:00), PGBEN_SCHEDULE_BUCKETS (03:00), PGBEN_SCHEDULE_VERIFY (Monday
+08:00), PGBEN_TIMEZONE (America/Fortaleza). An entry names no window: the entry task derives it, so that beat, the tick
 and a second beat reach the same job.
 """
 
@@ -14,22 +14,22 @@ from celery.schedules import crontab
 from pgben_tasks import names
 from pgben_tasks.app import app
 from pgben_tasks.domain.windows import crontab_fields
-from pgben_tasks.runtime import postgres_servers
 from pgben_tasks.settings import Settings
 from workers import signals
 
 
 def timetable(settings: Settings) -> dict[str, dict[str, Any]]:
     """Give beat's entries for these settings."""
-    nightly = crontab(**crontab_fields(settings.schedule_postgres))
+    databases = crontab(**crontab_fields(settings.schedule_postgres))
+    buckets = crontab(**crontab_fields(settings.schedule_buckets))
     weekly = crontab(**crontab_fields(settings.schedule_verify))
     entries: dict[str, dict[str, Any]] = {
         f"backup {target}": {
-            "task": names.BACKUP_POSTGRES,
-            "schedule": nightly,
+            "task": names.BACKUP_BUCKET if target.kind == "bucket" else names.BACKUP_POSTGRES,
+            "schedule": buckets if target.kind == "bucket" else databases,
             "args": ({"target": str(target), "scheduled": True, "requested_by": "schedule"},),
         }
-        for target in postgres_servers(settings)
+        for target in settings.targets()
     }
     entries["verify everything in full"] = {
         "task": names.VERIFY_RUN,

@@ -84,7 +84,9 @@ def configuration(broker: str) -> dict[str, Any]:
         "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in names.QUEUES],
         "task_routes": {
             names.BACKUP_POSTGRES: {"queue": names.QUEUE_BACKUP},
+            names.BACKUP_BUCKET: {"queue": names.QUEUE_BACKUP},
             names.RESTORE_POSTGRES: {"queue": names.QUEUE_RESTORE},
+            names.RESTORE_BUCKET: {"queue": names.QUEUE_RESTORE},
             names.UNDO_RUN: {"queue": names.QUEUE_RESTORE},
             "pgben.undo.run.*": {"queue": names.QUEUE_RESTORE},
             names.VERIFY_RUN: {"queue": names.QUEUE_VERIFY},

@@ -29,6 +29,14 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (names.BACKUP_POSTGRES_PRUNE, names.QUEUE_MAINTENANCE),
         (names.BACKUP_POSTGRES_RECORD, NODE_BACKUP),
     ),
+    "backup_bucket": (
+        (names.BACKUP_BUCKET_SNAPSHOT, NODE_BACKUP),
+        (names.BACKUP_BUCKET_COPY, NODE_BACKUP),
+        (names.BACKUP_BUCKET_CHECKSUM, NODE_BACKUP),
+        (names.BACKUP_BUCKET_UPLOAD, NODE_BACKUP),
+        (names.BACKUP_BUCKET_PRUNE, names.QUEUE_MAINTENANCE),
+        (names.BACKUP_BUCKET_RECORD, NODE_BACKUP),
+    ),
     "restore": (
         (names.RESTORE_POSTGRES_SELECT, NODE_RESTORE),
         (names.RESTORE_POSTGRES_FETCH, NODE_RESTORE),
@@ -45,6 +53,12 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (names.RESTORE_POSTGRES_SWAP, names.QUEUE_RESTORE),
         (names.RESTORE_POSTGRES_FINISH, names.QUEUE_RESTORE),
     ),
+    "restore_bucket": (
+        (names.RESTORE_BUCKET_SELECT, NODE_RESTORE),
+        (names.RESTORE_BUCKET_PLAN, NODE_RESTORE),
+        (names.RESTORE_BUCKET_COPY, NODE_RESTORE),
+        (names.RESTORE_BUCKET_FINISH, NODE_RESTORE),
+    ),
     "undo": ((names.UNDO_RUN_FINISH, names.QUEUE_RESTORE),),
     "verify": (
         (names.VERIFY_RUN_EXAMINE, names.QUEUE_VERIFY),
@@ -57,7 +71,7 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
 }
 
 #: The entry task of every kind of job, and the queue where it is claimed.
-ENTRIES: Final[dict[str, tuple[str, str]]] = {
+_ENTRIES: Final[dict[str, tuple[str, str]]] = {
     "backup": (names.BACKUP_POSTGRES, names.QUEUE_BACKUP),
     "restore": (names.RESTORE_POSTGRES, names.QUEUE_RESTORE),
     "undo": (names.UNDO_RUN, names.QUEUE_RESTORE),
@@ -66,6 +80,25 @@ ENTRIES: Final[dict[str, tuple[str, str]]] = {
     "acknowledge": (names.ACKNOWLEDGE_RUN, names.QUEUE_MAINTENANCE),
     "sweep": (names.SWEEP_RUN, names.QUEUE_MAINTENANCE),
 }
+
+
+#: … of a bucket, where that has another.
+_BUCKET_ENTRIES: Final[dict[str, str]] = {
+    "backup": names.BACKUP_BUCKET,
+    "restore": names.RESTORE_BUCKET,
+}
+
+
+def entry(kind: str, target: str | None) -> tuple[str, str]:
+    """Name the entry task of a kind of job for a target, and the queue where it is claimed."""
+    name, queue = _ENTRIES[kind]
+    of_bucket = target is not None and target.startswith("bucket/")
+    return (_BUCKET_ENTRIES.get(kind, name) if of_bucket else name), queue
+
+
+def entry_queue(kind: str) -> str:
+    """Name the queue where jobs of a kind are claimed."""
+    return _ENTRIES[kind][1]
 
 
 def queue_of(place: str, node: str) -> str:

@@ -60,7 +60,7 @@ def rebuild(place: DirectPlace, progress: Progress, *, who: str, dry_run: bool) 
     repository = place.repository
     repository.check_place()
     catalog = CatalogRebuild(database, repository.id)
-    protected = runtime.postgres_servers(place.settings)
+    protected = place.settings.targets()
     if dry_run:
         missing = _missing(database)
         known = set() if not database.exists() else catalog.known()

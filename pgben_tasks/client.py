@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases
 from pgben_tasks.app import create_app
-from pgben_tasks.contracts import REQUESTS, Request
+from pgben_tasks.contracts import Request, request_model
 from pgben_tasks.errors import PgbenError, TransientError
 
 if TYPE_CHECKING:
@@ -175,14 +175,14 @@ class Client:
 
     def _ask(self, kind: str, **fields: Any) -> AsyncResult:
         """Check the fields of a request, and send it."""
-        return self.send(kind, REQUESTS[kind].parse(fields))
+        return self.send(kind, request_model(kind, fields.get("target")).parse(fields))
 
     def send(self, kind: str, request: Request, *, task_id: str | None = None) -> AsyncResult:
         """Send a checked request to its entry task; ``TransientError`` when the broker is away.
 
         ``task_id`` is the id that callers wait on, a new one by default.
         """
-        name, queue = canvases.ENTRIES[kind]
+        name, queue = canvases.entry(kind, getattr(request, "target", None))
         with self._reached("the broker does not take the request", "nothing was enqueued"):
             return self._app.send_task(
                 name,

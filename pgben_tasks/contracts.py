@@ -30,6 +30,7 @@ from pgben_tasks.errors import ConfigurationError, RequestRefused
 JSON = dict[str, Any]
 
 _LONGEST_FIELD: Final = 40
+_LONGEST_KEY: Final = 1024
 
 #: Instead of a backup's id: the newest verified one.
 LATEST: Final = "latest"
@@ -55,6 +56,12 @@ def _printable(value: str) -> str:
     return value
 
 
+def _short_enough(value: str) -> str:
+    if len(value.encode(errors="surrogatepass")) > _LONGEST_KEY:
+        raise PydanticCustomError("pgben", "a key has at most 1,024 bytes")
+    return value
+
+
 def _backup_id_or_latest(value: str) -> None:
     if value != LATEST:
         BackupId.parse(value)
@@ -67,6 +74,10 @@ ShortText = Annotated[
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:/_.+*-]{1,200}$")]
 TargetField = Annotated[str, AfterValidator(_printable), _by(Target.parse)]
 NameField = Annotated[str, AfterValidator(_printable), _by(check_name)]
+#: What S3 takes for a bucket's name, without the dots that break its certificates.
+BucketField = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")]
+#: A key or the beginning of one: anything, up to 1,024 bytes.
+KeyText = Annotated[str, AfterValidator(_short_enough)]
 BackupField = Annotated[str, _by(BackupId.parse)]
 BackupChoice = Annotated[str, _by(_backup_id_or_latest)]
 
@@ -147,6 +158,38 @@ class RestoreRequest(Request):
         return self
 
 
+class BucketRestoreRequest(Request):
+    """Ask for a snapshot's objects in another bucket; nothing that exists is replaced."""
+
+    target: TargetField
+    #: A backup id, or ``latest`` for the newest verified one.
+    backup: BackupChoice = LATEST
+    #: Instead of ``backup``: the newest verified snapshot listed at or before this moment.
+    at: AwareDatetime | None = None
+    #: The bucket to restore to; None means ``<name>-restored-<yyyymmdd-hhmmss>``.
+    into: BucketField | None = None
+    #: What restored keys begin with, put before their own.
+    put_below: KeyText = ""
+    #: Only keys that begin with this.
+    prefix: KeyText = ""
+    #: Only these keys; empty means all.
+    keys: tuple[KeyText, ...] = ()
+    #: Take a snapshot without any verification; every digest is checked all the same.
+    allow_unverified: bool = False
+    #: Give the bucket the settings that the snapshot has of the original.
+    settings: bool = False
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if self.at is not None and self.backup != LATEST:
+            message = "give 'backup' or 'at', not both"
+            raise ValueError(message)
+        if self.keys and self.prefix:
+            message = "give 'keys' or 'prefix', not both"
+            raise ValueError(message)
+        return self
+
+
 class UndoRequest(Request):
     """Ask to turn a swap back: the replaced database takes its name again."""
 
@@ -203,6 +246,7 @@ class SweepRequest(Request):
     dry_run: bool = False
 
 
+#: … of every kind of job; a restore of a bucket has another (``request_model``).
 REQUESTS: dict[str, type[Request]] = {
     "backup": BackupRequest,
     "restore": RestoreRequest,
@@ -212,6 +256,13 @@ REQUESTS: dict[str, type[Request]] = {
     "acknowledge": AcknowledgeRequest,
     "sweep": SweepRequest,
 }
+
+
+def request_model(kind: str, target: object) -> type[Request]:
+    """Give the model of a request; a restore of a bucket has one of its own."""
+    if kind == "restore" and isinstance(target, str) and target.startswith("bucket/"):
+        return BucketRestoreRequest
+    return REQUESTS[kind]
 
 
 class JobRef(BaseModel):

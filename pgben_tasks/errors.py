@@ -116,6 +116,12 @@ class FenceLost(PermanentError):
     """Another attempt owns the job now; this one leaves without a trace."""
 
 
+class BackupIncomplete(PermanentError):
+    """A snapshot was stored without objects that could not be read; it does not count as good."""
+
+    exit_code = 4
+
+
 class IntegrityError(PermanentError):
     """Stored or restored bytes are not what was written."""
 

@@ -20,6 +20,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
+from pgben_tasks.adapters import object_child
 from pgben_tasks.adapters.age import load_identities
 from pgben_tasks.adapters.durable import FOLDER_MODE, NO_ROOM, durable_file
 from pgben_tasks.adapters.pack_opening import decompressed, opened, take_members, unfinished
@@ -120,9 +121,25 @@ def _explained(exc: OSError, request: dict[str, Any]) -> PgbenError:
     return PermanentError(f"'{name}' failed: {reason}", "look at the disk that holds it")
 
 
+def _checked(
+    operation: Callable[[dict[str, Any], Advance], dict[str, Any]],
+) -> Callable[[dict[str, Any], Advance], dict[str, Any]]:
+    """Let an operation see only stored bytes that have the signed size and digest."""
+
+    def checked(request: dict[str, Any], advance: Advance) -> dict[str, Any]:
+        with Path(request["stored"]).open("rb") as stored:
+            _check_stored(stored, request["path"], request["size"], request["sha256"], advance)
+        return operation(request, advance)
+
+    return checked
+
+
 _OPERATIONS: Final[dict[str, Callable[[dict[str, Any], Advance], dict[str, Any]]]] = {
     "seal": seal,
     "open": open_pack,
+    "seal_file": object_child.seal_file,
+    "open_file": _checked(object_child.open_file),
+    "open_objects": _checked(object_child.open_objects),
 }
 
 

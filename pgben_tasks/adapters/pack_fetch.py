@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pgben_tasks.adapters.durable import NO_ROOM, durable_file
-from pgben_tasks.domain.documents import Pack
+from pgben_tasks.domain.documents import StoredFile
 from pgben_tasks.errors import DigestMismatch, PermanentError, SpoolFull
 
 
 def fetch_checked(
-    chunks: Iterable[bytes], pack: Pack, destination: Path, *, advance: Callable[[int], None]
+    chunks: Iterable[bytes], pack: StoredFile, destination: Path, *, advance: Callable[[int], None]
 ) -> None:
     """Write ``chunks`` to ``destination``, whole or not at all, if they are the pack's bytes.
 
@@ -48,7 +48,7 @@ def fetch_checked(
         ) from exc
 
 
-def _unlike(pack: Pack, how: str) -> DigestMismatch:
+def _unlike(pack: StoredFile, how: str) -> DigestMismatch:
     return DigestMismatch(
         f"'{pack.path}' {how}",
         "the stored file was changed or damaged; verify the target and restore it from the copy",

@@ -111,7 +111,7 @@ def take_members(
                 if content is None:
                     raise _unlike(path, f"'{entry.name}' has no content")
                 target = None if destination is None else unfinished(destination, entry.name)
-                if _copy(content, target, advance) != facts[1]:
+                if copy_member(content, target, advance) != facts[1]:
                     raise _unlike(path, f"'{entry.name}' has another digest")
     except (tarfile.TarError, zstandard.ZstdError, EOFError) as exc:
         raise _unlike(path, "it is no whole tar") from exc
@@ -124,7 +124,8 @@ def unfinished(destination: Path, name: str) -> Path:
     return destination / f".{hashlib.sha256(name.encode()).hexdigest()}.tmp"
 
 
-def _copy(content: Any, target: Path | None, advance: Advance) -> str:
+def copy_member(content: Any, target: Path | None, advance: Advance) -> str:
+    """Read a member, write it to ``target`` if given; gives the SHA-256 of its bytes."""
     found = hashlib.sha256()
     if target is None:
         while chunk := content.read(CHUNK):

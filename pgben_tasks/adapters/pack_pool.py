@@ -24,6 +24,7 @@ from pgben_tasks import errors
 from pgben_tasks.errors import PermanentError, PgbenError, TransientError
 
 #: A child reports at least once a MiB; silence this long (seconds) means that its disk hangs.
+PACK_CHILDREN: Final = 2
 _SILENCE: Final = 600.0
 _START_LIMIT: Final = 60.0
 _STOP_LIMIT: Final = 5.0

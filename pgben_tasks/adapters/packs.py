@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from pgben_tasks.adapters.age import parse_recipients, public_keys
 from pgben_tasks.adapters.pack_opening import unfinished
-from pgben_tasks.adapters.pack_pool import PackPool
+from pgben_tasks.adapters.pack_pool import PACK_CHILDREN, PackPool
 from pgben_tasks.adapters.pack_streams import PlannedFacts
 from pgben_tasks.domain.documents import Member, Pack
 from pgben_tasks.domain.packing import EarlyPlan
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.ports import PackPlan
-
-_DEFAULT_CHILDREN: Final = 2
 
 
 class AgePackCodec:
@@ -31,16 +28,18 @@ class AgePackCodec:
         recipients: Iterable[str] = (),
         *,
         identity_file: Path | None = None,
-        children: int = _DEFAULT_CHILDREN,
+        pool: PackPool | None = None,
     ) -> None:
         """Check the keys now, so that a wrong one is found before any work.
+
+        ``pool`` may be shared with others; a new one by default.
 
         Raises ``ConfigurationError``.
         """
         self._recipients = parse_recipients(recipients)
         self._identity_file = identity_file
         self._own_keys = frozenset(public_keys(identity_file) if identity_file else ())
-        self._pool = PackPool(children)
+        self._pool = pool or PackPool(PACK_CHILDREN)
 
     @property
     def recipients(self) -> tuple[str, ...]:

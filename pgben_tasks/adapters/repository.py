@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
@@ -23,6 +23,7 @@ from pgben_tasks.domain.documents import (
     Pack,
     RepositoryCard,
     StatementKind,
+    StoredFile,
     Verification,
 )
 from pgben_tasks.domain.target import BackupId, Target
@@ -175,6 +176,13 @@ class StoreRepository:
         """Every stored object under ``packs/<target>/``, by path."""
         return {stored.key: stored for stored in self._store.list(layout.packs_prefix(target))}
 
+    def inventories(self, target: Target) -> dict[str, StoredObject]:
+        """Every stored inventory of a bucket, by path; none for a database."""
+        if target.kind != "bucket":
+            return {}
+        found = self._store.list(layout.backups_prefix(target))
+        return {stored.key: stored for stored in found if layout.is_inventory(stored.key)}
+
     def stray(self, target: Target) -> list[str]:
         """Keys under the target's folders that the format does not know."""
         return sorted(
@@ -192,13 +200,24 @@ class StoreRepository:
         """Keys anywhere in the repository that the format does not know, sorted."""
         return sorted(one.key for one in self._store.list("") if not layout.has_place(one.key))
 
-    def read_pack(self, pack: Pack) -> Iterator[bytes]:
-        """Stream the stored bytes of a pack."""
+    def read_pack(self, pack: StoredFile) -> Iterator[bytes]:
+        """Stream the stored bytes of a pack or an inventory."""
         return self._store.stream(pack.path)
 
     def fetch_pack(self, pack: Pack, destination: Path, *, advance: Callable[[int], None]) -> None:
         """Store the sealed bytes as a file, checking size and digest on the way."""
         fetch_checked(self._store.stream(pack.path), pack, destination, advance=advance)
+
+    def store_inventory(self, target: Target, backup: BackupId, path: Path) -> None:
+        """Store the inventory of a snapshot; see ``Repository.store_inventory``."""
+        sealed = path.suffix == ".age"
+        self._store.put_file(layout.inventory_path(target, backup, sealed=sealed), path)
+
+    def fetch_inventory(self, manifest: Manifest, destination: Path) -> None:
+        """Store a snapshot's inventory as a file; see ``Repository.fetch_inventory``."""
+        inventory = layout.inventory_of(manifest)
+        chunks = self._store.stream(inventory.path)
+        fetch_checked(chunks, inventory, destination, advance=lambda _size: None)
 
     def commit(self, manifest: Manifest) -> str:
         """Make the backup exist; see ``Repository.commit``."""
@@ -210,16 +229,24 @@ class StoreRepository:
             )
         self.check_place()
         stored = self.packs(manifest.target_name)
+        if manifest.bucket is not None:
+            inventory = layout.inventory_of(manifest)
+            stored |= {one.key: one for one in self._store.list(inventory.path)}
+            self._require_stored(inventory, stored)
         for pack in manifest.packs:
-            found = stored.get(pack.path)
-            if found is None:
-                raise IntegrityError(f"'{pack.path}' is not in the repository", _RETRY)
-            if found.size != pack.size:
-                raise IntegrityError(
-                    f"'{pack.path}' is {found.size} bytes long in the repository, not {pack.size}",
-                    _RETRY,
-                )
+            self._require_stored(pack, stored)
         return hashlib.sha256(self._documents.write(manifest)).hexdigest()
+
+    @staticmethod
+    def _require_stored(pack: StoredFile, stored: Mapping[str, StoredObject]) -> None:
+        found = stored.get(pack.path)
+        if found is None:
+            raise IntegrityError(f"'{pack.path}' is not in the repository", _RETRY)
+        if found.size != pack.size:
+            raise IntegrityError(
+                f"'{pack.path}' is {found.size} bytes long in the repository, not {pack.size}",
+                _RETRY,
+            )
 
     def told_of(self, target: Target) -> list[BackupId]:
         """Ids under ``target`` that signed statements speak of, sorted by name."""
@@ -265,6 +292,9 @@ class StoreRepository:
         path = layout.manifest_path(target, backup)
         self._store.delete(path)
         self._store.delete(layout.signature_path(path))
+        if target.kind == "bucket":
+            for sealed in (True, False):
+                self._store.delete(layout.inventory_path(target, backup, sealed=sealed))
 
     def remove_pack(self, path: str) -> None:
         """Remove one pack."""

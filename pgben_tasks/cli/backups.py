@@ -11,7 +11,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from pgben_tasks.cli import arguments, output
-from pgben_tasks.domain.documents import Manifest, Verification
+from pgben_tasks.domain.bucket import BucketCapture
+from pgben_tasks.domain.documents import Manifest, PostgresCapture, Verification
 from pgben_tasks.domain.states import state_of
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import BackupNotFound
@@ -35,6 +36,7 @@ class Listed:
     stored_bytes: int | None = None
     tables: int | None = None
     rows: int | None = None
+    objects: int | None = None
     verified_at: datetime | None = None
     detail: str = ""
 
@@ -50,6 +52,7 @@ class Listed:
             "stored_bytes": self.stored_bytes,
             "tables": self.tables,
             "rows": self.rows,
+            "objects": self.objects,
             "verified_at": self.verified_at and output.plain(self.verified_at),
             "detail": self.detail,
         }
@@ -68,6 +71,7 @@ def from_index(index: BackupIndex, target: Target | None) -> list[Listed]:
             stored_bytes=one.stored_bytes,
             tables=one.table_count,
             rows=one.row_count,
+            objects=one.object_count,
             verified_at=one.verified_at,
         )
         for one in index.backups(target)
@@ -82,7 +86,16 @@ def from_repository(repository: Repository, target: Target | None) -> list[Liste
 
 def listing(found: Sequence[Listed], zone: tzinfo) -> RenderableType:
     """Make the table of `pgben list`."""
-    columns = ("target", "backup", "data as of", "state", "stored", "tables", "rows", "note")
+    columns = (
+        "target",
+        "backup",
+        "data as of",
+        "state",
+        "stored",
+        "tables",
+        "rows or objects",
+        "note",
+    )
     rows = [
         (
             one.target,
@@ -91,12 +104,12 @@ def listing(found: Sequence[Listed], zone: tzinfo) -> RenderableType:
             output.state(one.state),
             output.size(one.stored_bytes),
             output.number(one.tables),
-            output.number(one.rows),
+            output.number(one.rows if one.objects is None else one.objects),
             _note(one),
         )
         for one in found
     ]
-    return output.table(columns, rows, right="stored, tables, rows")
+    return output.table(columns, rows, right="stored, tables, rows or objects")
 
 
 def _note(one: Listed) -> output.Cell:
@@ -126,8 +139,9 @@ def describe(manifest: Manifest, statements: Sequence[Verification]) -> dict[str
         "held": standing.held,
         "stored_bytes": manifest.stored_bytes,
         "plain_bytes": manifest.plain_bytes,
-        "rows": manifest.database.rows,
-        "manifest": manifest.model_dump(mode="json"),
+        "rows": manifest.rows,
+        "objects": manifest.objects,
+        "manifest": manifest.values(),
         "verifications": [one.model_dump(mode="json") for one in statements],
     }
 
@@ -136,18 +150,16 @@ def pages(
     manifest: Manifest, statements: Sequence[Verification], zone: tzinfo
 ) -> Iterator[RenderableType]:
     """Give the tables of `pgben show`."""
-    capture = manifest.database
     standing = state_of(manifest, statements)
     took = manifest.finished - manifest.started
     lines: list[tuple[str, output.Cell]] = [
         ("target", manifest.target),
         ("state", output.state(standing.state.label)),
-        ("data as of", output.moment(capture.snapshot_time, zone)),
+        ("data as of", output.moment(manifest.snapshot_time, zone)),
         ("sequence", output.number(manifest.sequence)),
         ("took", output.duration(took)),
-        ("server", capture.server_version),
-        ("database", f"{output.size(capture.database_bytes)} of '{capture.owner}'"),
-        ("tables, rows", f"{output.number(len(capture.tables))}, {output.number(capture.rows)}"),
+        *(_database_facts(manifest.postgres) if manifest.postgres else ()),
+        *(_bucket_facts(manifest.bucket) if manifest.bucket else ()),
         ("stored", f"{output.size(manifest.stored_bytes)} in {len(manifest.packs)} packs"),
         ("sealed to", ", ".join(manifest.recipients) or Text("nobody: not sealed", style="yellow")),
         ("last verified", output.moment(standing.last_verified, zone)),
@@ -157,7 +169,8 @@ def pages(
         seen = " (acknowledged)" if standing.acknowledged else ""
         lines.insert(2, ("suspect", Text(standing.suspect + seen, style="yellow")))
     yield output.facts(lines, title=f"backup {manifest.backup}")
-    biggest = sorted(capture.tables, key=lambda one: one.rows, reverse=True)[:10]
+    tables = manifest.postgres.tables if manifest.postgres else ()
+    biggest = sorted(tables, key=lambda one: one.rows, reverse=True)[:10]
     if biggest:
         rows = [(f"{one.schema_name}.{one.table}", output.number(one.rows)) for one in biggest]
         yield output.table(("largest tables", "rows"), rows, right="rows")
@@ -167,6 +180,20 @@ def pages(
             [_statement(one, zone) for one in statements],
             right="packs, read",
         )
+
+
+def _database_facts(capture: PostgresCapture) -> Iterator[tuple[str, output.Cell]]:
+    yield "server", capture.server_version
+    yield "database", f"{output.size(capture.database_bytes)} of '{capture.owner}'"
+    yield "tables, rows", f"{output.number(len(capture.tables))}, {output.number(capture.rows)}"
+
+
+def _bucket_facts(capture: BucketCapture) -> Iterator[tuple[str, output.Cell]]:
+    yield "objects", f"{output.number(capture.objects)}, {output.size(capture.bytes)}"
+    yield "since the one before", f"{capture.fetched} fetched, {capture.gone} gone"
+    if capture.unreadable:
+        yield "unreadable", Text(f"{capture.unreadable} keys", style="bold red")
+    yield "versioning", capture.settings.versioning
 
 
 def _statement(one: Verification, zone: tzinfo) -> tuple[output.Cell, ...]:
@@ -196,7 +223,8 @@ def _surveyed(repository: Repository, target: Target) -> Iterator[Listed]:
             acknowledged=one.known.standing.acknowledged,
             taken=one.known.snapshot_time,
             stored_bytes=one.known.bytes,
-            tables=len(one.manifest.database.tables),
-            rows=one.manifest.database.rows,
+            tables=one.manifest.tables,
+            rows=one.manifest.rows,
+            objects=one.manifest.objects,
             verified_at=one.known.standing.last_verified,
         )

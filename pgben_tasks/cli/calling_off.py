@@ -53,11 +53,11 @@ def retry(work: Workplace, job: Job) -> Job:
     that is away is said and no failure: the reconciler sends the message as soon as it is back.
     """
     from pgben_tasks.client import Client
-    from pgben_tasks.contracts import REQUESTS
+    from pgben_tasks.contracts import request_model
 
     why = unrepeatable(job)
     if why is None:
-        request = REQUESTS[job.kind].parse(job.request_again)
+        request = request_model(job.kind, job.target).parse(job.request_again)
         if not work.ledger.queue_again(job.id):
             why = f"job '{job.id}' was begun again by somebody else"
     if why is not None:

@@ -87,10 +87,12 @@ def run(
     as_json: bool,
 ) -> int:
     """Run one job in this process and show what became of it; give the exit code."""
-    from pgben_tasks.contracts import REQUESTS
+    from pgben_tasks.contracts import request_model
     from pgben_tasks.in_process import Chain
 
-    request = REQUESTS[kind].parse({**fields, "requested_by": enqueue.requester()})
+    request = request_model(kind, fields.get("target")).parse(
+        {**fields, "requested_by": enqueue.requester()}
+    )
     _warn(place, kind)
     named = enqueue.EVERYTHING if target is None else str(target)
     job = place.job(kind, request, target=named)

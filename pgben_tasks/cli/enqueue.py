@@ -103,7 +103,7 @@ def submit(
 ) -> tuple[list[Job], TransientError | None]:
     """Write every job, then send every message; stop sending at the first that is not taken."""
     from pgben_tasks.client import Client
-    from pgben_tasks.contracts import REQUESTS
+    from pgben_tasks.contracts import request_model
 
     who = requester()
     requests = []
@@ -111,7 +111,7 @@ def submit(
         name = _EVERYTHING_IN_KEY if target == EVERYTHING else target
         key = f"{kind}:{name}:{uuid4().hex}"
         asked = {**fields, "requested_by": who, "idempotency_key": key}
-        requests.append((target, key, REQUESTS[kind].parse(asked)))
+        requests.append((target, key, request_model(kind, target).parse(asked)))
     jobs = [
         work.ledger.request(
             kind,

@@ -158,7 +158,7 @@ def roles(job: Job) -> list[str]:
     from pgben_tasks import canvases
 
     chain = canvases.CHAINS[job.chain]
-    places = [canvases.ENTRIES[job.kind][1], *(place for _, place in chain)]
+    places = [canvases.entry_queue(job.kind), *(place for _, place in chain)]
     return list(dict.fromkeys(place.removeprefix("node:") for place in places))
 
 

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from datetime import datetime
+from typing import Final, Literal
 
 from pgben_tasks.domain.values import Digest, Document, Moment, Size
+
+#: What S3 allows for a bucket's name.
+_LONGEST_NAME: Final = 63
+
+
+def restored_bucket(target: str, now: datetime) -> str:
+    """Name the bucket that a restore makes: ``<name>-restored-<yyyymmdd-hhmmss>``."""
+    ending = f"-restored-{now:%Y%m%d-%H%M%S}"
+    return target.partition("/")[2][: _LONGEST_NAME - len(ending)].rstrip("-.") + ending
 
 
 class BucketSettings(Document):

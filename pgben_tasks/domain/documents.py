@@ -45,12 +45,17 @@ class Member(Document):
     sha256: Digest
 
 
-class Pack(Document):
+class StoredFile(Document):
     """One stored file: its path in the repository, stored size (bytes), SHA-256 of stored bytes."""
 
     path: str
     size: Size
     sha256: Digest
+
+
+class Pack(StoredFile):
+    """A stored file that holds members. Those of a bucket's packs stand in the inventory only."""
+
     members: tuple[Member, ...]
 
     @field_validator("path")
@@ -215,6 +220,11 @@ class Manifest(Document):
         return BackupId.parse(self.backup)
 
     @property
+    def unreadable(self) -> int:
+        """How many objects of a bucket could not be kept."""
+        return 0 if self.bucket is None else self.bucket.unreadable
+
+    @property
     def database(self) -> PostgresCapture:
         """What a backup of a database captured; ``ManifestInvalid`` for a snapshot of a bucket."""
         if self.postgres is None:
@@ -227,6 +237,26 @@ class Manifest(Document):
     def snapshot_time(self) -> datetime:
         """The moment whose data the backup holds; of a bucket, when its listing began."""
         return self.bucket.listing_started if self.bucket else self.database.snapshot_time
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the backup is encrypted."""
+        return bool(self.recipients)
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of a database; None for a bucket."""
+        return None if self.postgres is None else self.postgres.rows
+
+    @property
+    def tables(self) -> int | None:
+        """Tables of a database; None for a bucket."""
+        return None if self.postgres is None else len(self.postgres.tables)
+
+    @property
+    def objects(self) -> int | None:
+        """Objects of a bucket; None for a database."""
+        return None if self.bucket is None else self.bucket.objects
 
     @property
     def own_packs(self) -> tuple[Pack, ...]:

@@ -60,7 +60,12 @@ class Job:
 
     @property
     def chain(self) -> str:
-        """The name of its chain in ``canvases.CHAINS``: a restore that swaps has one of its own."""
+        """The name of its chain in ``canvases.CHAINS``.
+
+        Backups and restores of a bucket have their own, and so has a restore that swaps.
+        """
+        if self.kind in {"backup", "restore"} and self.target.startswith("bucket/"):
+            return f"{self.kind}_bucket"
         return "swap" if self.kind == "restore" and self.request.get("swap") else self.kind
 
     @property

@@ -5,9 +5,15 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pgben_tasks.domain.documents import AuditEntry, Manifest, Verification, pack_number
+from pgben_tasks.domain.documents import (
+    AuditEntry,
+    Manifest,
+    StoredFile,
+    Verification,
+    pack_number,
+)
 from pgben_tasks.domain.target import BackupId, Target, require_utc
-from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.errors import ConfigurationError, ManifestInvalid
 
 REPOSITORY_CARD: Final = "repository.json"
 BACKUPS: Final = "backups/"
@@ -17,7 +23,8 @@ AUDIT: Final = "audit/"
 FOLDERS: Final = ("backups", "packs", "verifications")
 SIGNATURE_SUFFIX: Final = ".sig"
 _MANIFEST: Final = "manifest.json"
-_INVENTORY: Final = "inventory.jsonl.zst.age"
+#: Sealed, or in the clear where encryption is off.
+_INVENTORIES: Final = ("inventory.jsonl.zst.age", "inventory.jsonl.zst")
 #: ``<kind>/<target kind>/<target name>/<backup>/<file>``
 _DEPTH: Final = 5
 _AUDIT_ENTRY: Final = re.compile(r"audit/[0-9]{4}/[0-9]{2}/([1-9][0-9]{0,17})\.json", re.ASCII)
@@ -42,6 +49,27 @@ def verifications_prefix(target: Target, backup: BackupId | None = None) -> str:
 def manifest_path(target: Target, backup: BackupId) -> str:
     """Give the key of a backup's manifest."""
     return f"{backups_prefix(target)}{backup}/{_MANIFEST}"
+
+
+def inventory_path(target: Target, backup: BackupId, *, sealed: bool) -> str:
+    """Give the key of a snapshot's inventory."""
+    return f"{backups_prefix(target)}{backup}/{_INVENTORIES[0 if sealed else 1]}"
+
+
+def is_inventory(key: str) -> bool:
+    """Say whether a key is that of an inventory."""
+    return key.rpartition("/")[2] in _INVENTORIES
+
+
+def inventory_of(manifest: Manifest) -> StoredFile:
+    """Describe the stored inventory of a snapshot as its manifest does."""
+    if manifest.bucket is None:
+        raise ManifestInvalid(f"'{manifest.target}' is no bucket", "name a snapshot of a bucket")
+    return StoredFile(
+        path=inventory_path(manifest.target_name, manifest.backup_id, sealed=manifest.sealed),
+        size=manifest.bucket.inventory_size,
+        sha256=manifest.bucket.inventory,
+    )
 
 
 def signature_path(path: str) -> str:
@@ -104,7 +132,7 @@ def is_known(key: str, target: Target) -> bool:
         return pack_number(name) is not None
     if parts[0] == "backups":
         known = {_MANIFEST, signature_path(_MANIFEST)}
-        return name in known or (target.kind == "bucket" and name == _INVENTORY)
+        return name in known or (target.kind == "bucket" and name in _INVENTORIES)
     if parts[0] == "verifications":
         stem = name.removesuffix(SIGNATURE_SUFFIX)
         return stem.endswith(".json") and _backup_id(stem.removesuffix(".json")) is not None

@@ -21,7 +21,7 @@ class Measure(NamedTuple):
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
-        """Measure a stored backup."""
+        """Measure a stored backup of a database."""
         return cls(manifest.plain_bytes, manifest.database.rows, len(manifest.database.tables))
 
 

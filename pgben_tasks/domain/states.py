@@ -33,12 +33,23 @@ class State(StrEnum):
     UNVERIFIED = "unverified"
     VERIFIED = "verified"
     VERIFIED_UNOPENED = "verified_unopened"
+    #: Every kept byte is good, and somebody acknowledged that some objects could not be kept.
+    VERIFIED_EXCEPTIONS = "verified_exceptions"
+    #: … and nobody acknowledged it.
+    INCOMPLETE = "incomplete"
     DAMAGED = "damaged"
 
     @property
     def label(self) -> str:
         """Name the state as lists and reports show it."""
-        return "verified (unopened)" if self is State.VERIFIED_UNOPENED else self.value
+        return _LABELS.get(self, self.value)
+
+
+_LABELS: Final = {
+    State.VERIFIED_UNOPENED: "verified (unopened)",
+    State.VERIFIED_EXCEPTIONS: "verified with exceptions",
+}
+_GOOD: Final = frozenset({State.VERIFIED, State.VERIFIED_UNOPENED, State.VERIFIED_EXCEPTIONS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +71,8 @@ class BackupStanding:
 
     @property
     def verified(self) -> bool:
-        """Whether the bytes are known to be good, opened or not."""
-        return self.state in {State.VERIFIED, State.VERIFIED_UNOPENED}
+        """Whether the bytes are known to be good, opened or not, and nothing is missing."""
+        return self.state in _GOOD
 
     @property
     def open_suspicion(self) -> bool:
@@ -132,10 +143,14 @@ def state_of(manifest: Manifest, verifications: Iterable[Verification]) -> Backu
             last_verified = one.at
         if one.kind == "drill":
             drilled = one.at
+    state = _state(damaged=damaged, proved=proved, opened=opened)
+    acknowledged = "acknowledgement" in kinds
+    if manifest.unreadable and state in _GOOD:
+        state = State.VERIFIED_EXCEPTIONS if acknowledged else State.INCOMPLETE
     return BackupStanding(
-        state=_state(damaged=damaged, proved=proved, opened=opened),
+        state=state,
         suspect=manifest.suspect,
-        acknowledged="acknowledgement" in kinds,
+        acknowledged=acknowledged,
         held="hold" in kinds,
         last_verified=last_verified,
         last_read=last_read,

@@ -1,4 +1,4 @@
-"""Acknowledge a suspect backup: somebody looked, and what shrank was meant to shrink.
+"""Acknowledge a suspect or incomplete backup: somebody looked, and it is what it should be.
 
 The decision is a signed statement beside the backup, so that it outlives the catalog; from then on
 the backup counts, may be ``latest``, and pruning of its target goes on.
@@ -48,9 +48,9 @@ def finish(run: Run, tools: Toolbox) -> JSON:
 
 
 def _check(backup: BackupId, standing: BackupStanding) -> None:
-    if standing.suspect is None:
+    if standing.suspect is None and standing.state is not State.INCOMPLETE:
         raise RequestRefused(
-            f"backup '{backup}' is not suspect",
+            f"backup '{backup}' is not suspect and not incomplete",
             "there is nothing to acknowledge; `pgben list` shows which backups are suspect",
         )
     if standing.acknowledged:

@@ -1,4 +1,4 @@
-"""The nightly chain of a database: dump, checksum, upload, (prune), record.
+"""The nightly chain of a database: dump, checksum, upload, (prune, record).
 
 Each function is one step. What steps leave for each other lies in the job's folder of the spool:
 ``dump/`` (what pg_dump wrote), ``capture.json``, ``plan.json`` and ``packs/`` (see ``packs``),
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -20,14 +19,12 @@ from pgben_tasks.contracts import JSON
 from pgben_tasks.domain.documents import Manifest, Member, Pack, PostgresCapture
 from pgben_tasks.domain.packing import PackPlan, pack_plans
 from pgben_tasks.domain.plausibility import Measure, suspicion
-from pgben_tasks.domain.states import state_of
-from pgben_tasks.domain.target import BackupId, require_utc
+from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import IntegrityError
-from pgben_tasks.operations import packs, spool
+from pgben_tasks.operations import committing, packs, spool
 from pgben_tasks.operations.early_packs import EarlyPacks
 from pgben_tasks.operations.survey import survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.operations.verify import read_back
 
 log = structlog.get_logger(__name__)
 
@@ -121,62 +118,24 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
 
 def upload(run: Run, tools: Toolbox) -> JSON:
     """Seal the dump into packs, store them, and commit: the backup exists when this returns."""
-    manifest_file = run.folder / "manifest.json"
-    if manifest_file.exists():
-        # An earlier run of this step got as far as the commit; the same bytes are committed again.
-        manifest = Manifest.decode(manifest_file.read_bytes(), where=str(manifest_file))
-    else:
+
+    def make() -> Manifest:
         plans = packs.kept_plan(run)
         plain = sum(member.size for plan in plans for member in plan.members)
         run.progress.begin("upload", total=2 * plain)
-        manifest = _manifest(run, tools, packs.store_all(run, tools, plans))
-        spool.write_durably(manifest_file, manifest.encode())
-    run.progress.begin("commit")
-    run.ledger.hold()
-    digest = tools.repository.commit(manifest)
-    tools.index.add(manifest, digest, state="stored")
-    log.info("backup_committed", backup=manifest.backup, sequence=manifest.sequence)
-    return {
-        "backup": manifest.backup,
-        "sequence": manifest.sequence,
-        "packs": len(manifest.packs),
-        "stored_bytes": manifest.stored_bytes,
-        "suspect": manifest.suspect,
-        "sealed": all(pack.sealed for pack in manifest.packs),
-    }
-
-
-def record(run: Run, tools: Toolbox) -> JSON:
-    """Read everything stored back; only this makes the backup ``verified``."""
-    backup = _backup(run)
-    verification = read_back(run, tools, backup)
-    manifest = tools.repository.manifest(run.target, backup)
-    statements = tools.repository.verifications(run.target, backup)
-    standing = state_of(manifest, statements)
-    state = standing.state.label
-    tools.index.set_state(run.target, str(backup), state, verified_at=standing.last_verified)
-    took = verification.at - manifest.started
-    tools.history.append(
-        verification.at,
-        status=state,
-        name=f"{run.target}/{backup}",
-        size=manifest.stored_bytes,
-        message=f"backup of '{run.target}' {state}: {manifest.database.rows} rows, "
-        f"{manifest.stored_bytes} bytes in {_whole_seconds(took)} s",
-    )
-    if verification.findings:
-        first = verification.findings[0]
-        raise IntegrityError(
-            f"backup '{backup}' is damaged in the repository: {first.detail}",
-            "the next attempt makes a new backup; look at the repository's disk or server",
+        return committing.manifest(
+            run,
+            tools,
+            packs.store_all(run, tools, plans),
+            programs={
+                "pg_dump": str(run.job.result.get("client_version", "")),
+                "server": str(run.job.result.get("server_version", "")),
+            },
+            suspect=run.job.result.get("suspect"),
+            postgres=_capture(run),
         )
-    spool.remove(run.folder)
-    return {
-        "backup": str(backup),
-        "state": state,
-        "bytes_read_back": verification.bytes_read,
-        "seconds": _whole_seconds(took),
-    }
+
+    return committing.commit(run, tools, make)
 
 
 def _digested(path: Path, run: Run) -> Member:
@@ -197,7 +156,7 @@ def _plans(
     """Divide what was not packed early; its packs' numbers follow those of the early ones."""
     return pack_plans(
         run.target,
-        _backup(run),
+        committing.backup_id(run),
         rest,
         # What pg_dump compressed gains nothing from being compressed again.
         compressed=_capture(run).dump_compression == "none",
@@ -209,34 +168,6 @@ def _plans(
 
 def _plan_of(pack: Pack) -> PackPlan:
     return PackPlan(path=pack.path, members=pack.members)
-
-
-def _manifest(run: Run, tools: Toolbox, stored: tuple[Pack, ...]) -> Manifest:
-    newest = survey(tools.repository, run.target).newest
-    previous = None
-    at_least = 0
-    if newest is not None:
-        previous = tools.repository.manifest_digest(run.target, newest.known.id)
-        at_least = newest.manifest.sequence
-    backup = _backup(run)
-    return Manifest(
-        repository=tools.repository.id,
-        target=str(run.target),
-        backup=str(backup),
-        sequence=tools.index.next_sequence(run.target, at_least=at_least),
-        job=str(run.job_id),
-        started=backup.started,
-        finished=max(require_utc(tools.clock.now()), backup.started),
-        tools={
-            "pg_dump": str(run.job.result.get("client_version", "")),
-            "server": str(run.job.result.get("server_version", "")),
-        },
-        packs=stored,
-        previous=previous,
-        recipients=tools.codec.recipients,
-        suspect=run.job.result.get("suspect"),
-        postgres=_capture(run),
-    )
 
 
 def _suspicion(
@@ -254,11 +185,3 @@ def _suspicion(
 def _capture(run: Run) -> PostgresCapture:
     path = run.folder / "capture.json"
     return PostgresCapture.decode(spool.read(path), where=str(path))
-
-
-def _backup(run: Run) -> BackupId:
-    return BackupId.parse(run.job.backup or "")
-
-
-def _whole_seconds(took: timedelta) -> int:
-    return round(took.total_seconds())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from pgben_tasks.domain.documents import Finding, Manifest, Pack
+from pgben_tasks.domain.documents import Finding, Manifest, Pack, StoredFile
+from pgben_tasks.domain.layout import inventory_of
 from pgben_tasks.errors import (
     DecryptionFailed,
     DigestMismatch,
@@ -35,33 +36,72 @@ class Examined:
     findings: tuple[Finding, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one verification has read already: snapshots share packs, and each is read once.
+
+    ``places`` says which pack each signed digest belongs to. ``found`` and ``opened`` are keyed by
+    path and signed digest, because only together they say what was looked for.
+    """
+
+    places: Mapping[str, str]
+    found: dict[tuple[str, str], Finding | None] = field(default_factory=dict)
+    opened: set[tuple[str, str]] = field(default_factory=set)
+
+
+def stored_files(manifest: Manifest) -> tuple[StoredFile, ...]:
+    """Give every file that a backup needs, beside its manifest."""
+    inventory = () if manifest.bucket is None else (inventory_of(manifest),)
+    return (*manifest.packs, *inventory)
+
+
+def new_files(manifest: Manifest) -> tuple[StoredFile, ...]:
+    """Give those that its own capture wrote."""
+    inherited = set(manifest.packs) - set(manifest.own_packs)
+    return tuple(file for file in stored_files(manifest) if file not in inherited)
+
+
 def examine_packs(
     run: Run,
     tools: Toolbox,
     manifest: Manifest,
     stored: Mapping[str, StoredObject],
     level: Level,
-    places: Mapping[str, str],
+    reading: Reading,
 ) -> Examined:
-    """Look at the packs of one backup; ``places`` says which pack each signed digest belongs to."""
-    seen = {pack.path: _presence(pack, stored) for pack in manifest.packs}
+    """Look at the files of one backup: all are there; a full look reads all, a read-back the new.
+
+    Inherited packs were read back by the captures that wrote them.
+    """
+    files = stored_files(manifest)
+    seen = {file.path: _presence(file, stored) for file in files}
     read = 0
     opened = False
     if level != "quick":
-        there = [pack for pack in manifest.packs if pack.path in stored]
+        wanted = files if level == "full" else new_files(manifest)
+        there = [file for file in wanted if file.path in stored]
+        new = [file for file in there if _key(file) not in reading.found]
         with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
-            for found, size in pool.map(lambda pack: _read(run, tools, pack, places), there):
+            looks = pool.map(lambda file: _read(run, tools, file, reading.places), new)
+            for file, (found, size) in zip(new, looks, strict=True):
                 read += size
-                if found is not None and (seen[found.path] is None or found.kind == "swapped"):
-                    seen[found.path] = found
+                reading.found[_key(file)] = found
+        for file in there:
+            found = reading.found[_key(file)]
+            if found is not None and (seen[found.path] is None or found.kind == "swapped"):
+                seen[found.path] = found
     bad = [finding for finding in seen.values() if finding is not None]
     if level != "quick" and not bad:
-        opened, unopened = _open(run, tools, manifest, level)
+        opened, unopened = _open(run, tools, manifest, level, reading)
         bad += unopened
-    return Examined(packs=len(manifest.packs), read=read, opened=opened, findings=tuple(bad))
+    return Examined(packs=len(files), read=read, opened=opened, findings=tuple(bad))
 
 
-def _presence(pack: Pack, stored: Mapping[str, StoredObject]) -> Finding | None:
+def _key(file: StoredFile) -> tuple[str, str]:
+    return file.path, file.sha256
+
+
+def _presence(pack: StoredFile, stored: Mapping[str, StoredObject]) -> Finding | None:
     found = stored.get(pack.path)
     if found is None:
         return Finding(kind="missing", path=pack.path, detail="the pack is not in the repository")
@@ -81,7 +121,7 @@ def _presence(pack: Pack, stored: Mapping[str, StoredObject]) -> Finding | None:
 
 
 def _read(
-    run: Run, tools: Toolbox, pack: Pack, places: Mapping[str, str]
+    run: Run, tools: Toolbox, pack: StoredFile, places: Mapping[str, str]
 ) -> tuple[Finding | None, int]:
     """Read a pack whole; ``places`` says which pack each signed digest belongs to."""
     digest = hashlib.sha256()
@@ -105,21 +145,34 @@ def _read(
     return None, size
 
 
-def _open(run: Run, tools: Toolbox, manifest: Manifest, level: Level) -> tuple[bool, list[Finding]]:
+def _open(
+    run: Run, tools: Toolbox, manifest: Manifest, level: Level, reading: Reading
+) -> tuple[bool, list[Finding]]:
     """Open packs where an identity is at hand: one after a backup, every one in a full look."""
     # A backup sealed to other keys is no fault of its bytes: it is only not opened here.
     if not tools.codec.can_open(manifest.recipients):
         return False, []
-    toc = next(
-        pack for pack in manifest.packs if any(one.name == "toc.dat" for one in pack.members)
-    )
-    packs = manifest.packs if level == "full" else (toc,)
+    packs = manifest.packs if level == "full" else _one_new(manifest)
     folder = run.folder / "opened"
     spool.fresh(folder)
+    found: list[Finding] = []
     try:
-        return True, [found for pack in packs for found in _open_one(run, tools, pack, folder)]
+        for pack in packs:
+            if _key(pack) not in reading.opened:
+                found += _open_one(run, tools, pack, folder)
+                reading.opened.add(_key(pack))
     finally:
         spool.remove(folder)
+    return bool(packs), found
+
+
+def _one_new(manifest: Manifest) -> tuple[Pack, ...]:
+    """Choose a pack to open after a backup: of a dump the one with its table of contents."""
+    if manifest.bucket is not None:
+        return manifest.own_packs[:1]
+    return tuple(
+        pack for pack in manifest.packs if any(one.name == "toc.dat" for one in pack.members)
+    )
 
 
 def _open_one(run: Run, tools: Toolbox, pack: Pack, folder: Path) -> Iterator[Finding]:
@@ -127,7 +180,11 @@ def _open_one(run: Run, tools: Toolbox, pack: Pack, folder: Path) -> Iterator[Fi
     run.progress.check()
     try:
         tools.repository.fetch_pack(pack, sealed, advance=_ignore)
-        tools.codec.open(pack, sealed, None, advance=_ignore)
+        if pack.members:
+            tools.codec.open(pack, sealed, None, advance=_ignore)
+        else:
+            # The objects of a bucket prove themselves: each is named like its digest.
+            tools.objects.open_objects(pack, sealed, advance=_ignore)
     except DecryptionFailed as exc:
         yield Finding(kind="unreadable", path=pack.path, detail=exc.sentence)
     except (DigestMismatch, IntegrityError) as exc:

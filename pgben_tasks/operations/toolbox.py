@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -18,7 +19,10 @@ from pgben_tasks.domain.swap import Swap, SwapState
 from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.windows import Schedule
 from pgben_tasks.ports import (
+    Bucket,
     Clock,
+    ObjectCodec,
+    ObjectPacks,
     PackCodec,
     PostgresDestination,
     PostgresSource,
@@ -30,6 +34,9 @@ from pgben_tasks.ports import (
 #: Small members of a dump share packs of this many bytes.
 DUMP_PACK_SIZE: Final = 64 * 1024 * 1024
 #: So many bytes of finished files are packed while the dump goes on.
+_FIFTH: Final = Decimal("0.2")
+_TWENTIETH: Final = Decimal("0.05")
+_MONTHLY: Final = Decimal(1) / 30
 EARLY_SIZE: Final = 16 * 1024 * 1024
 
 
@@ -122,6 +129,12 @@ class Limits:
     pack_size: int = DUMP_PACK_SIZE
     early_size: int = EARLY_SIZE
     suspect_shrink: float = 0.3
+    suspect_changed: Decimal = _FIFTH
+    #: How much of the repository's bytes may be fetched anew in a night, to empty half-dead packs.
+    vacate_share: Decimal = _TWENTIETH
+    #: How many of the unchanged objects have their tags read again in a night.
+    refresh_share: Decimal = _MONTHLY
+    copy_concurrency: int = 16
     spool_limit: int | None = None
     #: How long a database that a swap replaced is kept.
     keep_replaced: timedelta = timedelta(days=7)
@@ -141,6 +154,11 @@ class Toolbox:
     captures: Captures
     sources: Mapping[Target, PostgresSource]
     destinations: Mapping[Target, PostgresDestination]
+    buckets: Mapping[Target, Bucket]
+    #: Another bucket of the same server, by its name.
+    other_bucket: Callable[[str], Bucket]
+    objects: ObjectCodec
+    object_packs: ObjectPacks
     swapping: Mapping[Target, PostgresSwap]
     swaps: SwapRecord
     schedules: Mapping[str, Schedule]
@@ -153,6 +171,11 @@ class Toolbox:
     #: Six fresh hex digits for a new id.
     suffix: Callable[[], str]
     history: History
+
+    @property
+    def protected(self) -> frozenset[Target]:
+        """Everything that this installation backs up."""
+        return frozenset({*self.sources, *self.buckets})
 
 
 class RunLedger(Protocol):

@@ -19,7 +19,14 @@ from pgben_tasks.errors import (
     PgbenError,
 )
 from pgben_tasks.operations import statements
-from pgben_tasks.operations.examining import Examined, Level, examine_packs
+from pgben_tasks.operations.examining import (
+    Examined,
+    Level,
+    Reading,
+    examine_packs,
+    new_files,
+    stored_files,
+)
 from pgben_tasks.operations.leftovers import foreign, is_pruned, unaccounted
 from pgben_tasks.operations.survey import Survey, Surveyed, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
@@ -40,8 +47,14 @@ def examine(run: Run, tools: Toolbox) -> JSON:
             "a verification that looks at nothing proves nothing; make a backup first",
         )
     if request.level == "full":
-        total = sum(backup.manifest.stored_bytes for some in chosen for backup in some)
-        run.progress.begin("read", total=total)
+        # Snapshots share packs, and each is read once.
+        sizes = {
+            file.path: file.size
+            for some in chosen
+            for backup in some
+            for file in stored_files(backup.manifest)
+        }
+        run.progress.begin("read", total=sum(sizes.values()))
     else:
         run.progress.begin("look", total=sum(len(some) for some in chosen), unit="backups")
     # A pack may hold the bytes of any other, also of another backup's.
@@ -51,13 +64,15 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         for backup in one.backups
         for pack in backup.manifest.packs
     }
+    reading = Reading(places)
     findings: list[Finding] = []
     packs = read = examined = 0
     for one, backups in zip(surveys, chosen, strict=True):
         stored = tools.repository.packs(one.target)
+        files = stored | tools.repository.inventories(one.target)
         for backup in backups:
             run.progress.check()
-            looked = examine_packs(run, tools, backup.manifest, stored, request.level, places)
+            looked = examine_packs(run, tools, backup.manifest, files, request.level, reading)
             _state(run, tools, backup, looked, request.level)
             findings += looked.findings
             packs += looked.packs
@@ -100,10 +115,10 @@ def finish(run: Run, tools: Toolbox) -> JSON:
 def read_back(run: Run, tools: Toolbox, backup: BackupId) -> Verification:
     """Verify a backup right after its commit: everything it stored is read back in full."""
     manifest = tools.repository.manifest(run.target, backup)
-    run.progress.begin("read back", total=manifest.stored_bytes)
+    run.progress.begin("read back", total=sum(file.size for file in new_files(manifest)))
     places = {pack.sha256: pack.path for pack in manifest.packs}
-    stored = tools.repository.packs(run.target)
-    looked = examine_packs(run, tools, manifest, stored, "readback", places)
+    files = tools.repository.packs(run.target) | tools.repository.inventories(run.target)
+    looked = examine_packs(run, tools, manifest, files, "readback", Reading(places))
     return _record(run, tools, manifest, looked, "readback")
 
 
@@ -127,7 +142,7 @@ def _targets(tools: Toolbox, request: VerifyRequest) -> list[Target]:
     """Give what to look at: one target, or all that are stored and all that should be."""
     if request.target is not None:
         return [Target.parse(request.target)]
-    return sorted({*tools.repository.targets(), *tools.sources})
+    return sorted({*tools.repository.targets(), *tools.protected})
 
 
 def _chosen(one: Survey, request: VerifyRequest) -> list[Surveyed]:
@@ -200,7 +215,7 @@ def _vanished(tools: Toolbox, one: Survey) -> list[Finding]:
         Finding(kind="missing", path=f"backups/{one.target}/{backup}/manifest.json", detail=detail)
         for backup in gone
     ]
-    if one.target in tools.sources and not (there or gone):
+    if one.target in tools.protected and not (there or gone):
         path = f"backups/{one.target}"
         detail = "this target is protected, and there is no backup of it"
         found.append(Finding(kind="missing", path=path, detail=detail))

@@ -5,6 +5,15 @@ lower-case hex SHA-256.
 """
 
 from pgben_tasks.domain.packing import PackPlan
+from pgben_tasks.ports.bucket import Bucket, FetchedObject, ListedObject, ObjectFacts
+from pgben_tasks.ports.objects import (
+    DigestIndex,
+    Kept,
+    ObjectCodec,
+    ObjectPacks,
+    ObjectPackWriter,
+    Sealed,
+)
 from pgben_tasks.ports.postgres import (
     Capture,
     ClientTools,
@@ -30,11 +39,20 @@ from pgben_tasks.ports.work import (
 )
 
 __all__ = [
+    "Bucket",
     "Capture",
     "ClientTools",
     "Clock",
+    "DigestIndex",
+    "FetchedObject",
+    "Kept",
+    "ListedObject",
     "Mail",
     "Mailer",
+    "ObjectCodec",
+    "ObjectFacts",
+    "ObjectPackWriter",
+    "ObjectPacks",
     "ObjectStore",
     "PackCodec",
     "PackPlan",
@@ -45,6 +63,7 @@ __all__ = [
     "Progress",
     "Remains",
     "Repository",
+    "Sealed",
     "SigningRole",
     "StoredObject",
     "Unfinished",

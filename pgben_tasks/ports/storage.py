@@ -12,6 +12,7 @@ from pgben_tasks.domain.documents import (
     AuditEntry,
     Manifest,
     Pack,
+    StoredFile,
     Verification,
 )
 from pgben_tasks.domain.packing import EarlyPlan, PackPlan
@@ -217,6 +218,10 @@ class Repository(Protocol):
         """Every stored object under ``packs/<target>/``, by path."""
         ...
 
+    def inventories(self, target: Target) -> dict[str, StoredObject]:
+        """Every stored inventory of a bucket, by path; none for a database."""
+        ...
+
     def stray(self, target: Target) -> list[str]:
         """Keys under the target's folders that the format does not know."""
         ...
@@ -225,12 +230,20 @@ class Repository(Protocol):
         """Keys anywhere in the repository that the format does not know, sorted."""
         ...
 
-    def read_pack(self, pack: Pack) -> Iterator[bytes]:
-        """Stream the stored bytes of a pack; ``ObjectMissing`` when it is gone."""
+    def read_pack(self, pack: StoredFile) -> Iterator[bytes]:
+        """Stream the stored bytes of a pack or an inventory; ``ObjectMissing`` when it is gone."""
         ...
 
     def fetch_pack(self, pack: Pack, destination: Path, *, advance: Callable[[int], None]) -> None:
         """Store the sealed bytes as a file, checking size and digest on the way."""
+        ...
+
+    def store_inventory(self, target: Target, backup: BackupId, path: Path) -> None:
+        """Store the inventory of a snapshot; ``path`` is named as it is in the repository."""
+        ...
+
+    def fetch_inventory(self, manifest: Manifest, destination: Path) -> None:
+        """Store a snapshot's inventory as a file, checking size and digest on the way."""
         ...
 
     def commit(self, manifest: Manifest) -> str:

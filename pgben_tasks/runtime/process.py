@@ -44,7 +44,6 @@ from pgben_tasks.runtime.places import (
     mailer,
     node_name,
     open_repository,
-    postgres_servers,
     swap_servers,
 )
 from pgben_tasks.runtime.tools import toolbox
@@ -175,14 +174,13 @@ class Workplace:
 
     def target_names(self) -> list[str]:
         """Every protected target."""
-        return [str(target) for target in postgres_servers(self.settings)]
+        return [str(target) for target in self.settings.targets()]
 
     def schedule(self, kind: str, target: str) -> Schedule | None:
         """Give the timetable of a kind of job; None where it has none."""
-        lines = {"backup": self.settings.schedule_postgres, "verify": self.settings.schedule_verify}
-        if kind not in lines or (kind == "verify" and target != "*"):
-            return None
-        return Schedule.parse(lines[kind], self.settings.timezone)
+        if kind == "verify" and target == "*":
+            return self.settings.schedule("verify")
+        return self.settings.schedule(Target.parse(target).kind) if kind == "backup" else None
 
     def next_attempt(self, job: Job, state: JobState) -> datetime | None:
         """Say when a scheduled job that failed is tried again; None when it is given up."""

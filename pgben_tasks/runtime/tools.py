@@ -8,6 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from pgben_tasks.adapters.object_codec import AgeObjectCodec
+from pgben_tasks.adapters.object_packs import SpoolPacks
+from pgben_tasks.adapters.pack_pool import PACK_CHILDREN, PackPool
 from pgben_tasks.adapters.packs import AgePackCodec
 from pgben_tasks.adapters.postgres_destination import PostgresDestination
 from pgben_tasks.adapters.postgres_source import PostgresSource
@@ -15,7 +18,7 @@ from pgben_tasks.adapters.system_clock import SystemClock
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import Target
-from pgben_tasks.domain.windows import Schedule
+from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.operations import restore_postgres
 from pgben_tasks.operations.spool import job_folder, remove
 from pgben_tasks.operations.toolbox import (
@@ -24,7 +27,7 @@ from pgben_tasks.operations.toolbox import (
     Limits,
     Toolbox,
 )
-from pgben_tasks.ports import Repository
+from pgben_tasks.ports import Bucket, Repository
 from pgben_tasks.runtime.places import first_server, history_files, postgres_servers, swap_servers
 from pgben_tasks.settings import Settings
 
@@ -35,7 +38,7 @@ def abandon(job: Job, tools: Toolbox) -> bool:
     Says whether there was such a copy.
     """
     remove(job_folder(tools.spool, job.id))
-    return job.kind == "restore" and restore_postgres.remove_unfinished(job, tools)
+    return job.chain in {"restore", "swap"} and restore_postgres.remove_unfinished(job, tools)
 
 
 def toolbox(
@@ -53,22 +56,31 @@ def toolbox(
     of PGBEN_DB_* all the same.
     """
     servers = postgres_servers(settings)
+    pool = PackPool(PACK_CHILDREN)
+    recipients = settings.age_recipients if settings.encryption else ()
+    objects = AgeObjectCodec(
+        pool,
+        recipients,
+        identity=settings.age_identity_file,
+        inventory_identity=settings.inventory_identity_file,
+    )
     places = dict.fromkeys(elsewhere, first_server(settings)) | servers
     return Toolbox(
         repository=repository,
-        codec=AgePackCodec(
-            settings.age_recipients if settings.encryption else (),
-            identity_file=settings.age_identity_file,
-        ),
+        codec=AgePackCodec(recipients, identity_file=settings.age_identity_file, pool=pool),
+        objects=objects,
+        object_packs=SpoolPacks(objects, pack_size=settings.object_pack_size),
         clock=books.clock,
         own_clock=SystemClock(),
         index=books.index,
         captures=books.captures,
         sources={target: PostgresSource(server, target.name) for target, server in servers.items()},
         destinations={target: PostgresDestination(server) for target, server in places.items()},
+        buckets={},
+        other_bucket=_no_bucket,
         swapping=swap_servers(settings),
         swaps=books.swaps,
-        schedules={"postgres": Schedule.parse(settings.schedule_postgres, settings.timezone)},
+        schedules={kind: settings.schedule(kind) for kind in ("postgres", "bucket")},
         limits=_limits(settings),
         spool=spool,
         node=node,
@@ -77,6 +89,10 @@ def toolbox(
         suffix=lambda: secrets.token_hex(3),
         history=history_files(settings),
     )
+
+
+def _no_bucket(name: str) -> Bucket:
+    raise ConfigurationError(f"no server for the bucket '{name}' is set", "set PGBEN_MINIO_*")
 
 
 def _limits(settings: Settings) -> Limits:
@@ -92,6 +108,9 @@ def _limits(settings: Settings) -> Limits:
         dump_jobs=settings.dump_jobs,
         pack_size=settings.pack_size or DUMP_PACK_SIZE,
         suspect_shrink=float(settings.suspect_shrink),
+        suspect_changed=settings.suspect_changed,
+        vacate_share=settings.vacate_share,
+        copy_concurrency=settings.copy_concurrency,
         spool_limit=settings.spool_limit,
         keep_replaced=settings.keep_replaced,
         retention=policy,

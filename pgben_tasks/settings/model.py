@@ -99,11 +99,11 @@ class Settings(Fields):
         """The time zone of schedules and of retention's days."""
         return parse_zone(self.timezone)
 
-    def schedule(self, of: Literal["postgres", "buckets", "verify"]) -> Schedule:
-        """Give one of the three schedules."""
+    def schedule(self, of: Literal["postgres", "bucket", "verify"]) -> Schedule:
+        """Give the schedule of a kind of target, or of the verification of everything."""
         lines = {
             "postgres": self.schedule_postgres,
-            "buckets": self.schedule_buckets,
+            "bucket": self.schedule_buckets,
             "verify": self.schedule_verify,
         }
         return Schedule.parse(lines[of], self.zone)
@@ -129,8 +129,14 @@ class Settings(Fields):
         }
 
     def bucket_targets(self) -> tuple[Target, ...]:
-        """List every protected bucket."""
+        """List every protected bucket; none where no key for their server is set."""
+        if self.minio_access_key is None:
+            return ()
         return tuple(Target("bucket", name) for name in self.buckets)
+
+    def targets(self) -> tuple[Target, ...]:
+        """List everything that is protected: databases, then buckets."""
+        return (*self.postgres_targets(), *self.bucket_targets())
 
     @property
     def minio_url(self) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 from pgben_tasks import names
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON
-from pgben_tasks.operations import backup_postgres, prune
+from pgben_tasks.operations import backup_postgres, committing, prune
 from pgben_tasks.tasks.base import PgbenTask
 from pgben_tasks.tasks.entry import EntryTask
 
@@ -50,4 +50,4 @@ def prune_after(self: PgbenTask, ref: JSON) -> JSON:
 @app.task(name=names.BACKUP_POSTGRES_RECORD, base=PgbenTask, bind=True)
 def record(self: PgbenTask, ref: JSON) -> JSON:
     """Read the backup back and record it as verified."""
-    return self.step(ref, backup_postgres.record, locks=WRITE)
+    return self.step(ref, committing.record, locks=WRITE)

@@ -15,12 +15,14 @@ from celery.exceptions import Ignore
 from pgben_tasks import canvases
 from pgben_tasks.contracts import (
     JSON,
-    REQUESTS,
     BackupRequest,
+    BucketRestoreRequest,
     Request,
     RestoreRequest,
     VerifyRequest,
+    request_model,
 )
+from pgben_tasks.domain.bucket import restored_bucket
 from pgben_tasks.domain.job import Job, JobState, window_key
 from pgben_tasks.domain.swap import check_confirmation, restored_name
 from pgben_tasks.domain.target import Target, check_name, may_hold_password
@@ -53,7 +55,8 @@ class EntryTask(PgbenTask):
         """
         request: Request | None = None
         try:
-            request = REQUESTS[kind].parse(raw)
+            asked = raw.get("target") if isinstance(raw, dict) else None
+            request = request_model(kind, asked).parse(raw)
             target = self._target(kind, request)
             job = self._job(kind, request, target)
         except TransientError as exc:
@@ -117,6 +120,9 @@ class EntryTask(PgbenTask):
                 f"'{target}' is not protected by this installation",
                 f"known targets: {known}; see PGBEN_DB_NAME and PGBEN_SERVERS_FILE",
             )
+        entry, _ = canvases.entry(kind, str(target))
+        if entry != self.name:
+            raise RequestRefused(f"'{self.name}' is not for '{target}'", f"ask '{entry}'")
         if request.replaces:
             self._check_approval(target, request.confirm)
         return str(target)
@@ -171,6 +177,11 @@ class EntryTask(PgbenTask):
             into = check_name(request.into or kept or restored_name(database, now))
             lease = (job.target, "swap") if request.swap else (f"postgres/{into}", "new")
             return lease, {"into": into}
+        if isinstance(request, BucketRestoreRequest):
+            now = self.work.database.now().astimezone(self.work.zone)
+            # A further attempt takes the name of the one before.
+            bucket = request.into or job.context.get("into") or restored_bucket(job.target, now)
+            return (f"bucket/{bucket}", "new"), {"into": bucket}
         # A statement about a backup is in nobody's way.
         own = {"verify": "verify", "acknowledge": "acknowledge", "undo": "swap"}
         return (job.target, own.get(job.kind, "write")), {}

@@ -167,7 +167,7 @@ def _drop(work: runtime.Workplace, swap: Swap) -> int:
 
 def publish(app: Celery, job: Job) -> None:
     """Send the entry message of a queued job; the ledger has its request."""
-    entry, queue = canvases.ENTRIES[job.kind]
+    entry, queue = canvases.entry(job.kind, job.target)
     app.send_task(entry, args=(job.request_again,), queue=queue, task_id=job.root_task)
     log.info("job_published", job=str(job.id), key=job.key)
 
@@ -238,7 +238,7 @@ def _is_awaited(work: runtime.Workplace, stalled: Stalled) -> bool:
 
     While it waits and there is no such worker, nothing is lost by waiting on.
     """
-    role = canvases.ENTRIES[stalled.kind][1]
+    role = canvases.entry_queue(stalled.kind)
     lives = any(name.startswith(f"{role}.") for name in work.recovery.living())
     return stalled.state == "running" or stalled.overdue or lives
 

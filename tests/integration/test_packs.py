@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pgben_tasks.adapters import keys
+from pgben_tasks.adapters.pack_pool import PackPool
 from pgben_tasks.adapters.pack_sealing import tar_header
 from pgben_tasks.adapters.packs import AgePackCodec
 from pgben_tasks.domain.documents import Member, Pack
@@ -440,7 +441,7 @@ def test_an_error_while_counting_ends_the_child_and_leaves_nothing(tmp_path: Pat
     def stop(_: int) -> None:
         raise StoppedError
 
-    codec = AgePackCodec(children=1)
+    codec = AgePackCodec(pool=PackPool(1))
     try:
         members = write_members(tmp_path / "source", {"a": bytes(1000)})
         (tmp_path / "packs").mkdir()
@@ -467,7 +468,7 @@ def test_packs_are_made_side_by_side_from_any_thread(sealing: AgePackCodec, tmp_
 
 
 def test_a_child_that_is_killed_is_replaced(tmp_path: Path) -> None:
-    codec = AgePackCodec(children=1)
+    codec = AgePackCodec(pool=PackPool(1))
     try:
         before = set(children_of(os.getpid()))
         seal(codec, tmp_path / "one", ".tar")
@@ -481,7 +482,7 @@ def test_a_child_that_is_killed_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_child_killed_at_work_is_an_error_that_may_pass(tmp_path: Path) -> None:
-    codec = AgePackCodec(children=1)
+    codec = AgePackCodec(pool=PackPool(1))
     try:
         before = set(children_of(os.getpid()))
 
@@ -509,11 +510,12 @@ def test_a_child_killed_at_work_is_an_error_that_may_pass(tmp_path: Path) -> Non
 _PARENT = """
 import sys, threading
 from pathlib import Path
+from pgben_tasks.adapters.pack_pool import PackPool
 from pgben_tasks.adapters.packs import AgePackCodec
 from tests.integration.test_packs import seal
 import os
 from tests.integration.test_packs import children_of
-codec = AgePackCodec(children=1)
+codec = AgePackCodec(pool=PackPool(1))
 # From a thread that ends at once: the child must not end with it.
 thread = threading.Thread(target=seal, args=(codec, Path(sys.argv[1]) / "one", ".tar"))
 thread.start()
@@ -636,7 +638,7 @@ def test_no_secret_is_in_arguments_environment_or_errors(
     path = tmp_path / "key.txt"
     path.write_text(f"{identity}\n")
     path.chmod(0o600)
-    codec = AgePackCodec([str(identity.to_public())], identity_file=path, children=1)
+    codec = AgePackCodec([str(identity.to_public())], identity_file=path, pool=PackPool(1))
     secret = str(identity)[20:40]
     try:
         before = set(children_of(os.getpid()))
@@ -693,7 +695,7 @@ def test_each_of_several_recipients_opens_a_pack(tmp_path: Path) -> None:
     finally:
         codec.close()
     for pair in pairs:
-        reader = AgePackCodec(identity_file=pair.path, children=1)
+        reader = AgePackCodec(identity_file=pair.path, pool=PackPool(1))
         try:
             reader.open(pack, sealed, None, advance=ignore)
         finally:

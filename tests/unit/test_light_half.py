@@ -314,7 +314,8 @@ def test_a_chain_goes_on_from_any_step_and_answers_under_the_same_id(
 
 @pytest.mark.parametrize("kind", canvases.CHAINS)
 def test_every_chain_is_walked_from_its_first_step_to_a_closing_one(kind: str) -> None:
-    entry, queue = canvases.ENTRIES["restore" if kind == "swap" else kind]
+    name, _, of = kind.partition("_")
+    entry, queue = canvases.entry("restore" if kind == "swap" else name, f"{of or 'postgres'}/x")
     step = canvases.first_step(kind)
     walked = [step]
     while (following := canvases.next_step(kind, step)) is not None:
@@ -380,9 +381,10 @@ def test_the_tick_runs_on_the_maintenance_queue() -> None:
     assert routed["queue"].name == "maintenance"
 
 
-@pytest.mark.parametrize("kind", canvases.ENTRIES)
-def test_entry_tasks_are_routed_to_their_queue_without_being_told(kind: str) -> None:
-    name, queue = canvases.ENTRIES[kind]
+@pytest.mark.parametrize("target", ["postgres/x", "bucket/x"])
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_entry_tasks_are_routed_to_their_queue_without_being_told(kind: str, target: str) -> None:
+    name, queue = canvases.entry(kind, target)
     assert app_module.create_app("redis://x/0").amqp.router.route({}, name)["queue"].name == queue
 
 

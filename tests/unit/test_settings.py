@@ -404,13 +404,19 @@ def test_schedules_are_read_in_the_configured_zone() -> None:
     )
     now = datetime(2026, 11, 23, 12, tzinfo=UTC)
     assert settings.schedule("postgres").previous(now) == datetime(2026, 11, 23, 1, tzinfo=UTC)
-    assert settings.schedule("buckets").previous(now) == datetime(2026, 11, 23, 3, 5, tzinfo=UTC)
+    assert settings.schedule("bucket").previous(now) == datetime(2026, 11, 23, 3, 5, tzinfo=UTC)
     assert settings.schedule("verify").previous(now) == datetime(2026, 11, 23, 7, tzinfo=UTC)
     assert settings.zone.key == "Europe/Berlin"
 
 
 def test_buckets_are_targets() -> None:
-    assert Settings.load({}).bucket_targets() == (Target("bucket", "pgben-documents"),)
+    settings = Settings.load({"PGBEN_MINIO_ACCESS_KEY": "k"})
+    assert settings.bucket_targets() == (Target("bucket", "pgben-documents"),)
+    assert settings.targets() == (Target("postgres", "pgben"), *settings.bucket_targets())
+
+
+def test_no_bucket_is_protected_without_a_key_for_its_server() -> None:
+    assert Settings.load({}).bucket_targets() == ()
 
 
 def test_the_broker_url_is_read_alone_with_its_database(tmp_path: Path) -> None:

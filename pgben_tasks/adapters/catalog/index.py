@@ -31,13 +31,15 @@ class IndexedBackup:
     plain_bytes: int | None
     row_count: int | None
     table_count: int | None
+    object_count: int | None
     verified_at: datetime | None
     acknowledged: bool
 
 
 _COLUMNS = (
     "target, id, sequence, state, suspect, job, started_at, finished_at, snapshot_at,"
-    " manifest_sha256, stored_bytes, plain_bytes, row_count, table_count, verified_at, acknowledged"
+    " manifest_sha256, stored_bytes, plain_bytes, row_count, table_count, object_count,"
+    " verified_at, acknowledged"
 )
 
 
@@ -65,13 +67,14 @@ class BackupIndex:
         with self._database.transaction() as cursor:
             cursor.execute(
                 f"INSERT INTO backup (repository, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s,"  # noqa: S608 - constant columns
-                " %s, %s, %s, %s, %s, %s, %s, %s, NULL, false)"
+                " %s, %s, %s, %s, %s, %s, %s, %s, %s, NULL, false)"
                 " ON CONFLICT (repository, target, id) DO UPDATE SET sequence = excluded.sequence,"
                 " suspect = excluded.suspect, job = excluded.job,"
                 " started_at = excluded.started_at, finished_at = excluded.finished_at,"
                 " snapshot_at = excluded.snapshot_at, manifest_sha256 = excluded.manifest_sha256,"
                 " stored_bytes = excluded.stored_bytes, plain_bytes = excluded.plain_bytes,"
-                " row_count = excluded.row_count, table_count = excluded.table_count"
+                " row_count = excluded.row_count, table_count = excluded.table_count,"
+                " object_count = excluded.object_count"
                 " WHERE backup.manifest_sha256 IS NULL",
                 (
                     self._repository,
@@ -83,12 +86,13 @@ class BackupIndex:
                     manifest.job,
                     manifest.started,
                     manifest.finished,
-                    manifest.database.snapshot_time,
+                    manifest.snapshot_time,
                     digest,
                     manifest.stored_bytes,
                     manifest.plain_bytes,
-                    manifest.database.rows,
-                    len(manifest.database.tables),
+                    manifest.rows,
+                    manifest.tables,
+                    manifest.objects,
                 ),
             )
 

@@ -21,16 +21,17 @@ from pgben_tasks.domain.trail import Trail
 _UPSERT = """
 INSERT INTO backup (repository, target, id, state, started_at, sequence, suspect, job,
     finished_at, snapshot_at, manifest_sha256, stored_bytes, plain_bytes, row_count, table_count,
-    verified_at, acknowledged)
+    object_count, verified_at, acknowledged)
 VALUES (%(repository)s, %(target)s, %(id)s, %(state)s, %(started)s, %(sequence)s, %(suspect)s,
     %(job)s, %(finished)s, %(snapshot)s, %(digest)s, %(stored)s, %(plain)s, %(rows)s, %(tables)s,
-    %(verified)s, %(acknowledged)s)
+    %(objects)s, %(verified)s, %(acknowledged)s)
 ON CONFLICT (repository, target, id) DO UPDATE SET state = excluded.state,
     started_at = excluded.started_at, sequence = excluded.sequence, suspect = excluded.suspect,
     job = excluded.job, finished_at = excluded.finished_at, snapshot_at = excluded.snapshot_at,
     manifest_sha256 = excluded.manifest_sha256, stored_bytes = excluded.stored_bytes,
     plain_bytes = excluded.plain_bytes, row_count = excluded.row_count,
-    table_count = excluded.table_count, verified_at = excluded.verified_at,
+    table_count = excluded.table_count,
+    object_count = excluded.object_count, verified_at = excluded.verified_at,
     acknowledged = excluded.acknowledged
 """
 #: A backup whose manifest is gone keeps what was known of it.
@@ -118,12 +119,13 @@ class CatalogRebuild:
             "suspect": manifest.suspect,
             "job": manifest.job,
             "finished": manifest.finished,
-            "snapshot": manifest.database.snapshot_time,
+            "snapshot": manifest.snapshot_time,
             "digest": hashlib.sha256(manifest.encode()).hexdigest(),
             "stored": manifest.stored_bytes,
             "plain": manifest.plain_bytes,
-            "rows": manifest.database.rows,
-            "tables": len(manifest.database.tables),
+            "rows": manifest.rows,
+            "tables": manifest.tables,
+            "objects": manifest.objects,
             "verified": entry.verified_at,
             "acknowledged": entry.acknowledged,
         }

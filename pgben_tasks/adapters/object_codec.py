@@ -1,0 +1,121 @@
+"""Inventories and packs of buckets, sealed and opened in the pack children (``object_child``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from pgben_tasks.adapters.age import parse_recipients, public_keys
+from pgben_tasks.adapters.pack_pool import PackPool
+from pgben_tasks.domain.documents import Pack, StoredFile
+from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.ports import Sealed
+
+
+class AgeObjectCodec:
+    """An ``ObjectCodec``; see there.
+
+    Inventories are sealed to the recipients and to the own ``inventory_identity``, because the
+    next night's comparison needs them; contents are sealed to the recipients alone.
+    """
+
+    def __init__(
+        self,
+        pool: PackPool,
+        recipients: Iterable[str] = (),
+        *,
+        identity: Path | None = None,
+        inventory_identity: Path | None = None,
+    ) -> None:
+        """Check the keys now; raises ``ConfigurationError``."""
+        self._pool = pool
+        self._recipients = parse_recipients(recipients)
+        self._identities = tuple(one for one in (identity,) if one is not None)
+        self._inventory_identities = tuple(
+            one for one in (inventory_identity, identity) if one is not None
+        )
+        own = public_keys(inventory_identity) if inventory_identity else ()
+        self._inventory_recipients = (
+            tuple(dict.fromkeys((*self._recipients, *own))) if self._recipients else ()
+        )
+
+    @property
+    def sealed(self) -> bool:
+        """Whether what is made here is encrypted."""
+        return bool(self._recipients)
+
+    def can_open_inventories(self) -> bool:
+        """Whether an identity for inventories is at hand."""
+        return bool(self._inventory_identities)
+
+    def seal_inventory(self, lines: Path, destination: Path) -> Sealed:
+        """Compress and seal the plain lines of an inventory."""
+        return self._seal(lines, destination, compressed=True, to=self._inventory_recipients)
+
+    def open_inventory(self, stored: StoredFile, file: Path, destination: Path) -> str:
+        """Check the stored bytes, open them; gives the digest of the plain lines."""
+        request = self._opening(stored, file, self._inventory_identities)
+        answer = self._pool.ask(
+            {"operation": "open_file", "destination": str(destination), **request}, _ignore
+        )
+        return str(answer["sha256"])
+
+    def seal_pack(self, tar: Path, destination: Path, *, compressed: bool) -> Sealed:
+        """Seal a finished tar of objects, after compressing it where that gains something."""
+        return self._seal(tar, destination, compressed=compressed, to=self._recipients)
+
+    def open_objects(
+        self,
+        pack: Pack,
+        file: Path,
+        wanted: Sequence[str] = (),
+        destination: Path | None = None,
+        *,
+        advance: Callable[[int], None],
+    ) -> dict[str, int]:
+        """Check a pack whole and write the ``wanted`` objects below ``destination``.
+
+        The files are named like the digests. Gives digest and size of every object in the pack.
+        """
+        request = {
+            "operation": "open_objects",
+            "wanted": list(wanted),
+            "destination": None if destination is None else str(destination),
+            **self._opening(pack, file, self._identities),
+        }
+        return {name: int(size) for name, size in self._pool.ask(request, advance)["members"]}
+
+    def _seal(
+        self, source: Path, destination: Path, *, compressed: bool, to: Sequence[str]
+    ) -> Sealed:
+        request = {
+            "operation": "seal_file",
+            "source": str(source),
+            "destination": str(destination),
+            "compressed": compressed,
+            "recipients": list(to),
+        }
+        answer = self._pool.ask(request, _ignore)
+        return Sealed(size=answer["size"], sha256=answer["sha256"], plain=answer["plain"])
+
+    @staticmethod
+    def _opening(stored: StoredFile, file: Path, identities: Sequence[Path]) -> dict[str, object]:
+        sealed = stored.path.endswith(".age")
+        if sealed and not identities:
+            raise ConfigurationError(
+                f"'{stored.path}' is sealed and no identity is at hand",
+                "set PGBEN_INVENTORY_IDENTITY_FILE for inventories, PGBEN_AGE_IDENTITY_FILE for "
+                "contents",
+            )
+        return {
+            "path": stored.path,
+            "size": stored.size,
+            "sha256": stored.sha256,
+            "stored": str(file),
+            "compressed": ".zst" in stored.path.rpartition("/")[2],
+            "identities": [str(one) for one in identities] if sealed else [],
+        }
+
+
+def _ignore(_amount: int) -> None:
+    """Count nothing: whoever wrote or fetched the file counted its bytes."""

@@ -1,0 +1,337 @@
+"""The nightly chain of a bucket: snapshot, copy, checksum, upload, (prune, record).
+
+Each function is one step. What they leave for each other lies in the job's folder of the spool:
+``previous.jsonl`` (the inventory before), ``carried.jsonl`` and ``wanted.jsonl`` (what the listing
+says beside it), ``done/`` and ``notes/`` (entries and packs that are stored), ``inventory.jsonl``
+with its sealed form, ``capture.json``, ``manifest.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import structlog
+
+from pgben_tasks.contracts import JSON
+from pgben_tasks.domain.bucket import BucketCapture, BucketSettings
+from pgben_tasks.domain.documents import Manifest, Pack, pack_number
+from pgben_tasks.domain.inventory_diff import (
+    Carried,
+    Gone,
+    Line,
+    Totals,
+    compare,
+    is_refreshed,
+    mass_change,
+    vacating,
+)
+from pgben_tasks.domain.layout import inventory_of, inventory_path
+from pgben_tasks.domain.target import BackupId
+from pgben_tasks.errors import ConfigurationError, IntegrityError, ObjectMissing
+from pgben_tasks.operations import committing, spool
+from pgben_tasks.operations.copying import Copy, Done, Want, place_of
+from pgben_tasks.operations.snapshot_files import Lines, merged, read_lines
+from pgben_tasks.operations.survey import Survey, survey
+from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.ports import Bucket
+
+log = structlog.get_logger(__name__)
+
+
+def snapshot(run: Run, tools: Toolbox) -> JSON:
+    """List the bucket under a new backup id, and compare it with the snapshot before."""
+    bucket = tools.buckets[run.target]
+    run.progress.begin("preflight")
+    tools.repository.check_place()
+    if not bucket.exists():
+        raise ConfigurationError(
+            f"{bucket.describe()} does not exist", "correct PGBEN_BUCKETS, or make the bucket"
+        )
+    folder = spool.fresh(run.folder)
+    started = tools.clock.now()
+    backup = BackupId.make(started, tools.suffix())
+    run.ledger.keep(context={"started": started.isoformat()}, backup=str(backup))
+    surveyed = survey(tools.repository, run.target)
+    before = _previous(run, tools, surveyed)
+    avoid = _with_findings(surveyed) | _vacated(tools, folder, before)
+    settings = bucket.settings()
+    run.progress.begin("list", unit="objects")
+    listing_started = tools.clock.now()
+    totals = _compare(run, tools, bucket, avoid=avoid)
+    spool.write_durably(folder / "settings.json", settings.encode())
+    log.info("bucket_listed", backup=str(backup), objects=totals.listed, wanted=totals.wanted)
+    return {
+        "compared_with": None if before is None else before.backup,
+        "listing_started": listing_started.isoformat(),
+        "listing_ended": tools.clock.now().isoformat(),
+        "listed": totals.listed,
+        "carried": totals.carried,
+        "wanted": totals.wanted,
+        "gone": totals.gone,
+        "avoided": sorted(avoid),
+        "suspect": mass_change(totals, tools.limits.suspect_changed),
+    }
+
+
+def copy(run: Run, tools: Toolbox) -> JSON:
+    """Fetch what is wanted into packs and store them; goes on where an earlier run ended."""
+    done_folder, packs = run.folder / "done", run.folder / "packs"
+    with spool.disk_errors(run.folder):
+        for folder in (done_folder, run.folder / "notes"):
+            folder.mkdir(mode=0o700, exist_ok=True)
+    spool.fresh(packs)
+    backup = committing.backup_id(run)
+    done = Done(done_folder)
+    written = sorted(done_folder.glob("*.jsonl"))
+    run.progress.begin("copy", total=sum(want.size for want in _wanted(run)))
+
+    def store(pack: Pack, file: Path) -> None:
+        run.progress.check()
+        tools.repository.store_pack(pack, file, advance=_ignore)
+        name = place_of(pack).rpartition("/")[2]
+        spool.write_durably(run.folder / "notes" / f"{name}.json", pack.encode())
+        done.stored(place_of(pack))
+        log.info("pack_stored", pack=pack.path, size=pack.size)
+
+    with (
+        spool.disk_errors(packs),
+        closing(tools.object_packs.index(run.folder / "known.sqlite")) as known,
+        tools.object_packs.writer(
+            packs,
+            known=known,
+            target=run.target,
+            backup=backup,
+            first=1 + _highest_number(run, tools, backup),
+            store=store,
+        ) as writer,
+    ):
+        known.fill(_known(run, written))
+        work = Copy(
+            run,
+            tools.buckets[run.target],
+            writer,
+            done,
+            own=f"{backup}/",
+            now=tools.clock.now(),
+            concurrency=tools.limits.copy_concurrency,
+        )
+        work.all(_remaining(run, written))
+    done.finish()
+    return {"fetched": work.objects, "vanished": work.vanished, "failed": work.failed}
+
+
+def checksum(run: Run, tools: Toolbox) -> JSON:
+    """Join what was carried over and what was fetched to the inventory, judge it, seal it."""
+    scratch = spool.fresh(run.folder / "scratch")
+    parts = [run.folder / "carried.jsonl", *sorted((run.folder / "done").glob("*.jsonl"))]
+    run.progress.begin("inventory", unit="objects")
+    objects = size = unreadable = 0
+    tags_as_of: str | None = None
+    used: set[str] = set()
+    lines_file = run.folder / "inventory.jsonl"
+    with spool.disk_errors(run.folder), lines_file.open("wb") as file:
+        lines_file.chmod(0o600)
+        lines = Lines(file)
+        for line in merged(parts, scratch):
+            lines.add(line)
+            if line.pack is None:
+                unreadable += 1
+                continue
+            objects += 1
+            size += line.size
+            used.add(line.pack)
+            if line.tags_at is not None and (tags_as_of is None or line.tags_at < tags_as_of):
+                tags_as_of = line.tags_at
+    spool.remove(scratch)
+    path = inventory_path(run.target, committing.backup_id(run), sealed=tools.objects.sealed)
+    sealed = tools.objects.seal_inventory(lines_file, run.folder / path.rpartition("/")[2])
+    if sealed.plain != lines.sha256:
+        raise IntegrityError(
+            "the inventory was changed between being written and being sealed",
+            "something changed the spool while the backup ran; start the backup again",
+        )
+    settings = spool.read(run.folder / "settings.json")
+    result = run.job.result
+    capture = BucketCapture.model_validate(
+        {
+            "bucket": run.target.name,
+            "listing_started": result["listing_started"],
+            "listing_ended": result["listing_ended"],
+            "objects": objects,
+            "bytes": size,
+            "carried": result["carried"],
+            "fetched": result["fetched"],
+            "gone": result["gone"],
+            "unreadable": unreadable,
+            "inventory": sealed.sha256,
+            "inventory_size": sealed.size,
+            "lines": sealed.plain,
+            "tags_as_of": tags_as_of,
+            "settings": BucketSettings.decode(settings, where="settings.json"),
+        },
+        strict=False,
+    )
+    spool.write_durably(run.folder / "capture.json", capture.encode())
+    spool.write_durably(run.folder / "used.txt", "".join(f"{p}\n" for p in sorted(used)).encode())
+    suspect = result["suspect"]
+    if suspect:
+        log.warning("backup_suspected", reason=suspect)
+    return {"objects": objects, "bytes": size, "unreadable": unreadable}
+
+
+def upload(run: Run, tools: Toolbox) -> JSON:
+    """Store the inventory and commit: the snapshot exists when this returns."""
+
+    def make() -> Manifest:
+        backup = committing.backup_id(run)
+        capture = BucketCapture.decode(
+            spool.read(run.folder / "capture.json"), where="capture.json"
+        )
+        name = inventory_path(run.target, backup, sealed=tools.objects.sealed).rpartition("/")[2]
+        run.progress.begin("upload", total=capture.inventory_size)
+        tools.repository.store_inventory(run.target, backup, run.folder / name)
+        return committing.manifest(
+            run,
+            tools,
+            _packs(run, tools),
+            programs={},
+            suspect=run.job.result.get("suspect"),
+            bucket=capture,
+        )
+
+    return committing.commit(run, tools, make)
+
+
+def _previous(run: Run, tools: Toolbox, surveyed: Survey) -> Manifest | None:
+    """Bring the newest inventory that opens to the spool; None where there is none."""
+    lines = run.folder / "previous.jsonl"
+    lines.touch(mode=0o600)
+    for one in surveyed.backups:
+        manifest = one.manifest
+        if manifest.bucket is None:
+            continue
+        sealed = run.folder / "previous.sealed"
+        try:
+            tools.repository.fetch_inventory(manifest, sealed)
+            digest = tools.objects.open_inventory(inventory_of(manifest), sealed, lines)
+        except (IntegrityError, ObjectMissing) as exc:
+            # Everything is fetched anew, or compared with an older one: it costs time, no object.
+            log.warning("inventory_unusable", backup=manifest.backup, why=exc.sentence)
+            continue
+        finally:
+            sealed.unlink(missing_ok=True)
+        if digest == manifest.bucket.lines:
+            return manifest
+        log.warning("inventory_unusable", backup=manifest.backup, why="its lines are others")
+    spool.write_durably(lines, b"")
+    return None
+
+
+def _with_findings(surveyed: Survey) -> frozenset[str]:
+    """Name the packs that something was ever found in: nothing is inherited from them."""
+    return frozenset(
+        "/".join(finding.path.split("/")[3:])
+        for one in surveyed.backups
+        for statement in one.statements
+        for finding in statement.findings
+        if finding.path.startswith("packs/")
+    )
+
+
+def _vacated(tools: Toolbox, folder: Path, before: Manifest | None) -> frozenset[str]:
+    if before is None:
+        return frozenset()
+    packs = {place_of(pack): pack.size for pack in before.packs}
+    lines = read_lines(folder / "previous.jsonl")
+    return vacating(lines, packs, share=tools.limits.vacate_share)
+
+
+def _compare(run: Run, tools: Toolbox, bucket: Bucket, *, avoid: frozenset[str]) -> Totals:
+    """Write down what is carried over and what is wanted."""
+    totals = Totals()
+    night = tools.clock.now().toordinal()
+    folder = run.folder
+    with (
+        spool.disk_errors(folder),
+        (folder / "carried.jsonl").open("wb") as carried,
+        (folder / "wanted.jsonl").open("wb") as wanted,
+    ):
+        for change in compare(bucket.list(), read_lines(folder / "previous.jsonl"), avoid=avoid):
+            totals.count(change)
+            if isinstance(change, Gone):
+                continue
+            run.progress.advance(1)
+            if isinstance(change, Carried):
+                line = change.line
+                if is_refreshed(line.key, night, tools.limits.refresh_share):
+                    wanted.write(Want(key=line.key, size=0, line=line.raw.decode()).encode())
+                    totals.refreshed += 1
+                else:
+                    carried.write(line.raw)
+            else:
+                listed = change.listed
+                wanted.write(Want(key=listed.key, size=listed.size).encode())
+            if totals.listed % 1000 == 0:
+                run.progress.check()
+    return totals
+
+
+def _wanted(run: Run) -> Iterator[Want]:
+    with (run.folder / "wanted.jsonl").open("rb") as file:
+        for line in file:
+            yield Want.decode(line)
+
+
+def _remaining(run: Run, written: list[Path]) -> Iterator[Want]:
+    """Give what is wanted and not yet written down; both are in the order of keys."""
+    scratch = spool.fresh(run.folder / "scratch")
+    lines = merged(written, scratch)
+    line: Line | None = next(lines, None)
+    for want in _wanted(run):
+        key = want.key.encode()
+        while line is not None and line.key.encode() < key:
+            line = next(lines, None)
+        if line is None or line.key != want.key:
+            yield want
+
+
+def _known(run: Run, written: list[Path]) -> Iterator[tuple[str, str]]:
+    """Give what is stored already: by this capture, and by those before where it is not avoided."""
+    avoided = set(run.job.result["avoided"])
+    for path in (*written, run.folder / "previous.jsonl"):
+        for line in read_lines(path):
+            if line.pack is not None and line.sha256 is not None and line.pack not in avoided:
+                yield line.sha256, line.pack
+
+
+def _highest_number(run: Run, tools: Toolbox, backup: BackupId) -> int:
+    """Give the highest number of a pack of this capture: a dead run may have stored some."""
+    own = f"packs/{run.target}/{backup}/"
+    mine = (path for path in tools.repository.packs(run.target) if path.startswith(own))
+    return max((pack_number(path.removeprefix(own)) or 0 for path in mine), default=0)
+
+
+def _packs(run: Run, tools: Toolbox) -> tuple[Pack, ...]:
+    """Describe every pack that the inventory refers to, inherited ones as their manifests do."""
+    used = spool.read(run.folder / "used.txt").decode().split()
+    known: dict[str, Pack] = {}
+    compared_with = run.job.result["compared_with"]
+    if compared_with is not None:
+        before = tools.repository.manifest(run.target, BackupId.parse(compared_with))
+        known |= {place_of(pack): pack for pack in before.packs}
+    for note in (run.folder / "notes").glob("*.json"):
+        pack = Pack.decode(note.read_bytes(), where=note.name)
+        known[place_of(pack)] = pack
+    missing = [place for place in used if place not in known]
+    if missing:
+        raise IntegrityError(
+            f"the inventory names the pack '{missing[0]}', which nobody stored",
+            "this attempt is void; the next makes a new snapshot",
+        )
+    return tuple(sorted((known[place] for place in used), key=lambda pack: pack.path))
+
+
+def _ignore(_amount: int) -> None:
+    """Count nothing: the objects' own bytes are the progress."""

@@ -1,0 +1,112 @@
+"""The files of a snapshot in the spool: lines of inventories, read and written as streams."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from pgben_tasks.domain.inventory import sort_key
+from pgben_tasks.domain.inventory_diff import Line
+from pgben_tasks.errors import IntegrityError, ManifestInvalid
+from pgben_tasks.operations import spool
+
+#: How many files are merged at a time: each is open.
+_MOST_OPEN: Final = 128
+#: How many lines are sorted at a time.
+_BATCH: Final = 50_000
+
+
+def read_lines(path: Path) -> Generator[Line, None, None]:
+    """Give the lines of a file that was checked; one that ends in mid-line raises."""
+    with path.open("rb") as file:
+        for raw in file:
+            if not raw.endswith(b"\n"):
+                raise ManifestInvalid(f"'{path.name}' ends in the middle of a line")
+            yield Line(raw, where=path.name)
+
+
+class Lines:
+    """Writes lines in rising order of their keys, counting and digesting them."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Write to ``file``."""
+        self.number = 0
+        self._file = file
+        self._last: bytes | None = None
+        self._hash = hashlib.sha256()
+
+    def add(self, line: Line) -> None:
+        """Write one line; a key that does not rise is an ``IntegrityError``."""
+        key = sort_key(line.key)
+        if self._last is not None and key <= self._last:
+            raise IntegrityError(
+                "the lines of an inventory are out of order or name a key twice",
+                "this attempt is void; the next makes a new snapshot",
+            )
+        self._last = key
+        self.number += 1
+        self._hash.update(line.raw)
+        self._file.write(line.raw)
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all lines so far."""
+        return self._hash.hexdigest()
+
+
+def merged(files: Sequence[Path], scratch: Path) -> Iterator[Line]:
+    """Give the lines of sorted files in one order, with few files open at a time."""
+    left = list(files)
+    round_ = 0
+    while len(left) > _MOST_OPEN:
+        groups = [left[at : at + _MOST_OPEN] for at in range(0, len(left), _MOST_OPEN)]
+        left = []
+        for number, group in enumerate(groups):
+            together = scratch / f"merged-{round_}-{number}"
+            with spool.disk_errors(scratch), together.open("xb") as file:
+                file.writelines(line.raw for line in _merge(group))
+            left.append(together)
+        round_ += 1
+    yield from _merge(left)
+
+
+def _merge(files: Iterable[Path]) -> Iterator[Line]:
+    with ExitStack() as stack:
+        streams = [_closing(stack, path) for path in files]
+        yield from heapq.merge(*streams, key=lambda line: sort_key(line.key))
+
+
+def _closing(stack: ExitStack, path: Path) -> Iterator[Line]:
+    lines = read_lines(path)
+    stack.callback(lines.close)
+    return lines
+
+
+def by_pack(lines: Iterable[Line], scratch: Path) -> Iterator[Line]:
+    """Give readable lines in the order of the packs that hold their bytes, memory flat."""
+    runs: list[Path] = []
+    batch: list[Line] = []
+
+    def write() -> None:
+        batch.sort(key=_pack_and_key)
+        runs.append(scratch / f"run-{len(runs)}")
+        with spool.disk_errors(scratch), runs[-1].open("xb") as file:
+            file.writelines(line.raw for line in batch)
+        batch.clear()
+
+    for line in lines:
+        batch.append(line)
+        if len(batch) >= _BATCH:
+            write()
+    write()
+    with ExitStack() as stack:
+        streams = [_closing(stack, path) for path in runs]
+        yield from heapq.merge(*streams, key=_pack_and_key)
+
+
+def _pack_and_key(line: Line) -> tuple[str, bytes]:
+    return line.pack or "", sort_key(line.key)

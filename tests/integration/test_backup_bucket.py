@@ -1,0 +1,238 @@
+"""Claims about snapshots of a bucket: complete, truthful, and no more work than needed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pgben_tasks import names
+from pgben_tasks.adapters.memory_bucket import MemoryBucket
+from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.errors import (
+    BackupIncomplete,
+    ConfigurationError,
+    PermanentError,
+    StoreUnavailable,
+)
+from pgben_tasks.ports import FetchedObject
+from tests.bucketshop import TARGET, BucketShop
+from tests.workshop import Workshop
+
+KEYS = [
+    "cidadao/solicitacoes/1/rg/frente.jpg",
+    "/lead",
+    "a",
+    "a/b",
+    "a//b",
+    "trail/",
+    "x+y %41&=?.txt",
+    "linha\nnova",
+    "./ponto/../ponto",
+    " ",
+    "e\u0301",
+    "\u00e9",
+    "\U0001f4c4",
+    "k" * 1024,
+]
+
+
+class TroubledBucket(MemoryBucket):
+    """A bucket whose fetches can be counted and made to fail."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.fetched: list[str] = []
+        self.broken: dict[str, Exception] = {}
+
+    @contextmanager
+    def fetch(self, key: str) -> Iterator[FetchedObject]:
+        self.fetched.append(key)
+        if key in self.broken:
+            raise self.broken[key]
+        with super().fetch(key) as got:
+            yield got
+
+
+@pytest.fixture
+def bucket() -> TroubledBucket:
+    return TroubledBucket(TARGET.name)
+
+
+@pytest.fixture
+def shop(
+    tmp_path: Path, postgres: EmbeddedPostgres, bucket: TroubledBucket
+) -> Iterator[BucketShop]:
+    """Protect an empty bucket."""
+    with Workshop.open(tmp_path / "shop", postgres, "postgres") as workshop:
+        yield BucketShop(workshop, bucket, TroubledBucket)
+
+
+def fill(shop: BucketShop, count: int = 40) -> dict[str, bytes]:
+    """Store objects under nasty keys and many plain ones."""
+    objects = {key: f"documento {key!r}".encode() * 3 for key in KEYS}
+    objects |= {f"doc/{number:05}": secrets.token_bytes(200 + number) for number in range(count)}
+    objects["vazio"] = b""
+    objects["grande.txt"] = b"0123456789" * 900_000
+    for key, data in objects.items():
+        shop.put(key, data)
+    return objects
+
+
+def require_whole(shop: BucketShop, manifest: Manifest, objects: dict[str, bytes]) -> None:
+    entries = shop.entries(manifest)
+    assert set(entries) == set(objects)
+    assert list(entries) == sorted(entries, key=str.encode)
+    for key, data in objects.items():
+        assert shop.content(manifest, entries[key]) == data
+
+
+def test_a_first_snapshot_holds_every_object_byte_for_byte(shop: BucketShop) -> None:
+    objects = fill(shop)
+    job = shop.run("backup")
+    manifest = shop.manifest(job)
+    assert job.result["state"] == "verified"
+    assert manifest.bucket is not None
+    assert (manifest.objects, manifest.bucket.bytes) == (
+        len(objects),
+        sum(len(data) for data in objects.values()),
+    )
+    require_whole(shop, manifest, objects)
+
+
+def test_everything_an_object_carries_is_kept(shop: BucketShop) -> None:
+    metadata = {
+        "iv": "00ff",
+        "nome-original": "Declara\u00c3\u00a7\u00c3\u00a3o.pdf",
+        "x": "y" * 1500,
+    }
+    headers = {"content-type": "application/pdf", "content-encoding": "gzip"}
+    tags = {f"t{number}": f"v{number}" for number in range(10)}
+    shop.put("doc", b"bytes", headers=headers, metadata=metadata, tags=tags)
+    entry = shop.entries(shop.snapshot())["doc"]
+    assert (entry.headers, entry.metadata, entry.tags) == (headers, metadata, tags)
+    assert entry.tags_at is not None
+
+
+def test_an_unchanged_night_fetches_nothing_and_stores_no_pack(
+    shop: BucketShop, bucket: TroubledBucket
+) -> None:
+    objects = fill(shop)
+    first = shop.snapshot()
+    packs = set(shop.tools.repository.packs(TARGET))
+    bucket.fetched.clear()
+    second = shop.snapshot()
+    assert bucket.fetched == []
+    assert set(shop.tools.repository.packs(TARGET)) == packs
+    assert second.own_packs == ()
+    assert {pack.path for pack in second.packs} == {pack.path for pack in first.packs}
+    assert second.bucket is not None
+    assert (second.bucket.carried, second.bucket.fetched) != (0, 0)
+    require_whole(shop, second, objects)
+
+
+def test_only_what_changed_is_fetched(shop: BucketShop, bucket: TroubledBucket) -> None:
+    objects = fill(shop)
+    shop.snapshot()
+    bucket.fetched.clear()
+    changes = {"doc/00003": b"changed", "doc/novo": b"new"}
+    for key, data in changes.items():
+        shop.put(key, data)
+    bucket.delete("a//b")
+    manifest = shop.snapshot()
+    assert sorted(bucket.fetched) == sorted(changes)
+    expected = {**objects, **changes}
+    del expected["a//b"]
+    require_whole(shop, manifest, expected)
+
+
+def test_bytes_that_are_known_are_not_stored_again(shop: BucketShop) -> None:
+    data = secrets.token_bytes(300_000)
+    shop.put("um", data)
+    shop.put("dois", data)
+    first = shop.snapshot()
+    assert first.stored_bytes < 310_000
+    shop.put("tres", data)
+    second = shop.snapshot()
+    assert second.own_packs == ()
+    require_whole(shop, second, {"um": data, "dois": data, "tres": data})
+
+
+def test_an_empty_bucket_has_a_snapshot(shop: BucketShop) -> None:
+    job = shop.run("backup")
+    manifest = shop.manifest(job)
+    assert (manifest.objects, manifest.packs) == (0, ())
+    assert job.result["state"].startswith("verified")
+
+
+def test_a_key_that_cannot_be_read_is_said_and_the_snapshot_does_not_count(
+    shop: BucketShop, bucket: TroubledBucket
+) -> None:
+    objects = fill(shop, count=5)
+    bucket.broken["doc/00002"] = PermanentError("bit rot")
+    with pytest.raises(BackupIncomplete, match="lacks 1 object"):
+        shop.run("backup")
+    (backup,) = shop.tools.repository.backups(TARGET)
+    manifest = shop.tools.repository.manifest(TARGET, backup)
+    entry = shop.entries(manifest)["doc/00002"]
+    assert (entry.readable, entry.error) == (False, "PermanentError")
+    bucket.broken.clear()
+    job = shop.run("backup")
+    assert job.result["state"] == "verified"
+    require_whole(shop, shop.manifest(job), objects)
+
+
+def test_an_object_that_is_gone_when_it_is_fetched_is_not_in_the_snapshot(
+    shop: BucketShop, bucket: TroubledBucket
+) -> None:
+    objects = fill(shop, count=3)
+
+    listed = bucket.list
+
+    def list_then_delete(prefix: str = "") -> Iterator[object]:
+        yield from list(listed(prefix))
+        bucket.delete("doc/00001")
+
+    bucket.list = list_then_delete  # type: ignore[method-assign, assignment]
+    job = shop.run("backup")
+    assert job.result["vanished"] == 1
+    del objects["doc/00001"]
+    require_whole(shop, shop.manifest(job), objects)
+
+
+def test_overwriting_many_documents_makes_a_snapshot_suspect(shop: BucketShop) -> None:
+    fill(shop, count=30)
+    assert shop.snapshot().suspect is None
+    for number in range(20):
+        shop.put(f"doc/{number:05}", b"encrypted by a stranger")
+    manifest = shop.snapshot()
+    assert manifest.suspect is not None
+    assert "20 of" in manifest.suspect
+
+
+def test_a_bucket_that_is_missing_is_a_sentence(shop: BucketShop, bucket: TroubledBucket) -> None:
+    bucket._there = False
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        shop.run("backup")
+    assert shop.tools.repository.backups(TARGET) == []
+
+
+def test_a_server_that_goes_away_fails_the_step_not_the_objects(
+    shop: BucketShop, bucket: TroubledBucket
+) -> None:
+    fill(shop, count=3)
+    bucket.broken["doc/00001"] = StoreUnavailable("away")
+
+    def away() -> bool:
+        raise StoreUnavailable("away")
+
+    chain = shop.chain("backup")
+    chain._step(names.BACKUP_BUCKET_SNAPSHOT)
+    bucket.exists = away  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable):
+        chain._step(names.BACKUP_BUCKET_COPY)
+    assert shop.tools.repository.backups(TARGET) == []

@@ -1,0 +1,140 @@
+"""Claims about restoring a snapshot into another bucket: whole, compared, and nothing replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pgben_tasks.adapters.memory_bucket import MemoryBucket
+from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.errors import DigestMismatch, IntegrityError, RestoreRefused
+from pgben_tasks.ports import Bucket
+from tests.bucketshop import TARGET, BucketShop
+from tests.workshop import Workshop
+
+INTO = "documentos-copia"
+
+
+@pytest.fixture
+def shop(tmp_path: Path, postgres: EmbeddedPostgres) -> Iterator[BucketShop]:
+    """Protect a bucket with a few documents, and take a snapshot."""
+    with Workshop.open(tmp_path / "shop", postgres, "postgres") as workshop:
+        shop = BucketShop(workshop, MemoryBucket(TARGET.name), MemoryBucket)
+        for number in range(30):
+            shop.put(
+                f"cidadao/{number:03}/../rg {number}.jpg",
+                f"bytes {number}".encode() * number,
+                headers={"content-type": "image/jpeg"},
+                metadata={"iv": f"{number:032x}", "nome": "Jo\u00c3\u00a3o"},
+                tags={"setor": "social"} if number % 2 else {},
+            )
+        shop.put("grande", b"a" * 5_000_000)
+        shop.snapshot()
+        yield shop
+
+
+def copy_of(shop: BucketShop) -> Bucket:
+    return shop.tools.other_bucket(INTO)
+
+
+def contents(bucket: Bucket) -> dict[str, tuple[object, ...]]:
+    found: dict[str, tuple[object, ...]] = {}
+    for listed in bucket.list():
+        with bucket.fetch(listed.key) as got:
+            data = b"".join(got.chunks)
+            facts = got.facts
+        tags = bucket.tags(listed.key)
+        found[listed.key] = (data, dict(facts.headers), dict(facts.metadata), tags)
+    return found
+
+
+def test_a_whole_snapshot_comes_back_with_all_it_carries(shop: BucketShop) -> None:
+    job = shop.run("restore", into=INTO)
+    assert contents(copy_of(shop)) == contents(shop.bucket)
+    assert (job.result["objects"], job.result["compared"]) == (31, 31)
+    assert job.result["state"] == "restored"
+
+
+def test_what_was_lost_and_overwritten_comes_back_as_it_was(shop: BucketShop) -> None:
+    before = contents(shop.bucket)
+    for number in range(3):
+        shop.bucket.delete(f"cidadao/{number:03}/../rg {number}.jpg")
+    shop.put("grande", b"encrypted by a stranger")
+    shop.run("restore", into=INTO)
+    assert contents(copy_of(shop)) == before
+
+
+def test_a_prefix_is_restored_below_another_beginning(shop: BucketShop) -> None:
+    shop.run("restore", {"prefix": "cidadao/00", "put_below": "volta/"}, into=INTO)
+    whole = contents(shop.bucket)
+    wanted = {f"volta/{key}": what for key, what in whole.items() if key.startswith("cidadao/00")}
+    assert contents(copy_of(shop)) == wanted
+
+
+def test_single_keys_are_restored(shop: BucketShop) -> None:
+    shop.run("restore", {"keys": ["grande"]}, into=INTO)
+    assert list(contents(copy_of(shop))) == ["grande"]
+
+
+def test_a_key_that_the_snapshot_lacks_is_a_refusal(shop: BucketShop) -> None:
+    with pytest.raises(RestoreRefused, match="1 of the named keys are not in snapshot"):
+        shop.run("restore", {"keys": ["grande", "nenhum"]}, into=INTO)
+
+
+def test_a_place_that_is_not_empty_is_refused_and_stays(shop: BucketShop) -> None:
+    there = copy_of(shop)
+    there.put("x", iter([b"1"]), size=1, headers={}, metadata={}, tags={})
+    with pytest.raises(RestoreRefused, match="is not empty"):
+        shop.run("restore", into=INTO)
+    assert list(contents(there)) == ["x"]
+
+
+def test_the_original_is_never_a_place(shop: BucketShop) -> None:
+    with pytest.raises(RestoreRefused, match="the bucket that was backed up"):
+        shop.run("restore", into=TARGET.name)
+
+
+def test_a_damaged_pack_is_found_before_any_of_it_is_stored(shop: BucketShop) -> None:
+    (backup,) = shop.tools.repository.backups(TARGET)
+    manifest = shop.tools.repository.manifest(TARGET, backup)
+    assert len(manifest.packs) >= 1
+    for pack in manifest.packs:
+        stored = shop.shop.repository / pack.path
+        data = bytearray(stored.read_bytes())
+        data[len(data) // 2] ^= 1
+        stored.chmod(0o600)
+        stored.write_bytes(data)
+    with pytest.raises(DigestMismatch):
+        shop.run("restore", into=INTO)
+    assert contents(copy_of(shop)) == {}
+
+
+def test_a_server_that_keeps_other_metadata_is_found_out(
+    shop: BucketShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = copy_of(shop)
+    put = there.put
+
+    def forget(key: str, chunks: Iterator[bytes], **carried: object) -> str:
+        return put(key, chunks, **{**carried, "metadata": {}})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(there, "put", forget)
+    with pytest.raises(IntegrityError, match="differs from the snapshot: metadata"):
+        shop.run("restore", into=INTO)
+
+
+def test_a_copy_that_died_goes_on_with_the_packs_that_are_left(shop: BucketShop) -> None:
+    there = copy_of(shop)
+    chain = shop.chain("restore", into=INTO)
+    for step in ("select", "plan"):
+        chain._step(f"pgben.restore.bucket.{step}")
+    chain._step("pgben.restore.bucket.copy")
+    there.delete("grande")
+    chain._step("pgben.restore.bucket.copy")
+    # Packs that were done are not done again: what was taken away meanwhile stays away …
+    assert "grande" not in contents(there)
+    # … and the comparison says so.
+    with pytest.raises(IntegrityError, match="it is missing"):
+        chain._step("pgben.restore.bucket.finish")
