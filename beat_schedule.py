@@ -1,8 +1,8 @@
 """When things happen: the three cron lines of the settings, and the tick. Nothing else.
 
 PGBEN_SCHEDULE_POSTGRES (02:00), PGBEN_SCHEDULE_BUCKETS (03:00), PGBEN_SCHEDULE_VERIFY (Monday
-08:00), PGBEN_TIMEZONE (America/Fortaleza). An entry names no window: the entry task derives it, so that beat, the tick
-and a second beat reach the same job.
+08:00), PGBEN_TIMEZONE (America/Fortaleza). An entry names no window: the entry task derives it, so
+that beat, the tick and a second beat reach the same job.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ from pgben_tasks.domain.layout import inventory_of, inventory_path
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import ConfigurationError, IntegrityError, ObjectMissing
 from pgben_tasks.operations import committing, spool
-from pgben_tasks.operations.copying import Copy, Done, Want, place_of
-from pgben_tasks.operations.snapshot_files import Lines, merged, read_lines
+from pgben_tasks.operations.copying import Copy, Done, Want
+from pgben_tasks.operations.snapshot_files import Lines, merged, place_of, read_lines
 from pgben_tasks.operations.survey import Survey, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket

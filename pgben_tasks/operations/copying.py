@@ -18,7 +18,6 @@ from typing import Final
 
 import structlog
 
-from pgben_tasks.domain.documents import Pack
 from pgben_tasks.domain.inventory import Entry, parse_line, sort_key
 from pgben_tasks.errors import IntegrityError, ObjectMissing, PermanentError, TransientError
 from pgben_tasks.operations import spool
@@ -226,8 +225,3 @@ class Copy:
                 raise TransientError("copying was given up")
             self._run.progress.advance(len(chunk))
             yield chunk
-
-
-def place_of(pack: Pack) -> str:
-    """Give a pack's place below ``packs/<target>/``, as inventories name it."""
-    return "/".join(pack.path.split("/")[3:])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from pgben_tasks.domain.bucket import BucketCapture
 from pgben_tasks.domain.documents import Finding, Manifest, Pack, StoredFile
 from pgben_tasks.domain.layout import inventory_of
 from pgben_tasks.errors import (
@@ -18,6 +19,7 @@ from pgben_tasks.errors import (
     ObjectMissing,
 )
 from pgben_tasks.operations import spool
+from pgben_tasks.operations.snapshot_files import place_of, read_lines
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import StoredObject
 
@@ -161,9 +163,11 @@ def _open(
             if _key(pack) not in reading.opened:
                 found += _open_one(run, tools, pack, folder)
                 reading.opened.add(_key(pack))
+        if manifest.bucket is not None:
+            found += _open_inventory(tools, manifest, manifest.bucket, folder)
     finally:
         spool.remove(folder)
-    return bool(packs), found
+    return True, found
 
 
 def _one_new(manifest: Manifest) -> tuple[Pack, ...]:
@@ -173,6 +177,30 @@ def _one_new(manifest: Manifest) -> tuple[Pack, ...]:
     return tuple(
         pack for pack in manifest.packs if any(one.name == "toc.dat" for one in pack.members)
     )
+
+
+def _open_inventory(
+    tools: Toolbox, manifest: Manifest, capture: BucketCapture, folder: Path
+) -> Iterator[Finding]:
+    """Open the inventory: its lines are what the manifest says, and in packs that it names."""
+    stored = inventory_of(manifest)
+    sealed, plain = folder / "inventory", folder / "lines"
+    try:
+        tools.repository.fetch_inventory(manifest, sealed)
+        lines = tools.objects.open_inventory(stored, sealed, plain)
+        named = {place_of(pack) for pack in manifest.packs}
+        unnamed = {line.pack for line in read_lines(plain) if line.pack is not None} - named
+    except DecryptionFailed as exc:
+        yield Finding(kind="unreadable", path=stored.path, detail=exc.sentence)
+    except IntegrityError as exc:
+        yield Finding(kind="damaged", path=stored.path, detail=exc.sentence)
+    else:
+        if lines != capture.lines:
+            detail = "its lines are not those that the manifest describes"
+            yield Finding(kind="damaged", path=stored.path, detail=detail)
+        if unnamed:
+            detail = f"it names the pack '{min(unnamed)}', which the manifest does not name"
+            yield Finding(kind="invalid", path=stored.path, detail=detail)
 
 
 def _open_one(run: Run, tools: Toolbox, pack: Pack, folder: Path) -> Iterator[Finding]:

@@ -32,8 +32,7 @@ from pgben_tasks.errors import (
     RestoreRefused,
 )
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.copying import place_of
-from pgben_tasks.operations.snapshot_files import by_pack, read_lines
+from pgben_tasks.operations.snapshot_files import by_pack, place_of, read_lines
 from pgben_tasks.operations.survey import survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.operations.verify import condemn

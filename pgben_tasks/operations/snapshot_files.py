@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from pgben_tasks.domain.documents import Pack
 from pgben_tasks.domain.inventory import sort_key
 from pgben_tasks.domain.inventory_diff import Line
 from pgben_tasks.errors import IntegrityError, ManifestInvalid
@@ -18,6 +19,11 @@ from pgben_tasks.operations import spool
 _MOST_OPEN: Final = 128
 #: How many lines are sorted at a time.
 _BATCH: Final = 50_000
+
+
+def place_of(pack: Pack) -> str:
+    """Give a pack's place below ``packs/<target>/``, as inventories name it."""
+    return "/".join(pack.path.split("/")[3:])
 
 
 def read_lines(path: Path) -> Generator[Line, None, None]:
