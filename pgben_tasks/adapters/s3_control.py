@@ -1,35 +1,31 @@
 """What obstore cannot ask of an S3 server: its clock, and the uploads that killed writers left.
 
-Requests are signed by minio-py's signer and sent by urllib3. minio-py can list unfinished uploads,
-but only by a private call which sends an empty delimiter, whereupon rclone names none, and which
-loses the marker of the second page.
+minio-py can list unfinished uploads, but only by a private call which sends an empty delimiter,
+whereupon rclone names none, and which loses the marker of the second page.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlsplit
-from xml.etree import ElementTree as ET
 
 import urllib3
-from minio.credentials.credentials import Credentials
-from minio.signer import sign_v4_s3
 
-from pgben_tasks.adapters.s3_errors import by_answer, told
-from pgben_tasks.errors import ConfigurationError, ObjectMissing, StoreUnavailable
+from pgben_tasks.adapters.s3_errors import REPOSITORY
+from pgben_tasks.adapters.s3_sender import S3Request, S3Sender
+from pgben_tasks.adapters.s3_xml import text_of
+from pgben_tasks.errors import ConfigurationError, ObjectMissing
 from pgben_tasks.ports import Unfinished
 
 if TYPE_CHECKING:
     from pgben_tasks.adapters.s3_store import S3Location
 
 _LIMIT: Final = urllib3.Timeout(connect=5, read=30)
-_NOTHING: Final = sha256(b"").hexdigest()
-_SUCCESS: Final = range(200, 300)
+#: Small questions are asked by people who wait for the answer.
+_PATIENCE: Final = timedelta(seconds=2)
 
 
 def control_pool(location: S3Location) -> urllib3.PoolManager:
@@ -47,22 +43,24 @@ class S3Control:
 
     def __init__(self, location: S3Location, *, page: int = 1000) -> None:
         """Prepare; the server is not asked yet. A listing's answers have ``page`` uploads each."""
-        self._where = location
         self._page = page
-        self._store = f"s3://{location.bucket}"
-        self._pool = control_pool(location)
+        self._sender = S3Sender(
+            location,
+            side=REPOSITORY,
+            store=f"s3://{location.bucket}",
+            patience=min(location.patience, _PATIENCE),
+        )
 
     def now(self) -> datetime:
         """Give the server's clock, to the second: every answer is dated."""
         # A listing of nothing needs no right that the other requests do not need.
-        answer = self._send(
-            "GET", query={"list-type": "2", "max-keys": "1", "prefix": "none/", "delimiter": "/"}
-        )
+        query = {"list-type": "2", "max-keys": "1", "prefix": "none/", "delimiter": "/"}
+        answer = self._sender.send(S3Request(method="GET", query=query))
         try:
             return parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC)
         except (KeyError, ValueError) as exc:
             raise ConfigurationError(
-                f"'{self._store}' does not tell its time",
+                f"'{self._sender.store}' does not tell its time",
                 "look at what stands between here and the server: its answers have no Date header",
             ) from exc
 
@@ -72,71 +70,30 @@ class S3Control:
         while True:
             query = {"uploads": "", "prefix": prefix, "max-uploads": str(self._page), **marker}
             try:
-                page = self._xml(self._send("GET", query=query), prefix)
+                page = self._sender.xml(
+                    S3Request(method="GET", query=query), "ListMultipartUploadsResult"
+                )
             except ObjectMissing:
                 # So says rclone, NoSuchUpload, of a bucket that never had one.
                 return
-            for found in page.iterfind("{*}Upload"):
+            for found in page.iterfind("Upload"):
                 yield Unfinished(
-                    _text(found, "Key"),
-                    _text(found, "UploadId"),
-                    datetime.fromisoformat(_text(found, "Initiated")).astimezone(UTC),
+                    text_of(found, "Key"),
+                    text_of(found, "UploadId"),
+                    datetime.fromisoformat(text_of(found, "Initiated")).astimezone(UTC),
                 )
             following = {
-                "key-marker": _text(page, "NextKeyMarker"),
-                "upload-id-marker": _text(page, "NextUploadIdMarker"),
+                "key-marker": text_of(page, "NextKeyMarker"),
+                "upload-id-marker": text_of(page, "NextUploadIdMarker"),
             }
-            if _text(page, "IsTruncated") != "true" or following == marker:
+            if text_of(page, "IsTruncated") != "true" or following == marker:
                 return
             marker = following
 
     def abort(self, upload: Unfinished) -> None:
         """Give an upload up; one that is not there is no error."""
         try:
-            self._send("DELETE", upload.key, query={"uploadId": upload.upload})
+            query = {"uploadId": upload.upload}
+            self._sender.send(S3Request(method="DELETE", key=upload.key, query=query))
         except ObjectMissing:
             return
-
-    def _send(
-        self, method: str, key: str = "", *, query: dict[str, str]
-    ) -> urllib3.BaseHTTPResponse:
-        path = quote(f"/{self._where.bucket}/{key}".rstrip("/"), safe="/-_.~")
-        pairs = sorted((quote(n, safe="-_.~"), quote(v, safe="-_.~")) for n, v in query.items())
-        line = "&".join(f"{name}={value}" for name, value in pairs)
-        url = urlsplit(f"{self._where.endpoint.rstrip('/')}{path}?{line}")
-        date = datetime.now(UTC)
-        signed = sign_v4_s3(
-            method=method,
-            url=url,
-            region=self._where.region,
-            headers={
-                "Host": url.netloc,
-                "x-amz-content-sha256": _NOTHING,
-                "x-amz-date": f"{date:%Y%m%dT%H%M%SZ}",
-            },
-            credentials=Credentials(self._where.access_key, self._where.secret_key),
-            content_sha256=_NOTHING,
-            date=date,
-        )
-        headers = {name: str(value) for name, value in signed.items()}
-        try:
-            answer = self._pool.request(method, url.geturl(), headers=headers)
-        except (urllib3.exceptions.HTTPError, OSError) as exc:
-            raise told(exc, key or self._where.bucket, store=self._store) from exc
-        if answer.status not in _SUCCESS:
-            body = answer.data.decode(errors="replace")
-            raise by_answer(answer.status, body, key or self._where.bucket, store=self._store)
-        return answer
-
-    def _xml(self, answer: urllib3.BaseHTTPResponse, what: str) -> ET.Element:
-        try:
-            return ET.fromstring(answer.data)  # noqa: S314 - our own repository's server
-        except ET.ParseError as exc:
-            raise StoreUnavailable(
-                f"'{self._store}' does not answer as it should for '{what}'",
-                "check that the server runs and can be reached from here",
-            ) from exc
-
-
-def _text(element: ET.Element, name: str) -> str:
-    return (element.findtext(f"{{*}}{name}") or "").strip()

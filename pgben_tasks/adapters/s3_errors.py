@@ -23,23 +23,57 @@ _CODE: Final = re.compile(r"<Code>(\w{1,64})</Code>")
 _STATUS: Final = re.compile(r"(?:non-2xx status|Response) code: (\d{3})")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """What hints tell the operator to look at: the repository's settings, or the bucket's."""
+
+    keys: str
+    name: str
+    ca_file: str
+    absent: str
+    full: str
+    gone: str
+
+
+REPOSITORY: Final = Side(
+    keys="PGBEN_REPOSITORY_ACCESS_KEY and PGBEN_REPOSITORY_SECRET_KEY",
+    name="PGBEN_REPOSITORY",
+    ca_file="PGBEN_REPOSITORY_CA_FILE",
+    absent="`pgben init` makes it; or correct PGBEN_REPOSITORY",
+    full="free or add space there; `pgben prune --dry-run` shows what may go",
+    gone="verify the target",
+)
+PROTECTED: Final = Side(
+    keys="PGBEN_MINIO_ACCESS_KEY and PGBEN_MINIO_SECRET_KEY",
+    name="PGBEN_BUCKETS",
+    ca_file="PGBEN_MINIO_CA_FILE",
+    absent="correct PGBEN_BUCKETS or PGBEN_MINIO_HOST",
+    full="free or add space there",
+    gone="it was removed, or never stored",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Meaning:
-    """What a group of codes and statuses means; ``{store}`` and ``{what}`` are filled in."""
+    """What a group of codes and statuses means; ``{store}``, ``{what}``, ``{side}`` are filled in.
+
+    ``{side}`` stands in hints only.
+    """
 
     error: type[PgbenError]
     sentence: str
     hint: str
     codes: frozenset[str]
 
-    def tell(self, what: str, store: str) -> PgbenError:
-        return self.error(self.sentence.format(what=what, store=store), self.hint)
+    def tell(self, what: str, store: str, side: Side) -> PgbenError:
+        sentence = self.sentence.format(what=what, store=store)
+        return self.error(sentence, self.hint.format(side=side))
 
 
 _FORBIDDEN: Final = _Meaning(
     ConfigurationError,
     "'{store}' refuses the credentials for '{what}'",
-    "check PGBEN_REPOSITORY_ACCESS_KEY and PGBEN_REPOSITORY_SECRET_KEY, and what the key may do",
+    "check {side.keys}, and what the key may do",
     frozenset(
         {
             "AccessDenied",
@@ -63,7 +97,7 @@ _EXISTS: Final = _Meaning(
 _MISSING: Final = _Meaning(
     ObjectMissing,
     "'{what}' is not in '{store}'",
-    "verify the target",
+    "{side.gone}",
     frozenset({"NoSuchKey", "NoSuchUpload", "404"}),
 )
 _MEANINGS: Final = (
@@ -73,13 +107,13 @@ _MEANINGS: Final = (
     _Meaning(
         ConfigurationError,
         "the bucket of '{store}' does not exist",
-        "`pgben init` makes it; or correct PGBEN_REPOSITORY",
+        "{side.absent}",
         frozenset({"NoSuchBucket"}),
     ),
     _Meaning(
         ConfigurationError,
         "the bucket of '{store}' has a name that S3 does not take",
-        "correct PGBEN_REPOSITORY",
+        "correct {side.name}",
         frozenset({"InvalidBucketName"}),
     ),
     _Meaning(
@@ -91,7 +125,7 @@ _MEANINGS: Final = (
     _Meaning(
         PermanentError,
         "'{store}' has no room left",
-        "free or add space there; `pgben prune --dry-run` shows what may go",
+        "{side.full}",
         frozenset(
             {
                 "InsufficientCapacity",
@@ -102,13 +136,36 @@ _MEANINGS: Final = (
             }
         ),
     ),
+    _Meaning(
+        PermanentError,
+        "'{store}' does not take '{what}' as it is",
+        "its key, size, metadata or tags go beyond what that server knows",
+        frozenset(
+            {
+                "EntityTooLarge",
+                "InvalidArgument",
+                "InvalidRequest",
+                "InvalidTag",
+                "InvalidURI",
+                "KeyTooLongError",
+                "MetadataTooLarge",
+                "NotImplemented",
+                "XMinioInvalidObjectName",
+                "405",
+                "413",
+                "414",
+                "431",
+                "501",
+            }
+        ),
+    ),
 )
 _BY_CODE: Final = {code: meaning for meaning in _MEANINGS for code in meaning.codes}
 
 _UNTRUSTED_CERTIFICATE: Final = _Meaning(
     ConfigurationError,
     "the certificate of '{store}' is not trusted",
-    "give the CA that signed it: PGBEN_REPOSITORY_CA_FILE",
+    "give the CA that signed it: {side.ca_file}",
     frozenset(),
 )
 _ALIEN_KEY: Final = _Meaning(
@@ -131,21 +188,28 @@ _UNAVAILABLE: Final = _Meaning(
 )
 
 
-def by_code(code: str, what: str, *, store: str) -> PgbenError:
+def by_code(code: str, what: str, *, store: str, side: Side = REPOSITORY) -> PgbenError:
     """Tell an error code or status of S3 in our own words."""
-    return _BY_CODE.get(code, _UNAVAILABLE).tell(what, store)
+    return _BY_CODE.get(code, _UNAVAILABLE).tell(what, store, side)
 
 
-def by_answer(status: int, body: str, what: str, *, store: str) -> PgbenError:
-    """Tell an answer that is an error: by the code in its body, else by its status."""
+def code_of(body: str) -> str:
+    """Give the code in the body of an answer that is an error; empty when it has none."""
     code = _CODE.search(body)
-    known = code[1] if code and code[1] in _BY_CODE else str(status)
-    return by_code(known, what, store=store)
+    return code[1] if code else ""
 
 
-def told(exc: Exception, what: str, *, store: str) -> PgbenError:
+def by_answer(
+    status: int, body: str, what: str, *, store: str, side: Side = REPOSITORY
+) -> PgbenError:
+    """Tell an answer that is an error: by the code in its body, else by its status."""
+    code = code_of(body)
+    return by_code(code if code in _BY_CODE else str(status), what, store=store, side=side)
+
+
+def told(exc: Exception, what: str, *, store: str, side: Side = REPOSITORY) -> PgbenError:
     """Tell a vendor's exception in our own words."""
-    return _meaning(exc).tell(what, store)
+    return _meaning(exc).tell(what, store, side)
 
 
 def is_not_implemented(exc: Exception) -> bool:

@@ -169,6 +169,15 @@ def require_ministack() -> None:
         )
 
 
+def require_moto() -> None:
+    """Refuse with a sentence when the Python package moto is not installed."""
+    if _module_folder("moto") is None:
+        raise ConfigurationError(
+            "the embedded S3 server in memory needs the Python package 'moto'",
+            "install it with `pip install 'pgben-tasks[dev]'`",
+        )
+
+
 def _module_folder(name: str) -> Path | None:
     """Give a package's folder without importing the package."""
     spec = util.find_spec(name)

@@ -2,7 +2,8 @@
 
 ``rclone`` is fast and plain: it keeps bytes, and loses metadata, tags and locks. It serves as the
 repository. ``ministack`` knows metadata, tags and versions, checks no credentials and takes a few
-seconds to start. It serves as the protected side.
+seconds to start. It serves as the protected side. ``moto`` keeps everything in memory; tests take
+it for a second opinion on what servers answer.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pgben_tasks.embedded import binaries
 from pgben_tasks.embedded.child import Command, Supervisor
 from pgben_tasks.embedded.server import EmbeddedServer, new_folder, plain_environment
 
-S3Kind = Literal["rclone", "ministack"]
+S3Kind = Literal["rclone", "ministack", "moto"]
 _TIMEOUT: Final = 10.0
 REGION: Final = "us-east-1"
 
@@ -49,9 +50,12 @@ class EmbeddedS3(EmbeddedServer):
         """
         if kind == "rclone":
             program: tuple[str, ...] = (str(binaries.rclone()),)
-        else:
+        elif kind == "ministack":
             binaries.require_ministack()
             program = (sys.executable, "-m", "ministack")
+        else:
+            binaries.require_moto()
+            program = (sys.executable, "-m", "moto.server")
         owner = supervisor or Supervisor.start(folder)
         try:
             server = cls(
@@ -94,7 +98,12 @@ class EmbeddedS3(EmbeddedServer):
             client.make_bucket(name)
 
     def _command(self) -> Command:
-        return self._rclone_command() if self.kind == "rclone" else self._ministack_command()
+        commands = {
+            "rclone": self._rclone_command,
+            "ministack": self._ministack_command,
+            "moto": self._moto_command,
+        }
+        return commands[self.kind]()
 
     def _rclone_command(self) -> Command:
         return Command(
@@ -130,6 +139,12 @@ class EmbeddedS3(EmbeddedServer):
                 AWS_ACCESS_KEY_ID=self.access_key,
                 AWS_SECRET_ACCESS_KEY=self.secret_key,
             ),
+        )
+
+    def _moto_command(self) -> Command:
+        return Command(
+            argv=(*self._program, "-H", self.host, "-p", str(self.port)),
+            environment=plain_environment(self.folder, PYTHONUTF8="1"),
         )
 
     def _answers(self) -> bool:

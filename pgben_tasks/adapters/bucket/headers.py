@@ -1,0 +1,73 @@
+"""What objects carry, as headers of requests and answers. No requests here.
+
+A header's value is its bytes, one character for each (latin-1), read and written as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from pgben_tasks.errors import PermanentError
+from pgben_tasks.ports.bucket import ObjectFacts
+
+STANDARD: Final = (
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "expires",
+)
+_METADATA: Final = "x-amz-meta-"
+#: Characters that a header's name may have (RFC 9110, "token").
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_VALUE: Final = re.compile(r"[^\r\n\0\u0100-\U0010ffff]*")
+
+
+def facts_of(headers: Mapping[str, str]) -> ObjectFacts:
+    """Read what an answer says of an object; names in ``headers`` are lower case.
+
+    Raises ``KeyError`` and ``ValueError`` where it does not say what every server must.
+    """
+    tags = headers.get("x-amz-tagging-count")
+    return ObjectFacts(
+        etag=headers["etag"].strip('"'),
+        size=int(headers["content-length"]),
+        modified=parsedate_to_datetime(headers["last-modified"]).replace(tzinfo=UTC),
+        version=headers.get("x-amz-version-id"),
+        headers={name: headers[name] for name in STANDARD if name in headers},
+        metadata={
+            name.removeprefix(_METADATA): value
+            for name, value in headers.items()
+            if name.startswith(_METADATA)
+        },
+        tag_count=int(tags) if tags is not None else None,
+    )
+
+
+def headers_of(key: str, headers: Mapping[str, str], metadata: Mapping[str, str]) -> dict[str, str]:
+    """Give the headers that store an object with what it carries.
+
+    Raises ``PermanentError`` for names and values that no header can have.
+    """
+    unknown = sorted(headers.keys() - set(STANDARD))
+    if unknown:
+        raise PermanentError(f"'{key}' cannot be stored with the header '{unknown[0]}'")
+    sent = {**headers, **{f"{_METADATA}{name}": value for name, value in metadata.items()}}
+    for name, value in sent.items():
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise PermanentError(
+                f"'{key}' cannot be stored with the header {name!r}",
+                "names are lower case, and a value's characters are the bytes of one line",
+            )
+    return sent
+
+
+def tags_header(tags: Mapping[str, str]) -> str:
+    """Give the value of ``x-amz-tagging``."""
+    return urlencode(tags, quote_via=quote, safe="")
