@@ -18,7 +18,8 @@ app = typer.Typer()
 
 BACKUP_EXAMPLES = examples(
     ("pgben backup pgben", "back up one database and wait until it is verified"),
-    ("pgben backup --all --no-wait", "enqueue one job per protected database"),
+    ("pgben backup bucket/pgben-documents", "take a snapshot of one bucket"),
+    ("pgben backup --all --no-wait", "enqueue one job per protected database and bucket"),
     ("pgben backup pgben --json", "the same for scripts: exit 0 means stored and verified"),
 )
 VERIFY_EXAMPLES = examples(
@@ -32,6 +33,7 @@ RESTORE_EXAMPLES = examples(
     ("pgben restore pgben --at '2026-11-22 14:30'", "the newest taken by then (PGBEN_TIMEZONE)"),
     ("pgben restore pgben --backup 20261123T050000Z-1f0c9a --into pgben_copy", "one backup"),
     ("pgben restore pgben --swap --confirm pgben", "in the original's place, which is kept"),
+    ("pgben restore bucket/pgben-documents --prefix cidadao/42/", "objects, into a new bucket"),
     (
         "pgben restore pgben --direct --into pgben",
         "onto an empty server, when Redis, workers and the catalog are gone",
@@ -46,13 +48,15 @@ UNDO_EXAMPLES = examples(
 def backup(
     targets: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TARGET]...", help="'pgben' or 'postgres/pgben'."),
+        typer.Argument(metavar="[TARGET]...", help="'pgben', 'postgres/pgben' or 'bucket/NAME'."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every protected database.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every protected database and bucket.")
+    ] = False,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> int:
-    """Back up databases: dump, checksum, upload, prune, read back."""
+    """Back up databases and buckets: capture, store, prune, read back."""
     from pgben_tasks import runtime
 
     work = runtime.workplace()
@@ -61,7 +65,7 @@ def backup(
         raise ConfigurationError("targets and --all were given", "give one of the two")
     if not (everything or targets) and len(known) > 1:
         raise ConfigurationError(
-            "several databases are protected, and none was named",
+            "several targets are protected, and none was named",
             f"name some of {', '.join(known)}, or give --all",
         )
     chosen = arguments.protected(targets or known, known)
@@ -125,18 +129,33 @@ def restore(  # noqa: PLR0913 - one parameter per option
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Take a backup that was never verified.")
     ] = False,
+    prefix: Annotated[
+        str, typer.Option(metavar="TEXT", help="Of a bucket: only keys that begin with this.")
+    ] = "",
+    key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Of a bucket: only this object; may be repeated."),
+    ] = None,
+    put_below: Annotated[
+        str, typer.Option(metavar="TEXT", help="Of a bucket: put this before every key.")
+    ] = "",
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Of a bucket: give the copy its settings, too.")
+    ] = False,
     direct: Direct = False,
     wait: Wait = True,
     as_json: AsJson = False,
     old_list: Annotated[bool, typer.Option("--list", hidden=True)] = False,
     old_postgres: Annotated[str | None, typer.Option("--postgres", hidden=True)] = None,
+    old_minio: Annotated[str | None, typer.Option("--minio", hidden=True)] = None,
 ) -> int:
-    """Restore a database beside the original, or with --swap in its place."""
+    """Restore beside the original, or a database with --swap in its place."""
     if old_list:
         return _list_the_old_way(as_json=as_json)
     work = direct_mode.choose(direct=direct, wait=wait)
-    if old_postgres is not None:
-        place = arguments.backup(old_postgres, work.repository)
+    old = old_postgres or old_minio
+    if old is not None:
+        place = arguments.backup(old, work.repository)
         target, backup = str(place.target), str(place.backup)
         output.say(f"this is now: pgben restore {target} --backup {backup}")
     if target is None:
@@ -150,10 +169,12 @@ def restore(  # noqa: PLR0913 - one parameter per option
             "empty server with --into",
         )
     chosen = direct_mode.database_of(work, target)
+    only = {"prefix": prefix, "keys": tuple(key or ()), "put_below": put_below}
     request: dict[str, Any] = {
         "target": str(chosen),
         "allow_unverified": unverified,
         **_swap(chosen, confirm, asked=swap),
+        **_of_bucket(chosen, {**only, "settings": settings}),
     }
     if at is not None:
         moment = arguments.moment(at, work.zone)
@@ -162,12 +183,28 @@ def restore(  # noqa: PLR0913 - one parameter per option
     elif backup != "latest":
         request["backup"] = str(arguments.backup(f"{chosen}/{backup}", work.repository).backup)
     if into is not None:
-        request["into"] = arguments.database(into)
+        request["into"] = into if chosen.kind == "bucket" else arguments.database(into)
     return direct_mode.ask(work, "restore", chosen, request, wait=wait, as_json=as_json)
+
+
+def _of_bucket(target: Target, asked: dict[str, Any]) -> dict[str, Any]:
+    """Give the fields that only a restore of a bucket has; refuse them for a database."""
+    if target.kind == "bucket":
+        return asked
+    if any(asked.values()):
+        raise ConfigurationError(
+            f"'{target}' is a database, which has no keys",
+            "--prefix, --key, --put-below and --settings are for buckets",
+        )
+    return {}
 
 
 def _swap(target: Target, confirm: str | None, *, asked: bool) -> dict[str, Any]:
     """Give the fields of a request that swaps, if that was asked for and confirmed."""
+    if asked and target.kind == "bucket":
+        raise ConfigurationError(
+            "a bucket is not swapped", "restore beside it: objects are put back from there"
+        )
     if asked:
         check_confirmation(target.name, confirm)
         return {"swap": True, "confirm": confirm}

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from pgben_tasks.adapters.bucket import BucketLocation, S3Bucket
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.crypto import Signer, Trust
 from pgben_tasks.adapters.directory_store import DirectoryObjectStore
@@ -28,7 +29,8 @@ log = structlog.get_logger(__name__)
 
 def history_files(settings: Settings) -> History:
     """Say where the files are that people know from the old scripts."""
-    return History(settings.backup_dir, settings.zone)
+    folders = {"postgres": settings.backup_dir, "bucket": settings.minio_backup_dir}
+    return History(folders, settings.zone)
 
 
 def catalog_database(settings: Settings) -> CatalogDatabase:
@@ -58,6 +60,25 @@ def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:
         )
         found |= {Target("postgres", name): server for name in further.databases}
     return found
+
+
+def bucket_at(settings: Settings, name: str) -> S3Bucket:
+    """Say how a bucket of the server of PGBEN_MINIO_* is reached; nothing is asked yet."""
+    access, secret = settings.minio_access_key, settings.minio_secret_key
+    if access is None or secret is None:
+        raise ConfigurationError(
+            f"no keys for the server of the bucket '{name}' are set",
+            "set PGBEN_MINIO_HOST, PGBEN_MINIO_ACCESS_KEY and PGBEN_MINIO_SECRET_KEY",
+        )
+    return S3Bucket(
+        BucketLocation(
+            endpoint=settings.minio_url,
+            bucket=name,
+            access_key=access.get_secret_value(),
+            secret_key=secret.get_secret_value(),
+            ca_file=settings.minio_ca_file,
+        )
+    )
 
 
 def swap_servers(settings: Settings) -> dict[Target, PostgresSwap]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -18,7 +19,6 @@ from pgben_tasks.adapters.system_clock import SystemClock
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import Target
-from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.operations import restore_postgres
 from pgben_tasks.operations.spool import job_folder, remove
 from pgben_tasks.operations.toolbox import (
@@ -27,8 +27,14 @@ from pgben_tasks.operations.toolbox import (
     Limits,
     Toolbox,
 )
-from pgben_tasks.ports import Bucket, Repository
-from pgben_tasks.runtime.places import first_server, history_files, postgres_servers, swap_servers
+from pgben_tasks.ports import Repository
+from pgben_tasks.runtime.places import (
+    bucket_at,
+    first_server,
+    history_files,
+    postgres_servers,
+    swap_servers,
+)
 from pgben_tasks.settings import Settings
 
 
@@ -76,8 +82,8 @@ def toolbox(
         captures=books.captures,
         sources={target: PostgresSource(server, target.name) for target, server in servers.items()},
         destinations={target: PostgresDestination(server) for target, server in places.items()},
-        buckets={},
-        other_bucket=_no_bucket,
+        buckets={one: bucket_at(settings, one.name) for one in settings.bucket_targets()},
+        other_bucket=partial(bucket_at, settings),
         swapping=swap_servers(settings),
         swaps=books.swaps,
         schedules={kind: settings.schedule(kind) for kind in ("postgres", "bucket")},
@@ -89,10 +95,6 @@ def toolbox(
         suffix=lambda: secrets.token_hex(3),
         history=history_files(settings),
     )
-
-
-def _no_bucket(name: str) -> Bucket:
-    raise ConfigurationError(f"no server for the bucket '{name}' is set", "set PGBEN_MINIO_*")
 
 
 def _limits(settings: Settings) -> Limits:

@@ -59,9 +59,12 @@ class House:
     interpreter: str = sys.executable
 
     @classmethod
-    def build(cls, *, megabytes: int = 3, **settings: str) -> Self:
-        """Start the servers, fill the database, run what `pgben init` runs."""
-        stack = EmbeddedStack.start()
+    def build(cls, *, megabytes: int = 3, protected: bool = False, **settings: str) -> Self:
+        """Start the servers, fill the database, run what `pgben init` runs.
+
+        ``protected`` adds the S3 server with a bucket to protect.
+        """
+        stack = EmbeddedStack.start(protected=protected)
         try:
             catalog = EmbeddedPostgres.start(supervisor=stack.supervisor)
             demo_data.fill(stack.postgres.dsn(), database=DATABASE, megabytes=megabytes)

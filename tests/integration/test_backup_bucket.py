@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pgben_tasks import names
-from pgben_tasks.adapters.memory_bucket import MemoryBucket
+from pgben_tasks.adapters.bucket.memory import MemoryBucket
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import (
@@ -215,7 +215,7 @@ def test_overwriting_many_documents_makes_a_snapshot_suspect(shop: BucketShop) -
 
 
 def test_a_bucket_that_is_missing_is_a_sentence(shop: BucketShop, bucket: TroubledBucket) -> None:
-    bucket._there = False
+    bucket._made = False
     with pytest.raises(ConfigurationError, match="does not exist"):
         shop.run("backup")
     assert shop.tools.repository.backups(TARGET) == []

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pgben_tasks import names
+from pgben_tasks.adapters.bucket.memory import MemoryBucket
 from pgben_tasks.adapters.crypto import Trust
 from pgben_tasks.adapters.directory_store import DirectoryObjectStore
-from pgben_tasks.adapters.memory_bucket import MemoryBucket
 from pgben_tasks.adapters.object_packs import SpoolPacks
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.embedded.postgres import EmbeddedPostgres

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pgben_tasks.adapters.memory_bucket import MemoryBucket
+from pgben_tasks.adapters.bucket.memory import MemoryBucket
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import DigestMismatch, IntegrityError, RestoreRefused
 from pgben_tasks.ports import Bucket

@@ -1,0 +1,145 @@
+"""A bucket on a real server: backed up by real workers, killed in the middle, and given back."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from pgben_tasks.adapters.bucket import BucketLocation, S3Bucket
+from pgben_tasks.client import Client
+from pgben_tasks.domain.target import Target
+from pgben_tasks.embedded.s3 import EmbeddedS3
+from pgben_tasks.embedded.stack import PROTECTED_BUCKET
+from pgben_tasks.ports import Bucket
+from pgben_tasks.runtime.places import bucket_at
+from tests.end_to_end.house import House, SlowPath, eventually, steps
+
+BUCKET = Target("bucket", PROTECTED_BUCKET)
+INTO = "documentos-de-volta"
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    with House.build(megabytes=1, protected=True, PGBEN_PACK_SIZE="64KiB") as built:
+        yield built
+
+
+def fill(bucket: Bucket, count: int) -> None:
+    chance = random.Random(7)
+    for number in range(count):
+        data = chance.randbytes(chance.randrange(1_000, 9_000))
+        bucket.put(
+            f"cidadão {number:03}/solicitações/rg+{number}.jpg",
+            iter([data]),
+            size=len(data),
+            headers={"content-type": "image/jpeg"},
+            metadata={"iv": f"{number:032x}", "hash": f"{number:064x}", "encrypted": "true"},
+            tags={"setor": "assistência social"} if number % 3 == 0 else {},
+        )
+
+
+def contents(bucket: Bucket) -> dict[str, tuple[object, ...]]:
+    found: dict[str, tuple[object, ...]] = {}
+    for listed in bucket.list():
+        with bucket.fetch(listed.key) as got:
+            data = b"".join(got.chunks)
+            facts = got.facts
+        kept = (dict(facts.headers), dict(facts.metadata), bucket.tags(listed.key))
+        found[listed.key] = (data, *kept)
+    return found
+
+
+@pytest.mark.timeout(240)
+def test_a_bucket_goes_round_by_the_command_line_and_real_workers(house: House) -> None:
+    bucket = bucket_at(house.work.settings, PROTECTED_BUCKET)
+    fill(bucket, 60)
+    house.start("all", name="worker")
+
+    first = house.pgben("backup", str(BUCKET), "--json")
+    assert first.code == 0, first.err
+    result = first.json["jobs"][0]["result"]
+    assert (result["objects"], result["state"]) == (60, "verified")
+
+    second = house.pgben("backup", str(BUCKET), "--json")
+    assert second.code == 0, second.err
+    assert second.json["jobs"][0]["result"]["fetched"] <= 6
+
+    before = contents(bucket)
+    lost = sorted(before)[:5]
+    for key in lost:
+        bucket.delete(key)
+    bucket.put(lost[0], iter([b"x"]), size=1, headers={}, metadata={}, tags={})
+    ran = house.pgben("restore", str(BUCKET), "--into", INTO, "--json")
+    assert ran.code == 0, ran.err
+    assert contents(bucket_at(house.work.settings, INTO)) == before
+
+    assert house.pgben("verify", str(BUCKET), "--full").code == 0
+    listed = house.pgben("list", "--json")
+    assert {one["objects"] for one in listed.json["backups"]} == {60}
+
+
+@pytest.mark.timeout(240)
+def test_a_worker_killed_while_it_copies_goes_on_where_it_was(house: House) -> None:
+    stack = house.stack
+    assert stack.protected_s3 is not None
+    bucket = bucket_at(house.work.settings, PROTECTED_BUCKET)
+    fill(bucket, 150)
+
+    def stored() -> list[str]:
+        return sorted(house.work.repository.packs(BUCKET))
+
+    with closing(SlowPath(stack.protected_s3.endpoint, rate=None, back=60_000)) as slow:
+        changed = {"PGBEN_MINIO_HOST": slow.endpoint, "PGBEN_COPY_CONCURRENCY": "2"}
+        worker = house.start("all", name="worker", changed=changed)
+        house.start("beat", name="beat")
+        Client(house.environment["PGBEN_REDIS_URL"]).backup(str(BUCKET))
+        eventually(lambda: len(stored()) >= 2, seconds=90, what="two packs are stored")
+        (job,) = house.jobs("backup")
+        assert job.step is not None
+        assert job.step.endswith(".copy")
+        worker.send(signal.SIGKILL, tree=True)
+    assert house.work.repository.backups(BUCKET) == []
+    before = {path: house.work.repository.packs(BUCKET)[path] for path in stored()}
+
+    house.start("all", name="worker-again")
+    ended = house.wait_for(job, seconds=180)
+    assert ended.state == "succeeded", ended.error
+    assert (ended.attempt, ended.result["objects"]) == (1, 150)
+    assert steps(house, job).count("snapshot") == 1
+    after = house.work.repository.packs(BUCKET)
+    assert {path: after[path] for path in before} == before
+    assert list(house.work.repository.remains.uploads(BUCKET)) == []
+
+    ran = house.pgben("restore", str(BUCKET), "--into", INTO, "--json")
+    assert ran.code == 0, ran.err
+    assert contents(bucket_at(house.work.settings, INTO)) == contents(bucket)
+
+
+@pytest.mark.timeout(120)
+def test_a_snapshot_is_given_back_on_another_server(house: House) -> None:
+    fill(bucket_at(house.work.settings, PROTECTED_BUCKET), 20)
+    house.start("all", name="worker")
+    assert house.pgben("backup", str(BUCKET)).code == 0
+    before = contents(bucket_at(house.work.settings, PROTECTED_BUCKET))
+
+    server = EmbeddedS3.start(kind="moto", supervisor=house.stack.supervisor)
+    changed = {
+        "PGBEN_MINIO_HOST": server.endpoint,
+        "PGBEN_MINIO_ACCESS_KEY": server.access_key,
+        "PGBEN_MINIO_SECRET_KEY": server.secret_key,
+    }
+    ran = house.pgben("restore", str(BUCKET), "--into", INTO, "--direct", "--json", changed=changed)
+    assert ran.code == 0, ran.err
+    there = S3Bucket(
+        BucketLocation(
+            endpoint=server.endpoint,
+            bucket=INTO,
+            access_key=server.access_key,
+            secret_key=server.secret_key,
+        )
+    )
+    assert contents(there) == before
