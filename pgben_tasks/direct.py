@@ -24,7 +24,8 @@ from pgben_tasks.adapters.packs import AgePackCodec
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.adapters.system_clock import SystemClock
 from pgben_tasks.adapters.unrecorded import UnrecordedRepository
-from pgben_tasks.contracts import JSON, Request, RestoreRequest
+from pgben_tasks.contracts import JSON, BucketRestoreRequest, Request, RestoreRequest
+from pgben_tasks.domain.bucket import restored_bucket
 from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.swap import restored_name
 from pgben_tasks.domain.target import Target, check_name
@@ -80,6 +81,9 @@ class DirectPlace:
             name = Target.parse(target).name
             into = request.into or restored_name(name, now.astimezone(self.zone))
             context = {"into": check_name(into)}
+        if isinstance(request, BucketRestoreRequest):
+            local = now.astimezone(self.zone)
+            context = {"into": request.into or restored_bucket(target, local)}
         node = socket.gethostname()
         return in_process.new_job(kind, request, target=target, node=node, now=now, context=context)
 

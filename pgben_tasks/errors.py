@@ -90,6 +90,10 @@ class ObjectMissing(PermanentError):
     """The store has no object under this key."""
 
 
+class ListingUnordered(PermanentError):
+    """A listing does not follow the order of its keys' bytes, or has a key twice."""
+
+
 class ObjectExists(PermanentError):
     """The store already has an object under this key, and it must not be replaced."""
 

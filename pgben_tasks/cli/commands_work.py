@@ -168,7 +168,7 @@ def restore(  # noqa: PLR0913 - one parameter per option
             "without the catalog nobody would end a swap that dies; restore beside, or onto an "
             "empty server with --into",
         )
-    chosen = direct_mode.database_of(work, target)
+    chosen = direct_mode.target_of(work, target)
     only = {"prefix": prefix, "keys": tuple(key or ()), "put_below": put_below}
     request: dict[str, Any] = {
         "target": str(chosen),

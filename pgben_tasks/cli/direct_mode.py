@@ -44,17 +44,14 @@ def known(work: Workplace | DirectPlace) -> str:
     return ", ".join(work.target_names())
 
 
-def database_of(work: Workplace | DirectPlace, text: str) -> Target:
-    """Read a target to restore: one that is protected here or, in direct mode, any database."""
+def target_of(work: Workplace | DirectPlace, text: str) -> Target:
+    """Read a target to restore: one that is protected here or, in direct mode, any."""
     from pgben_tasks.runtime import Workplace
 
     if isinstance(work, Workplace):
         (chosen,) = arguments.protected([text], work.target_names())
         return chosen
-    chosen = arguments.target(text)
-    if chosen.kind != "postgres":
-        raise ConfigurationError(f"'{chosen}' is no database", "name a target 'postgres/<name>'")
-    return chosen
+    return arguments.target(text)
 
 
 def ask(

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Protocol
 from pydantic_core import from_json
 
 from pgben_tasks.domain.inventory import Entry, parse_line, sort_key
-from pgben_tasks.errors import ManifestInvalid
+from pgben_tasks.errors import ListingUnordered, ManifestInvalid
 
 Why = Literal["new", "changed", "unreadable before", "pack avoided"]
 
@@ -44,10 +44,6 @@ class Listed(Protocol):
     def modified(self) -> datetime:
         """When it was stored."""
         ...
-
-
-class OutOfOrder(Exception):
-    """A listing is not in the order of its keys' bytes, or names a key twice."""
 
 
 class Line:
@@ -138,16 +134,16 @@ def compare(
 ) -> Iterator[Change]:
     """Join a listing with the inventory before it, key by key.
 
-    Bytes in the packs ``avoid`` are fetched anew. Raises ``OutOfOrder`` for the listing and
+    Bytes in the packs ``avoid`` are fetched anew. Raises ``ListingUnordered`` for the listing and
     ``ManifestInvalid`` for an inventory that is out of order.
     """
     lines = _ordered(previous)
     line = next(lines, None)
     last: bytes | None = None
-    for listed in listing:
+    for number, listed in enumerate(listing, start=1):
         key = sort_key(listed.key)
         if last is not None and key <= last:
-            raise OutOfOrder(listed.key)
+            raise unordered(number)
         last = key
         while line is not None and sort_key(line.key) < key:
             yield Gone(line)
@@ -274,6 +270,14 @@ def is_refreshed(key: str, night: int, share: Decimal) -> bool:
     nights = max(1, int(1 / share))
     turn = int.from_bytes(hashlib.sha256(sort_key(key)).digest()[:8], "big") % nights
     return turn == night % nights
+
+
+def unordered(number: int) -> ListingUnordered:
+    """Say where a listing breaks its order; no key is named, for it may be personal data."""
+    return ListingUnordered(
+        f"object {number} of the listing breaks the order of keys",
+        "a server that lists an object twice needs to be looked at",
+    )
 
 
 def _seconds(moment: str) -> int | None:

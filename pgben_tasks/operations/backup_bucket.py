@@ -29,13 +29,13 @@ from pgben_tasks.domain.inventory_diff import (
 )
 from pgben_tasks.domain.layout import inventory_of, inventory_path
 from pgben_tasks.domain.target import BackupId
-from pgben_tasks.errors import ConfigurationError, IntegrityError, ObjectMissing
+from pgben_tasks.errors import ConfigurationError, IntegrityError, ListingUnordered, ObjectMissing
 from pgben_tasks.operations import committing, spool
 from pgben_tasks.operations.copying import Copy, Done, Want
 from pgben_tasks.operations.snapshot_files import Lines, merged, place_of, read_lines
 from pgben_tasks.operations.survey import Survey, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.ports import Bucket
+from pgben_tasks.ports import Bucket, ListedObject
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +48,11 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
     if not bucket.exists():
         raise ConfigurationError(
             f"{bucket.describe()} does not exist", "correct PGBEN_BUCKETS, or make the bucket"
+        )
+    if tools.objects.sealed and not tools.objects.can_open_inventories():
+        raise ConfigurationError(
+            "no identity for inventories is at hand, so the next snapshot could not be compared",
+            "set PGBEN_INVENTORY_IDENTITY_FILE on workers that back up buckets",
         )
     folder = spool.fresh(run.folder)
     started = tools.clock.now()
@@ -249,6 +254,18 @@ def _vacated(tools: Toolbox, folder: Path, before: Manifest | None) -> frozenset
 
 
 def _compare(run: Run, tools: Toolbox, bucket: Bucket, *, avoid: frozenset[str]) -> Totals:
+    """Compare the listing with the inventory before, sorting it first where that is needed."""
+    try:
+        return _write_down(run, tools, bucket.list(), avoid=avoid)
+    except ListingUnordered:
+        log.info("listing_sorted", bucket=bucket.name)
+        with tools.sort_listing(bucket.list(), run.folder) as listing:
+            return _write_down(run, tools, listing, avoid=avoid)
+
+
+def _write_down(
+    run: Run, tools: Toolbox, listing: Iterator[ListedObject], *, avoid: frozenset[str]
+) -> Totals:
     """Write down what is carried over and what is wanted."""
     totals = Totals()
     night = tools.clock.now().toordinal()
@@ -258,7 +275,8 @@ def _compare(run: Run, tools: Toolbox, bucket: Bucket, *, avoid: frozenset[str])
         (folder / "carried.jsonl").open("wb") as carried,
         (folder / "wanted.jsonl").open("wb") as wanted,
     ):
-        for change in compare(bucket.list(), read_lines(folder / "previous.jsonl"), avoid=avoid):
+        previous = read_lines(folder / "previous.jsonl")
+        for change in compare(listing, previous, avoid=avoid):
             totals.count(change)
             if isinstance(change, Gone):
                 continue

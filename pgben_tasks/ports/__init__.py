@@ -5,7 +5,7 @@ lower-case hex SHA-256.
 """
 
 from pgben_tasks.domain.packing import PackPlan
-from pgben_tasks.ports.bucket import Bucket, FetchedObject, ListedObject, ObjectFacts
+from pgben_tasks.ports.bucket import Bucket, FetchedObject, ListedObject, ListingSort, ObjectFacts
 from pgben_tasks.ports.objects import (
     DigestIndex,
     Kept,
@@ -47,6 +47,7 @@ __all__ = [
     "FetchedObject",
     "Kept",
     "ListedObject",
+    "ListingSort",
     "Mail",
     "Mailer",
     "ObjectCodec",

@@ -6,10 +6,11 @@ Nothing of a key may reach a path of a file system or a command line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from pgben_tasks.domain.bucket import BucketSettings
@@ -51,6 +52,19 @@ class FetchedObject:
 
     facts: ObjectFacts
     chunks: Iterator[bytes]
+
+
+class ListingSort(Protocol):
+    """Bring a listing into the order of its keys' UTF-8 bytes, with bounded memory."""
+
+    def __call__(
+        self, listing: Iterable[ListedObject], folder: Path
+    ) -> AbstractContextManager[Iterator[ListedObject]]:
+        """Give it inside the block; what is written below ``folder`` is gone after it.
+
+        Reading raises ``ListingUnordered`` when a key comes twice.
+        """
+        ...
 
 
 class Bucket(Protocol):

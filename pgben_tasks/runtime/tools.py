@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from pgben_tasks.adapters.external_sort import sorted_listing
 from pgben_tasks.adapters.object_codec import AgeObjectCodec
 from pgben_tasks.adapters.object_packs import SpoolPacks
 from pgben_tasks.adapters.pack_pool import PACK_CHILDREN, PackPool
@@ -70,10 +71,12 @@ def toolbox(
         identity=settings.age_identity_file,
         inventory_identity=settings.inventory_identity_file,
     )
-    places = dict.fromkeys(elsewhere, first_server(settings)) | servers
+    databases = [target for target in elsewhere if target.kind == "postgres"]
+    places = dict.fromkeys(databases, first_server(settings)) | servers
     return Toolbox(
         repository=repository,
         codec=AgePackCodec(recipients, identity_file=settings.age_identity_file, pool=pool),
+        sort_listing=sorted_listing,
         objects=objects,
         object_packs=SpoolPacks(objects, pack_size=settings.object_pack_size),
         clock=books.clock,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from pgben_tasks.adapters.postgres_source import PostgresSource
@@ -57,14 +57,13 @@ class House:
     processes: list[Child] = field(default_factory=list)
     #: What runs the processes; another than the tests' own brings its own copy of pgben.
     interpreter: str = sys.executable
+    #: Whether there is an S3 server with a bucket to protect.
+    protected: ClassVar[bool] = False
 
     @classmethod
-    def build(cls, *, megabytes: int = 3, protected: bool = False, **settings: str) -> Self:
-        """Start the servers, fill the database, run what `pgben init` runs.
-
-        ``protected`` adds the S3 server with a bucket to protect.
-        """
-        stack = EmbeddedStack.start(protected=protected)
+    def build(cls, *, megabytes: int = 3, **settings: str) -> Self:
+        """Start the servers, fill the database, run what `pgben init` runs."""
+        stack = EmbeddedStack.start(protected=cls.protected)
         try:
             catalog = EmbeddedPostgres.start(supervisor=stack.supervisor)
             demo_data.fill(stack.postgres.dsn(), database=DATABASE, megabytes=megabytes)

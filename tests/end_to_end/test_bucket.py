@@ -22,9 +22,15 @@ BUCKET = Target("bucket", PROTECTED_BUCKET)
 INTO = "documentos-de-volta"
 
 
+class BucketHouse(House):
+    """A house with a bucket on a server of its own."""
+
+    protected = True
+
+
 @pytest.fixture
 def house() -> Iterator[House]:
-    with House.build(megabytes=1, protected=True, PGBEN_PACK_SIZE="64KiB") as built:
+    with BucketHouse.build(megabytes=1, PGBEN_PACK_SIZE="64KiB") as built:
         yield built
 
 

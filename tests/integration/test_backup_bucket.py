@@ -16,6 +16,7 @@ from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import (
     BackupIncomplete,
     ConfigurationError,
+    ListingUnordered,
     PermanentError,
     StoreUnavailable,
 )
@@ -212,6 +213,26 @@ def test_overwriting_many_documents_makes_a_snapshot_suspect(shop: BucketShop) -
     manifest = shop.snapshot()
     assert manifest.suspect is not None
     assert "20 of" in manifest.suspect
+
+
+def test_a_server_with_an_order_of_its_own_is_sorted(
+    shop: BucketShop, bucket: TroubledBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = fill(shop, count=20)
+    listed = bucket.list
+    monkeypatch.setattr(bucket, "list", lambda prefix="": reversed(list(listed(prefix))))
+    require_whole(shop, shop.snapshot(), objects)
+
+
+def test_a_listing_that_names_a_key_twice_is_no_snapshot(
+    shop: BucketShop, bucket: TroubledBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(shop, count=3)
+    listed = bucket.list
+    monkeypatch.setattr(bucket, "list", lambda prefix="": iter([*listed(prefix)] * 2))
+    with pytest.raises(ListingUnordered):
+        shop.run("backup")
+    assert shop.tools.repository.backups(TARGET) == []
 
 
 def test_a_bucket_that_is_missing_is_a_sentence(shop: BucketShop, bucket: TroubledBucket) -> None:
