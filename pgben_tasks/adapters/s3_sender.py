@@ -142,6 +142,8 @@ class S3Sender:
             else:
                 if last or answer.status not in _LATER:
                     return answer
+                # What was left on the connection would be taken for the next answer's.
+                answer.close()
             sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pgben_tasks.adapters.bucket import MemoryBucket, S3Bucket
 from pgben_tasks.adapters.bucket.uploads import Sizes
@@ -122,6 +124,19 @@ def test_a_strange_key_makes_the_whole_round(place: Place, name: str) -> None:
         place.bucket.head(key)
     place.bucket.copy(other, key)
     assert place.get(key)[0] == b"content"
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(key=st.text(st.characters(codec="utf-8"), min_size=1, max_size=99))
+def test_any_key_makes_the_whole_round(protected_s3: EmbeddedS3, key: str) -> None:
+    bucket = S3Bucket(bucket_location(protected_s3))
+    bucket.create()
+    place = Place("ministack", bucket)
+    place.put(key, b"content")
+    assert place.keys() == [key]
+    assert place.get(key)[0] == b"content"
+    place.bucket.delete(key)
+    assert place.keys() == []
 
 
 def test_strange_keys_live_side_by_side(place: Place) -> None:

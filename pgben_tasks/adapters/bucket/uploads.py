@@ -67,7 +67,7 @@ def blocks(key: str, chunks: Iterator[bytes], *, size: int, block: int) -> Itera
 
 def in_parts(sender: S3Sender, key: str, headers: Mapping[str, str], parts: Iterator[Part]) -> str:
     """Make an object of parts; gives its etag. Whatever fails, no part is left behind."""
-    begun = S3Request(method="POST", key=key, query={"uploads": ""}, headers=headers, repeat=False)
+    begun = S3Request(method="POST", key=key, query={"uploads": ""}, headers=headers)
     # The second root is rclone's.
     roots = ("InitiateMultipartUploadResult", "InitiateMultipartUpload")
     upload = text_of(sender.xml(begun, *roots), "UploadId")

@@ -1,0 +1,350 @@
+"""What a protected bucket makes of servers that break off, stammer, refuse or are not there."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from pgben_tasks.adapters.bucket import BucketLocation, S3Bucket
+from pgben_tasks.adapters.bucket.uploads import Sizes
+from pgben_tasks.domain.bucket import BucketSettings
+from pgben_tasks.errors import (
+    ConfigurationError,
+    ObjectMissing,
+    PermanentError,
+    PgbenError,
+    StoreUnavailable,
+)
+from tests.contract.test_s3_store import private_tls  # noqa: F401  # a fixture
+
+FACTS = {"ETag": '"e"', "Last-Modified": "Mon, 23 Nov 2026 05:00:00 GMT"}
+ENTRY = (
+    "<Contents><Key>{}</Key><ETag>&quot;e&quot;</ETag><Size>1</Size>"
+    "<LastModified>2026-11-23T05:00:00.000Z</LastModified></Contents>"
+)
+
+
+@dataclass
+class Answer:
+    """One answer; of its body, ``sent`` bytes are sent, then the connection breaks."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    sent: int | None = None
+
+
+@dataclass
+class Script:
+    """A server that answers as it was told: in turn, the last answer for ever."""
+
+    location: BucketLocation
+    answers: list[Answer] = field(default_factory=list)
+    #: Method, target and Host of every request.
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def bucket(self, **fields: object) -> S3Bucket:
+        sizes = Sizes(single=10, part=10, single_copy=10, copied_part=10)
+        location = replace(self.location, **fields)  # type: ignore[arg-type]  # by name
+        return S3Bucket(location, sizes=sizes)
+
+    def next(self) -> Answer:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            # The path lost its second slash, as a protection of that library.
+            target = self.requestline.split(" ")[1]
+            told.asked.append((self.command, target, self.headers["Host"]))
+            answer = told.next()
+            self.send_response(answer.status)
+            if "Transfer-Encoding" not in answer.headers:
+                self.send_header("Content-Length", str(len(answer.body)))
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(answer.body[: answer.sent])
+            self.close_connection = answer.sent is not None
+
+        def __getattr__(self, name: str) -> Callable[[], None]:
+            if name.startswith("do_"):
+                return self.answer
+            raise AttributeError(name)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        told = Script(
+            BucketLocation(
+                endpoint=f"http://127.0.0.1:{server.server_port}",
+                bucket="documents",
+                access_key="key",
+                secret_key="secret",
+                patience=timedelta(milliseconds=200),
+            )
+        )
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield told
+        server.shutdown()
+        thread.join(timeout=10)
+
+
+def listing(*keys: str, token: str | None = None, truncated: bool = False) -> bytes:
+    following = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
+    entries = "".join(ENTRY.format(key) for key in keys)
+    return (
+        f"<ListBucketResult><IsTruncated>{str(truncated).lower()}</IsTruncated>{entries}"
+        f"{following}</ListBucketResult>"
+    ).encode()
+
+
+def error(status: int, code: str) -> Answer:
+    return Answer(status, f"<Error><Code>{code}</Code></Error>".encode())
+
+
+def put(bucket: S3Bucket, size: int = 0) -> str:
+    chunks = iter([bytes(size)])
+    return bucket.put("a", chunks, size=size, headers={}, metadata={}, tags={})
+
+
+def test_a_body_that_breaks_off_is_never_taken_for_the_whole(script: Script) -> None:
+    script.answers = [Answer(body=bytes(5_000_000), headers=FACTS, sent=2_000_000)]
+    given: list[bytes] = []
+    with script.bucket().fetch("a") as found, pytest.raises(StoreUnavailable):
+        given.extend(found.chunks)
+    assert found.facts.size == 5_000_000
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"ETag": '"e"'},
+        {**FACTS, "Last-Modified": "soon"},
+        {"Last-Modified": FACTS["Last-Modified"]},
+        {**FACTS, "Transfer-Encoding": "chunked"},
+    ],
+)
+def test_an_object_without_its_facts_is_no_answer(script: Script, headers: dict[str, str]) -> None:
+    script.answers = [Answer(headers=headers, sent=0)]
+    with pytest.raises(StoreUnavailable, match="does not answer as it should"):
+        script.bucket().head("a")
+
+
+def test_a_listing_that_breaks_off_raises_after_whole_pages_only(script: Script) -> None:
+    whole = listing("a", "b", token="t", truncated=True)
+    script.answers = [Answer(body=whole), Answer(body=listing("c", "d"), sent=150)]
+    found = script.bucket().list()
+    assert [next(found).key, next(found).key] == ["a", "b"]
+    with pytest.raises(StoreUnavailable):
+        next(found)
+
+
+def test_a_listing_that_broke_off_once_is_asked_for_again(script: Script) -> None:
+    script.answers = [Answer(body=listing("a"), sent=150), Answer(body=listing("a"))]
+    assert [one.key for one in script.bucket().list()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        listing("a", truncated=True),
+        listing("a", token="same", truncated=True),
+        listing("a")[:-10],
+        b"",
+        b"<html/>",
+        b"<ListBucketResult></ListBucketResult>",
+        b"<!DOCTYPE x [<!ENTITY e 'a'>]>" + listing("&e;"),
+        listing("a").replace(b"<Size>1</Size>", b""),
+        listing("a").replace(b"<Size>1<", b"<Size>many<"),
+        listing("a").replace(b"2026-11-23T", b"yesterday"),
+        listing("%FF").replace(b"<IsT", b"<EncodingType>url</EncodingType><IsT"),
+    ],
+)
+def test_a_listing_never_just_ends(script: Script, body: bytes) -> None:
+    script.answers = [Answer(body=body)]
+    with pytest.raises(StoreUnavailable, match="does not answer as it should"):
+        list(script.bucket().list())
+
+
+def test_keys_are_unquoted_only_when_the_server_quoted_them(script: Script) -> None:
+    quoted = listing("a%2Bb+c%20d").replace(b"<IsT", b"<EncodingType>url</EncodingType><IsT")
+    script.answers = [Answer(body=quoted), Answer(body=listing("a%2Bb+c"))]
+    assert [one.key for one in script.bucket().list()] == ["a+b c d"]
+    assert [one.key for one in script.bucket().list()] == ["a%2Bb+c"]
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
+def test_a_server_that_says_later_is_asked_again(script: Script, status: int) -> None:
+    script.answers = [Answer(status), Answer(status), Answer(headers=FACTS)]
+    assert script.bucket(patience=timedelta(seconds=10)).head("a").etag == "e"
+    assert len(script.asked) == 3
+
+
+def test_patience_ends(script: Script) -> None:
+    script.answers = [Answer(503)]
+    for call in calls(script.bucket()):
+        with pytest.raises(StoreUnavailable):
+            call()
+
+
+def calls(bucket: S3Bucket) -> list[Callable[[], object]]:
+    return [
+        bucket.exists,
+        bucket.create,
+        bucket.settings,
+        lambda: list(bucket.list()),
+        lambda: bucket.head("a"),
+        lambda: bucket.fetch("a").__enter__(),
+        lambda: bucket.tags("a"),
+        lambda: bucket.put_tags("a", {"a": "b"}),
+        lambda: bucket.copy("a", "b"),
+        lambda: bucket.delete("a"),
+        lambda: put(bucket),
+        lambda: put(bucket, 30),
+    ]
+
+
+def test_a_server_that_is_not_there_is_unavailable(script: Script) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{held.getsockname()[1]}"
+        for call in calls(script.bucket(endpoint=endpoint)):
+            with pytest.raises(StoreUnavailable):
+                call()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("AccessDenied", ConfigurationError),
+        ("NoSuchBucket", ConfigurationError),
+        ("NoSuchKey", ObjectMissing),
+        ("KeyTooLongError", PermanentError),
+        ("XMinioStorageFull", PermanentError),
+        ("RequestTimeout", StoreUnavailable),
+    ],
+)
+def test_codes_mean_what_the_operator_must_do_about_the_bucket(
+    script: Script, code: str, kind: type[PgbenError]
+) -> None:
+    script.answers = [error(400, code)]
+    with pytest.raises(kind) as raised:
+        put(script.bucket())
+    assert type(raised.value) is kind
+    assert "PGBEN_REPOSITORY" not in str(raised.value)
+    assert "prune" not in str(raised.value)
+
+
+BEGUN = Answer(
+    body=b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+)
+PART = Answer(headers={"ETag": '"p"'})
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [BEGUN, error(400, "EntityTooLarge")],
+        [BEGUN, PART, PART, PART, error(400, "InvalidRequest")],
+        [BEGUN, PART, PART, PART, Answer(body=b"<Error><Code>InternalError</Code></Error>")],
+        [BEGUN, PART, PART, PART, Answer(body=b"<html/>")],
+    ],
+)
+def test_an_upload_that_fails_is_abandoned(script: Script, answers: list[Answer]) -> None:
+    script.answers = answers
+    with pytest.raises(PgbenError):
+        put(script.bucket(), 30)
+    assert script.asked[-1][:2] == ("DELETE", "/documents/a?uploadId=u")
+
+
+def test_an_upload_without_a_name_is_no_answer(script: Script) -> None:
+    script.answers = [Answer(body=b"<InitiateMultipartUploadResult/>")]
+    with pytest.raises(StoreUnavailable):
+        put(script.bucket(), 30)
+
+
+def test_the_end_of_an_upload_is_not_asked_for_twice(script: Script) -> None:
+    script.answers = [BEGUN, PART, PART, PART, Answer(503), Answer(204)]
+    with pytest.raises(StoreUnavailable):
+        put(script.bucket(), 30)
+    assert [method for method, *_ in script.asked].count("POST") == 2
+
+
+def test_a_copy_that_ends_in_an_error_is_one(script: Script) -> None:
+    failed = Answer(body=b"<Error><Code>InternalError</Code></Error>")
+    script.answers = [Answer(headers=FACTS), failed]
+    with pytest.raises(StoreUnavailable):
+        script.bucket().copy("a", "b")
+
+
+@pytest.mark.parametrize("key", ["a", "/a", "//a", "a/../b", ".", "a b"])
+def test_a_bucket_can_be_named_by_the_host(
+    script: Script, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = urlsplit(script.location.endpoint).port
+    found = socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    script.answers = [Answer(status=204)]
+    script.bucket(endpoint=f"http://s3.example:{port}", addressing="virtual").delete(key)
+    quoted = key.replace(" ", "%20")
+    assert script.asked == [("DELETE", f"/{quoted}", f"documents.s3.example:{port}")]
+
+
+def test_settings_that_a_key_may_not_see_are_unknown(script: Script) -> None:
+    versions = Answer(body=b"<VersioningConfiguration/>")
+    script.answers = [versions, error(403, "AccessDenied")]
+    found = script.bucket().settings()
+    assert found.versioning == "off"
+    assert found.unknown == ("lifecycle", "policy", "tagging", "encryption", "lock")
+    script.answers = [versions, error(403, "SignatureDoesNotMatch")]
+    with pytest.raises(ConfigurationError, match="refuses the credentials"):
+        script.bucket().settings()
+
+
+def test_settings_that_do_not_take_effect_are_named(script: Script) -> None:
+    script.answers = [Answer(), Answer(body=b"<VersioningConfiguration/>")]
+    assert script.bucket().apply(BucketSettings(versioning="enabled")) == ("versioning",)
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:9000", "http://a:canary@host", "ftp://host", ""])
+def test_an_endpoint_that_is_none_is_refused_without_being_shown(endpoint: str) -> None:
+    with pytest.raises(ConfigurationError, match="PGBEN_MINIO_HOST") as raised:
+        BucketLocation(endpoint=endpoint, bucket="b", access_key="a", secret_key="s")
+    assert "canary" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "é"])
+def test_a_name_that_no_bucket_has_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="PGBEN_BUCKETS"):
+        BucketLocation(endpoint="http://h", bucket=name, access_key="a", secret_key="s")
+
+
+def test_a_private_ca_is_believed_only_when_it_is_named(
+    private_tls: tuple[str, Path],  # noqa: F811  # the fixture
+    script: Script,
+    tmp_path: Path,
+) -> None:
+    endpoint, authority = private_tls
+    with pytest.raises(ConfigurationError, match="PGBEN_MINIO_CA_FILE"):
+        script.bucket(endpoint=endpoint).exists()
+    with pytest.raises(ConfigurationError, match="PGBEN_MINIO_ACCESS_KEY"):
+        script.bucket(endpoint=endpoint, ca_file=authority).exists()
+    with pytest.raises(ConfigurationError, match="PGBEN_MINIO_CA_FILE"):
+        script.bucket(endpoint=endpoint, ca_file=tmp_path / "none.pem")
