@@ -92,7 +92,9 @@ class Fields(BaseSettings):
     minio_access_key: SecretStr | None = setting(None, "Access key for the protected buckets.")
     minio_secret_key: SecretStr | None = setting(None, "Secret key for the protected buckets.")
     minio_ca_file: Path | None = setting(None, "Certificate authority of that server.")
-    buckets: kinds.Names = setting(("pgben-documents",), "Protected buckets.")
+    buckets: kinds.Names = setting(
+        ("pgben-documents",), "Protected buckets; none while PGBEN_MINIO_ACCESS_KEY is not set."
+    )
 
     repository: kinds.RepositoryUrl = setting(
         "file:///backup/repository", "Where backups live: `file:///folder` or `s3://bucket/prefix`."
