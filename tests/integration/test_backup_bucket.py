@@ -12,14 +12,18 @@ import pytest
 from pgben_tasks import names
 from pgben_tasks.adapters.bucket.memory import MemoryBucket
 from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.layout import inventory_of
+from pgben_tasks.domain.states import BackupStanding
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import (
     BackupIncomplete,
     ConfigurationError,
+    IntegrityError,
     ListingUnordered,
     PermanentError,
     StoreUnavailable,
 )
+from pgben_tasks.operations.survey import survey
 from pgben_tasks.ports import FetchedObject
 from tests.bucketshop import TARGET, BucketShop
 from tests.workshop import Workshop
@@ -257,3 +261,66 @@ def test_a_server_that_goes_away_fails_the_step_not_the_objects(
     with pytest.raises(StoreUnavailable):
         chain._step(names.BACKUP_BUCKET_COPY)
     assert shop.tools.repository.backups(TARGET) == []
+
+
+def test_an_incomplete_snapshot_counts_once_somebody_acknowledged_it(
+    shop: BucketShop, bucket: TroubledBucket
+) -> None:
+    fill(shop, count=3)
+    bucket.broken["doc/00001"] = PermanentError("bit rot")
+    with pytest.raises(BackupIncomplete):
+        shop.run("backup")
+    (backup,) = shop.tools.repository.backups(TARGET)
+
+    def standing() -> BackupStanding:
+        found = survey(shop.tools.repository, TARGET).of(backup)
+        assert found is not None
+        return found.known.standing
+
+    assert (standing().state.label, standing().counts) == ("incomplete", False)
+    shop.run("acknowledge", {"backup": str(backup), "reason": "lost in 2019"})
+    assert (standing().state.label, standing().counts) == ("verified with exceptions", True)
+
+
+@pytest.mark.parametrize("what", ["pack", "inventory"])
+@pytest.mark.parametrize("how", ["removed", "flipped"])
+def test_damage_is_found_and_nothing_is_inherited_from_it(
+    shop: BucketShop, bucket: TroubledBucket, what: str, how: str
+) -> None:
+    objects = fill(shop, count=10)
+    manifest = shop.snapshot()
+    path = manifest.packs[0].path if what == "pack" else inventory_of(manifest).path
+    stored = shop.shop.repository / path
+    if how == "removed":
+        stored.unlink()
+    else:
+        data = bytearray(stored.read_bytes())
+        data[len(data) // 2] ^= 1
+        stored.chmod(0o600)
+        stored.write_bytes(data)
+    with pytest.raises(IntegrityError, match="verification found 1 fault"):
+        shop.run("verify", {"level": "full"})
+    bucket.fetched.clear()
+    after = shop.snapshot()
+    assert bucket.fetched
+    assert path not in {pack.path for pack in after.packs}
+    require_whole(shop, after, objects)
+
+
+def test_a_full_verification_reads_a_shared_pack_once(shop: BucketShop) -> None:
+    fill(shop, count=10)
+    first = shop.snapshot()
+    shop.snapshot()
+    read = shop.run("verify", {"level": "full"}).result["bytes_read"]
+    assert read < first.stored_bytes + 20_000
+
+
+def test_retention_removes_a_snapshot_with_its_inventory_and_keeps_shared_packs(
+    shop: BucketShop,
+) -> None:
+    objects = fill(shop, count=10)
+    first = shop.snapshot()
+    kept = shop.snapshot()
+    shop.tools.repository.remove_manifest(TARGET, first.backup_id)
+    assert set(shop.tools.repository.inventories(TARGET)) == {inventory_of(kept).path}
+    require_whole(shop, kept, objects)
