@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
-from pgben_tasks.doctor import duty, machine, servers, services, vault
+from pgben_tasks.doctor import buckets, duty, machine, servers, services, vault
 from pgben_tasks.doctor.patient import Patient
 from pgben_tasks.doctor.report import FAILED, Finding, Result, run
 from pgben_tasks.errors import ConfigurationError
@@ -32,6 +32,7 @@ CHECKS: Final[dict[str, Callable[[Patient], Iterable[Finding]]]] = {
     "clients": servers.clients,
     "holes": servers.holes,
     "clocks": servers.clocks,
+    "buckets": buckets.buckets,
     "spool": machine.spool,
     "spool_room": machine.spool_room,
     "node": machine.node,

@@ -90,6 +90,16 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "copy it to two places that are not this machine, then delete it here",
     ),
     "postgres.ok": ("{target} answers at {server}, PostgreSQL {version}, and can be dumped", ""),
+    "buckets.ok": ("{target} answers at {server}", ""),
+    "buckets.none": ("no bucket is protected: PGBEN_MINIO_ACCESS_KEY is not set", ""),
+    "buckets.missing": (
+        "{target} does not exist at {server}",
+        "make the bucket, or correct PGBEN_BUCKETS and PGBEN_MINIO_HOST",
+    ),
+    "buckets.blind": (
+        "no identity at hand opens inventories, so buckets cannot be backed up from here",
+        "set PGBEN_INVENTORY_IDENTITY_FILE on workers that back up buckets",
+    ),
     "role.ok": ("'{user}' may dump and restore {target}", ""),
     "role.limited": (
         "'{user}' is no superuser: it may dump {target} and not restore it",

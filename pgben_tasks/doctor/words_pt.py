@@ -132,6 +132,16 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "confira PGBEN_DB_*, o servidor e a rede. {remedy}",
     ),
     "postgres.ok": ("{target} responde em {server}, PostgreSQL {version}, e pode ser copiado", ""),
+    "buckets.ok": ("{target} responde em {server}", ""),
+    "buckets.none": ("nenhum bucket é protegido: PGBEN_MINIO_ACCESS_KEY não está definida", ""),
+    "buckets.missing": (
+        "{target} não existe em {server}",
+        "crie o bucket, ou corrija PGBEN_BUCKETS e PGBEN_MINIO_HOST",
+    ),
+    "buckets.blind": (
+        "nenhuma identidade à mão abre inventários, então buckets não podem ser copiados daqui",
+        "defina PGBEN_INVENTORY_IDENTITY_FILE nos workers que copiam buckets",
+    ),
     "role.ok": ("'{user}' pode copiar e restaurar {target}", ""),
     "role.limited": (
         "'{user}' não é superusuário: copia {target}, mas não restaura",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -62,8 +63,13 @@ def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:
     return found
 
 
-def bucket_at(settings: Settings, name: str) -> S3Bucket:
-    """Say how a bucket of the server of PGBEN_MINIO_* is reached; nothing is asked yet."""
+def bucket_at(
+    settings: Settings, name: str, *, patience: timedelta = timedelta(seconds=60)
+) -> S3Bucket:
+    """Say how a bucket of the server of PGBEN_MINIO_* is reached; nothing is asked yet.
+
+    ``patience`` is how long a request is repeated while the server does not answer.
+    """
     access, secret = settings.minio_access_key, settings.minio_secret_key
     if access is None or secret is None:
         raise ConfigurationError(
@@ -77,6 +83,7 @@ def bucket_at(settings: Settings, name: str) -> S3Bucket:
             access_key=access.get_secret_value(),
             secret_key=secret.get_secret_value(),
             ca_file=settings.minio_ca_file,
+            patience=patience,
         )
     )
 

@@ -24,6 +24,7 @@ from pgben_tasks.doctor import checks, words
 from pgben_tasks.doctor.report import Result
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
+from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
 from pgben_tasks.settings.values import SecretUrl
@@ -282,6 +283,27 @@ def test_where_no_server_answers_no_clock_is_called_right(clinic: Clinic) -> Non
     unseen = {check for check, word in found if word == "unseen"}
     assert {"clocks", "role", "clients", "holes", "spool_room"} <= unseen
     assert ("postgres", "failed") in found
+
+
+def test_buckets_that_answer_that_are_missing_and_whose_server_is_away_are_told(
+    clinic: Clinic,
+) -> None:
+    with EmbeddedS3.start(kind="rclone") as server:
+        server.make_bucket("there")
+        account = {
+            "minio_host": server.endpoint,
+            "minio_access_key": SecretStr(server.access_key),
+            "minio_secret_key": SecretStr(server.secret_key),
+            "buckets": ("there", "nowhere"),
+        }
+        found = [one for one in clinic.examine(**account) if one.check == "buckets"]
+        assert [(one.word, one.facts["target"]) for one in found] == [
+            ("ok", "bucket/there"),
+            ("missing", "bucket/nowhere"),
+        ]
+        blind = {"age_identity_file": None, "inventory_identity_file": None}
+        assert ("buckets", "blind") in clinic.wrong(**blind)
+    assert ("buckets", "failed") in clinic.wrong(minio_host="http://127.0.0.1:1")
 
 
 def test_messages_that_nobody_reads_are_found(clinic: Clinic) -> None:
