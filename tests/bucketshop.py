@@ -34,6 +34,7 @@ class BucketShop:
         others: dict[str, Bucket] = {}
         self.tools = replace(
             self.shop.tools,
+            protected=frozenset({TARGET}),
             buckets={TARGET: self.bucket},
             other_bucket=lambda name: others.setdefault(name, self.make(name)),
         )

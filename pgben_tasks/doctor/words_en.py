@@ -92,6 +92,7 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "postgres.ok": ("{target} answers at {server}, PostgreSQL {version}, and can be dumped", ""),
     "buckets.ok": ("{target} answers at {server}", ""),
     "buckets.none": ("no bucket is protected: PGBEN_MINIO_ACCESS_KEY is not set", ""),
+    "buckets.named": ("buckets are protected; no secret key is at hand here, so none is asked", ""),
     "buckets.missing": (
         "{target} does not exist at {server}",
         "make the bucket, or correct PGBEN_BUCKETS and PGBEN_MINIO_HOST",

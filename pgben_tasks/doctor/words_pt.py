@@ -134,6 +134,10 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "postgres.ok": ("{target} responde em {server}, PostgreSQL {version}, e pode ser copiado", ""),
     "buckets.ok": ("{target} responde em {server}", ""),
     "buckets.none": ("nenhum bucket é protegido: PGBEN_MINIO_ACCESS_KEY não está definida", ""),
+    "buckets.named": (
+        "há buckets protegidos; aqui não há chave secreta, então nenhum é consultado",
+        "",
+    ),
     "buckets.missing": (
         "{target} não existe em {server}",
         "crie o bucket, ou corrija PGBEN_BUCKETS e PGBEN_MINIO_HOST",

@@ -42,6 +42,11 @@ log = structlog.get_logger(__name__)
 
 def snapshot(run: Run, tools: Toolbox) -> JSON:
     """List the bucket under a new backup id, and compare it with the snapshot before."""
+    if run.target not in tools.buckets:
+        raise ConfigurationError(
+            f"the secret key for the server of '{run.target}' is not at hand here",
+            "set PGBEN_MINIO_SECRET_KEY on workers that back up buckets",
+        )
     bucket = tools.buckets[run.target]
     run.progress.begin("preflight")
     tools.repository.check_place()

@@ -155,6 +155,9 @@ class Toolbox:
     captures: Captures
     sources: Mapping[Target, PostgresSource]
     destinations: Mapping[Target, PostgresDestination]
+    #: Everything that this installation backs up.
+    protected: frozenset[Target]
+    #: The protected buckets, where the key for their server is at hand.
     buckets: Mapping[Target, Bucket]
     #: Another bucket of the same server, by its name.
     other_bucket: Callable[[str], Bucket]
@@ -173,11 +176,6 @@ class Toolbox:
     #: Six fresh hex digits for a new id.
     suffix: Callable[[], str]
     history: History
-
-    @property
-    def protected(self) -> frozenset[Target]:
-        """Everything that this installation backs up."""
-        return frozenset({*self.sources, *self.buckets})
 
 
 class RunLedger(Protocol):

@@ -88,6 +88,16 @@ def bucket_at(
     )
 
 
+def protected_buckets(settings: Settings) -> dict[Target, S3Bucket]:
+    """Say how each protected bucket is reached; none where the secret key is not at hand.
+
+    Workers that only decide about snapshots know which buckets there are, and cannot read them.
+    """
+    if settings.minio_secret_key is None:
+        return {}
+    return {target: bucket_at(settings, target.name) for target in settings.bucket_targets()}
+
+
 def swap_servers(settings: Settings) -> dict[Target, PostgresSwap]:
     """Say where databases can trade places; nothing is asked yet."""
     return {target: PostgresSwap(server) for target, server in postgres_servers(settings).items()}

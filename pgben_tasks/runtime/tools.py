@@ -34,6 +34,7 @@ from pgben_tasks.runtime.places import (
     first_server,
     history_files,
     postgres_servers,
+    protected_buckets,
     swap_servers,
 )
 from pgben_tasks.settings import Settings
@@ -85,7 +86,8 @@ def toolbox(
         captures=books.captures,
         sources={target: PostgresSource(server, target.name) for target, server in servers.items()},
         destinations={target: PostgresDestination(server) for target, server in places.items()},
-        buckets={one: bucket_at(settings, one.name) for one in settings.bucket_targets()},
+        protected=frozenset(settings.targets()),
+        buckets=protected_buckets(settings),
         other_bucket=partial(bucket_at, settings),
         swapping=swap_servers(settings),
         swaps=books.swaps,

@@ -344,7 +344,7 @@ def test_a_protected_target_without_any_backup_is_missing_from_everything(
 ) -> None:
     other = Target("postgres", "forgotten")
     sources = {**installation.tools.sources, other: installation.tools.sources[installation.target]}
-    tools = replace(installation.tools, sources=sources)
+    tools = replace(installation.tools, sources=sources, protected=frozenset(sources))
     result = installation.chain("verify", target=None, tools=tools).step().result
     assert [finding["path"] for finding in result["findings"]] == [f"backups/{other}"]
 
