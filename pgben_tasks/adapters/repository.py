@@ -296,6 +296,16 @@ class StoreRepository:
             for sealed in (True, False):
                 self._store.delete(layout.inventory_path(target, backup, sealed=sealed))
 
+    def remove_inventory(self, path: str) -> None:
+        """Remove an inventory, unless its manifest came to exist meanwhile."""
+        target = layout.target_of(path)
+        if target is None or not layout.is_inventory(path):
+            raise PermanentError(
+                f"'{path}' is no inventory and is not removed", "verify the target"
+            )
+        if layout.capture_of(path) not in self.backups(target):
+            self._store.delete(path)
+
     def remove_pack(self, path: str) -> None:
         """Remove one pack."""
         target = layout.target_of(path)

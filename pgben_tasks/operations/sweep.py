@@ -80,6 +80,12 @@ def _remnants(tools: Toolbox, surveyed: Survey) -> list[Remnant]:
         for key, one in sorted(tools.repository.packs(target).items())
         if key not in named and is_known(key, target)
     ]
+    backups = {one.known.id for one in surveyed.backups}
+    packs += [
+        Remnant(kind="inventory", key=key, capture=backup, touched=one.modified, size=one.size)
+        for key, one in sorted(tools.repository.inventories(target).items())
+        if (backup := capture_of(key)) not in backups
+    ]
     signatures = [
         Remnant(
             kind="signature",
@@ -123,6 +129,8 @@ def _remove(run: Run, tools: Toolbox, gone: Sequence[Remnant]) -> None:
         run.ledger.hold()
         if one.kind == "pack":
             tools.repository.remove_pack(one.key)
+        elif one.kind == "inventory":
+            tools.repository.remove_inventory(one.key)
         elif one.kind == "signature":
             tools.repository.remains.remove_signature(one.key)
         else:

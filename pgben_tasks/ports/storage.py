@@ -285,6 +285,10 @@ class Repository(Protocol):
         """Remove a backup's manifest, then its signature: the backup exists no longer."""
         ...
 
+    def remove_inventory(self, path: str) -> None:
+        """Remove an inventory, unless its manifest came to exist meanwhile."""
+        ...
+
     def remove_pack(self, path: str) -> None:
         """Remove one pack."""
         ...

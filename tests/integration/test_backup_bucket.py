@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from pgben_tasks.ports import FetchedObject
 from tests.bucketshop import TARGET, BucketShop
 from tests.workshop import Workshop
 
+UNKNOWN = "20200101T050000Z-abcdef"
 KEYS = [
     "cidadao/solicitacoes/1/rg/frente.jpg",
     "/lead",
@@ -313,6 +315,22 @@ def test_a_full_verification_reads_a_shared_pack_once(shop: BucketShop) -> None:
     shop.snapshot()
     read = shop.run("verify", {"level": "full"}).result["bytes_read"]
     assert read < first.stored_bytes + 20_000
+
+
+def test_an_inventory_without_a_manifest_leaves_by_the_sweep(shop: BucketShop) -> None:
+    fill(shop, count=3)
+    kept = shop.snapshot()
+    lone = shop.shop.repository / inventory_of(kept).path.replace(kept.backup, UNKNOWN)
+    lone.parent.mkdir()
+    lone.write_bytes(b"left by a worker that died")
+    assert shop.run("sweep").result["sweep"]["removed"] == 0
+    os.utime(lone, (0, 0))
+    assert shop.run("sweep").result["sweep"]["removed"] == 1
+    assert set(shop.tools.repository.inventories(TARGET)) == {inventory_of(kept).path}
+    with pytest.raises(PermanentError, match="is no inventory"):
+        shop.tools.repository.remove_inventory(kept.packs[0].path)
+    shop.tools.repository.remove_inventory(inventory_of(kept).path)
+    assert shop.entries(kept)
 
 
 def test_retention_removes_a_snapshot_with_its_inventory_and_keeps_shared_packs(
