@@ -25,6 +25,7 @@ from pgben_tasks.cli import (
     commands_init,
     commands_jobs,
     commands_look,
+    commands_objects,
     commands_work,
     outcome,
     output,
@@ -57,6 +58,7 @@ for _commands in (
 ):
     app.add_typer(_commands.app)
 app.add_typer(commands_catalog.app, name="catalog")
+app.add_typer(commands_objects.app, name="objects")
 
 
 def _print_version(asked: bool) -> None:

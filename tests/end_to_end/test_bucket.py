@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +84,20 @@ def test_a_bucket_goes_round_by_the_command_line_and_real_workers(house: House) 
     ran = house.pgben("restore", str(BUCKET), "--into", INTO, "--json")
     assert ran.code == 0, ran.err
     assert contents(bucket_at(house.work.settings, INTO)) == before
+
+    listed = house.pgben("objects", "ls", str(BUCKET), "--prefix", "cidadão 00", "--json")
+    keys = [json.loads(line)["key"] for line in listed.out.splitlines()]
+    assert keys == sorted(key for key in before if key.startswith("cidadão 00"))
+    place = house.stack.folder / "rg.jpg"
+    got = house.pgben("objects", "get", str(BUCKET), lost[0], "--to", str(place), "--json")
+    assert got.code == 0, got.err
+    assert (place.read_bytes(), got.json["metadata"]) == (before[lost[0]][0], before[lost[0]][2])
+    again = house.pgben("objects", "get", str(BUCKET), lost[0], "--to", str(place))
+    assert (again.code, "exists already" in again.err) == (2, True)
+    spool = Path(house.environment["PGBEN_SPOOL_DIR"])
+    assert not list(spool.rglob("objects-*"))
+    absent = house.pgben("objects", "get", str(BUCKET), "nenhum", "--to", "-")
+    assert (absent.code, absent.out) == (1, "")
 
     assert house.pgben("verify", str(BUCKET), "--full").code == 0
     listed = house.pgben("list", "--json")
