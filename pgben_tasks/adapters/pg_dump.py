@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -140,7 +140,6 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
         env=_environment(tools, server, database, "pgben globals"),
         cwd=target.parent,
         timeout=timeout,
-        check=progress.check,
         explain=explain,
     ) as roles:
 
@@ -157,6 +156,7 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
             on_line=hear,
             explain=explain,
         )
+        roles.finish(growth.check)
     roles_file.replace(target / GLOBALS)
     growth.measure()
 
@@ -207,11 +207,9 @@ class _Beside:
         env: Mapping[str, str],
         cwd: Path,
         timeout: timedelta,
-        check: Callable[[], None],
         explain: Callable[[process.Completed], PgbenError | None],
     ) -> None:
         self._given_up = threading.Event()
-        self._owner_check = check
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="beside")
         self._run = partial(
             process.run,
@@ -236,8 +234,13 @@ class _Beside:
         if error is not None:
             self._given_up.set()
         self._pool.shutdown(wait=True)
-        if error is None:
-            self._ended.result()
+
+    def finish(self, check: Callable[[], None]) -> None:
+        """Wait for the program's end, calling ``check`` meanwhile; raise its failure."""
+        while not self._ended.done():
+            check()
+            wait([self._ended], timeout=_MEASURE_SECONDS)
+        self._ended.result()
 
     def check(self) -> None:
         """Raise the failure of a program that has ended."""
@@ -245,7 +248,6 @@ class _Beside:
             self._ended.result()
 
     def _wanted(self) -> None:
-        self._owner_check()
         if self._given_up.is_set():
             raise TransientError("the program beside it failed")
 

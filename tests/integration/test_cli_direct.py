@@ -162,7 +162,7 @@ def test_usage_errors_are_told_before_anything_is_asked(ruin: Ruin) -> None:
     for line in (
         ("restore", "pgben", "--direct", "--no-wait"),
         ("verify", "--direct", "--no-wait"),
-        ("restore", "bucket/documents", "--direct"),
+        ("restore", "pgben", "--prefix", "documents/", "--direct"),
         ("restore", "--direct"),
         ("restore", "pgben", "--direct", "--swap", "--confirm", "pgben"),
     ):
