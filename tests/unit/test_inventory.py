@@ -143,6 +143,11 @@ def test_any_difference_in_the_listing_is_a_change(changed: dict[str, Any]) -> N
     assert words(compare([listed(**changed)], [line()])) == ["a changed"]
 
 
+def test_a_line_without_a_moment_is_of_no_object() -> None:
+    bare = Line(b'{"etag":"e","key":"a","size":3}\n', where="inventory")
+    assert not bare.is_of(listed())
+
+
 def test_parts_of_a_second_make_no_change() -> None:
     moment = NOON + timedelta(milliseconds=300)
     assert words(compare([listed(modified=moment)], [line()])) == ["a carried"]
