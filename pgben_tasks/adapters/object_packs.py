@@ -136,11 +136,11 @@ class SpoolPackWriter:
                 tar.abandon()
         self._sealing.shutdown(wait=True, cancel_futures=error is not None)
         if error is None:
-            self._check()
+            self.check()
 
     def add(self, chunks: Iterator[bytes], *, size: int) -> Kept:
         """Take one object of ``size`` bytes; see ``ObjectPackWriter.add``."""
-        self._check()
+        self.check()
         return self._add_small(chunks, size) if size <= _SMALL else self._add_large(chunks, size)
 
     def _add_small(self, chunks: Iterator[bytes], size: int) -> Kept:
@@ -215,8 +215,8 @@ class SpoolPackWriter:
             self._room.release()
             destination.unlink(missing_ok=True)
 
-    def _check(self) -> None:
-        """Raise what went wrong in the background."""
+    def check(self) -> None:
+        """Raise what went wrong in the background, if anything did."""
         if self._failed.is_set():
             for one in self._begun:
                 if one.done() and not one.cancelled():

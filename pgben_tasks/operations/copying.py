@@ -164,11 +164,14 @@ class Copy:
             except ObjectMissing:
                 return None
             except TransientError as exc:
+                # A repository that is away must not make objects unreadable.
+                self._writer.check()
                 if delay is None:
                     return self._unreadable(want, exc)
                 if self._stop.wait(delay):
                     raise
             except (PermanentError, IntegrityError) as exc:
+                self._writer.check()
                 return self._unreadable(want, exc)
         message = "the last try returns or raises"
         raise AssertionError(message)

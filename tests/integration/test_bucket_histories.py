@@ -22,6 +22,7 @@ from pgben_tasks.adapters.directory_store import DirectoryObjectStore
 from pgben_tasks.adapters.object_packs import SpoolPacks
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.errors import StoreUnavailable
 from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.ports import FetchedObject
 from pgben_tasks.runtime import places
@@ -205,6 +206,28 @@ def test_a_pack_is_vacated_and_expires_and_storage_stays_bounded(workshop: Works
     assert story.stored() < 3 * full
     first = min(story.expected)
     assert not [path for path in story.repository.packs(TARGET) if f"/{first}/" in path]
+
+
+def test_a_repository_that_is_away_makes_no_object_unreadable(workshop: Workshop) -> None:
+    story = Story(workshop)
+    for number in range(60):
+        story.shop.put(f"doc/{number:03}", secrets.token_bytes(2 * KIBIBYTE))
+    chain = story.shop.chain("backup")
+    chain._step(names.BACKUP_BUCKET_SNAPSHOT)
+    store = story.repository._store
+
+    def away(*_args: object, **_options: object) -> None:
+        raise StoreUnavailable("the repository does not answer")
+
+    put_file = store.put_file
+    store.put_file = away  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable, match="the repository"):
+        chain._step(names.BACKUP_BUCKET_COPY)
+    store.put_file = put_file  # type: ignore[method-assign]
+    for step in ("copy", "checksum", "upload", "prune", "record"):
+        chain._step(f"{names.BACKUP_BUCKET}.{step}")
+    assert chain.job.result["unreadable"] == 0
+    assert chain.job.result["objects"] == 60
 
 
 ACTIONS = st.lists(
