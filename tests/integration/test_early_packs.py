@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +113,22 @@ def test_the_little_that_is_left_is_stored_before_the_dump_step_ends(
     usual = installation.manifest(installation.chain("backup").rest().backup or "").members
     data = sum(one.size for one in usual if one.name.endswith(".dat.zst"))
     assert sum(one.size for one in usual) < 2 * data
-    chain = installation.chain("backup", tools=early(installation, early_size=data))
+    before = len(packs_written(installation))
+
+    def wait_for_the_others(folder: Path, told: list[str]) -> None:
+        notes = folder.with_name("packs")
+
+        def stored() -> bool:
+            made = [json.loads(note.read_text()) for note in notes.glob("*.json")]
+            names = {member["name"] for one in made for member in one["members"]}
+            return names >= set(told) and len(packs_written(installation)) - before == len(made)
+
+        # Packs that are still on their way keep the rest for the upload step.
+        assert wait_until(stored, seconds=20)
+
+    chain = installation.chain(
+        "backup", tools=early(installation, wait_for_the_others, early_size=data)
+    )
     chain.step()
     written = [path for path in packs_written(installation) if f"/{chain.job.backup}/" in path]
     names = {path.name for path in (chain.folder / "dump").iterdir()}
