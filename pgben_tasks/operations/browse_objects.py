@@ -1,4 +1,4 @@
-"""Look into a snapshot: its objects, one object's bytes, and how it differs from another."""
+"""Look into a snapshot: its objects, and one object's bytes."""
 
 from __future__ import annotations
 

@@ -207,6 +207,9 @@ class Copy:
         if isinstance(error, TransientError) and not self._answers():
             raise error
         log.warning("object_unreadable", why=type(error).__name__)
+        if want.line is not None:
+            # Only its tags were asked for: its bytes are kept, with the tags as they were.
+            return parse_line(want.line.encode(), where="the spool")
         return Entry(
             key=want.key,
             etag="",

@@ -6,6 +6,8 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -263,6 +265,21 @@ def test_a_server_that_goes_away_fails_the_step_not_the_objects(
     with pytest.raises(StoreUnavailable):
         chain._step(names.BACKUP_BUCKET_COPY)
     assert shop.tools.repository.backups(TARGET) == []
+
+
+def test_tags_that_cannot_be_read_again_cost_no_object(
+    shop: BucketShop, bucket: TroubledBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = fill(shop, count=3)
+    shop.snapshot()
+    limits = replace(shop.tools.limits, refresh_share=Decimal(1))
+    shop.tools = replace(shop.tools, limits=limits)
+
+    def broken(_key: str) -> dict[str, str]:
+        raise PermanentError("no tags today")
+
+    monkeypatch.setattr(bucket, "tags", broken)
+    require_whole(shop, shop.snapshot(), objects)
 
 
 def test_an_incomplete_snapshot_counts_once_somebody_acknowledged_it(
