@@ -58,13 +58,15 @@ def explain_dump(server: PostgresServer, directory: Path) -> Explain:
                 f"'{completed.program}' may not write into '{directory}'",
                 "make the spool (PGBEN_SPOOL_DIR) writable for the user that runs pgben",
             )
+        if (gone := _gone(completed, server)) is not None:
+            return gone
         if _any(lines, _BUSY):
             return TargetBusy(
                 f"'{completed.program}' could not lock a table because another session asked for "
                 "it exclusively after the backup began",
                 "wait for migrations and maintenance to end; the backup is tried again",
             )
-        return _gone(completed, server) or _failed(completed, "")
+        return _failed(completed, "")
 
     return explain
 

@@ -16,7 +16,7 @@ from pgben_tasks.adapters.postgres_capture import LOCK_TIMEOUT, SnapshotCapture,
 from pgben_tasks.adapters.postgres_tables import list_tables, prepare_session
 from pgben_tasks.domain.documents import PostgresCapture
 from pgben_tasks.domain.target import check_name
-from pgben_tasks.errors import CommandFailed, ConfigurationError, IntegrityError
+from pgben_tasks.errors import CommandFailed, ConfigurationError, IntegrityError, TargetBusy
 from pgben_tasks.ports import Capture, ClientTools, Preflight, Progress
 
 DUMP_TIMEOUT: Final = timedelta(hours=8)
@@ -136,8 +136,9 @@ class PostgresSource:
                 progress=progress,
                 on_file=None if several_lines else on_file,
             )
-        except CommandFailed:
+        except (CommandFailed, TargetBusy):
             # A capture that died takes the snapshot along, and pg_dump only says that it is gone.
+            # A worker of pg_dump calls whatever fails its lock a lock refused, a dead server too.
             _require_alive(capture)
             raise
         _require_alive(capture)

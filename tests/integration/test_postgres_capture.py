@@ -87,6 +87,15 @@ def _dump(
     return told
 
 
+def _end_the_capture(server: PostgresServer, database: str) -> None:
+    with open_database(server) as connection:
+        assert connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE application_name = 'pgben capture' AND datname = %s",
+            (database,),
+        ).fetchone() == (True,)
+
+
 def test_a_truncate_waits_until_the_capture_is_closed(
     server_17: PostgresServer, database: str, tmp_path: Path
 ) -> None:
@@ -487,18 +496,40 @@ def test_a_dump_whose_capture_died_meanwhile_is_void(
 ) -> None:
     run_sql(server_17, database, BIG)
 
-    def end_the_capture() -> None:
-        with open_database(server_17) as connection:
-            assert connection.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-                "WHERE application_name = 'pgben capture' AND datname = %s",
-                (database,),
-            ).fetchone() == (True,)
-
     source = PostgresSource(server_17, database)
-    progress = RecordingProgress(on_check=_when_data_flows(tmp_path / "d", end_the_capture))
+    progress = RecordingProgress(
+        on_check=_when_data_flows(tmp_path / "d", lambda: _end_the_capture(server_17, database))
+    )
     with pytest.raises(DatabaseUnavailable):
         _dump(source, tmp_path / "d", progress=progress)
+
+
+def test_a_lock_that_failed_because_the_capture_died_is_not_called_a_busy_table(
+    server_17: PostgresServer, database: str, tmp_path: Path
+) -> None:
+    # pg_dump's workers say these words for every failure of their LOCK, a dead server's too.
+    refused = tmp_path / "refused"
+    refused.write_text(
+        "#!/bin/sh\n"
+        "echo 'pg_dump: error: could not obtain lock on relation \"public.a\"' >&2\n"
+        "exit 1\n"
+    )
+    refused.chmod(0o755)
+    source = PostgresSource(server_17, database)
+    tools = source.preflight().tools
+    with source.capture(tools) as capture:
+        claims = replace(tools, pg_dump=refused)
+
+        def dump(name: str) -> None:
+            source.dump(
+                capture, tmp_path / name, tools=claims, jobs=2, progress=RecordingProgress()
+            )
+
+        with pytest.raises(TargetBusy):
+            dump("alive")
+        _end_the_capture(server_17, database)
+        with pytest.raises(DatabaseUnavailable):
+            dump("dead")
 
 
 def test_a_lost_fence_stops_pg_dump_and_its_sessions(

@@ -155,6 +155,13 @@ def _said(*lines: str, program: str = "pg_dump") -> Completed:
         ),
         (["pg_dump: error: server closed the connection unexpectedly"], DatabaseUnavailable),
         (['pg_dump: error: could not obtain lock on relation "public.a"'], TargetBusy),
+        (
+            [
+                'pg_dump: error: could not obtain lock on relation "public.a"',
+                "pg_dump: error: query failed: server closed the connection unexpectedly",
+            ],
+            DatabaseUnavailable,
+        ),
         (["pg_dump: detail: Query was: LOCK TABLE public.a IN ACCESS SHARE MODE"], TargetBusy),
         (["pg_dump: error: query failed: ERROR:  permission denied"], CommandFailed),
     ],
