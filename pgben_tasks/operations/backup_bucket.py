@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -115,6 +116,12 @@ def copy(run: Run, tools: Toolbox) -> JSON:
             backup=backup,
             first=1 + _highest_number(run, tools, backup),
             store=store,
+            require_room=partial(
+                spool.ensure_room,
+                tools.spool,
+                limit=tools.limits.spool_limit,
+                what="a large object",
+            ),
         ) as writer,
     ):
         known.fill(_known(run, written))
