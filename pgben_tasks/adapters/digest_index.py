@@ -14,7 +14,12 @@ from pgben_tasks.errors import PermanentError, SpoolFull
 _TABLE: Final = "CREATE TABLE known (digest BLOB PRIMARY KEY, place TEXT NOT NULL) WITHOUT ROWID"
 _LOOK_UP: Final = "SELECT place FROM known WHERE digest = ?"
 #: What is lost with the process is built anew by the next one. The cache has 8 MiB.
-_PRAGMAS: Final = ("journal_mode=OFF", "synchronous=OFF", "cache_size=-8192")
+_PRAGMAS: Final = (
+    "journal_mode=OFF",
+    "synchronous=OFF",
+    "locking_mode=EXCLUSIVE",
+    "cache_size=-8192",
+)
 
 
 class SqliteDigestIndex:
@@ -31,14 +36,15 @@ class SqliteDigestIndex:
             for pragma in _PRAGMAS:
                 self._database.execute(f"PRAGMA {pragma}")
             self._database.execute(_TABLE)
+            # One transaction to the end: nobody else reads the file, and each of its own would
+            # write pages and locks for every object.
+            self._database.execute("BEGIN")
 
     def fill(self, known: Iterable[tuple[str, str]]) -> None:
         """Take many (digest, place) pairs; the first place of a digest counts."""
         rows = ((bytes.fromhex(digest), place) for digest, place in known)
         with self._alone():
-            self._database.execute("BEGIN")
             self._database.executemany("INSERT OR IGNORE INTO known VALUES (?, ?)", rows)
-            self._database.execute("COMMIT")
 
     def place(self, digest: str) -> str | None:
         """Say where the bytes with this digest lie."""
