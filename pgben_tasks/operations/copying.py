@@ -171,7 +171,6 @@ class Copy:
                 if self._stop.wait(delay):
                     raise
             except (PermanentError, IntegrityError) as exc:
-                # A pack that cannot be sealed or stored says nothing about this object.
                 self._writer.check()
                 return self._unreadable(want, exc)
         message = "the last try returns or raises"

@@ -116,10 +116,6 @@ class ObjectPackWriter(Protocol):
         """
         ...
 
-    def check(self) -> None:
-        """Raise what went wrong with a pack: that is no fault of the object at hand."""
-        ...
-
 
 class ObjectPacks(Protocol):
     """Makes what a copy of objects works with."""

@@ -285,6 +285,8 @@ def test_tags_that_cannot_be_read_again_cost_no_object(
 
     monkeypatch.setattr(bucket, "tags", broken)
     require_whole(shop, shop.snapshot(), objects)
+
+
 class TroubledRepository:
     """A repository that, while it is away, takes no pack."""
 
