@@ -13,6 +13,7 @@ import pytest
 
 from pgben_tasks.adapters.bucket import BucketLocation, S3Bucket
 from pgben_tasks.client import Client
+from pgben_tasks.domain.job import StepRun
 from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.embedded.stack import PROTECTED_BUCKET
@@ -36,10 +37,10 @@ def house() -> Iterator[House]:
         yield built
 
 
-def fill(bucket: Bucket, count: int) -> None:
+def fill(bucket: Bucket, count: int, *, sizes: tuple[int, int] = (1_000, 9_000)) -> None:
     chance = random.Random(7)
     for number in range(count):
-        data = chance.randbytes(chance.randrange(1_000, 9_000))
+        data = chance.randbytes(chance.randrange(*sizes))
         bucket.put(
             f"cidadão {number:03}/solicitações/rg+{number}.jpg",
             iter([data]),
@@ -136,6 +137,55 @@ def test_a_worker_killed_while_it_copies_goes_on_where_it_was(house: House) -> N
     assert {path: after[path] for path in before} == before
     assert list(house.work.repository.remains.uploads(BUCKET)) == []
 
+    ran = house.pgben("restore", str(BUCKET), "--into", INTO, "--json")
+    assert ran.code == 0, ran.err
+    assert contents(bucket_at(house.work.settings, INTO)) == contents(bucket)
+
+
+@pytest.mark.timeout(240)
+def test_two_workers_share_a_large_copy_and_one_of_them_is_killed(house: House) -> None:
+    stack = house.stack
+    assert stack.protected_s3 is not None
+    bucket = bucket_at(house.work.settings, PROTECTED_BUCKET)
+    # Six shards of 32 packs of 64 KiB.
+    fill(bucket, 420, sizes=(29_000, 31_000))
+
+    def shards(node: str) -> list[StepRun]:
+        found = [one for job in house.jobs("backup") for one in house.work.ledger.steps(job.id)]
+        return [one for one in found if ".copy/" in one.name and one.node == node]
+
+    with closing(SlowPath(stack.protected_s3.endpoint, rate=None, back=600_000)) as slow:
+        changed = {"PGBEN_MINIO_HOST": slow.endpoint, "PGBEN_COPY_CONCURRENCY": "4"}
+        other = {"PGBEN_NODE": "node-b", "PGBEN_SPOOL_DIR": str(stack.folder / "spool-b")}
+        workers = {
+            "node-a": house.start("backup", name="worker-a", changed=changed),
+            "node-b": house.start("backup", name="worker-b", changed={**changed, **other}),
+        }
+        house.start("maintenance", name="maintenance")
+        Client(house.environment["PGBEN_REDIS_URL"]).backup(str(BUCKET))
+        eventually(
+            lambda: any(job.node for job in house.jobs("backup")), seconds=60, what="it is claimed"
+        )
+        (job,) = house.jobs("backup")
+        owner = str(job.node)
+        (helper,) = set(workers) - {owner}
+        eventually(
+            lambda: any(
+                one.state == "running" and len(one.result["parts"]) >= 2 for one in shards(helper)
+            ),
+            seconds=90,
+            what="the helper stored two packs of a shard",
+        )
+        workers[helper].send(signal.SIGKILL, tree=True)
+        held = {one.name for one in shards(helper) if one.state == "running"}
+        ended = house.wait_for(job, seconds=120)
+    assert ended.state == "succeeded", ended.error
+    assert (ended.attempt, ended.result["objects"]) == (1, 420)
+    assert held
+    assert held <= {one.name for one in shards(owner)}
+    assert list(house.work.repository.remains.uploads(BUCKET)) == []
+
+    house.start("restore", name="restore")
     ran = house.pgben("restore", str(BUCKET), "--into", INTO, "--json")
     assert ran.code == 0, ran.err
     assert contents(bucket_at(house.work.settings, INTO)) == contents(bucket)
