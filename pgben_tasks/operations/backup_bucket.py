@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -39,6 +41,9 @@ from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket, ListedObject
 
 log = structlog.get_logger(__name__)
+
+#: On so many objects it is tried whether the server knows tags: one may just have gone.
+_TRIES: Final = 5
 
 
 def snapshot(run: Run, tools: Toolbox) -> JSON:
@@ -71,6 +76,9 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("list", unit="objects")
     listing_started = tools.clock.now()
     totals = _compare(run, tools, bucket, avoid=avoid)
+    keeps_tags = _keeps_tags(run, bucket)
+    if not keeps_tags:
+        settings = settings.model_copy(update={"unknown": (*settings.unknown, "object tags")})
     spool.write_durably(folder / "settings.json", settings.encode())
     log.info("bucket_listed", backup=str(backup), objects=totals.listed, wanted=totals.wanted)
     return {
@@ -82,6 +90,7 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
         "wanted": totals.wanted,
         "gone": totals.gone,
         "avoided": sorted(avoid),
+        "keeps_tags": keeps_tags,
         "suspect": mass_change(totals, tools.limits.suspect_changed),
     }
 
@@ -191,6 +200,16 @@ def upload(run: Run, tools: Toolbox) -> JSON:
         )
 
     return committing.commit(run, tools, make)
+
+
+def _keeps_tags(run: Run, bucket: Bucket) -> bool:
+    """Say whether the server knows tags; a server that lacks them answers nonsense for each."""
+    for want in islice(wants_in(run.folder / "wanted.jsonl"), _TRIES):
+        try:
+            return bucket.keeps_tags(want.key)
+        except ObjectMissing:
+            continue
+    return True
 
 
 def _previous(run: Run, tools: Toolbox, surveyed: Survey) -> Manifest | None:

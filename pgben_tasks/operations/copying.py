@@ -171,6 +171,7 @@ class Copy:
         self._own = own
         self._now = now
         self._concurrency = concurrency
+        self._keeps_tags = bool(run.job.result["keeps_tags"])
         self._stop = threading.Event()
         self.counts = Counts()
 
@@ -230,7 +231,8 @@ class Copy:
             kept = self._writer.add(self._counted(got.chunks), size=facts.size)
         if kept.size != facts.size:
             raise TransientError(f"an object of {facts.size} bytes gave {kept.size}")
-        tags = {} if facts.tag_count == 0 else self._bucket.tags(want.key)
+        ask = facts.tag_count != 0 and self._keeps_tags
+        tags = self._bucket.tags(want.key) if ask else {}
         return Entry(
             key=want.key,
             etag=facts.etag,
@@ -247,6 +249,9 @@ class Copy:
 
     def _tagged(self, want: Want) -> Entry:
         old = parse_line((want.line or "").encode(), where="the spool")
+        if not self._keeps_tags:
+            # What another server knew before is not forgotten for that.
+            return old
         update = {"tags": self._bucket.tags(want.key), "tags_at": self._now}
         return old.model_copy(update=update)
 

@@ -110,6 +110,13 @@ class Bucket(Protocol):
         """Give the tags of an object."""
         ...
 
+    def keeps_tags(self, key: str) -> bool:
+        """Try on an object that is there whether the server knows tags at all.
+
+        False only where that is certain: tags that are there must never go unnoticed.
+        """
+        ...
+
     def put(
         self,
         key: str,

@@ -233,6 +233,13 @@ def test_tags_come_back_and_can_be_replaced(place: Place) -> None:
     assert not place.get("a")[1].tag_count
 
 
+def test_it_is_known_whether_a_server_keeps_tags(place: Place) -> None:
+    place.put("a", b"content")
+    assert place.bucket.keeps_tags("a") == (Trait.TAGS not in SERVERS[place.kind].lacks)
+    with pytest.raises(ObjectMissing):
+        place.bucket.keeps_tags("b")
+
+
 def test_tags_too_long_for_a_header_are_stored_all_the_same(place: Place) -> None:
     need(place.kind, Trait.TAGS)
     tags = {f"tag {number}": "ç" * 200 for number in range(10)}

@@ -408,3 +408,25 @@ def test_retention_removes_a_snapshot_with_its_inventory_and_keeps_shared_packs(
     shop.tools.repository.remove_manifest(TARGET, first.backup_id)
     assert set(shop.tools.repository.inventories(TARGET)) == {inventory_of(kept).path}
     require_whole(shop, kept, objects)
+
+
+def test_a_server_without_tags_is_not_asked_for_them_and_old_ones_stay(
+    shop: BucketShop, bucket: TroubledBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.put("a", secrets.token_bytes(2000), tags={"setor": "social"})
+    shop.put("b", b"two", tags={"setor": "social"})
+    shop.snapshot()
+    shop.put("b", b"three", tags={"setor": "social"})
+
+    def nonsense(_key: str) -> dict[str, str]:
+        raise StoreUnavailable("it answers with the object")
+
+    monkeypatch.setattr(bucket, "tags", nonsense)
+    monkeypatch.setattr(bucket, "keeps_tags", lambda _key: False)
+    limits = replace(shop.tools.limits, refresh_share=Decimal(1), suspect_changed=Decimal(1))
+    shop.tools = replace(shop.tools, limits=limits)
+    manifest = shop.snapshot()
+    entries = shop.entries(manifest)
+    assert (entries["a"].tags, entries["b"].tags) == ({"setor": "social"}, {})
+    assert manifest.bucket is not None
+    assert "object tags" in manifest.bucket.settings.unknown

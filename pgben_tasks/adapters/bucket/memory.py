@@ -94,6 +94,11 @@ class MemoryBucket:
         """Give the tags of an object."""
         return dict(self._find(key).tags)
 
+    def keeps_tags(self, key: str) -> bool:
+        """Memory knows tags."""
+        self._find(key)
+        return True
+
     def put(
         self,
         key: str,

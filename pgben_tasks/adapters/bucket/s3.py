@@ -20,7 +20,7 @@ from pgben_tasks.adapters.bucket.keys import require_key
 from pgben_tasks.adapters.bucket.listing import READING_ERRORS, Page
 from pgben_tasks.adapters.bucket.location import BucketLocation
 from pgben_tasks.adapters.bucket.settings import apply_settings, read_settings
-from pgben_tasks.adapters.bucket.tagging import read_tags, write_tags
+from pgben_tasks.adapters.bucket.tagging import knows_tags, read_tags, write_tags
 from pgben_tasks.adapters.bucket.uploads import (
     Part,
     Sizes,
@@ -141,6 +141,11 @@ class S3Bucket:
     def tags(self, key: str) -> dict[str, str]:
         """Give the tags of an object."""
         return read_tags(self._sender, require_key(key))
+
+    def keeps_tags(self, key: str) -> bool:
+        """Try on an object that is there whether the server knows tags at all."""
+        looked_at = self._sender.send(S3Request(method="HEAD", key=require_key(key)))
+        return knows_tags(self._sender, key, looked_at)
 
     def put(
         self,

@@ -8,11 +8,14 @@ from hashlib import md5
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from pgben_tasks.adapters.s3_sender import S3Request, S3Sender, error_code
+import urllib3
+
+from pgben_tasks.adapters.s3_sender import S3Request, S3Sender, error_code, succeeded
 from pgben_tasks.adapters.s3_xml import text_of
 
 _QUERY: Final = {"tagging": ""}
 _NONE: Final = "NoSuchTagSet"
+_REFUSED: Final = frozenset({"NotImplemented", "MethodNotAllowed"})
 
 
 def read_tags(sender: S3Sender, key: str) -> dict[str, str]:
@@ -25,6 +28,24 @@ def read_tags(sender: S3Sender, key: str) -> dict[str, str]:
         text_of(tag, "Key"): text_of(tag, "Value")
         for tag in sender.document(request, answer, "Tagging").iterfind("TagSet/Tag")
     }
+
+
+def knows_tags(sender: S3Sender, key: str, looked_at: urllib3.BaseHTTPResponse) -> bool:
+    """Say whether a server knows tags, from its answers for an object: to HEAD, and for its tags.
+
+    One that does not says so, or overlooks what was asked for and answers with the object itself.
+    """
+    answer = sender.ask(S3Request(method="GET", key=key, query=_QUERY, stream=True))
+    try:
+        if not succeeded(answer):
+            return error_code(answer) not in _REFUSED
+        dated = answer.headers.get("last-modified")
+        return dated is None or any(
+            answer.headers.get(name) != looked_at.headers.get(name)
+            for name in ("last-modified", "content-length")
+        )
+    finally:
+        answer.close()
 
 
 def write_tags(sender: S3Sender, key: str, tags: Mapping[str, str]) -> None:
