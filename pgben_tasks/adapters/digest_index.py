@@ -1,4 +1,9 @@
-"""Where the bytes with a digest lie, for deduplication: in a file, so that memory stays flat."""
+"""Where the bytes with a digest lie, for deduplication: in a file, so that memory stays flat.
+
+Nearly every digest that is asked for is new, and to ask a database each time would let all
+threads of a copy wait for each other: a filter of a few MiB in memory knows most of them to be new,
+and what is added is written together.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ from typing import Final
 from pgben_tasks.errors import PermanentError, SpoolFull
 
 _TABLE: Final = "CREATE TABLE known (digest BLOB PRIMARY KEY, place TEXT NOT NULL) WITHOUT ROWID"
+_INSERT: Final = "INSERT OR IGNORE INTO known VALUES (?, ?)"
 _LOOK_UP: Final = "SELECT place FROM known WHERE digest = ?"
 #: What is lost with the process is built anew by the next one. The cache has 8 MiB.
 _PRAGMAS: Final = (
@@ -20,6 +26,32 @@ _PRAGMAS: Final = (
     "locking_mode=EXCLUSIVE",
     "cache_size=-8192",
 )
+#: So many new digests are in memory before they are written.
+_TOGETHER: Final = 10_000
+
+
+class _Filter:
+    """Says of a digest that it was never added, or that it may have been (a Bloom filter).
+
+    A digest is random already, so four of its bytes are as good as a hash. With 32 million bits
+    and two of them for each, one in 280 of the unknown is called possible beside a million.
+    """
+
+    _BITS: Final = 1 << 25
+
+    def __init__(self) -> None:
+        self._bits = bytearray(self._BITS // 8)
+
+    def add(self, key: bytes) -> None:
+        for bit in self._of(key):
+            self._bits[bit >> 3] |= 1 << (bit & 7)
+
+    def may_hold(self, key: bytes) -> bool:
+        return all(self._bits[bit >> 3] >> (bit & 7) & 1 for bit in self._of(key))
+
+    def _of(self, key: bytes) -> tuple[int, int]:
+        number = int.from_bytes(key[:8], "big")
+        return number % self._BITS, (number >> 32) % self._BITS
 
 
 class SqliteDigestIndex:
@@ -31,6 +63,8 @@ class SqliteDigestIndex:
         file.touch(mode=0o600)
         self._file = file
         self._lock = threading.Lock()
+        self._filter = _Filter()
+        self._fresh: dict[bytes, str] = {}
         self._database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
         with self._alone():
             for pragma in _PRAGMAS:
@@ -42,9 +76,9 @@ class SqliteDigestIndex:
 
     def fill(self, known: Iterable[tuple[str, str]]) -> None:
         """Take many (digest, place) pairs; the first place of a digest counts."""
-        rows = ((bytes.fromhex(digest), place) for digest, place in known)
         with self._alone():
-            self._database.executemany("INSERT OR IGNORE INTO known VALUES (?, ?)", rows)
+            self._write()
+            self._database.executemany(_INSERT, self._filtered(known))
 
     def place(self, digest: str) -> str | None:
         """Say where the bytes with this digest lie."""
@@ -57,7 +91,10 @@ class SqliteDigestIndex:
         with self._alone():
             found = self._find(key)
             if found is None:
-                self._database.execute("INSERT INTO known VALUES (?, ?)", (key, place))
+                self._filter.add(key)
+                self._fresh[key] = place
+                if len(self._fresh) >= _TOGETHER:
+                    self._write()
             return found
 
     def close(self) -> None:
@@ -65,7 +102,21 @@ class SqliteDigestIndex:
         self._database.close()
         self._file.unlink(missing_ok=True)
 
+    def _filtered(self, known: Iterable[tuple[str, str]]) -> Iterator[tuple[bytes, str]]:
+        for digest, place in known:
+            key = bytes.fromhex(digest)
+            self._filter.add(key)
+            yield key, place
+
+    def _write(self) -> None:
+        self._database.executemany(_INSERT, self._fresh.items())
+        self._fresh.clear()
+
     def _find(self, key: bytes) -> str | None:
+        if not self._filter.may_hold(key):
+            return None
+        if (place := self._fresh.get(key)) is not None:
+            return place
         row = self._database.execute(_LOOK_UP, (key,)).fetchone()
         return None if row is None else str(row[0])
 

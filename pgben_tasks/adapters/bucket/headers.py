@@ -24,6 +24,9 @@ STANDARD: Final = (
     "expires",
 )
 _METADATA: Final = "x-amz-meta-"
+#: Servers that tell how many tags there are "if any": where they say nothing there are none. They
+#: keep silent as well where tags may not be read, which ``tagging.knows_tags`` finds out.
+_COUNTS_TAGS: Final = frozenset({"AmazonS3", "MinIO"})
 #: Characters that a header's name may have (RFC 9110, "token").
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _VALUE: Final = re.compile(r"[^\r\n\0\u0100-\U0010ffff]*")
@@ -46,8 +49,14 @@ def facts_of(headers: Mapping[str, str]) -> ObjectFacts:
             for name, value in headers.items()
             if name.startswith(_METADATA)
         },
-        tag_count=int(tags) if tags is not None else None,
+        tag_count=_tag_count(tags, headers.get("server", "")),
     )
+
+
+def _tag_count(told: str | None, server: str) -> int | None:
+    if told is not None:
+        return int(told)
+    return 0 if server in _COUNTS_TAGS else None
 
 
 def headers_of(key: str, headers: Mapping[str, str], metadata: Mapping[str, str]) -> dict[str, str]:

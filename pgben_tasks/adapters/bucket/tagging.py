@@ -34,11 +34,16 @@ def knows_tags(sender: S3Sender, key: str, looked_at: urllib3.BaseHTTPResponse) 
     """Say whether a server knows tags, from its answers for an object: to HEAD, and for its tags.
 
     One that does not says so, or overlooks what was asked for and answers with the object itself.
+    Any other error is raised, above all that tags may not be read.
     """
-    answer = sender.ask(S3Request(method="GET", key=key, query=_QUERY, stream=True))
+    request = S3Request(method="GET", key=key, query=_QUERY, stream=True)
+    answer = sender.ask(request)
     try:
         if not succeeded(answer):
-            return error_code(answer) not in _REFUSED
+            code = error_code(answer)
+            if code not in _REFUSED and code != _NONE:
+                raise sender.error(request, answer)
+            return code == _NONE
         dated = answer.headers.get("last-modified")
         return dated is None or any(
             answer.headers.get(name) != looked_at.headers.get(name)
