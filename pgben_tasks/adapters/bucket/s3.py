@@ -54,6 +54,7 @@ class S3Bucket:
         self._where = location
         self._page = page
         self._sizes = sizes or Sizes()
+        self._knows_tags = True
         self._sender = S3Sender(
             location,
             side=PROTECTED,
@@ -139,8 +140,13 @@ class S3Bucket:
             answer.close()
 
     def tags(self, key: str) -> dict[str, str]:
-        """Give the tags of an object."""
-        return read_tags(self._sender, require_key(key))
+        """Give the tags of an object; a server that knows none is asked once, not per object."""
+        require_key(key)
+        if not self._knows_tags:
+            return {}
+        tags = read_tags(self._sender, key)
+        self._knows_tags = tags is not None
+        return tags or {}
 
     def put(
         self,

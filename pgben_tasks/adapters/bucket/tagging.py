@@ -8,19 +8,23 @@ from hashlib import md5
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from pgben_tasks.adapters.s3_sender import S3Request, S3Sender, error_code
+from pgben_tasks.adapters.s3_sender import S3Request, S3Sender, error_code, succeeded
 from pgben_tasks.adapters.s3_xml import text_of
 
 _QUERY: Final = {"tagging": ""}
 _NONE: Final = "NoSuchTagSet"
 
 
-def read_tags(sender: S3Sender, key: str) -> dict[str, str]:
-    """Give the tags of an object."""
+def read_tags(sender: S3Sender, key: str) -> dict[str, str] | None:
+    """Give the tags of an object; None when the server does not know what tags are."""
     request = S3Request(method="GET", key=key, query=_QUERY)
     answer = sender.ask(request)
     if error_code(answer) == _NONE:
         return {}
+    if succeeded(answer) and "last-modified" in answer.headers:
+        # Tags have no such date: this is the object itself, given by a server (rclone is one) that
+        # takes no notice of the question.
+        return None
     return {
         text_of(tag, "Key"): text_of(tag, "Value")
         for tag in sender.document(request, answer, "Tagging").iterfind("TagSet/Tag")
