@@ -10,17 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import bucket, churn, postgres
+from benchmarks import bucket, churn, memory, postgres
 from benchmarks.meter import PROC
 from benchmarks.report import document, lines, machine
 
-_PARTS: Final = ("postgres", "bucket", "churn")
+_PARTS: Final = ("postgres", "bucket", "churn", "memory")
 
 _EXAMPLES: Final = """
 parts (all of them unless some are named):
   postgres  backups of a database against pg_dump alone and against scripts
   bucket    snapshots of a bucket against rclone sync
   churn     what thirty nights of changes add to a repository
+  memory    what snapshots of very many objects, and of a very large one, take of it
 
 examples:
   make bench
@@ -41,12 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(_PARTS))
     parser.add_argument("--megabytes", type=int, default=1000, help="size of the database (1000)")
     parser.add_argument("--objects", type=int, default=20_000, help="objects of the bucket (20000)")
+    parser.add_argument(
+        "--keys", type=int, default=1_000_000, help="keys of the simulated listing (1000000)"
+    )
+    parser.add_argument(
+        "--gibibytes", type=int, default=20, help="size of the one large object (20)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds (5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything to FILE")
     asked = parser.parse_args(arguments)
     if unknown := sorted(set(asked.parts) - set(_PARTS)):
         parser.error(f"there is no part '{unknown[0]}', only {', '.join(_PARTS)}")
-    if min(asked.megabytes, asked.objects, asked.rounds) < 1:
+    if min(asked.megabytes, asked.objects, asked.keys, asked.gibibytes, asked.rounds) < 1:
         parser.error("sizes and rounds are at least 1")
     if not (PROC / "self" / "stat").exists():
         parser.error("processor time and memory are read from /proc, which this system lacks")
@@ -61,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name == "churn":
             bytes_ = churn.measure(asked.objects, tell=_tell)
             said, told[name] = [churn.sentence(bytes_)], bytes_
+        elif name == "memory":
+            told[name] = memory.measure(asked.keys, asked.gibibytes, tell=_tell)
+            said = [memory.sentence(case, found) for case, found in told[name].items()]
         else:
             part = (
                 postgres.measure(asked.megabytes, asked.rounds, tell=_tell)

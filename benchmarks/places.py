@@ -94,7 +94,14 @@ class Installation:
 
     @classmethod
     def make(cls, on: Servers, name: str, **settings: str) -> Installation:
-        """Do what `pgben init` does in a place called ``name`` and start the worker."""
+        """Prepare a place called ``name`` and start the worker."""
+        environment = cls.prepare(on, name, **settings)
+        worker = _start_worker(on, name, environment)
+        return cls(work=Workplace(Settings.load(environment)), worker=worker)
+
+    @staticmethod
+    def prepare(on: Servers, name: str, **settings: str) -> dict[str, str]:
+        """Do what `pgben init` does in a place called ``name``; gives the whole environment."""
         folder = on.folder / name
         redis = EmbeddedRedis.start(supervisor=on.stack.supervisor)
         environment = {
@@ -115,9 +122,7 @@ class Installation:
             now=datetime.now(UTC),
         )
         # Settings of the installation win over what `pgben init` proposes.
-        environment = {**environment, **made.environment, **settings}
-        worker = _start_worker(on, name, environment)
-        return cls(work=Workplace(Settings.load(environment)), worker=worker)
+        return {**environment, **made.environment, **settings}
 
 
 def _start_worker(on: Servers, name: str, environment: dict[str, str]) -> Child:
