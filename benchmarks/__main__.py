@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import bucket, churn, memory, postgres
+from benchmarks import bucket, churn, client, memory, postgres
 from benchmarks.meter import PROC
 from benchmarks.report import document, lines, machine
 
-_PARTS: Final = ("postgres", "bucket", "churn", "memory")
+_PARTS: Final = ("postgres", "bucket", "churn", "memory", "client")
 
 _EXAMPLES: Final = """
 parts (all of them unless some are named):
@@ -22,6 +22,7 @@ parts (all of them unless some are named):
   bucket    snapshots of a bucket against rclone sync
   churn     what thirty nights of changes add to a repository
   memory    what snapshots of very many objects, and of a very large one, take of it
+  client    what one request of the buckets' client costs in processor time
 
 examples:
   make bench
@@ -68,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name == "churn":
             bytes_ = churn.measure(asked.objects, tell=_tell)
             said, told[name] = [churn.sentence(bytes_)], bytes_
+        elif name == "client":
+            told[name] = client.measure()
+            said = [f"{what}: {each:.3f} ms of processor" for what, each in told[name].items()]
         elif name == "memory":
             told[name] = memory.measure(asked.keys, asked.gibibytes, tell=_tell)
             said = [memory.sentence(case, found) for case, found in told[name].items()]
