@@ -79,7 +79,7 @@ format: setup ## Format the code
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix --select I $(CODE)
 
-bench: setup ## Measure backups against pg_dump alone and a script; ARGS="--help" tells more
+bench: setup ## Measure backups against pg_dump and rclone; ARGS="--help" tells more
 	$(BIN)/python -m benchmarks $(ARGS)
 
 configuration: setup ## Write docs/configuration.md from the settings

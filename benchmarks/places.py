@@ -32,17 +32,23 @@ _ROOT: Final = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ground:
-    """The protected database, the repository's S3 server, and the catalog's server."""
+class Servers:
+    """What every installation needs: the repository's S3 server, and the catalog's server."""
 
     stack: EmbeddedStack
     catalog: EmbeddedPostgres
-    filled: demo_data.DemoSummary
 
     @property
     def folder(self) -> Path:
         """Where dumps and spools lie, all on one file system."""
         return self.stack.folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground(Servers):
+    """The servers with the protected database."""
+
+    filled: demo_data.DemoSummary
 
     @property
     def client(self) -> ClientTools:
@@ -64,15 +70,19 @@ class Ground:
 
 
 @contextmanager
-def ground(megabytes: int) -> Iterator[Ground]:
-    """Start the servers and fill the database with about ``megabytes``.
-
-    The catalog's server flushes every commit to disk, as one in production does.
-    """
+def servers() -> Iterator[Servers]:
+    """Start the servers; the catalog's flushes every commit to disk, as one in production does."""
     with EmbeddedStack.start() as stack:
         catalog = EmbeddedPostgres.start(supervisor=stack.supervisor, fsync=True)
-        filled = demo_data.fill(stack.postgres.dsn(), database=DATABASE, megabytes=megabytes)
-        yield Ground(stack=stack, catalog=catalog, filled=filled)
+        yield Servers(stack=stack, catalog=catalog)
+
+
+@contextmanager
+def ground(megabytes: int) -> Iterator[Ground]:
+    """Start the servers and fill the database with about ``megabytes``."""
+    with servers() as on:
+        filled = demo_data.fill(on.stack.postgres.dsn(), database=DATABASE, megabytes=megabytes)
+        yield Ground(stack=on.stack, catalog=on.catalog, filled=filled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +93,15 @@ class Installation:
     worker: Child
 
     @classmethod
-    def make(cls, on: Ground, name: str, **settings: str) -> Installation:
-        """Do what `pgben init` does in a place called ``name`` and start the worker."""
+    def make(cls, on: Servers, name: str, **settings: str) -> Installation:
+        """Prepare a place called ``name`` and start the worker."""
+        environment = cls.prepare(on, name, **settings)
+        worker = _start_worker(on, name, environment)
+        return cls(work=Workplace(Settings.load(environment)), worker=worker)
+
+    @staticmethod
+    def prepare(on: Servers, name: str, **settings: str) -> dict[str, str]:
+        """Do what `pgben init` does in a place called ``name``; gives the whole environment."""
         folder = on.folder / name
         redis = EmbeddedRedis.start(supervisor=on.stack.supervisor)
         environment = {
@@ -105,12 +122,10 @@ class Installation:
             now=datetime.now(UTC),
         )
         # Settings of the installation win over what `pgben init` proposes.
-        environment = {**environment, **made.environment, **settings}
-        worker = _start_worker(on, name, environment)
-        return cls(work=Workplace(Settings.load(environment)), worker=worker)
+        return {**environment, **made.environment, **settings}
 
 
-def _start_worker(on: Ground, name: str, environment: dict[str, str]) -> Child:
+def _start_worker(on: Servers, name: str, environment: dict[str, str]) -> Child:
     kept = {key: os.environ[key] for key in ("PATH", "LANG", "HOME") if key in os.environ}
     worker = on.stack.supervisor.spawn(
         f"worker-{name}",

@@ -45,6 +45,16 @@ class Verdict:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What one part of the benchmarks came to; ``title`` says on what it was measured."""
+
+    title: str
+    found: Mapping[str, Sequence[Measured]]
+    judged: Sequence[Verdict]
+    facts: Mapping[str, Any]
+
+
 def verdicts(bars: Sequence[Bar], found: Mapping[str, Sequence[Measured]]) -> list[Verdict]:
     """Compare what was measured with the bars."""
     return [
@@ -64,8 +74,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def lines(found: Mapping[str, Sequence[Measured]], judged: Sequence[Verdict]) -> Iterator[str]:
-    """Give the tables, line by line."""
+def lines(part: Part) -> Iterator[str]:
+    """Give title and tables, line by line."""
+    found = part.found
+    yield part.title
+    yield ""
     head = ("seconds", "least", "most", "processor s", "memory MiB", "stored MiB")
     yield f"{'median of the rounds':<32}" + "".join(f"{word:>13}" for word in head)
     for name, runs in found.items():
@@ -86,20 +99,17 @@ def lines(found: Mapping[str, Sequence[Measured]], judged: Sequence[Verdict]) ->
             )
             yield f"{name}: {', '.join(parts)}"
     yield ""
-    yield from (verdict.sentence() for verdict in judged)
+    yield from (verdict.sentence() for verdict in part.judged)
 
 
-def document(
-    found: Mapping[str, Sequence[Measured]], judged: Sequence[Verdict], **facts: Any
-) -> dict[str, Any]:
+def document(part: Part) -> dict[str, Any]:
     """Give everything as JSON values."""
     return {
-        **facts,
-        "machine": machine(),
-        "runs": {name: [asdict(run) for run in runs] for name, runs in found.items()},
+        **part.facts,
+        "runs": {name: [asdict(run) for run in runs] for name, runs in part.found.items()},
         "bars": [
             {**asdict(verdict.bar), **asdict(verdict.ratio), "holds": verdict.holds}
-            for verdict in judged
+            for verdict in part.judged
         ],
     }
 

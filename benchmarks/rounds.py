@@ -50,11 +50,19 @@ class Spread:
 
 
 def run_rounds(
-    subjects: Sequence[Subject], rounds: int, *, tell: Callable[[str], None]
+    subjects: Sequence[Subject],
+    rounds: int,
+    *,
+    tell: Callable[[str], None],
+    before: Callable[[], None] = lambda: None,
 ) -> dict[str, list[Measured]]:
-    """Run every subject once unmeasured, then once per round; each round begins with another."""
+    """Run every subject once unmeasured, then once per round; each round begins with another.
+
+    ``before`` prepares what all subjects of a round meet, unmeasured.
+    """
     found: dict[str, list[Measured]] = {subject.name: [] for subject in subjects}
     for number in range(rounds + 1):
+        before()
         first = number % len(subjects)
         for subject in (*subjects[first:], *subjects[:first]):
             measured = subject.run()

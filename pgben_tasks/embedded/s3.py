@@ -34,6 +34,7 @@ class EmbeddedS3(EmbeddedServer):
     kind: S3Kind
     access_key: str
     secret_key: str = field(repr=False)
+    etags: bool = False
     _program: tuple[str, ...] = field(repr=False)
 
     @classmethod
@@ -43,9 +44,11 @@ class EmbeddedS3(EmbeddedServer):
         *,
         kind: S3Kind = "rclone",
         supervisor: Supervisor | None = None,
+        etags: bool = False,
     ) -> Self:
         """Start a server with its files below ``folder`` (default: temporary files).
 
+        ``etags`` lets rclone digest what it stores, for etags that tell contents apart.
         Raises ``ConfigurationError`` when the package is not installed.
         """
         if kind == "rclone":
@@ -65,6 +68,7 @@ class EmbeddedS3(EmbeddedServer):
                 kind=kind,
                 access_key=f"pgben{secrets.token_hex(6)}",
                 secret_key=secrets.token_hex(20),
+                etags=etags,
                 _program=program,
             )
             (server.folder / "data").mkdir(mode=0o700)
@@ -110,10 +114,12 @@ class EmbeddedS3(EmbeddedServer):
             argv=(
                 *(*self._program, "serve", "s3", str(self.folder / "data")),
                 *("--addr", f"{self.host}:{self.port}"),
-                *("--vfs-cache-mode", "off", "--dir-cache-time", "5s"),
+                *("--vfs-cache-mode", "off"),
+                # Digests are kept as long as what was read of their folder.
+                *("--dir-cache-time", "24h" if self.etags else "5s"),
                 # It would read everything again that it has just written, and everything that it
                 # lists. What is stored is checked by whoever reads it back.
-                *("--ignore-checksum", "--etag-hash", ""),
+                *("--ignore-checksum", "--etag-hash", "MD5" if self.etags else ""),
             ),
             environment=plain_environment(
                 self.folder,

@@ -1,0 +1,77 @@
+"""``rclone sync`` from one S3 server to another: what people copy buckets with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Final
+
+from benchmarks.documents import BUCKET, Documents
+from benchmarks.meter import Meter
+from benchmarks.rounds import Measured
+from pgben_tasks.embedded import binaries
+from pgben_tasks.embedded.s3 import EmbeddedS3
+
+#: What is tried for its best: so many transfers and checkers at a time.
+TRANSFERS: Final = (4, 16, 32, 64)
+#: The fastest way to find out that nothing changed: no look at each object's own date.
+COMPARING: Final = ("--checksum", "--fast-list")
+
+
+class Sync:
+    """Copies the documents to a place that ``place`` names, anew for every run."""
+
+    def __init__(
+        self,
+        name: str,
+        documents: Documents,
+        to: EmbeddedS3,
+        place: Callable[[], str],
+        *,
+        transfers: int,
+        options: tuple[str, ...] = (),
+    ) -> None:
+        """Copy with ``transfers`` at a time and more ``options``."""
+        self.name = name
+        self._documents = documents
+        self._to = to
+        self._place = place
+        self._options = (f"--transfers={transfers}", f"--checkers={transfers}", *options)
+
+    def run(self) -> Measured:
+        """Run it once."""
+        argv = (
+            *(str(binaries.rclone()), "sync", *self._options),
+            *(f"from:{BUCKET}", f"to:{self._place()}"),
+        )
+        environment = {
+            "PATH": os.defpath,
+            "HOME": str(self._to.folder),
+            "RCLONE_CONFIG": os.devnull,
+            **_remote("FROM", self._documents.server),
+            **_remote("TO", self._to),
+        }
+        began = time.perf_counter()
+        with subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL) as process:
+            with Meter(process.pid) as meter:
+                # Not collected yet, so that its figures can still be read.
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+                seconds = time.perf_counter() - began
+            if process.wait() != 0:
+                raise SystemExit(f"rclone ended with status {process.returncode}")
+        return Measured(
+            seconds=seconds, cpu=meter.cpu, memory=meter.peak, stored=self._documents.size
+        )
+
+
+def _remote(name: str, server: EmbeddedS3) -> dict[str, str]:
+    begin = f"RCLONE_CONFIG_{name}"
+    return {
+        f"{begin}_TYPE": "s3",
+        f"{begin}_PROVIDER": "Rclone",
+        f"{begin}_ENDPOINT": server.endpoint,
+        f"{begin}_ACCESS_KEY_ID": server.access_key,
+        f"{begin}_SECRET_ACCESS_KEY": server.secret_key,
+    }
