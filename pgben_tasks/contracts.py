@@ -159,7 +159,11 @@ class RestoreRequest(Request):
 
 
 class BucketRestoreRequest(Request):
-    """Ask for a snapshot's objects in another bucket; nothing that exists is replaced."""
+    """Ask for a snapshot's objects in another bucket, or in the original.
+
+    In another, nothing that exists is replaced; in the original, what differs is copied aside
+    first.
+    """
 
     target: TargetField
     #: A backup id, or ``latest`` for the newest verified one.
@@ -178,6 +182,27 @@ class BucketRestoreRequest(Request):
     allow_unverified: bool = False
     #: Give the bucket the settings that the snapshot has of the original.
     settings: bool = False
+    #: Put missing and differing objects back into the original bucket.
+    in_place: bool = False
+    #: The name of the bucket that is written to in place, typed once more.
+    confirm: NameField | None = None
+    #: In place: remove objects that the snapshot does not know, once they lie aside.
+    delete_extra: bool = False
+
+    @property
+    def replaces(self) -> bool:
+        """In place, objects of the original bucket are overwritten."""
+        return self.in_place
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.in_place and (self.into is not None or self.put_below):
+            message = "'in_place' goes with neither 'into' nor 'put_below'"
+            raise ValueError(message)
+        if not self.in_place and (self.delete_extra or self.confirm is not None):
+            message = "'delete_extra' and 'confirm' need 'in_place'"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:
@@ -186,6 +211,9 @@ class BucketRestoreRequest(Request):
             raise ValueError(message)
         if self.keys and self.prefix:
             message = "give 'keys' or 'prefix', not both"
+            raise ValueError(message)
+        if self.keys and self.delete_extra:
+            message = "'delete_extra' needs the whole bucket or a prefix: single keys have no extra"
             raise ValueError(message)
         return self
 

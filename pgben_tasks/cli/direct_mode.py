@@ -145,10 +145,18 @@ def _warn(place: DirectPlace, kind: JobKind) -> None:
 
 
 def _tell_of_the_copy(chain: Chain, ended: Job) -> None:
-    """Say what became of the new database when its restore did not come to its end."""
+    """Say what became of the copy when its restore did not come to its end."""
     if ended.kind != "restore" or ended.state == "succeeded":
         return
     into = chain.job.context["into"]
+    if ended.target.startswith("bucket/"):
+        output.say(
+            f"objects that were stored in '{into}' so far stay there; what was overwritten lies in "
+            f"'{chain.job.context['aside']}'"
+            if ended.request.get("in_place")
+            else f"objects that were copied to '{into}' so far stay there"
+        )
+        return
     if chain.left is not None:
         output.say(
             f"the unfinished copy '{into}' could not be looked for or removed: "

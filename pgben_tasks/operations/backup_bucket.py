@@ -81,7 +81,9 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
         "wanted": totals.wanted,
         "gone": totals.gone,
         "avoided": sorted(avoid),
-        "suspect": mass_change(totals, tools.limits.suspect_changed),
+        "suspect": mass_change(
+            totals, tools.limits.suspect_changed, expected=_own_changes(run, tools, before)
+        ),
     }
 
 
@@ -237,6 +239,13 @@ def _previous(run: Run, tools: Toolbox, surveyed: Survey) -> Manifest | None:
         log.warning("inventory_unusable", backup=manifest.backup, why="its lines are others")
     spool.write_durably(lines, b"")
     return None
+
+
+def _own_changes(run: Run, tools: Toolbox, before: Manifest | None) -> int:
+    """Count what restores in place changed since the listing that this one is compared with."""
+    if before is None or before.bucket is None:
+        return 0
+    return tools.own_writes.since(run.target, before.bucket.listing_started)
 
 
 def _with_findings(surveyed: Survey) -> frozenset[str]:
