@@ -10,6 +10,8 @@ from pgben_tasks.domain.values import Digest, Document, Moment, Size
 
 #: What S3 allows for a bucket's name.
 _LONGEST_NAME: Final = 63
+#: … and what a bucket aside leaves of that for the numbers of further ones.
+_NUMBERS: Final = len("-99")
 
 
 def restored_bucket(target: str, now: datetime) -> str:
@@ -19,7 +21,8 @@ def restored_bucket(target: str, now: datetime) -> str:
 
 def aside_bucket(target: str, now: datetime) -> str:
     """Name the bucket for what a restore overwrites: ``<name>-aside-<yyyymmdd-hhmmss>``."""
-    return _ending(target.partition("/")[2], f"-aside-{now:%Y%m%d-%H%M%S}")
+    ending = f"-aside-{now:%Y%m%d-%H%M%S}"
+    return _ending(target.partition("/")[2], ending, longest=_LONGEST_NAME - _NUMBERS)
 
 
 def further_aside(aside: str, number: int) -> str:
@@ -40,8 +43,8 @@ def places(
     return {"into": into or kept.get("into") or restored_bucket(target, now)}
 
 
-def _ending(name: str, ending: str) -> str:
-    return name[: _LONGEST_NAME - len(ending)].rstrip("-.") + ending
+def _ending(name: str, ending: str, *, longest: int = _LONGEST_NAME) -> str:
+    return name[: longest - len(ending)].rstrip("-.") + ending
 
 
 class BucketSettings(Document):

@@ -324,14 +324,58 @@ def test_an_extra_object_that_changes_before_it_is_deleted_is_kept_as_it_was_las
 
 
 def test_the_next_snapshot_does_not_suspect_our_own_restore(place: Place) -> None:
-    """… nor does that hide what a stranger does in the same night."""
     for number in range(20):
         place.put(number, b"overwritten")
     place.restore()
     assert place.shop.run("backup").result["suspect"] is None
+    # … which has been said then: the next night expects nothing of us.
     for number in range(10):
         place.put(number, b"overwritten by a stranger")
     assert "known objects were overwritten" in place.shop.run("backup").result["suspect"]
+
+
+def test_our_own_restore_does_not_hide_what_a_stranger_does_in_the_same_night(
+    place: Place,
+) -> None:
+    for number in range(20):
+        place.put(number, b"overwritten")
+    place.restore()
+    for number in range(20, 30):
+        place.put(number, b"overwritten by a stranger")
+    assert "30 of 30 known objects" in place.shop.run("backup").result["suspect"]
+
+
+def test_extra_objects_that_we_delete_are_expected(place: Place) -> None:
+    older = place.manifest.backup
+    for number in range(30, 50):
+        place.put(number, b"new, and backed up")
+    place.shop.snapshot()
+    assert place.restore(backup=older, delete_extra=True)["deleted"] == 20
+    result = place.shop.run("backup").result
+    assert (result["gone"], result["suspect"]) == (20, None)
+
+
+def test_a_further_attempt_keeps_what_the_one_before_set_aside(place: Place) -> None:
+    ruined = place.ruin()
+    left = 3
+
+    def die(what: str, _key: str) -> None:
+        nonlocal left
+        left -= what == "put"
+        if not left:
+            raise Crash("now")
+
+    first = place.chain()
+    place.live.before = die
+    with pytest.raises(Crash):
+        first.run()
+    assert not first.folder.exists()
+    left = -1
+    result = place.restore()
+    assert contents(place.live) == {**place.before, "new": ruined["new"]}
+    lost = [place.key(number) for number in (5, 6, 7, 9, 29)]
+    assert contents(place.aside()) == {key: ruined[key] for key in lost}
+    assert (result["aside_objects"], result["aside_further"]) == (5, [])
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -369,6 +413,8 @@ def test_a_restore_that_died_anywhere_goes_on_and_nothing_is_ever_lost(
     assert contents(place.live) == place.before
     require_somewhere(place, must_be)
     assert chain.job.result["state"] == "restored"
+    # What was put back by a run that died is not copied aside as somebody's.
+    assert must_be != list(ruined.items()) or not chain.job.result["aside_further"]
 
 
 def asides(place: Place) -> list[Contents]:
