@@ -85,6 +85,7 @@ def configuration(broker: str) -> dict[str, Any]:
         "task_routes": {
             names.BACKUP_POSTGRES: {"queue": names.QUEUE_BACKUP},
             names.BACKUP_BUCKET: {"queue": names.QUEUE_BACKUP},
+            names.BACKUP_BUCKET_HELP: {"queue": names.QUEUE_BACKUP},
             names.RESTORE_POSTGRES: {"queue": names.QUEUE_RESTORE},
             names.RESTORE_BUCKET: {"queue": names.QUEUE_RESTORE},
             names.UNDO_RUN: {"queue": names.QUEUE_RESTORE},

@@ -18,6 +18,8 @@ BACKUP_POSTGRES_RECORD: Final = "pgben.backup.postgres.record"
 BACKUP_BUCKET: Final = "pgben.backup.bucket"
 BACKUP_BUCKET_SNAPSHOT: Final = "pgben.backup.bucket.snapshot"
 BACKUP_BUCKET_COPY: Final = "pgben.backup.bucket.copy"
+#: For whoever has time to copy a part of somebody else's job.
+BACKUP_BUCKET_HELP: Final = "pgben.backup.bucket.help"
 BACKUP_BUCKET_CHECKSUM: Final = "pgben.backup.bucket.checksum"
 BACKUP_BUCKET_UPLOAD: Final = "pgben.backup.bucket.upload"
 BACKUP_BUCKET_PRUNE: Final = "pgben.backup.bucket.prune"

@@ -31,7 +31,7 @@ from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.chains import OPERATIONS
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.ports import Clock, StoredObject
+from pgben_tasks.ports import Clock, Sharing, StoredObject
 from tests.workshop import SilentProgress, Workshop
 
 #: Small enough that the little database needs several packs.
@@ -127,6 +127,8 @@ class Chain:
     before_hold: Callable[[], None] = lambda: None
     free: bool = True
     progress: SilentProgress = field(default_factory=SilentProgress)
+    #: How a step is shared, given the reference it runs under.
+    sharing: Callable[[JobRef], Sharing | None] = lambda _ref: None
 
     @property
     def job(self) -> Job:
@@ -152,6 +154,7 @@ class Chain:
             progress=self.progress,
             folder=self.folder,
             try_lock=lambda _kind: nullcontext(self.free),
+            sharing=self.sharing(self.ref),
         )
         try:
             result = OPERATIONS[name](run, self.tools)

@@ -88,6 +88,15 @@ def temporary_name(name: str) -> str:
     return f".{name[:_LONGEST_NAME]}.{secrets.token_hex(6)}.tmp"
 
 
+def remove_unfinished(destination: Path) -> None:
+    """Remove ``destination`` and what a writer that was killed could not: its unfinished file."""
+    with suppress(OSError):
+        for path in destination.parent.iterdir():
+            unfinished_one = path.name.startswith(f".{destination.name}.")
+            if path == destination or (unfinished_one and path.name.endswith(".tmp")):
+                path.unlink()
+
+
 def _take_free_name(temporary: Path, destination: Path) -> None:
     try:
         os.link(temporary, destination, follow_symlinks=False)

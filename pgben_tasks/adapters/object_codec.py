@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pgben_tasks.adapters.age import parse_recipients, public_keys
+from pgben_tasks.adapters.durable import remove_unfinished
+from pgben_tasks.adapters.pack_opening import unfinished
 from pgben_tasks.adapters.pack_pool import PackPool
 from pgben_tasks.domain.documents import Pack, StoredFile
 from pgben_tasks.errors import ConfigurationError
@@ -50,7 +53,15 @@ class AgeObjectCodec:
 
     def seal_inventory(self, lines: Path, destination: Path) -> Sealed:
         """Compress and seal the plain lines of an inventory."""
-        return self._seal(lines, destination, compressed=True, to=self._inventory_recipients)
+        request = {
+            "operation": "seal_file",
+            "source": str(lines),
+            "destination": str(destination),
+            "compressed": True,
+            "recipients": list(self._inventory_recipients),
+        }
+        answer = self._pool.ask(request, _ignore)
+        return Sealed(size=answer["size"], sha256=answer["sha256"], plain=answer["plain"])
 
     def open_inventory(self, stored: StoredFile, file: Path, destination: Path) -> str:
         """Check the stored bytes, open them; gives the digest of the plain lines."""
@@ -60,9 +71,22 @@ class AgeObjectCodec:
         )
         return str(answer["sha256"])
 
-    def seal_pack(self, tar: Path, destination: Path, *, compressed: bool) -> Sealed:
-        """Seal a finished tar of objects, after compressing it where that gains something."""
-        return self._seal(tar, destination, compressed=compressed, to=self._recipients)
+    def seal_pack(self, path: str, tar: Path, destination: Path) -> Pack:
+        """Seal a finished tar of objects, after checking each against its name."""
+        pack = Pack(path=path, size=0, sha256="0" * 64, members=())
+        request = {
+            "operation": "seal_objects",
+            "source": str(tar),
+            "destination": str(destination),
+            "compressed": pack.compressed,
+            "recipients": list(self._recipients),
+        }
+        try:
+            answer = self._pool.ask(request, _ignore)
+        except BaseException:
+            remove_unfinished(destination)
+            raise
+        return pack.model_copy(update={"size": answer["size"], "sha256": answer["sha256"]})
 
     def open_objects(
         self,
@@ -83,20 +107,15 @@ class AgeObjectCodec:
             "destination": None if destination is None else str(destination),
             **self._opening(pack, file, self._identities),
         }
-        return {name: int(size) for name, size in self._pool.ask(request, advance)["members"]}
-
-    def _seal(
-        self, source: Path, destination: Path, *, compressed: bool, to: Sequence[str]
-    ) -> Sealed:
-        request = {
-            "operation": "seal_file",
-            "source": str(source),
-            "destination": str(destination),
-            "compressed": compressed,
-            "recipients": list(to),
-        }
-        answer = self._pool.ask(request, _ignore)
-        return Sealed(size=answer["size"], sha256=answer["sha256"], plain=answer["plain"])
+        try:
+            return {name: int(size) for name, size in self._pool.ask(request, advance)["members"]}
+        except BaseException:
+            if destination is not None:
+                # Here, because a child that was killed could not.
+                for name in wanted:
+                    with suppress(OSError):
+                        unfinished(destination, name).unlink()
+            raise
 
     @staticmethod
     def _opening(stored: StoredFile, file: Path, identities: Sequence[Path]) -> dict[str, object]:

@@ -138,6 +138,7 @@ _OPERATIONS: Final[dict[str, Callable[[dict[str, Any], Advance], dict[str, Any]]
     "seal": seal,
     "open": open_pack,
     "seal_file": object_child.seal_file,
+    "seal_objects": object_child.seal_objects,
     "open_file": _checked(object_child.open_file),
     "open_objects": _checked(object_child.open_objects),
 }

@@ -99,24 +99,31 @@ def take_members(
     ``DigestMismatch``.
     """
     wanted = {name: (size, digest) for name, size, digest in members}
+    with whole_tar(plain, path) as tar:
+        for entry in tar:
+            facts = wanted.pop(entry.name, None)
+            if facts is None or not entry.isreg() or entry.size != facts[0]:
+                raise unlike(path, f"'{entry.name}' is not a file its manifest lists so")
+            content = tar.extractfile(entry)
+            if content is None:
+                raise unlike(path, f"'{entry.name}' has no content")
+            target = None if destination is None else unfinished(destination, entry.name)
+            if copy_member(content, target, advance) != facts[1]:
+                raise unlike(path, f"'{entry.name}' has another digest")
+    if wanted:
+        raise unlike(path, f"'{min(wanted)}' is missing")
+
+
+@contextmanager
+def whole_tar(plain: BinaryIO, path: str) -> Iterator[tarfile.TarFile]:
+    """Give the tar that ``plain`` is; reading what is no whole one raises ``DigestMismatch``."""
     try:
         with tarfile.open(
             fileobj=plain, mode="r|", encoding="utf-8", errors="surrogateescape"
         ) as tar:
-            for entry in tar:
-                facts = wanted.pop(entry.name, None)
-                if facts is None or not entry.isreg() or entry.size != facts[0]:
-                    raise _unlike(path, f"'{entry.name}' is not a file its manifest lists so")
-                content = tar.extractfile(entry)
-                if content is None:
-                    raise _unlike(path, f"'{entry.name}' has no content")
-                target = None if destination is None else unfinished(destination, entry.name)
-                if copy_member(content, target, advance) != facts[1]:
-                    raise _unlike(path, f"'{entry.name}' has another digest")
+            yield tar
     except (tarfile.TarError, zstandard.ZstdError, EOFError) as exc:
-        raise _unlike(path, "it is no whole tar") from exc
-    if wanted:
-        raise _unlike(path, f"'{min(wanted)}' is missing")
+        raise unlike(path, "it is no whole tar") from exc
 
 
 def unfinished(destination: Path, name: str) -> Path:
@@ -145,7 +152,8 @@ def copy_member(content: Any, target: Path | None, advance: Advance) -> str:
     return found.hexdigest()
 
 
-def _unlike(path: str, why: str) -> DigestMismatch:
+def unlike(path: str, why: str) -> DigestMismatch:
+    """Say that what a file holds is not what was signed for it."""
     return DigestMismatch(
         f"the content of '{path}' is not what its manifest says: {why}",
         "the pack was made wrongly or replaced; use another backup of the target",

@@ -63,20 +63,21 @@ def _planned_bytes(
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _changed(path)
+            raise changed(path)
         while chunk := file.read(CHUNK):
             if len(chunk) > left:
-                raise _changed(path)
+                raise changed(path)
             left -= len(chunk)
             found.update(chunk)
             yield chunk
             advance(len(chunk))
     if left or digest not in {None, found.hexdigest()}:
-        raise _changed(path)
+        raise changed(path)
     return found.hexdigest()
 
 
-def _changed(path: Path) -> DigestMismatch:
+def changed(path: Path) -> DigestMismatch:
+    """Say that a file of the spool is not the one that was written there."""
     return DigestMismatch(
         f"'{path}' is not the file whose digest was taken",
         "something changed the spool while the backup ran; start the backup again",

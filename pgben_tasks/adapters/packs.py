@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pgben_tasks.adapters.age import parse_recipients, public_keys
+from pgben_tasks.adapters.durable import remove_unfinished
 from pgben_tasks.adapters.pack_opening import unfinished
 from pgben_tasks.adapters.pack_pool import PACK_CHILDREN, PackPool
 from pgben_tasks.adapters.pack_streams import PlannedFacts
@@ -102,7 +103,7 @@ class AgePackCodec:
         try:
             done = self._pool.ask(request, advance)
         except BaseException:
-            _remove(destination)
+            remove_unfinished(destination)
             raise
         taken = tuple(
             Member(name=name, size=size, sha256=sha) for name, size, sha in done["members"]
@@ -146,12 +147,3 @@ class AgePackCodec:
 
 def _facts(members: Iterable[Member]) -> list[PlannedFacts]:
     return [(member.name, member.size, member.sha256) for member in members]
-
-
-def _remove(destination: Path) -> None:
-    """Remove a failed pack and what a child that was killed could not: its unfinished file."""
-    with suppress(OSError):
-        for path in destination.parent.iterdir():
-            unfinished_one = path.name.startswith(f".{destination.name}.")
-            if path == destination or (unfinished_one and path.name.endswith(".tmp")):
-                path.unlink()

@@ -15,6 +15,7 @@ from typing import Final, Self
 from pgben_tasks.adapters.crypto import Signer, Trust
 from pgben_tasks.adapters.pack_fetch import fetch_checked
 from pgben_tasks.adapters.remains import StoreRemains
+from pgben_tasks.adapters.shard_files import StoreShardFiles
 from pgben_tasks.adapters.signed_documents import SignedDocuments
 from pgben_tasks.domain import layout
 from pgben_tasks.domain.documents import (
@@ -112,6 +113,11 @@ class StoreRepository:
     def remains(self) -> StoreRemains:
         """What dead runs may have left here."""
         return StoreRemains(self._store)
+
+    @property
+    def shards(self) -> StoreShardFiles:
+        """What workers that share a copy leave for each other here."""
+        return StoreShardFiles(self._store)
 
     def describe(self) -> str:
         """Name the repository for people, without secrets."""

@@ -25,6 +25,10 @@ SIGNATURE_SUFFIX: Final = ".sig"
 _MANIFEST: Final = "manifest.json"
 #: Sealed, or in the clear where encryption is off.
 _INVENTORIES: Final = ("inventory.jsonl.zst.age", "inventory.jsonl.zst")
+#: What a shard of a copy wants, and what of it is stored.
+_SHARD_FILE: Final = re.compile(
+    r"shard-[1-9][0-9]{0,3}-(?:wanted|[1-9][0-9]{0,8})\.jsonl\.zst(?:\.age)?", re.ASCII
+)
 #: ``<kind>/<target kind>/<target name>/<backup>/<file>``
 _DEPTH: Final = 5
 _AUDIT_ENTRY: Final = re.compile(r"audit/[0-9]{4}/[0-9]{2}/([1-9][0-9]{0,17})\.json", re.ASCII)
@@ -59,6 +63,27 @@ def inventory_path(target: Target, backup: BackupId, *, sealed: bool) -> str:
 def is_inventory(key: str) -> bool:
     """Say whether a key is that of an inventory."""
     return key.rpartition("/")[2] in _INVENTORIES
+
+
+def shard_path(
+    target: Target, backup: BackupId, shard: int, part: int | None, *, sealed: bool
+) -> str:
+    """Give the key of what a shard wants, or with ``part`` of a part that it stored."""
+    what = "wanted" if part is None else str(part)
+    suffix = ".age" if sealed else ""
+    return f"{backups_prefix(target)}{backup}/shard-{shard}-{what}.jsonl.zst{suffix}"
+
+
+def is_shard_file(key: str) -> bool:
+    """Say whether a key is that of a shard's file."""
+    return _SHARD_FILE.fullmatch(key.rpartition("/")[2]) is not None
+
+
+def shard_part(key: str, shard: int) -> int | None:
+    """Say which part of ``shard`` a key is, or None when it is none of it."""
+    name = key.rpartition("/")[2]
+    number = name.removeprefix(f"shard-{shard}-").partition(".")[0]
+    return int(number) if is_shard_file(key) and number.isdecimal() else None
 
 
 def inventory_of(manifest: Manifest) -> StoredFile:
@@ -132,7 +157,8 @@ def is_known(key: str, target: Target) -> bool:
         return pack_number(name) is not None
     if parts[0] == "backups":
         known = {_MANIFEST, signature_path(_MANIFEST)}
-        return name in known or (target.kind == "bucket" and name in _INVENTORIES)
+        of_bucket = name in _INVENTORIES or is_shard_file(key)
+        return name in known or (target.kind == "bucket" and of_bucket)
     if parts[0] == "verifications":
         stem = name.removesuffix(SIGNATURE_SUFFIX)
         return stem.endswith(".json") and _backup_id(stem.removesuffix(".json")) is not None

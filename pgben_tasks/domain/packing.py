@@ -60,7 +60,12 @@ _P = TypeVar("_P", bound=Packable)
 
 def tar_size(member: Packable) -> int:
     """Give the bytes that ``member`` takes inside a tar: its header and its padded content."""
-    return TAR_BLOCK + -(-member.size // TAR_BLOCK) * TAR_BLOCK
+    return TAR_BLOCK + padded(member.size)
+
+
+def padded(size: int) -> int:
+    """Give what ``size`` bytes of content take inside a tar."""
+    return -(-size // TAR_BLOCK) * TAR_BLOCK
 
 
 def pack_plans(
@@ -87,7 +92,10 @@ def pack_plans(
         message = "two members have one name"
         raise ValueError(message)
     return tuple(
-        PackPlan(path=_path(target, backup, number, compressed, sealed), members=group)
+        PackPlan(
+            path=pack_path(target, backup, number, compressed=compressed, sealed=sealed),
+            members=group,
+        )
         for number, group in enumerate(_groups(members, pack_size), start=first)
     )
 
@@ -111,12 +119,18 @@ def early_plans(
     if sum(file.size for file in waiting) < early_size:
         return ()
     return tuple(
-        EarlyPlan(path=_path(target, backup, number, compressed, sealed), files=group)
+        EarlyPlan(
+            path=pack_path(target, backup, number, compressed=compressed, sealed=sealed),
+            files=group,
+        )
         for number, group in enumerate(_groups(waiting, pack_size), start=first)
     )
 
 
-def _path(target: Target, backup: BackupId, number: int, compressed: bool, sealed: bool) -> str:  # noqa: FBT001
+def pack_path(
+    target: Target, backup: BackupId, number: int, *, compressed: bool, sealed: bool
+) -> str:
+    """Give the path of a pack; its suffix says what it is."""
     suffix = f".tar{'.zst' if compressed else ''}{'.age' if sealed else ''}"
     return f"packs/{target}/{backup}/{number}{suffix}"
 

@@ -16,7 +16,7 @@ from pgben_tasks.domain.target import BackupId, require_utc
 #: Longer than any job runs, and long enough for somebody to notice that a manifest was lost.
 SWEEP_AGE: Final = timedelta(days=7)
 
-RemnantKind = Literal["pack", "inventory", "upload", "signature"]
+RemnantKind = Literal["pack", "inventory", "shard", "upload", "signature"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,11 +16,10 @@ import structlog
 
 from pgben_tasks.contracts import JSON
 from pgben_tasks.domain.bucket import BucketCapture, BucketSettings
-from pgben_tasks.domain.documents import Manifest, Pack, pack_number
+from pgben_tasks.domain.documents import Manifest, Pack
 from pgben_tasks.domain.inventory_diff import (
     Carried,
     Gone,
-    Line,
     Totals,
     compare,
     is_refreshed,
@@ -28,10 +27,12 @@ from pgben_tasks.domain.inventory_diff import (
     vacating,
 )
 from pgben_tasks.domain.layout import inventory_of, inventory_path
+from pgben_tasks.domain.shard import PACKS_EACH, Counts
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import ConfigurationError, IntegrityError, ListingUnordered, ObjectMissing
-from pgben_tasks.operations import committing, spool
-from pgben_tasks.operations.copying import Copy, Done, Want
+from pgben_tasks.operations import committing, sharding, spool
+from pgben_tasks.operations.copying import Want, copy_wanted, known_places, wants_in
+from pgben_tasks.operations.journal import LocalJournal
 from pgben_tasks.operations.snapshot_files import Lines, merged, place_of, read_lines
 from pgben_tasks.operations.survey import Survey, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
@@ -89,55 +90,33 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
 
 def copy(run: Run, tools: Toolbox) -> JSON:
     """Fetch what is wanted into packs and store them; goes on where an earlier run ended."""
-    done_folder, packs = run.folder / "done", run.folder / "packs"
-    with spool.disk_errors(run.folder):
-        for folder in (done_folder, run.folder / "notes"):
-            folder.mkdir(mode=0o700, exist_ok=True)
-    spool.fresh(packs)
-    backup = committing.backup_id(run)
-    done = Done(done_folder)
-    written = sorted(done_folder.glob("*.jsonl"))
-    run.progress.begin("copy", total=sum(want.size for want in _wanted(run)))
+    wanted = run.folder / "wanted.jsonl"
+    run.progress.begin("copy", total=sum(want.size for want in wants_in(wanted)))
+    counts = None if run.sharing is None else sharding.copy_together(run, tools, run.sharing)
+    if counts is None:
+        counts = _copy_alone(run, tools, wanted)
+    return {"fetched": counts.fetched, "vanished": counts.vanished, "failed": counts.failed}
 
-    def store(pack: Pack, file: Path) -> None:
-        run.progress.check()
-        tools.repository.store_pack(pack, file, advance=_ignore)
-        name = place_of(pack).rpartition("/")[2]
-        spool.write_durably(run.folder / "notes" / f"{name}.json", pack.encode())
-        done.stored(place_of(pack))
-        log.info("pack_stored", pack=pack.path, size=pack.size)
 
-    with (
-        spool.disk_errors(packs),
-        closing(tools.object_packs.index(run.folder / "known.sqlite")) as known,
-        tools.object_packs.writer(
-            packs,
-            known=known,
-            target=run.target,
-            backup=backup,
-            first=1 + _highest_number(run, tools, backup),
-            store=store,
-        ) as writer,
-    ):
-        known.fill(_known(run, written))
-        work = Copy(
+def _copy_alone(run: Run, tools: Toolbox, wanted: Path) -> Counts:
+    journal = LocalJournal(run.folder)
+    with closing(tools.object_packs.index(run.folder / "known.sqlite")) as known:
+        known.fill(known_places(run, [*journal.files(), run.folder / "previous.jsonl"]))
+        return copy_wanted(
             run,
-            tools.buckets[run.target],
-            writer,
-            done,
-            own=f"{backup}/",
-            now=tools.clock.now(),
-            concurrency=tools.limits.copy_concurrency,
+            tools,
+            wanted,
+            journal,
+            folder=run.folder,
+            known=known,
+            numbers=range(1, PACKS_EACH),
         )
-        work.all(_remaining(run, written))
-    done.finish()
-    return {"fetched": work.objects, "vanished": work.vanished, "failed": work.failed}
 
 
 def checksum(run: Run, tools: Toolbox) -> JSON:
     """Join what was carried over and what was fetched to the inventory, judge it, seal it."""
     scratch = spool.fresh(run.folder / "scratch")
-    parts = [run.folder / "carried.jsonl", *sorted((run.folder / "done").glob("*.jsonl"))]
+    parts = [run.folder / "carried.jsonl", *LocalJournal(run.folder).files()]
     run.progress.begin("inventory", unit="objects")
     objects = size = unreadable = 0
     tags_as_of: str | None = None
@@ -310,41 +289,6 @@ def _write_down(
     return totals
 
 
-def _wanted(run: Run) -> Iterator[Want]:
-    with (run.folder / "wanted.jsonl").open("rb") as file:
-        for line in file:
-            yield Want.decode(line)
-
-
-def _remaining(run: Run, written: list[Path]) -> Iterator[Want]:
-    """Give what is wanted and not yet written down; both are in the order of keys."""
-    scratch = spool.fresh(run.folder / "scratch")
-    lines = merged(written, scratch)
-    line: Line | None = next(lines, None)
-    for want in _wanted(run):
-        key = want.key.encode()
-        while line is not None and line.key.encode() < key:
-            line = next(lines, None)
-        if line is None or line.key != want.key:
-            yield want
-
-
-def _known(run: Run, written: list[Path]) -> Iterator[tuple[str, str]]:
-    """Give what is stored already: by this capture, and by those before where it is not avoided."""
-    avoided = set(run.job.result["avoided"])
-    for path in (*written, run.folder / "previous.jsonl"):
-        for line in read_lines(path):
-            if line.pack is not None and line.sha256 is not None and line.pack not in avoided:
-                yield line.sha256, line.pack
-
-
-def _highest_number(run: Run, tools: Toolbox, backup: BackupId) -> int:
-    """Give the highest number of a pack of this capture: a dead run may have stored some."""
-    own = f"packs/{run.target}/{backup}/"
-    mine = (path for path in tools.repository.packs(run.target) if path.startswith(own))
-    return max((pack_number(path.removeprefix(own)) or 0 for path in mine), default=0)
-
-
 def _packs(run: Run, tools: Toolbox) -> tuple[Pack, ...]:
     """Describe every pack that the inventory refers to, inherited ones as their manifests do."""
     used = spool.read(run.folder / "used.txt").decode().split()
@@ -353,9 +297,7 @@ def _packs(run: Run, tools: Toolbox) -> tuple[Pack, ...]:
     if compared_with is not None:
         before = tools.repository.manifest(run.target, BackupId.parse(compared_with))
         known |= {place_of(pack): pack for pack in before.packs}
-    for note in (run.folder / "notes").glob("*.json"):
-        pack = Pack.decode(note.read_bytes(), where=note.name)
-        known[place_of(pack)] = pack
+    known |= {place_of(pack): pack for pack in LocalJournal(run.folder).packs()}
     missing = [place for place in used if place not in known]
     if missing:
         raise IntegrityError(
@@ -363,7 +305,3 @@ def _packs(run: Run, tools: Toolbox) -> tuple[Pack, ...]:
             "this attempt is void; the next makes a new snapshot",
         )
     return tuple(sorted((known[place] for place in used), key=lambda pack: pack.path))
-
-
-def _ignore(_amount: int) -> None:
-    """Count nothing: the objects' own bytes are the progress."""

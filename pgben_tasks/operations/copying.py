@@ -1,35 +1,39 @@
 """Fetching the objects that a snapshot wants, some at a time, into packs that are stored at once.
 
-What is stored is written down beside it (``done/``), so that whoever goes on after a crash fetches
-nothing twice but what was on its way.
+What is stored is written down in a journal, so that whoever goes on after a crash fetches nothing
+twice but what was on its way.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from pgben_tasks.domain.inventory import Entry, parse_line, sort_key
+from pgben_tasks.domain.documents import Pack, pack_number
+from pgben_tasks.domain.inventory import Entry, parse_line
+from pgben_tasks.domain.inventory_diff import Line
+from pgben_tasks.domain.shard import Counts
+from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import IntegrityError, ObjectMissing, PermanentError, TransientError
-from pgben_tasks.operations import spool
-from pgben_tasks.operations.toolbox import Run
-from pgben_tasks.ports import Bucket, ObjectPackWriter
+from pgben_tasks.operations import committing, spool
+from pgben_tasks.operations.journal import Done, Journal
+from pgben_tasks.operations.snapshot_files import merged, read_lines
+from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.ports import Bucket, DigestIndex, ObjectPackWriter
 
 log = structlog.get_logger(__name__)
 
 #: Waits before an object is tried again, in seconds.
 _DELAYS: Final = (0.5, 2.0, 5.0)
-#: Entries that belong to no pack of ours are written down in groups of so many.
-_GROUP: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,52 +55,98 @@ class Want:
         return cls(**json.loads(line))
 
 
-class Done:
-    """Writes down what is stored. An entry counts when the pack with its bytes is stored."""
+def wants_in(file: Path) -> Iterator[Want]:
+    """Give what a file of wants holds, in the order of keys."""
+    with file.open("rb") as lines:
+        for line in lines:
+            yield Want.decode(line)
 
-    def __init__(self, folder: Path) -> None:
-        """Use ``folder``, which may hold what an earlier run left."""
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._pending: dict[str, list[Entry]] = defaultdict(list)
-        self._stored: set[str] = set()
-        self._free: list[Entry] = []
-        self._groups = len(list(folder.glob("*.jsonl")))
 
-    def add(self, entry: Entry, *, own: bool) -> None:
-        """Take an entry; ``own`` says that its bytes lie in a pack of this capture."""
-        with self._lock:
-            waits = own and entry.pack is not None and entry.pack not in self._stored
-            if waits and entry.pack is not None:
-                self._pending[entry.pack].append(entry)
-                return
-            self._free.append(entry)
-            if len(self._free) >= _GROUP:
-                self._write(self._free)
-                self._free = []
+def known_places(run: Run, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Give digest and place of all that ``files`` speak of, where the pack is not avoided."""
+    avoided = set(run.job.result["avoided"])
+    for path in files:
+        for line in read_lines(path):
+            if line.pack is not None and line.sha256 is not None and line.pack not in avoided:
+                yield line.sha256, line.pack
 
-    def stored(self, place: str) -> None:
-        """Hear that the pack at ``place`` is stored."""
-        with self._lock:
-            self._stored.add(place)
-            entries = self._pending.pop(place, [])
-            if entries:
-                self._write(entries)
 
-    def finish(self) -> None:
-        """Write down the rest; every pack is stored."""
-        with self._lock:
-            rest = [*self._free, *(one for some in self._pending.values() for one in some)]
-            self._pending.clear()
-            self._free = []
-            if rest:
-                self._write(rest)
+def copy_wanted(
+    run: Run,
+    tools: Toolbox,
+    wanted: Path,
+    journal: Journal,
+    *,
+    folder: Path,
+    known: DigestIndex,
+    numbers: range,
+) -> Counts:
+    """Fetch what ``wanted`` holds and ``journal`` does not; returns when all of it is stored.
 
-    def _write(self, entries: list[Entry]) -> None:
-        self._groups += 1
-        entries.sort(key=lambda entry: sort_key(entry.key))
-        lines = b"".join(entry.line() for entry in entries)
-        spool.write_durably(self._folder / f"{self._groups}.jsonl", lines)
+    ``folder`` is for packs on their way. Packs are numbered within ``numbers``, above those that a
+    dead run stored.
+    """
+    backup = committing.backup_id(run)
+    packs = spool.fresh(folder / "packs")
+    done = Done(journal)
+
+    def store(pack: Pack, file: Path) -> None:
+        run.progress.check()
+        tools.repository.store_pack(pack, file, advance=_ignore)
+        done.stored(pack)
+        log.info("pack_stored", pack=pack.path, size=pack.size)
+
+    with (
+        spool.disk_errors(packs),
+        tools.object_packs.writer(
+            packs,
+            known=known,
+            target=run.target,
+            backup=backup,
+            first=_first_free(run, tools, backup, numbers),
+            store=store,
+            require_room=partial(
+                spool.ensure_room,
+                tools.spool,
+                limit=tools.limits.spool_limit,
+                what="a large object",
+            ),
+        ) as writer,
+    ):
+        work = Copy(
+            run,
+            tools.buckets[run.target],
+            writer,
+            done,
+            own=f"{backup}/",
+            now=tools.clock.now(),
+            concurrency=tools.limits.copy_concurrency,
+        )
+        work.all(_remaining(wanted, journal, folder))
+    done.finish()
+    return work.counts
+
+
+def _first_free(run: Run, tools: Toolbox, backup: BackupId, numbers: range) -> int:
+    own = f"packs/{run.target}/{backup}/"
+    there = (
+        pack_number(path.removeprefix(own))
+        for path in tools.repository.packs(run.target)
+        if path.startswith(own)
+    )
+    return 1 + max((n for n in there if n is not None and n in numbers), default=numbers[0] - 1)
+
+
+def _remaining(wanted: Path, journal: Journal, folder: Path) -> Iterator[Want]:
+    """Give what is wanted and not yet written down; both are in the order of keys."""
+    lines = merged(journal.files(), spool.fresh(folder / "merged"))
+    line: Line | None = next(lines, None)
+    for want in wants_in(wanted):
+        key = want.key.encode()
+        while line is not None and line.key.encode() < key:
+            line = next(lines, None)
+        if line is None or line.key != want.key:
+            yield want
 
 
 class Copy:
@@ -122,9 +172,7 @@ class Copy:
         self._now = now
         self._concurrency = concurrency
         self._stop = threading.Event()
-        self.objects = 0
-        self.vanished = 0
-        self.failed = 0
+        self.counts = Counts()
 
     def all(self, wanted: Iterator[Want]) -> None:
         """Fetch everything; the first error that is not one object's own ends it."""
@@ -147,11 +195,11 @@ class Copy:
         ended, rest = wait(running, return_when=FIRST_COMPLETED)
         for one in ended:
             entry = one.result()
-            self.objects += 1
+            self.counts.fetched += 1
             if entry is None:
-                self.vanished += 1
+                self.counts.vanished += 1
                 continue
-            self.failed += entry.error is not None
+            self.counts.failed += entry.error is not None
             own = entry.pack is not None and entry.pack.startswith(self._own)
             self._done.add(entry, own=own)
         return rest
@@ -231,3 +279,7 @@ class Copy:
                 raise TransientError("copying was given up")
             self._run.progress.advance(len(chunk))
             yield chunk
+
+
+def _ignore(_amount: int) -> None:
+    """Count nothing: the objects' own bytes are the progress."""

@@ -86,6 +86,11 @@ def _remnants(tools: Toolbox, surveyed: Survey) -> list[Remnant]:
         for key, one in sorted(tools.repository.inventories(target).items())
         if (backup := capture_of(key)) not in backups
     ]
+    # No manifest ever names what workers left for each other.
+    shards = [
+        Remnant(kind="shard", key=key, capture=capture_of(key), touched=one.modified, size=one.size)
+        for key, one in sorted(tools.repository.shards.of(target).items())
+    ]
     signatures = [
         Remnant(
             kind="signature",
@@ -106,7 +111,7 @@ def _remnants(tools: Toolbox, surveyed: Survey) -> list[Remnant]:
         )
         for one in tools.repository.remains.uploads(target)
     ]
-    return [*packs, *signatures, *uploads]
+    return [*packs, *shards, *signatures, *uploads]
 
 
 def _lost(tools: Toolbox, surveyed: Survey, captures: set[BackupId]) -> set[BackupId]:
@@ -131,6 +136,8 @@ def _remove(run: Run, tools: Toolbox, gone: Sequence[Remnant]) -> None:
             tools.repository.remove_pack(one.key)
         elif one.kind == "inventory":
             tools.repository.remove_inventory(one.key)
+        elif one.kind == "shard":
+            tools.repository.shards.remove(one.key)
         elif one.kind == "signature":
             tools.repository.remains.remove_signature(one.key)
         else:

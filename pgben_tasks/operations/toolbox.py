@@ -30,6 +30,7 @@ from pgben_tasks.ports import (
     PostgresSwap,
     Progress,
     Repository,
+    Sharing,
 )
 
 #: Small members of a dump share packs of this many bytes.
@@ -149,6 +150,9 @@ class Limits:
     #: How many of the unchanged objects have their tags read again in a night.
     refresh_share: Decimal = _MONTHLY
     copy_concurrency: int = 16
+    #: What a copy is divided into, so that several workers can share it.
+    shard_objects: int = 25_000
+    shard_bytes: int = 512 * 1024 * 1024
     spool_limit: int | None = None
     #: How long a database that a swap replaced is kept.
     keep_replaced: timedelta = timedelta(days=7)
@@ -214,6 +218,8 @@ class Run:
     folder: Path
     #: Take one of the target's locks (``read`` …) exclusively for a block, if nobody holds it.
     try_lock: Callable[[str], AbstractContextManager[bool]]
+    #: How the step is shared with other workers; None where there can be none.
+    sharing: Sharing | None = None
 
     @property
     def job_id(self) -> UUID:

@@ -22,11 +22,13 @@ from pgben_tasks.ports.postgres import (
     PostgresSwap,
     Preflight,
 )
+from pgben_tasks.ports.sharing import Sharing, Taken
 from pgben_tasks.ports.storage import (
     ObjectStore,
     PackCodec,
     Remains,
     Repository,
+    ShardFiles,
     StoredObject,
     Unfinished,
 )
@@ -65,7 +67,10 @@ __all__ = [
     "Remains",
     "Repository",
     "Sealed",
+    "ShardFiles",
+    "Sharing",
     "SigningRole",
     "StoredObject",
+    "Taken",
     "Unfinished",
 ]

@@ -53,8 +53,12 @@ class ObjectCodec(Protocol):
         """
         ...
 
-    def seal_pack(self, tar: Path, destination: Path, *, compressed: bool) -> Sealed:
-        """Seal a finished tar of objects."""
+    def seal_pack(self, path: str, tar: Path, destination: Path) -> Pack:
+        """Seal a finished tar of objects as the pack ``path``, which says how.
+
+        Every member is named like the digest of its bytes; one that is not raises
+        ``DigestMismatch``. The destination is whole and flushed to disk, or not there.
+        """
         ...
 
     def open_objects(
@@ -99,12 +103,17 @@ class ObjectPackWriter(Protocol):
     def add(self, chunks: Iterator[bytes], *, size: int) -> Kept:
         """Take one object of exactly ``size`` bytes; bytes that are known are not stored again.
 
-        Raises ``IntegrityError`` for another size, and what went wrong with a pack before.
+        Waits while full packs are on their way to the store. Raises ``IntegrityError`` for
+        another size and whatever ``chunks`` raise, which concerns this object alone; and what went
+        wrong with a pack, as ``check`` does.
         """
         ...
 
     def check(self) -> None:
-        """Raise what went wrong with a pack: that is no fault of the object at hand."""
+        """Raise what went wrong with a pack: then no place that was given out holds.
+
+        Whoever gets an error from ``add`` asks here whose it is.
+        """
         ...
 
 
@@ -124,9 +133,15 @@ class ObjectPacks(Protocol):
         backup: BackupId,
         first: int,
         store: Callable[[Pack, Path], None],
+        require_room: Callable[[int], None],
     ) -> AbstractContextManager[ObjectPackWriter]:
-        """Write packs numbered from ``first``; ``store`` gets each one that is sealed.
+        """Write packs numbered from ``first`` in the empty folder ``folder``.
 
-        Leaving the block well seals and stores the rest.
+        ``store`` gets each one that is sealed, in threads of the writer, two at a time; the file
+        is removed when it returns. ``require_room`` raises ``SpoolFull`` unless so many bytes fit
+        into the spool; it is asked before each object that does not share a pack.
+
+        Leaving the block well seals and stores the rest, and raises what went wrong; leaving it
+        with an error stores nothing more. Either way no file of the writer stays behind.
         """
         ...

@@ -163,6 +163,26 @@ class Remains(Protocol):
         ...
 
 
+class ShardFiles(Protocol):
+    """Files of shards in a repository. No manifest names them; the sweep removes them."""
+
+    def of(self, target: Target) -> dict[str, StoredObject]:
+        """Give every file of a shard of the target, by path."""
+        ...
+
+    def store(self, key: str, file: Path) -> None:
+        """Store a file under its path, replacing what an earlier try left."""
+        ...
+
+    def fetch(self, stored: StoredFile, destination: Path) -> None:
+        """Store the bytes as a file, checking size and digest on the way."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Remove one."""
+        ...
+
+
 class Repository(Protocol):
     """The repository format over an object store, with signatures checked on every read."""
 
@@ -174,6 +194,11 @@ class Repository(Protocol):
     @property
     def remains(self) -> Remains:
         """What dead runs may have left here."""
+        ...
+
+    @property
+    def shards(self) -> ShardFiles:
+        """What workers that share a copy leave for each other here."""
         ...
 
     def describe(self) -> str:

@@ -19,6 +19,7 @@ from celery.exceptions import Ignore
 from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases, runtime
+from pgben_tasks.adapters.catalog.ledger import Ledger
 from pgben_tasks.adapters.catalog.locks import Lock, holding, job_lock, target_lock
 from pgben_tasks.app import HARD_LIMIT
 from pgben_tasks.contracts import JSON, JobRef
@@ -32,6 +33,7 @@ from pgben_tasks.errors import (
 )
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.ports import Progress, Sharing
 from pgben_tasks.tasks.heartbeat import Heartbeat
 from pgben_tasks.tasks.telling import described, final, outcome, rebuilt, sentence, told
 
@@ -49,18 +51,21 @@ Body = Callable[[Run, Toolbox], JSON]
 LockNames = tuple[tuple[str, bool], ...]
 
 
-class _OwnRow:
-    """What a running step may do to its own row."""
+class OwnRow:
+    """What a running step may do to its own row (``toolbox.RunLedger``)."""
 
-    def __init__(self, work: runtime.Workplace, ref: JobRef) -> None:
-        self._work = work
+    def __init__(self, ledger: Ledger, ref: JobRef) -> None:
+        """Speak for the job ``ref``."""
+        self._ledger = ledger
         self._ref = ref
 
     def keep(self, *, context: JSON, backup: str | None = None) -> None:
-        self._work.ledger.keep(self._ref, context=context, backup=backup)
+        """Leave facts for later steps."""
+        self._ledger.keep(self._ref, context=context, backup=backup)
 
     def hold(self) -> None:
-        self._work.ledger.hold(self._ref)
+        """Raise ``FenceLost`` unless the job is still ours."""
+        self._ledger.hold(self._ref)
 
 
 class PgbenTask(Task):
@@ -78,6 +83,10 @@ class PgbenTask(Task):
     def work(self) -> runtime.Workplace:
         """The process's toolbox, ledger and locks."""
         return runtime.workplace()
+
+    def sharing(self, _ref: JobRef, _pulse: Progress) -> Sharing | None:
+        """Say how a step is shared with other workers: most are not."""
+        return None
 
     def step(self, raw: object, body: Body, *, locks: LockNames = ()) -> JSON:
         """Run one step of a chain: ``body`` under the job's lock, its fence and its heartbeat.
@@ -128,10 +137,11 @@ class PgbenTask(Task):
             pulse = Heartbeat(self.work.ledger, held, ref, self.name, show=self._shower())
             run = Run(
                 job=job,
-                ledger=_OwnRow(self.work, ref),
+                ledger=OwnRow(self.work.ledger, ref),
                 progress=pulse,
                 folder=folder,
                 try_lock=lambda kind: self._try_lock(kind, job.target),
+                sharing=self.sharing(ref, pulse),
             )
             try:
                 with pulse:

@@ -17,6 +17,7 @@ from pgben_tasks.tasks.backup import WRITE, WRITE_AND_LIVE
 from pgben_tasks.tasks.base import PgbenTask
 from pgben_tasks.tasks.entry import EntryTask
 from pgben_tasks.tasks.restore import LIVE, READ
+from pgben_tasks.tasks.sharing import HelpTask, SharedTask
 
 
 @app.task(name=names.BACKUP_BUCKET, base=EntryTask, bind=True)
@@ -31,10 +32,16 @@ def snapshot(self: PgbenTask, ref: JSON) -> JSON:
     return self.step(ref, backup_bucket.snapshot, locks=WRITE_AND_LIVE)
 
 
-@app.task(name=names.BACKUP_BUCKET_COPY, base=PgbenTask, bind=True)
-def copy(self: PgbenTask, ref: JSON) -> JSON:
+@app.task(name=names.BACKUP_BUCKET_COPY, base=SharedTask, bind=True)
+def copy(self: SharedTask, ref: JSON) -> JSON:
     """Fetch what is new or changed into packs, and store them."""
     return self.step(ref, backup_bucket.copy, locks=WRITE_AND_LIVE)
+
+
+@app.task(name=names.BACKUP_BUCKET_HELP, base=HelpTask, bind=True)
+def help_copy(self: HelpTask, ref: JSON) -> JSON:
+    """Copy parts of a large snapshot that another worker began."""
+    return self.help(ref)
 
 
 @app.task(name=names.BACKUP_BUCKET_CHECKSUM, base=PgbenTask, bind=True)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from pgben_tasks import names
 from pgben_tasks.adapters.bucket.memory import MemoryBucket
-from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.documents import Manifest, Pack
 from pgben_tasks.domain.layout import inventory_of
 from pgben_tasks.domain.states import BackupStanding
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
@@ -27,7 +29,7 @@ from pgben_tasks.errors import (
     StoreUnavailable,
 )
 from pgben_tasks.operations.survey import survey
-from pgben_tasks.ports import FetchedObject
+from pgben_tasks.ports import FetchedObject, Repository
 from tests.bucketshop import TARGET, BucketShop
 from tests.workshop import Workshop
 
@@ -57,12 +59,15 @@ class TroubledBucket(MemoryBucket):
         super().__init__(name)
         self.fetched: list[str] = []
         self.broken: dict[str, Exception] = {}
+        self.awaited: threading.Event | None = None
 
     @contextmanager
     def fetch(self, key: str) -> Iterator[FetchedObject]:
         self.fetched.append(key)
         if key in self.broken:
             raise self.broken[key]
+        if self.awaited is not None and key != "!first":
+            assert self.awaited.wait(60)
         with super().fetch(key) as got:
             yield got
 
@@ -280,6 +285,50 @@ def test_tags_that_cannot_be_read_again_cost_no_object(
 
     monkeypatch.setattr(bucket, "tags", broken)
     require_whole(shop, shop.snapshot(), objects)
+
+
+class TroubledRepository:
+    """A repository that, while it is away, takes no pack."""
+
+    def __init__(self, real: Repository) -> None:
+        self._real = real
+        self.away = True
+        self.tried = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def store_pack(self, pack: Pack, path: Path, *, advance: Callable[[int], None]) -> None:
+        if self.away:
+            self.tried.set()
+            raise StoreUnavailable("the repository is away")
+        self._real.store_pack(pack, path, advance=advance)
+
+
+def test_a_repository_that_goes_away_makes_no_object_unreadable(
+    shop: BucketShop, bucket: TroubledBucket
+) -> None:
+    objects = {f"doc/{number}": secrets.token_bytes(100) for number in range(300)}
+    objects |= {"!first": secrets.token_bytes(5_000_000)}
+    for key, data in objects.items():
+        shop.put(key, data)
+    repository = TroubledRepository(shop.tools.repository)
+    shop.tools = replace(
+        shop.tools,
+        repository=cast("Repository", repository),
+        limits=replace(shop.tools.limits, copy_concurrency=2),
+    )
+    chain = shop.chain("backup")
+    chain._step(names.BACKUP_BUCKET_SNAPSHOT)
+    bucket.awaited = repository.tried
+    with pytest.raises(StoreUnavailable, match="the repository is away"):
+        chain._step(names.BACKUP_BUCKET_COPY)
+    # An object whose fetch went well is not tried again for the repository's sake.
+    assert len(bucket.fetched) == len(set(bucket.fetched))
+    repository.away = False
+    for step in ("copy", "checksum", "upload", "prune", "record"):
+        chain._step(f"{names.BACKUP_BUCKET}.{step}")
+    require_whole(shop, shop.manifest(chain.job), objects)
 
 
 def test_an_incomplete_snapshot_counts_once_somebody_acknowledged_it(
