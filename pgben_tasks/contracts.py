@@ -20,6 +20,8 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -31,6 +33,8 @@ JSON = dict[str, Any]
 
 _LONGEST_FIELD: Final = 40
 _LONGEST_KEY: Final = 1024
+#: More keys than this are no matter of single keys.
+MOST_KEYS: Final = 1000
 
 #: Instead of a backup's id: the newest verified one.
 LATEST: Final = "latest"
@@ -79,6 +83,7 @@ BucketField = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61
 #: A key or the beginning of one: anything, up to 1,024 bytes.
 KeyText = Annotated[str, AfterValidator(_short_enough)]
 BackupField = Annotated[str, _by(BackupId.parse)]
+DigestField = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 BackupChoice = Annotated[str, _by(_backup_id_or_latest)]
 
 
@@ -259,12 +264,34 @@ class PruneRequest(Request):
 
 
 class AcknowledgeRequest(Request):
-    """Say that a suspect backup is what it should be: it counts again, and pruning goes on."""
+    """Say that a suspect backup is what it should be: it counts again, and pruning goes on.
+
+    Or say that single keys of a bucket are lost: later snapshots count without them.
+    """
 
     target: TargetField
-    backup: BackupField
+    #: The SHA-256 of keys (UTF-8, in hex): keys may be personal data.
+    keys: tuple[DigestField, ...] = Field(default=(), max_length=MOST_KEYS)
+    #: One backup, or None with ``keys``.
+    backup: BackupField | None = Field(default=None, validate_default=True)
     #: Why it is plausible, for whoever reads the signed statement later.
     reason: ShortText | None = None
+
+    @field_validator("keys")
+    @classmethod
+    def _of_a_bucket(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value and not str(info.data.get("target")).startswith("bucket/"):
+            message = "only objects of buckets have keys"
+            raise ValueError(message)
+        return value
+
+    @field_validator("backup")
+    @classmethod
+    def _one_matter(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if (value is None) != bool(info.data.get("keys")):
+            message = "give 'backup' or 'keys'"
+            raise ValueError(message)
+        return value
 
 
 class SweepRequest(Request):

@@ -36,6 +36,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "snapshot_time": ("data as of", "moment"),
     "suspect": ("suspect", ""),
     "acknowledged": ("acknowledged", ""),
+    "keys_acknowledged": ("keys acknowledged", "count"),
     "database_bytes": ("database", "bytes"),
     "dump_bytes": ("dump", "bytes"),
     "stored_bytes": ("stored", "bytes"),

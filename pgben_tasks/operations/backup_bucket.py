@@ -14,7 +14,8 @@ from pathlib import Path
 
 import structlog
 
-from pgben_tasks.contracts import JSON
+from pgben_tasks.contracts import JSON, MOST_KEYS
+from pgben_tasks.domain.acknowledged import digest_of
 from pgben_tasks.domain.bucket import BucketCapture, BucketSettings
 from pgben_tasks.domain.documents import Manifest, Pack
 from pgben_tasks.domain.inventory_diff import (
@@ -121,6 +122,7 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
     objects = size = unreadable = 0
     tags_as_of: str | None = None
     used: set[str] = set()
+    lost: list[str] = []
     lines_file = run.folder / "inventory.jsonl"
     with spool.disk_errors(run.folder), lines_file.open("wb") as file:
         lines_file.chmod(0o600)
@@ -129,6 +131,7 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
             lines.add(line)
             if line.pack is None:
                 unreadable += 1
+                lost.extend([digest_of(line.key)] if unreadable <= MOST_KEYS else ())
                 continue
             objects += 1
             size += line.size
@@ -169,7 +172,12 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
     suspect = result["suspect"]
     if suspect:
         log.warning("backup_suspected", reason=suspect)
-    return {"objects": objects, "bytes": size, "unreadable": unreadable}
+    return {
+        "objects": objects,
+        "bytes": size,
+        "unreadable": unreadable,
+        "unreadable_keys": lost if unreadable <= MOST_KEYS else None,
+    }
 
 
 def upload(run: Run, tools: Toolbox) -> JSON:

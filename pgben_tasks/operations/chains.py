@@ -13,6 +13,7 @@ from pgben_tasks import names
 from pgben_tasks.contracts import JSON
 from pgben_tasks.operations import (
     acknowledge,
+    acknowledge_keys,
     backup_bucket,
     backup_postgres,
     committing,
@@ -39,7 +40,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     names.BACKUP_BUCKET_COPY: backup_bucket.copy,
     names.BACKUP_BUCKET_CHECKSUM: backup_bucket.checksum,
     names.BACKUP_BUCKET_UPLOAD: backup_bucket.upload,
-    names.BACKUP_BUCKET_PRUNE: prune.after_backup,
+    names.BACKUP_BUCKET_PRUNE: acknowledge_keys.then_prune,
     names.BACKUP_BUCKET_RECORD: committing.record,
     names.RESTORE_POSTGRES_SELECT: restore_postgres.select,
     names.RESTORE_POSTGRES_FETCH: restore_postgres.fetch,

@@ -6,10 +6,10 @@ from pgben_tasks import names
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON
 from pgben_tasks.operations import (
+    acknowledge_keys,
     backup_bucket,
     committing,
     plan_objects,
-    prune,
     replace_objects,
     restore_bucket,
 )
@@ -58,8 +58,8 @@ def upload(self: PgbenTask, ref: JSON) -> JSON:
 
 @app.task(name=names.BACKUP_BUCKET_PRUNE, base=PgbenTask, bind=True)
 def prune_after(self: PgbenTask, ref: JSON) -> JSON:
-    """Remove what retention no longer keeps."""
-    return self.step(ref, prune.after_backup, locks=WRITE)
+    """Accept what was acknowledged as lost, then remove what retention no longer keeps."""
+    return self.step(ref, acknowledge_keys.then_prune, locks=WRITE)
 
 
 @app.task(name=names.BACKUP_BUCKET_RECORD, base=PgbenTask, bind=True)
