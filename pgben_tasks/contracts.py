@@ -108,7 +108,9 @@ class Request(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as exc:
-            first = exc.errors(include_input=False, include_url=False, include_context=False)[0]
+            faults = exc.errors(include_input=False, include_url=False, include_context=False)
+            # A name that is spelled wrong explains the field that is missing, not the other way.
+            first = min(faults, key=lambda fault: fault["type"] != "extra_forbidden")
             place = ".".join(str(part) for part in first["loc"])
             # The name of an unknown field is as much a stranger's text as a value is.
             if not (place.isidentifier() and len(place) <= _LONGEST_FIELD):
