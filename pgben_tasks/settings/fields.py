@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
@@ -56,6 +56,11 @@ def _catalog_beside(data: dict[str, Any]) -> SecretUrl:
 def setting(default: Any, meaning: str, *, shown: str | None = None) -> Any:
     """Declare a setting; ``shown`` stands for a default that is found only later."""
     return Field(default, description=meaning, json_schema_extra={"shown": shown})
+
+
+#: Secrets whose file may be empty, which says that there is none: the files of an installation are
+#: the same whether it protects buckets or not. One that cannot be read stays a fault.
+OPTIONAL_FILES: Final = frozenset({"minio_access_key", "minio_secret_key"})
 
 
 class Fields(BaseSettings):
