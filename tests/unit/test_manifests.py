@@ -431,13 +431,13 @@ def test_nothing_is_reached_but_what_a_pod_needs() -> None:
     )
     for outward, inward, setting, label, port in protected:
         touching = {one.name for one in processes if setting in one.environment}
-        server = {"matchLabels": {"app": label}}
+        pod = {"matchLabels": {"app": label}}
         ports = [{"protocol": "TCP", "port": port}]
         assert matched(policies[outward]["podSelector"]) == touching
         (way,) = policies[outward]["egress"]
-        assert (way["to"], way["ports"]) == ([{"podSelector": server}], ports)
+        assert (way["to"], way["ports"]) == ([{"podSelector": pod}], ports)
         (rule,) = policies[inward]["ingress"]
-        assert (policies[inward]["podSelector"], rule["ports"]) == (server, ports)
+        assert (policies[inward]["podSelector"], rule["ports"]) == (pod, ports)
         assert matched(rule["from"][0]["podSelector"]) == touching
 
 
