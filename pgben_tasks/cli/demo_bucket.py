@@ -124,8 +124,8 @@ def facts(proof: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Give what was proved, for people."""
     compared = proof["objects_compared"]
     unlike = sum(len(proof[f"objects_{what}"]) for what in ("missing", "extra", "differing"))
-    yield "snapshot", f"{proof['snapshot']} ({proof['snapshot_state']})"
-    yield "objects fetched by it", output.number(proof["objects_fetched"])
+    yield "first snapshot", f"{proof['snapshot']} ({proof['snapshot_state']})"
+    yield "objects fetched by the first snapshot", output.number(proof["objects_fetched"])
     yield "by the next one, unchanged", output.number(proof["objects_fetched_unchanged"])
     yield (
         "deleted, overwritten, retagged",

@@ -130,7 +130,7 @@ def _show(
         console = output.out()
         rows = [(name, *one.values()) for name, one in about.items()]
         console.print(output.table(("server", "address", "user", "password"), rows))
-        typed = (f". {file}", "pgben backup pgben", "pgben status")
+        typed = (f". {file}", "pgben backup --all", "pgben status")
         console.print(Text("\nin a second terminal:\n"))
         for line in typed:
             console.print(Text(f"    {line}"), soft_wrap=True)
