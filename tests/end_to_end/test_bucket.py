@@ -160,6 +160,18 @@ def lines(out: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
+def require_refused(house: House) -> None:
+    """Ask for a restore in place without its confirmation, by hand and by a task."""
+    for wrong in ((), ("--confirm", "documents")):
+        assert house.pgben("restore", str(BUCKET), "--in-place", *wrong).code == 3
+    asked = Client(house.environment["PGBEN_REDIS_URL"]).send(
+        "restore", BucketRestoreRequest(target=str(BUCKET), in_place=True, confirm="documents")
+    )
+    with pytest.raises(RestoreRefused, match="would be replaced"):
+        asked.get(timeout=60)
+    assert [job.state for job in house.jobs("restore")] == ["refused"]
+
+
 @pytest.mark.timeout(240)
 def test_what_was_lost_and_overwritten_comes_back_in_place(house: House) -> None:
     bucket = bucket_at(house.work.settings, PROTECTED_BUCKET)
@@ -181,18 +193,10 @@ def test_what_was_lost_and_overwritten_comes_back_in_place(house: House) -> None
     assert len(differing) == 12
     assert totals["totals"]["missing"]["objects"] == 5  # type: ignore[index]
 
-    in_place = ("restore", str(BUCKET), "--in-place", "--json")
-    for wrong in ((), ("--confirm", "documents")):
-        assert house.pgben(*in_place, *wrong).code == 3
-    asked = Client(house.environment["PGBEN_REDIS_URL"]).send(
-        "restore",
-        BucketRestoreRequest(target=str(BUCKET), in_place=True, confirm="documents"),
-    )
-    with pytest.raises(RestoreRefused, match="would be replaced"):
-        asked.get(timeout=60)
-    assert [job.state for job in house.jobs("restore")] == ["refused"]
+    require_refused(house)
     assert contents(bucket) == ruined
 
+    in_place = ("restore", str(BUCKET), "--in-place", "--json")
     confirmed = (*in_place, "--confirm", PROTECTED_BUCKET)
     ran = house.pgben(*confirmed)
     assert ran.code == 0, ran.err
@@ -223,6 +227,8 @@ def test_what_was_lost_and_overwritten_comes_back_in_place(house: House) -> None
     # With Redis, workers and catalog gone it goes on all the same.
     ruin(bucket, before)
     away = {"PGBEN_REDIS_URL": "redis://localhost:1/0"}
+    refused = house.pgben(*confirmed, "--direct", "--key", "nenhum", changed=away)
+    assert (refused.code, "nothing was changed" in refused.err) == (3, True)
     ran = house.pgben(*confirmed, "--direct", "--delete-extra", changed=away)
     assert ran.code == 0, ran.err
     assert contents(bucket) == before
