@@ -13,9 +13,11 @@ import pytest
 
 from pgben_tasks import names
 from pgben_tasks.adapters.bucket import BucketLocation, S3Bucket
+from pgben_tasks.adapters.catalog.locks import holding, target_lock
 from pgben_tasks.client import Client
 from pgben_tasks.contracts import BucketRestoreRequest
 from pgben_tasks.domain.target import Target
+from pgben_tasks.embedded.child import Child
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.embedded.stack import PROTECTED_BUCKET
 from pgben_tasks.errors import RestoreRefused
@@ -172,11 +174,31 @@ def require_refused(house: House) -> None:
     assert [job.state for job in house.jobs("restore")] == ["refused"]
 
 
+def require_waiting(house: House, worker: Child, bucket: Bucket) -> None:
+    """Restore in place while a snapshot is copied: nothing is written until that has ended."""
+    ruin(bucket, contents(bucket))
+    ruined = contents(bucket)
+    request = BucketRestoreRequest(target=str(BUCKET), in_place=True, confirm=PROTECTED_BUCKET)
+    put_off = f"Task {names.RESTORE_BUCKET_REPLACE_WRITE}["
+    with holding(house.work.database, [target_lock("live", str(BUCKET), shared=True)]):
+        Client(house.environment["PGBEN_REDIS_URL"]).send("restore", request)
+        eventually(
+            lambda: any(
+                put_off in line and "retry" in line for line in worker.log.read_text().splitlines()
+            ),
+            seconds=60,
+            what="the step is put off",
+        )
+        assert contents(bucket) == ruined
+    ended = house.wait_for(house.jobs("restore")[0], seconds=60)
+    assert (ended.state, ended.result["written"]) == ("succeeded", 10)
+
+
 @pytest.mark.timeout(240)
 def test_what_was_lost_and_overwritten_comes_back_in_place(house: House) -> None:
     bucket = bucket_at(house.work.settings, PROTECTED_BUCKET)
     fill(bucket, 40)
-    house.start("all", name="worker")
+    worker = house.start("all", name="worker")
     assert house.pgben("backup", str(BUCKET)).code == 0
     before = contents(bucket)
     overwritten = ruin(bucket, before)
@@ -232,6 +254,8 @@ def test_what_was_lost_and_overwritten_comes_back_in_place(house: House) -> None
     ran = house.pgben(*confirmed, "--direct", "--delete-extra", changed=away)
     assert ran.code == 0, ran.err
     assert contents(bucket) == before
+
+    require_waiting(house, worker, bucket)
 
 
 @pytest.mark.timeout(240)
