@@ -35,11 +35,13 @@ def places(
 ) -> dict[str, str]:
     """Say to which bucket a restore writes, and to which it copies what it overwrites.
 
-    ``now`` is local to the reader. A further attempt takes the names of the one before, ``kept``.
+    ``now`` is local to the reader. A further attempt takes the names of the one before, ``kept``,
+    and in place its snapshot: the newest may be one of the half-restored bucket by then.
     """
     if in_place:
         aside = kept.get("aside") or aside_bucket(target, now)
-        return {"into": target.partition("/")[2], "aside": aside}
+        again = {"snapshot": kept["snapshot"]} if "snapshot" in kept else {}
+        return {"into": target.partition("/")[2], "aside": aside, **again}
     return {"into": into or kept.get("into") or restored_bucket(target, now)}
 
 

@@ -59,7 +59,8 @@ def aside(run: Run, tools: Toolbox) -> JSON:
             copied += sum(mark is not None for mark in kept_marks(run, name).values())
             run.progress.advance(len(keys))
     log.info("objects_set_aside", objects=copied)
-    return {"copied_aside": copied}
+    # Whoever reads of a later failure must know where to look.
+    return {"copied_aside": copied, "aside": str(run.context["aside"]) if copied else None}
 
 
 def write(run: Run, tools: Toolbox) -> JSON:

@@ -45,14 +45,14 @@ def select(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("select")
     request = _request(run)
     surveyed = survey(tools.repository, run.target)
-    wanted = request.at if request.at is not None else request.backup
+    wanted = run.context.get("snapshot") or request.at or request.backup
     selection = choose(surveyed.known, wanted, allow_unverified=request.allow_unverified)
     backup = selection.backup.id
     manifest = tools.repository.manifest(run.target, backup)
     into = str(run.context["into"])
     if not request.in_place:
         _require_empty(run, tools, into)
-    run.ledger.keep(context={}, backup=str(backup))
+    run.ledger.keep(context={"snapshot": str(backup)}, backup=str(backup))
     log.info("backup_selected", backup=str(backup), into=into)
     return {
         "backup": str(backup),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from pgben_tasks.adapters.external_sort import sorted_listing
@@ -38,6 +39,9 @@ from pgben_tasks.runtime.places import (
     swap_servers,
 )
 from pgben_tasks.settings import Settings
+
+#: A copy that fills more packs of objects than this is shared between workers.
+_SHARD_PACKS: Final = 32
 
 
 def abandon(job: Job, tools: Toolbox) -> bool:
@@ -119,6 +123,7 @@ def _limits(settings: Settings) -> Limits:
         suspect_changed=settings.suspect_changed,
         vacate_share=settings.vacate_share,
         copy_concurrency=settings.copy_concurrency,
+        shard_bytes=_SHARD_PACKS * settings.object_pack_size,
         spool_limit=settings.spool_limit,
         keep_replaced=settings.keep_replaced,
         retention=policy,

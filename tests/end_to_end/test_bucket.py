@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,57 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from pgben_tasks import names
 from pgben_tasks.adapters.bucket import BucketLocation, S3Bucket
 from pgben_tasks.client import Client
-from pgben_tasks.contracts import BucketRestoreRequest
-from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.job import StepRun
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.embedded.stack import PROTECTED_BUCKET
-from pgben_tasks.errors import RestoreRefused
-from pgben_tasks.ports import Bucket
 from pgben_tasks.runtime.places import bucket_at
+from tests.end_to_end.bucket_house import BUCKET, BucketHouse, contents, fill
 from tests.end_to_end.house import House, SlowPath, eventually, steps
 
-BUCKET = Target("bucket", PROTECTED_BUCKET)
 INTO = "documentos-de-volta"
-
-
-class BucketHouse(House):
-    """A house with a bucket on a server of its own."""
-
-    protected = True
 
 
 @pytest.fixture
 def house() -> Iterator[House]:
     with BucketHouse.build(megabytes=1, PGBEN_PACK_SIZE="64KiB") as built:
         yield built
-
-
-def fill(bucket: Bucket, count: int) -> None:
-    chance = random.Random(7)
-    for number in range(count):
-        data = chance.randbytes(chance.randrange(1_000, 9_000))
-        bucket.put(
-            f"cidadão {number:03}/solicitações/rg+{number}.jpg",
-            iter([data]),
-            size=len(data),
-            headers={"content-type": "image/jpeg"},
-            metadata={"iv": f"{number:032x}", "hash": f"{number:064x}", "encrypted": "true"},
-            tags={"setor": "assistência social"} if number % 3 == 0 else {},
-        )
-
-
-def contents(bucket: Bucket) -> dict[str, tuple[object, ...]]:
-    found: dict[str, tuple[object, ...]] = {}
-    for listed in bucket.list():
-        with bucket.fetch(listed.key) as got:
-            data = b"".join(got.chunks)
-            facts = got.facts
-        kept = (dict(facts.headers), dict(facts.metadata), bucket.tags(listed.key))
-        found[listed.key] = (data, *kept)
-    return found
 
 
 @pytest.mark.timeout(240)
@@ -144,128 +108,53 @@ def test_a_worker_killed_while_it_copies_goes_on_where_it_was(house: House) -> N
     assert contents(bucket_at(house.work.settings, INTO)) == contents(bucket)
 
 
-def ruin(bucket: Bucket, before: dict[str, tuple[object, ...]]) -> list[str]:
-    """Lose five objects, overwrite five, retag one, add one; gives the overwritten keys."""
-    keys = sorted(before)
-    for key in keys[:5]:
-        bucket.delete(key)
-    for key in keys[5:10]:
-        bucket.put(key, iter([b"locked"]), size=6, headers={}, metadata={"pay": "1"}, tags={})
-    bucket.put_tags(keys[10], {"setor": "nenhum"})
-    bucket.put("extra", iter([b"e"]), size=1, headers={}, metadata={}, tags={"a": "b"})
-    return keys[5:10]
-
-
-def lines(out: str) -> list[dict[str, object]]:
-    return [json.loads(line) for line in out.splitlines()]
-
-
 @pytest.mark.timeout(240)
-def test_what_was_lost_and_overwritten_comes_back_in_place(house: House) -> None:
+def test_two_workers_share_a_large_copy_and_one_of_them_is_killed(house: House) -> None:
+    stack = house.stack
+    assert stack.protected_s3 is not None
     bucket = bucket_at(house.work.settings, PROTECTED_BUCKET)
-    fill(bucket, 40)
-    house.start("all", name="worker")
-    assert house.pgben("backup", str(BUCKET)).code == 0
-    before = contents(bucket)
-    overwritten = ruin(bucket, before)
-    ruined = contents(bucket)
+    # Six shards of 32 packs of 64 KiB.
+    fill(bucket, 420, sizes=(29_000, 31_000))
 
-    shown = house.pgben("objects", "diff", str(BUCKET))
-    assert shown.code == 0, shown.err
-    assert shown.out.splitlines()[-1] == "5 gone, 1 new, 6 changed, 29 same, 0 unreadable"
-    assert "+ extra" in shown.out
-    assert f"~ {overwritten[0]}  (size)" in shown.out
-    plan = house.pgben("restore", str(BUCKET), "--in-place", "--dry-run", "--json")
-    assert plan.code == 0, plan.err
-    *differing, totals = lines(plan.out)
-    assert len(differing) == 12
-    assert totals["totals"]["missing"]["objects"] == 5  # type: ignore[index]
+    def shards(node: str) -> list[StepRun]:
+        found = [one for job in house.jobs("backup") for one in house.work.ledger.steps(job.id)]
+        return [one for one in found if ".copy/" in one.name and one.node == node]
 
-    in_place = ("restore", str(BUCKET), "--in-place", "--json")
-    for wrong in ((), ("--confirm", "documents")):
-        assert house.pgben(*in_place, *wrong).code == 3
-    asked = Client(house.environment["PGBEN_REDIS_URL"]).send(
-        "restore",
-        BucketRestoreRequest(target=str(BUCKET), in_place=True, confirm="documents"),
-    )
-    with pytest.raises(RestoreRefused, match="would be replaced"):
-        asked.get(timeout=60)
-    assert [job.state for job in house.jobs("restore")] == ["refused"]
-    assert contents(bucket) == ruined
-
-    confirmed = (*in_place, "--confirm", PROTECTED_BUCKET)
-    ran = house.pgben(*confirmed)
-    assert ran.code == 0, ran.err
-    result = ran.json["jobs"][0]["result"]
-    assert (result["written"], result["retagged"], result["extra"]) == (10, 1, 1)
-    assert contents(bucket) == {**before, "extra": ruined["extra"]}
-    aside = contents(bucket_at(house.work.settings, result["aside"]))
-    changed = {key: ruined[key] for key in (*overwritten, sorted(before)[10])}
-    assert (aside, result["aside_objects"]) == (changed, 6)
-    assert not any(key in ran.out for key in before)
-
-    # Nothing differs any more, so nothing is written; what is extra goes when that is asked.
-    ran = house.pgben(*confirmed, "--delete-extra")
-    assert ran.code == 0, ran.err
-    result = ran.json["jobs"][0]["result"]
-    assert (result["written"], result["deleted"], result["already_same"]) == (0, 1, 40)
-    assert contents(bucket) == before
-    assert contents(bucket_at(house.work.settings, result["aside"])) == {"extra": ruined["extra"]}
-
-    again = house.pgben("backup", str(BUCKET), "--json")
-    assert (again.code, again.json["jobs"][0]["result"]["suspect"]) == (0, None)
-    (older, newer) = sorted(one["backup"] for one in house.pgben("list", "--json").json["backups"])
-    both = house.pgben("objects", "diff", str(BUCKET), older, newer, "--json")
-    assert lines(both.out) == [
-        {"totals": {"gone": 0, "new": 0, "changed": 0, "same": 40, "unreadable": 0}}
-    ]
-
-    # With Redis, workers and catalog gone it goes on all the same.
-    ruin(bucket, before)
-    away = {"PGBEN_REDIS_URL": "redis://localhost:1/0"}
-    ran = house.pgben(*confirmed, "--direct", "--delete-extra", changed=away)
-    assert ran.code == 0, ran.err
-    assert contents(bucket) == before
-
-
-@pytest.mark.timeout(240)
-def test_a_worker_killed_while_it_writes_in_place_goes_on_and_loses_nothing(house: House) -> None:
-    assert house.stack.protected_s3 is not None
-    bucket = bucket_at(house.work.settings, PROTECTED_BUCKET)
-    fill(bucket, 120)
-    worker = house.start("all", name="worker")
-    assert house.pgben("backup", str(BUCKET)).code == 0
-    worker.stop(signal.SIGQUIT)
-    before = contents(bucket)
-    ruin(bucket, before)
-    for key in sorted(before)[20:]:
-        bucket.put(key, iter([b"locked"]), size=6, headers={}, metadata={"pay": "1"}, tags={})
-    ruined = contents(bucket)
-
-    def back() -> int:
-        return sum(listed.size != 6 for listed in bucket.list())
-
-    with closing(SlowPath(house.stack.protected_s3.endpoint, rate=20_000)) as slow:
-        changed = {"PGBEN_MINIO_HOST": slow.endpoint, "PGBEN_COPY_CONCURRENCY": "2"}
-        worker = house.start("all", name="worker", changed=changed)
-        house.start("beat", name="beat")
-        begun = back()
-        asked = BucketRestoreRequest(target=str(BUCKET), in_place=True, confirm=PROTECTED_BUCKET)
-        Client(house.environment["PGBEN_REDIS_URL"]).send("restore", asked)
-        eventually(lambda: back() >= begun + 15, seconds=90, what="some objects are put back")
-        (job,) = house.jobs("restore")
-        assert job.step == names.RESTORE_BUCKET_REPLACE_WRITE
-        worker.send(signal.SIGKILL, tree=True)
-    live, aside = contents(bucket), contents(bucket_at(house.work.settings, job.context["aside"]))
-    for key, what in ruined.items():
-        assert what in (live[key], aside.get(key))
-
-    house.start("all", name="worker-again")
-    ended = house.wait_for(job, seconds=150)
+    with closing(SlowPath(stack.protected_s3.endpoint, rate=None, back=600_000)) as slow:
+        changed = {"PGBEN_MINIO_HOST": slow.endpoint, "PGBEN_COPY_CONCURRENCY": "4"}
+        other = {"PGBEN_NODE": "node-b", "PGBEN_SPOOL_DIR": str(stack.folder / "spool-b")}
+        workers = {
+            "node-a": house.start("backup", name="worker-a", changed=changed),
+            "node-b": house.start("backup", name="worker-b", changed={**changed, **other}),
+        }
+        house.start("maintenance", name="maintenance")
+        Client(house.environment["PGBEN_REDIS_URL"]).backup(str(BUCKET))
+        eventually(
+            lambda: any(job.node for job in house.jobs("backup")), seconds=60, what="it is claimed"
+        )
+        (job,) = house.jobs("backup")
+        owner = str(job.node)
+        (helper,) = set(workers) - {owner}
+        eventually(
+            lambda: any(
+                one.state == "running" and len(one.result["parts"]) >= 2 for one in shards(helper)
+            ),
+            seconds=90,
+            what="the helper stored two packs of a shard",
+        )
+        workers[helper].send(signal.SIGKILL, tree=True)
+        held = {one.name for one in shards(helper) if one.state == "running"}
+        ended = house.wait_for(job, seconds=120)
     assert ended.state == "succeeded", ended.error
-    assert ended.attempt == 1
-    assert contents(bucket) == {**before, "extra": ruined["extra"]}
-    assert contents(bucket_at(house.work.settings, job.context["aside"])) == aside
+    assert (ended.attempt, ended.result["objects"]) == (1, 420)
+    assert held
+    assert held <= {one.name for one in shards(owner)}
+    assert list(house.work.repository.remains.uploads(BUCKET)) == []
+
+    house.start("restore", name="restore")
+    ran = house.pgben("restore", str(BUCKET), "--into", INTO, "--json")
+    assert ran.code == 0, ran.err
+    assert contents(bucket_at(house.work.settings, INTO)) == contents(bucket)
 
 
 @pytest.mark.timeout(120)

@@ -355,6 +355,18 @@ def test_extra_objects_that_we_delete_are_expected(place: Place) -> None:
     assert (result["gone"], result["suspect"]) == (20, None)
 
 
+def test_a_further_attempt_goes_back_to_the_snapshot_of_the_one_before(place: Place) -> None:
+    place.ruin()
+    first = place.chain()
+    for step in STEPS[:2]:
+        first._step(step)
+    place.shop.snapshot()
+    asked = {"in_place": True, "confirm": TARGET.name}
+    again = place.shop.chain("restore", asked, **first.job.context).run()
+    assert again.backup == place.manifest.backup
+    assert again.result["written"] == 7
+
+
 def test_a_further_attempt_keeps_what_the_one_before_set_aside(place: Place) -> None:
     ruined = place.ruin()
     left = 3
@@ -398,11 +410,12 @@ def test_what_a_run_that_died_had_put_back_is_not_taken_for_somebody_elses(
     place.live.before = die
     with pytest.raises(Crash):
         chain._step(STEPS[3])
+    assert chain.job.result["aside"] == ASIDE
     for step in STEPS[3:]:
         chain._step(step)
     lost = [place.key(number) for number in (5, 6, 7, 9, 29)]
     assert contents(place.aside()) == {key: ruined[key] for key in lost}
-    assert chain.job.result["aside_further"] == []
+    assert (chain.job.result["aside"], chain.job.result["aside_further"]) == (ASIDE, [])
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -157,6 +157,8 @@ def test_a_further_attempt_writes_aside_where_the_one_before_did() -> None:
     assert first == {"into": "documentos", "aside": "documentos-aside-20261123-120000"}
     later = NOON + timedelta(hours=1)
     assert places(TARGET, later, into=None, in_place=True, kept=first) == first
+    chosen = {**first, "snapshot": "20261123T050000Z-1f0c9a"}
+    assert places(TARGET, later, into=None, in_place=True, kept=chosen) == chosen
     beside = places(TARGET, NOON, into=None, in_place=False, kept={})
     assert beside == {"into": "documentos-restored-20261123-120000"}
     assert places(TARGET, later, into=None, in_place=False, kept=beside) == beside
