@@ -97,6 +97,11 @@ class Fields(BaseSettings):
     minio_access_key: SecretStr | None = setting(None, "Access key for the protected buckets.")
     minio_secret_key: SecretStr | None = setting(None, "Secret key for the protected buckets.")
     minio_ca_file: Path | None = setting(None, "Certificate authority of that server.")
+    minio_region: kinds.Region = setting("us-east-1", "Region that requests to it are signed for.")
+    minio_addressing: Literal["path", "virtual"] = setting(
+        "path",
+        "Where requests name the bucket: in their `path`, or before the server's name (`virtual`).",
+    )
     buckets: kinds.Names = setting(
         ("pgben-documents",), "Protected buckets; none while PGBEN_MINIO_ACCESS_KEY is not set."
     )
