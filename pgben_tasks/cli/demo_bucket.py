@@ -25,6 +25,7 @@ def back_up_twice(jobs: Jobs, documents: stage.Documents) -> dict[str, Any]:
         "snapshot": first.backup,
         "snapshot_state": first.result["state"],
         "objects": first.result["objects"],
+        # `fetched` also counts objects of which only the tags are read again, in their turn.
         "objects_fetched": first.result["wanted"],
         "objects_fetched_unchanged": second.result["wanted"],
     }
