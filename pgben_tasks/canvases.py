@@ -59,6 +59,13 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (names.RESTORE_BUCKET_COPY, NODE_RESTORE),
         (names.RESTORE_BUCKET_FINISH, NODE_RESTORE),
     ),
+    "replace": (
+        (names.RESTORE_BUCKET_SELECT, NODE_RESTORE),
+        (names.RESTORE_BUCKET_REPLACE_PLAN, NODE_RESTORE),
+        (names.RESTORE_BUCKET_REPLACE_ASIDE, NODE_RESTORE),
+        (names.RESTORE_BUCKET_REPLACE_WRITE, NODE_RESTORE),
+        (names.RESTORE_BUCKET_REPLACE_FINISH, NODE_RESTORE),
+    ),
     "undo": ((names.UNDO_RUN_FINISH, names.QUEUE_RESTORE),),
     "verify": (
         (names.VERIFY_RUN_EXAMINE, names.QUEUE_VERIFY),

@@ -9,7 +9,7 @@ Requests are checked here, before anything is sent, and again by the worker.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -140,17 +140,22 @@ class Client:
     def acknowledge(
         self,
         target: str,
-        backup: str,
+        backup: str | None = None,
         *,
+        keys: Sequence[str] = (),
         reason: str | None = None,
         requested_by: str = "unnamed",
         idempotency_key: str | None = None,
     ) -> AsyncResult:
-        """Say that a suspect backup is plausible; see ``contracts.AcknowledgeRequest``."""
+        """Say that a suspect backup is plausible, or that keys (their SHA-256) are lost.
+
+        See ``contracts.AcknowledgeRequest``.
+        """
         return self._ask(
             "acknowledge",
             target=target,
             backup=backup,
+            keys=tuple(keys),
             reason=reason,
             requested_by=requested_by,
             idempotency_key=idempotency_key,

@@ -20,6 +20,8 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -31,6 +33,8 @@ JSON = dict[str, Any]
 
 _LONGEST_FIELD: Final = 40
 _LONGEST_KEY: Final = 1024
+#: More keys than this are no matter of single keys.
+MOST_KEYS: Final = 1000
 
 #: Instead of a backup's id: the newest verified one.
 LATEST: Final = "latest"
@@ -79,6 +83,7 @@ BucketField = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61
 #: A key or the beginning of one: anything, up to 1,024 bytes.
 KeyText = Annotated[str, AfterValidator(_short_enough)]
 BackupField = Annotated[str, _by(BackupId.parse)]
+DigestField = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 BackupChoice = Annotated[str, _by(_backup_id_or_latest)]
 
 
@@ -103,7 +108,9 @@ class Request(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as exc:
-            first = exc.errors(include_input=False, include_url=False, include_context=False)[0]
+            faults = exc.errors(include_input=False, include_url=False, include_context=False)
+            # A name that is spelled wrong explains the field that is missing, not the other way.
+            first = min(faults, key=lambda fault: fault["type"] != "extra_forbidden")
             place = ".".join(str(part) for part in first["loc"])
             # The name of an unknown field is as much a stranger's text as a value is.
             if not (place.isidentifier() and len(place) <= _LONGEST_FIELD):
@@ -159,7 +166,11 @@ class RestoreRequest(Request):
 
 
 class BucketRestoreRequest(Request):
-    """Ask for a snapshot's objects in another bucket; nothing that exists is replaced."""
+    """Ask for a snapshot's objects in another bucket, or in the original.
+
+    In another, nothing that exists is replaced; in the original, what differs is copied aside
+    first.
+    """
 
     target: TargetField
     #: A backup id, or ``latest`` for the newest verified one.
@@ -178,6 +189,27 @@ class BucketRestoreRequest(Request):
     allow_unverified: bool = False
     #: Give the bucket the settings that the snapshot has of the original.
     settings: bool = False
+    #: Put missing and differing objects back into the original bucket.
+    in_place: bool = False
+    #: The name of the bucket that is written to in place, typed once more.
+    confirm: NameField | None = None
+    #: In place: remove objects that the snapshot does not know, once they lie aside.
+    delete_extra: bool = False
+
+    @property
+    def replaces(self) -> bool:
+        """In place, objects of the original bucket are overwritten."""
+        return self.in_place
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.in_place and (self.into is not None or self.put_below):
+            message = "'in_place' goes with neither 'into' nor 'put_below'"
+            raise ValueError(message)
+        if not self.in_place and (self.delete_extra or self.confirm is not None):
+            message = "'delete_extra' and 'confirm' need 'in_place'"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:
@@ -186,6 +218,9 @@ class BucketRestoreRequest(Request):
             raise ValueError(message)
         if self.keys and self.prefix:
             message = "give 'keys' or 'prefix', not both"
+            raise ValueError(message)
+        if self.keys and self.delete_extra:
+            message = "'delete_extra' needs the whole bucket or a prefix: single keys have no extra"
             raise ValueError(message)
         return self
 
@@ -231,12 +266,34 @@ class PruneRequest(Request):
 
 
 class AcknowledgeRequest(Request):
-    """Say that a suspect backup is what it should be: it counts again, and pruning goes on."""
+    """Say that a suspect backup is what it should be: it counts again, and pruning goes on.
+
+    Or say that single keys of a bucket are lost: later snapshots count without them.
+    """
 
     target: TargetField
-    backup: BackupField
+    #: The SHA-256 of keys (UTF-8, in hex): keys may be personal data.
+    keys: tuple[DigestField, ...] = Field(default=(), max_length=MOST_KEYS)
+    #: One backup, or None with ``keys``.
+    backup: BackupField | None = Field(default=None, validate_default=True)
     #: Why it is plausible, for whoever reads the signed statement later.
     reason: ShortText | None = None
+
+    @field_validator("keys")
+    @classmethod
+    def _of_a_bucket(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value and not str(info.data.get("target")).startswith("bucket/"):
+            message = "only objects of buckets have keys"
+            raise ValueError(message)
+        return value
+
+    @field_validator("backup")
+    @classmethod
+    def _one_matter(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if (value is None) != bool(info.data.get("keys")):
+            message = "give 'backup' or 'keys'"
+            raise ValueError(message)
+        return value
 
 
 class SweepRequest(Request):

@@ -19,13 +19,13 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from pgben_tasks import in_process, runtime
-from pgben_tasks.adapters.catalog.absent import AbsentLedger, ForgetfulIndex
+from pgben_tasks.adapters.catalog.absent import AbsentLedger, ForgetfulIndex, ForgottenWrites
 from pgben_tasks.adapters.packs import AgePackCodec
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.adapters.system_clock import SystemClock
 from pgben_tasks.adapters.unrecorded import UnrecordedRepository
 from pgben_tasks.contracts import JSON, BucketRestoreRequest, Request, RestoreRequest
-from pgben_tasks.domain.bucket import restored_bucket
+from pgben_tasks.domain.bucket import places
 from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.swap import restored_name
 from pgben_tasks.domain.target import Target, check_name
@@ -83,7 +83,9 @@ class DirectPlace:
             context = {"into": check_name(into)}
         if isinstance(request, BucketRestoreRequest):
             local = now.astimezone(self.zone)
-            context = {"into": request.into or restored_bucket(target, local)}
+            context = dict(
+                places(target, local, into=request.into, in_place=request.in_place, kept={})
+            )
         node = socket.gethostname()
         return in_process.new_job(kind, request, target=target, node=node, now=now, context=context)
 
@@ -100,6 +102,7 @@ class DirectPlace:
                     index=ForgetfulIndex(),
                     captures=AbsentLedger(),
                     swaps=AbsentLedger(),
+                    own_writes=ForgottenWrites(),
                 ),
                 spool=folder,
                 node=socket.gethostname(),

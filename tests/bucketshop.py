@@ -31,7 +31,7 @@ class BucketShop:
 
     def __post_init__(self) -> None:
         """Let the workshop protect the bucket."""
-        others: dict[str, Bucket] = {}
+        others = {TARGET.name: self.bucket}
         self.tools = replace(
             self.shop.tools,
             protected=frozenset({TARGET}),

@@ -43,6 +43,7 @@ _STATEMENT_ROLES: Final[dict[StatementKind, tuple[SigningRole, ...]]] = {
     "full": ("verify", "backup", "restore"),
     "drill": ("restore",),
     "acknowledgement": ("maintenance",),
+    "acknowledged_keys": ("maintenance",),
     "hold": ("maintenance",),
     "prune": ("maintenance",),
 }

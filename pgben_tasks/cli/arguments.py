@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """A target, and one backup of it or None for all."""
+    """A target, and one backup of it."""
 
     target: Target
-    backup: BackupId | None
+    backup: BackupId
 
 
 def target(text: str) -> Target:

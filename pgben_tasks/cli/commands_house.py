@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,10 @@ ACKNOWLEDGE_EXAMPLES = examples(
     (
         "pgben acknowledge 20261123T050000Z-1f0c9a --reason 'old requests were archived'",
         "somebody looked: the backup is plausible",
+    ),
+    (
+        "pgben acknowledge bucket/pgben-documents --key 'cidadao/42/rg.jpg' --reason 'disk lost'",
+        "an object is lost for good: later snapshots count without it",
     ),
 )
 PRUNE_EXAMPLES = examples(
@@ -33,8 +37,15 @@ SWEEP_EXAMPLES = examples(
 @app.command(epilog=ACKNOWLEDGE_EXAMPLES)
 def acknowledge(
     backup: Annotated[
-        str, typer.Argument(metavar="ID", help="A suspect backup's id; see `pgben list`.")
+        str,
+        typer.Argument(
+            metavar="ID|TARGET", help="A suspect or incomplete backup's id; with --key, a bucket."
+        ),
     ],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Of a bucket: this object is lost; may be repeated."),
+    ] = None,
     reason: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="Why it is plausible; signed and kept beside it."),
@@ -42,13 +53,23 @@ def acknowledge(
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> int:
-    """Say that a suspect backup is plausible: it counts again, and pruning goes on."""
+    """Say that a suspect or incomplete backup is plausible, or that single objects are lost.
+
+    The backup counts again, and pruning goes on. Of a lost object only the SHA-256 of its key is
+    signed and kept; snapshots that lack nothing else are 'verified with exceptions'.
+    """
     from pgben_tasks import runtime
+    from pgben_tasks.domain.acknowledged import digest_of
 
     work = runtime.workplace()
-    place = arguments.backup(backup, work.repository)
-    request = {"target": str(place.target), "backup": str(place.backup), "reason": reason}
-    wanted = [(str(place.target), request)]
+    request: dict[str, Any] = {"reason": reason}
+    if key:
+        (target,) = arguments.protected([backup], work.target_names())
+        request["keys"] = tuple(digest_of(one) for one in key)
+    else:
+        target, request["backup"] = arguments.backup(backup, work.repository)
+        request["backup"] = str(request["backup"])
+    wanted = [(str(target), {"target": str(target), **request})]
     return enqueue.ask(work, "acknowledge", wanted, wait=wait, as_json=as_json)
 
 

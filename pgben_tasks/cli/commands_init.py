@@ -28,7 +28,7 @@ INIT_EXAMPLES = examples(
     ("pgben init --json", "the same for scripts; running it again changes nothing"),
 )
 DEMO_EXAMPLES = examples(
-    ("pgben demo", "real servers, a filled database, a backup, a restore, a comparison"),
+    ("pgben demo", "real servers, a database, a bucket: backups, restores, comparisons"),
     ("pgben demo --size 20 --keep", "less data; leave the servers up until Enter is pressed"),
 )
 UP_EXAMPLES = examples(
@@ -79,7 +79,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything up at the end.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Show the whole chain on real servers, and prove that every row comes back."""
+    """Show the whole chains on real servers, and prove that every row and object comes back."""
     from pgben_tasks.cli.demo import demo as run
 
     return run(size_mb=size, keep=keep, json=as_json)

@@ -1,14 +1,13 @@
-"""The commands that look into snapshots of buckets: objects ls, objects get."""
+"""The commands that look into snapshots of buckets: objects ls, objects get, objects diff."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +15,13 @@ import typer
 
 from pgben_tasks.cli import arguments, outcome, output
 from pgben_tasks.cli.options import AsJson, examples
-from pgben_tasks.errors import BackupNotFound, ConfigurationError
+from pgben_tasks.cli.snapshots import opened
+from pgben_tasks.domain.target import BackupId
+from pgben_tasks.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pgben_tasks.domain.documents import Manifest
+    from pgben_tasks.domain.bucket_plan import PlanTotals, Verdict
     from pgben_tasks.domain.inventory import Entry
-    from pgben_tasks.operations.toolbox import Toolbox
 
 app = typer.Typer(help="Look into snapshots of buckets; needs an identity, no worker.")
 
@@ -37,6 +37,20 @@ GET_EXAMPLES = examples(
     ("pgben objects get bucket/pgben-documents cidadao/42/rg.jpg --to rg.jpg", "one document"),
     ("pgben objects get ID KEY --to -", "to standard output"),
 )
+DIFF_EXAMPLES = examples(
+    ("pgben objects diff bucket/pgben-documents", "the newest snapshot, and the bucket now"),
+    ("pgben objects diff bucket/pgben-documents ID --prefix cidadao/42/", "an older one"),
+    ("pgben objects diff bucket/pgben-documents ID OTHER --json", "two snapshots, for scripts"),
+)
+
+#: How a line of a comparison begins, and the word for it in JSON.
+_SIGNS = {
+    "missing": ("-", "gone"),
+    "extra": ("+", "new"),
+    "differing": ("~", "changed"),
+    "tags": ("~", "changed"),
+    "unreadable": ("?", "unreadable"),
+}
 
 
 @app.command("ls", epilog=LS_EXAMPLES)
@@ -50,7 +64,7 @@ def list_objects(
     """List the objects of a snapshot, sorted by key."""
     from pgben_tasks.operations.browse_objects import lines_of
 
-    with _opened(snapshot) as (tools, manifest, folder):
+    with opened(snapshot) as (tools, manifest, folder):
         for line in lines_of(tools, manifest, folder):
             if not line.key.startswith(prefix):
                 continue
@@ -58,9 +72,7 @@ def list_objects(
                 sys.stdout.write(line.raw.decode())
             else:
                 state = "" if line.pack else "  (unreadable)"
-                # A key may hold anything; what a terminal would obey is shown as text.
-                shown = line.key if line.key.isprintable() else repr(line.key)
-                sys.stdout.write(f"{output.size(line.size):>10}  {shown}{state}\n")
+                sys.stdout.write(f"{output.size(line.size):>10}  {output.key(line.key)}{state}\n")
     return outcome.DONE
 
 
@@ -78,7 +90,7 @@ def get_object(
 
     if to == "-" and as_json:
         raise ConfigurationError("--json and --to - were given", "both write to standard output")
-    with _opened(snapshot) as (tools, manifest, folder):
+    with opened(snapshot) as (tools, manifest, folder):
         entry = find(tools, manifest, key, folder)
         taken = take(tools, manifest, entry, folder)
         if to == "-":
@@ -92,6 +104,105 @@ def get_object(
     else:
         output.out().print(output.facts([(name, str(value)) for name, value in facts.items()]))
     return outcome.DONE
+
+
+@app.command("diff", epilog=DIFF_EXAMPLES)
+def diff_objects(
+    snapshot: Snapshot,
+    others: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID] [OTHER]",
+            help="After a target: its snapshot. Then another one; without it, the bucket as it is.",
+        ),
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option(metavar="TEXT", help="Only keys that begin with this.")
+    ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document a line, the totals last.")
+    ] = False,
+) -> int:
+    """Compare a snapshot with the bucket, or with another snapshot: - gone, + new, ~ changed.
+
+    With the bucket, contents decide: what was stored again as it was is not a change. Tags are
+    asked for object by object.
+    """
+    from pgben_tasks.domain.bucket_plan import KeyChoice, between
+    from pgben_tasks.operations.browse_objects import open_inventory
+    from pgben_tasks.operations.compare_objects import chosen, compare_live
+    from pgben_tasks.operations.putting_back import capture_of
+
+    first, other = _compared(snapshot, others or [])
+    choice = KeyChoice(prefix=prefix)
+    with opened(first) as (tools, manifest, folder):
+        inventory = open_inventory(tools, manifest, folder)
+        if other is None:
+            live = tools.other_bucket(manifest.target_name.name)
+            output.say(f"comparing snapshot '{manifest.backup}' with {live.describe()}")
+            capture = capture_of(manifest)
+            _show(compare_live(tools, live, capture, inventory, choice, folder), as_json=as_json)
+            return outcome.DONE
+        with opened(other) as (_, second, apart):
+            output.say(f"comparing snapshot '{manifest.backup}' with '{second.backup}'")
+            later = open_inventory(tools, second, apart)
+            both = between(chosen(inventory, choice), chosen(later, choice))
+            _show(both, as_json=as_json)
+    return outcome.DONE
+
+
+def _compared(snapshot: str, others: list[str]) -> tuple[str, str | None]:
+    """Read which snapshots are compared; None stands for the bucket."""
+    left = list(others)
+    first = snapshot
+    target = None
+    if not arguments.looks_like_backup(snapshot):
+        target = arguments.target(snapshot)
+        if left:
+            first = f"{target}/{left.pop(0)}"
+    for one in others:
+        BackupId.parse(one.rpartition("/")[2])
+    other = left.pop(0) if left else None
+    if left:
+        raise ConfigurationError(
+            "too many snapshots were named", "two are compared, or one with the bucket"
+        )
+    if other is not None and target is not None:
+        other = f"{target}/{other}"
+    return first, other
+
+
+def _show(verdicts: Iterable[Verdict], *, as_json: bool) -> None:
+    """Write a line for each difference as it is found, then the totals."""
+    from pgben_tasks.domain.bucket_plan import PlanTotals
+
+    totals = PlanTotals()
+    for verdict in verdicts:
+        totals.count(verdict)
+        if verdict.found == "same":
+            continue
+        sign, change = _SIGNS[verdict.found]
+        if as_json:
+            fields = {"key": verdict.key, "change": change, "differs": verdict.differs}
+            sys.stdout.write(json.dumps({**fields, "size": verdict.size}) + "\n")
+        else:
+            why = f"  ({', '.join(verdict.differs)})" if verdict.differs else ""
+            sys.stdout.write(f"{sign} {output.key(verdict.key)}{why}\n")
+    if as_json:
+        sys.stdout.write(json.dumps({"totals": _totals(totals)}) + "\n")
+    else:
+        words = (f"{output.number(count)} {word}" for word, count in _totals(totals).items())
+        sys.stdout.write(", ".join(words) + "\n")
+
+
+def _totals(totals: PlanTotals) -> dict[str, int]:
+    return {
+        "gone": totals.of("missing"),
+        "new": totals.of("extra"),
+        "changed": totals.of("differing", "tags"),
+        "same": totals.of("same"),
+        "unreadable": totals.of("unreadable"),
+    }
 
 
 def _keep(taken: Path, destination: Path) -> None:
@@ -119,29 +230,3 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "metadata": entry.metadata,
         "tags": entry.tags,
     }
-
-
-@contextmanager
-def _opened(text: str) -> Iterator[tuple[Toolbox, Manifest, Path]]:
-    """Find a snapshot; give what it is opened with, and a private folder that vanishes."""
-    from pgben_tasks.direct import DirectPlace
-    from pgben_tasks.operations.survey import survey
-
-    place = DirectPlace.load()
-    if arguments.looks_like_backup(text):
-        found = arguments.backup(text, place.repository)
-        target, backup = found.target, found.backup
-    else:
-        target = arguments.target(text)
-        newest = survey(place.repository, target).newest_good
-        backup = None if newest is None else newest.known.id
-    if backup is None:
-        raise BackupNotFound(
-            f"'{target}' has no verified snapshot", "`pgben list` shows the backups there are"
-        )
-    manifest = place.repository.manifest(target, backup)
-    with (
-        place.tools(target) as tools,
-        tempfile.TemporaryDirectory(prefix="objects-", dir=tools.spool) as folder,
-    ):
-        yield tools, manifest, Path(folder)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pgben_tasks.cli import arguments, direct_mode, enqueue, output
+from pgben_tasks.cli import arguments, direct_mode, enqueue, output, restoring
 from pgben_tasks.cli.options import AsJson, Confirm, Direct, Wait, examples
 from pgben_tasks.domain.swap import check_confirmation
 from pgben_tasks.domain.target import Target
@@ -34,6 +34,11 @@ RESTORE_EXAMPLES = examples(
     ("pgben restore pgben --backup 20261123T050000Z-1f0c9a --into pgben_copy", "one backup"),
     ("pgben restore pgben --swap --confirm pgben", "in the original's place, which is kept"),
     ("pgben restore bucket/pgben-documents --prefix cidadao/42/", "objects, into a new bucket"),
+    ("pgben restore bucket/pgben-documents --in-place --dry-run", "what would be put back"),
+    (
+        "pgben restore bucket/pgben-documents --in-place --confirm pgben-documents",
+        "objects, back into their own bucket; what is overwritten is copied aside",
+    ),
     (
         "pgben restore pgben --direct --into pgben",
         "onto an empty server, when Redis, workers and the catalog are gone",
@@ -105,7 +110,8 @@ def verify(
 @app.command(epilog=RESTORE_EXAMPLES)
 def restore(  # noqa: PLR0913 - one parameter per option
     target: Annotated[
-        str | None, typer.Argument(metavar="TARGET", help="'pgben' or 'postgres/pgben'.")
+        str | None,
+        typer.Argument(metavar="TARGET", help="'pgben', 'postgres/pgben' or 'bucket/NAME'."),
     ] = None,
     *,
     backup: Annotated[
@@ -142,6 +148,24 @@ def restore(  # noqa: PLR0913 - one parameter per option
     settings: Annotated[
         bool, typer.Option("--settings", help="Of a bucket: give the copy its settings, too.")
     ] = False,
+    in_place: Annotated[
+        bool,
+        typer.Option(
+            "--in-place",
+            help="Of a bucket: put back what is missing or differs; the rest stays as it is.",
+        ),
+    ] = False,
+    delete_extra: Annotated[
+        bool,
+        typer.Option(
+            "--delete-extra",
+            help="In place: remove what the snapshot does not know; it lies aside.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="In place: compare only, change nothing (keys: --json)."),
+    ] = False,
     direct: Direct = False,
     wait: Wait = True,
     as_json: AsJson = False,
@@ -149,7 +173,7 @@ def restore(  # noqa: PLR0913 - one parameter per option
     old_postgres: Annotated[str | None, typer.Option("--postgres", hidden=True)] = None,
     old_minio: Annotated[str | None, typer.Option("--minio", hidden=True)] = None,
 ) -> int:
-    """Restore beside the original, or a database with --swap in its place."""
+    """Restore beside the original; a database with --swap, a bucket --in-place in its place."""
     if old_list:
         return _list_the_old_way(as_json=as_json)
     work = direct_mode.choose(direct=direct, wait=wait)
@@ -170,11 +194,17 @@ def restore(  # noqa: PLR0913 - one parameter per option
         )
     chosen = direct_mode.target_of(work, target)
     only = {"prefix": prefix, "keys": tuple(key or ()), "put_below": put_below}
+    if dry_run:
+        restoring.require_plan(chosen, only, in_place=in_place)
+        until = None if at is None else arguments.moment(at, work.zone)
+        snapshot = str(chosen) if backup == "latest" else f"{chosen}/{backup}"
+        return restoring.show_plan(snapshot, until, only, as_json=as_json)
+    bucket = {**only, "settings": settings, "in_place": in_place, "delete_extra": delete_extra}
     request: dict[str, Any] = {
         "target": str(chosen),
         "allow_unverified": unverified,
-        **_swap(chosen, confirm, asked=swap),
-        **_of_bucket(chosen, {**only, "settings": settings}),
+        **restoring.confirmed(chosen, confirm, swap=swap, in_place=in_place),
+        **restoring.of_bucket(chosen, bucket),
     }
     if at is not None:
         moment = arguments.moment(at, work.zone)
@@ -185,32 +215,6 @@ def restore(  # noqa: PLR0913 - one parameter per option
     if into is not None:
         request["into"] = into if chosen.kind == "bucket" else arguments.database(into)
     return direct_mode.ask(work, "restore", chosen, request, wait=wait, as_json=as_json)
-
-
-def _of_bucket(target: Target, asked: dict[str, Any]) -> dict[str, Any]:
-    """Give the fields that only a restore of a bucket has; refuse them for a database."""
-    if target.kind == "bucket":
-        return asked
-    if any(asked.values()):
-        raise ConfigurationError(
-            f"'{target}' is a database, which has no keys",
-            "--prefix, --key, --put-below and --settings are for buckets",
-        )
-    return {}
-
-
-def _swap(target: Target, confirm: str | None, *, asked: bool) -> dict[str, Any]:
-    """Give the fields of a request that swaps, if that was asked for and confirmed."""
-    if asked and target.kind == "bucket":
-        raise ConfigurationError(
-            "a bucket is not swapped", "restore beside it: objects are put back from there"
-        )
-    if asked:
-        check_confirmation(target.name, confirm)
-        return {"swap": True, "confirm": confirm}
-    if confirm is not None:
-        raise ConfigurationError("--confirm was given without --swap", "nothing would be replaced")
-    return {}
 
 
 @app.command(epilog=UNDO_EXAMPLES)

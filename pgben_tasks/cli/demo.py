@@ -1,8 +1,9 @@
-"""``pgben demo``: the main job end to end on real servers, and what it proved.
+"""``pgben demo``: the main jobs end to end on real servers, and what they proved.
 
-A PostgreSQL, a Redis and an S3 server are started from packages; a database is filled; the chain
-runs through a real Celery worker; the backup is verified and restored beside; and both databases
-are compared row for row by the server, not by pgben's own counting.
+PostgreSQL, Redis and two S3 servers are started from packages; a database and a bucket are filled;
+the chains run through a real Celery worker; everything is verified. The database is restored beside
+and compared row for row by the server. The bucket is ruined, put back in place and compared object
+for object, and every document is decrypted. Nothing of that is pgben's own counting.
 """
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
@@ -10,103 +11,79 @@ are compared row for row by the server, not by pgben's own counting.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from pgben_tasks.cli import enqueue, outcome, output, stage
-from pgben_tasks.cli.follow import Follower
+from pgben_tasks.cli import demo_bucket, outcome, output, stage
+from pgben_tasks.cli.demo_jobs import Clock, Jobs
 
 if TYPE_CHECKING:
-    from pgben_tasks.domain.job import Job, JobKind
     from pgben_tasks.embedded.stack import EmbeddedStack
-    from pgben_tasks.runtime import Workplace
 
 TARGET: Final = f"postgres/{stage.DATABASE}"
 
 
 def demo(size_mb: int, keep: bool, json: bool) -> int:
     """Run the demo with about ``size_mb`` MB of data; give the exit code."""
-    begun = time.monotonic()
-    measured: dict[str, float] = {}
-    with _clock(measured, "start the servers"):
+    clock = Clock()
+    with clock.of("start the servers"):
         stack = stage.start_servers()
     with stack:
-        with _clock(measured, "fill the database"):
+        with clock.of("fill the database"):
             stage.fill(stack, size_mb)
-        with _clock(measured, "pgben init"):
+        with clock.of("fill the bucket"):
+            documents = stage.fill_bucket(stack)
+        with clock.of("pgben init"):
             work, settings = stage.install(stack, node="demo")
-        with _clock(measured, "start a Celery worker"):
+        with clock.of("start a Celery worker"):
             stage.await_worker(work, stage.start_process(stack, "all", settings))
-        backup = _do(work, "backup", TARGET, {"target": TARGET})
-        verified = _do(work, "verify", "*", {"level": "full"})
-        restored = _do(work, "restore", TARGET, {"target": TARGET})
-        copy = str(restored.result["database"])
-        with _clock(measured, "compare both databases"):
-            differing, tables, rows = _compare(stack, copy)
-        measured["in all"] = time.monotonic() - begun
-        proof = {
-            "backup": backup.backup,
-            "backup_state": backup.result["state"],
-            "dump_bytes": backup.result["dump_bytes"],
-            "stored_bytes": backup.result["stored_bytes"],
-            "bytes_read_back": backup.result["bytes_read_back"],
-            "bytes_verified": verified.result["bytes_read"],
-            "packs": backup.result["packs"],
-            "tables_compared": tables,
-            "rows_compared": rows,
-            "tables_differing": differing,
-            "restored_as": copy,
-            "seconds": {name: round(seconds, 2) for name, seconds in measured.items()},
-            "steps": _steps(work, (backup, verified, restored)),
-        }
+        jobs = Jobs(work)
+        proof = _back_up(jobs)
+        proof |= demo_bucket.back_up_twice(jobs, documents)
+        verified = jobs.do("verify", "*", {"level": "full"}, typed="verify --level full")
+        proof["bytes_verified"] = verified.result["bytes_read"]
+        restored = jobs.do("restore", TARGET, {"target": TARGET}, typed=f"restore {TARGET}")
+        copy = proof["restored_as"] = str(restored.result["database"])
+        with clock.of("compare both databases"):
+            proof |= _compare(stack, copy)
+        with clock.of("fetch the bucket, and ruin it"):
+            before = demo_bucket.contents(documents)
+            proof |= demo_bucket.ruin(documents)
+        proof |= demo_bucket.restore(jobs, documents)
+        with clock.of("compare the bucket"):
+            proof |= demo_bucket.compare(stack, documents, before, database=copy)
+        proof["seconds"] = {name: round(took, 2) for name, took in clock.seconds().items()}
+        proof["steps"] = jobs.steps()
         _show(proof, as_json=json)
         if keep:
             _wait_for_enter(stack)
-    if differing:
-        output.complain(
-            f"{len(differing)} of {tables} tables differ after the restore",
-            f"first: {differing[0]}; this is a fault of pgben, please report it",
-        )
-        return outcome.FAILED
-    return outcome.DONE
+    return _verdict(proof)
 
 
-def _do(work: Workplace, kind: JobKind, target: str, request: dict[str, Any]) -> Job:
-    """Enqueue one job as the command line does, follow it, and raise when it did not succeed."""
-    from pgben_tasks.tasks.telling import rebuilt
-
-    output.say(f"\npgben {kind}" + (f" {target}" if target != "*" else " --level full"))
-    jobs, unsent = enqueue.submit(work, kind, [(target, request)])
-    if unsent is not None:
-        raise unsent
-    (job,) = Follower(work, jobs, console=output.err()).run()
-    if job.state != "succeeded":
-        raise rebuilt(job)
-    return job
+def _back_up(jobs: Jobs) -> dict[str, Any]:
+    backup = jobs.do("backup", TARGET, {"target": TARGET}, typed=f"backup {TARGET}")
+    kept = ("dump_bytes", "stored_bytes", "bytes_read_back", "packs")
+    return {
+        "backup": backup.backup,
+        "backup_state": backup.result["state"],
+        **{name: backup.result[name] for name in kept},
+    }
 
 
-def _compare(stack: EmbeddedStack, copy: str) -> tuple[list[str], int, int]:
+def _compare(stack: EmbeddedStack, copy: str) -> dict[str, Any]:
     from pgben_tasks.embedded.compare import contents
 
     output.say("\ncomparing every row of both databases …")
     original = contents(stack.postgres.dsn(), stage.DATABASE)
     restored = contents(stack.postgres.dsn(), copy)
-    differing = sorted(
-        name
-        for name in original.keys() | restored.keys()
-        if original.get(name) != restored.get(name)
-    )
-    return differing, len(original), sum(one.rows for one in original.values())
-
-
-def _steps(work: Workplace, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    return [
-        {"step": step.name, "seconds": round(step.seconds or 0.0, 2)}
-        for job in jobs
-        for step in work.ledger.steps(job.id)
-    ]
+    return {
+        "tables_compared": len(original),
+        "rows_compared": sum(one.rows for one in original.values()),
+        "tables_differing": sorted(
+            name
+            for name in original.keys() | restored.keys()
+            if original.get(name) != restored.get(name)
+        ),
+    }
 
 
 def _show(proof: dict[str, Any], *, as_json: bool) -> None:
@@ -130,14 +107,19 @@ def _show(proof: dict[str, Any], *, as_json: bool) -> None:
         ("restored beside the original as", proof["restored_as"]),
     ]
     console.print()
-    console.print(output.facts(facts, title="What was proved"))
+    console.print(output.facts(facts, title="What was proved: the database"))
+    console.print()
+    console.print(output.facts(demo_bucket.facts(proof), title="What was proved: the bucket"))
 
 
-@contextmanager
-def _clock(measured: dict[str, float], name: str) -> Iterator[None]:
-    begun = time.monotonic()
-    yield
-    measured[name] = time.monotonic() - begun
+def _verdict(proof: dict[str, Any]) -> int:
+    wrong = demo_bucket.faults(proof)
+    if differing := proof["tables_differing"]:
+        tables = f"{len(differing)} of {proof['tables_compared']} tables differ after the restore"
+        wrong.insert(0, f"{tables}, first '{differing[0]}'")
+    for sentence in wrong:
+        output.complain(sentence, "this is a fault of pgben, please report it")
+    return outcome.FAILED if wrong else outcome.DONE
 
 
 def _wait_for_enter(stack: EmbeddedStack) -> None:

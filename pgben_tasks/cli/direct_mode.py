@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pgben_tasks import names
 from pgben_tasks.cli import arguments, enqueue, outcome, output
 from pgben_tasks.cli.screen import Screen
 from pgben_tasks.domain.job import Job, JobKind
@@ -145,10 +146,13 @@ def _warn(place: DirectPlace, kind: JobKind) -> None:
 
 
 def _tell_of_the_copy(chain: Chain, ended: Job) -> None:
-    """Say what became of the new database when its restore did not come to its end."""
+    """Say what became of the copy when its restore did not come to its end."""
     if ended.kind != "restore" or ended.state == "succeeded":
         return
     into = chain.job.context["into"]
+    if ended.target.startswith("bucket/"):
+        output.say(_objects_left(ended, into), style="yellow")
+        return
     if chain.left is not None:
         output.say(
             f"the unfinished copy '{into}' could not be looked for or removed: "
@@ -161,3 +165,15 @@ def _tell_of_the_copy(chain: Chain, ended: Job) -> None:
         output.say(f"the copy '{into}' was whole already and stays", style="yellow")
     else:
         output.say("no new database was made; nothing was changed")
+
+
+def _objects_left(ended: Job, into: str) -> str:
+    """Say what an unfinished restore of objects has changed."""
+    aside = ended.context.get("aside")
+    if ended.step in {names.RESTORE_BUCKET_COPY, names.RESTORE_BUCKET_FINISH}:
+        return f"the objects that were copied to '{into}' so far stay there"
+    if ended.step == names.RESTORE_BUCKET_REPLACE_ASIDE:
+        return f"nothing was overwritten; copies lie in '{aside}'"
+    if ended.step in {names.RESTORE_BUCKET_REPLACE_WRITE, names.RESTORE_BUCKET_REPLACE_FINISH}:
+        return f"what was put back into '{into}' stays; what was overwritten lies in '{aside}'"
+    return "nothing was changed"

@@ -18,7 +18,9 @@ Wait = Annotated[
 ]
 Confirm = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="The name of the database to be replaced, once more."),
+    typer.Option(
+        metavar="NAME", help="The name of what is replaced, a database or a bucket, once more."
+    ),
 ]
 Direct = Annotated[
     bool,

@@ -111,6 +111,11 @@ def amount(value: int, unit: str) -> str:
     return size(value) if unit == "bytes" else f"{number(value)} {unit}"
 
 
+def key(text: str) -> str:
+    """Show an object's key: it may hold anything; what a terminal would obey becomes text."""
+    return text if text.isprintable() else repr(text)
+
+
 def state(word: str) -> Text:
     """Give a state in its colour."""
     return Text(word, style=STYLES.get(word, ""))

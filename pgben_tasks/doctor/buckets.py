@@ -20,7 +20,7 @@ def buckets(patient: Patient) -> Iterator[Finding]:
     settings = patient.settings
     targets = settings.bucket_targets()
     if not targets:
-        yield ok("none")
+        yield warning("half") if settings.minio_secret_key is not None else ok("none")
         return
     if settings.minio_secret_key is None:
         # Workers that only decide about snapshots need none.

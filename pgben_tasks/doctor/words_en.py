@@ -91,7 +91,14 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "postgres.ok": ("{target} answers at {server}, PostgreSQL {version}, and can be dumped", ""),
     "buckets.ok": ("{target} answers at {server}", ""),
-    "buckets.none": ("no bucket is protected: PGBEN_MINIO_ACCESS_KEY is not set", ""),
+    "buckets.none": (
+        "no bucket is protected: PGBEN_MINIO_ACCESS_KEY is not set, or its file is empty",
+        "",
+    ),
+    "buckets.half": (
+        "no bucket is protected: PGBEN_MINIO_SECRET_KEY is set and PGBEN_MINIO_ACCESS_KEY is not",
+        "set both, or neither",
+    ),
     "buckets.named": ("buckets are protected; no secret key is at hand here, so none is asked", ""),
     "buckets.missing": (
         "{target} does not exist at {server}",

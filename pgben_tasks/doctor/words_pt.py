@@ -133,7 +133,14 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "postgres.ok": ("{target} responde em {server}, PostgreSQL {version}, e pode ser copiado", ""),
     "buckets.ok": ("{target} responde em {server}", ""),
-    "buckets.none": ("nenhum bucket é protegido: PGBEN_MINIO_ACCESS_KEY não está definida", ""),
+    "buckets.none": (
+        "nenhum bucket é protegido: PGBEN_MINIO_ACCESS_KEY falta, ou o arquivo dela está vazio",
+        "",
+    ),
+    "buckets.half": (
+        "nenhum bucket é protegido: há PGBEN_MINIO_SECRET_KEY e falta PGBEN_MINIO_ACCESS_KEY",
+        "defina as duas, ou nenhuma",
+    ),
     "buckets.named": (
         "há buckets protegidos; aqui não há chave secreta, então nenhum é consultado",
         "",

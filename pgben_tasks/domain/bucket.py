@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pgben_tasks.domain.values import Digest, Document, Moment, Size
 
 #: What S3 allows for a bucket's name.
 _LONGEST_NAME: Final = 63
+#: … and what a bucket aside leaves of that for the numbers of further ones.
+_NUMBERS: Final = len("-99")
 
 
 def restored_bucket(target: str, now: datetime) -> str:
     """Name the bucket that a restore makes: ``<name>-restored-<yyyymmdd-hhmmss>``."""
-    ending = f"-restored-{now:%Y%m%d-%H%M%S}"
-    return target.partition("/")[2][: _LONGEST_NAME - len(ending)].rstrip("-.") + ending
+    return _ending(target.partition("/")[2], f"-restored-{now:%Y%m%d-%H%M%S}")
+
+
+def aside_bucket(target: str, now: datetime) -> str:
+    """Name the bucket for what a restore overwrites: ``<name>-aside-<yyyymmdd-hhmmss>``."""
+    ending = f"-aside-{now:%Y%m%d-%H%M%S}"
+    return _ending(target.partition("/")[2], ending, longest=_LONGEST_NAME - _NUMBERS)
+
+
+def further_aside(aside: str, number: int) -> str:
+    """Name the bucket for the ``number``-th version of a key; the first lies in ``aside``."""
+    return aside if number == 1 else _ending(aside, f"-{number}")
+
+
+def places(
+    target: str, now: datetime, *, into: str | None, in_place: bool, kept: Mapping[str, Any]
+) -> dict[str, str]:
+    """Say to which bucket a restore writes, and to which it copies what it overwrites.
+
+    ``now`` is local to the reader. A further attempt takes the names of the one before, ``kept``,
+    and in place its snapshot: the newest may be one of the half-restored bucket by then.
+    """
+    if in_place:
+        aside = kept.get("aside") or aside_bucket(target, now)
+        again = {"snapshot": kept["snapshot"]} if "snapshot" in kept else {}
+        return {"into": target.partition("/")[2], "aside": aside, **again}
+    return {"into": into or kept.get("into") or restored_bucket(target, now)}
+
+
+def _ending(name: str, ending: str, *, longest: int = _LONGEST_NAME) -> str:
+    return name[: longest - len(ending)].rstrip("-.") + ending
 
 
 class BucketSettings(Document):

@@ -293,15 +293,18 @@ class Finding(Document):
     detail: str
 
 
-StatementKind = Literal["readback", "quick", "full", "drill", "acknowledgement", "hold", "prune"]
+StatementKind = Literal[
+    "readback", "quick", "full", "drill", "acknowledgement", "acknowledged_keys", "hold", "prune"
+]
 
 
 class Verification(Document):
     """A signed statement about one backup: a verification, or a decision of an operator.
 
     ``kind`` says which: ``readback`` (by the backup's own record step), ``quick``, ``full``,
-    ``drill``; ``acknowledgement`` (of a suspect backup), ``hold`` (never prune), ``prune``
-    (retention removed it).
+    ``drill``; ``acknowledgement`` (of a suspect or incomplete backup), ``acknowledged_keys`` (of
+    single keys, for the snapshots to come), ``hold`` (never prune), ``prune`` (retention removed
+    it).
     """
 
     format: Literal[1] = 1

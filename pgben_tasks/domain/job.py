@@ -62,8 +62,11 @@ class Job:
     def chain(self) -> str:
         """The name of its chain in ``canvases.CHAINS``.
 
-        Backups and restores of a bucket have their own, and so has a restore that swaps.
+        Backups and restores of a bucket have their own, and so have a restore that swaps and one
+        that puts objects back in place.
         """
+        if self.kind == "restore" and self.request.get("in_place"):
+            return "replace"
         if self.kind in {"backup", "restore"} and self.target.startswith("bucket/"):
             return f"{self.kind}_bucket"
         return "swap" if self.kind == "restore" and self.request.get("swap") else self.kind

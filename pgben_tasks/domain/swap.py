@@ -54,13 +54,13 @@ class Swap:
         return "unclear"
 
 
-def check_confirmation(database: str, confirm: str | None) -> None:
-    """Raise ``RestoreRefused`` unless ``confirm`` is the name of the database to be replaced."""
-    if confirm != database:
+def check_confirmation(name: str, confirm: str | None) -> None:
+    """Raise ``RestoreRefused`` unless ``confirm`` is the name of what would be replaced."""
+    if confirm != name:
         given = "nothing" if confirm is None else f"'{confirm}'"
         raise RestoreRefused(
-            f"'{database}' would be replaced, and {given} was given to confirm that",
-            f"type the database's name once more: --confirm {database}",
+            f"'{name}' would be replaced, and {given} was given to confirm that",
+            f"type its name once more: --confirm {name}",
         )
 
 

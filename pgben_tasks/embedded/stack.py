@@ -12,6 +12,7 @@ from pgben_tasks.embedded.child import Supervisor
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
 from pgben_tasks.embedded.s3 import EmbeddedS3, S3Kind
+from pgben_tasks.errors import ConfigurationError
 
 REPOSITORY_BUCKET: Final = "pgben-backups"
 PROTECTED_BUCKET: Final = "pgben-documents"
@@ -79,6 +80,15 @@ class EmbeddedStack:
     def folder(self) -> Path:
         """The stack's folder, removed with it."""
         return self.supervisor.folder
+
+    @property
+    def documents(self) -> EmbeddedS3:
+        """The S3 server with the documents; raises ``ConfigurationError`` when there is none."""
+        if self.protected_s3 is None:
+            raise ConfigurationError(
+                "this stack has no protected S3 server", "start it with protected=True"
+            )
+        return self.protected_s3
 
     def environment(self, *, database: str = "pgben", node: str = "embedded") -> dict[str, str]:
         """Give the ``PGBEN_*`` settings for these servers; they hold passwords.

@@ -12,18 +12,20 @@ from pgben_tasks.contracts import JSON, AcknowledgeRequest
 from pgben_tasks.domain.states import BackupStanding, State, state_of
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import RequestRefused
-from pgben_tasks.operations import statements
+from pgben_tasks.operations import acknowledge_keys, statements
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
 
 
 def finish(run: Run, tools: Toolbox) -> JSON:
-    """Sign that somebody acknowledged the suspicion about one backup.
+    """Sign that somebody acknowledged the suspicion about one backup, or single keys.
 
     Raises ``BackupNotFound``, and ``RequestRefused`` when there is nothing to acknowledge.
     """
     request = AcknowledgeRequest.parse(run.job.request)
+    if request.backup is None:
+        return acknowledge_keys.acknowledge(run, tools, request)
     backup = BackupId.parse(request.backup)
     run.progress.begin("acknowledge")
     run.ledger.keep(context={}, backup=str(backup))
@@ -36,14 +38,16 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     if str(run.job_id) not in said:
         _check(backup, standing)
         run.ledger.hold()
-        statements.state(run, tools, manifest, "acknowledgement", reasons=_reasons(request))
+        statements.state(
+            run, tools, manifest, "acknowledgement", reasons=statements.said_by(request)
+        )
         log.info("backup_acknowledged", backup=str(backup), by=request.requested_by)
     tools.index.acknowledge(run.target, str(backup))
     return {
         "backup": str(backup),
         "state": standing.state.label,
         "acknowledged": standing.suspect,
-        "reasons": list(_reasons(request)),
+        "reasons": list(statements.said_by(request)),
     }
 
 
@@ -63,8 +67,3 @@ def _check(backup: BackupId, standing: BackupStanding) -> None:
             f"backup '{backup}' is damaged, so it cannot be made to count",
             "bring it back from a copy and run `pgben verify --level full`, or leave it as it is",
         )
-
-
-def _reasons(request: AcknowledgeRequest) -> tuple[str, ...]:
-    who = f"acknowledged by {request.requested_by}"
-    return (who,) if request.reason is None else (who, request.reason)

@@ -16,7 +16,8 @@ from typing import Final
 
 import structlog
 
-from pgben_tasks.contracts import JSON
+from pgben_tasks.contracts import JSON, MOST_KEYS
+from pgben_tasks.domain.acknowledged import digest_of
 from pgben_tasks.domain.bucket import BucketCapture, BucketSettings
 from pgben_tasks.domain.documents import Manifest, Pack
 from pgben_tasks.domain.inventory_diff import (
@@ -91,7 +92,9 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
         "gone": totals.gone,
         "avoided": sorted(avoid),
         "keeps_tags": keeps_tags,
-        "suspect": mass_change(totals, tools.limits.suspect_changed),
+        "suspect": mass_change(
+            totals, tools.limits.suspect_changed, expected=_own_changes(run, tools, before)
+        ),
     }
 
 
@@ -128,6 +131,7 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
     objects = size = unreadable = 0
     tags_as_of: str | None = None
     used: set[str] = set()
+    lost: list[str] = []
     lines_file = run.folder / "inventory.jsonl"
     with spool.disk_errors(run.folder), lines_file.open("wb") as file:
         lines_file.chmod(0o600)
@@ -136,6 +140,7 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
             lines.add(line)
             if line.pack is None:
                 unreadable += 1
+                lost.extend([digest_of(line.key)] if unreadable <= MOST_KEYS else ())
                 continue
             objects += 1
             size += line.size
@@ -176,7 +181,12 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
     suspect = result["suspect"]
     if suspect:
         log.warning("backup_suspected", reason=suspect)
-    return {"objects": objects, "bytes": size, "unreadable": unreadable}
+    return {
+        "objects": objects,
+        "bytes": size,
+        "unreadable": unreadable,
+        "unreadable_keys": lost if unreadable <= MOST_KEYS else None,
+    }
 
 
 def upload(run: Run, tools: Toolbox) -> JSON:
@@ -235,6 +245,13 @@ def _previous(run: Run, tools: Toolbox, surveyed: Survey) -> Manifest | None:
         log.warning("inventory_unusable", backup=manifest.backup, why="its lines are others")
     spool.write_durably(lines, b"")
     return None
+
+
+def _own_changes(run: Run, tools: Toolbox, before: Manifest | None) -> int:
+    """Count what restores in place changed since the listing that this one is compared with."""
+    if before is None or before.bucket is None:
+        return 0
+    return tools.own_writes.since(run.target, before.bucket.listing_started)
 
 
 def _with_findings(surveyed: Survey) -> frozenset[str]:

@@ -17,6 +17,14 @@ from pgben_tasks.operations.toolbox import Toolbox
 def lines_of(tools: Toolbox, manifest: Manifest, folder: Path) -> Iterator[Line]:
     """Give the lines of a snapshot's inventory; what is opened lies in ``folder``, which is ours.
 
+    Raises what ``open_inventory`` raises.
+    """
+    return read_lines(open_inventory(tools, manifest, folder))
+
+
+def open_inventory(tools: Toolbox, manifest: Manifest, folder: Path) -> Path:
+    """Fetch a snapshot's inventory, open it and compare it with the manifest; gives its lines.
+
     Raises ``DigestMismatch``, ``DecryptionFailed``, ``ConfigurationError`` (no identity).
     """
     stored = inventory_of(manifest)
@@ -26,9 +34,9 @@ def lines_of(tools: Toolbox, manifest: Manifest, folder: Path) -> Iterator[Line]
     if manifest.bucket is None or digest != manifest.bucket.lines:
         raise DigestMismatch(
             f"'{stored.path}' is not the inventory that its manifest describes",
-            "look at another snapshot; `pgben verify` says more",
+            "take another snapshot; `pgben verify` says more",
         )
-    return read_lines(plain)
+    return plain
 
 
 def find(tools: Toolbox, manifest: Manifest, key: str, folder: Path) -> Entry:

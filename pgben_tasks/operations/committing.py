@@ -110,7 +110,7 @@ def record(run: Run, tools: Toolbox) -> JSON:
             f"backup '{backup}' of '{run.target}' lacks {stored.unreadable} object(s) that could "
             "not be read",
             "look at the bucket's server; the next attempt tries them again; if they are lost for "
-            f"good, `pgben acknowledge {run.target}/{backup}`",
+            f"good, `pgben acknowledge {run.target}/{backup}`, or `--key` for all nights to come",
         )
     return {
         "backup": str(backup),

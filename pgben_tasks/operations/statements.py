@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pgben_tasks.contracts import AcknowledgeRequest
 from pgben_tasks.domain.documents import Manifest, StatementKind, Verification
 from pgben_tasks.domain.target import BackupId, require_utc
 from pgben_tasks.operations.examining import Examined
@@ -11,6 +12,12 @@ from pgben_tasks.operations.toolbox import Run, Toolbox
 
 #: A decision looks at no pack.
 _NOTHING = Examined(packs=0, read=0, opened=False, findings=())
+
+
+def said_by(request: AcknowledgeRequest) -> tuple[str, ...]:
+    """Say who decided, and why where that was said."""
+    who = f"acknowledged by {request.requested_by}"
+    return (who,) if request.reason is None else (who, request.reason)
 
 
 def state(

@@ -105,6 +105,18 @@ class Captures(Protocol):
         ...
 
 
+class OwnWrites(Protocol):
+    """How many objects restores in place wrote or deleted in protected buckets, and when."""
+
+    def intend(self, job: Job, part: str, objects: int) -> None:
+        """Write down that a part of a job's work is about to change so many objects."""
+        ...
+
+    def since(self, target: Target, moment: datetime) -> int:
+        """Say how many objects of a target were changed by ourselves since then, at most."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
     """What the catalog keeps, or what stands in its place where there is none."""
@@ -113,6 +125,7 @@ class Books:
     index: Index
     captures: Captures
     swaps: SwapRecord
+    own_writes: OwnWrites
 
 
 class History(Protocol):
@@ -170,6 +183,7 @@ class Toolbox:
     object_packs: ObjectPacks
     swapping: Mapping[Target, PostgresSwap]
     swaps: SwapRecord
+    own_writes: OwnWrites
     schedules: Mapping[str, Schedule]
     limits: Limits
     spool: Path

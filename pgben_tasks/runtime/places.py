@@ -82,7 +82,9 @@ def bucket_at(
             bucket=name,
             access_key=access.get_secret_value(),
             secret_key=secret.get_secret_value(),
+            region=settings.minio_region,
             ca_file=settings.minio_ca_file,
+            addressing=settings.minio_addressing,
             patience=patience,
         )
     )

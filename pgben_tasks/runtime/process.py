@@ -21,6 +21,7 @@ from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.index import BackupIndex
 from pgben_tasks.adapters.catalog.ledger import Ledger
 from pgben_tasks.adapters.catalog.outbox import AlarmOutbox
+from pgben_tasks.adapters.catalog.own_writes import CatalogOwnWrites
 from pgben_tasks.adapters.catalog.recovery import Recovery
 from pgben_tasks.adapters.catalog.swaps import CatalogSwaps
 from pgben_tasks.adapters.catalog.watch import Watch
@@ -151,7 +152,11 @@ class Workplace:
             self.settings,
             repository=self.repository,
             books=Books(
-                clock=self.database, index=self.index, captures=self.ledger, swaps=self.swaps
+                clock=self.database,
+                index=self.index,
+                captures=self.ledger,
+                swaps=self.swaps,
+                own_writes=CatalogOwnWrites(self.database),
             ),
             spool=self.settings.spool_dir,
             node=self.node,

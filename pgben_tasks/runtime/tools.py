@@ -95,6 +95,7 @@ def toolbox(
         other_bucket=partial(bucket_at, settings),
         swapping=swap_servers(settings),
         swaps=books.swaps,
+        own_writes=books.own_writes,
         schedules={kind: settings.schedule(kind) for kind in ("postgres", "bucket")},
         limits=_limits(settings),
         spool=spool,

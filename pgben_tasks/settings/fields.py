@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
@@ -58,6 +58,11 @@ def setting(default: Any, meaning: str, *, shown: str | None = None) -> Any:
     return Field(default, description=meaning, json_schema_extra={"shown": shown})
 
 
+#: Secrets whose file may be empty, which says that there is none: the files of an installation are
+#: the same whether it protects buckets or not. One that cannot be read stays a fault.
+OPTIONAL_FILES: Final = frozenset({"minio_access_key", "minio_secret_key"})
+
+
 class Fields(BaseSettings):
     """Every setting as a field: ``PGBEN_DB_HOST`` is ``db_host``."""
 
@@ -92,6 +97,11 @@ class Fields(BaseSettings):
     minio_access_key: SecretStr | None = setting(None, "Access key for the protected buckets.")
     minio_secret_key: SecretStr | None = setting(None, "Secret key for the protected buckets.")
     minio_ca_file: Path | None = setting(None, "Certificate authority of that server.")
+    minio_region: kinds.Region = setting("us-east-1", "Region that requests to it are signed for.")
+    minio_addressing: Literal["path", "virtual"] = setting(
+        "path",
+        "Where requests name the bucket: in their `path`, or before the server's name (`virtual`).",
+    )
     buckets: kinds.Names = setting(
         ("pgben-documents",), "Protected buckets; none while PGBEN_MINIO_ACCESS_KEY is not set."
     )

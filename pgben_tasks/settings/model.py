@@ -19,7 +19,7 @@ from pgben_tasks.domain.windows import Schedule, parse_zone
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.settings.display import show
 from pgben_tasks.settings.faults import explain
-from pgben_tasks.settings.fields import Fields
+from pgben_tasks.settings.fields import OPTIONAL_FILES, Fields
 from pgben_tasks.settings.servers import Server
 from pgben_tasks.settings.sources import PREFIX, Origin, gather
 
@@ -65,6 +65,7 @@ class Settings(Fields):
             os.environ if environ is None else environ,
             known=names,
             secret=[name for name, field in names.items() if is_secret(field)],
+            optional=[name for name, field in names.items() if field in OPTIONAL_FILES],
         )
         faults = list(found.faults)
         made = None

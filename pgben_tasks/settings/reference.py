@@ -42,7 +42,8 @@ that names the nearest setting; only what Kubernetes injects for Services named 
 ignored, with a line in the log.
 
 - **Secrets** (marked 🔒) may also come from a file: `NAME_FILE` names it. Setting both is a fault.
-- **Empty** variables count as not set.
+- **Empty** variables count as not set. An empty file is a fault; those of `PGBEN_MINIO_ACCESS_KEY`
+  and `PGBEN_MINIO_SECRET_KEY` say that no bucket is protected.
 - **Durations** are written `12h`, `7d`, `30min` or `1d12h`; **sizes** `64MiB`; **shares** as a
   fraction of 1, `0.2`; **switches** `on` or `off`; **lists** with commas.
 - **Schedules** are cron lines of five fields, read in `PGBEN_TIMEZONE`: a local time that does not

@@ -40,18 +40,28 @@ class Found:
     faults: list[str] = field(default_factory=list)
 
 
-def gather(environ: Mapping[str, str], *, known: Collection[str], secret: Collection[str]) -> Found:
+def gather(
+    environ: Mapping[str, str],
+    *,
+    known: Collection[str],
+    secret: Collection[str],
+    optional: Collection[str] = (),
+) -> Found:
     """Collect every known setting; each secret may also come from the file that NAME_FILE names.
 
-    An empty variable is as good as none. Unknown names become faults, service links of Kubernetes
-    are ignored and named.
+    An empty variable is as good as none, and so is the empty file of an ``optional`` secret.
+    Unknown names become faults, service links of Kubernetes are ignored and named.
     """
     links = set(_service_links(environ))
     found = Found(ignored=tuple(sorted(links)))
     own = {name: text for name, text in environ.items() if name not in links}
     for name in known:
         try:
-            value = read_secret(own, name) if name in secret else _read_plain(own, name)
+            value = (
+                read_secret(own, name, optional=name in optional)
+                if name in secret
+                else _read_plain(own, name)
+            )
         except ConfigurationError as exc:
             found.faults.append(f"{exc.sentence}: {exc.hint}")
             continue
@@ -62,10 +72,13 @@ def gather(environ: Mapping[str, str], *, known: Collection[str], secret: Collec
     return found
 
 
-def read_secret(environ: Mapping[str, str], name: str) -> tuple[str, Origin] | None:
+def read_secret(
+    environ: Mapping[str, str], name: str, *, optional: bool = False
+) -> tuple[str, Origin] | None:
     """Read a secret from its variable or its file; None when neither is set.
 
-    Raises ``ConfigurationError`` when both are set, or the file cannot be read or is empty.
+    With ``optional`` an empty file says that there is none. Raises ``ConfigurationError`` when both
+    are set, or the file cannot be read or is empty.
     """
     text, path = environ.get(name, ""), environ.get(name + _FILE, "")
     if text and path:
@@ -73,11 +86,12 @@ def read_secret(environ: Mapping[str, str], name: str) -> tuple[str, Origin] | N
     if text:
         return text, "environment"
     if path:
-        return read_secret_file(Path(path), f"{name}{_FILE}"), "file"
+        text = read_secret_file(Path(path), f"{name}{_FILE}", may_be_empty=optional)
+        return (text, "file") if text else None
     return None
 
 
-def read_secret_file(path: Path, setting: str) -> str:
+def read_secret_file(path: Path, setting: str, *, may_be_empty: bool = False) -> str:
     """Read the file that ``setting`` names, without the newlines at its end."""
     try:
         with path.open("rb") as file:
@@ -91,7 +105,7 @@ def read_secret_file(path: Path, setting: str) -> str:
         raise ConfigurationError(
             f"{setting} names '{path}', which is no text", "the file must hold the value alone"
         ) from exc
-    if not text:
+    if not text and not may_be_empty:
         raise ConfigurationError(
             f"{setting} names '{path}', which is empty", "write the value into it"
         )

@@ -29,6 +29,7 @@ _UNITS: Final = {
     "min": timedelta(minutes=1),
     "s": timedelta(seconds=1),
 }
+_REGION: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DURATION: Final = re.compile(r"(\d{1,6})\s*(w|d|h|min|s)")
 
 
@@ -139,6 +140,14 @@ def _endpoint(value: str) -> str:
     return value.rstrip("/")
 
 
+def _region(value: str) -> str:
+    # It becomes a part of every signature's scope, between slashes.
+    if not _REGION.fullmatch(value):
+        message = "must be a name of lower case letters, digits and hyphens, such as 'us-east-1'"
+        raise ValueError(message)
+    return value
+
+
 def _endpoint_url(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         message = "must be 'http://host:port' or 'https://host:port'"
@@ -205,6 +214,7 @@ Recipients = Annotated[
 ]
 RepositoryUrl = Annotated[str, AfterValidator(_repository)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
+Region = Annotated[str, AfterValidator(_region)]
 EndpointUrl = Annotated[str, AfterValidator(_endpoint_url)]
 RedisUrl = Annotated[SecretUrl, AfterValidator(_redis)]
 PostgresUrl = Annotated[SecretUrl, AfterValidator(_postgres_url)]

@@ -5,11 +5,18 @@ from __future__ import annotations
 from pgben_tasks import names
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON
-from pgben_tasks.operations import backup_bucket, committing, prune, restore_bucket
-from pgben_tasks.tasks.backup import WRITE
+from pgben_tasks.operations import (
+    acknowledge_keys,
+    backup_bucket,
+    committing,
+    plan_objects,
+    replace_objects,
+    restore_bucket,
+)
+from pgben_tasks.tasks.backup import WRITE, WRITE_AND_LIVE
 from pgben_tasks.tasks.base import PgbenTask
 from pgben_tasks.tasks.entry import EntryTask
-from pgben_tasks.tasks.restore import READ
+from pgben_tasks.tasks.restore import LIVE, READ
 from pgben_tasks.tasks.sharing import HelpTask, SharedTask
 
 
@@ -22,13 +29,13 @@ def backup(self: EntryTask, request: JSON) -> JSON:
 @app.task(name=names.BACKUP_BUCKET_SNAPSHOT, base=PgbenTask, bind=True)
 def snapshot(self: PgbenTask, ref: JSON) -> JSON:
     """List the bucket and compare it with the snapshot before."""
-    return self.step(ref, backup_bucket.snapshot, locks=WRITE)
+    return self.step(ref, backup_bucket.snapshot, locks=WRITE_AND_LIVE)
 
 
 @app.task(name=names.BACKUP_BUCKET_COPY, base=SharedTask, bind=True)
 def copy(self: SharedTask, ref: JSON) -> JSON:
     """Fetch what is new or changed into packs, and store them."""
-    return self.step(ref, backup_bucket.copy, locks=WRITE)
+    return self.step(ref, backup_bucket.copy, locks=WRITE_AND_LIVE)
 
 
 @app.task(name=names.BACKUP_BUCKET_HELP, base=HelpTask, bind=True)
@@ -51,8 +58,8 @@ def upload(self: PgbenTask, ref: JSON) -> JSON:
 
 @app.task(name=names.BACKUP_BUCKET_PRUNE, base=PgbenTask, bind=True)
 def prune_after(self: PgbenTask, ref: JSON) -> JSON:
-    """Remove what retention no longer keeps."""
-    return self.step(ref, prune.after_backup, locks=WRITE)
+    """Accept what was acknowledged as lost, then remove what retention no longer keeps."""
+    return self.step(ref, acknowledge_keys.then_prune, locks=WRITE)
 
 
 @app.task(name=names.BACKUP_BUCKET_RECORD, base=PgbenTask, bind=True)
@@ -89,3 +96,27 @@ def copy_back(self: PgbenTask, ref: JSON) -> JSON:
 def finish(self: PgbenTask, ref: JSON) -> JSON:
     """Compare every restored object with the inventory."""
     return self.step(ref, restore_bucket.finish)
+
+
+@app.task(name=names.RESTORE_BUCKET_REPLACE_PLAN, base=PgbenTask, bind=True)
+def replace_plan(self: PgbenTask, ref: JSON) -> JSON:
+    """Compare the live bucket with the snapshot, object by object."""
+    return self.step(ref, plan_objects.plan, locks=READ)
+
+
+@app.task(name=names.RESTORE_BUCKET_REPLACE_ASIDE, base=PgbenTask, bind=True)
+def replace_aside(self: PgbenTask, ref: JSON) -> JSON:
+    """Copy aside what will be overwritten or deleted."""
+    return self.step(ref, replace_objects.aside)
+
+
+@app.task(name=names.RESTORE_BUCKET_REPLACE_WRITE, base=PgbenTask, bind=True)
+def replace_write(self: PgbenTask, ref: JSON) -> JSON:
+    """Put missing and differing objects back."""
+    return self.step(ref, replace_objects.write, locks=READ + LIVE)
+
+
+@app.task(name=names.RESTORE_BUCKET_REPLACE_FINISH, base=PgbenTask, bind=True)
+def replace_finish(self: PgbenTask, ref: JSON) -> JSON:
+    """Compare every object with the snapshot, then delete extra ones where that was asked."""
+    return self.step(ref, replace_objects.finish, locks=LIVE)

@@ -22,7 +22,7 @@ from pgben_tasks.contracts import (
     VerifyRequest,
     request_model,
 )
-from pgben_tasks.domain.bucket import restored_bucket
+from pgben_tasks.domain.bucket import places
 from pgben_tasks.domain.job import Job, JobState, window_key
 from pgben_tasks.domain.swap import check_confirmation, restored_name
 from pgben_tasks.domain.target import Target, check_name, may_hold_password
@@ -128,7 +128,7 @@ class EntryTask(PgbenTask):
         return str(target)
 
     def _check_approval(self, target: Target, confirm: str | None) -> None:
-        """Refuse to replace a database unless its name was typed once more."""
+        """Refuse to replace a database or objects unless the name was typed once more."""
         check_confirmation(target.name, confirm)
         if self.work.settings.restore_approval == "token":
             raise RequestRefused(
@@ -179,9 +179,12 @@ class EntryTask(PgbenTask):
             return lease, {"into": into}
         if isinstance(request, BucketRestoreRequest):
             now = self.work.database.now().astimezone(self.work.zone)
-            # A further attempt takes the name of the one before.
-            bucket = request.into or job.context.get("into") or restored_bucket(job.target, now)
-            return (f"bucket/{bucket}", "new"), {"into": bucket}
+            found = places(
+                job.target, now, into=request.into, in_place=request.in_place, kept=job.context
+            )
+            # A bucket that is written to in place is there already, under its own name.
+            kind = "replace" if request.in_place else "new"
+            return (f"bucket/{found['into']}", kind), dict(found)
         # A statement about a backup is in nobody's way.
         own = {"verify": "verify", "acknowledge": "acknowledge", "undo": "swap"}
         return (job.target, own.get(job.kind, "write")), {}

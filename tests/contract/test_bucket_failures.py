@@ -23,6 +23,8 @@ from pgben_tasks.errors import (
     PgbenError,
     StoreUnavailable,
 )
+from pgben_tasks.runtime.places import bucket_at
+from pgben_tasks.settings import Settings
 from tests.contract.test_s3_store import private_tls  # noqa: F401  # a fixture
 
 FACTS = {"ETag": '"e"', "Last-Modified": "Mon, 23 Nov 2026 05:00:00 GMT"}
@@ -50,6 +52,8 @@ class Script:
     answers: list[Answer] = field(default_factory=list)
     #: Method, target and Host of every request.
     asked: list[tuple[str, str, str]] = field(default_factory=list)
+    #: What signed each of them.
+    signed: list[str] = field(default_factory=list)
 
     def bucket(self, **fields: object) -> S3Bucket:
         sizes = Sizes(single=10, part=10, single_copy=10, copied_part=10)
@@ -70,6 +74,7 @@ def script() -> Iterator[Script]:
             # The path lost its second slash, as a protection of that library.
             target = self.requestline.split(" ")[1]
             told.asked.append((self.command, target, self.headers["Host"]))
+            told.signed.append(self.headers["Authorization"])
             answer = told.next()
             self.send_response(answer.status)
             if "Transfer-Encoding" not in answer.headers:
@@ -305,6 +310,29 @@ def test_a_bucket_can_be_named_by_the_host(
     script.bucket(endpoint=f"http://s3.example:{port}", addressing="virtual").delete(key)
     quoted = key.replace(" ", "%20")
     assert script.asked == [("DELETE", f"/{quoted}", f"documents.s3.example:{port}")]
+
+
+def test_settings_say_how_the_bucket_is_named_and_for_which_region_is_signed(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = urlsplit(script.location.endpoint).port
+    found = socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    server = f"s3.example:{port}"
+    keys = {f"PGBEN_MINIO_{which}_KEY": "x" for which in ("ACCESS", "SECRET")}
+    plain = Settings.load({**keys, "PGBEN_MINIO_HOST": server})
+    other = {"PGBEN_MINIO_ADDRESSING": "virtual", "PGBEN_MINIO_REGION": "sa-east-1"}
+    changed = Settings.load({**keys, **other, "PGBEN_MINIO_HOST": server})
+    script.answers = [Answer(status=204)]
+    for settings in (plain, changed):
+        bucket_at(settings, "documents").delete("a")
+    assert script.asked == [
+        ("DELETE", "/documents/a", server),
+        ("DELETE", "/a", f"documents.{server}"),
+    ]
+    assert ["/us-east-1/s3/" in script.signed[0], "/sa-east-1/s3/" in script.signed[1]] == [
+        True
+    ] * 2
 
 
 def test_settings_that_a_key_may_not_see_are_unknown(script: Script) -> None:

@@ -251,9 +251,20 @@ def command_lines() -> dict[str, str]:
 
 
 def left(folder: Path) -> list[str]:
-    """Name what is left below ``folder``, and processes that still name it."""
-    running = [process for process, line in command_lines().items() if str(folder) in line]
+    """Name what is left below ``folder``, and processes that name it: as argument or setting."""
+    running = [
+        process
+        for process, line in command_lines().items()
+        if str(folder) in line or str(folder) in _surroundings(process)
+    ]
     return [str(path) for path in folder.iterdir()] + running
+
+
+def _surroundings(process: str) -> str:
+    """Give the environment of a process; nothing where it ended, or is somebody else's."""
+    with suppress(OSError):
+        return Path("/proc", process, "environ").read_text(errors="replace")
+    return ""
 
 
 def plain_dump(server: EmbeddedPostgres, database: str) -> list[str]:

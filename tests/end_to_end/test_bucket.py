@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,52 +13,19 @@ import pytest
 from pgben_tasks.adapters.bucket import BucketLocation, S3Bucket
 from pgben_tasks.client import Client
 from pgben_tasks.domain.job import StepRun
-from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.embedded.stack import PROTECTED_BUCKET
-from pgben_tasks.ports import Bucket
 from pgben_tasks.runtime.places import bucket_at
+from tests.end_to_end.bucket_house import BUCKET, BucketHouse, contents, fill
 from tests.end_to_end.house import House, SlowPath, eventually, steps
 
-BUCKET = Target("bucket", PROTECTED_BUCKET)
 INTO = "documentos-de-volta"
-
-
-class BucketHouse(House):
-    """A house with a bucket on a server of its own."""
-
-    protected = True
 
 
 @pytest.fixture
 def house() -> Iterator[House]:
     with BucketHouse.build(megabytes=1, PGBEN_PACK_SIZE="64KiB") as built:
         yield built
-
-
-def fill(bucket: Bucket, count: int, *, sizes: tuple[int, int] = (1_000, 9_000)) -> None:
-    chance = random.Random(7)
-    for number in range(count):
-        data = chance.randbytes(chance.randrange(*sizes))
-        bucket.put(
-            f"cidadão {number:03}/solicitações/rg+{number}.jpg",
-            iter([data]),
-            size=len(data),
-            headers={"content-type": "image/jpeg"},
-            metadata={"iv": f"{number:032x}", "hash": f"{number:064x}", "encrypted": "true"},
-            tags={"setor": "assistência social"} if number % 3 == 0 else {},
-        )
-
-
-def contents(bucket: Bucket) -> dict[str, tuple[object, ...]]:
-    found: dict[str, tuple[object, ...]] = {}
-    for listed in bucket.list():
-        with bucket.fetch(listed.key) as got:
-            data = b"".join(got.chunks)
-            facts = got.facts
-        kept = (dict(facts.headers), dict(facts.metadata), bucket.tags(listed.key))
-        found[listed.key] = (data, *kept)
-    return found
 
 
 @pytest.mark.timeout(240)

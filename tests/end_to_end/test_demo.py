@@ -37,17 +37,38 @@ def test_the_demo_ends_with_proof(reachable: Path) -> None:
     assert proof["tables_differing"] == []
     assert proof["rows_compared"] > 1000
     assert proof["bytes_read_back"] == proof["stored_bytes"]
+    assert proof["snapshot_state"] == "verified"
+    assert proof["objects"] == proof["objects_fetched"] == proof["objects_compared"] > 300
+    assert proof["objects_fetched_unchanged"] == 0
+    ruined = proof["objects_deleted"] + proof["objects_overwritten"]
+    assert proof["objects_opened_ruined"] == proof["objects"] - ruined
+    assert proof["objects_put_back"] == ruined > 50
+    assert proof["objects_aside"] == proof["objects_overwritten"] + proof["objects_retagged"] + 1
+    for what in ("missing", "extra", "differing"):
+        assert proof[f"objects_{what}"] == []
+    assert proof["objects_opened"] == proof["objects_compared"]
+    assert proof["documents_as_in_database"] == proof["documents_known"] > 200
     steps = [step["step"].rpartition(".")[2] for step in proof["steps"]]
     assert {"dump", "checksum", "upload", "prune", "record", "examine", "load", "check"} <= {*steps}
     assert wait_until(lambda: left(reachable) == [], seconds=20), left(reachable)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_demo_leaves_nothing(reachable: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, "pgben backup postgres/"),
+        (signal.SIGKILL, "pgben backup bucket/"),
+        (signal.SIGINT, "--in-place"),
+    ],
+    ids=["Ctrl-C in the first backup", "killed in a snapshot", "Ctrl-C in a restore"],
+)
+def test_an_interrupted_demo_leaves_nothing(
+    reachable: Path, number: signal.Signals, moment: str
+) -> None:
     running = demo(reachable)
     assert running.stderr is not None
     said = ""
-    while "pgben backup" not in said:
+    while moment not in said:
         line = running.stderr.readline()
         assert line, said
         said += line

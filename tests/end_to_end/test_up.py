@@ -76,9 +76,14 @@ def test_an_installation_for_trying_out_works_and_leaves_nothing(reachable: Path
     code, document, said = in_a_second_terminal(about, "pgben_tasks.cli.main backup pgben --json")
     assert code == 0, said
     assert document["jobs"][0]["result"]["state"] == "verified"
+    command = "pgben_tasks.cli.main backup bucket/pgben-documents --json"
+    code, document, said = in_a_second_terminal(about, command)
+    assert code == 0, said
+    assert document["jobs"][0]["result"]["state"] == "verified"
+    assert document["jobs"][0]["result"]["objects"] > 300
     code, document, said = in_a_second_terminal(about, "pgben_tasks.cli.main status --json")
     assert code in {0, 4}, said
-    assert document["targets"][0]["within_rpo"]
+    assert [one["within_rpo"] for one in document["targets"]] == [True, True]
     assert len(document["workers"]) == 4
     code, document, said = in_a_second_terminal(about, "pgben_tasks.cli.main doctor --json")
     assert code == 0, [one for one in document["checks"] if one["status"] == "error"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import time
@@ -58,6 +59,12 @@ def test_contradicting_or_missing_arguments_are_usage_errors(catalogless: Site) 
         ["restore", "pgben", "--backup", UNKNOWN, "--at", "2026-11-22"],
         ["restore", "pgben", "--into", f"ana:{CANARY}@host"],
         ["restore", "pgben", "--at", "yesterday"],
+        ["restore", "pgben", "--in-place", "--confirm", "pgben"],
+        ["restore", "pgben", "--delete-extra"],
+        ["restore", "pgben", "--dry-run"],
+        ["restore", "pgben", "--confirm", "pgben"],
+        ["objects", "diff", "bucket/documents", "not-an-id"],
+        ["objects", "diff", UNKNOWN, UNKNOWN, UNKNOWN],
         ["verify", "--level", "deep"],
         ["nonsense"],
         ["list", "--nonsense"],
@@ -79,6 +86,17 @@ def test_the_job_is_written_before_the_message_and_its_id_is_printed(ready: Site
     assert (job.kind, job.target, job.state) == ("backup", "postgres/pgben", "queued")
     assert job.request["idempotency_key"] == job.key
     assert "@" in job.requested_by
+
+
+def test_a_lost_object_is_acknowledged_by_the_digest_of_its_key(ready: Site) -> None:
+    keys = ("cidadao/42/rg.jpg", "cidadão/43/cpf.jpg")
+    asked = ("acknowledge", "bucket/pgben-documents", "--no-wait")
+    said = ready.run(*asked, "--key", keys[0], "--key", keys[1], PGBEN_MINIO_ACCESS_KEY="access")
+    assert said.code == 0, said.err
+    job = ready.ledger.find(said.out.strip())
+    digests = [hashlib.sha256(key.encode()).hexdigest() for key in keys]
+    assert (job.target, job.request["keys"]) == ("bucket/pgben-documents", digests)
+    assert ready.run(*asked, "--key", keys[0]).code == 2
 
 
 def test_without_a_broker_the_job_stays_written_for_the_reconciler(ready: Site) -> None:

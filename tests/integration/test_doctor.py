@@ -304,6 +304,7 @@ def test_buckets_that_answer_that_are_missing_and_whose_server_is_away_are_told(
         blind = {"age_identity_file": None, "inventory_identity_file": None}
         assert ("buckets", "blind") in clinic.wrong(**blind)
     assert ("buckets", "failed") in clinic.wrong(minio_host="http://127.0.0.1:1")
+    assert ("buckets", "half") in clinic.wrong(minio_access_key=None)
 
 
 def test_messages_that_nobody_reads_are_found(clinic: Clinic) -> None:

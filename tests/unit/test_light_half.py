@@ -318,8 +318,9 @@ def test_a_chain_goes_on_from_any_step_and_answers_under_the_same_id(
 
 @pytest.mark.parametrize("kind", canvases.CHAINS)
 def test_every_chain_is_walked_from_its_first_step_to_a_closing_one(kind: str) -> None:
-    name, _, of = kind.partition("_")
-    entry, queue = canvases.entry("restore" if kind == "swap" else name, f"{of or 'postgres'}/x")
+    special = {"swap": ("restore", "postgres"), "replace": ("restore", "bucket")}
+    name, of = special.get(kind) or (kind.partition("_")[0], kind.partition("_")[2] or "postgres")
+    entry, queue = canvases.entry(name, f"{of}/x")
     step = canvases.first_step(kind)
     walked = [step]
     while (following := canvases.next_step(kind, step)) is not None:

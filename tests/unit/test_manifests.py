@@ -72,13 +72,14 @@ def test_every_setting_that_is_named_exists(path: Path) -> None:
     assert set(SETTING.findall(path.read_text(encoding="utf-8"))) <= KNOWN
 
 
-@ours
-def test_the_settings_of_every_process_are_accepted(process: Process, tmp_path: Path) -> None:
+def settings_of(process: Process, folder: Path, *, buckets: bool = True) -> Settings:
+    """Read the settings of a process as it does, with files of secrets that say 'x'."""
     environment = {}
     for name, value in process.environment.items():
         if name.removesuffix("_FILE") in SECRETS:
-            copy = tmp_path / name
-            copy.write_text(URLS.get(Path(value).name, "x"), encoding="utf-8")
+            copy = folder / name
+            empty = not buckets and "MINIO" in name
+            copy.write_text("" if empty else URLS.get(Path(value).name, "x"), encoding="utf-8")
             environment[name] = str(copy)
         elif value.startswith("from:"):
             environment[name] = "age1x" if name == "PGBEN_AGE_RECIPIENTS" else "pgben-x-0"
@@ -86,7 +87,32 @@ def test_the_settings_of_every_process_are_accepted(process: Process, tmp_path: 
             # Compose's own variables, and their defaults.
             environment[name] = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
 
-    Settings.load({name: value for name, value in environment.items() if name.startswith("PGBEN_")})
+    return Settings.load(
+        {name: value for name, value in environment.items() if name.startswith("PGBEN_")}
+    )
+
+
+@ours
+def test_the_settings_of_every_process_are_accepted(process: Process, tmp_path: Path) -> None:
+    settings_of(process, tmp_path)
+
+
+@both
+def test_who_decides_knows_of_buckets_and_who_moves_objects_has_their_keys(
+    processes: dict[str, Process], tmp_path: Path
+) -> None:
+    mine = {one.role: settings_of(one, tmp_path) for one in processes.values() if one.role}
+    knowing = {role for role, settings in mine.items() if settings.bucket_targets()}
+    assert knowing == {"backup", "restore", "verify", "maintenance", "beat"}
+    secret = {role for role, settings in mine.items() if settings.minio_secret_key is not None}
+    assert secret == {"backup", "restore"}
+
+
+@ours
+def test_an_installation_without_buckets_has_empty_files_of_keys(
+    process: Process, tmp_path: Path
+) -> None:
+    assert settings_of(process, tmp_path, buckets=False).bucket_targets() == ()
 
 
 @both
@@ -399,10 +425,19 @@ def test_nothing_is_reached_but_what_a_pod_needs() -> None:
         assert matched(policies[server]["podSelector"]) == {server}
         assert matched(peer["podSelector"]) == users
         assert reaching(policies.values(), server) == users
-    touching = {one.name for one in processes if "PGBEN_DB_PASS_FILE" in one.environment}
-    assert matched(policies["pgben-to-protected"]["podSelector"]) == touching
-    for name in ("pgben-protected-postgres", "pgben-protected-minio"):
-        (rule,) = policies[name]["ingress"]
+    protected = (
+        ("pgben-to-protected", "pgben-protected-postgres", "PGBEN_DB_PASS_FILE", "postgres", 5432),
+        ("pgben-to-buckets", "pgben-protected-minio", "PGBEN_MINIO_SECRET_KEY_FILE", "minio", 9000),
+    )
+    for outward, inward, setting, label, port in protected:
+        touching = {one.name for one in processes if setting in one.environment}
+        pod = {"matchLabels": {"app": label}}
+        ports = [{"protocol": "TCP", "port": port}]
+        assert matched(policies[outward]["podSelector"]) == touching
+        (way,) = policies[outward]["egress"]
+        assert (way["to"], way["ports"]) == ([{"podSelector": pod}], ports)
+        (rule,) = policies[inward]["ingress"]
+        assert (policies[inward]["podSelector"], rule["ports"]) == (pod, ports)
         assert matched(rule["from"][0]["podSelector"]) == touching
 
 

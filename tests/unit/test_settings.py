@@ -220,6 +220,33 @@ def test_a_file_that_gives_no_secret_is_a_fault(
     assert said.startswith(f"PGBEN_DB_PASS_FILE names '{file}', which {fault}")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("PGBEN_MINIO_REGION", "us/east", "must be a name of lower case letters"),
+        ("PGBEN_MINIO_ADDRESSING", "host", "'path' or 'virtual'"),
+    ],
+)
+def test_a_way_to_buckets_that_is_none_is_a_fault(name: str, text: str, fault: str) -> None:
+    said = faults(**{name: text})
+    assert said.startswith(name)
+    assert fault in said
+
+
+def test_an_empty_file_says_that_no_bucket_is_protected_and_a_missing_one_is_a_fault(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "key"
+    named = {f"PGBEN_MINIO_{which}_KEY_FILE": str(file) for which in ("ACCESS", "SECRET")}
+    assert "cannot be read" in faults(**named)
+    file.write_bytes(b"\n")
+    settings = Settings.load(named)
+    assert (settings.bucket_targets(), settings.minio_secret_key) == ((), None)
+    assert shown(settings)["PGBEN_MINIO_ACCESS_KEY"][1] == "default"
+    file.write_bytes(b"key\n")
+    assert Settings.load(named).bucket_targets() != ()
+
+
 def test_only_secrets_come_from_files() -> None:
     assert "PGBEN_DB_HOST_FILE is not a setting" in faults(PGBEN_DB_HOST_FILE="/x")
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pgben_tasks.adapters.catalog.index import IndexedBackup
 from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.swap import Swap, SwapState
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError
@@ -37,6 +38,17 @@ class ForgetfulIndex:
         self, target: Target, backup: str, state: str, *, verified_at: datetime | None = None
     ) -> None:
         """Forget a state."""
+
+
+class ForgottenWrites:
+    """Nobody remembers what a restore wrote: the next snapshot is rather called suspect."""
+
+    def intend(self, job: Job, part: str, objects: int) -> None:
+        """Forget what is about to be written."""
+
+    def since(self, target: Target, moment: datetime) -> int:  # noqa: ARG002 - nothing is known
+        """Know of nothing written."""
+        return 0
 
 
 class AbsentLedger:

@@ -1,0 +1,113 @@
+"""What every restore of a bucket does: choose keys, open packs, store what lies in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pgben_tasks.contracts import BucketRestoreRequest
+from pgben_tasks.domain.bucket import BucketCapture
+from pgben_tasks.domain.bucket_plan import KeyChoice
+from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.inventory import Entry
+from pgben_tasks.domain.target import BackupId
+from pgben_tasks.errors import DigestMismatch, ManifestInvalid, ObjectMissing, RestoreRefused
+from pgben_tasks.operations import spool
+from pgben_tasks.operations.compare_objects import unnamed
+from pgben_tasks.operations.snapshot_files import place_of
+from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.verify import condemn
+from pgben_tasks.ports import Bucket
+
+_CHUNK: Final = 1024 * 1024
+
+
+def manifest_of(run: Run, tools: Toolbox) -> Manifest:
+    """Give the manifest of the snapshot that was selected."""
+    return tools.repository.manifest(run.target, BackupId.parse(run.job.backup or ""))
+
+
+def capture_of(manifest: Manifest) -> BucketCapture:
+    """Give what a snapshot says of its bucket; ``ManifestInvalid`` for a database's backup."""
+    if manifest.bucket is None:
+        raise ManifestInvalid(f"'{manifest.target}' is no bucket", "name a snapshot of a bucket")
+    return manifest.bucket
+
+
+def choice_of(run: Run) -> KeyChoice:
+    """Say which keys a restore is asked for."""
+    request = BucketRestoreRequest.parse(run.job.request)
+    return KeyChoice(prefix=request.prefix, keys=frozenset(request.keys))
+
+
+def require_found(choice: KeyChoice, found: int, backup: str) -> None:
+    """Raise ``RestoreRefused`` unless all single keys that were named are in the snapshot."""
+    missing = len(choice.keys) - found
+    if missing > 0:
+        raise RestoreRefused(
+            f"{missing} of the named keys are not in snapshot '{backup}'",
+            "keys are taken letter by letter; look for them in another snapshot",
+        )
+
+
+@contextmanager
+def once(folder: Path, name: str) -> Iterator[bool]:
+    """Say whether the block is still to be done; note durably that it is when it ends well."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    note = folder / name.replace("/", "_")
+    undone = not note.exists()
+    yield undone
+    if undone:
+        spool.write_durably(note, b"")
+
+
+@contextmanager
+def opened_objects(
+    run: Run, tools: Toolbox, manifest: Manifest, place: str, entries: Iterable[Entry]
+) -> Iterator[Path]:
+    """Fetch a pack and check it; gives a folder with the entries' bytes, named by digest.
+
+    Damage is recorded before it is raised.
+    """
+    pack = next((one for one in manifest.packs if place_of(one) == place), None)
+    if pack is None:
+        raise ManifestInvalid(f"the inventory names the pack '{place}', the manifest not")
+    folder = spool.fresh(run.folder / "objects")
+    sealed = run.folder / "pack.sealed"
+    wanted = sorted({entry.sha256 for entry in entries if entry.sha256})
+    try:
+        tools.repository.fetch_pack(pack, sealed, advance=_ignore)
+        tools.objects.open_objects(
+            pack, sealed, wanted, folder, advance=lambda _size: run.progress.check()
+        )
+    except (DigestMismatch, ObjectMissing) as exc:
+        condemn(run, tools, manifest, exc)
+        raise
+    yield folder
+    spool.remove(folder)
+
+
+def put(run: Run, bucket: Bucket, key: str, entry: Entry, folder: Path) -> None:
+    """Store an object under ``key`` with all it carries; its bytes lie in ``folder``."""
+    with unnamed(key):
+        bucket.put(
+            key,
+            _read(run, folder / str(entry.sha256)),
+            size=entry.size,
+            headers=entry.headers,
+            metadata=entry.metadata,
+            tags=entry.tags,
+        )
+
+
+def _read(run: Run, path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+            run.progress.advance(len(chunk))
+
+
+def _ignore(_amount: int) -> None:
+    """Count nothing: the objects' own bytes are the progress."""

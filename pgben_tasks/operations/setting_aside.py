@@ -1,0 +1,137 @@
+"""Keep what a restore in place is about to overwrite or delete, in a bucket of its own.
+
+The same keys, with all that the objects carry, fetched from there again and compared. A version
+that lies there is never overwritten: where a key comes a second time with other content, a further
+bucket takes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from itertools import count
+from threading import Lock
+
+import structlog
+
+from pgben_tasks.domain.bucket import further_aside
+from pgben_tasks.domain.bucket_plan import Content, version_mark
+from pgben_tasks.errors import ConfigurationError, IntegrityError, ObjectMissing, PermanentError
+from pgben_tasks.operations.compare_objects import look, unnamed
+from pgben_tasks.ports import Bucket
+
+log = structlog.get_logger(__name__)
+
+
+class Aside:
+    """The place beside a live bucket; its buckets are made when something comes to lie there."""
+
+    def __init__(
+        self,
+        live: Bucket,
+        name: str,
+        *,
+        open_bucket: Callable[[str], Bucket],
+        hold: Callable[[], None],
+    ) -> None:
+        """Copy objects of ``live`` to the bucket ``name``; ``hold`` is called before it is made."""
+        self._live = live
+        self._name = name
+        self._open = open_bucket
+        self._hold = hold
+        self._lock = Lock()
+        self._ready: dict[int, Bucket] = {}
+
+    def keep(self, key: str) -> str | None:
+        """Copy an object aside as it is now, unless it lies there; gives the mark of its version.
+
+        None when there is no such object (any more). Raises ``IntegrityError`` when the copy is
+        not what was copied.
+        """
+        with unnamed(key):
+            for number in count(1):
+                bucket = self._bucket(number)
+                try:
+                    there, _ = look(bucket, key)
+                except ObjectMissing:
+                    return self._copied(bucket, key)
+                try:
+                    now, mark = look(self._live, key)
+                except ObjectMissing:
+                    return None
+                if not there.differs(now):
+                    return mark
+        message = "counting ends with a free place"
+        raise AssertionError(message)
+
+    def contents(self) -> tuple[list[str], int]:
+        """Give the names of the buckets that were made, and how many objects lie there."""
+        names: list[str] = []
+        objects = 0
+        for number in count(1):
+            bucket = self._open(further_aside(self._name, number))
+            if not bucket.exists():
+                break
+            names.append(bucket.name)
+            objects += sum(1 for _ in bucket.list())
+        return names, objects
+
+    def _bucket(self, number: int) -> Bucket:
+        with self._lock:
+            if number not in self._ready:
+                bucket = self._open(further_aside(self._name, number))
+                if not bucket.exists():
+                    self._make(bucket)
+                self._ready[number] = bucket
+            return self._ready[number]
+
+    def _make(self, bucket: Bucket) -> None:
+        self._hold()
+        try:
+            bucket.create()
+        except (ConfigurationError, PermanentError) as exc:
+            raise ConfigurationError(
+                f"the bucket '{bucket.name}' for what would be overwritten cannot be made: "
+                f"{exc.sentence}",
+                "nothing is overwritten before it is copied; let PGBEN_MINIO_ACCESS_KEY make "
+                "buckets, or restore into another bucket with --into",
+            ) from exc
+        log.info("aside_bucket_made", bucket=bucket.name)
+
+    def _copied(self, bucket: Bucket, key: str) -> str | None:
+        digest = hashlib.sha256()
+
+        def hashed(chunks: Iterator[bytes]) -> Iterator[bytes]:
+            for chunk in chunks:
+                digest.update(chunk)
+                yield chunk
+
+        try:
+            with self._live.fetch(key) as got:
+                facts = got.facts
+                tags = {} if facts.tag_count == 0 else self._live.tags(key)
+                bucket.put(
+                    key,
+                    hashed(got.chunks),
+                    size=facts.size,
+                    headers=facts.headers,
+                    metadata=facts.metadata,
+                    tags=tags,
+                )
+        except ObjectMissing:
+            return None
+        taken = Content(
+            sha256=digest.hexdigest(),
+            size=facts.size,
+            headers=facts.headers,
+            metadata=facts.metadata,
+            tags=tags,
+        )
+        copy, _ = look(bucket, key)
+        differs = taken.differs(copy)
+        if differs:
+            raise IntegrityError(
+                f"the copy of an object in {bucket.describe()} differs: {', '.join(differs)}",
+                "it was not overwritten; look at that server",
+            )
+        return version_mark(facts.etag, facts.modified)

@@ -1,0 +1,468 @@
+"""Claims about restoring objects in place: only what differs is written, and nothing is lost."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgben_tasks import in_process, names
+from pgben_tasks.adapters.bucket.memory import MemoryBucket
+from pgben_tasks.adapters.object_packs import SpoolPacks
+from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.errors import ConfigurationError, IntegrityError, RestoreRefused
+from pgben_tasks.ports import Bucket, FetchedObject
+from tests.bucketshop import TARGET, BucketShop
+from tests.installation import Crash
+from tests.workshop import Workshop
+
+ASIDE = "documentos-aside-20261126-020000"
+STEPS = (
+    names.RESTORE_BUCKET_SELECT,
+    names.RESTORE_BUCKET_REPLACE_PLAN,
+    names.RESTORE_BUCKET_REPLACE_ASIDE,
+    names.RESTORE_BUCKET_REPLACE_WRITE,
+    names.RESTORE_BUCKET_REPLACE_FINISH,
+)
+SECRET = "cidadao-de-teste"
+
+Contents = dict[str, tuple[object, ...]]
+
+
+class WatchedBucket(MemoryBucket):
+    """Counts what is asked of it; ``before`` runs first and may let the process die."""
+
+    def __init__(self, name: str, *, made: bool = True) -> None:
+        super().__init__(name, made=made, clock=self._time)
+        self.ago = timedelta(0)
+        self.asked: Counter[str] = Counter()
+        self.before: Callable[[str, str], None] = lambda _what, _key: None
+
+    def _time(self) -> datetime:
+        return datetime.now(UTC) - self.ago
+
+    def _watch(self, what: str, key: str = "") -> None:
+        self.before(what, key)
+        self.asked[what] += 1
+
+    def create(self) -> None:
+        self._watch("create")
+        super().create()
+
+    @contextmanager
+    def fetch(self, key: str) -> Iterator[FetchedObject]:
+        self._watch("fetch", key)
+        with super().fetch(key) as got:
+            yield got
+
+    def put(
+        self,
+        key: str,
+        chunks: Iterator[bytes],
+        *,
+        size: int,
+        headers: Mapping[str, str],
+        metadata: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> str:
+        self._watch("put", key)
+        return super().put(key, chunks, size=size, headers=headers, metadata=metadata, tags=tags)
+
+    def put_tags(self, key: str, tags: Mapping[str, str]) -> None:
+        self._watch("put_tags", key)
+        super().put_tags(key, tags)
+
+    def delete(self, key: str) -> None:
+        self._watch("delete", key)
+        super().delete(key)
+
+    def written(self) -> tuple[int, int, int]:
+        """Count the objects that were put, given tags, and deleted."""
+        return self.asked["put"], self.asked["put_tags"], self.asked["delete"]
+
+
+class Place:
+    """A protected bucket with documents, a snapshot of it, and the bucket aside."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self.live = WatchedBucket(TARGET.name)
+        self.shop = BucketShop(workshop, self.live, lambda name: WatchedBucket(name, made=False))
+        tools = self.shop.tools
+        self.shop.tools = replace(
+            tools,
+            object_packs=SpoolPacks(tools.objects, pack_size=2048),
+            limits=replace(tools.limits, copy_concurrency=4),
+        )
+        # Stored long before the snapshot, but for the last ones.
+        for number in range(30):
+            self.live.ago = timedelta(hours=1) if number < 25 else timedelta(0)
+            self.put(number, f"bytes {number}".encode() * (number + 1))
+        self.manifest = self.shop.snapshot()
+        self.before = contents(self.live)
+        self.live.asked.clear()
+
+    def key(self, number: int) -> str:
+        return f"{SECRET}/{number:03}/../rg {number}.jpg"
+
+    def put(self, number: int, data: bytes, **carried: Any) -> None:
+        fields: dict[str, Any] = {
+            "headers": {"content-type": "image/jpeg"},
+            "metadata": {"iv": f"{number:032x}", "nome": "Jo\u00c3\u00a3o"},
+            "tags": {"setor": "social"} if number % 2 else {},
+        }
+        self.shop.put(self.key(number), data, **{**fields, **carried})
+
+    def aside(self, number: int = 1) -> Bucket:
+        return self.shop.tools.other_bucket(ASIDE if number == 1 else f"{ASIDE}-{number}")
+
+    def restore(self, **request: Any) -> dict[str, Any]:
+        self.live.asked.clear()
+        return self.chain(**request).run().result
+
+    def chain(self, **request: Any) -> in_process.Chain:
+        asked = {"in_place": True, "confirm": TARGET.name, **request}
+        return self.shop.chain("restore", asked, into=TARGET.name, aside=ASIDE)
+
+    def ruin(self) -> Contents:
+        """Lose, overwrite, retag and add objects; gives what was there of those that still are."""
+        for number in (0, 1, 2):
+            self.live.delete(self.key(number))
+        self.put(5, b"encrypted by a stranger", metadata={"note": "pay"}, tags={"x": "y"})
+        self.put(6, b"bytes 6" * 7, metadata={"iv": "lost"})
+        self.put(29, b"bytes 29" * 30, metadata={"iv": "lost in the same second"})
+        self.put(7, b"bytes 7" * 8, headers={"content-type": "text/html"})
+        self.live.put_tags(self.key(9), {"setor": "other"})
+        self.shop.put("new", b"uploaded since", tags={"a": "b"})
+        self.live.asked.clear()
+        return contents(self.live)
+
+
+def contents(bucket: Bucket) -> Contents:
+    found: Contents = {}
+    for listed in bucket.list():
+        with MemoryBucket.fetch(bucket, listed.key) as got:  # type: ignore[arg-type]
+            data = b"".join(got.chunks)
+            facts = got.facts
+        tags = bucket.tags(listed.key)
+        found[listed.key] = (data, dict(facts.headers), dict(facts.metadata), tags)
+    return found
+
+
+@pytest.fixture
+def place(tmp_path: Path, postgres: EmbeddedPostgres) -> Iterator[Place]:
+    with Workshop.open(tmp_path / "shop", postgres, "postgres") as workshop:
+        yield Place(workshop)
+
+
+def test_what_is_missing_or_differs_comes_back_and_nothing_else_is_written(place: Place) -> None:
+    ruined = place.ruin()
+    result = place.restore()
+    now = contents(place.live)
+    assert now == {**place.before, "new": ruined["new"]}
+    assert place.live.written() == (7, 1, 0)
+    wanted = {"written": 7, "retagged": 1, "already_same": 22, "extra": 1, "deleted": 0}
+    assert {name: result[name] for name in wanted} == wanted
+    assert (result["missing"], result["differing"], result["tags_differing"]) == (3, 4, 1)
+    assert (result["compared"], result["state"]) == (30, "restored")
+
+
+def test_what_was_overwritten_lies_aside_as_it_was(place: Place) -> None:
+    ruined = place.ruin()
+    result = place.restore()
+    overwritten = [place.key(number) for number in (5, 6, 7, 9, 29)]
+    assert contents(place.aside()) == {key: ruined[key] for key in overwritten}
+    assert (result["copied_aside"], result["aside"], result["aside_objects"]) == (5, ASIDE, 5)
+    assert result["aside_further"] == []
+
+
+def test_extra_objects_go_only_when_asked_and_lie_aside(place: Place) -> None:
+    ruined = place.ruin()
+    result = place.restore(delete_extra=True)
+    assert contents(place.live) == place.before
+    assert contents(place.aside())["new"] == ruined["new"]
+    assert (result["extra"], result["deleted"], result["copied_aside"]) == (1, 1, 6)
+
+
+def test_a_bucket_that_is_as_it_was_is_not_written_to_and_no_bucket_is_made(place: Place) -> None:
+    result = place.restore(delete_extra=True)
+    assert place.live.written() == (0, 0, 0)
+    # Only those need to be fetched whose date does not prove that they are the very same: each
+    # is compared twice.
+    assert place.live.asked["fetch"] == 2 * 5
+    assert (result["already_same"], result["copied_aside"], result["aside"]) == (30, 0, None)
+    assert not place.aside().exists()
+
+
+def test_what_was_stored_anew_with_the_same_contents_is_not_written(place: Place) -> None:
+    for number in range(30):
+        place.live.delete(place.key(number))
+    assert place.restore()["written"] == 30
+    result = place.restore()
+    assert (place.live.written(), result["already_same"]) == ((0, 0, 0), 30)
+
+
+def test_a_prefix_leaves_everything_else_alone(place: Place) -> None:
+    ruined = place.ruin()
+    result = place.restore(prefix=f"{SECRET}/00", delete_extra=True)
+    outside = ("new", place.key(29))
+    assert contents(place.live) == {**place.before, **{key: ruined[key] for key in outside}}
+    assert (result["objects"], result["extra"]) == (10, 0)
+
+
+def test_single_keys_are_put_back_and_nothing_else_is_looked_at(place: Place) -> None:
+    ruined = place.ruin()
+    keys = [place.key(0), place.key(5)]
+    result = place.restore(keys=keys)
+    assert contents(place.live) == {**ruined, **{key: place.before[key] for key in keys}}
+    assert (result["written"], result["extra"], result["copied_aside"]) == (2, 0, 1)
+
+
+def test_a_named_key_that_the_snapshot_lacks_changes_nothing(place: Place) -> None:
+    ruined = place.ruin()
+    with pytest.raises(RestoreRefused, match="1 of the named keys are not in snapshot"):
+        place.restore(keys=[place.key(0), "new"])
+    assert contents(place.live) == ruined
+
+
+def test_a_bucket_that_was_lost_whole_is_made_again(place: Place) -> None:
+    for key in place.before:
+        place.live.delete(key)
+    place.live._made = False
+    result = place.restore()
+    assert contents(place.live) == place.before
+    assert (result["written"], result["aside"]) == (30, None)
+
+
+def test_a_key_that_may_not_make_buckets_changes_nothing(place: Place) -> None:
+    ruined = place.ruin()
+
+    def refuse(what: str, _key: str) -> None:
+        if what == "create":
+            raise ConfigurationError("'s3' refuses the credentials", "check the keys")
+
+    aside = place.aside()
+    assert isinstance(aside, WatchedBucket)
+    aside.before = refuse
+    with pytest.raises(ConfigurationError, match="cannot be made: 's3' refuses") as failed:
+        place.restore()
+    assert "PGBEN_MINIO_ACCESS_KEY" in failed.value.hint
+    assert contents(place.live) == ruined
+
+
+def test_a_place_aside_that_keeps_less_is_found_out_before_anything_is_written(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ruined = place.ruin()
+    aside = place.aside()
+    put = aside.put
+
+    def forget(key: str, chunks: Iterator[bytes], **carried: Any) -> str:
+        return put(key, chunks, **{**carried, "metadata": {}})
+
+    monkeypatch.setattr(aside, "put", forget)
+    with pytest.raises(IntegrityError, match="differs: metadata") as failed:
+        place.restore()
+    assert SECRET not in str(failed.value)
+    assert contents(place.live) == ruined
+
+
+def test_a_server_that_does_not_keep_what_is_written_is_found_out_before_a_deletion(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.ruin()
+    put = place.live.put
+
+    def forget(key: str, chunks: Iterator[bytes], **carried: Any) -> str:
+        return put(key, chunks, **{**carried, "metadata": {}})
+
+    monkeypatch.setattr(place.live, "put", forget)
+    with pytest.raises(IntegrityError, match="after it was restored: metadata") as failed:
+        place.restore(delete_extra=True)
+    assert SECRET not in str(failed.value)
+    assert "new" in contents(place.live)
+
+
+@pytest.mark.parametrize("victim", [0, 5, 9])
+def test_what_somebody_stores_between_plan_and_write_is_kept(place: Place, victim: int) -> None:
+    ruined = place.ruin()
+    chain = place.chain()
+    for step in STEPS[:3]:
+        chain._step(step)
+    place.put(victim, b"stored just now", tags={"late": "yes"})
+    stored = contents(place.live)[place.key(victim)]
+    for step in STEPS[3:]:
+        chain._step(step)
+    assert contents(place.live) == {**place.before, "new": ruined["new"]}
+    # Where a version of that key lies aside already, both are kept.
+    further = 1 if victim == 0 else 2
+    assert contents(place.aside(further))[place.key(victim)] == stored
+    if victim:
+        assert contents(place.aside())[place.key(victim)] == ruined[place.key(victim)]
+        assert chain.job.result["aside_further"] == [f"{ASIDE}-2"]
+
+
+def test_an_extra_object_that_changes_before_it_is_deleted_is_kept_as_it_was_last(
+    place: Place,
+) -> None:
+    place.ruin()
+    chain = place.chain(delete_extra=True)
+    for step in STEPS[:4]:
+        chain._step(step)
+    place.shop.put("new", b"changed again")
+    place.shop.put("newer", b"was in no plan")
+    chain._step(STEPS[4])
+    assert "new" not in contents(place.live)
+    assert contents(place.aside(2))["new"][0] == b"changed again"
+    assert contents(place.live)["newer"][0] == b"was in no plan"
+
+
+def test_the_next_snapshot_does_not_suspect_our_own_restore(place: Place) -> None:
+    for number in range(20):
+        place.put(number, b"overwritten")
+    place.restore()
+    assert place.shop.run("backup").result["suspect"] is None
+    # … which has been said then: the next night expects nothing of us.
+    for number in range(10):
+        place.put(number, b"overwritten by a stranger")
+    assert "known objects were overwritten" in place.shop.run("backup").result["suspect"]
+
+
+def test_our_own_restore_does_not_hide_what_a_stranger_does_in_the_same_night(
+    place: Place,
+) -> None:
+    for number in range(20):
+        place.put(number, b"overwritten")
+    place.restore()
+    for number in range(20, 30):
+        place.put(number, b"overwritten by a stranger")
+    assert "30 of 30 known objects" in place.shop.run("backup").result["suspect"]
+
+
+def test_extra_objects_that_we_delete_are_expected(place: Place) -> None:
+    older = place.manifest.backup
+    for number in range(30, 50):
+        place.put(number, b"new, and backed up")
+    place.shop.snapshot()
+    assert place.restore(backup=older, delete_extra=True)["deleted"] == 20
+    result = place.shop.run("backup").result
+    assert (result["gone"], result["suspect"]) == (20, None)
+
+
+def test_a_further_attempt_goes_back_to_the_snapshot_of_the_one_before(place: Place) -> None:
+    place.ruin()
+    first = place.chain()
+    for step in STEPS[:2]:
+        first._step(step)
+    place.shop.snapshot()
+    asked = {"in_place": True, "confirm": TARGET.name}
+    again = place.shop.chain("restore", asked, **first.job.context).run()
+    assert again.backup == place.manifest.backup
+    assert again.result["written"] == 7
+
+
+def test_a_further_attempt_keeps_what_the_one_before_set_aside(place: Place) -> None:
+    ruined = place.ruin()
+    left = 3
+
+    def die(what: str, _key: str) -> None:
+        nonlocal left
+        left -= what == "put"
+        if not left:
+            raise Crash("now")
+
+    first = place.chain()
+    place.live.before = die
+    with pytest.raises(Crash):
+        first.run()
+    assert not first.folder.exists()
+    left = -1
+    result = place.restore()
+    assert contents(place.live) == {**place.before, "new": ruined["new"]}
+    lost = [place.key(number) for number in (5, 6, 7, 9, 29)]
+    assert contents(place.aside()) == {key: ruined[key] for key in lost}
+    assert (result["aside_objects"], result["aside_further"]) == (5, [])
+
+
+@pytest.mark.parametrize("written", range(1, 8))
+def test_what_a_run_that_died_had_put_back_is_not_taken_for_somebody_elses(
+    place: Place, written: int
+) -> None:
+    ruined = place.ruin()
+    chain = place.chain()
+    for step in STEPS[:3]:
+        chain._step(step)
+    left = written
+
+    def die(what: str, _key: str) -> None:
+        nonlocal left
+        left -= what == "put"
+        if not left:
+            left = -1
+            raise Crash("now")
+
+    place.live.before = die
+    with pytest.raises(Crash):
+        chain._step(STEPS[3])
+    assert chain.job.result["aside"] == ASIDE
+    for step in STEPS[3:]:
+        chain._step(step)
+    lost = [place.key(number) for number in (5, 6, 7, 9, 29)]
+    assert contents(place.aside()) == {key: ruined[key] for key in lost}
+    assert (chain.job.result["aside"], chain.job.result["aside_further"]) == (ASIDE, [])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_restore_that_died_anywhere_goes_on_and_nothing_is_ever_lost(
+    place: Place, seed: int
+) -> None:
+    chance = random.Random(seed)
+    ruined = place.ruin()
+    left = chance.randrange(0, 90)
+
+    def die(_what: str, _key: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Crash("now")
+
+    aside = place.aside()
+    assert isinstance(aside, WatchedBucket)
+    place.live.before = aside.before = die
+    chain = place.chain(delete_extra=True)
+    victim = place.key(5)
+    must_be = list(ruined.items())
+    for step in STEPS:
+        try:
+            chain._step(step)
+        except Crash:
+            require_somewhere(place, must_be)
+            if contents(place.live)[victim] != place.before[victim] and chance.random() < 0.5:
+                # Somebody stores an object while the worker is dead: what is lost by that is lost.
+                place.put(5, b"stored while nobody worked")
+                if victim not in asides(place)[0]:
+                    must_be.remove((victim, ruined[victim]))
+                must_be.append((victim, contents(place.live)[victim]))
+            chain._step(step)
+    assert contents(place.live) == place.before
+    require_somewhere(place, must_be)
+    assert chain.job.result["state"] == "restored"
+
+
+def asides(place: Place) -> list[Contents]:
+    """Give what lies in the first and in the further bucket aside."""
+    buckets = (place.aside(1), place.aside(2))
+    return [contents(bucket) if bucket.exists() else {} for bucket in buckets]
+
+
+def require_somewhere(place: Place, must_be: list[tuple[str, tuple[object, ...]]]) -> None:
+    """Every object is there, live or aside, with all that it carried."""
+    there = [contents(place.live), *asides(place)]
+    for key, what in must_be:
+        assert what in [one.get(key) for one in there]

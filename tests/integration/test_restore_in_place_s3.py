@@ -1,0 +1,94 @@
+"""Claims about restoring objects in place on a real server: strange keys, parts, ten tags."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pgben_tasks.adapters.bucket import S3Bucket
+from pgben_tasks.adapters.bucket.uploads import Sizes
+from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.embedded.s3 import EmbeddedS3
+from pgben_tasks.ports import Bucket
+from tests.bucket_servers import KEYS, bucket_location
+from tests.bucketshop import TARGET, BucketShop
+from tests.workshop import Workshop
+
+MEBIBYTE = 1024 * 1024
+LARGE = "large/in parts.bin"
+SIZES = Sizes(single=5 * MEBIBYTE, part=5 * MEBIBYTE)
+
+
+@pytest.fixture
+def shop(
+    tmp_path: Path, postgres: EmbeddedPostgres, protected_s3: EmbeddedS3
+) -> Iterator[BucketShop]:
+    def at(name: str) -> S3Bucket:
+        return S3Bucket(bucket_location(protected_s3, bucket=name), page=7, sizes=SIZES)
+
+    with Workshop.open(tmp_path / "shop", postgres, "postgres") as workshop:
+        shop = BucketShop(workshop, at(TARGET.name), at)
+        shop.bucket.create()
+        yield shop
+        for listed in list(shop.bucket.list()):
+            shop.bucket.delete(listed.key)
+
+
+def contents(bucket: Bucket) -> dict[str, tuple[object, ...]]:
+    found: dict[str, tuple[object, ...]] = {}
+    for listed in bucket.list():
+        with bucket.fetch(listed.key) as got:
+            data = b"".join(got.chunks)
+            facts = got.facts
+        tags = bucket.tags(listed.key)
+        found[listed.key] = (data, dict(facts.headers), dict(facts.metadata), tags)
+    return found
+
+
+def test_strange_keys_parts_and_all_tags_come_back_and_lie_aside(shop: BucketShop) -> None:
+    chance = random.Random(3)
+    ten = {f"tag {number}": f"é {number}" for number in range(10)}
+    for what, key in KEYS.items():
+        data = chance.randbytes(chance.randrange(0, 3000))
+        metadata = {"iv": f"{len(what):032x}", "note": "x" * 1500}
+        headers = {"content-type": "text/plain", "content-encoding": "gzip"}
+        shop.put(key, data, headers=headers, metadata=metadata, tags=ten)
+    shop.put(LARGE, chance.randbytes(12 * MEBIBYTE), metadata={"iv": "1"}, tags={"a": "b"})
+    shop.put("kept", b"as it is", metadata={"iv": "2"})
+    shop.snapshot()
+    before = contents(shop.bucket)
+
+    for key in KEYS.values():
+        shop.put(key, b"locked", metadata={"pay": "now"}, tags={"locked": "yes"})
+    shop.put(LARGE, chance.randbytes(11 * MEBIBYTE), headers={"cache-control": "no-store"})
+    shop.put("extra/é", b"uploaded since", tags=ten)
+    ruined = contents(shop.bucket)
+    result = shop.run(
+        "restore",
+        {"in_place": True, "confirm": TARGET.name, "delete_extra": True},
+        into=TARGET.name,
+        aside="documentos-aside-20261126-020000",
+    ).result
+    assert contents(shop.bucket) == before
+    aside = contents(shop.tools.other_bucket(result["aside"]))
+    assert aside == {key: what for key, what in ruined.items() if key != "kept"}
+    assert (result["written"], result["already_same"]) == (len(KEYS) + 1, 1)
+    assert result["deleted"] == 1
+
+
+def test_a_copy_of_an_object_stored_anew_in_other_parts_is_the_same(shop: BucketShop) -> None:
+    data = random.Random(4).randbytes(12 * MEBIBYTE)
+    shop.put(LARGE, data, metadata={"iv": "1"})
+    shop.snapshot()
+    # Other parts give another etag for the same bytes.
+    other = replace(SIZES, part=6 * MEBIBYTE)
+    bucket = S3Bucket(shop.bucket._where, sizes=other)  # type: ignore[attr-defined]
+    bucket.put(LARGE, iter([data]), size=len(data), headers={}, metadata={"iv": "1"}, tags={})
+    result = shop.run(
+        "restore", {"in_place": True, "confirm": TARGET.name}, into=TARGET.name, aside="not-made"
+    ).result
+    assert (result["already_same"], result["written"], result["aside"]) == (1, 0, None)

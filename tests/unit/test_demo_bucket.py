@@ -1,0 +1,43 @@
+"""The demo does not praise a bucket that did not come back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pgben_tasks.cli.demo_bucket import faults
+
+GOOD: dict[str, Any] = {
+    "objects_compared": 9,
+    "objects_missing": [],
+    "objects_extra": [],
+    "objects_differing": [],
+    "objects_opened": 9,
+    "documents_known": 6,
+    "documents_as_in_database": 6,
+    "objects_fetched_unchanged": 0,
+}
+
+
+def test_a_bucket_that_is_as_it_was_has_no_faults() -> None:
+    assert faults(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"objects_missing": ["a"]}, "1 of 9 objects are missing after the restore"),
+        ({"objects_extra": ["a", "b"]}, "2 of 9 objects are too many after the restore"),
+        ({"objects_differing": ["a"]}, "1 of 9 objects differ after the restore"),
+        ({"objects_opened": 6}, "3 of 9 objects do not open after the restore"),
+        (
+            {"documents_as_in_database": 5},
+            "1 documents are not what the restored database knows of them",
+        ),
+        ({"objects_fetched_unchanged": 2}, "a snapshot of the unchanged bucket fetched 2 objects"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_each_fault_is_said(changed: dict[str, Any], sentence: str) -> None:
+    assert faults({**GOOD, **changed}) == [sentence]
