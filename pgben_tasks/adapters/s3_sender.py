@@ -22,6 +22,7 @@ import urllib3
 from pgben_tasks.adapters.s3_errors import Side, by_answer, code_of, told
 from pgben_tasks.adapters.s3_signing import S3Signer, quoted_path, quoted_query
 from pgben_tasks.adapters.s3_xml import read_xml
+from pgben_tasks.adapters.whole_get import WholeAnswer, WholeGet
 from pgben_tasks.errors import ConfigurationError, PgbenError, StoreUnavailable, TransientError
 
 Addressing = Literal["path", "virtual"]
@@ -109,6 +110,10 @@ class S3Sender:
         virtual = addressing == "virtual"
         self._host = f"{place.bucket}.{parts.netloc}" if virtual else parts.netloc
         self._root = parts.path.rstrip("/") + ("" if virtual else f"/{place.bucket}")
+        self._scheme = parts.scheme
+        self._whole = WholeGet(
+            ca_file=place.ca_file, connect_limit=_CONNECT_LIMIT, silence_limit=_SILENCE_LIMIT
+        )
         self._pool = urllib3.connection_from_url(
             f"{parts.scheme}://{self._host}",
             maxsize=_CONNECTIONS,
@@ -190,7 +195,25 @@ class S3Sender:
         """Name an object of this bucket as the source of a copy."""
         return quoted_path(f"/{self.bucket}/{key}")
 
+    def get_whole(self, key: str) -> WholeAnswer | None:
+        """Fetch an object that fits into memory; None where another way must be gone."""
+        target, headers = self._signed(S3Request(method="GET", key=key))
+        return self._whole.ask(f"{self._scheme}://{self._host}{target}", headers)
+
     def _once(self, request: S3Request) -> urllib3.BaseHTTPResponse:
+        target, headers = self._signed(request)
+        return self._pool.urlopen(
+            request.method,
+            target,
+            body=request.body if request.method in {"PUT", "POST"} else None,
+            headers=headers,
+            preload_content=not request.stream,
+            decode_content=False,
+            redirect=False,
+        )
+
+    def _signed(self, request: S3Request) -> tuple[str, dict[str, str]]:
+        """Give path and query of a request, and its headers with the signature."""
         target = self._root + (f"/{quoted_path(request.key)}" if request.key else "")
         target = target or "/"
         if request.query:
@@ -202,15 +225,7 @@ class S3Sender:
             body=request.body,
             date=datetime.now(UTC),
         )
-        return self._pool.urlopen(
-            request.method,
-            target,
-            body=request.body if request.method in {"PUT", "POST"} else None,
-            headers=headers,
-            preload_content=not request.stream,
-            decode_content=False,
-            redirect=False,
-        )
+        return target, headers
 
     def _trust(self, ca_file: Path | None) -> ssl.SSLContext:
         try:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,10 @@ from pgben_tasks.ports import Bucket, DigestIndex, ObjectPackWriter
 
 log = structlog.get_logger(__name__)
 
+#: Seconds between two looks whether the work is still ours.
+_LOOK_EVERY: Final = 0.25
+#: So many objects a thread takes at a time.
+_AT_ONCE: Final = 4
 #: Waits before an object is tried again, in seconds.
 _DELAYS: Final = (0.5, 2.0, 5.0)
 
@@ -149,6 +154,18 @@ def _remaining(wanted: Path, journal: Journal, folder: Path) -> Iterator[Want]:
             yield want
 
 
+class _Shared:
+    """Wants that several threads take, a few at a time: a lock for each would cost more."""
+
+    def __init__(self, wanted: Iterator[Want]) -> None:
+        self._wanted = wanted
+        self._lock = threading.Lock()
+
+    def take(self) -> list[Want]:
+        with self._lock:
+            return list(islice(self._wanted, _AT_ONCE))
+
+
 class Copy:
     """One run over what is wanted, ``concurrency`` objects at a time."""
 
@@ -173,37 +190,44 @@ class Copy:
         self._concurrency = concurrency
         self._keeps_tags = bool(run.job.result["keeps_tags"])
         self._stop = threading.Event()
+        self._counting = threading.Lock()
         self.counts = Counts()
+        self._cause: BaseException | None = None
 
     def all(self, wanted: Iterator[Want]) -> None:
         """Fetch everything; the first error that is not one object's own ends it."""
+        wants = _Shared(wanted)
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="copy") as pool:
-            running: set[Future[Entry | None]] = set()
+            running = [pool.submit(self._work, wants) for _ in range(self._concurrency)]
             try:
-                for want in wanted:
+                while wait(running, timeout=_LOOK_EVERY).not_done:
                     self._run.progress.check()
-                    if len(running) >= 2 * self._concurrency:
-                        running = self._collect(running)
-                    running.add(pool.submit(self._one, want))
-                while running:
-                    running = self._collect(running)
-            except BaseException:
+            finally:
                 self._stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        if self._cause is not None:
+            raise self._cause
 
-    def _collect(self, running: set[Future[Entry | None]]) -> set[Future[Entry | None]]:
-        ended, rest = wait(running, return_when=FIRST_COMPLETED)
-        for one in ended:
-            entry = one.result()
+    def _work(self, wants: _Shared) -> None:
+        """Take objects until none is left, or until somebody gave up."""
+        try:
+            while not self._stop.is_set() and (some := wants.take()):
+                for want in some:
+                    self._took(self._one(want))
+        except BaseException as exc:  # noqa: BLE001 - ``all`` raises it
+            # The others end of this one's giving up, which is not what went wrong.
+            with self._counting:
+                self._cause = self._cause or exc
+            self._stop.set()
+
+    def _took(self, entry: Entry | None) -> None:
+        with self._counting:
             self.counts.fetched += 1
             if entry is None:
                 self.counts.vanished += 1
-                continue
+                return
             self.counts.failed += entry.error is not None
-            own = entry.pack is not None and entry.pack.startswith(self._own)
-            self._done.add(entry, own=own)
-        return rest
+        own = entry.pack is not None and entry.pack.startswith(self._own)
+        self._done.add(entry, own=own)
 
     def _one(self, want: Want) -> Entry | None:
         """Fetch one object; None when it is gone. What cannot be read is said in its entry."""

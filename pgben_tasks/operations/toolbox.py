@@ -151,8 +151,8 @@ class Limits:
     refresh_share: Decimal = _MONTHLY
     copy_concurrency: int = 16
     #: What a copy is divided into, so that several workers can share it.
-    shard_objects: int = 25_000
-    shard_bytes: int = 512 * 1024 * 1024
+    shard_objects: int = 5_000
+    shard_bytes: int = 128 * 1024 * 1024
     spool_limit: int | None = None
     #: How long a database that a swap replaced is kept.
     keep_replaced: timedelta = timedelta(days=7)

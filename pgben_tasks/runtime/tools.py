@@ -41,7 +41,7 @@ from pgben_tasks.runtime.places import (
 from pgben_tasks.settings import Settings
 
 #: A copy that fills more packs of objects than this is shared between workers.
-_SHARD_PACKS: Final = 32
+_SHARD_PACKS: Final = 8
 
 
 def abandon(job: Job, tools: Toolbox) -> bool:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pgben_tasks.adapters.bucket import MemoryBucket, S3Bucket
 from pgben_tasks.adapters.bucket.uploads import Sizes
+from pgben_tasks.adapters.whole_get import LARGEST
 from pgben_tasks.domain.bucket import BucketSettings
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import (
@@ -231,6 +232,27 @@ def test_tags_come_back_and_can_be_replaced(place: Place) -> None:
     place.bucket.put_tags("a", {})
     assert place.bucket.tags("a") == {}
     assert not place.get("a")[1].tag_count
+
+
+@pytest.mark.parametrize("place", REAL, indirect=True)
+def test_small_objects_come_whole_and_all_else_another_way(place: Place) -> None:
+    assert isinstance(place.bucket, S3Bucket)
+    sender = place.bucket._sender
+    place.put("small", b"content", metadata={"iv": "c29tZSBpdg=="})
+    whole = sender.get_whole("small")
+    assert whole is not None
+    assert (whole.body, whole.headers["x-amz-meta-iv"]) == (b"content", "c29tZSBpdg==")
+    place.put("empty", b"")
+    empty = sender.get_whole("empty")
+    assert empty is not None
+    assert empty.body == b""
+    large = bytes(LARGEST + 1)
+    place.put("large", large)
+    assert sender.get_whole("large") is None
+    assert place.get("large")[0] == large
+    assert sender.get_whole("missing") is None
+    with pytest.raises(ObjectMissing):
+        place.get("missing")
 
 
 def test_it_is_known_whether_a_server_keeps_tags(place: Place) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -24,6 +24,16 @@ STANDARD: Final = (
     "expires",
 )
 _METADATA: Final = "x-amz-meta-"
+_MONTHS: Final = {
+    name: at
+    for at, name in enumerate(
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
+    )
+}
+_DATE: Final = re.compile(
+    r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT",
+    re.ASCII,
+)
 #: Servers that tell how many tags there are "if any": where they say nothing there are none. They
 #: keep silent as well where tags may not be read, which ``tagging.knows_tags`` finds out.
 _COUNTS_TAGS: Final = frozenset({"AmazonS3", "MinIO"})
@@ -41,7 +51,7 @@ def facts_of(headers: Mapping[str, str]) -> ObjectFacts:
     return ObjectFacts(
         etag=headers["etag"].strip('"'),
         size=int(headers["content-length"]),
-        modified=parsedate_to_datetime(headers["last-modified"]).replace(tzinfo=UTC),
+        modified=_moment(headers["last-modified"]),
         version=headers.get("x-amz-version-id"),
         headers={name: headers[name] for name in STANDARD if name in headers},
         metadata={
@@ -50,6 +60,20 @@ def facts_of(headers: Mapping[str, str]) -> ObjectFacts:
             if name.startswith(_METADATA)
         },
         tag_count=_tag_count(tags, headers.get("server", "")),
+    )
+
+
+def _moment(text: str) -> datetime:
+    """Read ``Wed, 21 Oct 2015 07:28:00 GMT``, the form that HTTP prescribes, or what is like it.
+
+    The standard library takes any form and 50 µs, which is a tenth of what a small object costs.
+    """
+    form = _DATE.fullmatch(text)
+    if form is None:
+        return parsedate_to_datetime(text).replace(tzinfo=UTC)
+    day, month, year, hour, minute, second = form.groups()
+    return datetime(
+        int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second), tzinfo=UTC
     )
 
 

@@ -129,7 +129,12 @@ class S3Bucket:
     @contextmanager
     def fetch(self, key: str) -> Iterator[FetchedObject]:
         """Fetch one object; its bytes must be read, or left, inside the block."""
-        request = S3Request(method="GET", key=require_key(key), stream=True)
+        whole = self._sender.get_whole(require_key(key))
+        if whole is not None:
+            chunks = iter([whole.body] if whole.body else ())
+            yield FetchedObject(facts=self._told(key, whole.headers), chunks=chunks)
+            return
+        request = S3Request(method="GET", key=key, stream=True)
         answer = self._sender.send(request)
         try:
             facts = self._facts(key, answer)
@@ -221,8 +226,12 @@ class S3Bucket:
             raise self._sender.error(request, answer)
 
     def _facts(self, key: str, answer: urllib3.BaseHTTPResponse) -> ObjectFacts:
+        headers = {name.lower(): value for name, value in answer.headers.itermerged()}
+        return self._told(key, headers)
+
+    def _told(self, key: str, headers: Mapping[str, str]) -> ObjectFacts:
         try:
-            return facts_of({name.lower(): value for name, value in answer.headers.itermerged()})
+            return facts_of(headers)
         except (KeyError, ValueError) as exc:
             raise self._sender.nonsense(key) from exc
 
