@@ -6,13 +6,14 @@ however many objects there are.
 
 from __future__ import annotations
 
-import hashlib
+import re
+import zlib
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from pydantic_core import from_json
 
@@ -44,6 +45,30 @@ class Listed(Protocol):
     def modified(self) -> datetime:
         """When it was stored."""
         ...
+
+
+#: In a canonical line these stand together, and nowhere else: a size among what people wrote
+#: (headers, metadata, tags) is a text, and quotation marks in a text have a backslash before them.
+_PLACE: Final = re.compile(rb'"pack":"([^"\\]+)","sha256":"([0-9a-f]{64})","size":([0-9]+)')
+
+
+class Place(NamedTuple):
+    """Where an object's bytes lie: pack, digest, size in bytes."""
+
+    pack: str
+    sha256: str
+    size: int
+
+
+def place_in(raw: bytes) -> Place | None:
+    """Find in a canonical line where its bytes lie; None where they are nowhere.
+
+    A line is read whole only where that is needed: this is a tenth of the work.
+    """
+    found = _PLACE.search(raw)
+    if found is None:
+        return None
+    return Place(found[1].decode(), found[2].decode(), int(found[3]))
 
 
 class Line:
@@ -101,6 +126,20 @@ class Line:
             and fields.get("size") == listed.size
             and _seconds(str(fields.get("modified"))) == int(listed.modified.timestamp())
         )
+
+
+class Placed(Protocol):
+    """What a line says of an object's bytes."""
+
+    @property
+    def pack(self) -> str | None:
+        """Where they lie."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +273,9 @@ def mass_change(totals: Totals, share: Decimal, *, expected: int = 0) -> str | N
 _HALF: Final = Decimal("0.5")
 
 
-def vacating(lines: Iterable[Line], packs: Mapping[str, int], *, share: Decimal) -> frozenset[str]:
+def vacating(
+    lines: Iterable[Placed], packs: Mapping[str, int], *, share: Decimal
+) -> frozenset[str]:
     """Choose the packs whose living objects are fetched anew, so that the packs can expire.
 
     ``packs`` are stored bytes by place, of everything that the inventory before refers to. Packs
@@ -268,8 +309,7 @@ def is_refreshed(key: str, night: int, share: Decimal) -> bool:
     if share <= 0:
         return False
     nights = max(1, int(1 / share))
-    turn = int.from_bytes(hashlib.sha256(sort_key(key)).digest()[:8], "big") % nights
-    return turn == night % nights
+    return zlib.crc32(sort_key(key)) % nights == night % nights
 
 
 def unordered(number: int) -> ListingUnordered:

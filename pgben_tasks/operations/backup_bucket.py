@@ -8,11 +8,9 @@ with its sealed form, ``capture.json``, ``manifest.json``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
-from typing import Final
 
 import structlog
 
@@ -21,30 +19,27 @@ from pgben_tasks.domain.acknowledged import digest_of
 from pgben_tasks.domain.bucket import BucketCapture, BucketSettings
 from pgben_tasks.domain.documents import Manifest, Pack
 from pgben_tasks.domain.inventory_diff import (
-    Carried,
-    Gone,
-    Totals,
-    compare,
-    is_refreshed,
     mass_change,
-    vacating,
 )
-from pgben_tasks.domain.layout import inventory_of, inventory_path
+from pgben_tasks.domain.layout import inventory_path
 from pgben_tasks.domain.shard import PACKS_EACH, Counts
 from pgben_tasks.domain.target import BackupId
-from pgben_tasks.errors import ConfigurationError, IntegrityError, ListingUnordered, ObjectMissing
+from pgben_tasks.errors import ConfigurationError, IntegrityError
 from pgben_tasks.operations import committing, sharding, spool
-from pgben_tasks.operations.copying import Want, copy_wanted, known_places, wants_in
+from pgben_tasks.operations.bucket_changes import (
+    avoided,
+    own_changes,
+    previous,
+    tries_tags,
+    write_changes,
+)
+from pgben_tasks.operations.copying import copy_wanted, known_places, wants_in
 from pgben_tasks.operations.journal import LocalJournal
-from pgben_tasks.operations.snapshot_files import Lines, merged, place_of, read_lines
-from pgben_tasks.operations.survey import Survey, survey
+from pgben_tasks.operations.snapshot_files import Lines, merged, place_of
+from pgben_tasks.operations.survey import survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.ports import Bucket, ListedObject
 
 log = structlog.get_logger(__name__)
-
-#: On so many objects it is tried whether the server knows tags: one may just have gone.
-_TRIES: Final = 5
 
 
 def snapshot(run: Run, tools: Toolbox) -> JSON:
@@ -71,13 +66,15 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
     backup = BackupId.make(started, tools.suffix())
     run.ledger.keep(context={"started": started.isoformat()}, backup=str(backup))
     surveyed = survey(tools.repository, run.target)
-    before = _previous(run, tools, surveyed)
-    avoid = _with_findings(surveyed) | _vacated(tools, folder, before)
-    settings = bucket.settings()
+    before = previous(run, tools, surveyed)
+    avoid = avoided(run, tools, surveyed, before)
     run.progress.begin("list", unit="objects")
     listing_started = tools.clock.now()
-    totals = _compare(run, tools, bucket, avoid=avoid)
-    keeps_tags = _keeps_tags(run, bucket)
+    with ThreadPoolExecutor(1, thread_name_prefix="settings") as beside:
+        asked = beside.submit(bucket.settings)
+        totals = write_changes(run, tools, bucket, avoid=avoid)
+        settings = asked.result()
+    keeps_tags = tries_tags(run, bucket)
     if not keeps_tags:
         settings = settings.model_copy(update={"unknown": (*settings.unknown, "object tags")})
     spool.write_durably(folder / "settings.json", settings.encode())
@@ -93,7 +90,7 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
         "avoided": sorted(avoid),
         "keeps_tags": keeps_tags,
         "suspect": mass_change(
-            totals, tools.limits.suspect_changed, expected=_own_changes(run, tools, before)
+            totals, tools.limits.suspect_changed, expected=own_changes(run, tools, before)
         ),
     }
 
@@ -111,7 +108,9 @@ def copy(run: Run, tools: Toolbox) -> JSON:
 def _copy_alone(run: Run, tools: Toolbox, wanted: Path) -> Counts:
     journal = LocalJournal(run.folder)
     with closing(tools.object_packs.index(run.folder / "known.sqlite")) as known:
-        known.fill(known_places(run, [*journal.files(), run.folder / "previous.jsonl"]))
+        if any(want.line is None for want in wants_in(wanted)):
+            # Where only tags are read again no bytes come that could be known.
+            known.fill(known_places(run, [*journal.files(), run.folder / "previous.jsonl"]))
         return copy_wanted(
             run,
             tools,
@@ -210,110 +209,6 @@ def upload(run: Run, tools: Toolbox) -> JSON:
         )
 
     return committing.commit(run, tools, make)
-
-
-def _keeps_tags(run: Run, bucket: Bucket) -> bool:
-    """Say whether the server knows tags; a server that lacks them answers nonsense for each."""
-    for want in islice(wants_in(run.folder / "wanted.jsonl"), _TRIES):
-        try:
-            return bucket.keeps_tags(want.key)
-        except ObjectMissing:
-            continue
-    return True
-
-
-def _previous(run: Run, tools: Toolbox, surveyed: Survey) -> Manifest | None:
-    """Bring the newest inventory that opens to the spool; None where there is none."""
-    lines = run.folder / "previous.jsonl"
-    lines.touch(mode=0o600)
-    for one in surveyed.backups:
-        manifest = one.manifest
-        if manifest.bucket is None:
-            continue
-        sealed = run.folder / "previous.sealed"
-        try:
-            tools.repository.fetch_inventory(manifest, sealed)
-            digest = tools.objects.open_inventory(inventory_of(manifest), sealed, lines)
-        except (IntegrityError, ObjectMissing) as exc:
-            # Everything is fetched anew, or compared with an older one: it costs time, no object.
-            log.warning("inventory_unusable", backup=manifest.backup, why=exc.sentence)
-            continue
-        finally:
-            sealed.unlink(missing_ok=True)
-        if digest == manifest.bucket.lines:
-            return manifest
-        log.warning("inventory_unusable", backup=manifest.backup, why="its lines are others")
-    spool.write_durably(lines, b"")
-    return None
-
-
-def _own_changes(run: Run, tools: Toolbox, before: Manifest | None) -> int:
-    """Count what restores in place changed since the listing that this one is compared with."""
-    if before is None or before.bucket is None:
-        return 0
-    return tools.own_writes.since(run.target, before.bucket.listing_started)
-
-
-def _with_findings(surveyed: Survey) -> frozenset[str]:
-    """Name the packs that something was ever found in: nothing is inherited from them."""
-    return frozenset(
-        "/".join(finding.path.split("/")[3:])
-        for one in surveyed.backups
-        for statement in one.statements
-        for finding in statement.findings
-        if finding.path.startswith("packs/")
-    )
-
-
-def _vacated(tools: Toolbox, folder: Path, before: Manifest | None) -> frozenset[str]:
-    if before is None:
-        return frozenset()
-    packs = {place_of(pack): pack.size for pack in before.packs}
-    lines = read_lines(folder / "previous.jsonl")
-    return vacating(lines, packs, share=tools.limits.vacate_share)
-
-
-def _compare(run: Run, tools: Toolbox, bucket: Bucket, *, avoid: frozenset[str]) -> Totals:
-    """Compare the listing with the inventory before, sorting it first where that is needed."""
-    try:
-        return _write_down(run, tools, bucket.list(), avoid=avoid)
-    except ListingUnordered:
-        log.info("listing_sorted", bucket=bucket.name)
-        with tools.sort_listing(bucket.list(), run.folder) as listing:
-            return _write_down(run, tools, listing, avoid=avoid)
-
-
-def _write_down(
-    run: Run, tools: Toolbox, listing: Iterator[ListedObject], *, avoid: frozenset[str]
-) -> Totals:
-    """Write down what is carried over and what is wanted."""
-    totals = Totals()
-    night = tools.clock.now().toordinal()
-    folder = run.folder
-    with (
-        spool.disk_errors(folder),
-        (folder / "carried.jsonl").open("wb") as carried,
-        (folder / "wanted.jsonl").open("wb") as wanted,
-    ):
-        previous = read_lines(folder / "previous.jsonl")
-        for change in compare(listing, previous, avoid=avoid):
-            totals.count(change)
-            if isinstance(change, Gone):
-                continue
-            run.progress.advance(1)
-            if isinstance(change, Carried):
-                line = change.line
-                if is_refreshed(line.key, night, tools.limits.refresh_share):
-                    wanted.write(Want(key=line.key, size=0, line=line.raw.decode()).encode())
-                    totals.refreshed += 1
-                else:
-                    carried.write(line.raw)
-            else:
-                listed = change.listed
-                wanted.write(Want(key=listed.key, size=listed.size).encode())
-            if totals.listed % 1000 == 0:
-                run.progress.check()
-    return totals
 
 
 def _packs(run: Run, tools: Toolbox) -> tuple[Pack, ...]:

@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from pgben_tasks.domain.documents import Pack
 from pgben_tasks.domain.inventory import sort_key
-from pgben_tasks.domain.inventory_diff import Line
+from pgben_tasks.domain.inventory_diff import Line, Place, place_in
 from pgben_tasks.errors import IntegrityError, ManifestInvalid
 from pgben_tasks.operations import spool
 
@@ -33,6 +33,15 @@ def read_lines(path: Path) -> Generator[Line, None, None]:
             if not raw.endswith(b"\n"):
                 raise ManifestInvalid(f"'{path.name}' ends in the middle of a line")
             yield Line(raw, where=path.name)
+
+
+def read_places(path: Path) -> Iterator[Place]:
+    """Give where the bytes of a checked file's objects lie, without reading the rest of a line."""
+    with path.open("rb") as file:
+        for raw in file:
+            place = place_in(raw)
+            if place is not None:
+                yield place
 
 
 class Lines:

@@ -20,11 +20,13 @@ from pgben_tasks.domain.inventory_diff import (
     Change,
     Gone,
     Line,
+    Place,
     Totals,
     Wanted,
     compare,
     is_refreshed,
     mass_change,
+    place_in,
     vacating,
 )
 from pgben_tasks.domain.layout import inventory_of, inventory_path, is_inventory, is_known
@@ -214,6 +216,35 @@ def test_half_dead_packs_are_vacated_emptiest_first_within_their_share() -> None
     assert vacating(lines, packs, share=Decimal(1)) == {"dead", "poor", "poorer"}
     assert vacating(lines, packs, share=Decimal("0.1")) == {"dead", "poorer"}
     assert vacating(lines, packs, share=Decimal(0)) == {"dead"}
+
+
+@given(
+    key=st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=40),
+    carried=st.dictionaries(
+        st.sampled_from(["pack", "sha256", "size", '"pack":"', "x"]),
+        st.sampled_from(["1", '"', '","sha256":"', f'p","sha256":"{"a" * 64}","size":5', "\\"]),
+    ),
+    size=st.integers(0, 2**40),
+)
+def test_the_place_of_an_object_is_found_whatever_people_wrote_beside_it(
+    key: str, carried: dict[str, str], size: int
+) -> None:
+    digest, pack = "0123456789abcdef" * 4, "20261123T050000Z-abcdef/12.tar.zst.age"
+    made = Entry(
+        key=key,
+        etag="e",
+        size=size,
+        modified=NOON,
+        headers=carried,
+        metadata=carried,
+        tags=carried,
+        tags_at=NOON,
+        sha256=digest,
+        pack=pack,
+    )
+    assert place_in(made.line()) == Place(pack, digest, size)
+    lost = Entry(key=key, etag="e", size=size, modified=NOON, metadata=carried, error="gone")
+    assert place_in(lost.line()) is None
 
 
 def test_every_object_has_its_tags_read_once_in_a_round_of_nights() -> None:

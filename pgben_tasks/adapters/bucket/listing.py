@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Final
 from urllib.parse import unquote_plus
@@ -12,6 +13,8 @@ from pgben_tasks.ports.bucket import ListedObject
 
 _OBJECT: Final = frozenset({"Key", "ETag", "Size", "LastModified"})
 _PAGE: Final = frozenset({"IsTruncated", "NextContinuationToken", "EncodingType"})
+#: Most keys are as they are.
+_QUOTED: Final = re.compile(r"[%+]").search
 _ENTRY_DEPTH: Final = 2
 _FIELD_DEPTH: Final = 3
 
@@ -49,12 +52,13 @@ class Page:
         return [
             ListedObject(
                 # Servers write a space as '+' or as '%20', and a plus always as '%2B'.
-                unquote_plus(one["Key"], errors="strict") if quoted else one["Key"],
+                unquote_plus(key, errors="strict") if quoted and _QUOTED(key) else key,
                 one["ETag"].strip('"'),
                 int(one["Size"]),
                 datetime.fromisoformat(one["LastModified"]),
             )
             for one in self._entries
+            for key in (one["Key"],)
         ]
 
     def _start(self, name: str, _attributes: dict[str, str]) -> None:

@@ -8,6 +8,7 @@ neither tags nor all headers, and minio-py refuses some keys and metadata
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlsplit
@@ -102,18 +103,27 @@ class S3Bucket:
             "prefix": prefix,
         }
         seen = ""
-        while True:
-            answer = self._sender.send(S3Request(method="GET", query=query))
-            try:
-                page = Page(answer.data)
-            except READING_ERRORS as exc:
-                raise self._sender.nonsense(prefix) from exc
-            if page.truncated and page.token in {"", seen}:
-                raise self._sender.nonsense(prefix)
-            yield from page.objects
-            if not page.truncated:
-                return
-            seen = query["continuation-token"] = page.token
+        # The server makes the next page while the one before is worked on.
+        with ThreadPoolExecutor(1, thread_name_prefix="list") as ahead:
+            coming = ahead.submit(self._page_of, prefix, query)
+            while True:
+                page = coming.result()
+                if page.truncated and page.token in {"", seen}:
+                    raise self._sender.nonsense(prefix)
+                if page.truncated:
+                    seen = page.token
+                    further = {**query, "continuation-token": seen}
+                    coming = ahead.submit(self._page_of, prefix, further)
+                yield from page.objects
+                if not page.truncated:
+                    return
+
+    def _page_of(self, prefix: str, query: Mapping[str, str]) -> Page:
+        answer = self._sender.send(S3Request(method="GET", query=query))
+        try:
+            return Page(answer.data)
+        except READING_ERRORS as exc:
+            raise self._sender.nonsense(prefix) from exc
 
     def head(self, key: str) -> ObjectFacts:
         """Look at one object."""

@@ -1,0 +1,147 @@
+"""What changed in a bucket since the snapshot before: the listing beside the last inventory.
+
+In the job's folder: ``previous.jsonl`` (the inventory before), ``carried.jsonl`` and
+``wanted.jsonl``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import Final
+
+import structlog
+
+from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.inventory_diff import (
+    Carried,
+    Gone,
+    Totals,
+    compare,
+    is_refreshed,
+    vacating,
+)
+from pgben_tasks.domain.layout import inventory_of
+from pgben_tasks.errors import IntegrityError, ListingUnordered, ObjectMissing
+from pgben_tasks.operations import spool
+from pgben_tasks.operations.copying import Want, wants_in
+from pgben_tasks.operations.snapshot_files import place_of, read_lines, read_places
+from pgben_tasks.operations.survey import Survey
+from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.ports import Bucket, ListedObject
+
+log = structlog.get_logger(__name__)
+
+#: On so many objects it is tried whether the server knows tags: one may just have gone.
+_TRIES: Final = 5
+
+
+def tries_tags(run: Run, bucket: Bucket) -> bool:
+    """Say whether the server knows tags; one that lacks them answers nonsense for each object."""
+    wanted = (want.key for want in wants_in(run.folder / "wanted.jsonl"))
+    carried = (line.key for line in read_lines(run.folder / "carried.jsonl"))
+    for key in islice(chain(wanted, carried), _TRIES):
+        try:
+            return bucket.keeps_tags(key)
+        except ObjectMissing:
+            continue
+    return True
+
+
+def previous(run: Run, tools: Toolbox, surveyed: Survey) -> Manifest | None:
+    """Bring the newest inventory that opens to the spool; None where there is none."""
+    lines = run.folder / "previous.jsonl"
+    lines.touch(mode=0o600)
+    for one in surveyed.backups:
+        manifest = one.manifest
+        if manifest.bucket is None:
+            continue
+        sealed = run.folder / "previous.sealed"
+        try:
+            tools.repository.fetch_inventory(manifest, sealed)
+            digest = tools.objects.open_inventory(inventory_of(manifest), sealed, lines)
+        except (IntegrityError, ObjectMissing) as exc:
+            # Everything is fetched anew, or compared with an older one: it costs time, no object.
+            log.warning("inventory_unusable", backup=manifest.backup, why=exc.sentence)
+            continue
+        finally:
+            sealed.unlink(missing_ok=True)
+        if digest == manifest.bucket.lines:
+            return manifest
+        log.warning("inventory_unusable", backup=manifest.backup, why="its lines are others")
+    spool.write_durably(lines, b"")
+    return None
+
+
+def own_changes(run: Run, tools: Toolbox, before: Manifest | None) -> int:
+    """Count what restores in place changed since the listing that this one is compared with."""
+    if before is None or before.bucket is None:
+        return 0
+    return tools.own_writes.since(run.target, before.bucket.listing_started)
+
+
+def _with_findings(surveyed: Survey) -> frozenset[str]:
+    """Name the packs that something was ever found in: nothing is inherited from them."""
+    return frozenset(
+        "/".join(finding.path.split("/")[3:])
+        for one in surveyed.backups
+        for statement in one.statements
+        for finding in statement.findings
+        if finding.path.startswith("packs/")
+    )
+
+
+def avoided(run: Run, tools: Toolbox, surveyed: Survey, before: Manifest | None) -> frozenset[str]:
+    """Name the packs that nothing is inherited from: with findings, or to be emptied."""
+    findings = _with_findings(surveyed)
+    if before is None:
+        return findings
+    packs = {place_of(pack): pack.size for pack in before.packs}
+    places = read_places(run.folder / "previous.jsonl")
+    return findings | vacating(places, packs, share=tools.limits.vacate_share)
+
+
+def write_changes(run: Run, tools: Toolbox, bucket: Bucket, *, avoid: frozenset[str]) -> Totals:
+    """Write down what the listing says beside the inventory before.
+
+    A listing that is out of order is sorted first.
+    """
+    try:
+        return _write_down(run, tools, bucket.list(), avoid=avoid)
+    except ListingUnordered:
+        log.info("listing_sorted", bucket=bucket.name)
+        with tools.sort_listing(bucket.list(), run.folder) as listing:
+            return _write_down(run, tools, listing, avoid=avoid)
+
+
+def _write_down(
+    run: Run, tools: Toolbox, listing: Iterator[ListedObject], *, avoid: frozenset[str]
+) -> Totals:
+    """Write down what is carried over and what is wanted."""
+    totals = Totals()
+    night = tools.clock.now().toordinal()
+    folder = run.folder
+    with (
+        spool.disk_errors(folder),
+        (folder / "carried.jsonl").open("wb") as carried,
+        (folder / "wanted.jsonl").open("wb") as wanted,
+    ):
+        previous = read_lines(folder / "previous.jsonl")
+        for change in compare(listing, previous, avoid=avoid):
+            totals.count(change)
+            if isinstance(change, Gone):
+                continue
+            run.progress.advance(1)
+            if isinstance(change, Carried):
+                line = change.line
+                if is_refreshed(line.key, night, tools.limits.refresh_share):
+                    wanted.write(Want(key=line.key, size=0, line=line.raw.decode()).encode())
+                    totals.refreshed += 1
+                else:
+                    carried.write(line.raw)
+            else:
+                listed = change.listed
+                wanted.write(Want(key=listed.key, size=listed.size).encode())
+            if totals.listed % 1000 == 0:
+                run.progress.check()
+    return totals
