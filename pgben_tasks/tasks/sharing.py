@@ -17,6 +17,7 @@ from pgben_tasks.adapters.catalog.locks import HeldLocks, holding
 from pgben_tasks.adapters.catalog.shards import ShardRows, shard_lock, shard_step
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON, JobRef
+from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import FenceLost, PgbenError, TargetBusy, TransientError
 from pgben_tasks.operations import sharding, spool
 from pgben_tasks.operations.toolbox import Run
@@ -127,6 +128,10 @@ class HelpTask(PgbenTask):
 
         sharing = LedgerSharing(work, ref, report)
         job = work.ledger.job(ref.job)
+        if Target.parse(job.target) not in tools.buckets:
+            # A worker without the secret key of the bucket's server.
+            log.warning("help_not_possible")
+            return {"shards": 0}
         # A folder of its own: the job's may be on this very node.
         own = spool.job_folder(tools.spool, job.id)
         folder = own.with_name(f"{own.name}-{secrets.token_hex(3)}")

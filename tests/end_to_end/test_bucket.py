@@ -113,11 +113,15 @@ def test_two_workers_share_a_large_copy_and_one_of_them_is_killed(house: House) 
     stack = house.stack
     assert stack.protected_s3 is not None
     bucket = bucket_at(house.work.settings, PROTECTED_BUCKET)
-    # Six shards of 32 packs of 64 KiB.
+    # Some 25 shards of eight packs of 64 KiB.
     fill(bucket, 420, sizes=(29_000, 31_000))
 
     def shards(node: str) -> list[StepRun]:
-        found = [one for job in house.jobs("backup") for one in house.work.ledger.steps(job.id)]
+        found = [
+            one
+            for job in house.jobs("backup")
+            for one in house.work.ledger.steps(job.id, shards=True)
+        ]
         return [one for one in found if ".copy/" in one.name and one.node == node]
 
     with closing(SlowPath(stack.protected_s3.endpoint, rate=None, back=600_000)) as slow:

@@ -101,13 +101,13 @@ class JobRows:
             ).fetchone()
         return require(row)["first"]  # type: ignore[no-any-return]
 
-    def steps(self, job: UUID) -> list[StepRun]:
-        """Give the steps of a job in the order they began."""
+    def steps(self, job: UUID, *, shards: bool = False) -> list[StepRun]:
+        """Give the steps of a job in the order they began; with ``shards`` those of a copy, too."""
         with self.database.transaction() as cursor:
             rows = cursor.execute(
                 "SELECT attempt, name, state, node, started_at, ended_at, result FROM step"
-                " WHERE job = %s ORDER BY started_at",
-                (job,),
+                " WHERE job = %s AND (%s OR strpos(name, '/') = 0) ORDER BY started_at",
+                (job, shards),
             ).fetchall()
         return [StepRun(**row) for row in rows]
 
