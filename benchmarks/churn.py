@@ -32,7 +32,7 @@ def measure(objects: int, *, tell: Callable[[str], None]) -> dict[str, float]:
         chain = Chain("snapshot", at, f"bucket/{BUCKET}")
         chain.run()
         first = _stored(at)
-        copy = documents.bytes
+        copy = documents.size
         for night in range(1, NIGHTS + 1):
             documents.change(SHARE)
             chain.run()

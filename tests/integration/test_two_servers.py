@@ -1,0 +1,86 @@
+"""A snapshot of one kind of server is given back on another, byte for byte, header for header."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pgben_tasks.adapters.bucket import S3Bucket
+from pgben_tasks.adapters.bucket.uploads import Sizes
+from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.embedded.s3 import EmbeddedS3
+from pgben_tasks.ports import Bucket
+from tests.bucket_servers import KEYS, SERVERS, bucket_location
+from tests.bucketshop import TARGET, BucketShop
+from tests.workshop import Workshop
+
+MEBIBYTE = 1024 * 1024
+SIZES = Sizes(single=5 * MEBIBYTE, part=5 * MEBIBYTE)
+TEN = {f"tag {number}": f"é {number}" for number in range(10)}
+TEXT = b"o requerente declara " * 400
+
+
+@pytest.fixture
+def shop(
+    tmp_path: Path, postgres: EmbeddedPostgres, protected_s3: EmbeddedS3
+) -> Iterator[BucketShop]:
+    """Protect a bucket of ministack, and restore to moto."""
+    bucket = S3Bucket(bucket_location(protected_s3, bucket=TARGET.name), sizes=SIZES)
+    with (
+        EmbeddedS3.start(kind="moto") as other,
+        Workshop.open(tmp_path / "shop", postgres, "postgres") as workshop,
+    ):
+
+        def there(name: str) -> S3Bucket:
+            return S3Bucket(bucket_location(other, bucket=name), sizes=SIZES)
+
+        bucket.create()
+        yield BucketShop(workshop, bucket, there)
+        for listed in list(bucket.list()):
+            bucket.delete(listed.key)
+
+
+def contents(bucket: Bucket) -> dict[str, tuple[object, ...]]:
+    found: dict[str, tuple[object, ...]] = {}
+    for listed in bucket.list():
+        with bucket.fetch(listed.key) as got:
+            data = b"".join(got.chunks)
+            facts = got.facts
+        kept = (dict(facts.headers), dict(facts.metadata), bucket.tags(listed.key))
+        found[listed.key] = (data, *kept)
+    return found
+
+
+def test_everything_goes_from_one_kind_of_server_to_another(shop: BucketShop) -> None:
+    chance = random.Random(5)
+    for name, key in KEYS.items():
+        if name not in SERVERS["moto"].bad_keys:
+            shop.put(key, name.encode(), metadata={"iv": f"{len(name):024x}"}, tags=TEN)
+    headers = {
+        "content-type": "application/pdf",
+        "cache-control": "private",
+        "content-disposition": 'attachment; filename="a b.pdf"',
+        "content-language": "pt-BR",
+        "expires": "Thu, 01 Dec 2033 16:00:00 GMT",
+    }
+    shop.put("empty", b"", headers=headers)
+    shop.put("parts", chance.randbytes(12 * MEBIBYTE), headers=headers, tags=TEN)
+    zipped = {"content-encoding": "gzip", "content-type": "text/plain"}
+    shop.put("gzip/true", gzip.compress(TEXT), headers=zipped)
+    shop.put("gzip/mislabelled", TEXT, headers=zipped)
+    shop.put("gzip/not said", gzip.compress(TEXT), headers={"content-type": "text/plain"})
+    shop.put("metadata/long", b"x", metadata={"note": "n" * 1600}, tags=TEN)
+    # The bytes of "Relatório" in UTF-8, as a header carries them.
+    raw = "Relatório final.pdf".encode().decode("latin-1")
+    shop.put("metadata/raw", b"x", metadata={"original-name": raw})
+    before = contents(shop.bucket)
+    assert len(before) == len(KEYS) - len(SERVERS["moto"].bad_keys) + 7
+
+    shop.snapshot()
+    result = shop.run("restore", into="de-volta").result
+    assert result["compared"] == len(before)
+    assert contents(shop.tools.other_bucket("de-volta")) == before
