@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 
 import structlog
@@ -27,7 +28,9 @@ from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import ConfigurationError, IntegrityError
 from pgben_tasks.operations import committing, sharding, spool
 from pgben_tasks.operations.bucket_changes import (
+    OBJECT_TAGS,
     avoided,
+    kept_tags,
     own_changes,
     previous,
     tries_tags,
@@ -72,11 +75,12 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
     listing_started = tools.clock.now()
     with ThreadPoolExecutor(1, thread_name_prefix="settings") as beside:
         asked = beside.submit(bucket.settings)
-        totals = write_changes(run, tools, bucket, avoid=avoid)
+        share = tools.limits.refresh_share if kept_tags(before) else Decimal(0)
+        totals = write_changes(run, tools, bucket, avoid=avoid, refresh=share)
         settings = asked.result()
     keeps_tags = tries_tags(run, bucket)
     if not keeps_tags:
-        settings = settings.model_copy(update={"unknown": (*settings.unknown, "object tags")})
+        settings = settings.model_copy(update={"unknown": (*settings.unknown, OBJECT_TAGS)})
     spool.write_durably(folder / "settings.json", settings.encode())
     log.info("bucket_listed", backup=str(backup), objects=totals.listed, wanted=totals.wanted)
     return {
@@ -98,6 +102,8 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
 def copy(run: Run, tools: Toolbox) -> JSON:
     """Fetch what is wanted into packs and store them; goes on where an earlier run ended."""
     wanted = run.folder / "wanted.jsonl"
+    if not wanted.stat().st_size:
+        return {"fetched": 0, "vanished": 0, "failed": 0}
     run.progress.begin("copy", total=sum(want.size for want in wants_in(wanted)))
     counts = None if run.sharing is None else sharding.copy_together(run, tools, run.sharing)
     if counts is None:

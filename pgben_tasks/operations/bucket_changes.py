@@ -7,6 +7,7 @@ In the job's folder: ``previous.jsonl`` (the inventory before), ``carried.jsonl`
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import chain, islice
 from typing import Final
 
@@ -32,8 +33,17 @@ from pgben_tasks.ports import Bucket, ListedObject
 
 log = structlog.get_logger(__name__)
 
+#: What ``BucketSettings.unknown`` says of a server without tags of objects.
+OBJECT_TAGS: Final = "object tags"
 #: On so many objects it is tried whether the server knows tags: one may just have gone.
 _TRIES: Final = 5
+
+
+def kept_tags(before: Manifest | None) -> bool:
+    """Say whether the server knew tags in the snapshot before; if not, none are read again."""
+    return (
+        before is None or before.bucket is None or OBJECT_TAGS not in before.bucket.settings.unknown
+    )
 
 
 def tries_tags(run: Run, bucket: Bucket) -> bool:
@@ -101,21 +111,28 @@ def avoided(run: Run, tools: Toolbox, surveyed: Survey, before: Manifest | None)
     return findings | vacating(places, packs, share=tools.limits.vacate_share)
 
 
-def write_changes(run: Run, tools: Toolbox, bucket: Bucket, *, avoid: frozenset[str]) -> Totals:
+def write_changes(
+    run: Run, tools: Toolbox, bucket: Bucket, *, avoid: frozenset[str], refresh: Decimal
+) -> Totals:
     """Write down what the listing says beside the inventory before.
 
     A listing that is out of order is sorted first.
     """
     try:
-        return _write_down(run, tools, bucket.list(), avoid=avoid)
+        return _write_down(run, tools, bucket.list(), avoid=avoid, refresh=refresh)
     except ListingUnordered:
         log.info("listing_sorted", bucket=bucket.name)
         with tools.sort_listing(bucket.list(), run.folder) as listing:
-            return _write_down(run, tools, listing, avoid=avoid)
+            return _write_down(run, tools, listing, avoid=avoid, refresh=refresh)
 
 
 def _write_down(
-    run: Run, tools: Toolbox, listing: Iterator[ListedObject], *, avoid: frozenset[str]
+    run: Run,
+    tools: Toolbox,
+    listing: Iterator[ListedObject],
+    *,
+    avoid: frozenset[str],
+    refresh: Decimal,
 ) -> Totals:
     """Write down what is carried over and what is wanted."""
     totals = Totals()
@@ -134,7 +151,7 @@ def _write_down(
             run.progress.advance(1)
             if isinstance(change, Carried):
                 line = change.line
-                if is_refreshed(line.key, night, tools.limits.refresh_share):
+                if is_refreshed(line.key, night, refresh):
                     wanted.write(Want(key=line.key, size=0, line=line.raw.decode()).encode())
                     totals.refreshed += 1
                 else:
