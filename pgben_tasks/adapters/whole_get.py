@@ -1,7 +1,7 @@
 """Fetch an object that fits into memory, by libcurl: nearly all of a bucket's objects do.
 
-A GET over urllib3 costs nearly twice the processor time, much of it in the standard library's reader
-of headers. Only what goes well ends here: whatever is unusual (an error, an answer that
+A GET over urllib3 costs nearly twice the processor time, much of it in the standard library's
+reader of headers. Only what goes well ends here: whatever is unusual (an error, an answer that
 breaks off, a large object) is asked for again by the client that knows what to make of it.
 """
 
