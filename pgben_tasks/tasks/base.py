@@ -33,7 +33,7 @@ from pgben_tasks.errors import (
 )
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.ports import Progress, Sharing
+from pgben_tasks.ports import Sharing
 from pgben_tasks.tasks.heartbeat import Heartbeat
 from pgben_tasks.tasks.telling import described, final, outcome, rebuilt, sentence, told
 
@@ -84,7 +84,7 @@ class PgbenTask(Task):
         """The process's toolbox, ledger and locks."""
         return runtime.workplace()
 
-    def sharing(self, _ref: JobRef, _pulse: Progress) -> Sharing | None:
+    def sharing(self, _ref: JobRef, _pulse: Heartbeat) -> Sharing | None:
         """Say how a step is shared with other workers: most are not."""
         return None
 

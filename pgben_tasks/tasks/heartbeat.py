@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -28,6 +29,30 @@ _LOOK_EVERY: Final = 1.0
 _WITHOUT_LOCK: Final = 90.0
 
 
+class _Kept:
+    """Locks that are kept alive, and since when they are somebody else's."""
+
+    def __init__(self, locks: HeldLocks) -> None:
+        self._locks = locks
+        self._unlocked_since: float | None = None
+
+    def keep(self) -> None:
+        """Hold on to them; whose the job is says the fence, so a lost lock can wait a while.
+
+        When a connection is cut on this side only, the server keeps our old session's locks until
+        its keepalives end it: that is not another owner.
+        """
+        try:
+            self._locks.keep()
+            self._unlocked_since = None
+        except TargetBusy as exc:
+            now = time.monotonic()
+            self._unlocked_since = self._unlocked_since or now
+            log.warning("lock_missed", why=exc.sentence)
+            if now - self._unlocked_since > _WITHOUT_LOCK:
+                raise FenceLost(f"the step's lock stays taken: {exc.sentence}") from exc
+
+
 class Heartbeat:
     """A ``Progress`` that keeps a running step alive in the ledger."""
 
@@ -42,14 +67,14 @@ class Heartbeat:
     ) -> None:
         """Beat for ``step`` of the job ``ref``; ``show`` hands progress to Celery."""
         self._ledger = ledger
-        self._locks = locks
+        self._kept = [_Kept(locks)]
+        self._keeping = threading.Lock()
         self._ref = ref
         self._step = step
         self._show = show
         self._gauge = Gauge()
         self._lost: Exception | None = None
         self._stop = threading.Event()
-        self._unlocked_since: float | None = None
         self._progress: dict[str, Any] = {}
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._shower = threading.Thread(target=self._show_progress, name="progress", daemon=True)
@@ -88,6 +113,19 @@ class Heartbeat:
         if self._lost is not None:
             raise self._lost
 
+    @contextmanager
+    def keeping(self, locks: HeldLocks) -> Iterator[Self]:
+        """Hold on to further locks for a block, as to the step's own."""
+        more = _Kept(locks)
+        with self._keeping:
+            self._kept.append(more)
+        try:
+            yield self
+        finally:
+            # Whoever releases them must not do so while they are being kept.
+            with self._keeping:
+                self._kept.remove(more)
+
     def _snapshot(self) -> dict[str, Any]:
         self._progress = self._gauge.read()
         return self._progress
@@ -117,20 +155,9 @@ class Heartbeat:
                 last = float("-inf")
 
     def _keep_locks(self) -> None:
-        """Hold on to the locks; whose the job is says the fence, so a lost lock can wait a while.
-
-        When a connection is cut on this side only, the server keeps our old session's locks until
-        its keepalives end it: that is not another owner.
-        """
-        try:
-            self._locks.keep()
-            self._unlocked_since = None
-        except TargetBusy as exc:
-            now = time.monotonic()
-            self._unlocked_since = self._unlocked_since or now
-            log.warning("lock_missed", why=exc.sentence)
-            if now - self._unlocked_since > _WITHOUT_LOCK:
-                raise FenceLost(f"the step's lock stays taken: {exc.sentence}") from exc
+        with self._keeping:
+            for kept in self._kept:
+                kept.keep()
 
     def _show_progress(self) -> None:
         """Hand progress to Celery, from a thread of its own: a broker that is away blocks it."""

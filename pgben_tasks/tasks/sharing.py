@@ -89,9 +89,9 @@ class SharedTask(PgbenTask):
 
     abstract = True
 
-    def sharing(self, ref: JobRef, pulse: Progress) -> Sharing:
-        """Share it; what is copied here is reported with the step's own progress."""
-        return LedgerSharing(self.work, ref, lambda _held, _n: nullcontext(pulse))
+    def sharing(self, ref: JobRef, pulse: Heartbeat) -> Sharing:
+        """Share it; the step's own heartbeat keeps its shards' locks, and tells their progress."""
+        return LedgerSharing(self.work, ref, lambda held, _n: pulse.keeping(held))
 
 
 class HelpTask(PgbenTask):

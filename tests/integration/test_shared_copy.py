@@ -7,32 +7,36 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
 from pgben_tasks import canvases, names
 from pgben_tasks.adapters.bucket.memory import MemoryBucket
-from pgben_tasks.adapters.catalog.shards import shard_step
+from pgben_tasks.adapters.catalog.locks import holding, is_free, job_lock
+from pgben_tasks.adapters.catalog.shards import shard_lock, shard_step
 from pgben_tasks.adapters.crypto import Trust
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON, JobRef, request_model
 from pgben_tasks.domain.layout import is_shard_file
 from pgben_tasks.domain.shard import divided
+from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import FenceLost
 from pgben_tasks.operations import sharding, spool
 from pgben_tasks.operations.copying import Want
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.ports import Bucket, FetchedObject
+from pgben_tasks.ports import Bucket, FetchedObject, Sharing
 from pgben_tasks.runtime import places
-from pgben_tasks.tasks.sharing import LedgerSharing
+from pgben_tasks.tasks.heartbeat import Heartbeat
+from pgben_tasks.tasks.sharing import LedgerSharing, SharedTask
 from tests.bucketshop import TARGET, BucketShop
 from tests.installation import Chain, Crash, OwnRow, WatchedStore
 from tests.workshop import SilentProgress, Workshop
@@ -318,6 +322,41 @@ def test_a_helper_of_a_job_that_changed_hands_stops(city: City) -> None:
     city.require_whole(chain)
 
 
+def test_a_shard_whose_lock_was_lost_is_held_again(city: City) -> None:
+    """Another that took it meanwhile would number its packs alike."""
+    city.fill(random.Random(3))
+    owner = city.worker("owner")
+    chain = city.begin(owner)
+    work = city.shop.shop.work
+    lock = shard_lock(chain.ref.job, 1)
+    missed = []
+
+    def cut_off() -> None:
+        missed.append(not is_free(work.database, lock))
+        with work.database.transaction() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'pgben lock' AND datname = current_database()"
+            )
+        missed.append(wait_until(lambda: is_free(work.database, lock), seconds=5))
+        missed.append(wait_until(lambda: not is_free(work.database, lock), seconds=25))
+
+    with ExitStack() as stack:
+        held = stack.enter_context(holding(work.database, [job_lock(chain.ref.job)]))
+
+        def sharing(ref: JobRef) -> Sharing:
+            step = names.BACKUP_BUCKET_COPY
+            pulse = Heartbeat(work.ledger, held, ref, step, show=lambda _progress: None)
+            task = cast("SharedTask", SimpleNamespace(work=work))
+            return SharedTask.sharing(task, ref, stack.enter_context(pulse))
+
+        chain.sharing = sharing
+        owner.fate.left, owner.fate.then = 18, cut_off
+        chain.step()
+    assert missed == [True, True, True]
+    city.require_whole(chain)
+
+
 def test_what_workers_left_for_each_other_is_swept(city: City) -> None:
     city.fill(random.Random(5))
     chain = city.begin(city.worker("alone"))
@@ -334,4 +373,5 @@ def test_what_workers_left_for_each_other_is_swept(city: City) -> None:
 def test_shards_are_bounded_in_count_and_bytes() -> None:
     wants = [Want(key=str(n), size=size) for n, size in enumerate([5, 5, 1, 1, 1, 1, 30, 2])]
     shards = [[want.size for want in shard] for shard in divided(wants, objects=3, size=10)]
+    assert not list(divided([], objects=3, size=10))
     assert shards == [[5, 5], [1, 1, 1], [1], [30], [2]]
