@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import IO, Final
 
 from pgben_tasks.adapters.durable import NO_ROOM
-from pgben_tasks.domain.inventory import sort_key
 from pgben_tasks.domain.inventory_diff import unordered
 from pgben_tasks.errors import SpoolFull
 from pgben_tasks.ports.bucket import ListedObject
@@ -45,18 +45,14 @@ def sorted_listing(
     try:
         with ExitStack() as files:
             runs = [files.enter_context(file) for file in _runs(listing, place, run)]
-            yield _each_once(heapq.merge(*map(_read, runs), key=_order))
+            yield _each_once(heapq.merge(*map(_read, runs), key=attrgetter("key")))
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _order(listed: ListedObject) -> bytes:
-    return sort_key(listed.key)
-
-
 def _runs(listing: Iterable[ListedObject], place: Path, run: int) -> Iterator[IO[str]]:
     left = iter(listing)
-    while objects := sorted(islice(left, run), key=_order):
+    while objects := sorted(islice(left, run), key=attrgetter("key")):
         try:
             file = _written(objects, place)
         except OSError as exc:

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from pgben_tasks.domain.documents import Verification
-from pgben_tasks.domain.inventory import sort_key
 
 _REASON: Final = re.compile(r"key sha256:([0-9a-f]{64})")
 _TELLING: Final = frozenset({"acknowledged_keys", "acknowledgement"})
@@ -20,7 +19,7 @@ _TELLING: Final = frozenset({"acknowledged_keys", "acknowledgement"})
 
 def digest_of(key: str) -> str:
     """Give the name of a key in statements."""
-    return hashlib.sha256(sort_key(key)).hexdigest()
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def reasons_of(digests: Iterable[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from pydantic import ValidationError
 
-from pgben_tasks.domain.inventory import Entry, Key, sort_key
+from pgben_tasks.domain.inventory import Entry, Key, parse_line
 from pgben_tasks.domain.inventory_diff import Line, Listed
 from pgben_tasks.domain.values import Document, Size
 from pgben_tasks.errors import ManifestInvalid
@@ -132,10 +132,10 @@ def between(before: Iterable[Line], after: Iterable[Line]) -> Iterator[Verdict]:
     left, right = iter(before), iter(after)
     old, new = next(left, None), next(right, None)
     while old is not None or new is not None:
-        if new is None or (old is not None and sort_key(old.key) < sort_key(new.key)):
+        if new is None or (old is not None and old.key < new.key):
             yield Verdict(found="missing", line=old)
             old = next(left, None)
-        elif old is None or sort_key(new.key) < sort_key(old.key):
+        elif old is None or new.key < old.key:
             yield Verdict(found="extra", listed=new)
             new = next(right, None)
         else:
@@ -178,7 +178,7 @@ class Planned(Document):
         """Give the object as the snapshot has it."""
         if self.line is None:
             raise ManifestInvalid("an extra object is not in the snapshot")
-        return Line(self.line.encode(), where="plan").entry()
+        return parse_line(self.line.encode(), where="plan")
 
 
 def planned(verdict: Verdict) -> Planned | None:

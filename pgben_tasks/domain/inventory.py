@@ -1,7 +1,8 @@
 """One object of a snapshot, as a line of the inventory. Pure.
 
-An inventory is JSON lines in the order of the keys' UTF-8 bytes. Lines are canonical: sorted names,
-no insignificant space, nothing that is empty. docs/format.md describes every field.
+An inventory is JSON lines in the order of the keys' UTF-8 bytes, as listings are: Python orders
+texts alike, for UTF-8 keeps the order of code points. Lines are canonical: sorted names, no
+insignificant space, nothing that is empty. docs/format.md describes every field.
 """
 
 from __future__ import annotations
@@ -15,11 +16,6 @@ from pgben_tasks.errors import ManifestInvalid
 
 #: What S3 allows, in bytes of UTF-8.
 LONGEST_KEY = 1024
-
-
-def sort_key(key: str) -> bytes:
-    """Give what inventories and S3 listings are sorted by."""
-    return key.encode()
 
 
 def _key(value: str) -> str:

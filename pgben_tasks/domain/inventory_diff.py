@@ -1,23 +1,23 @@
 """What a listing says beside the inventory before it, and what to make of that. Pure.
 
-Everything here works on streams in the order of the keys' UTF-8 bytes, so that memory stays flat
-however many objects there are.
+Everything here works on streams in the order of the keys, so that memory stays flat however many
+objects there are.
 """
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, Protocol
 
-from pydantic_core import from_json
+from msgspec import DecodeError, Struct
+from msgspec.json import Decoder
 
-from pgben_tasks.domain.inventory import Entry, parse_line, sort_key
+from pgben_tasks.domain.inventory import Entry, parse_line
 from pgben_tasks.errors import ListingUnordered, ManifestInvalid
 
 Why = Literal["new", "changed", "unreadable before", "pack avoided"]
@@ -47,72 +47,26 @@ class Listed(Protocol):
         ...
 
 
-#: In a canonical line these stand together, and nowhere else: a size among what people wrote
-#: (headers, metadata, tags) is a text, and quotation marks in a text have a backslash before them.
-_PLACE: Final = re.compile(rb'"pack":"([^"\\]+)","sha256":"([0-9a-f]{64})","size":([0-9]+)')
+class Line(Struct, gc=False):
+    """A line of an inventory that is carried over as it is; only what decides is read of it.
 
-
-class Place(NamedTuple):
-    """Where an object's bytes lie: pack, digest, size in bytes."""
-
-    pack: str
-    sha256: str
-    size: int
-
-
-def place_in(raw: bytes) -> Place | None:
-    """Find in a canonical line where its bytes lie; None where they are nowhere.
-
-    A line is read whole only where that is needed: this is a tenth of the work.
+    Inventories are read by the million lines, and this is twenty times as fast as an ``Entry``.
     """
-    found = _PLACE.search(raw)
-    if found is None:
-        return None
-    return Place(found[1].decode(), found[2].decode(), int(found[3]))
 
-
-class Line:
-    """A line of an inventory that is carried over as it is; only what decides is read."""
-
-    __slots__ = ("_fields", "key", "raw", "where")
-
-    def __init__(self, raw: bytes, *, where: str) -> None:
-        """Read the line; ``ManifestInvalid`` when it is no object with a key."""
-        try:
-            fields = from_json(raw)
-        except ValueError:
-            fields = None
-        if not isinstance(fields, dict) or not isinstance(fields.get("key"), str):
-            raise ManifestInvalid(
-                f"'{where}' is not valid: a line describes no object",
-                "the stored inventory was changed or damaged; verify the target",
-            )
-        self.raw = raw
-        self.where = where
-        self.key: str = fields["key"]
-        self._fields: dict[str, Any] = fields
-
-    @property
-    def size(self) -> int:
-        """The object's bytes."""
-        return int(self._fields.get("size", 0))
-
-    @property
-    def pack(self) -> str | None:
-        """Where its bytes lie."""
-        place = self._fields.get("pack")
-        return place if isinstance(place, str) else None
-
-    @property
-    def sha256(self) -> str | None:
-        """The digest of its bytes."""
-        digest = self._fields.get("sha256")
-        return digest if isinstance(digest, str) else None
-
-    @property
-    def tags_at(self) -> str | None:
-        """When its tags were read, in canonical form, which sorts by time."""
-        return self._fields.get("tags_at")
+    key: str
+    etag: str | None = None
+    modified: str | None = None
+    #: Where the object's bytes lie.
+    pack: str | None = None
+    #: The digest of its bytes.
+    sha256: str | None = None
+    #: Its bytes.
+    size: int = 0
+    #: When its tags were read, in canonical form, which sorts by time.
+    tags_at: str | None = None
+    #: The line itself, and the file in which it stands, whatever the line says.
+    raw: bytes = b""
+    where: str = ""
 
     def entry(self) -> Entry:
         """Read the whole line strictly."""
@@ -120,12 +74,29 @@ class Line:
 
     def is_of(self, listed: Listed) -> bool:
         """Say whether the listing shows the very object that this line describes."""
-        fields = self._fields
         return (
-            fields.get("etag") == listed.etag
-            and fields.get("size") == listed.size
-            and _seconds(str(fields.get("modified"))) == int(listed.modified.timestamp())
+            self.etag == listed.etag
+            and self.size == listed.size
+            and self.modified is not None
+            and _seconds(self.modified) == int(listed.modified.timestamp())
         )
+
+
+_LINE: Final = Decoder(Line)
+
+
+def read_line(raw: bytes, *, where: str) -> Line:
+    """Read a line; ``ManifestInvalid`` when it is no object with a key."""
+    try:
+        line = _LINE.decode(raw)
+    except (DecodeError, UnicodeDecodeError):
+        raise ManifestInvalid(
+            f"'{where}' is not valid: a line describes no object",
+            "the stored inventory was changed or damaged; verify the target",
+        ) from None
+    line.raw = raw
+    line.where = where
+    return line
 
 
 class Placed(Protocol):
@@ -142,15 +113,13 @@ class Placed(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(Struct, frozen=True, gc=False):
     """The object is as it was: its line is taken over."""
 
     line: Line
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True, gc=False):
     """The object is to be fetched, and why; ``line`` is its line before, where it had one."""
 
     listed: Listed
@@ -158,8 +127,7 @@ class Wanted:
     line: Line | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(Struct, frozen=True, gc=False):
     """The object is no longer there."""
 
     line: Line
@@ -178,16 +146,16 @@ def compare(
     """
     lines = _ordered(previous)
     line = next(lines, None)
-    last: bytes | None = None
+    last = ""
     for number, listed in enumerate(listing, start=1):
-        key = sort_key(listed.key)
-        if last is not None and key <= last:
+        key = listed.key
+        if key <= last:
             raise unordered(number)
         last = key
-        while line is not None and sort_key(line.key) < key:
+        while line is not None and line.key < key:
             yield Gone(line)
             line = next(lines, None)
-        if line is None or line.key != listed.key:
+        if line is None or line.key != key:
             yield Wanted(listed, "new")
             continue
         yield _same_key(listed, line, avoid)
@@ -206,15 +174,14 @@ def _same_key(listed: Listed, line: Line, avoid: Container[str]) -> Change:
 
 
 def _ordered(lines: Iterable[Line]) -> Iterator[Line]:
-    last: bytes | None = None
+    last = ""
     for line in lines:
-        key = sort_key(line.key)
-        if last is not None and key <= last:
+        if line.key <= last:
             raise ManifestInvalid(
                 f"'{line.where}' is not valid: its lines are out of order",
                 "the stored inventory was changed or damaged; verify the target",
             )
-        last = key
+        last = line.key
         yield line
 
 
@@ -309,7 +276,7 @@ def is_refreshed(key: str, night: int, share: Decimal) -> bool:
     if share <= 0:
         return False
     nights = max(1, int(1 / share))
-    return zlib.crc32(sort_key(key)) % nights == night % nights
+    return zlib.crc32(key.encode()) % nights == night % nights
 
 
 def unordered(number: int) -> ListingUnordered:

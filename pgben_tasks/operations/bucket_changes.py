@@ -26,7 +26,7 @@ from pgben_tasks.domain.layout import inventory_of
 from pgben_tasks.errors import IntegrityError, ListingUnordered, ObjectMissing
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.copying import Want, wants_in
-from pgben_tasks.operations.snapshot_files import place_of, read_lines, read_places
+from pgben_tasks.operations.snapshot_files import BUFFER, place_of, read_lines
 from pgben_tasks.operations.survey import Survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket, ListedObject
@@ -37,6 +37,8 @@ log = structlog.get_logger(__name__)
 OBJECT_TAGS: Final = "object tags"
 #: On so many objects it is tried whether the server knows tags: one may just have gone.
 _TRIES: Final = 5
+#: So many objects are compared between two looks whether the job is still ours.
+_LOOK_EVERY: Final = 1000
 
 
 def kept_tags(before: Manifest | None) -> bool:
@@ -107,8 +109,8 @@ def avoided(run: Run, tools: Toolbox, surveyed: Survey, before: Manifest | None)
     if before is None:
         return findings
     packs = {place_of(pack): pack.size for pack in before.packs}
-    places = read_places(run.folder / "previous.jsonl")
-    return findings | vacating(places, packs, share=tools.limits.vacate_share)
+    lines = read_lines(run.folder / "previous.jsonl")
+    return findings | vacating(lines, packs, share=tools.limits.vacate_share)
 
 
 def write_changes(
@@ -140,7 +142,7 @@ def _write_down(
     folder = run.folder
     with (
         spool.disk_errors(folder),
-        (folder / "carried.jsonl").open("wb") as carried,
+        (folder / "carried.jsonl").open("wb", buffering=BUFFER) as carried,
         (folder / "wanted.jsonl").open("wb") as wanted,
     ):
         previous = read_lines(folder / "previous.jsonl")
@@ -148,7 +150,9 @@ def _write_down(
             totals.count(change)
             if isinstance(change, Gone):
                 continue
-            run.progress.advance(1)
+            if totals.listed % _LOOK_EVERY == 0:
+                run.progress.advance(_LOOK_EVERY)
+                run.progress.check()
             if isinstance(change, Carried):
                 line = change.line
                 if is_refreshed(line.key, night, refresh):
@@ -159,6 +163,5 @@ def _write_down(
             else:
                 listed = change.listed
                 wanted.write(Want(key=listed.key, size=listed.size).encode())
-            if totals.listed % 1000 == 0:
-                run.progress.check()
+        run.progress.advance(totals.listed % _LOOK_EVERY)
     return totals

@@ -25,7 +25,6 @@ from pgben_tasks.domain.bucket_plan import (
     is_settled,
     version_mark,
 )
-from pgben_tasks.domain.inventory import sort_key
 from pgben_tasks.domain.inventory_diff import Carried, Change, Gone, Line, Wanted, compare
 from pgben_tasks.errors import ObjectMissing, PgbenError
 from pgben_tasks.operations.snapshot_files import read_lines
@@ -104,7 +103,7 @@ def _listing(bucket: Bucket, choice: KeyChoice) -> Iterator[ListedObject]:
     if not choice.keys:
         # A bucket that was lost whole has no objects.
         return bucket.list(choice.prefix) if bucket.exists() else iter(())
-    return _found(bucket, sorted(choice.keys, key=sort_key))
+    return _found(bucket, sorted(choice.keys))
 
 
 def _found(bucket: Bucket, keys: Iterable[str]) -> Iterator[ListedObject]:

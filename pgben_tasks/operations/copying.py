@@ -27,7 +27,7 @@ from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import IntegrityError, ObjectMissing, PermanentError, TransientError
 from pgben_tasks.operations import committing, spool
 from pgben_tasks.operations.journal import Done, Journal
-from pgben_tasks.operations.snapshot_files import merged, read_places
+from pgben_tasks.operations.snapshot_files import merged, read_lines
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket, DigestIndex, ObjectPackWriter
 
@@ -71,9 +71,9 @@ def known_places(run: Run, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Give digest and place of all that ``files`` speak of, where the pack is not avoided."""
     avoided = set(run.job.result["avoided"])
     for path in files:
-        for place in read_places(path):
-            if place.pack not in avoided:
-                yield place.sha256, place.pack
+        for line in read_lines(path):
+            if line.sha256 is not None and line.pack is not None and line.pack not in avoided:
+                yield line.sha256, line.pack
 
 
 def copy_wanted(
@@ -147,8 +147,7 @@ def _remaining(wanted: Path, journal: Journal, folder: Path) -> Iterator[Want]:
     lines = merged(journal.files(), spool.fresh(folder / "merged"))
     line: Line | None = next(lines, None)
     for want in wants_in(wanted):
-        key = want.key.encode()
-        while line is not None and line.key.encode() < key:
+        while line is not None and line.key < want.key:
             line = next(lines, None)
         if line is None or line.key != want.key:
             yield want

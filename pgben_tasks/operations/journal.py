@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, Protocol
 
 from pgben_tasks.domain.documents import Pack, StoredFile
-from pgben_tasks.domain.inventory import Entry, sort_key
+from pgben_tasks.domain.inventory import Entry
 from pgben_tasks.domain.layout import shard_part, shard_path
 from pgben_tasks.domain.shard import Part, Shard
 from pgben_tasks.domain.target import BackupId, Target
@@ -183,5 +184,5 @@ class Done:
             self._free = []
 
     def _write(self, entries: list[Entry], packs: Sequence[Pack]) -> None:
-        entries.sort(key=lambda entry: sort_key(entry.key))
+        entries.sort(key=attrgetter("key"))
         self._journal.write(b"".join(entry.line() for entry in entries), packs)

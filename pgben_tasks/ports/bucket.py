@@ -13,11 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from msgspec import Struct
+
 from pgben_tasks.domain.bucket import BucketSettings
 
 
-@dataclass(frozen=True, slots=True)
-class ListedObject:
+class ListedObject(Struct, frozen=True, gc=False):
     """What a listing says of one object; ``etag`` without quotes, ``size`` in bytes."""
 
     key: str

@@ -114,7 +114,7 @@ class S3Bucket:
                     seen = page.token
                     further = {**query, "continuation-token": seen}
                     coming = ahead.submit(self._page_of, prefix, further)
-                yield from page.objects
+                yield from self._objects_of(page, prefix)
                 if not page.truncated:
                     return
 
@@ -122,6 +122,12 @@ class S3Bucket:
         answer = self._sender.send(S3Request(method="GET", query=query))
         try:
             return Page(answer.data)
+        except READING_ERRORS as exc:
+            raise self._sender.nonsense(prefix) from exc
+
+    def _objects_of(self, page: Page, prefix: str) -> Iterator[ListedObject]:
+        try:
+            yield from page.objects()
         except READING_ERRORS as exc:
             raise self._sender.nonsense(prefix) from exc
 
