@@ -10,7 +10,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, Literal, Protocol
 
@@ -285,6 +285,19 @@ def unordered(number: int) -> ListingUnordered:
         f"object {number} of the listing breaks the order of keys",
         "a server that lists an object twice needs to be looked at",
     )
+
+
+def listed_moment(listed: int | None, told: datetime) -> datetime:
+    """Say when a fetched object was stored, so that the next listing says the same.
+
+    ``listed`` is what the listing said, in seconds since 1970; ``told`` what came with the object.
+    Servers may cut off parts of a second in one place and round them in the other: an object would
+    be fetched anew each night. One that was stored again meanwhile has a later date in the next
+    listing than in this one, so the listed date hides nothing.
+    """
+    if listed is None or abs(told.timestamp() - listed) > 1:
+        return told
+    return datetime.fromtimestamp(listed, UTC)
 
 
 def _seconds(moment: str) -> int | None:

@@ -162,6 +162,7 @@ def _write_down(
                     carried.write(line.raw)
             else:
                 listed = change.listed
-                wanted.write(Want(key=listed.key, size=listed.size).encode())
+                stored = int(listed.modified.timestamp())
+                wanted.write(Want(key=listed.key, size=listed.size, modified=stored).encode())
         run.progress.advance(totals.listed % _LOOK_EVERY)
     return totals

@@ -10,7 +10,7 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -21,7 +21,7 @@ import structlog
 
 from pgben_tasks.domain.documents import Pack, pack_number
 from pgben_tasks.domain.inventory import Entry, parse_line
-from pgben_tasks.domain.inventory_diff import Line
+from pgben_tasks.domain.inventory_diff import Line, listed_moment
 from pgben_tasks.domain.shard import Counts
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import IntegrityError, ObjectMissing, PermanentError, TransientError
@@ -43,15 +43,19 @@ _DELAYS: Final = (0.5, 2.0, 5.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """One object to fetch; ``line`` is its old line when only its tags are read again."""
+    """One object to fetch; ``line`` is its old line when only its tags are read again.
+
+    ``modified`` is when it was stored as the listing says, in whole seconds since 1970.
+    """
 
     key: str
     size: int
+    modified: int | None = None
     line: str | None = None
 
     def encode(self) -> bytes:
         """Give a line of ``wanted.jsonl``."""
-        fields = {"key": self.key, "size": self.size, "line": self.line}
+        fields = asdict(self)
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
@@ -260,7 +264,7 @@ class Copy:
             key=want.key,
             etag=facts.etag,
             size=facts.size,
-            modified=facts.modified,
+            modified=listed_moment(want.modified, facts.modified),
             version=facts.version,
             headers=dict(facts.headers),
             metadata=dict(facts.metadata),

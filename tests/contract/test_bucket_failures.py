@@ -346,6 +346,17 @@ def test_settings_that_a_key_may_not_see_are_unknown(script: Script) -> None:
         script.bucket().settings()
 
 
+def test_a_server_that_answers_a_question_with_a_listing_is_asked_no_more(script: Script) -> None:
+    listing = Answer(body=b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+    script.answers = [Answer(body=b"<VersioningConfiguration/>"), listing]
+    found = script.bucket().settings()
+    assert found.unknown == ("lifecycle", "policy", "tagging", "encryption", "lock")
+    assert len(script.asked) == 2
+    script.answers = [listing]
+    assert script.bucket().settings().unknown == ("versioning", *found.unknown)
+    assert len(script.asked) == 3
+
+
 def test_settings_that_do_not_take_effect_are_named(script: Script) -> None:
     script.answers = [Answer(), Answer(body=b"<VersioningConfiguration/>")]
     assert script.bucket().apply(BucketSettings(versioning="enabled")) == ("versioning",)

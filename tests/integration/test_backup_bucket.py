@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +30,7 @@ from pgben_tasks.errors import (
     StoreUnavailable,
 )
 from pgben_tasks.operations.survey import survey
-from pgben_tasks.ports import FetchedObject, Repository
+from pgben_tasks.ports import FetchedObject, ListedObject, Repository
 from tests.bucketshop import TARGET, BucketShop
 from tests.workshop import Workshop
 
@@ -60,6 +61,12 @@ class TroubledBucket(MemoryBucket):
         self.fetched: list[str] = []
         self.broken: dict[str, Exception] = {}
         self.awaited: threading.Event | None = None
+        self.listed_later = timedelta(0)
+
+    def list(self, prefix: str = "") -> Iterator[ListedObject]:
+        for one in super().list(prefix):
+            moment = one.modified + self.listed_later
+            yield ListedObject(one.key, one.etag, one.size, moment)
 
     @contextmanager
     def fetch(self, key: str) -> Iterator[FetchedObject]:
@@ -147,6 +154,23 @@ def test_an_unchanged_night_fetches_nothing_and_stores_no_pack(
     assert second.bucket is not None
     assert (second.bucket.carried, second.bucket.fetched) != (0, 0)
     require_whole(shop, second, objects)
+
+
+def test_a_server_that_rounds_dates_of_listings_otherwise_is_not_copied_every_night(
+    shop: BucketShop, bucket: TroubledBucket
+) -> None:
+    shop.put("a", os.urandom(50_000))
+    bucket.listed_later = timedelta(seconds=1)
+    shop.snapshot()
+    bucket.fetched.clear()
+    assert shop.snapshot().bucket is not None
+    assert bucket.fetched == []
+    # An object that came meanwhile is not taken for the one that was listed.
+    bucket.listed_later = timedelta(seconds=2)
+    shop.snapshot()
+    assert bucket.fetched == ["a"]
+    shop.snapshot()
+    assert bucket.fetched == ["a", "a"]
 
 
 def test_only_what_changed_is_fetched(shop: BucketShop, bucket: TroubledBucket) -> None:

@@ -24,6 +24,7 @@ from pgben_tasks.domain.inventory_diff import (
     Wanted,
     compare,
     is_refreshed,
+    listed_moment,
     mass_change,
     read_line,
     vacating,
@@ -154,6 +155,14 @@ def test_a_line_without_a_moment_is_of_no_object() -> None:
 def test_parts_of_a_second_make_no_change() -> None:
     moment = NOON + timedelta(milliseconds=300)
     assert words(compare([listed(modified=moment)], [line()])) == ["a carried"]
+
+
+def test_a_moment_is_the_listed_one_where_the_server_means_the_same() -> None:
+    second = int(NOON.timestamp())
+    for listed_at, expected in ((second, NOON), (second - 1, NOON - timedelta(seconds=1))):
+        assert listed_moment(listed_at, NOON) == expected
+    assert listed_moment(second - 2, NOON) == NOON
+    assert listed_moment(None, NOON) == NOON
 
 
 def test_a_listing_out_of_order_and_a_key_twice_are_told() -> None:

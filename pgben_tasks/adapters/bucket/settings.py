@@ -50,27 +50,40 @@ _DENIED: Final = "AccessDenied"
 _NO_BUCKET: Final = "NoSuchBucket"
 
 
+#: What servers without settings answer, rclone for one: the question is not looked at.
+_LISTING: Final = "ListBucketResult"
+
+
 class _Unknown(Exception):
     """The server cannot be asked for this setting."""
 
 
+class _Unheard(_Unknown):
+    """The server looks at no such question."""
+
+
 def read_settings(sender: S3Sender) -> BucketSettings:
-    """Ask for each setting; a bucket whose versions cannot be asked for says so in ``unknown``."""
+    """Ask for each setting; a bucket whose versions cannot be asked for says so in ``unknown``.
+
+    A server that answers one question with a listing is asked none of those after it.
+    """
     unknown = []
     found: dict[str, str | None] = {}
-    try:
-        versioning = _versioning(sender)
-    except _Unknown:
-        versioning = ""
-        unknown.append("versioning")
-    for name, setting in _OTHERS.items():
-        try:
-            found[name] = _read(sender, setting)
-        except _Unknown:
+    hears = True
+    for name, setting in {"versioning": _VERSIONING, **_OTHERS}.items():
+        if hears:
+            try:
+                found[name] = _read(sender, setting)
+            except _Unheard:
+                hears = False
+            except _Unknown:
+                pass
+        if name not in found:
             unknown.append(name)
+    status = _status(found.pop("versioning", None))
     return BucketSettings.model_validate(
         {
-            "versioning": {"Enabled": "enabled", "Suspended": "suspended"}.get(versioning, "off"),
+            "versioning": {"Enabled": "enabled", "Suspended": "suspended"}.get(status, "off"),
             **found,
             "unknown": tuple(unknown),
         }
@@ -97,8 +110,7 @@ def apply_settings(sender: S3Sender, settings: BucketSettings) -> tuple[str, ...
     return tuple(refused)
 
 
-def _versioning(sender: S3Sender) -> str:
-    document = _read(sender, _VERSIONING)
+def _status(document: str | None) -> str:
     return text_of(read_xml(document.encode()), "Status") if document else ""
 
 
@@ -115,16 +127,15 @@ def _read(sender: S3Sender, setting: _Setting) -> str | None:
         raise sender.error(request, answer)
     try:
         text = answer.data.decode()
-        known = bool(json.loads(text)) if not setting.roots else _root(text) in setting.roots
+        root = read_xml(answer.data).tag if setting.roots else None
+        known = root in setting.roots if setting.roots else bool(json.loads(text))
     except (ValueError, ExpatError) as exc:
         raise _Unknown from exc
+    if root == _LISTING:
+        raise _Unheard
     if not known:
         raise _Unknown
     return text
-
-
-def _root(text: str) -> str:
-    return read_xml(text.encode()).tag
 
 
 def _write(sender: S3Sender, setting: _Setting, value: str) -> bool:
@@ -150,6 +161,7 @@ def _is_unaskable(status: int, code: str) -> bool:
 
 def _read_back(sender: S3Sender, setting: _Setting) -> str | None:
     try:
-        return _versioning(sender) if setting is _VERSIONING else _read(sender, setting)
+        found = _read(sender, setting)
+        return _status(found) if setting is _VERSIONING else found
     except _Unknown:
         return None
