@@ -236,8 +236,12 @@ def mass_change(totals: Totals, share: Decimal, *, expected: int = 0) -> str | N
     )
 
 
-#: A pack with less than this share of its plain bytes alive is emptied.
+#: A pack with less than this share of its bytes alive is emptied.
 _HALF: Final = Decimal("0.5")
+#: Bytes of a block of tar: a member has one for its header, and is filled up to whole ones.
+_BLOCK: Final = 512
+#: What a pack has beside its members, at most: the end of the tar, and what sealing adds.
+_AROUND: Final = 4096
 
 
 def vacating(
@@ -247,16 +251,17 @@ def vacating(
 
     ``packs`` are stored bytes by place, of everything that the inventory before refers to. Packs
     less than half alive, emptiest first, at most ``share`` of all stored bytes. What lives is
-    counted per line in plain bytes: compression makes a pack look fuller than it is, never emptier.
+    counted per line in bytes of tar: compression makes a pack look fuller than it is, and nothing
+    makes it look emptier, however small its objects are.
     """
     alive: dict[str, int] = defaultdict(int)
     for line in lines:
         if line.pack is not None:
-            alive[line.pack] += line.size
+            alive[line.pack] += _BLOCK + -(-line.size // _BLOCK) * _BLOCK
     half_dead = sorted(
         (Decimal(alive[place]) / size, place)
         for place, size in packs.items()
-        if size and alive[place] < _HALF * size
+        if size and alive[place] + _AROUND < _HALF * size
     )
     room = share * sum(packs.values())
     chosen = []

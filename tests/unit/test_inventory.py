@@ -215,19 +215,31 @@ def test_too_many_overwritten_or_deleted_objects_are_suspect() -> None:
 
 
 def test_half_dead_packs_are_vacated_emptiest_first_within_their_share() -> None:
-    packs = {"whole": 100, "dead": 100, "poor": 100, "poorer": 100, "none": 0}
+    kib = 1024
+    packs = dict.fromkeys(("whole", "dead", "poor", "poorer"), 100 * kib) | {"none": 0}
     lines = [
         line("a", pack=None, sha256=None, error="x"),
         *(
-            read_line(
-                json.dumps({"key": key, "size": size, "pack": pack}).encode() + b"\n", where="x"
+            Line(key, size=size, pack=pack)
+            for key, size, pack in (
+                ("b", 90 * kib, "whole"),
+                ("c", 40 * kib, "poor"),
+                ("d", 30 * kib, "poorer"),
             )
-            for key, size, pack in (("b", 90, "whole"), ("c", 40, "poor"), ("d", 30, "poorer"))
         ),
     ]
     assert vacating(lines, packs, share=Decimal(1)) == {"dead", "poor", "poorer"}
     assert vacating(lines, packs, share=Decimal("0.1")) == {"dead", "poorer"}
     assert vacating(lines, packs, share=Decimal(0)) == {"dead"}
+
+
+def test_a_pack_of_the_smallest_objects_is_alive() -> None:
+    """Their tar, and what sealing adds, are larger than they are."""
+    alone = [line("a", size=1, pack=PACK)]
+    assert vacating(alone, {PACK: 3000}, share=Decimal(1)) == frozenset()
+    many = [line(f"{number:05}", size=1, pack=PACK) for number in range(10_000)]
+    assert vacating(many, {PACK: 11_000_000}, share=Decimal(1)) == frozenset()
+    assert vacating(many[:4000], {PACK: 11_000_000}, share=Decimal(1)) == {PACK}
 
 
 @given(
