@@ -2,14 +2,15 @@
 
 Nearly every digest that is asked for is new, and to ask a database each time would let all
 threads of a copy wait for each other: a filter of a few MiB in memory knows most of them to be new,
-and what is added is written together.
+and what is added is written together. What was known before the copy is written when something of
+it is first asked for: on most nights never.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,9 @@ _PRAGMAS: Final = (
 _TOGETHER: Final = 10_000
 
 
+_BIT: Final = tuple(1 << bit for bit in range(8))
+
+
 class _Filter:
     """Says of a digest that it was never added, or that it may have been (a Bloom filter).
 
@@ -44,14 +48,23 @@ class _Filter:
 
     def add(self, key: bytes) -> None:
         for bit in self._of(key):
-            self._bits[bit >> 3] |= 1 << (bit & 7)
+            self._bits[bit >> 3] |= _BIT[bit & 7]
+
+    def add_hex(self, digests: Iterable[str]) -> None:
+        """Add many; every night does so with all it knows."""
+        bits, last = self._bits, self._BITS - 1
+        for digest in digests:
+            number = int(digest[:16], 16)
+            first, second = number & last, number >> 32 & last
+            bits[first >> 3] |= _BIT[first & 7]
+            bits[second >> 3] |= _BIT[second & 7]
 
     def may_hold(self, key: bytes) -> bool:
         return all(self._bits[bit >> 3] >> (bit & 7) & 1 for bit in self._of(key))
 
     def _of(self, key: bytes) -> tuple[int, int]:
         number = int.from_bytes(key[:8], "big")
-        return number % self._BITS, (number >> 32) % self._BITS
+        return number & self._BITS - 1, number >> 32 & self._BITS - 1
 
 
 class SqliteDigestIndex:
@@ -65,6 +78,7 @@ class SqliteDigestIndex:
         self._lock = threading.Lock()
         self._filter = _Filter()
         self._fresh: dict[bytes, str] = {}
+        self._unread: list[Callable[[], Iterable[tuple[str, str]]]] = []
         self._database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
         with self._alone():
             for pragma in _PRAGMAS:
@@ -79,6 +93,12 @@ class SqliteDigestIndex:
         with self._alone():
             self._write()
             self._database.executemany(_INSERT, self._filtered(known))
+
+    def fill_from(self, read: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        """Take what ``read`` gives, now and again when a digest may be among it."""
+        with self._alone():
+            self._filter.add_hex(digest for digest, _place in read())
+            self._unread.append(read)
 
     def place(self, digest: str) -> str | None:
         """Say where the bytes with this digest lie."""
@@ -117,6 +137,9 @@ class SqliteDigestIndex:
             return None
         if (place := self._fresh.get(key)) is not None:
             return place
+        while self._unread:
+            known = self._unread.pop()()
+            self._database.executemany(_INSERT, ((bytes.fromhex(one), at) for one, at in known))
         row = self._database.execute(_LOOK_UP, (key,)).fetchone()
         return None if row is None else str(row[0])
 

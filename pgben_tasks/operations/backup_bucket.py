@@ -11,6 +11,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -116,7 +117,8 @@ def _copy_alone(run: Run, tools: Toolbox, wanted: Path) -> Counts:
     with closing(tools.object_packs.index(run.folder / "known.sqlite")) as known:
         if any(want.line is None for want in wants_in(wanted)):
             # Where only tags are read again no bytes come that could be known.
-            known.fill(known_places(run, [*journal.files(), run.folder / "previous.jsonl"]))
+            known.fill(known_places(run, journal.files()))
+            known.fill_from(partial(known_places, run, [run.folder / "previous.jsonl"]))
         return copy_wanted(
             run,
             tools,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def copy_together(run: Run, tools: Toolbox, sharing: Sharing) -> Counts | None:
     left = sharing.open()
     sharing.call(min(len(left) - 1, _MOST_HELPERS))
     with closing(tools.object_packs.index(run.folder / "known.sqlite")) as known:
-        known.fill(known_places(run, [run.folder / "previous.jsonl"]))
+        known.fill_from(partial(known_places, run, [run.folder / "previous.jsonl"]))
         waiting = {shard.n: shard.bytes for shard in left}
         while waiting:
             ours = _round(run, tools, sharing, known)
@@ -56,7 +57,7 @@ def help_out(run: Run, tools: Toolbox, sharing: Sharing) -> JSON:
     copied: set[int] = set()
     if sharing.open():
         with closing(tools.object_packs.index(run.folder / "known.sqlite")) as known:
-            known.fill(known_places(run, _previous(run, tools)))
+            known.fill_from(partial(known_places, run, _previous(run, tools)))
             while ours := _round(run, tools, sharing, known):
                 copied |= ours
     return {"shards": len(copied)}

@@ -84,6 +84,10 @@ class DigestIndex(Protocol):
         """Take many (digest, place) pairs."""
         ...
 
+    def fill_from(self, read: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        """Take what ``read`` gives, now and again when a digest may be among it."""
+        ...
+
     def place(self, digest: str) -> str | None:
         """Say where the bytes with this digest lie."""
         ...

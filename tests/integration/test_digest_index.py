@@ -36,6 +36,27 @@ def test_the_first_place_of_a_digest_counts(tmp_path: Path) -> None:
         assert index.take(digest(1), "fourth") == "first"
 
 
+def test_what_can_be_read_again_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
+    reads: list[int] = []
+
+    def known() -> list[tuple[str, str]]:
+        reads.append(len(reads))
+        return [(digest(number), f"{number}") for number in range(1_000)]
+
+    with closing(SqliteDigestIndex(tmp_path / "known")) as index:
+        index.fill_from(known)
+        assert [index.take(digest(number), "new") for number in range(1_000, 1_100)] == [None] * 100
+        assert index.take(digest(1_000), "again") == "new"
+        assert reads == [0]
+        with ThreadPoolExecutor(8) as threads:
+            places = list(threads.map(index.place, map(digest, range(1_000))))
+        assert places == [f"{number}" for number in range(1_000)]
+        assert reads == [0, 1]
+        index.fill_from(known)
+        assert index.place(digest(1_050)) == "new"
+        assert index.place(digest(7)) == "7"
+
+
 def test_one_thread_alone_takes_a_digest(tmp_path: Path) -> None:
     with closing(SqliteDigestIndex(tmp_path / "known")) as index, ThreadPoolExecutor(16) as threads:
         taken = list(threads.map(lambda n: index.take(digest(n % 50), str(n)), range(1_600)))
