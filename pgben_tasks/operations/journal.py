@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
-from operator import attrgetter
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -132,6 +131,11 @@ def fetch_lines(tools: Toolbox, file: StoredFile, folder: Path) -> Path:
     return plain
 
 
+#: A key and its line: a pack of tiny objects has very many of them, and an entry takes six times
+#: as much memory.
+_Lines = list[tuple[str, bytes]]
+
+
 class Done:
     """Hands entries to the journal once their packs are stored. Safe to use from any thread."""
 
@@ -139,19 +143,23 @@ class Done:
         """Begin with nothing pending."""
         self._journal = journal
         self._lock = threading.Lock()
-        self._pending: dict[str, list[Entry]] = defaultdict(list)
+        self._pending: dict[str, _Lines] = defaultdict(list)
         self._stored: set[str] = set()
         #: Packs that were stored before any entry of theirs was known.
         self._unnamed: dict[str, Pack] = {}
-        self._free: list[Entry] = []
+        #: Lines that wait for no pack, and the packs they name.
+        self._free: _Lines = []
+        self._named: set[str] = set()
 
     def add(self, entry: Entry, *, own: bool) -> None:
         """Take an entry; ``own`` says that its bytes lie in a pack of this copy."""
+        line = (entry.key, entry.line())
         with self._lock:
             if own and entry.pack is not None and entry.pack not in self._stored:
-                self._pending[entry.pack].append(entry)
+                self._pending[entry.pack].append(line)
                 return
-            self._free.append(entry)
+            self._free.append(line)
+            self._named.add(entry.pack or "")
             if len(self._free) >= _GROUP:
                 self._write_free()
 
@@ -160,9 +168,9 @@ class Done:
         place = place_of(pack)
         with self._lock:
             self._stored.add(place)
-            entries = self._pending.pop(place, [])
-            if entries:
-                self._write(entries, [pack])
+            lines = self._pending.pop(place, [])
+            if lines:
+                self._write(lines, [pack])
             else:
                 self._unnamed[place] = pack
 
@@ -172,17 +180,19 @@ class Done:
         What is still pending has the bytes of an object that was copied before this began.
         """
         with self._lock:
-            self._free += [entry for entries in self._pending.values() for entry in entries]
+            for place, lines in self._pending.items():
+                self._free += lines
+                self._named.add(place)
             self._pending.clear()
             self._write_free()
 
     def _write_free(self) -> None:
-        named = {entry.pack for entry in self._free}
-        packs = [self._unnamed.pop(place) for place in sorted(self._unnamed) if place in named]
+        packs = [self._unnamed.pop(place) for place in sorted(self._named & self._unnamed.keys())]
         if self._free:
             self._write(self._free, packs)
             self._free = []
+            self._named = set()
 
-    def _write(self, entries: list[Entry], packs: Sequence[Pack]) -> None:
-        entries.sort(key=attrgetter("key"))
-        self._journal.write(b"".join(entry.line() for entry in entries), packs)
+    def _write(self, lines: _Lines, packs: Sequence[Pack]) -> None:
+        lines.sort()
+        self._journal.write(b"".join(line for _key, line in lines), packs)
