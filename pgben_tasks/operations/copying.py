@@ -39,6 +39,9 @@ _LOOK_EVERY: Final = 0.25
 _AT_ONCE: Final = 4
 #: Waits before an object is tried again, in seconds.
 _DELAYS: Final = (0.5, 2.0, 5.0)
+#: Until the second is over in which an object was stored, by a server's clock; and how often.
+_SECOND: Final = 1.1
+_SETTLINGS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +239,7 @@ class Copy:
         """Fetch one object; None when it is gone. What cannot be read is said in its entry."""
         for delay in (*_DELAYS, None):
             try:
-                return self._tagged(want) if want.line is not None else self._fetched(want)
+                return self._tagged(want) if want.line is not None else self._settled(want)
             except ObjectMissing:
                 return None
             except TransientError as exc:
@@ -252,7 +255,19 @@ class Copy:
         message = "the last try returns or raises"
         raise AssertionError(message)
 
-    def _fetched(self, want: Want) -> Entry:
+    def _settled(self, want: Want) -> Entry:
+        """Fetch an object, and again if it was stored this very second.
+
+        Dates have whole seconds: stored over once more in that second with the same bytes, say to
+        give it its metadata, it would look the same in every listing to come.
+        """
+        for _ in range(_SETTLINGS):
+            entry, just_stored = self._fetched(want)
+            if not just_stored or self._stop.wait(_SECOND):
+                break
+        return entry
+
+    def _fetched(self, want: Want) -> tuple[Entry, bool]:
         with self._bucket.fetch(want.key) as got:
             facts = got.facts
             kept = self._writer.add(self._counted(got.chunks), size=facts.size)
@@ -260,7 +275,7 @@ class Copy:
             raise TransientError(f"an object of {facts.size} bytes gave {kept.size}")
         ask = facts.tag_count != 0 and self._keeps_tags
         tags = self._bucket.tags(want.key) if ask else {}
-        return Entry(
+        entry = Entry(
             key=want.key,
             etag=facts.etag,
             size=facts.size,
@@ -273,6 +288,7 @@ class Copy:
             sha256=kept.sha256,
             pack=kept.place,
         )
+        return entry, facts.just_stored
 
     def _tagged(self, want: Want) -> Entry:
         old = parse_line((want.line or "").encode(), where="the spool")

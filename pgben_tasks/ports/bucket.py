@@ -35,7 +35,9 @@ class ObjectFacts:
     content-disposition, content-encoding, content-language, expires), ``metadata`` the user's, by
     the name behind ``x-amz-meta-``. Names are lower case. A value is the header's bytes, one
     character for each (latin-1), so that nothing is lost in decoding. ``modified`` has whole
-    seconds. ``tag_count`` is None where the server does not say.
+    seconds. ``tag_count`` is None where the server does not say. ``just_stored`` says that the
+    server answered within the very second in which the object was stored: another one stored over
+    it in that second would have the same date.
     """
 
     etag: str
@@ -45,6 +47,7 @@ class ObjectFacts:
     headers: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     tag_count: int | None = None
+    just_stored: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,7 @@ def test_facts_are_what_the_headers_say() -> None:
             "last-modified": "Mon, 23 Nov 2026 05:00:00 GMT",
             "content-type": "a/b",
             "expires": "0",
-            "date": "now",
+            "date": "Mon, 23 Nov 2026 05:00:01 GMT",
             "x-amz-meta-iv": "=",
             "x-amz-version-id": "v",
             "x-amz-tagging-count": "3",

@@ -48,10 +48,11 @@ def facts_of(headers: Mapping[str, str]) -> ObjectFacts:
     Raises ``KeyError`` and ``ValueError`` where it does not say what every server must.
     """
     tags = headers.get("x-amz-tagging-count")
+    modified = _moment(headers["last-modified"])
     return ObjectFacts(
         etag=headers["etag"].strip('"'),
         size=int(headers["content-length"]),
-        modified=_moment(headers["last-modified"]),
+        modified=modified,
         version=headers.get("x-amz-version-id"),
         headers={name: headers[name] for name in STANDARD if name in headers},
         metadata={
@@ -60,6 +61,8 @@ def facts_of(headers: Mapping[str, str]) -> ObjectFacts:
             if name.startswith(_METADATA)
         },
         tag_count=_tag_count(tags, headers.get("server", "")),
+        # By the server's own clock; one that does not tell it is taken at its word.
+        just_stored="date" in headers and _moment(headers["date"]) <= modified,
     )
 
 
