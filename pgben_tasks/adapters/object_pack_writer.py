@@ -76,6 +76,7 @@ class SpoolPackWriter:
             self._send_rest()
         finally:
             self._background.shutdown(wait=True)
+            self._codec.rest()
         if error is None:
             self.check()
 

@@ -67,6 +67,20 @@ class PackPool:
         done: dict[str, Any] = answer["done"]
         return done
 
+    def rest(self) -> None:
+        """Let all idle children but one end: several packs at a time are the exception."""
+        self._follow_fork()
+        kept: _Child | None = None
+        with suppress(queue.Empty):
+            while True:
+                child = self._idle.get_nowait()
+                if kept is None:
+                    kept = child
+                else:
+                    child.leave()
+        if kept is not None:
+            self._idle.put(kept)
+
     def close(self) -> None:
         """End all idle children and the thread that started them."""
         self._follow_fork()

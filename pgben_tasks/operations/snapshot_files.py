@@ -19,8 +19,9 @@ from pgben_tasks.operations import spool
 _MOST_OPEN: Final = 128
 #: How many lines are sorted at a time.
 _BATCH: Final = 50_000
-#: Bytes read or written at a time: every line of every night goes through here.
-BUFFER: Final = 256 * 1024
+#: Bytes read or written at a time: every line of every night goes through here. So many times as
+#: many files as are merged.
+BUFFER: Final = 64 * 1024
 
 
 def place_of(pack: Pack) -> str:

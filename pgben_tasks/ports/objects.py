@@ -42,6 +42,10 @@ class ObjectCodec(Protocol):
         """Whether an identity for inventories is at hand."""
         ...
 
+    def rest(self) -> None:
+        """Give back the memory that only several packs at a time need."""
+        ...
+
     def seal_inventory(self, lines: Path, destination: Path) -> Sealed:
         """Compress and seal the plain lines of an inventory."""
         ...

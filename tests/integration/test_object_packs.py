@@ -200,6 +200,26 @@ def test_a_full_pack_waits_while_two_are_on_their_way(plain: Packing) -> None:
     assert len(plain.stored) == 5
 
 
+def test_one_child_is_kept_after_several_packs_at_a_time(tmp_path: Path) -> None:
+    before = set(children_of(os.getpid()))
+    during: set[int] = set()
+    with Packing.open(tmp_path) as packing:
+        both = threading.Barrier(2)
+
+        def store(pack: Pack, file: Path) -> None:
+            both.wait(60)
+            during.update(set(children_of(os.getpid())) - before)
+            packing.store(pack, file)
+
+        with packing.writer(store=store) as writer:
+            # One that compresses and one that does not: two packs, sealed at a time.
+            for data in (bytes(50_000), random.Random(1).randbytes(50_000)):
+                writer.add(iter([data]), size=len(data))
+        assert len(packing.stored) == len(during) == 2
+        assert len(set(children_of(os.getpid())) - before) == 1
+        assert len(packing.listed()) == 2
+
+
 def test_a_store_that_fails_ends_adding_and_leaves_nothing(packing: Packing) -> None:
     def store(_pack: Pack, _file: Path) -> None:
         raise StoreUnavailable("the repository does not answer")
