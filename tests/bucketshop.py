@@ -20,6 +20,18 @@ from tests.workshop import SilentProgress, Workshop
 TARGET = Target("bucket", "documentos")
 
 
+def contents(bucket: Bucket) -> dict[str, tuple[object, ...]]:
+    """Give each object's bytes, headers, metadata and tags, by its key."""
+    found: dict[str, tuple[object, ...]] = {}
+    for listed in bucket.list():
+        with bucket.fetch(listed.key) as got:
+            data = b"".join(got.chunks)
+            facts = got.facts
+        tags = bucket.tags(listed.key)
+        found[listed.key] = (data, dict(facts.headers), dict(facts.metadata), tags)
+    return found
+
+
 @dataclass
 class BucketShop:
     """Runs the chains of one bucket in the calling process."""

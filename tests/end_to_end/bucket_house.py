@@ -31,15 +31,3 @@ def fill(bucket: Bucket, count: int, *, sizes: tuple[int, int] = (1_000, 9_000))
             metadata={"iv": f"{number:032x}", "hash": f"{number:064x}", "encrypted": "true"},
             tags={"setor": "assistência social"} if number % 3 == 0 else {},
         )
-
-
-def contents(bucket: Bucket) -> dict[str, tuple[object, ...]]:
-    """Give all objects with bytes, headers, metadata and tags."""
-    found: dict[str, tuple[object, ...]] = {}
-    for listed in bucket.list():
-        with bucket.fetch(listed.key) as got:
-            data = b"".join(got.chunks)
-            facts = got.facts
-        kept = (dict(facts.headers), dict(facts.metadata), bucket.tags(listed.key))
-        found[listed.key] = (data, *kept)
-    return found

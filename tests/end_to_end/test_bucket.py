@@ -16,7 +16,8 @@ from pgben_tasks.domain.job import StepRun
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.embedded.stack import PROTECTED_BUCKET
 from pgben_tasks.runtime.places import bucket_at
-from tests.end_to_end.bucket_house import BUCKET, BucketHouse, contents, fill
+from tests.bucketshop import contents
+from tests.end_to_end.bucket_house import BUCKET, BucketHouse, fill
 from tests.end_to_end.house import House, SlowPath, eventually, steps
 
 INTO = "documentos-de-volta"

@@ -18,7 +18,8 @@ from pgben_tasks.embedded.stack import PROTECTED_BUCKET
 from pgben_tasks.errors import RestoreRefused
 from pgben_tasks.ports import Bucket
 from pgben_tasks.runtime.places import bucket_at
-from tests.end_to_end.bucket_house import BUCKET, BucketHouse, contents, fill
+from tests.bucketshop import contents
+from tests.end_to_end.bucket_house import BUCKET, BucketHouse, fill
 from tests.end_to_end.house import House, SlowPath, eventually
 
 

@@ -11,7 +11,7 @@ from pgben_tasks.adapters.bucket.memory import MemoryBucket
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import DigestMismatch, IntegrityError, RestoreRefused
 from pgben_tasks.ports import Bucket
-from tests.bucketshop import TARGET, BucketShop
+from tests.bucketshop import TARGET, BucketShop, contents
 from tests.workshop import Workshop
 
 INTO = "documentos-copia"
@@ -37,17 +37,6 @@ def shop(tmp_path: Path, postgres: EmbeddedPostgres) -> Iterator[BucketShop]:
 
 def copy_of(shop: BucketShop) -> Bucket:
     return shop.tools.other_bucket(INTO)
-
-
-def contents(bucket: Bucket) -> dict[str, tuple[object, ...]]:
-    found: dict[str, tuple[object, ...]] = {}
-    for listed in bucket.list():
-        with bucket.fetch(listed.key) as got:
-            data = b"".join(got.chunks)
-            facts = got.facts
-        tags = bucket.tags(listed.key)
-        found[listed.key] = (data, dict(facts.headers), dict(facts.metadata), tags)
-    return found
 
 
 def test_a_whole_snapshot_comes_back_with_all_it_carries(shop: BucketShop) -> None:

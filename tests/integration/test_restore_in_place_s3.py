@@ -13,9 +13,8 @@ from pgben_tasks.adapters.bucket import S3Bucket
 from pgben_tasks.adapters.bucket.uploads import Sizes
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
-from pgben_tasks.ports import Bucket
 from tests.bucket_servers import KEYS, bucket_location
-from tests.bucketshop import TARGET, BucketShop
+from tests.bucketshop import TARGET, BucketShop, contents
 from tests.workshop import Workshop
 
 MEBIBYTE = 1024 * 1024
@@ -36,17 +35,6 @@ def shop(
         yield shop
         for listed in list(shop.bucket.list()):
             shop.bucket.delete(listed.key)
-
-
-def contents(bucket: Bucket) -> dict[str, tuple[object, ...]]:
-    found: dict[str, tuple[object, ...]] = {}
-    for listed in bucket.list():
-        with bucket.fetch(listed.key) as got:
-            data = b"".join(got.chunks)
-            facts = got.facts
-        tags = bucket.tags(listed.key)
-        found[listed.key] = (data, dict(facts.headers), dict(facts.metadata), tags)
-    return found
 
 
 def test_strange_keys_parts_and_all_tags_come_back_and_lie_aside(shop: BucketShop) -> None:

@@ -13,9 +13,8 @@ from pgben_tasks.adapters.bucket import S3Bucket
 from pgben_tasks.adapters.bucket.uploads import Sizes
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
-from pgben_tasks.ports import Bucket
 from tests.bucket_servers import KEYS, SERVERS, bucket_location
-from tests.bucketshop import TARGET, BucketShop
+from tests.bucketshop import TARGET, BucketShop, contents
 from tests.workshop import Workshop
 
 MEBIBYTE = 1024 * 1024
@@ -42,17 +41,6 @@ def shop(
         yield BucketShop(workshop, bucket, there)
         for listed in list(bucket.list()):
             bucket.delete(listed.key)
-
-
-def contents(bucket: Bucket) -> dict[str, tuple[object, ...]]:
-    found: dict[str, tuple[object, ...]] = {}
-    for listed in bucket.list():
-        with bucket.fetch(listed.key) as got:
-            data = b"".join(got.chunks)
-            facts = got.facts
-        kept = (dict(facts.headers), dict(facts.metadata), bucket.tags(listed.key))
-        found[listed.key] = (data, *kept)
-    return found
 
 
 def test_everything_goes_from_one_kind_of_server_to_another(shop: BucketShop) -> None:
