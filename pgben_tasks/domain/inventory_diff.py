@@ -20,7 +20,7 @@ from msgspec.json import Decoder
 from pgben_tasks.domain.inventory import Entry, parse_line
 from pgben_tasks.errors import ListingUnordered, ManifestInvalid
 
-Why = Literal["new", "changed", "unreadable before", "pack avoided"]
+Why = Literal["new", "changed", "unreadable before", "pack avoided", "tags"]
 
 
 class Listed(Protocol):
@@ -46,6 +46,11 @@ class Listed(Protocol):
         """When it was stored."""
         ...
 
+    @property
+    def tags(self) -> Mapping[str, str] | None:
+        """Its tags, where the listing says them."""
+        ...
+
 
 class Line(Struct, gc=False):
     """A line of an inventory that is carried over as it is; only what decides is read of it.
@@ -62,6 +67,7 @@ class Line(Struct, gc=False):
     sha256: str | None = None
     #: Its bytes.
     size: int = 0
+    tags: dict[str, str] = {}
     #: When its tags were read, in canonical form, which sorts by time.
     tags_at: str | None = None
     #: The line itself, and the file in which it stands, whatever the line says.
@@ -120,7 +126,10 @@ class Carried(Struct, frozen=True, gc=False):
 
 
 class Wanted(Struct, frozen=True, gc=False):
-    """The object is to be fetched, and why; ``line`` is its line before, where it had one."""
+    """The object is to be fetched, and why; ``line`` is its line before, where it had one.
+
+    For "tags" it is as it was, but for those.
+    """
 
     listed: Listed
     why: Why
@@ -170,7 +179,11 @@ def _same_key(listed: Listed, line: Line, avoid: Container[str]) -> Change:
         return Wanted(listed, "unreadable before", line)
     if not line.is_of(listed):
         return Wanted(listed, "changed", line)
-    return Wanted(listed, "pack avoided", line) if line.pack in avoid else Carried(line)
+    if line.pack in avoid:
+        return Wanted(listed, "pack avoided", line)
+    if listed.tags is not None and listed.tags != line.tags:
+        return Wanted(listed, "tags", line)
+    return Carried(line)
 
 
 def _ordered(lines: Iterable[Line]) -> Iterator[Line]:
@@ -215,6 +228,9 @@ class Totals:
             self.known += 1
         elif change.why == "new":
             self.new += 1
+        elif change.why == "tags":
+            self.known += 1
+            self.refreshed += 1
         else:
             self.known += 1
             self.changed += change.why == "changed"

@@ -17,6 +17,7 @@ from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.inventory_diff import (
     Carried,
     Gone,
+    Line,
     Totals,
     compare,
     is_refreshed,
@@ -128,6 +129,11 @@ def write_changes(
             return _write_down(run, tools, listing, avoid=avoid, refresh=refresh)
 
 
+def _tags_of(line: Line) -> Want:
+    """Ask for an object's tags alone."""
+    return Want(key=line.key, size=0, line=line.raw.decode())
+
+
 def _write_down(
     run: Run,
     tools: Toolbox,
@@ -156,10 +162,12 @@ def _write_down(
             if isinstance(change, Carried):
                 line = change.line
                 if is_refreshed(line.key, night, refresh):
-                    wanted.write(Want(key=line.key, size=0, line=line.raw.decode()).encode())
+                    wanted.write(_tags_of(line).encode())
                     totals.refreshed += 1
                 else:
                     carried.write(line.raw)
+            elif change.why == "tags" and change.line is not None:
+                wanted.write(_tags_of(change.line).encode())
             else:
                 listed = change.listed
                 stored = int(listed.modified.timestamp())

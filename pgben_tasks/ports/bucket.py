@@ -19,12 +19,16 @@ from pgben_tasks.domain.bucket import BucketSettings
 
 
 class ListedObject(Struct, frozen=True, gc=False):
-    """What a listing says of one object; ``etag`` without quotes, ``size`` in bytes."""
+    """What a listing says of one object; ``etag`` without quotes, ``size`` in bytes.
+
+    ``tags`` is None where the server's listings do not say them.
+    """
 
     key: str
     etag: str
     size: int
     modified: datetime
+    tags: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,9 @@ def script() -> Iterator[Script]:
             told.asked.append((self.command, target, self.headers["Host"]))
             told.signed.append(self.headers["Authorization"])
             answer = told.next()
-            self.send_response(answer.status)
+            # Without that library's own name for a server.
+            self.send_response_only(answer.status)
+            self.send_header("Date", self.date_time_string())
             if "Transfer-Encoding" not in answer.headers:
                 self.send_header("Content-Length", str(len(answer.body)))
             for name, value in answer.headers.items():
@@ -354,6 +356,38 @@ def test_a_server_that_answers_a_question_with_a_listing_is_asked_no_more(script
     assert len(script.asked) == 2
     script.answers = [listing]
     assert script.bucket().settings().unknown == ("versioning", *found.unknown)
+    assert len(script.asked) == 3
+
+
+MINIO = {"Server": "MinIO"}
+TAGGED = listing("a").replace(
+    b"</Contents>",
+    b"<UserMetadata><content-type>a/b</content-type></UserMetadata>"
+    b"<UserTags>k=v</UserTags></Contents>",
+)
+
+
+def test_a_server_that_lists_tags_is_asked_for_them(script: Script) -> None:
+    script.answers = [Answer(body=listing("a"), headers=MINIO), Answer(body=TAGGED, headers=MINIO)]
+    (found,) = script.bucket().list()
+    assert found.tags == {"k": "v"}
+    assert ["metadata=true" in target for _, target, _ in script.asked] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "with_metadata",
+    [
+        Answer(body=TAGGED.replace(b"content-type", b"not a name"), headers=MINIO),
+        Answer(403, b"<Error><Code>AccessDenied</Code></Error>"),
+    ],
+)
+def test_a_listing_that_is_no_good_with_metadata_is_read_without(
+    script: Script, with_metadata: Answer
+) -> None:
+    plain = Answer(body=listing("a"), headers=MINIO)
+    script.answers = [plain, with_metadata, plain]
+    (found,) = script.bucket().list()
+    assert (found.key, found.tags) == ("a", None)
     assert len(script.asked) == 3
 
 

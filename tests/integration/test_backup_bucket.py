@@ -62,13 +62,15 @@ class TroubledBucket(MemoryBucket):
         self.broken: dict[str, Exception] = {}
         self.awaited: threading.Event | None = None
         self.listed_later = timedelta(0)
+        self.lists_tags = False
         #: For each fetch that finds an object just stored, what happens when it is over.
         self.just_stored: list[Callable[[], None]] = []
 
     def list(self, prefix: str = "") -> Iterator[ListedObject]:
         for one in super().list(prefix):
             moment = one.modified + self.listed_later
-            yield ListedObject(one.key, one.etag, one.size, moment)
+            tags = dict(self._objects[one.key].tags) if self.lists_tags else None
+            yield ListedObject(one.key, one.etag, one.size, moment, tags)
 
     @contextmanager
     def fetch(self, key: str) -> Iterator[FetchedObject]:
@@ -197,6 +199,25 @@ def test_an_object_stored_this_very_second_is_fetched_again_when_it_is_over(
     assert shop.entries(manifest)["a"].metadata == {"iv": "after"}
     assert shop.snapshot().bucket is not None
     assert bucket.fetched == ["a", "a"]
+
+
+def test_tags_in_listings_are_seen_the_same_night(shop: BucketShop, bucket: TroubledBucket) -> None:
+    objects = fill(shop)
+    shop.snapshot()
+    bucket.fetched.clear()
+    bucket.lists_tags = True
+    one = bucket._objects["a/b"]
+    bucket._objects["a/b"] = replace(one, tags={"setor": "outro"})
+    tools = shop.tools
+    shop.tools = replace(tools, limits=replace(tools.limits, refresh_share=Decimal(0)))
+    manifest = shop.snapshot()
+    assert bucket.fetched == []
+    assert manifest.bucket is not None
+    assert manifest.bucket.carried == len(objects) - 1
+    assert shop.entries(manifest)["a/b"].tags == {"setor": "outro"}
+    again = shop.snapshot()
+    assert again.bucket is not None
+    assert again.bucket.fetched == 0
 
 
 def test_only_what_changed_is_fetched(shop: BucketShop, bucket: TroubledBucket) -> None:

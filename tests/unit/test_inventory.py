@@ -152,6 +152,19 @@ def test_a_line_without_a_moment_is_of_no_object() -> None:
     assert not bare.is_of(listed())
 
 
+def test_other_tags_in_a_listing_that_says_them_are_a_change_of_their_own() -> None:
+    tagged = line("a", tags={"k": "v"}, tags_at=NOON)
+    changes = []
+    for tags in (None, {"k": "v"}, {}, {"k": "w"}):
+        one = ListedObject("a", "e", 3, NOON, tags)
+        changes += list(compare([one], [tagged]))
+    assert words(iter(changes)) == ["a carried", "a carried", "a tags", "a tags"]
+    totals = Totals()
+    for change in changes:
+        totals.count(change)
+    assert (totals.known, totals.carried, totals.refreshed, totals.wanted) == (4, 2, 2, 0)
+
+
 def test_parts_of_a_second_make_no_change() -> None:
     moment = NOON + timedelta(milliseconds=300)
     assert words(compare([listed(modified=moment)], [line()])) == ["a carried"]

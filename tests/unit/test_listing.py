@@ -37,6 +37,7 @@ def listed(page: bytes) -> list[ListedObject]:
 
 
 PLAIN = ListedObject("a", "e", 3, NOON)
+METADATA = "<content-type>a/b</content-type><X-Amz-Meta-Iv>&amp;</X-Amz-Meta-Iv>"
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,20 @@ def test_an_object_is_read_however_it_is_written(found: str) -> None:
     assert listed(body(found)) == [PLAIN]
     mixed = body(found, written({**FIELDS, "Key": "b"}), found)
     assert [one.key for one in listed(mixed)] == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("more", [{"Owner": "<ID>x</ID>"}, {"StorageClass": "STANDARD"}, {}])
+@pytest.mark.parametrize("space", ["", "\n  "])
+def test_tags_are_read_where_a_server_tells_them(more: dict[str, str], space: str) -> None:
+    def tags_of(fields: dict[str, str]) -> dict[str, str] | None:
+        first, second = listed(body(written({**FIELDS, **more, **fields}, space=space) * 2))
+        assert first == second
+        return first.tags
+
+    assert tags_of({}) is None
+    assert tags_of({"UserMetadata": METADATA}) == {}
+    told = {"UserMetadata": METADATA, "UserTags": "a=1&amp;b+c=%26&amp;d="}
+    assert tags_of(told) == {"a": "1", "b c": "&", "d": ""}
 
 
 @pytest.mark.parametrize(

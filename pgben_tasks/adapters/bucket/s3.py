@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
@@ -34,7 +34,7 @@ from pgben_tasks.adapters.bucket.uploads import (
 from pgben_tasks.adapters.s3_errors import PROTECTED, by_code
 from pgben_tasks.adapters.s3_sender import S3Request, S3Sender, succeeded
 from pgben_tasks.domain.bucket import BucketSettings
-from pgben_tasks.errors import ObjectMissing
+from pgben_tasks.errors import ObjectMissing, PgbenError
 from pgben_tasks.ports.bucket import FetchedObject, ListedObject, ObjectFacts
 
 _CHUNK: Final = 1024 * 1024
@@ -43,6 +43,8 @@ _LONGEST_TAGS: Final = 2048
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 _PLAIN_REGION: Final = "us-east-1"
+#: Servers whose listings say metadata and tags when they are asked for them.
+_LISTS_TAGS: Final = frozenset({"MinIO"})
 
 
 class S3Bucket:
@@ -95,7 +97,7 @@ class S3Bucket:
             self._require_success(request, answer)
 
     def list(self, prefix: str = "") -> Iterator[ListedObject]:
-        """Give every object, in the order of the server, page by page."""
+        """Give every object, in the order of the server, page by page, with tags where it can."""
         query = {
             "list-type": "2",
             "encoding-type": "url",
@@ -106,6 +108,9 @@ class S3Bucket:
         # The server makes the next page while the one before is worked on.
         with ThreadPoolExecutor(1, thread_name_prefix="list") as ahead:
             coming = ahead.submit(self._page_of, prefix, query)
+            if coming.result().server in _LISTS_TAGS:
+                query["metadata"] = "true"
+                coming = ahead.submit(self._page_of, prefix, query)
             while True:
                 page = coming.result()
                 if page.truncated and page.token in {"", seen}:
@@ -119,9 +124,18 @@ class S3Bucket:
                     return
 
     def _page_of(self, prefix: str, query: Mapping[str, str]) -> Page:
+        """Fetch a page; where it is not to be had with metadata, without them."""
+        if "metadata" in query:
+            # Names of metadata become elements, whatever is in them, and tags may be refused.
+            with suppress(PgbenError):
+                return self._read_page(prefix, query)
+        plain = {name: value for name, value in query.items() if name != "metadata"}
+        return self._read_page(prefix, plain)
+
+    def _read_page(self, prefix: str, query: Mapping[str, str]) -> Page:
         answer = self._sender.send(S3Request(method="GET", query=query))
         try:
-            return Page(answer.data)
+            return Page(answer.data, server=answer.headers.get("server", ""))
         except READING_ERRORS as exc:
             raise self._sender.nonsense(prefix) from exc
 
