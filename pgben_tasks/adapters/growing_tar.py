@@ -25,6 +25,8 @@ class GrowingTar:
         """Begin a new file, mode 0600."""
         self.path = path
         self.size = 0
+        #: Members that were added whole.
+        self.members = 0
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
         self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER)
 
@@ -33,6 +35,7 @@ class GrowingTar:
         for data in (header, *chunks):
             self.write(data)
         self._pad()
+        self.members += 1
 
     def begin_member(self) -> None:
         """Leave the place of a header that is not known before its content has passed."""

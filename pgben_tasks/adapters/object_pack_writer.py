@@ -28,6 +28,8 @@ from pgben_tasks.ports import DigestIndex, Kept, ObjectCodec
 
 #: Objects of up to so many bytes share packs, and are held in memory until they have a digest.
 SMALL: Final = 4 * 1024 * 1024
+#: So many objects share a pack at most: until it is stored their lines are held in memory.
+MOST_MEMBERS: Final = 4096
 #: So many full packs are sealed and stored at a time; whoever fills another one waits.
 _IN_FLIGHT: Final = 2
 
@@ -152,7 +154,8 @@ class SpoolPackWriter:
             if pack is None:
                 pack = self._series.numbered(self._series.new_tar(), compressed=compressed)
                 self._open[compressed] = pack
-            if not pack.tar.size or pack.tar.size + needed <= self._pack_size:
+            fits = pack.tar.size + needed <= self._pack_size and pack.tar.members < MOST_MEMBERS
+            if fits or not pack.tar.size:
                 return pack
             if self._in_flight < _IN_FLIGHT:
                 self._send(self._open.pop(compressed))

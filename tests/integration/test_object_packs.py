@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pgben_tasks.adapters.object_intake import shrinks
-from pgben_tasks.adapters.object_pack_writer import SMALL
+from pgben_tasks.adapters.object_pack_writer import MOST_MEMBERS, SMALL
 from pgben_tasks.adapters.pack_sealing import tar_header
 from pgben_tasks.domain.documents import Pack
 from pgben_tasks.errors import (
@@ -122,6 +122,15 @@ def test_small_objects_share_packs_up_to_their_size(plain: Packing) -> None:
     assert len(sizes) == 6
     assert max(sizes) <= 100_000 + 1024
     assert sorted(plain.stored) == [f"{BACKUP}/{number}.tar" for number in range(1, 7)]
+
+
+def test_so_many_tiny_objects_share_a_pack(plain: Packing) -> None:
+    objects = [b"%d" % number for number in range(MOST_MEMBERS + 1)]
+    with plain.writer(pack_size=100 * 1024 * 1024) as writer:
+        for data in objects:
+            writer.add(iter([data]), size=len(data))
+    assert plain.listed() == {sha256(data): len(data) for data in objects}
+    assert len(plain.stored) == 2
 
 
 def test_equal_bytes_are_stored_once(packing: Packing) -> None:
