@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
@@ -31,6 +31,22 @@ if TYPE_CHECKING:
 #: A person or a service waits for this call, so it fails after a few seconds, not minutes.
 _PUBLISH = {"max_retries": 3, "interval_start": 0, "interval_step": 0.5, "interval_max": 1}
 _CONNECT_TIMEOUT = 5
+
+
+class ObjectsChoice(TypedDict, total=False):
+    """What of a snapshot is restored, and where to: see ``contracts.BucketRestoreRequest``."""
+
+    backup: str
+    at: datetime
+    into: str
+    put_below: str
+    prefix: str
+    keys: Sequence[str]
+    allow_unverified: bool
+    settings: bool
+    in_place: bool
+    confirm: str
+    delete_extra: bool
 
 
 class Client:
@@ -80,6 +96,27 @@ class Client:
             confirm=confirm,
             requested_by=requested_by,
             idempotency_key=idempotency_key,
+        )
+
+    def restore_objects(
+        self,
+        target: str,
+        *,
+        requested_by: str = "unnamed",
+        idempotency_key: str | None = None,
+        **choice: Unpack[ObjectsChoice],
+    ) -> AsyncResult:
+        """Ask for a snapshot's objects in another bucket, or in their own.
+
+        ``choice`` are the fields of ``contracts.BucketRestoreRequest``; without any the newest
+        verified snapshot comes back whole, in a new bucket.
+        """
+        return self._ask(
+            "restore",
+            target=target,
+            requested_by=requested_by,
+            idempotency_key=idempotency_key,
+            **choice,
         )
 
     def undo(

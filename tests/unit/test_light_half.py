@@ -20,11 +20,12 @@ from kombu.message import Message
 
 from pgben_tasks import app as app_module
 from pgben_tasks import canvases, names
-from pgben_tasks.client import Client
+from pgben_tasks.client import Client, ObjectsChoice
 from pgben_tasks.contracts import (
     REQUESTS,
     AcknowledgeRequest,
     BackupRequest,
+    BucketRestoreRequest,
     JobOutcome,
     JobRef,
     PruneRequest,
@@ -245,6 +246,29 @@ def test_the_client_sends_each_request_to_its_entry_task(app: Celery) -> None:
     assert requests[3]["dry_run"] is True
     assert (requests[4]["backup"], requests[4]["reason"]) == (BACKUP, "arquivado")
     assert requests[5]["dry_run"] is True
+
+
+def test_the_client_asks_for_a_restore_of_objects(app: Celery) -> None:
+    client = Client("redis://localhost/0", app=app)
+    result = client.restore_objects("bucket/docs", prefix="cidadao/7/", into="docs-copy")
+    message = taken(app, "restore")
+    assert message is not None
+    assert (message.headers["task"], message.headers["id"]) == ("pgben.restore.bucket", result.id)
+    request = message.payload[0][0]
+    assert (request["target"], request["prefix"]) == ("bucket/docs", "cidadao/7/")
+    assert (request["backup"], request["into"], request["in_place"]) == (
+        "latest",
+        "docs-copy",
+        False,
+    )
+    with pytest.raises(RequestRefused, match="in_place"):
+        client.restore_objects("bucket/docs", in_place=True, into="docs-copy")
+
+
+def test_a_choice_of_objects_has_every_field_of_its_request() -> None:
+    general = {"target", "requested_by", "idempotency_key", "scheduled"}
+    asked = set(BucketRestoreRequest.model_fields)
+    assert asked - general == set(ObjectsChoice.__annotations__)
 
 
 def test_the_client_refuses_before_anything_is_sent(app: Celery) -> None:
