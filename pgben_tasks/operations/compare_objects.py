@@ -135,7 +135,8 @@ def _judge(bucket: Bucket, listed_at: datetime, change: Change) -> Verdict:
 
 def _both(bucket: Bucket, listed_at: datetime, line: Line, change: Carried | Wanted) -> Verdict:
     """Compare an object that is in the snapshot and in the bucket."""
-    if isinstance(change, Carried) and is_settled(line.entry().modified, listed_at):
+    as_it_was = isinstance(change, Carried) or change.why == "tags"
+    if as_it_was and is_settled(line.entry().modified, listed_at):
         return _same_bytes(bucket, line)
     if isinstance(change, Wanted) and change.listed.size != line.size:
         return Verdict(found="differing", line=line, differs=("size",))

@@ -263,8 +263,10 @@ class Copy:
         """
         for _ in range(_SETTLINGS):
             entry, just_stored = self._fetched(want)
-            if not just_stored or self._stop.wait(_SECOND):
+            if not just_stored:
                 break
+            if self._stop.wait(_SECOND):
+                raise TransientError("copying was given up")
         return entry
 
     def _fetched(self, want: Want) -> tuple[Entry, bool]:

@@ -17,6 +17,27 @@ CHUNKS = st.lists(st.binary(max_size=20), max_size=10)
 MEBIBYTE = 1024 * 1024
 
 
+@pytest.mark.parametrize(
+    ("date", "just_stored"),
+    [
+        ("Mon, 23 Nov 2026 05:00:00 GMT", True),
+        ("Mon, 23 Nov 2026 04:59:57 GMT", True),
+        ("Mon, 23 Nov 2026 05:00:01 GMT", False),
+        ("Mon, 23 Nov 2026 04:00:00 GMT", False),
+        ("", False),
+        ("now", False),
+        (None, False),
+    ],
+)
+def test_an_object_is_just_stored_by_the_servers_own_clock(
+    date: str | None, just_stored: bool
+) -> None:
+    headers = {"etag": "e", "content-length": "1", "last-modified": "Mon, 23 Nov 2026 05:00:00 GMT"}
+    if date is not None:
+        headers["date"] = date
+    assert facts_of(headers).just_stored == just_stored
+
+
 @given(chunks=CHUNKS, block=st.integers(1, 30))
 def test_blocks_are_the_bytes_and_all_but_the_last_are_whole(
     chunks: list[bytes], block: int

@@ -77,6 +77,15 @@ def test_tags_are_read_where_a_server_tells_them(more: dict[str, str], space: st
     assert tags_of({"UserMetadata": METADATA}) == {}
     told = {"UserMetadata": METADATA, "UserTags": "a=1&amp;b+c=%26&amp;d="}
     assert tags_of(told) == {"a": "1", "b c": "&", "d": ""}
+    assert tags_of({**told, "Internal": "<K>1</K><M>0</M>"}) == {"a": "1", "b c": "&", "d": ""}
+
+
+@pytest.mark.timeout(20)
+def test_a_page_that_is_broken_or_odd_takes_no_longer() -> None:
+    many = "".join(f"<A{number}>x</A{number}>" for number in range(20_000))
+    with pytest.raises(READING_ERRORS):
+        listed(body(written({**FIELDS, "Size": "3</Size>" + many + "<Size>"}) + " " * 200_000))
+    assert listed(body(" " * 200_000 + written({"Size": "3", **FIELDS}) + many)) == [PLAIN]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -37,6 +37,8 @@ _DATE: Final = re.compile(
 #: Servers that tell how many tags there are "if any": where they say nothing there are none. They
 #: keep silent as well where tags may not be read, which ``tagging.knows_tags`` finds out.
 _COUNTS_TAGS: Final = frozenset({"AmazonS3", "MinIO"})
+#: Clocks of the machines behind one name may differ by so much.
+_FUTURE: Final = timedelta(seconds=5)
 #: Characters that a header's name may have (RFC 9110, "token").
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _VALUE: Final = re.compile(r"[^\r\n\0\u0100-\U0010ffff]*")
@@ -61,9 +63,20 @@ def facts_of(headers: Mapping[str, str]) -> ObjectFacts:
             if name.startswith(_METADATA)
         },
         tag_count=_tag_count(tags, headers.get("server", "")),
-        # By the server's own clock; one that does not tell it is taken at its word.
-        just_stored="date" in headers and _moment(headers["date"]) <= modified,
+        just_stored=_is_just_stored(headers.get("date", ""), modified),
     )
+
+
+def _is_just_stored(date: str, modified: datetime) -> bool:
+    """Compare with the server's own clock; one that does not tell it is taken at its word.
+
+    A date far in the future is no matter of seconds, and waiting would not end.
+    """
+    try:
+        now = _moment(date)
+    except ValueError:
+        return False
+    return now <= modified < now + _FUTURE
 
 
 def _moment(text: str) -> datetime:

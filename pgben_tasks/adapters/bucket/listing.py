@@ -23,19 +23,23 @@ _QUOTED: Final = re.compile(r"[%+]").search
 _ENTRY_DEPTH: Final = 2
 _FIELD_DEPTH: Final = 3
 
-_MORE: Final = r"(?:<(?!(?:Key|LastModified|ETag|Size|UserMetadata|UserTags)>)\w+>[^<]*</\w+>\s*)*"
+#: Nothing that was taken is given back (``*+``), or a broken page could take minutes.
+_MORE: Final = (
+    r"(?:<(?!(?:Key|LastModified|ETag|Size|UserMetadata|UserTags)>)\w++>[^<]*+</\w++>\s*+)*+"
+)
 #: What MinIO adds when it is asked for metadata. There is always some, and tags if any.
 _TAGGED: Final = (
-    r"(?:(<UserMetadata>)(?:\s*<[\w.-]+>[^<]*</[\w.-]+>)*\s*</UserMetadata>\s*"
-    r"(?:<UserTags>([^<]*)</UserTags>\s*)?)?"
+    r"(?:(<UserMetadata>)(?:\s*+<[\w.-]++>[^<]*+</[\w.-]++>)*+\s*+</UserMetadata>\s*+"
+    r"(?:<UserTags>([^<]*+)</UserTags>\s*+)?+(?:<Internal>\s*+(?:<\w++>[^<]*+</\w++>\s*+)*+"
+    r"</Internal>\s*+)?+)?+"
 )
 _QUOTE: Final = r"(?:\"|&quot;|&#34;)?"
 #: An object as every server known writes it: these four in this order, others between and behind
 #: them, nothing within those. A page is read in less than half the time that XML takes, which was
 #: half of an unchanged night.
 _PLAIN: Final = re.compile(
-    r"\s*<Contents>\s*<Key>([^<&]+)</Key>\s*<LastModified>([^<&]+)</LastModified>\s*"
-    rf"<ETag>{_QUOTE}([^<&\"]*){_QUOTE}</ETag>\s*{_MORE}<Size>([0-9]+)</Size>\s*"
+    r"<Contents>\s*+<Key>([^<&]++)</Key>\s*+<LastModified>([^<&]++)</LastModified>\s*+"
+    rf"<ETag>{_QUOTE}([^<&\"]*+){_QUOTE}</ETag>\s*+{_MORE}<Size>([0-9]++)</Size>\s*+"
     rf"{_MORE}{_TAGGED}{_MORE}</Contents>"
 )
 _STEP: Final = _PLAIN.groups + 1
