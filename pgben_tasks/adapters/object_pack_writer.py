@@ -32,6 +32,9 @@ SMALL: Final = 4 * 1024 * 1024
 MOST_MEMBERS: Final = 4096
 #: So many full packs are sealed and stored at a time; whoever fills another one waits.
 _IN_FLIGHT: Final = 2
+#: After so many packs there is memory to give back; most nights have fewer, and are as quick as the
+#: children that seal them are warm.
+_FEW: Final = 8
 
 
 class SpoolPackWriter:
@@ -58,6 +61,7 @@ class SpoolPackWriter:
         self._state = threading.Condition()
         self._open: dict[bool, OpenPack] = {}
         self._in_flight = 0
+        self._sent = 0
         self._failure: BaseException | None = None
         self._background = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="seal")
 
@@ -78,7 +82,8 @@ class SpoolPackWriter:
             self._send_rest()
         finally:
             self._background.shutdown(wait=True)
-            self._codec.rest()
+            if self._sent > _FEW:
+                self._codec.rest()
         if error is None:
             self.check()
 
@@ -175,6 +180,7 @@ class SpoolPackWriter:
 
     def _send(self, pack: OpenPack) -> None:
         self._in_flight += 1
+        self._sent += 1
         self._background.submit(self._seal_and_store, pack)
 
     def _seal_and_store(self, pack: OpenPack) -> None:

@@ -209,7 +209,7 @@ def test_a_full_pack_waits_while_two_are_on_their_way(plain: Packing) -> None:
     assert len(plain.stored) == 5
 
 
-def test_one_child_is_kept_after_several_packs_at_a_time(tmp_path: Path) -> None:
+def test_one_child_is_kept_after_many_packs_and_both_after_few(tmp_path: Path) -> None:
     before = set(children_of(os.getpid()))
     during: set[int] = set()
     with Packing.open(tmp_path) as packing:
@@ -225,8 +225,13 @@ def test_one_child_is_kept_after_several_packs_at_a_time(tmp_path: Path) -> None
             for data in (bytes(50_000), random.Random(1).randbytes(50_000)):
                 writer.add(iter([data]), size=len(data))
         assert len(packing.stored) == len(during) == 2
+        assert len(set(children_of(os.getpid())) - before) == 2
+        many = packing.at(tmp_path / "many")
+        with many.writer(pack_size=20_000) as writer:
+            for number in range(12):
+                writer.add(iter([random.Random(number).randbytes(15_000)]), size=15_000)
         assert len(set(children_of(os.getpid())) - before) == 1
-        assert len(packing.listed()) == 2
+        assert (len(packing.listed()), len(many.listed())) == (2, 12)
 
 
 def test_a_store_that_fails_ends_adding_and_leaves_nothing(packing: Packing) -> None:
