@@ -144,12 +144,17 @@ def test_unchanged_objects_are_carried_changed_ones_wanted_and_lost_ones_gone() 
     "changed", [{"size": 4}, {"etag": "x"}, {"modified": NOON + timedelta(seconds=1)}]
 )
 def test_any_difference_in_the_listing_is_a_change(changed: dict[str, Any]) -> None:
-    assert words(compare([listed(**changed)], [line()])) == ["a changed"]
+    (change,) = compare([listed(**changed)], [line()])
+    assert words(iter([change])) == ["a changed"]
+    totals = Totals()
+    totals.count(change)
+    assert (totals.known, totals.changed, totals.again, totals.wanted) == (1, 1, 0, 1)
 
 
 def test_a_line_without_a_moment_is_of_no_object() -> None:
-    bare = read_line(b'{"etag":"e","key":"a","size":3}\n', where="inventory")
-    assert not bare.is_of(listed())
+    for more in (b"", b',"modified":"never"'):
+        bare = read_line(b'{"etag":"e","key":"a"' + more + b',"size":3}\n', where="inventory")
+        assert not bare.is_of(listed())
 
 
 def test_other_tags_in_a_listing_that_says_them_are_a_change_of_their_own() -> None:
