@@ -120,6 +120,10 @@ class FenceLost(PermanentError):
     """Another attempt owns the job now; this one leaves without a trace."""
 
 
+class ShardLost(FenceLost):
+    """Another worker has the shard of a shared copy now; what this one did of it counts no more."""
+
+
 class BackupIncomplete(PermanentError):
     """A snapshot was stored without objects that could not be read; it does not count as good."""
 

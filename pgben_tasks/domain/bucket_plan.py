@@ -16,7 +16,7 @@ from typing import Final, Literal
 from pydantic import ValidationError
 
 from pgben_tasks.domain.inventory import Entry, Key, parse_line
-from pgben_tasks.domain.inventory_diff import Line, Listed
+from pgben_tasks.domain.inventory_line import Line, Listed
 from pgben_tasks.domain.values import Document, Size
 from pgben_tasks.errors import ManifestInvalid
 

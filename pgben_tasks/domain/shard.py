@@ -16,6 +16,9 @@ from pgben_tasks.domain.values import Document, Size
 
 #: Packs of the shard ``n`` are numbered from ``n * PACKS_EACH + 1``.
 PACKS_EACH: Final = 100_000
+#: Whoever takes a shard numbers apart from those who had it before and may not know that they lost
+#: it: so many numbers, more than a shard has objects. The seventeenth to take it begins again.
+_EACH_CLAIM: Final = PACKS_EACH // 16
 #: A pack's number has nine digits at most.
 _MOST: Final = 9_000
 
@@ -39,6 +42,8 @@ class Shard(Document):
     bytes: Size
     wanted: StoredFile
     parts: tuple[Part, ...] = ()
+    #: How often it was taken: the fence of the one who has it.
+    claim: Size = 0
 
 
 @dataclass(slots=True)
@@ -66,6 +71,19 @@ class Sized(Protocol):
 
 
 _S = TypeVar("_S", bound=Sized)
+
+
+def part_numbers(shard: Shard) -> range:
+    """Give the numbers of the parts that the present claim stores."""
+    first = shard.claim % 16 * _EACH_CLAIM + 1
+    return range(first, first + _EACH_CLAIM)
+
+
+def pack_numbers(shard: Shard) -> range:
+    """Give the numbers of the packs that the present claim stores."""
+    before = shard.n * PACKS_EACH
+    parts = part_numbers(shard)
+    return range(before + parts.start, before + parts.stop)
 
 
 def shard_bytes(total: int, *, least: int) -> int:

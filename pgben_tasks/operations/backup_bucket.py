@@ -37,11 +37,12 @@ from pgben_tasks.operations.bucket_changes import (
     tries_tags,
     write_changes,
 )
-from pgben_tasks.operations.copying import copy_wanted, known_places, wants_in
+from pgben_tasks.operations.copying import copy_wanted, known_places
 from pgben_tasks.operations.journal import LocalJournal
 from pgben_tasks.operations.snapshot_files import Lines, merged, place_of
 from pgben_tasks.operations.survey import survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.wants import wants_in
 
 log = structlog.get_logger(__name__)
 

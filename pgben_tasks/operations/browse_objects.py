@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.inventory import Entry
-from pgben_tasks.domain.inventory_diff import Line
+from pgben_tasks.domain.inventory_line import Line
 from pgben_tasks.domain.layout import inventory_of
 from pgben_tasks.errors import DigestMismatch, ManifestInvalid, ObjectMissing
 from pgben_tasks.operations.snapshot_files import place_of, read_lines

@@ -17,19 +17,19 @@ from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.inventory_diff import (
     Carried,
     Gone,
-    Line,
     Totals,
     compare,
     is_refreshed,
     vacating,
 )
+from pgben_tasks.domain.inventory_line import Line
 from pgben_tasks.domain.layout import inventory_of
 from pgben_tasks.errors import IntegrityError, ListingUnordered, ObjectMissing
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.copying import Want, wants_in
 from pgben_tasks.operations.snapshot_files import BUFFER, place_of, read_lines
 from pgben_tasks.operations.survey import Survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.wants import Want, wants_in
 from pgben_tasks.ports import Bucket, ListedObject
 
 log = structlog.get_logger(__name__)

@@ -25,7 +25,8 @@ from pgben_tasks.domain.bucket_plan import (
     is_settled,
     version_mark,
 )
-from pgben_tasks.domain.inventory_diff import Carried, Change, Gone, Line, Wanted, compare
+from pgben_tasks.domain.inventory_diff import Carried, Change, Gone, Wanted, compare
+from pgben_tasks.domain.inventory_line import Line
 from pgben_tasks.errors import ObjectMissing, PgbenError
 from pgben_tasks.operations.snapshot_files import read_lines
 from pgben_tasks.operations.toolbox import Toolbox

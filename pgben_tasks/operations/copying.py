@@ -6,11 +6,9 @@ twice but what was on its way.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -21,7 +19,8 @@ import structlog
 
 from pgben_tasks.domain.documents import Pack, pack_number
 from pgben_tasks.domain.inventory import Entry, parse_line
-from pgben_tasks.domain.inventory_diff import Line, listed_moment
+from pgben_tasks.domain.inventory_diff import listed_moment
+from pgben_tasks.domain.inventory_line import Line
 from pgben_tasks.domain.shard import Counts
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import IntegrityError, ObjectMissing, PermanentError, TransientError
@@ -29,6 +28,7 @@ from pgben_tasks.operations import committing, spool
 from pgben_tasks.operations.journal import Done, Journal
 from pgben_tasks.operations.snapshot_files import merged, read_lines
 from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.wants import Want, wants_in
 from pgben_tasks.ports import Bucket, DigestIndex, ObjectPackWriter
 
 log = structlog.get_logger(__name__)
@@ -42,36 +42,6 @@ _DELAYS: Final = (0.5, 2.0, 5.0)
 #: Until the second is over in which an object was stored, by a server's clock; and how often.
 _SECOND: Final = 1.1
 _SETTLINGS: Final = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Want:
-    """One object to fetch; ``line`` is its old line when only its tags are read again.
-
-    ``modified`` is when it was stored as the listing says, in whole seconds since 1970.
-    """
-
-    key: str
-    size: int
-    modified: int | None = None
-    line: str | None = None
-
-    def encode(self) -> bytes:
-        """Give a line of ``wanted.jsonl``."""
-        fields = asdict(self)
-        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-    @classmethod
-    def decode(cls, line: bytes) -> Want:
-        """Read a line of ``wanted.jsonl``, which is our own."""
-        return cls(**json.loads(line))
-
-
-def wants_in(file: Path) -> Iterator[Want]:
-    """Give what a file of wants holds, in the order of keys."""
-    with file.open("rb") as lines:
-        for line in lines:
-            yield Want.decode(line)
 
 
 def known_places(run: Run, files: Sequence[Path]) -> Iterator[tuple[str, str]]:

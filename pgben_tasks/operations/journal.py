@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from pgben_tasks.domain.documents import Pack, StoredFile
 from pgben_tasks.domain.inventory import Entry
 from pgben_tasks.domain.layout import shard_part, shard_path
-from pgben_tasks.domain.shard import Part, Shard
+from pgben_tasks.domain.shard import Part, Shard, part_numbers
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.snapshot_files import place_of
@@ -88,8 +88,10 @@ class SharedJournal:
         self._backup = backup
         self._files = [fetch_lines(tools, part.file, folder) for part in shard.parts]
         # Numbered above whatever is there: what nobody noted may still be there.
+        numbers = part_numbers(shard)
         there = (shard_part(key, shard.n) for key in tools.repository.shards.of(target))
-        self._last = max((number for number in there if number is not None), default=0)
+        own = [number for number in there if number is not None and number in numbers]
+        self._last = max(own, default=numbers[0] - 1)
 
     def files(self) -> list[Path]:
         """Give what was written before; see ``Journal.files``."""
@@ -131,8 +133,8 @@ def fetch_lines(tools: Toolbox, file: StoredFile, folder: Path) -> Path:
     return plain
 
 
-#: A key and its line: a pack of tiny objects has very many of them, and an entry takes six times
-#: as much memory.
+#: A key and its line: a pack of tiny objects has very many of them, and an entry takes three
+#: times as much memory.
 _Lines = list[tuple[str, bytes]]
 
 

@@ -17,7 +17,7 @@ import structlog
 from pgben_tasks.contracts import JSON, BucketRestoreRequest
 from pgben_tasks.domain.bucket_plan import content_of
 from pgben_tasks.domain.inventory import Entry
-from pgben_tasks.domain.inventory_diff import Line
+from pgben_tasks.domain.inventory_line import Line
 from pgben_tasks.domain.selection import select as choose
 from pgben_tasks.errors import IntegrityError, ObjectMissing, RestoreRefused
 from pgben_tasks.operations import spool

@@ -18,13 +18,14 @@ import structlog
 
 from pgben_tasks.contracts import JSON
 from pgben_tasks.domain.layout import inventory_of, shard_path
-from pgben_tasks.domain.shard import PACKS_EACH, Counts, Shard, divided, shard_bytes
+from pgben_tasks.domain.shard import Counts, Shard, divided, pack_numbers, shard_bytes
 from pgben_tasks.domain.target import BackupId
-from pgben_tasks.errors import DigestMismatch
+from pgben_tasks.errors import DigestMismatch, ShardLost
 from pgben_tasks.operations import committing, spool
-from pgben_tasks.operations.copying import copy_wanted, known_places, wants_in
+from pgben_tasks.operations.copying import copy_wanted, known_places
 from pgben_tasks.operations.journal import LocalJournal, SharedJournal, fetch_lines, store_lines
 from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.wants import wants_in
 from pgben_tasks.ports import DigestIndex, Sharing, Taken
 
 log = structlog.get_logger(__name__)
@@ -96,7 +97,12 @@ def _round(run: Run, tools: Toolbox, sharing: Sharing, known: DigestIndex) -> se
     for shard in sharing.open():
         with sharing.take(shard.n) as taken:
             if taken is not None:
-                _copy(replace(run, progress=taken.progress), tools, sharing, taken, known)
+                try:
+                    _copy(replace(run, progress=taken.progress), tools, sharing, taken, known)
+                except ShardLost as exc:
+                    # Its lock was lost with its session; whoever has it now began where we noted.
+                    log.warning("shard_lost", why=exc.sentence)
+                    continue
                 copied.add(shard.n)
     return copied
 
@@ -115,7 +121,7 @@ def _copy(run: Run, tools: Toolbox, sharing: Sharing, taken: Taken, known: Diges
         journal,
         folder=folder,
         known=known,
-        numbers=range(shard.n * PACKS_EACH + 1, (shard.n + 1) * PACKS_EACH),
+        numbers=pack_numbers(shard),
     )
     sharing.end(shard.n, counts)
     log.info("shard_stored", shard=shard.n, objects=shard.objects, bytes=shard.bytes)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from pgben_tasks.domain.documents import Pack
-from pgben_tasks.domain.inventory_diff import Line, read_line
+from pgben_tasks.domain.inventory_line import Line, read_line
 from pgben_tasks.errors import IntegrityError, ManifestInvalid
 from pgben_tasks.operations import spool
 

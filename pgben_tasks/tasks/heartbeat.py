@@ -32,8 +32,9 @@ _WITHOUT_LOCK: Final = 90.0
 class _Kept:
     """Locks that are kept alive, and since when they are somebody else's."""
 
-    def __init__(self, locks: HeldLocks) -> None:
+    def __init__(self, locks: HeldLocks, *, grace: float) -> None:
         self._locks = locks
+        self._grace = grace
         self._unlocked_since: float | None = None
 
     def keep(self) -> None:
@@ -49,7 +50,7 @@ class _Kept:
             now = time.monotonic()
             self._unlocked_since = self._unlocked_since or now
             log.warning("lock_missed", why=exc.sentence)
-            if now - self._unlocked_since > _WITHOUT_LOCK:
+            if now - self._unlocked_since > self._grace:
                 raise FenceLost(f"the step's lock stays taken: {exc.sentence}") from exc
 
 
@@ -67,7 +68,7 @@ class Heartbeat:
     ) -> None:
         """Beat for ``step`` of the job ``ref``; ``show`` hands progress to Celery."""
         self._ledger = ledger
-        self._kept = [_Kept(locks)]
+        self._kept = [_Kept(locks, grace=_WITHOUT_LOCK)]
         self._keeping = threading.Lock()
         self._ref = ref
         self._step = step
@@ -115,8 +116,8 @@ class Heartbeat:
 
     @contextmanager
     def keeping(self, locks: HeldLocks) -> Iterator[Self]:
-        """Hold on to further locks for a block, as to the step's own."""
-        more = _Kept(locks)
+        """Hold on to further locks for a block; what they guard has a fence of its own."""
+        more = _Kept(locks, grace=float("inf"))
         with self._keeping:
             self._kept.append(more)
         try:

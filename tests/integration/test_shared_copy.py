@@ -25,14 +25,15 @@ from pgben_tasks.adapters.crypto import Trust
 from pgben_tasks.adapters.repository import StoreRepository
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON, JobRef, request_model
+from pgben_tasks.domain.documents import StoredFile
 from pgben_tasks.domain.layout import is_shard_file
-from pgben_tasks.domain.shard import divided
+from pgben_tasks.domain.shard import PACKS_EACH, Shard, divided, pack_numbers
 from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import FenceLost
 from pgben_tasks.operations import sharding, spool
-from pgben_tasks.operations.copying import Want
 from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.wants import Want
 from pgben_tasks.ports import Bucket, FetchedObject, Sharing
 from pgben_tasks.runtime import places
 from pgben_tasks.tasks.heartbeat import Heartbeat
@@ -357,6 +358,31 @@ def test_a_shard_whose_lock_was_lost_is_held_again(city: City) -> None:
     city.require_whole(chain)
 
 
+@pytest.mark.parametrize("moment", [17, 20, 22, 24])
+def test_a_shard_that_another_took_meanwhile_is_given_up(city: City, moment: int) -> None:
+    """The owner's lock was lost with its session, and it works on, not knowing."""
+    city.fill(random.Random(moment))
+    owner, helper = city.worker("owner"), city.worker("helper")
+    chain = city.begin(owner)
+    work = city.shop.shop.work
+    helped: list[JSON] = []
+
+    def lose_it() -> None:
+        with work.database.transaction() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'pgben lock' AND datname = current_database()"
+            )
+        assert wait_until(lambda: is_free(work.database, shard_lock(chain.ref.job, 1)), seconds=5)
+        helped.append(helper.help(chain.ref))
+
+    owner.fate.left, owner.fate.then = moment, lose_it
+    chain.step()
+    assert helped == [{"shards": 8}]
+    assert set(shares(chain).values()) == {"helper"}
+    city.require_whole(chain)
+
+
 def test_what_workers_left_for_each_other_is_swept(city: City) -> None:
     city.fill(random.Random(5))
     chain = city.begin(city.worker("alone"))
@@ -375,3 +401,17 @@ def test_shards_are_bounded_in_count_and_bytes() -> None:
     shards = [[want.size for want in shard] for shard in divided(wants, objects=3, size=10)]
     assert not list(divided([], objects=3, size=10))
     assert shards == [[5, 5], [1, 1, 1], [1], [30], [2]]
+
+
+def test_who_takes_a_shard_numbers_apart_from_those_who_had_it() -> None:
+    file = StoredFile(path="backups/bucket/docs/x/shards/1.jsonl", size=1, sha256="0" * 64)
+    shards = [
+        Shard(n=n, objects=5000, bytes=1, wanted=file, claim=claim)
+        for n in (1, 2)
+        for claim in range(1, 17)
+    ]
+    numbers = [number for shard in shards for number in pack_numbers(shard)]
+    assert len(numbers) == len(set(numbers))
+    assert all(len(pack_numbers(shard)) > 5000 for shard in shards)
+    assert min(numbers) > PACKS_EACH
+    assert max(numbers) <= 3 * PACKS_EACH

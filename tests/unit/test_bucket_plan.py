@@ -23,7 +23,7 @@ from pgben_tasks.domain.bucket_plan import (
     version_mark,
 )
 from pgben_tasks.domain.inventory import Entry
-from pgben_tasks.domain.inventory_diff import Line, read_line
+from pgben_tasks.domain.inventory_line import Line, read_line
 from pgben_tasks.errors import ManifestInvalid, RequestRefused
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

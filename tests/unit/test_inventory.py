@@ -19,16 +19,15 @@ from pgben_tasks.domain.inventory_diff import (
     Carried,
     Change,
     Gone,
-    Line,
     Totals,
     Wanted,
     compare,
     is_refreshed,
     listed_moment,
     mass_change,
-    read_line,
     vacating,
 )
+from pgben_tasks.domain.inventory_line import Line, read_line
 from pgben_tasks.domain.layout import inventory_of, inventory_path, is_inventory, is_known
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import ListingUnordered, ManifestInvalid

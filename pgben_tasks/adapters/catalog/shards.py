@@ -1,7 +1,9 @@
 """The shards of a copy in the ledger: steps named ``<step>/<n>``, offered before they begin.
 
 Who works on a shard holds its lock, which dies with its process: a shard that is not done and whose
-lock is free may be taken. A change names the fence of the job and must hit its row.
+lock is free may be taken. Each taking is a new claim, the shard's own fence: a lock can be lost
+with its session while its holder works on. A change names the fence of the job and the claim, and
+must hit its row.
 """
 
 from __future__ import annotations
@@ -18,13 +20,16 @@ from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row
 from pgben_tasks.adapters.catalog.locks import Lock
 from pgben_tasks.contracts import JobRef
 from pgben_tasks.domain.shard import Counts, Part, Shard
-from pgben_tasks.errors import FenceLost
+from pgben_tasks.errors import FenceLost, ShardLost
 
 _OWN: Final[LiteralString] = (
     " FROM job WHERE job.id = %(job)s AND job.fence = %(fence)s AND job.state = 'running'"
     " AND step.job = job.id AND step.attempt = job.attempt"
 )
-_RUNNING: Final[LiteralString] = " AND step.name = %(name)s AND step.state = 'running'"
+_RUNNING: Final[LiteralString] = (
+    " AND step.name = %(name)s AND step.state = 'running'"
+    " AND (step.result->>'claim')::int = %(claim)s"
+)
 
 
 def shard_lock(job: UUID, n: int) -> Lock:
@@ -46,6 +51,8 @@ class ShardRows:
         self.ref = ref
         self._step = step
         self._values = {"job": ref.job, "fence": ref.fence, "node": node}
+        #: What was taken here, under which claim.
+        self._claims: dict[int, int] = {}
 
     def offer(self, shards: Sequence[Shard]) -> None:
         """Write the shards down; those that are there already stay as they are."""
@@ -79,14 +86,18 @@ class ShardRows:
             row = cursor.execute(
                 "UPDATE step SET state = 'running', fence = job.fence, node = %(node)s,"  # noqa: S608 - our own words
                 " started_at = clock_timestamp(), heartbeat_at = clock_timestamp(),"
-                " ended_at = NULL"
+                " ended_at = NULL, result = jsonb_set(step.result, '{claim}',"
+                " to_jsonb(COALESCE((step.result->>'claim')::int, 0) + 1))"
                 + _OWN
                 + " AND step.name = %(name)s AND step.state <> 'done' RETURNING step.result",
                 self._of(n),
             ).fetchone()
             if row is None:
                 self._own(cursor)
-        return None if row is None else _shard(row)
+                return None
+        shard = _shard(row)
+        self._claims[n] = shard.claim
+        return shard
 
     def note(self, n: int, part: Part) -> None:
         """Write down that a part is stored."""
@@ -96,7 +107,7 @@ class ShardRows:
                 " step.result->'parts' || %(part)s::jsonb)" + _OWN + _RUNNING,
                 {**self._of(n), "part": Jsonb([part.values()])},
             )
-            self._one(cursor)
+            self._still_has(cursor, n)
 
     def end(self, n: int, counts: Counts) -> None:
         """Write down that a shard is stored whole."""
@@ -106,7 +117,7 @@ class ShardRows:
                 " progress = %(counts)s" + _OWN + _RUNNING,
                 {**self._of(n), "counts": Jsonb(asdict(counts))},
             )
-            self._one(cursor)
+            self._still_has(cursor, n)
 
     def give_back(self, n: int) -> None:
         """Show that nobody works on a shard any more that is not done; a lost job is no error."""
@@ -136,7 +147,12 @@ class ShardRows:
             ).fetchall()
 
     def _of(self, n: int) -> dict[str, object]:
-        return {**self._values, "name": shard_step(self._step, n)}
+        return {**self._values, "name": shard_step(self._step, n), "claim": self._claims.get(n)}
+
+    def _still_has(self, cursor: psycopg.Cursor[Row], n: int) -> None:
+        if cursor.rowcount != 1:
+            self._own(cursor)
+            raise ShardLost(f"shard {n} of job '{self.ref.job}' was taken by another worker")
 
     def _own(self, cursor: psycopg.Cursor[Row]) -> None:
         cursor.execute(
