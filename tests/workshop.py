@@ -30,6 +30,7 @@ from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.initialise import initialise
 from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.settings import Settings
+from tests.timetables import NOTHING_SCHEDULED
 
 
 class SilentProgress:
@@ -72,7 +73,10 @@ class Workshop:
         *,
         settings: Mapping[str, str] | None = None,
     ) -> Self:
-        """Make keys, catalog and repository below ``folder``; ``settings`` are added last."""
+        """Make keys, catalog and repository below ``folder``; ``settings`` are added last.
+
+        Nothing is scheduled unless they say so.
+        """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         environment = {
             "PGBEN_DB_HOST": server.host,
@@ -85,6 +89,7 @@ class Workshop:
             "PGBEN_SPOOL_DIR": str(folder / "spool"),
             "PGBEN_BACKUP_DIR": str(folder / "history"),
             "PGBEN_NODE": "workshop",
+            **NOTHING_SCHEDULED,
             **(settings or {}),
         }
         made = initialise(

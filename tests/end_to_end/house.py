@@ -32,6 +32,7 @@ from pgben_tasks.embedded.stack import EmbeddedStack
 from pgben_tasks.initialise import initialise
 from pgben_tasks.runtime import Workplace, postgres_servers
 from pgben_tasks.settings import Settings
+from tests.timetables import NOTHING_SCHEDULED
 
 ROOT = Path(__file__).parents[2]
 DATABASE = "pgben"
@@ -62,7 +63,10 @@ class House:
 
     @classmethod
     def build(cls, *, megabytes: int = 3, **settings: str) -> Self:
-        """Start the servers, fill the database, run what `pgben init` runs."""
+        """Start the servers, fill the database, run what `pgben init` runs.
+
+        Nothing is scheduled unless ``settings`` say so.
+        """
         stack = EmbeddedStack.start(protected=cls.protected)
         try:
             catalog = EmbeddedPostgres.start(supervisor=stack.supervisor)
@@ -71,6 +75,7 @@ class House:
                 **stack.environment(database=DATABASE, node="node-a"),
                 "PGBEN_CATALOG_URL": catalog.url("pgben_catalog"),
                 "PGBEN_LANGUAGE": "en",
+                **NOTHING_SCHEDULED,
                 **settings,
             }
             made = initialise(

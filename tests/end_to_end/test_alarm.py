@@ -18,6 +18,7 @@ from pgben_tasks.client import Client
 from pgben_tasks.embedded.child import Child
 from tests.end_to_end.house import DATABASE, TARGET, House, eventually
 from tests.mailbox import Letter, MailServer
+from tests.timetables import daily, never
 from workers.presence import Presence
 
 CANARY = "canary-Zq83hfPw"
@@ -59,7 +60,6 @@ def watched(*, backup: str) -> Iterator[Watched]:
     with MailServer(login=("pgben", SMTP_CANARY)) as mails:
         settings = mails.settings(
             PGBEN_SCHEDULE_POSTGRES=backup,
-            PGBEN_SCHEDULE_VERIFY=never(),
             PGBEN_TIMEZONE="UTC",
             PGBEN_LANGUAGE="pt_BR",
         )
@@ -69,12 +69,6 @@ def watched(*, backup: str) -> Iterator[Watched]:
             with closing(app):
                 worker = house.start("all", name="worker")
                 yield Watched(house, mails, worker, house.start("beat", name="beat"), app)
-
-
-def never() -> str:
-    """Write a cron line that is half a year away."""
-    at = datetime.now(UTC) + timedelta(days=180)
-    return f"0 0 {min(at.day, 28)} {at.month} *"
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +178,7 @@ def test_an_emptied_table_arrives(place: Watched) -> None:
 @pytest.mark.timeout(280)
 def test_a_clean_night_sends_nothing() -> None:
     window = (datetime.now(UTC) + timedelta(seconds=80)).replace(second=0, microsecond=0)
-    with watched(backup=f"{window.minute} {window.hour} * * *") as place:
+    with watched(backup=daily(window)) as place:
         house = place.house
         assert datetime.now(UTC) < window, "the servers took too long to start"
         eventually(lambda: bool(house.jobs("backup")), seconds=100, what="the night begins")

@@ -9,6 +9,7 @@ import pytest
 
 from pgben_tasks import names
 from tests.end_to_end.house import TARGET, House, eventually
+from tests.timetables import daily
 
 
 def soon() -> datetime:
@@ -23,8 +24,7 @@ def window() -> datetime:
 
 @pytest.fixture
 def house(window: datetime) -> Iterator[House]:
-    line = f"{window.minute} {window.hour} * * *"
-    with House.build(PGBEN_SCHEDULE_POSTGRES=line, PGBEN_TIMEZONE="UTC") as built:
+    with House.build(PGBEN_SCHEDULE_POSTGRES=daily(window), PGBEN_TIMEZONE="UTC") as built:
         built.start("all", name="worker")
         yield built
 

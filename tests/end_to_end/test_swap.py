@@ -27,14 +27,11 @@ from tests.end_to_end.house import DATABASE, TARGET, House, described, eventuall
 
 #: From the SIGKILL of a worker to a live database that answers; beat's tick comes every minute.
 ANSWERS_WITHIN = timedelta(minutes=2)
-_FAR_AWAY = "0 2 29 2 *"
 
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    # For half of each day the night's window is still to be caught up: the first tick would back
-    # the changed database up, and the restores here would take that backup for the newest.
-    with House.build(PGBEN_SCHEDULE_POSTGRES=_FAR_AWAY) as built:
+    with House.build() as built:
         yield built
 
 

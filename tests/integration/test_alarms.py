@@ -24,15 +24,11 @@ from pgben_tasks.settings import Settings
 from pgben_tasks.tasks import backup, reconciler, verify
 from tests.installation import FILL_PEDIDO, Installation
 from tests.mailbox import MailServer
+from tests.timetables import daily
 
 CANARY = "canary-Zq83hfPw"
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
-
-
-def daily(at: datetime) -> str:
-    """Write the cron line of a time of day (UTC)."""
-    return f"{at.minute} {at.hour} * * *"
 
 
 @dataclass(frozen=True)
@@ -89,11 +85,7 @@ def place(installation: Installation) -> Iterator[Place]:
             if name.startswith(("smtp_", "admin_", "contacts", "language", "timezone"))
         }
         work = installation.shop.work
-        never = work.database.now() + timedelta(days=180)
-        line = f"0 2 {min(never.day, 28)} {never.month} *"
-        made = Place(work, server, str(installation.target)).with_settings(
-            **mail, schedule_postgres=line, schedule_verify=line
-        )
+        made = Place(work, server, str(installation.target)).with_settings(**mail)
         made.sql("TRUNCATE alarm, worker")
         since = made.work.watch.since()
         # Beat counts as silent from here on, not from whenever this catalog was made.

@@ -32,6 +32,7 @@ from pgben_tasks.errors import (
 from pgben_tasks.runtime import process
 from pgben_tasks.tasks import backup, housekeeping, reconciler, restore, verify
 from tests.installation import FILL_PEDIDO, Installation
+from tests.timetables import daily
 
 BLINK = timedelta(milliseconds=100)
 DAY = timedelta(days=1)
@@ -205,10 +206,6 @@ def test_a_missing_repository_is_recorded_and_tried_again(
             call(backup.backup, {"target": str(installation.target)})
         on_demand = newest(site)
         assert (on_demand.state, on_demand.retry_at) == ("failed", None)
-        window = site.schedule("backup", str(installation.target)).due(  # type: ignore[union-attr]
-            site.database.now(), timedelta(days=2)
-        )
-        assert window is not None
         scheduled, _ = site.ledger.request(
             "backup",
             target=str(installation.target),
@@ -263,16 +260,19 @@ def test_a_verification_of_everything_runs_under_the_key_of_its_window(site: Sit
 
 
 def test_many_ticks_at_once_give_one_job_per_window(site: Site, installation: Installation) -> None:
+    line = daily((site.database.now() - timedelta(hours=1)).astimezone(site.zone))
+    settings = site.settings.model_copy(update={"schedule_postgres": line, "schedule_verify": line})
+    due = Site(settings)
     with ThreadPoolExecutor(6) as pool:
-        done = list(pool.map(lambda _: reconciler.tick(site, app), range(6)))
+        done = list(pool.map(lambda _: reconciler.tick(due, app), range(6)))
     jobs = site.ledger.jobs()
-    assert len({job.key for job in jobs}) == len(jobs)
-    assert sum(one["windows"] for one in done) == len(jobs)
-    assert sum(one["published"] for one in done) == len(jobs)
-    assert [job.target for job in jobs if job.kind == "backup"] in ([], [str(installation.target)])
-    sent = [*messages("backup"), *messages("verify")]
-    assert len(sent) == len(jobs)
-    again = reconciler.tick(site, app)
+    assert {(job.kind, job.target) for job in jobs} == {
+        ("backup", str(installation.target)),
+        ("verify", "*"),
+    }
+    assert [sum(one[what] for one in done) for what in ("windows", "published")] == [2, 2]
+    assert [len(messages(queue)) for queue in ("backup", "verify")] == [1, 1]
+    again = reconciler.tick(due, app)
     assert (again["windows"], again["published"]) == (0, 0)
 
 
@@ -451,8 +451,8 @@ def test_waiting_for_a_lock_uses_up_no_retry(site: Site, installation: Installat
 def test_a_step_that_waits_for_another_job_is_not_taken_for_lost(
     site: Site, installation: Installation
 ) -> None:
-    chain = installation.chain("backup")
     site.recovery.show_life(["backup.workshop"])
+    chain = installation.chain("backup")
     with site.database.transaction() as cursor:
         cursor.execute("UPDATE job SET step_due_at = clock_timestamp() - %s", (DAY,))
     assert [one.overdue for one in site.recovery.stalled()] == [True]
