@@ -15,6 +15,11 @@ def daily(at: datetime) -> str:
     return f"{at.minute} {at.hour} * * *"
 
 
+def soon() -> datetime:
+    """Give the minute that begins in 45 to 105 seconds: time enough to start everything."""
+    return (datetime.now(UTC) + timedelta(seconds=105)).replace(second=0, microsecond=0)
+
+
 def never() -> str:
     """Write a cron line that is half a year away."""
     at = datetime.now(UTC) + timedelta(days=180)

@@ -15,6 +15,7 @@ import typer
 
 from pgben_tasks.cli import arguments, outcome, output
 from pgben_tasks.cli.options import AsJson, examples
+from pgben_tasks.cli.screen import Meter
 from pgben_tasks.cli.snapshots import opened
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import ConfigurationError
@@ -92,7 +93,9 @@ def get_object(
         raise ConfigurationError("--json and --to - were given", "both write to standard output")
     with opened(snapshot) as (tools, manifest, folder):
         entry = find(tools, manifest, key, folder)
-        taken = take(tools, manifest, entry, folder)
+        meter = Meter(output.err())
+        with meter.bars:
+            taken = take(tools, manifest, entry, folder, meter)
         if to == "-":
             with taken.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
@@ -206,10 +209,11 @@ def _totals(totals: PlanTotals) -> dict[str, int]:
 
 
 def _keep(taken: Path, destination: Path) -> None:
-    """Copy the object; a file that exists is never replaced."""
+    """Copy the object, whole or not at all; a file that exists is never replaced."""
+    from pgben_tasks.adapters.durable import durable_file
+
     try:
-        with taken.open("rb") as source, destination.open("xb") as file:
-            destination.chmod(0o600)
+        with taken.open("rb") as source, durable_file(destination, replace=False) as file:
             shutil.copyfileobj(source, file)
     except FileExistsError:
         raise ConfigurationError(

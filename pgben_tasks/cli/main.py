@@ -8,6 +8,7 @@ The only place, beside the task base, that catches ``Exception``.
 from __future__ import annotations
 
 import os
+import select
 import sys
 import tempfile
 import traceback
@@ -91,6 +92,7 @@ def main(args: Sequence[str] | None = None) -> int:
     as_json, debug = "--json" in given, "--debug" in given
     try:
         code = typer.main.get_command(app).main(given, prog_name="pgben", standalone_mode=False)
+        sys.stdout.flush()
     except typer.TyperException as exc:
         if not exc.format_message():
             # Without arguments there is the help, already shown, and nothing to complain about.
@@ -105,8 +107,22 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return outcome.INTERRUPTED
     except Exception as exc:  # noqa: BLE001 - the last one who can say anything
-        return unexpected(exc, as_json=as_json, debug=debug)
+        if isinstance(exc, BrokenPipeError) and _nobody_reads():
+            code = outcome.UNHEARD
+        else:
+            code = unexpected(exc, as_json=as_json, debug=debug)
     return code if isinstance(code, int) else outcome.DONE
+
+
+def _nobody_reads() -> bool:
+    """Say whether what reads standard output, such as `head`, went away; then drop the rest."""
+    watch = select.poll()
+    watch.register(sys.stdout.fileno(), 0)
+    gone = any(event & select.POLLERR for _, event in watch.poll(0))
+    if gone:
+        # Python would complain, at its end, of what it still holds for the reader.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
 
 
 def unexpected(exc: Exception, *, as_json: bool, debug: bool) -> int:

@@ -20,6 +20,8 @@ REFUSED: Final = 3
 SUSPECT: Final = 4
 DAMAGED: Final = 5
 INTERRUPTED: Final = 130
+#: Whoever read standard output went away, as after SIGPIPE.
+UNHEARD: Final = 141
 
 #: From the least to the most alarming; the code of several jobs is that of the worst.
 _SEVERITY: Final = (0, 75, 4, 3, 2, 1, 5)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -28,15 +27,13 @@ def opened(text: str, *, at: datetime | None = None) -> Iterator[tuple[Toolbox, 
     ``text`` is an id, or a target: then the newest verified one, or the newest listed by ``at``.
     """
     from pgben_tasks.direct import DirectPlace
+    from pgben_tasks.operations import spool
 
     place = DirectPlace.load()
     target, backup = _found(text, place, at)
     manifest = place.repository.manifest(target, backup)
-    with (
-        place.tools(target) as tools,
-        tempfile.TemporaryDirectory(prefix="objects-", dir=tools.spool) as folder,
-    ):
-        yield tools, manifest, Path(folder)
+    with place.tools(target) as tools, spool.passing_folder(tools.spool) as folder:
+        yield tools, manifest, folder
 
 
 def _found(text: str, place: DirectPlace, at: datetime | None) -> tuple[Target, BackupId]:

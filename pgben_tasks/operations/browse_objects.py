@@ -12,6 +12,7 @@ from pgben_tasks.domain.layout import inventory_of
 from pgben_tasks.errors import DigestMismatch, ManifestInvalid, ObjectMissing
 from pgben_tasks.operations.snapshot_files import place_of, read_lines
 from pgben_tasks.operations.toolbox import Toolbox
+from pgben_tasks.ports import Progress
 
 
 def lines_of(tools: Toolbox, manifest: Manifest, folder: Path) -> Iterator[Line]:
@@ -52,16 +53,16 @@ def find(tools: Toolbox, manifest: Manifest, key: str, folder: Path) -> Entry:
     )
 
 
-def take(tools: Toolbox, manifest: Manifest, entry: Entry, folder: Path) -> Path:
+def take(
+    tools: Toolbox, manifest: Manifest, entry: Entry, folder: Path, progress: Progress
+) -> Path:
     """Take one object's bytes out of its pack, checked; gives a file in ``folder``."""
     pack = next((one for one in manifest.packs if place_of(one) == entry.pack), None)
     if pack is None or entry.sha256 is None:
         raise ManifestInvalid(f"the inventory names the pack '{entry.pack}', the manifest not")
     sealed = folder / "pack.sealed"
-    tools.repository.fetch_pack(pack, sealed, advance=_ignore)
-    tools.objects.open_objects(pack, sealed, [entry.sha256], folder, advance=_ignore)
+    progress.begin("fetch", total=pack.size)
+    tools.repository.fetch_pack(pack, sealed, advance=progress.advance)
+    progress.begin("open", total=entry.size)
+    tools.objects.open_objects(pack, sealed, [entry.sha256], folder, advance=progress.advance)
     return folder / entry.sha256
-
-
-def _ignore(_amount: int) -> None:
-    """Count nothing: a person waits for one object."""

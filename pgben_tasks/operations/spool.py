@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pgben_tasks.errors import ConfigurationError, PermanentError, SpoolFull, TargetBusy
 
@@ -41,6 +41,17 @@ def disk_errors(folder: Path) -> Iterator[None]:
 def job_folder(spool: Path, job: UUID) -> Path:
     """Name the folder of one job."""
     return spool / "jobs" / str(job)
+
+
+@contextmanager
+def passing_folder(spool: Path) -> Iterator[Path]:
+    """Give a private folder that vanishes with the block; what a kill leaves, a sweep removes."""
+    folder = job_folder(spool, uuid4())
+    with occupied(folder):
+        try:
+            yield fresh(folder)
+        finally:
+            _remove_locked(folder)
 
 
 def fresh(folder: Path) -> Path:

@@ -137,16 +137,23 @@ class House:
 
     def pgben(self, *arguments: str, timeout: float = 120, changed: Settled | None = None) -> Ran:
         """Run the command line as a person would."""
-        done = subprocess.run(
+        with self.begin(*arguments, changed=changed) as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            finally:
+                process.kill()
+        return Ran(code=process.returncode, out=out, err=err)
+
+    def begin(self, *arguments: str, changed: Settled | None = None) -> subprocess.Popen[str]:
+        """Start the command line, and leave it to the test."""
+        return subprocess.Popen(
             [self.interpreter, "-m", "pgben_tasks.cli.main", *arguments],
             env=self.process_environment(**(changed or {})),
             cwd=self.stack.folder,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout,
-            check=False,
         )
-        return Ran(code=done.returncode, out=done.stdout, err=done.stderr)
 
     def jobs(self, kind: str | None = None) -> list[Job]:
         """Give the ledger's jobs, newest first."""

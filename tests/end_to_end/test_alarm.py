@@ -18,7 +18,7 @@ from pgben_tasks.client import Client
 from pgben_tasks.embedded.child import Child
 from tests.end_to_end.house import DATABASE, TARGET, House, eventually
 from tests.mailbox import Letter, MailServer
-from tests.timetables import daily, never
+from tests.timetables import daily, never, soon
 from workers.presence import Presence
 
 CANARY = "canary-Zq83hfPw"
@@ -177,11 +177,11 @@ def test_an_emptied_table_arrives(place: Watched) -> None:
 
 @pytest.mark.timeout(280)
 def test_a_clean_night_sends_nothing() -> None:
-    window = (datetime.now(UTC) + timedelta(seconds=80)).replace(second=0, microsecond=0)
+    window = soon()
     with watched(backup=daily(window)) as place:
         house = place.house
         assert datetime.now(UTC) < window, "the servers took too long to start"
-        eventually(lambda: bool(house.jobs("backup")), seconds=100, what="the night begins")
+        eventually(lambda: bool(house.jobs("backup")), seconds=130, what="the night begins")
         job = house.wait_for(house.jobs("backup")[0], seconds=60)
         assert (job.state, job.window) == ("succeeded", window)
         ticks = place.ticks()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -63,13 +64,56 @@ def test_a_bucket_goes_round_by_the_command_line_and_real_workers(house: House) 
     again = house.pgben("objects", "get", str(BUCKET), lost[0], "--to", str(place))
     assert (again.code, "exists already" in again.err) == (2, True)
     spool = Path(house.environment["PGBEN_SPOOL_DIR"])
-    assert not list(spool.rglob("objects-*"))
+    assert list((spool / "direct" / "jobs").iterdir()) == []
     absent = house.pgben("objects", "get", str(BUCKET), "nenhum", "--to", "-")
     assert (absent.code, absent.out) == (1, "")
 
     assert house.pgben("verify", str(BUCKET), "--full").code == 0
     listed = house.pgben("list", "--json")
     assert {one["objects"] for one in listed.json["backups"]} == {60}
+
+
+@pytest.mark.timeout(180)
+def test_whoever_stops_looking_leaves_no_document_behind(house: House) -> None:
+    bucket = bucket_at(house.work.settings, PROTECTED_BUCKET)
+    fill(bucket, 3)
+    data = random.Random(3).randbytes(3_000_000)
+    bucket.put("grande.bin", iter([data]), size=len(data), headers={}, metadata={}, tags={})
+    house.start("all", name="worker")
+    assert house.pgben("backup", str(BUCKET)).code == 0
+    spool = Path(house.environment["PGBEN_SPOOL_DIR"])
+    place = house.stack.folder / "aqui" / "grande.bin"
+    place.parent.mkdir()
+
+    def opened() -> list[Path]:
+        """Give what lies opened, or sealed, on its way to a person."""
+        return [one for one in (spool / "direct").rglob("*") if one.is_file()]
+
+    with closing(SlowPath(house.stack.s3.endpoint, rate=None, back=150_000)) as slow:
+        for number, code, left in ((signal.SIGINT, 130, False), (signal.SIGKILL, -9, True)):
+            changed = {"PGBEN_REPOSITORY_ENDPOINT": slow.endpoint}
+            command = ("objects", "get", str(BUCKET), "grande.bin", "--to", str(place))
+            with house.begin(*command, changed=changed) as process:
+                eventually(
+                    lambda: any(one.stat().st_size > 200_000 for one in opened()),
+                    seconds=60,
+                    what="its pack is on its way",
+                )
+                process.send_signal(number)
+                process.communicate(timeout=30)
+            assert process.returncode == code
+            assert bool(opened()) is left
+            assert list(place.parent.iterdir()) == []
+
+    with house.begin("objects", "ls", str(BUCKET), "--json") as process:
+        assert process.stdout is not None
+        # As `| true` does; the few lines are written when the command is done with them.
+        process.stdout.close()
+        assert process.stderr is not None
+        assert (process.wait(timeout=60), process.stderr.read()) == (141, "")
+    assert opened() == [], "what the killed one left is gone with the next look"
+    assert house.pgben("objects", "get", str(BUCKET), "grande.bin", "--to", str(place)).code == 0
+    assert place.read_bytes() == data
 
 
 @pytest.mark.timeout(240)

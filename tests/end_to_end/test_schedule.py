@@ -1,20 +1,19 @@
-"""Two beats and the tick at once: one job, one backup."""
+"""Two beats and the tick at once: one job and one backup of each kind of target."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
 from pgben_tasks import names
+from pgben_tasks.domain.target import Target
+from pgben_tasks.embedded.stack import PROTECTED_BUCKET
+from pgben_tasks.runtime.places import bucket_at
+from tests.end_to_end.bucket_house import BUCKET, BucketHouse, fill
 from tests.end_to_end.house import TARGET, House, eventually
-from tests.timetables import daily
-
-
-def soon() -> datetime:
-    """Give the minute that begins in 20 to 80 seconds: time enough to start everything."""
-    return (datetime.now(UTC) + timedelta(seconds=80)).replace(second=0, microsecond=0)
+from tests.timetables import daily, soon
 
 
 @pytest.fixture
@@ -24,41 +23,49 @@ def window() -> datetime:
 
 @pytest.fixture
 def house(window: datetime) -> Iterator[House]:
-    with House.build(PGBEN_SCHEDULE_POSTGRES=daily(window), PGBEN_TIMEZONE="UTC") as built:
+    line = daily(window)
+    with BucketHouse.build(
+        PGBEN_SCHEDULE_POSTGRES=line, PGBEN_SCHEDULE_BUCKETS=line, PGBEN_TIMEZONE="UTC"
+    ) as built:
+        fill(bucket_at(built.work.settings, PROTECTED_BUCKET), 20)
         built.start("all", name="worker")
         yield built
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(280)
 def test_two_beats_and_the_tick_give_one_job_and_one_backup(house: House, window: datetime) -> None:
     beats = [house.start("beat", name=name) for name in ("beat-one", "beat-two")]
     assert datetime.now(UTC) < window, "the servers took too long to start"
     eventually(
-        lambda: all(f"Sending due task backup {TARGET}" in beat.log.read_text() for beat in beats),
-        seconds=100,
-        what="both beats send the backup",
+        lambda: all(
+            f"Sending due task backup {target}" in beat.log.read_text()
+            for beat in beats
+            for target in (TARGET, BUCKET)
+        ),
+        seconds=130,
+        what="both beats send both backups",
     )
-    eventually(lambda: bool(house.jobs("backup")), seconds=20, what="the job is written")
-    job = house.wait_for(house.jobs("backup")[0], seconds=60)
+    eventually(lambda: len(house.jobs("backup")) >= 2, seconds=20, what="the jobs are written")
+    jobs = [house.wait_for(job, seconds=60) for job in house.jobs("backup")]
     # The tick of the same minute, sent by both beats, has run before this is looked at.
     worker = house.processes[0]
+
+    def lines(text: str) -> int:
+        return worker.log.read_text().count(text)
+
+    eventually(lambda: lines(f"Task {names.TICK}[") >= 4, seconds=90, what="both beats' ticks ran")
+    entries = (names.BACKUP_POSTGRES, names.BACKUP_BUCKET)
     eventually(
-        lambda: worker.log.read_text().count(f"Task {names.TICK}[") >= 4,
-        seconds=90,
-        what="both beats' ticks ran",
-    )
-    eventually(
-        lambda: (
-            worker.log.read_text().count("entry_ignored")
-            + worker.log.read_text().count(f"Task {names.BACKUP_POSTGRES}[")
-            >= 3
-        ),
+        lambda: lines("entry_ignored") + sum(lines(f"Task {name}[") for name in entries) >= 6,
         seconds=30,
-        what="the second beat's message is handled",
+        what="the second beat's messages are handled",
     )
 
-    assert job.state == "succeeded", job.error
-    assert job.key == f"backup:{TARGET}:{window:%Y-%m-%dT%H:%MZ}"
-    assert job.window == window
-    assert [one.id for one in house.jobs("backup")] == [job.id]
-    assert [str(backup) for backup in house.work.repository.backups(TARGET)] == [job.backup]
+    assert {job.id for job in house.jobs("backup")} == {job.id for job in jobs}
+    assert sorted(job.target for job in jobs) == [str(BUCKET), str(TARGET)]
+    for job in jobs:
+        assert job.state == "succeeded", job.error
+        assert job.key == f"backup:{job.target}:{window:%Y-%m-%dT%H:%MZ}"
+        assert job.window == window
+        target = Target.parse(job.target)
+        assert [str(backup) for backup in house.work.repository.backups(target)] == [job.backup]
