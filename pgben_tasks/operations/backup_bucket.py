@@ -93,7 +93,7 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
         "carried": totals.carried,
         "wanted": totals.wanted,
         "gone": totals.gone,
-        "avoided": sorted(avoid),
+        "avoided": sorted(avoid.all),
         "keeps_tags": keeps_tags,
         "suspect": mass_change(
             totals, tools.limits.suspect_changed, expected=own_changes(run, tools, before)
@@ -116,7 +116,7 @@ def copy(run: Run, tools: Toolbox) -> JSON:
 def _copy_alone(run: Run, tools: Toolbox, wanted: Path) -> Counts:
     journal = LocalJournal(run.folder)
     with closing(tools.object_packs.index(run.folder / "known.sqlite")) as known:
-        if any(want.line is None for want in wants_in(wanted)):
+        if not all(want.tags_only for want in wants_in(wanted)):
             # Where only tags are read again no bytes come that could be known.
             known.fill(known_places(run, journal.files()))
             known.fill_from(partial(known_places, run, [run.folder / "previous.jsonl"]))
@@ -156,6 +156,7 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
             if line.tags_at is not None and (tags_as_of is None or line.tags_at < tags_as_of):
                 tags_as_of = line.tags_at
     spool.remove(scratch)
+    _require_all(lines.number, run.job.result)
     path = inventory_path(run.target, committing.backup_id(run), sealed=tools.objects.sealed)
     sealed = tools.objects.seal_inventory(lines_file, run.folder / path.rpartition("/")[2])
     if sealed.plain != lines.sha256:
@@ -195,6 +196,16 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
         "unreadable": unreadable,
         "unreadable_keys": lost if unreadable <= MOST_KEYS else None,
     }
+
+
+def _require_all(lines: int, result: JSON) -> None:
+    """Raise unless every object of the listing has its line, or was gone before it was fetched."""
+    if lines + result["vanished"] != result["listed"]:
+        raise IntegrityError(
+            f"the listing had {result['listed']} objects, {result['vanished']} were gone when they "
+            f"were fetched, and the inventory has {lines} lines",
+            "the spool lost what an earlier step wrote; start the backup again",
+        )
 
 
 def upload(run: Run, tools: Toolbox) -> JSON:

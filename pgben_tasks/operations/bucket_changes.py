@@ -6,18 +6,21 @@ In the job's folder: ``previous.jsonl`` (the inventory before), ``carried.jsonl`
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain, islice
 from typing import Final
 
 import structlog
 
-from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.documents import Finding, Manifest
 from pgben_tasks.domain.inventory_diff import (
     Carried,
     Gone,
     Totals,
+    Wanted,
     compare,
     is_refreshed,
     vacating,
@@ -26,9 +29,12 @@ from pgben_tasks.domain.inventory_line import Line
 from pgben_tasks.domain.layout import inventory_of
 from pgben_tasks.errors import IntegrityError, ListingUnordered, ObjectMissing
 from pgben_tasks.operations import spool
+from pgben_tasks.operations.compare_objects import unnamed
+from pgben_tasks.operations.examining import presence
 from pgben_tasks.operations.snapshot_files import BUFFER, place_of, read_lines
 from pgben_tasks.operations.survey import Survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.verify import condemn
 from pgben_tasks.operations.wants import Want, wants_in
 from pgben_tasks.ports import Bucket, ListedObject
 
@@ -55,7 +61,8 @@ def tries_tags(run: Run, bucket: Bucket) -> bool:
     carried = (line.key for line in read_lines(run.folder / "carried.jsonl"))
     for key in islice(chain(wanted, carried), _TRIES):
         try:
-            return bucket.keeps_tags(key)
+            with unnamed(key):
+                return bucket.keeps_tags(key)
         except ObjectMissing:
             continue
     return True
@@ -96,7 +103,7 @@ def own_changes(run: Run, tools: Toolbox, before: Manifest | None) -> int:
 def _with_findings(surveyed: Survey) -> frozenset[str]:
     """Name the packs that something was ever found in: nothing is inherited from them."""
     return frozenset(
-        "/".join(finding.path.split("/")[3:])
+        _place(finding)
         for one in surveyed.backups
         for statement in one.statements
         for finding in statement.findings
@@ -104,18 +111,48 @@ def _with_findings(surveyed: Survey) -> frozenset[str]:
     )
 
 
-def avoided(run: Run, tools: Toolbox, surveyed: Survey, before: Manifest | None) -> frozenset[str]:
-    """Name the packs that nothing is inherited from: with findings, or to be emptied."""
-    findings = _with_findings(surveyed)
+def _place(finding: Finding) -> str:
+    return "/".join(finding.path.split("/")[3:])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Avoided:
+    """Packs that nothing is inherited from: what lies in them is fetched anew.
+
+    ``bad`` ones are damaged or gone. ``emptied`` ones are whole, and what they hold stands when it
+    cannot be fetched.
+    """
+
+    bad: frozenset[str]
+    emptied: frozenset[str]
+
+    @property
+    def all(self) -> frozenset[str]:
+        """Both."""
+        return self.bad | self.emptied
+
+
+def avoided(run: Run, tools: Toolbox, surveyed: Survey, before: Manifest | None) -> Avoided:
+    """Name the packs that nothing is inherited from: damaged, gone, or to be emptied.
+
+    What is found gone is recorded: the snapshot before is damaged, whatever becomes of this one.
+    """
+    bad = _with_findings(surveyed)
     if before is None:
-        return findings
+        return Avoided(bad=bad, emptied=frozenset())
+    stored = tools.repository.packs(run.target)
+    findings = [found for pack in before.packs if (found := presence(pack, stored)) is not None]
+    if findings:
+        condemn(run, tools, before, findings)
+    gone = {_place(finding) for finding in findings}
     packs = {place_of(pack): pack.size for pack in before.packs}
     lines = read_lines(run.folder / "previous.jsonl")
-    return findings | vacating(lines, packs, share=tools.limits.vacate_share)
+    emptied = vacating(lines, packs, share=tools.limits.vacate_share)
+    return Avoided(bad=bad | gone, emptied=emptied)
 
 
 def write_changes(
-    run: Run, tools: Toolbox, bucket: Bucket, *, avoid: frozenset[str], refresh: Decimal
+    run: Run, tools: Toolbox, bucket: Bucket, *, avoid: Avoided, refresh: Decimal
 ) -> Totals:
     """Write down what the listing says beside the inventory before.
 
@@ -131,7 +168,19 @@ def write_changes(
 
 def _tags_of(line: Line) -> Want:
     """Ask for an object's tags alone."""
-    return Want(key=line.key, size=0, line=line.raw.decode())
+    return Want(key=line.key, size=0, line=line.raw.decode(), tags_only=True)
+
+
+def _object_of(change: Wanted, avoid: Avoided) -> Want:
+    """Ask for an object whole."""
+    listed, line = change.listed, change.line
+    kept = change.why == "pack avoided" and line is not None and line.pack not in avoid.bad
+    return Want(
+        key=listed.key,
+        size=listed.size,
+        modified=int(listed.modified.timestamp()),
+        line=line.raw.decode() if line is not None and kept else None,
+    )
 
 
 def _write_down(
@@ -139,7 +188,7 @@ def _write_down(
     tools: Toolbox,
     listing: Iterator[ListedObject],
     *,
-    avoid: frozenset[str],
+    avoid: Avoided,
     refresh: Decimal,
 ) -> Totals:
     """Write down what is carried over and what is wanted."""
@@ -152,7 +201,7 @@ def _write_down(
         (folder / "wanted.jsonl").open("wb") as wanted,
     ):
         previous = read_lines(folder / "previous.jsonl")
-        for change in compare(listing, previous, avoid=avoid):
+        for change in compare(listing, previous, avoid=avoid.all):
             totals.count(change)
             if isinstance(change, Gone):
                 continue
@@ -169,8 +218,10 @@ def _write_down(
             elif change.why == "tags" and change.line is not None:
                 wanted.write(_tags_of(change.line).encode())
             else:
-                listed = change.listed
-                stored = int(listed.modified.timestamp())
-                wanted.write(Want(key=listed.key, size=listed.size, modified=stored).encode())
+                wanted.write(_object_of(change, avoid).encode())
         run.progress.advance(totals.listed % _LOOK_EVERY)
+        for file in (carried, wanted):
+            # The ledger will say that this step is done: a power cut must not empty its files.
+            file.flush()
+            os.fsync(file.fileno())
     return totals

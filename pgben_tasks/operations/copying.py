@@ -23,8 +23,17 @@ from pgben_tasks.domain.inventory_diff import listed_moment
 from pgben_tasks.domain.inventory_line import Line
 from pgben_tasks.domain.shard import Counts
 from pgben_tasks.domain.target import BackupId
-from pgben_tasks.errors import IntegrityError, ObjectMissing, PermanentError, TransientError
+from pgben_tasks.errors import (
+    ConfigurationError,
+    IntegrityError,
+    ObjectMissing,
+    PermanentError,
+    PgbenError,
+    StoreUnavailable,
+    TransientError,
+)
 from pgben_tasks.operations import committing, spool
+from pgben_tasks.operations.compare_objects import unnamed
 from pgben_tasks.operations.journal import Done, Journal
 from pgben_tasks.operations.snapshot_files import merged, read_lines
 from pgben_tasks.operations.toolbox import Run, Toolbox
@@ -42,6 +51,8 @@ _DELAYS: Final = (0.5, 2.0, 5.0)
 #: Until the second is over in which an object was stored, by a server's clock; and how often.
 _SECOND: Final = 1.1
 _SETTLINGS: Final = 3
+#: Among so many keys that begin like a missing one it is looked for: a server may not sort them.
+_LOOK_FOR: Final = 1000
 
 
 def known_places(run: Run, files: Sequence[Path]) -> Iterator[tuple[str, str]]:
@@ -207,23 +218,38 @@ class Copy:
 
     def _one(self, want: Want) -> Entry | None:
         """Fetch one object; None when it is gone. What cannot be read is said in its entry."""
+        trouble: PgbenError
         for delay in (*_DELAYS, None):
             try:
-                return self._tagged(want) if want.line is not None else self._settled(want)
+                with unnamed(want.key):
+                    return self._tagged(want) if want.tags_only else self._settled(want)
             except ObjectMissing:
-                return None
+                if not self._is_listed(want.key):
+                    return _before(want)
+                # Something between here and the server answers for it, or only for the tags.
+                trouble = StoreUnavailable(
+                    f"{self._bucket.describe()} lists an object and says that it is not there"
+                )
             except TransientError as exc:
-                # A repository that is away must not make objects unreadable.
-                self._writer.check()
-                if delay is None:
-                    return self._unreadable(want, exc)
-                if self._stop.wait(delay):
-                    raise
-            except (PermanentError, IntegrityError) as exc:
-                self._writer.check()
-                return self._unreadable(want, exc)
-        message = "the last try returns or raises"
-        raise AssertionError(message)
+                trouble = exc
+            except (PermanentError, IntegrityError, ConfigurationError) as exc:
+                trouble, delay = exc, None  # noqa: PLW2901 - to try again helps nothing
+            # A repository that is away must not make objects unreadable.
+            self._writer.check()
+            if delay is None:
+                break
+            if self._stop.wait(delay):
+                raise trouble
+        return self._unreadable(want, trouble)
+
+    def _is_listed(self, key: str) -> bool:
+        """Ask a second time whether an object is there, in the way in which we heard of it."""
+        try:
+            with unnamed(key):
+                first = islice(self._bucket.list(key), _LOOK_FOR)
+                return any(one.key == key for one in first)
+        except TransientError:
+            return True
 
     def _settled(self, want: Want) -> Entry:
         """Fetch an object, and again if it was stored this very second.
@@ -270,14 +296,14 @@ class Copy:
         update = {"tags": self._bucket.tags(want.key), "tags_at": self._now}
         return old.model_copy(update=update)
 
-    def _unreadable(self, want: Want, error: PermanentError | TransientError) -> Entry:
+    def _unreadable(self, want: Want, error: PgbenError) -> Entry:
         """Say that one object cannot be read, unless the whole bucket cannot."""
-        if isinstance(error, TransientError) and not self._answers():
+        if isinstance(error, TransientError | ConfigurationError) and not self._answers():
             raise error
         log.warning("object_unreadable", why=type(error).__name__)
-        if want.line is not None:
-            # Only its tags were asked for: its bytes are kept, with the tags as they were.
-            return parse_line(want.line.encode(), where="the spool")
+        before = _before(want)
+        if before is not None:
+            return before
         return Entry(
             key=want.key,
             etag="",
@@ -290,7 +316,7 @@ class Copy:
     def _answers(self) -> bool:
         try:
             return self._bucket.exists()
-        except TransientError:
+        except (TransientError, ConfigurationError):
             return False
 
     def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -299,6 +325,11 @@ class Copy:
                 raise TransientError("copying was given up")
             self._run.progress.advance(len(chunk))
             yield chunk
+
+
+def _before(want: Want) -> Entry | None:
+    """Give the entry of an object that is as it was: its bytes are kept, with its tags then."""
+    return None if want.line is None else parse_line(want.line.encode(), where="the spool")
 
 
 def _ignore(_amount: int) -> None:

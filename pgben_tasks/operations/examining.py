@@ -12,6 +12,8 @@ from typing import Final, Literal
 from pgben_tasks.domain.bucket import BucketCapture
 from pgben_tasks.domain.documents import Finding, Manifest, Pack, StoredFile
 from pgben_tasks.domain.layout import inventory_of
+from pgben_tasks.domain.states import State, state_of
+from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import (
     DecryptionFailed,
     DigestMismatch,
@@ -19,6 +21,7 @@ from pgben_tasks.errors import (
     ObjectMissing,
 )
 from pgben_tasks.operations import spool
+from pgben_tasks.operations.pack_contents import PackContents
 from pgben_tasks.operations.snapshot_files import place_of, read_lines
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import StoredObject
@@ -42,11 +45,15 @@ class Examined:
 class Reading:
     """What one verification has read already: snapshots share packs, and each is read once.
 
-    ``places`` says which pack each signed digest belongs to. ``found`` and ``opened`` are keyed by
+    ``contents`` is what lies in the packs of objects that were opened.
+    ``places`` says which pack each signed digest belongs to, ``unread`` what a read-back reads.
+    ``found`` and ``opened`` are keyed by
     path and signed digest, because only together they say what was looked for.
     """
 
     places: Mapping[str, str]
+    contents: PackContents
+    unread: tuple[StoredFile, ...] = ()
     found: dict[tuple[str, str], Finding | None] = field(default_factory=dict)
     opened: set[tuple[str, str]] = field(default_factory=set)
 
@@ -63,6 +70,33 @@ def new_files(manifest: Manifest) -> tuple[StoredFile, ...]:
     return tuple(file for file in stored_files(manifest) if file not in inherited)
 
 
+def unread(tools: Toolbox, manifest: Manifest) -> tuple[StoredFile, ...]:
+    """Give what nobody ever read back: what its own capture wrote, and what it may inherit.
+
+    A capture that ended before it was read back leaves packs that the next one takes over; each
+    newer backup without a fault, read whole, vouches for all its packs.
+    """
+    new = new_files(manifest)
+    inherited = set(manifest.packs) - set(manifest.own_packs)
+    others = tools.repository.backups(manifest.target_name) if inherited else ()
+    for backup in sorted(map(str, others), reverse=True):
+        if not inherited:
+            break
+        if backup != manifest.backup:
+            inherited -= _vouched_for(tools, manifest.target_name, BackupId.parse(backup))
+    return (*new, *sorted(inherited, key=lambda pack: pack.path))
+
+
+def _vouched_for(tools: Toolbox, target: Target, backup: BackupId) -> frozenset[Pack]:
+    try:
+        manifest = tools.repository.manifest(target, backup)
+        standing = state_of(manifest, tools.repository.verifications(target, backup))
+    except (IntegrityError, ObjectMissing):
+        return frozenset()
+    read = standing.last_read is not None and standing.state is not State.DAMAGED
+    return frozenset(manifest.packs if read else ())
+
+
 def examine_packs(
     run: Run,
     tools: Toolbox,
@@ -71,16 +105,16 @@ def examine_packs(
     level: Level,
     reading: Reading,
 ) -> Examined:
-    """Look at the files of one backup: all are there; a full look reads all, a read-back the new.
+    """Look at the files of one backup: all are there; a full look reads all.
 
-    Inherited packs were read back by the captures that wrote them.
+    A read-back reads what ``reading`` names as unread.
     """
     files = stored_files(manifest)
-    seen = {file.path: _presence(file, stored) for file in files}
+    seen = {file.path: presence(file, stored) for file in files}
     read = 0
     opened = False
     if level != "quick":
-        wanted = files if level == "full" else new_files(manifest)
+        wanted = files if level == "full" else reading.unread
         there = [file for file in wanted if file.path in stored]
         new = [file for file in there if _key(file) not in reading.found]
         with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
@@ -103,7 +137,8 @@ def _key(file: StoredFile) -> tuple[str, str]:
     return file.path, file.sha256
 
 
-def _presence(pack: StoredFile, stored: Mapping[str, StoredObject]) -> Finding | None:
+def presence(pack: StoredFile, stored: Mapping[str, StoredObject]) -> Finding | None:
+    """Say what is wrong with a stored file by its name and size alone; None when nothing is."""
     found = stored.get(pack.path)
     if found is None:
         return Finding(kind="missing", path=pack.path, detail="the pack is not in the repository")
@@ -161,10 +196,10 @@ def _open(
     try:
         for pack in packs:
             if _key(pack) not in reading.opened:
-                found += _open_one(run, tools, pack, folder)
+                found += _open_one(run, tools, pack, folder, reading.contents)
                 reading.opened.add(_key(pack))
         if manifest.bucket is not None:
-            found += _open_inventory(tools, manifest, manifest.bucket, folder)
+            found += _open_inventory(tools, manifest, manifest.bucket, folder, reading.contents)
     finally:
         spool.remove(folder)
     return True, found
@@ -180,9 +215,13 @@ def _one_new(manifest: Manifest) -> tuple[Pack, ...]:
 
 
 def _open_inventory(
-    tools: Toolbox, manifest: Manifest, capture: BucketCapture, folder: Path
+    tools: Toolbox,
+    manifest: Manifest,
+    capture: BucketCapture,
+    folder: Path,
+    contents: PackContents,
 ) -> Iterator[Finding]:
-    """Open the inventory: its lines are what the manifest says, and in packs that it names."""
+    """Open the inventory: its lines are what the manifest says, and their bytes where they say."""
     stored = inventory_of(manifest)
     sealed, plain = folder / "inventory", folder / "lines"
     try:
@@ -201,9 +240,14 @@ def _open_inventory(
         if unnamed:
             detail = f"it names the pack '{min(unnamed)}', which the manifest does not name"
             yield Finding(kind="invalid", path=stored.path, detail=detail)
+        for place, number in contents.absent(plain):
+            detail = f"it says of {number} object(s) that they are in '{place}', and they are not"
+            yield Finding(kind="invalid", path=stored.path, detail=detail)
 
 
-def _open_one(run: Run, tools: Toolbox, pack: Pack, folder: Path) -> Iterator[Finding]:
+def _open_one(
+    run: Run, tools: Toolbox, pack: Pack, folder: Path, contents: PackContents
+) -> Iterator[Finding]:
     sealed = folder / "pack"
     run.progress.check()
     try:
@@ -212,7 +256,7 @@ def _open_one(run: Run, tools: Toolbox, pack: Pack, folder: Path) -> Iterator[Fi
             tools.codec.open(pack, sealed, None, advance=_ignore)
         else:
             # The objects of a bucket prove themselves: each is named like its digest.
-            tools.objects.open_objects(pack, sealed, advance=_ignore)
+            contents.add(pack, tools.objects.open_objects(pack, sealed, advance=_ignore))
     except DecryptionFailed as exc:
         yield Finding(kind="unreadable", path=pack.path, detail=exc.sentence)
     except (DigestMismatch, IntegrityError) as exc:

@@ -18,7 +18,7 @@ from pgben_tasks.operations import spool
 from pgben_tasks.operations.compare_objects import unnamed
 from pgben_tasks.operations.snapshot_files import place_of
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.operations.verify import condemn
+from pgben_tasks.operations.verify import condemn, damage
 from pgben_tasks.ports import Bucket
 
 _CHUNK: Final = 1024 * 1024
@@ -83,7 +83,7 @@ def opened_objects(
             pack, sealed, wanted, folder, advance=lambda _size: run.progress.check()
         )
     except (DigestMismatch, ObjectMissing) as exc:
-        condemn(run, tools, manifest, exc)
+        condemn(run, tools, manifest, [damage(pack.path, exc)])
         raise
     yield folder
     spool.remove(folder)

@@ -29,7 +29,7 @@ from pgben_tasks.errors import (
 from pgben_tasks.operations import spool, swap_postgres
 from pgben_tasks.operations.survey import Survey, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.operations.verify import condemn
+from pgben_tasks.operations.verify import condemn, damage
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +93,8 @@ def fetch(run: Run, tools: Toolbox) -> JSON:
                 future.result()
         except (DigestMismatch, ObjectMissing) as exc:
             pool.shutdown(wait=True, cancel_futures=True)
-            condemn(run, tools, manifest, exc)
+            path = f"packs/{manifest.target}/{manifest.backup}"
+            condemn(run, tools, manifest, [damage(path, exc)])
             raise
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)

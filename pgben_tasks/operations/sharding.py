@@ -8,7 +8,8 @@ missed.
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -40,15 +41,13 @@ def copy_together(run: Run, tools: Toolbox, sharing: Sharing) -> Counts | None:
         return None
     left = sharing.open()
     sharing.call(min(len(left) - 1, _MOST_HELPERS))
-    with closing(tools.object_packs.index(run.folder / "known.sqlite")) as known:
-        known.fill_from(partial(known_places, run, [run.folder / "previous.jsonl"]))
-        waiting = {shard.n: shard.bytes for shard in left}
-        while waiting:
-            ours = _round(run, tools, sharing, known)
-            waiting = _others(run, sharing, waiting, ours)
-            if waiting and not ours:
-                sharing.pause()
-                run.progress.check()
+    waiting = {shard.n: shard.bytes for shard in left}
+    while waiting:
+        ours = _round(run, tools, sharing, [run.folder / "previous.jsonl"])
+        waiting = _others(run, sharing, waiting, ours)
+        if waiting and not ours:
+            sharing.pause()
+            run.progress.check()
     _gather(run, tools, sharing)
     return sharing.counts()
 
@@ -57,10 +56,9 @@ def help_out(run: Run, tools: Toolbox, sharing: Sharing) -> JSON:
     """Copy shards of somebody else's job until none is free."""
     copied: set[int] = set()
     if sharing.open():
-        with closing(tools.object_packs.index(run.folder / "known.sqlite")) as known:
-            known.fill_from(partial(known_places, run, _previous(run, tools)))
-            while ours := _round(run, tools, sharing, known):
-                copied |= ours
+        previous = _previous(run, tools)
+        while ours := _round(run, tools, sharing, previous):
+            copied |= ours
     return {"shards": len(copied)}
 
 
@@ -91,18 +89,26 @@ def _offer(run: Run, tools: Toolbox, sharing: Sharing) -> bool:
     return True
 
 
-def _round(run: Run, tools: Toolbox, sharing: Sharing, known: DigestIndex) -> set[int]:
+def _round(run: Run, tools: Toolbox, sharing: Sharing, previous: Sequence[Path]) -> set[int]:
     """Take every shard that is free, one after another; gives those that were copied here."""
-    copied = set()
-    for shard in sharing.open():
-        with sharing.take(shard.n) as taken:
-            if taken is not None:
+    copied: set[int] = set()
+    with ExitStack() as stack:
+        known: DigestIndex | None = None
+        for shard in sharing.open():
+            with sharing.take(shard.n) as taken:
+                if taken is None:
+                    continue
+                if known is None:
+                    index = tools.object_packs.index(run.folder / "known.sqlite")
+                    known = stack.enter_context(closing(index))
+                    known.fill_from(partial(known_places, run, previous))
                 try:
                     _copy(replace(run, progress=taken.progress), tools, sharing, taken, known)
                 except ShardLost as exc:
                     # Its lock was lost with its session; whoever has it now began where we noted.
+                    # The index may know packs that were never stored: the next round has its own.
                     log.warning("shard_lost", why=exc.sentence)
-                    continue
+                    break
                 copied.add(shard.n)
     return copied
 

@@ -6,10 +6,13 @@ and stored beside the backup, so that its state survives the loss of the catalog
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
+
 import structlog
 
 from pgben_tasks.contracts import JSON, VerifyRequest
-from pgben_tasks.domain.documents import Finding, Manifest, Verification
+from pgben_tasks.domain.documents import Finding, FindingKind, Manifest, Verification
 from pgben_tasks.domain.states import state_of
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import (
@@ -24,10 +27,11 @@ from pgben_tasks.operations.examining import (
     Level,
     Reading,
     examine_packs,
-    new_files,
     stored_files,
+    unread,
 )
 from pgben_tasks.operations.leftovers import foreign, is_pruned, unaccounted
+from pgben_tasks.operations.pack_contents import PackContents
 from pgben_tasks.operations.survey import Survey, Surveyed, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
@@ -64,27 +68,28 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         for backup in one.backups
         for pack in backup.manifest.packs
     }
-    reading = Reading(places)
     findings: list[Finding] = []
     packs = read = examined = 0
-    for one, backups in zip(surveys, chosen, strict=True):
-        stored = tools.repository.packs(one.target)
-        files = stored | tools.repository.inventories(one.target)
-        for backup in backups:
-            run.progress.check()
-            looked = examine_packs(run, tools, backup.manifest, files, request.level, reading)
-            _state(run, tools, backup, looked, request.level)
-            findings += looked.findings
-            packs += looked.packs
-            read += looked.read
-            examined += 1
-            if request.level == "quick":
-                run.progress.advance(1)
-        findings += _unreadable(run, tools, one, request)
-        examined += len(one.unreadable)
-        if request.backup is None:
-            findings += unaccounted(tools.repository, one, stored)
-            findings += _vanished(tools, one)
+    with closing(PackContents(run.folder / "contents")) as contents:
+        reading = Reading(places, contents)
+        for one, backups in zip(surveys, chosen, strict=True):
+            stored = tools.repository.packs(one.target)
+            files = stored | tools.repository.inventories(one.target)
+            for backup in backups:
+                run.progress.check()
+                looked = examine_packs(run, tools, backup.manifest, files, request.level, reading)
+                _state(run, tools, backup, looked, request.level)
+                findings += looked.findings
+                packs += looked.packs
+                read += looked.read
+                examined += 1
+                if request.level == "quick":
+                    run.progress.advance(1)
+            findings += _unreadable(run, tools, one, request)
+            examined += len(one.unreadable)
+            if request.backup is None:
+                findings += unaccounted(tools.repository, one, stored)
+                findings += _vanished(tools, one)
     if request.target is None:
         findings += foreign(tools.repository, targets)
     return {
@@ -113,28 +118,35 @@ def finish(run: Run, tools: Toolbox) -> JSON:
 
 
 def read_back(run: Run, tools: Toolbox, backup: BackupId) -> Verification:
-    """Verify a backup right after its commit: everything it stored is read back in full."""
+    """Verify a backup right after its commit: all that nobody has read back yet is read in full."""
     manifest = tools.repository.manifest(run.target, backup)
-    run.progress.begin("read back", total=sum(file.size for file in new_files(manifest)))
+    files_to_read = unread(tools, manifest)
+    run.progress.begin("read back", total=sum(file.size for file in files_to_read))
     places = {pack.sha256: pack.path for pack in manifest.packs}
     files = tools.repository.packs(run.target) | tools.repository.inventories(run.target)
-    looked = examine_packs(run, tools, manifest, files, "readback", Reading(places))
+    with closing(PackContents(run.folder / "contents")) as contents:
+        reading = Reading(places, contents, files_to_read)
+        looked = examine_packs(run, tools, manifest, files, "readback", reading)
     return _record(run, tools, manifest, looked, "readback")
 
 
-def condemn(run: Run, tools: Toolbox, manifest: Manifest, error: PgbenError) -> None:
-    """Record damage that a restore met, so that nobody chooses this backup again unawares."""
-    finding = Finding(
-        kind="missing" if isinstance(error, ObjectMissing) else "damaged",
-        path=f"packs/{manifest.target}/{manifest.backup}",
-        detail=error.sentence,
-    )
-    looked = Examined(packs=len(manifest.packs), read=0, opened=False, findings=(finding,))
+def damage(path: str, error: PgbenError) -> Finding:
+    """Describe what whoever wanted to use the file at ``path`` met there."""
+    kind: FindingKind = "missing" if isinstance(error, ObjectMissing) else "damaged"
+    return Finding(kind=kind, path=path, detail=error.sentence)
+
+
+def condemn(run: Run, tools: Toolbox, manifest: Manifest, findings: Sequence[Finding]) -> None:
+    """Record damage that a job met, so that nobody chooses this backup again unawares.
+
+    Findings that name a pack also keep later snapshots from inheriting it.
+    """
+    looked = Examined(packs=len(manifest.packs), read=0, opened=False, findings=tuple(findings))
     try:
         _record(run, tools, manifest, looked, "full")
         tools.index.set_state(manifest.target_name, manifest.backup, "damaged")
     except PgbenError as exc:
-        # The restore fails with the damage itself; that it could not be signed comes second.
+        # The job tells of the damage itself; that it could not be signed comes second.
         log.warning("damage_not_recorded", why=exc.sentence)
 
 

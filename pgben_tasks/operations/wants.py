@@ -10,15 +10,18 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """One object to fetch; ``line`` is its old line when only its tags are read again.
+    """One object to fetch, or to ask for its tags alone.
 
-    ``modified`` is when it was stored as the listing says, in whole seconds since 1970.
+    ``line`` is the line before of an object that is as it was and whose bytes are kept: it stands
+    when the server cannot give the object. ``modified`` is when it was stored as the listing says,
+    in whole seconds since 1970.
     """
 
     key: str
     size: int
     modified: int | None = None
     line: str | None = None
+    tags_only: bool = False
 
     def encode(self) -> bytes:
         """Give a line of ``wanted.jsonl``."""

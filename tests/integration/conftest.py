@@ -1,4 +1,4 @@
-"""Fixtures of the command line's tests."""
+"""Fixtures of the command line's tests, and of those of a bucket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from pgben_tasks.embedded.redis import EmbeddedRedis
 from pgben_tasks.initialise import initialise
 from pgben_tasks.settings import Settings
 from tests import samples
+from tests.bucketshop import TARGET, BucketShop
 from tests.cli_site import Site, clean_environment
+from tests.troubled_bucket import TroubledBucket
+from tests.workshop import Workshop
 
 
 @pytest.fixture
@@ -58,3 +61,17 @@ def catalogless(tmp_path: Path) -> Site:
         "PGBEN_DB_NAME": "pgben,second",
     }
     return Site(tmp_path, environment, clean_environment())
+
+
+@pytest.fixture
+def bucket() -> TroubledBucket:
+    return TroubledBucket(TARGET.name)
+
+
+@pytest.fixture
+def shop(
+    tmp_path: Path, postgres: EmbeddedPostgres, bucket: TroubledBucket
+) -> Iterator[BucketShop]:
+    """Protect an empty bucket."""
+    with Workshop.open(tmp_path / "shop", postgres, "postgres") as workshop:
+        yield BucketShop(workshop, bucket, TroubledBucket)

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from pgben_tasks import canvases, names
 from pgben_tasks.adapters.bucket.memory import MemoryBucket
@@ -380,6 +381,32 @@ def test_a_shard_that_another_took_meanwhile_is_given_up(city: City, moment: int
     chain.step()
     assert helped == [{"shards": 8}]
     assert set(shares(chain).values()) == {"helper"}
+    city.require_whole(chain)
+
+
+def test_a_lost_shard_leaves_nothing_behind_that_the_next_one_relies_on(city: City) -> None:
+    """Equal bytes of the next shard must not be said to lie in a pack that was given up."""
+    city.objects = dict.fromkeys((f"doc/{number:03}" for number in range(40)), b"the same bytes")
+    for key, data in city.objects.items():
+        city.shop.put(key, data)
+    owner, other = city.worker("owner"), city.worker("other")
+    chain = city.begin(owner)
+    work = city.shop.shop.work
+
+    def lose_it() -> None:
+        with work.database.transaction() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'pgben lock' AND datname = current_database()"
+            )
+        assert wait_until(lambda: is_free(work.database, shard_lock(chain.ref.job, 1)), seconds=5)
+        with other.sharing(chain.ref).take(1) as taken:
+            assert taken is not None
+
+    owner.fate.left, owner.fate.then = 15, lose_it
+    with capture_logs() as logs:
+        chain.step()
+    assert [one["event"] for one in logs].count("shard_lost") == 1
     city.require_whole(chain)
 
 
