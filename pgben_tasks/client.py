@@ -43,6 +43,7 @@ class ObjectsChoice(TypedDict, total=False):
     prefix: str
     keys: Sequence[str]
     allow_unverified: bool
+    allow_damaged: bool
     settings: bool
     in_place: bool
     confirm: str

@@ -187,6 +187,8 @@ class BucketRestoreRequest(Request):
     keys: tuple[KeyText, ...] = ()
     #: Take a snapshot without any verification; every digest is checked all the same.
     allow_unverified: bool = False
+    #: Take a damaged snapshot, named by its id, and restore what is whole of it.
+    allow_damaged: bool = False
     #: Give the bucket the settings that the snapshot has of the original.
     settings: bool = False
     #: Put missing and differing objects back into the original bucket.
@@ -215,6 +217,9 @@ class BucketRestoreRequest(Request):
     def _one_choice(self) -> Self:
         if self.at is not None and self.backup != LATEST:
             message = "give 'backup' or 'at', not both"
+            raise ValueError(message)
+        if self.allow_damaged and self.backup == LATEST:
+            message = "'allow_damaged' needs a 'backup' named by its id"
             raise ValueError(message)
         if self.keys and self.prefix:
             message = "give 'keys' or 'prefix', not both"

@@ -90,6 +90,10 @@ class ObjectMissing(PermanentError):
     """The store has no object under this key."""
 
 
+class ObjectRefused(PermanentError):
+    """A server does not take one object as it is: its key, size, metadata or tags."""
+
+
 class ListingUnordered(PermanentError):
     """A listing does not follow the order of its keys' bytes, or has a key twice."""
 
@@ -138,6 +142,10 @@ class IntegrityError(PermanentError):
 
 class DigestMismatch(IntegrityError):
     """The SHA-256 of bytes differs from the one recorded for them."""
+
+
+class PackLost(IntegrityError):
+    """A pack is damaged or gone, which is recorded: what lies in it cannot be restored from it."""
 
 
 class ManifestInvalid(IntegrityError):

@@ -14,6 +14,7 @@ from pgben_tasks.errors import (
     ConfigurationError,
     ObjectExists,
     ObjectMissing,
+    ObjectRefused,
     PermanentError,
     PgbenError,
     StoreUnavailable,
@@ -137,7 +138,7 @@ _MEANINGS: Final = (
         ),
     ),
     _Meaning(
-        PermanentError,
+        ObjectRefused,
         "'{store}' does not take '{what}' as it is",
         "its key, size, metadata or tags go beyond what that server knows",
         frozenset(

@@ -42,6 +42,7 @@ DIFF_EXAMPLES = examples(
     ("pgben objects diff bucket/pgben-documents", "the newest snapshot, and the bucket now"),
     ("pgben objects diff bucket/pgben-documents ID --prefix cidadao/42/", "an older one"),
     ("pgben objects diff bucket/pgben-documents ID OTHER --json", "two snapshots, for scripts"),
+    ("pgben objects diff ID --bucket documents-restored", "a snapshot, and what came of a restore"),
 )
 
 #: How a line of a comparison begins, and the word for it in JSON.
@@ -122,6 +123,10 @@ def diff_objects(
     prefix: Annotated[
         str, typer.Option(metavar="TEXT", help="Only keys that begin with this.")
     ] = "",
+    bucket: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Compare with this bucket, such as a restored one."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document a line, the totals last.")
     ] = False,
@@ -137,11 +142,13 @@ def diff_objects(
     from pgben_tasks.operations.putting_back import capture_of
 
     first, other = _compared(snapshot, others or [])
+    if bucket is not None and other is not None:
+        raise ConfigurationError("--bucket and two snapshots were given", "two are compared")
     choice = KeyChoice(prefix=prefix)
     with opened(first) as (tools, manifest, folder):
         inventory = open_inventory(tools, manifest, folder)
         if other is None:
-            live = tools.other_bucket(manifest.target_name.name)
+            live = tools.other_bucket(bucket or manifest.target_name.name)
             output.say(f"comparing snapshot '{manifest.backup}' with {live.describe()}")
             capture = capture_of(manifest)
             _show(compare_live(tools, live, capture, inventory, choice, folder), as_json=as_json)

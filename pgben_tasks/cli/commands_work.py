@@ -135,6 +135,12 @@ def restore(  # noqa: PLR0913 - one parameter per option
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Take a backup that was never verified.")
     ] = False,
+    damaged: Annotated[
+        bool,
+        typer.Option(
+            "--damaged", help="Of a bucket: what is whole of a damaged backup, by its id."
+        ),
+    ] = False,
     prefix: Annotated[
         str, typer.Option(metavar="TEXT", help="Of a bucket: only keys that begin with this.")
     ] = "",
@@ -199,7 +205,13 @@ def restore(  # noqa: PLR0913 - one parameter per option
         until = None if at is None else arguments.moment(at, work.zone)
         snapshot = str(chosen) if backup == "latest" else f"{chosen}/{backup}"
         return restoring.show_plan(snapshot, until, only, as_json=as_json)
-    bucket = {**only, "settings": settings, "in_place": in_place, "delete_extra": delete_extra}
+    bucket = {
+        **only,
+        "settings": settings,
+        "in_place": in_place,
+        "delete_extra": delete_extra,
+        "allow_damaged": damaged,
+    }
     request: dict[str, Any] = {
         "target": str(chosen),
         "allow_unverified": unverified,

@@ -53,8 +53,8 @@ def of_bucket(target: Target, asked: dict[str, Any]) -> dict[str, Any]:
     if any(asked.values()):
         raise ConfigurationError(
             f"'{target}' is a database, which has no keys",
-            "--prefix, --key, --put-below, --settings, --in-place and --delete-extra are for "
-            "buckets",
+            "--prefix, --key, --put-below, --settings, --in-place, --delete-extra and --damaged "
+            "are for buckets",
         )
     return {}
 

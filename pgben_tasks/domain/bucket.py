@@ -32,17 +32,18 @@ def further_aside(aside: str, number: int) -> str:
 
 def places(
     target: str, now: datetime, *, into: str | None, in_place: bool, kept: Mapping[str, Any]
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """Say to which bucket a restore writes, and to which it copies what it overwrites.
 
     ``now`` is local to the reader. A further attempt takes the names of the one before, ``kept``,
-    and in place its snapshot: the newest may be one of the half-restored bucket by then.
+    and its snapshot: the newest may be one of the half-restored bucket by then. What was
+    ``copying`` before goes on.
     """
+    again = {name: kept[name] for name in ("snapshot", "copying") if name in kept}
     if in_place:
         aside = kept.get("aside") or aside_bucket(target, now)
-        again = {"snapshot": kept["snapshot"]} if "snapshot" in kept else {}
         return {"into": target.partition("/")[2], "aside": aside, **again}
-    return {"into": into or kept.get("into") or restored_bucket(target, now)}
+    return {"into": into or kept.get("into") or restored_bucket(target, now), **again}
 
 
 def _ending(name: str, ending: str, *, longest: int = _LONGEST_NAME) -> str:

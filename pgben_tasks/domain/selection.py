@@ -32,12 +32,14 @@ def select(
     wanted: BackupId | str | datetime,
     *,
     allow_unverified: bool = False,
+    allow_damaged: bool = False,
 ) -> Selection:
     """Choose a backup of one target.
 
     ``wanted`` is ``latest`` (the newest verified), an aware moment (the newest verified whose
     snapshot is not younger), or an id. With ``allow_unverified`` the first two fall back to
     unverified backups when no verified one fits. Newest means: highest sequence number.
+    ``allow_damaged`` lets a damaged one be taken, by its id.
 
     Raises ``BackupNotFound`` and, for a damaged or unverified backup asked for by its id,
     ``RestoreRefused``.
@@ -49,7 +51,9 @@ def select(
         return _newest(fitting, condition, allow_unverified=allow_unverified)
     if wanted == LATEST:
         return _newest(backups, "", allow_unverified=allow_unverified)
-    return _by_id(backups, str(wanted), allow_unverified=allow_unverified)
+    return _by_id(
+        backups, str(wanted), allow_unverified=allow_unverified, allow_damaged=allow_damaged
+    )
 
 
 def _newest(backups: Sequence[KnownBackup], condition: str, *, allow_unverified: bool) -> Selection:
@@ -75,7 +79,9 @@ def _newest(backups: Sequence[KnownBackup], condition: str, *, allow_unverified:
     )
 
 
-def _by_id(backups: Sequence[KnownBackup], wanted: str, *, allow_unverified: bool) -> Selection:
+def _by_id(
+    backups: Sequence[KnownBackup], wanted: str, *, allow_unverified: bool, allow_damaged: bool
+) -> Selection:
     known = {str(one.id): one for one in backups}
     backup = known.get(wanted)
     if backup is None:
@@ -84,11 +90,11 @@ def _by_id(backups: Sequence[KnownBackup], wanted: str, *, allow_unverified: boo
             f"there is no backup '{wanted[:80]}'",
             f"the nearest ids are {', '.join(near)}" if near else "this target has no backups",
         )
-    if backup.standing.state is State.DAMAGED:
+    if backup.standing.state is State.DAMAGED and not allow_damaged:
         raise RestoreRefused(
             f"backup '{backup.id}' is damaged",
             "restore another backup, or repair this one from a copy and run "
-            "`pgben verify --level full`",
+            "`pgben verify --level full`; of a bucket --damaged restores what is whole",
         )
     if backup.standing.state is State.UNVERIFIED and not allow_unverified:
         raise RestoreRefused(
@@ -100,6 +106,8 @@ def _by_id(backups: Sequence[KnownBackup], wanted: str, *, allow_unverified: boo
 
 def _note(backup: KnownBackup) -> str:
     notes = []
+    if backup.standing.state is State.DAMAGED:
+        notes.append("it is damaged")
     if backup.standing.open_suspicion:
         notes.append(f"it is suspect: {backup.standing.suspect}")
     if backup.standing.state is State.VERIFIED_UNOPENED:

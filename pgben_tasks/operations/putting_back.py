@@ -13,7 +13,13 @@ from pgben_tasks.domain.bucket_plan import KeyChoice
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.inventory import Entry
 from pgben_tasks.domain.target import BackupId
-from pgben_tasks.errors import DigestMismatch, ManifestInvalid, ObjectMissing, RestoreRefused
+from pgben_tasks.errors import (
+    DigestMismatch,
+    ManifestInvalid,
+    ObjectMissing,
+    PackLost,
+    RestoreRefused,
+)
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.compare_objects import unnamed
 from pgben_tasks.operations.snapshot_files import place_of
@@ -69,7 +75,7 @@ def opened_objects(
 ) -> Iterator[Path]:
     """Fetch a pack and check it; gives a folder with the entries' bytes, named by digest.
 
-    Damage is recorded before it is raised.
+    Damage is recorded, then raised as ``PackLost``.
     """
     pack = next((one for one in manifest.packs if place_of(one) == place), None)
     if pack is None:
@@ -84,7 +90,7 @@ def opened_objects(
         )
     except (DigestMismatch, ObjectMissing) as exc:
         condemn(run, tools, manifest, [damage(pack.path, exc)])
-        raise
+        raise PackLost(exc.sentence, exc.hint) from exc
     yield folder
     spool.remove(folder)
 

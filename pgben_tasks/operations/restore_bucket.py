@@ -1,12 +1,13 @@
 """Restore a snapshot's objects into another bucket: select, plan, copy, finish.
 
 Nothing that exists is replaced: the place must be empty. What a failed restore has copied stays,
-for whoever looks; the original bucket is never written to. ``select`` also begins a restore in
-place (``replace_objects``).
+for whoever looks and for its next attempt, which goes on; the original bucket is never written to.
+``select`` also begins a restore in place (``replace_objects``).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
@@ -19,7 +20,13 @@ from pgben_tasks.domain.bucket_plan import content_of
 from pgben_tasks.domain.inventory import Entry
 from pgben_tasks.domain.inventory_line import Line
 from pgben_tasks.domain.selection import select as choose
-from pgben_tasks.errors import IntegrityError, ObjectMissing, RestoreRefused
+from pgben_tasks.errors import (
+    IntegrityError,
+    ObjectMissing,
+    ObjectRefused,
+    PackLost,
+    RestoreRefused,
+)
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.browse_objects import open_inventory
 from pgben_tasks.operations.compare_objects import batches, chosen, look, unnamed
@@ -45,12 +52,18 @@ def select(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("select")
     request = _request(run)
     surveyed = survey(tools.repository, run.target)
-    wanted = run.context.get("snapshot") or request.at or request.backup
-    selection = choose(surveyed.known, wanted, allow_unverified=request.allow_unverified)
+    before = run.context.get("snapshot")
+    selection = choose(
+        surveyed.known,
+        before or request.at or request.backup,
+        allow_unverified=request.allow_unverified,
+        # What the attempt before met in its own snapshot does not end the next one.
+        allow_damaged=request.allow_damaged or before is not None,
+    )
     backup = selection.backup.id
     manifest = tools.repository.manifest(run.target, backup)
     into = str(run.context["into"])
-    if not request.in_place:
+    if not request.in_place and "copying" not in run.context:
         _require_empty(run, tools, into)
     run.ledger.keep(context={"snapshot": str(backup)}, backup=str(backup))
     log.info("backup_selected", backup=str(backup), into=into)
@@ -87,29 +100,44 @@ def plan(run: Run, tools: Toolbox) -> JSON:
 
 
 def copy(run: Run, tools: Toolbox) -> JSON:
-    """Fetch pack after pack, check it, and store the wanted objects with all they carry."""
+    """Fetch pack after pack, check it, and store the wanted objects with all they carry.
+
+    What lies in a damaged pack, or is not taken by the server, keeps nothing else from being
+    restored; ``finish`` finds it missing.
+    """
     manifest = manifest_of(run, tools)
     bucket = tools.other_bucket(str(run.context["into"]))
+    again = "copying" in run.context
+    run.ledger.hold()
+    run.ledger.keep(context={"copying": True})
     if not bucket.exists():
-        run.ledger.hold()
         bucket.create()
     run.progress.begin("copy", total=int(run.job.result["bytes"]))
     lines = read_lines(run.folder / "plan.jsonl")
-    below = _request(run).put_below
-    packs = 0
+    packs = lost = refused = 0
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool:
         for place, group in groupby(lines, key=lambda line: line.pack or ""):
             packs += 1
-            entries = [line.entry() for line in group]
-            with once(run.folder / "restored", place) as undone:
-                if not undone:
-                    run.progress.advance(sum(entry.size for entry in entries))
-                    continue
-                with opened_objects(run, tools, manifest, place, entries) as folder:
-                    run.ledger.hold()
-                    for _ in pool.map(partial(_put, run, bucket, below, folder), entries):
-                        run.progress.check()
-    return {"packs": packs}
+            wanted = list(group)
+            try:
+                with once(run.folder / "restored", place) as undone:
+                    if not undone:
+                        run.progress.advance(sum(line.size for line in wanted))
+                        continue
+                    if again:
+                        # What ran before this stored some of them, perhaps on another node.
+                        wanted = _differing(run, pool, bucket, wanted)
+                    if wanted:
+                        entries = [line.entry() for line in wanted]
+                        with opened_objects(run, tools, manifest, place, entries) as folder:
+                            run.ledger.hold()
+                            for taken in pool.map(partial(_put, run, bucket, folder), entries):
+                                refused += not taken
+                                run.progress.check()
+            except PackLost as exc:
+                log.warning("pack_lost", place=place, objects=len(wanted), why=exc.sentence)
+                lost += len(wanted)
+    return {"packs": packs, "lost": lost, "refused": refused}
 
 
 def finish(run: Run, tools: Toolbox) -> JSON:
@@ -118,26 +146,58 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("compare", total=int(run.job.result["bytes"]))
     lines = read_lines(run.folder / "plan.jsonl")
     compared = 0
+    differing: Counter[str] = Counter()
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="compare") as pool:
         for batch in batches(lines, 4 * tools.limits.copy_concurrency):
             for difference in pool.map(partial(_difference, run, bucket), batch):
                 run.progress.check()
                 compared += 1
                 if difference is not None:
-                    raise IntegrityError(
-                        f"a restored object differs from the snapshot: {difference}",
-                        f"what was copied is in {bucket.describe()}; look at that server",
-                    )
+                    differing[difference] += 1
     refused: tuple[str, ...] = ()
     if _request(run).settings:
         run.ledger.hold()
         refused = bucket.apply(capture_of(manifest_of(run, tools)).settings)
+    if differing:
+        raise _not_restored(run, bucket, differing, compared)
     spool.remove(run.folder)
     return {"compared": compared, "settings_refused": list(refused), "state": "restored"}
 
 
-def _put(run: Run, bucket: Bucket, below: str, folder: Path, entry: Entry) -> None:
-    put(run, bucket, below + entry.key, entry, folder)
+def _not_restored(
+    run: Run, bucket: Bucket, differing: Counter[str], compared: int
+) -> IntegrityError:
+    """Say how much of a restore is not there, and why where that is known; names no object."""
+    result = run.job.result
+    reasons = [
+        f"{result['lost']} lie in packs that are damaged or gone" if result["lost"] else "",
+        f"{result['refused']} are not taken by that server" if result["refused"] else "",
+    ]
+    known = "; ".join(reason for reason in reasons if reason)
+    found = ", ".join(f"{count} × {what}" for what, count in differing.most_common(3))
+    return IntegrityError(
+        f"{differing.total()} of {compared} objects are not as the snapshot has them ({found})"
+        + (f": {known}" if known else ""),
+        f"all others are in {bucket.describe()}, compared; `pgben objects diff {run.target} "
+        f"{run.job.backup} --bucket {bucket.name}` names what is not; look for it in an older "
+        "snapshot",
+    )
+
+
+def _put(run: Run, bucket: Bucket, folder: Path, entry: Entry) -> bool:
+    """Store one object; False when the server does not take it."""
+    try:
+        put(run, bucket, _request(run).put_below + entry.key, entry, folder)
+    except ObjectRefused as exc:
+        log.warning("object_refused", why=exc.sentence)
+        return False
+    return True
+
+
+def _differing(run: Run, pool: ThreadPoolExecutor, bucket: Bucket, lines: list[Line]) -> list[Line]:
+    """Give those that are not yet there as they should be."""
+    differences = pool.map(partial(_difference, run, bucket), lines)
+    return [line for line, one in zip(lines, differences, strict=True) if one is not None]
 
 
 def _difference(run: Run, bucket: Bucket, line: Line) -> str | None:
@@ -148,7 +208,7 @@ def _difference(run: Run, bucket: Bucket, line: Line) -> str | None:
         with unnamed(key):
             there, _ = look(bucket, key)
     except ObjectMissing:
-        return "it is missing"
+        return "missing"
     run.progress.advance(there.size)
     return ", ".join(content_of(entry).differs(there)) or None
 

@@ -163,6 +163,8 @@ def test_a_further_attempt_writes_aside_where_the_one_before_did() -> None:
     assert beside == {"into": "documentos-restored-20261123-120000"}
     assert places(TARGET, later, into=None, in_place=False, kept=beside) == beside
     assert places(TARGET, NOON, into="x", in_place=False, kept=beside) == {"into": "x"}
+    begun = {**beside, "snapshot": "the first", "copying": True}
+    assert places(TARGET, later, into=None, in_place=False, kept=begun) == begun
 
 
 def test_places_aside_have_names_that_s3_takes() -> None:

@@ -101,6 +101,12 @@ def test_a_damaged_backup_is_refused_even_by_its_id() -> None:
         select(history, wanted=history[0].id, allow_unverified=True)
 
 
+def test_a_damaged_backup_is_taken_by_its_id_where_that_is_allowed() -> None:
+    damaged = known(1, 1, DAMAGED)
+    chosen = select([damaged], wanted=damaged.id, allow_damaged=True)
+    assert (chosen.backup, chosen.note) == (damaged, "it is damaged")
+
+
 def test_an_unverified_backup_by_its_id_needs_to_be_allowed() -> None:
     history = [known(1, 2, UNVERIFIED)]
     with pytest.raises(RestoreRefused, match="was never verified"):

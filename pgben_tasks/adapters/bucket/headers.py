@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from pgben_tasks.errors import PermanentError
+from pgben_tasks.errors import ObjectRefused
 from pgben_tasks.ports.bucket import ObjectFacts
 
 STANDARD: Final = (
@@ -102,15 +102,15 @@ def _tag_count(told: str | None, server: str) -> int | None:
 def headers_of(key: str, headers: Mapping[str, str], metadata: Mapping[str, str]) -> dict[str, str]:
     """Give the headers that store an object with what it carries.
 
-    Raises ``PermanentError`` for names and values that no header can have.
+    Raises ``ObjectRefused`` for names and values that no header can have.
     """
     unknown = sorted(headers.keys() - set(STANDARD))
     if unknown:
-        raise PermanentError(f"'{key}' cannot be stored with the header '{unknown[0]}'")
+        raise ObjectRefused(f"'{key}' cannot be stored with the header '{unknown[0]}'")
     sent = {**headers, **{f"{_METADATA}{name}": value for name, value in metadata.items()}}
     for name, value in sent.items():
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise PermanentError(
+            raise ObjectRefused(
                 f"'{key}' cannot be stored with the header {name!r}",
                 "names are lower case, and a value's characters are the bytes of one line",
             )
