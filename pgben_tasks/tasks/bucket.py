@@ -107,7 +107,7 @@ def replace_plan(self: PgbenTask, ref: JSON) -> JSON:
 @app.task(name=names.RESTORE_BUCKET_REPLACE_ASIDE, base=PgbenTask, bind=True)
 def replace_aside(self: PgbenTask, ref: JSON) -> JSON:
     """Copy aside what will be overwritten or deleted."""
-    return self.step(ref, replace_objects.aside)
+    return self.step(ref, replace_objects.aside, locks=READ)
 
 
 @app.task(name=names.RESTORE_BUCKET_REPLACE_WRITE, base=PgbenTask, bind=True)

@@ -12,10 +12,11 @@ from queue import Empty
 from typing import Any
 
 import pytest
+from celery.exceptions import Retry
 from celery.states import IGNORED
 
-from pgben_tasks import canvases, runtime
-from pgben_tasks.adapters.catalog.locks import holding, job_lock
+from pgben_tasks import canvases, names, runtime
+from pgben_tasks.adapters.catalog.locks import Lock, holding, job_lock
 from pgben_tasks.adapters.catalog.recovery import Recovery
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JobRef
@@ -30,7 +31,7 @@ from pgben_tasks.errors import (
     RestoreRefused,
 )
 from pgben_tasks.runtime import process
-from pgben_tasks.tasks import backup, housekeeping, reconciler, restore, verify
+from pgben_tasks.tasks import backup, bucket, housekeeping, reconciler, restore, verify
 from tests.installation import FILL_PEDIDO, Installation
 from tests.timetables import daily
 
@@ -446,6 +447,28 @@ def test_waiting_for_a_lock_uses_up_no_retry(site: Site, installation: Installat
     ref = site.ledger.begin_step(ref, canvases.CHAINS["backup"][2][0], node="workshop")
     site.ledger.release_step(ref, canvases.CHAINS["backup"][2][0], state="interrupted", wait=WAIT)
     assert site.ledger.retries(ref, canvases.CHAINS["backup"][2][0]) == len(RETRY_DELAYS)
+
+
+def test_no_step_of_a_restore_in_place_that_relies_on_the_snapshot_runs_while_it_is_pruned(
+    site: Site,
+) -> None:
+    """Hours of copying aside hold pruning off as reading packs does."""
+    target = "bucket/documentos"
+    job, _ = site.ledger.request(
+        "restore", target=target, key="in place", request={"in_place": True}, requested_by="test"
+    )
+    ref = site.ledger.claim(
+        job.id,
+        node="workshop",
+        first_step=names.RESTORE_BUCKET_REPLACE_ASIDE,
+        lease=(target, "replace"),
+        context={},
+        root_task="root",
+        wait=WAIT,
+    )
+    with holding(site.database, [Lock(f"read:{target}")]), pytest.raises(Retry, match="read:"):
+        bucket.replace_aside.apply(args=(ref.to_json(),), throw=True)
+    assert site.ledger.job(job.id).state == "waiting"
 
 
 def test_a_step_that_waits_for_another_job_is_not_taken_for_lost(
