@@ -6,7 +6,7 @@ would be done. Nothing here looks at a clock or a repository.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -116,16 +116,19 @@ def plan(
     now: datetime,
     policy: Policy,
     own: BackupId | None = None,
+    named: Container[str] = (),
 ) -> Plan:
     """Decide which backups of one target stay and which expire.
 
     ``now`` is aware. The order of ``backups`` does not matter: their sequence numbers order them.
     ``own`` is the backup whose chain asks: it was made by the very clock that is in question, so it
-    does not vouch for the clock.
+    does not vouch for the clock. ``named`` are the ids that other jobs work on or ask for: a
+    restore holds no lock between two steps, and must find its backup again.
     """
     now = require_utc(now)
     newest_first = sorted(backups, key=lambda one: one.sequence, reverse=True)
     reasons = _reasons(newest_first, now=now, policy=policy)
+    reasons.add([one for one in newest_first if str(one.id) in named], "in use by a job")
     decisions = tuple(
         Decision(backup=one.id, reasons=tuple(reasons.by_sequence.get(one.sequence, ())))
         for one in newest_first

@@ -60,7 +60,8 @@ def decide(tools: Toolbox, target: Target, *, own: BackupId | None = None) -> tu
     schedule = tools.schedules.get(target.kind)
     if schedule is not None:
         policy = replace(policy, interval=schedule.interval(now))
-    decided = plan(surveyed.known, now=now, policy=policy, own=own)
+    named = tools.captures.named(target) - {str(own)}
+    decided = plan(surveyed.known, now=now, policy=policy, own=own, named=named)
     clocks = Clocks(catalog=now, worker=tools.own_clock.now(), store=tools.repository.now())
     doubt = clocks.doubt()
     return (decided if doubt is None else decided.refusing(*doubt)), surveyed
@@ -85,6 +86,12 @@ def prune(run: Run, tools: Toolbox, *, dry_run: bool, own: BackupId | None = Non
             if not free:
                 raise PruneRefused(
                     f"a restore or verification of '{run.target}' is reading the repository",
+                    "pruning waits for the next backup",
+                )
+            # A restore that chose its backup after the plan was made has left the lock again.
+            if tools.captures.named(run.target) & {str(backup) for backup in decided.expire}:
+                raise PruneRefused(
+                    f"a job of '{run.target}' has just asked for a backup that would be removed",
                     "pruning waits for the next backup",
                 )
             gone = _carry_out(run, tools, decided, surveyed)

@@ -98,10 +98,14 @@ class SwapRecord(Protocol):
 
 
 class Captures(Protocol):
-    """What the ledger knows of captures that have no manifest yet."""
+    """What the ledger knows of captures that have no manifest yet, and of backups in use."""
 
     def running(self, target: Target) -> frozenset[str]:
         """Give the backup ids of a target's jobs that have not ended."""
+        ...
+
+    def named(self, target: Target) -> frozenset[str]:
+        """Give every backup id that a target's jobs which have not ended work on, or ask for."""
         ...
 
 

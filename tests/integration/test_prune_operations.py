@@ -395,6 +395,52 @@ def test_a_reader_of_the_repository_stops_pruning(archive: Archive) -> None:
     assert len(archive.left()) == 5
 
 
+@pytest.mark.parametrize("how", ["selected", "asked for", "selected in an attempt before"])
+def test_what_a_restore_that_has_not_ended_names_stays(archive: Archive, how: str) -> None:
+    old, other, *_ = archive.add_nightly(2, oldest=40) + archive.add_nightly(4, oldest=3)
+    installation = archive.installation
+    chain = installation.restore(**({"backup": old.backup} if how == "asked for" else {}))
+    installation.ledger.begin_step(chain.ref, chain.job.step or "", node="workshop")
+    if how == "selected":
+        installation.ledger.keep(chain.ref, context={}, backup=old.backup)
+    if how == "selected in an attempt before":
+        installation.ledger.keep(chain.ref, context={"snapshot": old.backup})
+    result = archive.prune()
+    assert result["expired"] == [other.backup]
+    reasons = {row["backup"]: row["reasons"] for row in result["decisions"]}
+    assert reasons[old.backup] == "in use by a job"
+    installation.ledger.cancel(chain.ref.job, error={})
+    assert archive.prune()["expired"] == [old.backup]
+
+
+def test_a_backup_that_is_chosen_while_the_plan_is_made_is_not_removed(archive: Archive) -> None:
+    old, *_ = archive.add_nightly(2, oldest=40) + archive.add_nightly(4, oldest=3)
+    chain = archive.chain()
+    taken = chain.tools.repository.packs
+
+    class Chosen:
+        """A repository in which somebody else selects between the plan and the lock."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(archive.repository, name)
+
+        def packs(self, target: Any) -> Any:
+            archive.installation.restore(backup=old.backup).step()
+            return taken(target)
+
+    chain.tools = replace(chain.tools, repository=Chosen())
+    before = archive.left()
+    with pytest.raises(PruneRefused, match="has just asked for a backup that would be removed"):
+        chain.step()
+    assert archive.left() == before
+
+
+def test_its_own_chain_is_no_reason_to_keep_a_backup(installation: Installation) -> None:
+    job = installation.chain("backup").until("prune").step()
+    own = next(r for r in job.result["prune"]["decisions"] if r["backup"] == job.backup)
+    assert "in use" not in own["reasons"]
+
+
 def test_the_lock_of_a_reader_is_what_stops_it(installation: Installation) -> None:
     database, target = installation.shop.work.database, str(installation.target)
     reading = HeldLocks(database, [target_lock("read", target, shared=True)])

@@ -317,6 +317,10 @@ class Story:
         """Give the backup ids of jobs that have not ended."""
         return frozenset(one.job.backup for one in self.chains if one.ahead and one.job.backup)
 
+    def named(self, target: Target) -> frozenset[str]:
+        """Nobody restores in this story."""
+        return self.running(target)
+
     def given_up(self, chain: PaperChain) -> None:
         """Let the reconciler give a dead job up."""
         chain.ahead.clear()

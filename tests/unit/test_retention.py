@@ -90,6 +90,16 @@ def test_a_held_backup_stays() -> None:
     assert reasons(made, history[0]) == ("held",)
 
 
+def test_what_a_job_works_on_stays_however_old_and_of_any_state() -> None:
+    damaged = BackupStanding(state=State.DAMAGED)
+    history = [known(1, 90), known(2, 80, damaged), known(3, 3), known(4, 2), known(5, 1)]
+    named = frozenset({str(one.id) for one in history[:2]} | {"latest"})
+    made = plan(history, now=NOW, policy=NEVER, named=named)
+    assert not made.expire
+    assert reasons(made, history[0]) == reasons(made, history[1]) == ("in use by a job",)
+    assert sequences(plan(history, now=NOW, policy=NEVER), history) == {1, 2}
+
+
 @pytest.mark.parametrize("state", [State.UNVERIFIED, State.DAMAGED])
 def test_a_bad_backup_leaves_after_the_same_age_when_a_newer_verified_exists(state: State) -> None:
     bad = BackupStanding(state=state)

@@ -52,11 +52,15 @@ class ForgottenWrites:
 
 
 class AbsentLedger:
-    """Refuses what only a ledger makes safe: sweeping captures, and swapping live databases."""
+    """Refuses what only a ledger makes safe: sweeping, pruning, and swapping live databases."""
 
     def running(self, target: Target) -> frozenset[str]:
         """Refuse: which captures still run is not known."""
         raise self._absent(f"sweep '{target}'")
+
+    def named(self, target: Target) -> frozenset[str]:
+        """Refuse: which backups are in use is not known."""
+        raise self._absent(f"prune '{target}'")
 
     def intend(self, swap: Swap) -> None:
         """Refuse: nobody would end the swap of a dead process."""

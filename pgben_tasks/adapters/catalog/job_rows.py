@@ -93,6 +93,22 @@ class JobRows:
             ).fetchall()
         return frozenset(row["backup"] for row in rows)
 
+    def named(self, target: Target) -> frozenset[str]:
+        """Give every backup id that a target's jobs which have not ended work on, or ask for.
+
+        A further attempt forgets its backup until it has selected it again from its context. What
+        stands in a request may also be ``latest``, which is no id.
+        """
+        with self.database.transaction() as cursor:
+            rows = cursor.execute(
+                "SELECT DISTINCT one.backup FROM job, unnest(ARRAY[job.backup,"
+                " job.context->>'snapshot', job.request->>'backup']) AS one (backup)"
+                " WHERE job.target = %s AND one.backup IS NOT NULL"
+                " AND job.state IN ('queued', 'running', 'waiting')",
+                (str(target),),
+            ).fetchall()
+        return frozenset(row["backup"] for row in rows)
+
     def known_since(self, target: Target) -> datetime | None:
         """Say when the first job of a target was asked for; None when there is none."""
         with self.database.transaction() as cursor:
