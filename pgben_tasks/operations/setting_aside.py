@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from threading import Lock
 
@@ -16,9 +17,15 @@ import structlog
 
 from pgben_tasks.domain.bucket import further_aside
 from pgben_tasks.domain.bucket_plan import Content, version_mark
-from pgben_tasks.errors import ConfigurationError, IntegrityError, ObjectMissing, PermanentError
+from pgben_tasks.errors import (
+    ConfigurationError,
+    IntegrityError,
+    ObjectMissing,
+    PermanentError,
+    StoreUnavailable,
+)
 from pgben_tasks.operations.compare_objects import look, unnamed
-from pgben_tasks.ports import Bucket
+from pgben_tasks.ports import Bucket, FetchedObject
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +53,7 @@ class Aside:
         """Copy an object aside as it is now, unless it lies there; gives the mark of its version.
 
         None when there is no such object (any more). Raises ``IntegrityError`` when the copy is
-        not what was copied.
+        not what was copied, ``StoreUnavailable`` when it cannot be made now.
         """
         with unnamed(key):
             for number in count(1):
@@ -106,10 +113,12 @@ class Aside:
                 digest.update(chunk)
                 yield chunk
 
-        try:
-            with self._live.fetch(key) as got:
-                facts = got.facts
-                tags = {} if facts.tag_count == 0 else self._live.tags(key)
+        with self._taken(key) as taken:
+            if taken is None:
+                return None
+            got, tags = taken
+            facts = got.facts
+            with _not_missing(bucket):
                 bucket.put(
                     key,
                     hashed(got.chunks),
@@ -118,20 +127,45 @@ class Aside:
                     metadata=facts.metadata,
                     tags=tags,
                 )
-        except ObjectMissing:
-            return None
-        taken = Content(
+        original = Content(
             sha256=digest.hexdigest(),
             size=facts.size,
             headers=facts.headers,
             metadata=facts.metadata,
             tags=tags,
         )
-        copy, _ = look(bucket, key)
-        differs = taken.differs(copy)
+        with _not_missing(bucket):
+            copy, _ = look(bucket, key)
+        differs = original.differs(copy)
         if differs:
             raise IntegrityError(
                 f"the copy of an object in {bucket.describe()} differs: {', '.join(differs)}",
                 "it was not overwritten; look at that server",
             )
         return version_mark(facts.etag, facts.modified)
+
+    @contextmanager
+    def _taken(self, key: str) -> Iterator[tuple[FetchedObject, dict[str, str]] | None]:
+        """Fetch a live object and its tags; None where there is none (any more)."""
+        with ExitStack() as stack:
+            taken = None
+            # Nothing but these two questions tells that there is no live object.
+            with suppress(ObjectMissing):
+                got = stack.enter_context(self._live.fetch(key))
+                taken = got, ({} if got.facts.tag_count == 0 else self._live.tags(key))
+            yield taken
+
+
+@contextmanager
+def _not_missing(aside: Bucket) -> Iterator[None]:
+    """Tell what a bucket aside has lost of an object on its way there as trouble of that bucket.
+
+    An upload that is gone, or an answer "not found" of a proxy, says nothing of the live object.
+    """
+    try:
+        yield
+    except ObjectMissing as exc:
+        raise StoreUnavailable(
+            f"{aside.describe()} does not keep an object that is copied there",
+            "nothing was overwritten without its copy; look at that server",
+        ) from exc

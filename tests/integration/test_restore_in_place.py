@@ -17,7 +17,13 @@ from pgben_tasks import in_process, names
 from pgben_tasks.adapters.bucket.memory import MemoryBucket
 from pgben_tasks.adapters.object_packs import SpoolPacks
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
-from pgben_tasks.errors import ConfigurationError, IntegrityError, RestoreRefused
+from pgben_tasks.errors import (
+    ConfigurationError,
+    IntegrityError,
+    ObjectMissing,
+    RestoreRefused,
+    StoreUnavailable,
+)
 from pgben_tasks.ports import Bucket, FetchedObject
 from tests.bucketshop import TARGET, BucketShop
 from tests.installation import Crash
@@ -271,6 +277,43 @@ def test_a_place_aside_that_keeps_less_is_found_out_before_anything_is_written(
         place.restore()
     assert SECRET not in str(failed.value)
     assert contents(place.live) == ruined
+
+
+@pytest.mark.parametrize("step", [2, 3, 4])
+@pytest.mark.parametrize("what", ["put", "fetch"])
+def test_what_a_bucket_aside_loses_is_not_taken_for_a_live_object_that_is_gone(
+    place: Place, step: int, what: str
+) -> None:
+    ruined = place.ruin()
+    chain = place.chain(delete_extra=True)
+    for name in STEPS[:step]:
+        chain._step(name)
+    victim = "new" if step == 4 else place.key(5)
+    # After the copies were made it is stored once more, so that it must be copied again.
+    place.shop.put(victim, b"stored just now")
+    stored = contents(place.live)[victim]
+    seen: list[str] = []
+
+    def lose(asked: str, key: str) -> None:
+        # The first look at the place aside finds it free.
+        if asked == what and key == victim and (what == "put" or key in seen):
+            raise ObjectMissing(f"'{key}' is not in 'aside'", "NoSuchUpload")
+        seen.append(key)
+
+    last = place.aside(1 if step == 2 else 2)
+    assert isinstance(last, WatchedBucket)
+    last.before = lose
+    with pytest.raises(StoreUnavailable, match="does not keep an object") as failed:
+        chain._step(STEPS[step])
+    assert SECRET not in str(failed.value)
+    assert contents(place.live)[victim] == stored
+    last.before = lambda _what, _key: None
+    for name in STEPS[step:]:
+        chain._step(name)
+    assert contents(place.live) == place.before
+    require_somewhere(
+        place, [*((k, v) for k, v in ruined.items() if k != victim), (victim, stored)]
+    )
 
 
 def test_a_server_that_does_not_keep_what_is_written_is_found_out_before_a_deletion(
