@@ -8,6 +8,8 @@ date, so they are always asked for.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -94,9 +96,13 @@ def is_settled(modified: datetime, listing_started: datetime) -> bool:
     return modified < listing_started - _CLOCKS_APART
 
 
-def version_mark(etag: str, modified: datetime) -> str:
-    """Tell versions of an object apart: the same bytes stored again are another version."""
-    return f"{etag} {modified.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+def version_mark(etag: str, modified: datetime, tags: Mapping[str, str]) -> str:
+    """Tell versions of an object apart: the same bytes stored again are another version.
+
+    So are other tags, which change neither etag nor date. Only their digest is shown.
+    """
+    digest = hashlib.sha256(json.dumps(sorted(tags.items())).encode()).hexdigest()
+    return f"{etag} {modified.astimezone(UTC):%Y%m%dT%H%M%SZ} {digest[:16]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,7 +85,17 @@ def look(bucket: Bucket, key: str) -> tuple[Content, str]:
         metadata=facts.metadata,
         tags={} if facts.tag_count == 0 else bucket.tags(key),
     )
-    return content, version_mark(facts.etag, facts.modified)
+    return content, version_mark(facts.etag, facts.modified, content.tags)
+
+
+def mark_of(bucket: Bucket, key: str) -> str | None:
+    """Give the mark of the version that is there, None where there is none."""
+    try:
+        facts = bucket.head(key)
+        tags = {} if facts.tag_count == 0 else bucket.tags(key)
+    except ObjectMissing:
+        return None
+    return version_mark(facts.etag, facts.modified, tags)
 
 
 @contextmanager

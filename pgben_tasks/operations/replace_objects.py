@@ -19,11 +19,11 @@ from typing import TypeVar
 import structlog
 
 from pgben_tasks.contracts import JSON, BucketRestoreRequest
-from pgben_tasks.domain.bucket_plan import WRITTEN, Planned, content_of, version_mark
+from pgben_tasks.domain.bucket_plan import WRITTEN, Planned, content_of
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.errors import IntegrityError, ObjectMissing
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.compare_objects import look, unnamed
+from pgben_tasks.operations.compare_objects import look, mark_of, unnamed
 from pgben_tasks.operations.plan_objects import (
     extra_groups,
     groups,
@@ -164,24 +164,24 @@ class _Writing:
             _each(run, pool, partial(self._object, kept, folder), whole)
 
     def _tags(self, kept: Mapping[str, str | None], one: Planned) -> bool:
-        """Give an object its tags; False when it is no longer the one that was compared."""
+        """Give an object its tags; False when it is no longer the one that lies aside."""
         with unnamed(one.key):
-            now = _mark(self.live, one.key)
+            now = mark_of(self.live, one.key)
             if now is None or now != kept.get(one.key):
-                return False
+                # A run that died may have given it its tags; otherwise somebody changed it since.
+                return self._is(one)
             self.live.put_tags(one.key, one.entry().tags)
             return True
 
     def _object(self, kept: Mapping[str, str | None], folder: Path, one: Planned) -> None:
         entry = one.entry()
         with unnamed(one.key):
-            now = _mark(self.live, one.key)
-            if now is not None and now != kept.get(one.key):
-                # A run that died may have put it back; otherwise somebody stored it since.
-                if self._is(one):
-                    self._run.progress.advance(one.size)
-                    return
-                self._place.keep(one.key)
+            now = mark_of(self.live, one.key)
+            # A run that died may have put it back; otherwise somebody stored it since.
+            if now is not None and now != kept.get(one.key) and self._is(one):
+                self._run.progress.advance(one.size)
+                return
+        self._place.secure(one.key, kept.get(one.key))
         put(self._run, self.live, one.key, entry, folder)
 
     def _is(self, one: Planned) -> bool:
@@ -195,22 +195,9 @@ class _Writing:
 
 def _delete(live: Bucket, place: Aside, kept: Mapping[str, str | None], one: Planned) -> None:
     """Delete one extra object, after what is there at this moment is known to lie aside."""
-    with unnamed(one.key):
-        now = _mark(live, one.key)
-        if now is None:
-            return
-        if now != kept.get(one.key):
-            place.keep(one.key)
-        live.delete(one.key)
-
-
-def _mark(bucket: Bucket, key: str) -> str | None:
-    """Give the mark of the version that is there, None where there is none."""
-    try:
-        facts = bucket.head(key)
-    except ObjectMissing:
-        return None
-    return version_mark(facts.etag, facts.modified)
+    if place.secure(one.key, kept.get(one.key)) is not None:
+        with unnamed(one.key):
+            live.delete(one.key)
 
 
 def _each(

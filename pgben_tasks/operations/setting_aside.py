@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from threading import Lock
+from typing import Final
 
 import structlog
 
@@ -23,11 +24,15 @@ from pgben_tasks.errors import (
     ObjectMissing,
     PermanentError,
     StoreUnavailable,
+    TargetBusy,
 )
-from pgben_tasks.operations.compare_objects import look, unnamed
+from pgben_tasks.operations.compare_objects import look, mark_of, unnamed
 from pgben_tasks.ports import Bucket, FetchedObject
 
 log = structlog.get_logger(__name__)
+
+#: So often an object is looked at that changes while it is copied.
+_LOOKS: Final = 4
 
 
 class Aside:
@@ -70,6 +75,23 @@ class Aside:
                     return mark
         message = "counting ends with a free place"
         raise AssertionError(message)
+
+    def secure(self, key: str, kept: str | None) -> str | None:
+        """See to it that an object lies aside as it is now; gives the mark of its version.
+
+        ``kept`` is the mark of a version that is known to lie there. None when there is no such
+        object. Raises ``TargetBusy`` when it changes again and again while it is copied.
+        """
+        with unnamed(key):
+            for _ in range(_LOOKS):
+                now = mark_of(self._live, key)
+                if now is None or now == kept:
+                    return now
+                kept = self.keep(key)
+        raise TargetBusy(
+            f"an object in {self._live.describe()} changes as fast as it is copied aside",
+            "it was not overwritten; stop whoever writes to the bucket, then try again",
+        )
 
     def contents(self) -> tuple[list[str], int]:
         """Give the names of the buckets that were made, and how many objects lie there."""
@@ -142,7 +164,7 @@ class Aside:
                 f"the copy of an object in {bucket.describe()} differs: {', '.join(differs)}",
                 "it was not overwritten; look at that server",
             )
-        return version_mark(facts.etag, facts.modified)
+        return version_mark(facts.etag, facts.modified, tags)
 
     @contextmanager
     def _taken(self, key: str) -> Iterator[tuple[FetchedObject, dict[str, str]] | None]:

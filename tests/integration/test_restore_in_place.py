@@ -23,6 +23,7 @@ from pgben_tasks.errors import (
     ObjectMissing,
     RestoreRefused,
     StoreUnavailable,
+    TargetBusy,
 )
 from pgben_tasks.ports import Bucket, FetchedObject
 from tests.bucketshop import TARGET, BucketShop
@@ -351,6 +352,109 @@ def test_what_somebody_stores_between_plan_and_write_is_kept(place: Place, victi
         assert chain.job.result["aside_further"] == [f"{ASIDE}-2"]
 
 
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(("step", "victim"), [(3, 0), (3, 5), (3, 9), (4, 30)])
+def test_what_is_stored_while_its_forerunner_is_copied_is_kept_as_well(
+    place: Place, step: int, victim: int, times: int
+) -> None:
+    ruined = place.ruin()
+    place.put(30, b"in no snapshot")
+    chain = place.chain(delete_extra=True)
+    for name in STEPS[:step]:
+        chain._step(name)
+    key = place.key(victim)
+    must_be = [*((k, v) for k, v in ruined.items() if k != key)]
+
+    def store(number: int) -> None:
+        place.put(victim, f"stored just now {number}".encode(), tags={"late": str(number)})
+        must_be.append((key, contents(place.live)[key]))
+
+    stored = 0
+
+    def interfere(what: str, asked: str) -> None:
+        nonlocal stored
+        if what == "put" and asked == key and stored < times:
+            stored += 1
+            store(stored)
+
+    store(0)
+    for number in (1, 2, 3, 4):
+        aside = place.aside(number)
+        assert isinstance(aside, WatchedBucket)
+        aside.before = interfere
+    for name in STEPS[step:]:
+        chain._step(name)
+    assert stored == times
+    assert contents(place.live) == place.before
+    require_somewhere(place, must_be)
+
+
+def test_an_object_that_changes_as_fast_as_it_is_copied_is_left_alone(place: Place) -> None:
+    place.ruin()
+    chain = place.chain()
+    for name in STEPS[:3]:
+        chain._step(name)
+    numbers = iter(range(1000))
+
+    def interfere(what: str, key: str) -> None:
+        if what == "put" and key == place.key(5):
+            place.put(5, f"stored just now {next(numbers)}".encode())
+
+    place.put(5, b"stored just now")
+    for number in range(1, 9):
+        aside = place.aside(number)
+        assert isinstance(aside, WatchedBucket)
+        aside.before = interfere
+    with pytest.raises(TargetBusy, match="changes as fast as it is copied") as failed:
+        chain._step(STEPS[3])
+    assert SECRET not in str(failed.value)
+    assert contents(place.live)[place.key(5)][0] == b"stored just now %d" % (next(numbers) - 1)
+
+
+@pytest.mark.parametrize(("step", "victim"), [(3, 0), (3, 5), (4, 30)])
+def test_an_object_that_was_gone_for_a_moment_is_kept_nevertheless(
+    place: Place, step: int, victim: int
+) -> None:
+    place.ruin()
+    place.put(30, b"in no snapshot")
+    chain = place.chain(delete_extra=True)
+    for name in STEPS[:step]:
+        chain._step(name)
+    key = place.key(victim)
+    place.put(victim, b"stored just now", tags={"late": "yes"})
+    stored = contents(place.live)[key]
+    fetched: Counter[str] = Counter()
+
+    def vanish(what: str, asked: str) -> None:
+        fetched[asked] += what == "fetch"
+        if what == "fetch" and asked == key and fetched[key] < 3:
+            raise ObjectMissing(f"'{key}' is not in 'live'")
+
+    place.live.before = vanish
+    for name in STEPS[step:]:
+        chain._step(name)
+    require_somewhere(place, [(key, stored)])
+    assert contents(place.live) == place.before
+
+
+@pytest.mark.parametrize(("step", "victim"), [(3, 5), (3, 9), (4, 30)])
+def test_tags_that_somebody_sets_between_plan_and_write_are_kept(
+    place: Place, step: int, victim: int
+) -> None:
+    place.ruin()
+    place.put(30, b"in no snapshot")
+    chain = place.chain(delete_extra=True)
+    for name in STEPS[:step]:
+        chain._step(name)
+    key = place.key(victim)
+    place.live.put_tags(key, {"late": "yes"})
+    tagged = contents(place.live)[key]
+    for name in STEPS[step:]:
+        chain._step(name)
+    assert contents(place.live) == place.before
+    assert contents(place.aside(2))[key] == tagged
+
+
 def test_an_extra_object_that_changes_before_it_is_deleted_is_kept_as_it_was_last(
     place: Place,
 ) -> None:
@@ -500,7 +604,7 @@ def test_a_restore_that_died_anywhere_goes_on_and_nothing_is_ever_lost(
 
 def asides(place: Place) -> list[Contents]:
     """Give what lies in the first and in the further bucket aside."""
-    buckets = (place.aside(1), place.aside(2))
+    buckets = [place.aside(number) for number in range(1, 6)]
     return [contents(bucket) if bucket.exists() else {} for bucket in buckets]
 
 

@@ -78,9 +78,15 @@ def test_a_date_proves_nothing_before_it_has_passed() -> None:
 
 
 def test_the_same_bytes_stored_again_are_another_version() -> None:
-    assert version_mark("e", NOON) == version_mark("e", NOON + timedelta(milliseconds=4))
-    assert version_mark("e", NOON) != version_mark("e", NOON + timedelta(seconds=1))
-    assert version_mark("e", NOON) != version_mark("f", NOON)
+    tags = {"setor": "sa\u00fade", "a": "b"}
+    mark = version_mark("e", NOON, tags)
+    assert mark == version_mark("e", NOON + timedelta(milliseconds=4), tags)
+    assert mark == version_mark("e", NOON, dict(reversed(tags.items())))
+    assert mark != version_mark("e", NOON + timedelta(seconds=1), tags)
+    assert mark != version_mark("f", NOON, tags)
+    assert mark != version_mark("e", NOON, {})
+    assert mark != version_mark("e", NOON, {"setor": "b", "a": "sa\u00fade"})
+    assert "setor" not in mark
 
 
 @pytest.mark.parametrize("found", ["missing", "differing", "tags"])
