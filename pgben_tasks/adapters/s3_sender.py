@@ -7,7 +7,7 @@ decompresses, follows redirections or knows what a request means.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -75,8 +75,9 @@ class S3Place(Protocol):
 class S3Request:
     """One request; header names are lower case, a value's characters are its bytes (latin-1).
 
-    ``repeat`` is False for what must not be asked twice. ``stream`` leaves the answer's body on
-    the connection, for the caller to read and to close.
+    ``repeat`` is False for what must not be asked twice. ``before`` is called each time before it
+    is sent, and may forbid that by raising. ``stream`` leaves the answer's body on the connection,
+    for the caller to read and to close.
     """
 
     method: str
@@ -85,6 +86,7 @@ class S3Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     repeat: bool = True
+    before: Callable[[], None] | None = None
     stream: bool = False
 
 
@@ -138,6 +140,8 @@ class S3Sender:
         pause = _FIRST_PAUSE
         while True:
             last = not request.repeat or monotonic() + pause > deadline
+            if request.before is not None:
+                request.before()
             try:
                 answer = self._once(request)
             except (urllib3.exceptions.HTTPError, OSError) as exc:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -95,8 +95,19 @@ def opened_objects(
     spool.remove(folder)
 
 
-def put(run: Run, bucket: Bucket, key: str, entry: Entry, folder: Path) -> None:
-    """Store an object under ``key`` with all it carries; its bytes lie in ``folder``."""
+def put(
+    run: Run,
+    bucket: Bucket,
+    key: str,
+    entry: Entry,
+    folder: Path,
+    *,
+    before_commit: Callable[[], None] | None = None,
+) -> None:
+    """Store an object under ``key`` with all it carries; its bytes lie in ``folder``.
+
+    ``before_commit`` is the bucket's: it may still forbid it when all bytes are there.
+    """
     with unnamed(key):
         bucket.put(
             key,
@@ -105,6 +116,7 @@ def put(run: Run, bucket: Bucket, key: str, entry: Entry, folder: Path) -> None:
             headers=entry.headers,
             metadata=entry.metadata,
             tags=entry.tags,
+            before_commit=before_commit,
         )
 
 

@@ -34,7 +34,7 @@ from pgben_tasks.operations.plan_objects import (
     verdicts,
 )
 from pgben_tasks.operations.putting_back import capture_of, manifest_of, once, opened_objects, put
-from pgben_tasks.operations.setting_aside import Aside
+from pgben_tasks.operations.setting_aside import LOOKS, Aside
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket
 
@@ -134,6 +134,10 @@ def _delete_extra(run: Run, tools: Toolbox, live: Bucket, place: Aside) -> int:
     return deleted
 
 
+class _Changed(Exception):
+    """Somebody stored or tagged the object that is about to be overwritten."""
+
+
 class _Writing:
     """Writes to the live bucket, after what is there at that moment is known to lie aside."""
 
@@ -174,15 +178,32 @@ class _Writing:
             return True
 
     def _object(self, kept: Mapping[str, str | None], folder: Path, one: Planned) -> None:
-        entry = one.entry()
-        with unnamed(one.key):
-            now = mark_of(self.live, one.key)
-            # A run that died may have put it back; otherwise somebody stored it since.
-            if now is not None and now != kept.get(one.key) and self._is(one):
-                self._run.progress.advance(one.size)
+        safe = kept.get(one.key)
+        for _ in range(LOOKS):
+            with unnamed(one.key):
+                now = mark_of(self.live, one.key)
+                # A run that died may have put it back; otherwise somebody stored it since.
+                if now is not None and now != safe and self._is(one):
+                    self._run.progress.advance(one.size)
+                    return
+            safe = self._place.secure(one.key, safe)
+            try:
+                # Between this look and the end of an upload in parts there may be hours.
+                unchanged = partial(self._require, one.key, safe)
+                put(self._run, self.live, one.key, one.entry(), folder, before_commit=unchanged)
+            except _Changed:
+                # All its bytes had been counted.
+                self._run.progress.advance(-one.size)
+            else:
                 return
-        self._place.secure(one.key, kept.get(one.key))
-        put(self._run, self.live, one.key, entry, folder)
+        raise self._place.outrun()
+
+    def _require(self, key: str, mark: str | None) -> None:
+        """Raise ``_Changed`` unless the live object is the version with this mark, or gone."""
+        with unnamed(key):
+            now = mark_of(self.live, key)
+        if now is not None and now != mark:
+            raise _Changed
 
     def _is(self, one: Planned) -> bool:
         """Say whether the live object is as the snapshot has it."""

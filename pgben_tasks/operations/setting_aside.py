@@ -31,8 +31,8 @@ from pgben_tasks.ports import Bucket, FetchedObject
 
 log = structlog.get_logger(__name__)
 
-#: So often an object is looked at that changes while it is copied.
-_LOOKS: Final = 4
+#: So often an object is taken up again that changes while it is copied, or replaced.
+LOOKS: Final = 4
 
 
 class Aside:
@@ -83,12 +83,16 @@ class Aside:
         object. Raises ``TargetBusy`` when it changes again and again while it is copied.
         """
         with unnamed(key):
-            for _ in range(_LOOKS):
+            for _ in range(LOOKS):
                 now = mark_of(self._live, key)
                 if now is None or now == kept:
                     return now
                 kept = self.keep(key)
-        raise TargetBusy(
+        raise self.outrun()
+
+    def outrun(self) -> TargetBusy:
+        """Make the error for an object that somebody stores again and again."""
+        return TargetBusy(
             f"an object in {self._live.describe()} changes as fast as it is copied aside",
             "it was not overwritten; stop whoever writes to the bucket, then try again",
         )

@@ -6,7 +6,7 @@ Nothing of a key may reach a path of a file system or a command line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -134,10 +134,13 @@ class Bucket(Protocol):
         headers: Mapping[str, str],
         metadata: Mapping[str, str],
         tags: Mapping[str, str],
+        before_commit: Callable[[], None] | None = None,
     ) -> str:
         """Store an object of exactly ``size`` bytes with all it carries; gives its etag.
 
-        Fewer or more bytes raise ``IntegrityError`` and nothing is stored.
+        Fewer or more bytes raise ``IntegrityError`` and nothing is stored. ``before_commit`` is
+        called when all bytes are read, right before each request by which the object may come to be
+        there: whatever it raises is raised, and nothing is stored by that request.
         """
         ...
 

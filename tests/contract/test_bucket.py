@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -316,6 +316,47 @@ def test_more_or_fewer_bytes_than_announced_store_nothing(place: Place, announce
         with pytest.raises(IntegrityError, match="announced"):
             place.bucket.put("a", iter([data]), size=announced, headers={}, metadata={}, tags={})
     assert place.keys() == []
+
+
+@pytest.mark.parametrize("size", [3, 11 * MEBIBYTE])
+def test_an_object_is_there_only_after_its_last_question_was_answered(
+    place: Place, size: int
+) -> None:
+    place.put("a", b"before")
+    given: list[int] = []
+    seen: list[tuple[int, bytes]] = []
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in (bytes(size - 1), b"x"):
+            given.append(len(chunk))
+            yield chunk
+
+    def look() -> None:
+        seen.append((sum(given), place.get("a")[0]))
+
+    def forbid() -> None:
+        look()
+        raise LookupError
+
+    def put(before_commit: Callable[[], None]) -> None:
+        place.bucket.put(
+            "a",
+            chunks(),
+            size=size,
+            headers={},
+            metadata={},
+            tags={},
+            before_commit=before_commit,
+        )
+
+    with pytest.raises(LookupError):
+        put(forbid)
+    assert place.get("a")[0] == b"before"
+    assert place.keys() == ["a"]
+    given.clear()
+    put(look)
+    assert place.bucket.head("a").size == size
+    assert seen == [(size, b"before")] * 2
 
 
 def test_a_source_that_fails_leaves_nothing_behind(place: Place) -> None:

@@ -126,9 +126,16 @@ def error(status: int, code: str) -> Answer:
     return Answer(status, f"<Error><Code>{code}</Code></Error>".encode())
 
 
-def put(bucket: S3Bucket, size: int = 0) -> str:
-    chunks = iter([bytes(size)])
-    return bucket.put("a", chunks, size=size, headers={}, metadata={}, tags={})
+def put(bucket: S3Bucket, size: int = 0, *, before_commit: Callable[[], None] | None = None) -> str:
+    return bucket.put(
+        "a",
+        iter([bytes(size)]),
+        size=size,
+        headers={},
+        metadata={},
+        tags={},
+        before_commit=before_commit,
+    )
 
 
 def test_a_body_that_breaks_off_is_never_taken_for_the_whole(script: Script) -> None:
@@ -279,6 +286,32 @@ def test_an_upload_that_fails_is_abandoned(script: Script, answers: list[Answer]
     with pytest.raises(PgbenError):
         put(script.bucket(), 30)
     assert script.asked[-1][:2] == ("DELETE", "/documents/a?uploadId=u")
+
+
+class Forbidden(Exception):
+    """Somebody changed the object meanwhile."""
+
+
+def refuse() -> None:
+    raise Forbidden
+
+
+def test_an_upload_that_is_forbidden_at_its_end_is_abandoned(script: Script) -> None:
+    script.answers = [BEGUN, PART, PART, PART, Answer(204)]
+    with pytest.raises(Forbidden):
+        put(script.bucket(), 30, before_commit=refuse)
+    methods = [method for method, *_ in script.asked]
+    assert methods == ["POST", "PUT", "PUT", "PUT", "DELETE"]
+    assert script.asked[-1][1] == "/documents/a?uploadId=u"
+
+
+def test_an_object_that_is_stored_again_is_asked_about_again(script: Script) -> None:
+    """Seconds lie between two tries: whatever was there before may be another object."""
+    script.answers = [Answer(503), Answer(503), PART]
+    asked: list[int] = []
+    bucket = script.bucket(patience=timedelta(seconds=10))
+    put(bucket, before_commit=lambda: asked.append(len(script.asked)))
+    assert asked == [0, 1, 2]
 
 
 def test_an_upload_without_a_name_is_no_answer(script: Script) -> None:

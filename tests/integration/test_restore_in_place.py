@@ -78,9 +78,24 @@ class WatchedBucket(MemoryBucket):
         headers: Mapping[str, str],
         metadata: Mapping[str, str],
         tags: Mapping[str, str],
+        before_commit: Callable[[], None] | None = None,
     ) -> str:
         self._watch("put", key)
-        return super().put(key, chunks, size=size, headers=headers, metadata=metadata, tags=tags)
+
+        def commit() -> None:
+            self.before("commit", key)
+            if before_commit is not None:
+                before_commit()
+
+        return super().put(
+            key,
+            chunks,
+            size=size,
+            headers=headers,
+            metadata=metadata,
+            tags=tags,
+            before_commit=commit,
+        )
 
     def put_tags(self, key: str, tags: Mapping[str, str]) -> None:
         self._watch("put_tags", key)
@@ -409,6 +424,61 @@ def test_an_object_that_changes_as_fast_as_it_is_copied_is_left_alone(place: Pla
         chain._step(STEPS[3])
     assert SECRET not in str(failed.value)
     assert contents(place.live)[place.key(5)][0] == b"stored just now %d" % (next(numbers) - 1)
+
+
+@pytest.mark.parametrize("how", ["stored", "tagged", "put back"])
+@pytest.mark.parametrize("victim", [0, 5])
+def test_what_changes_while_an_object_is_uploaded_is_kept_before_it_is_overwritten(
+    place: Place, victim: int, how: str
+) -> None:
+    ruined = place.ruin()
+    chain = place.chain()
+    for name in STEPS[:3]:
+        chain._step(name)
+    key = place.key(victim)
+    changed: list[tuple[object, ...]] = []
+
+    def interfere(what: str, asked: str) -> None:
+        if (what, asked) != ("commit", key) or changed:
+            return
+        changed.append(())
+        if how == "put back":
+            data, headers, metadata, tags = place.before[key]
+            place.put(victim, data, headers=headers, metadata=metadata, tags=tags)  # type: ignore[arg-type]
+        elif how == "stored" or victim == 0:
+            place.put(victim, b"stored just now")
+        else:
+            place.live.put_tags(key, {"late": "yes"})
+        changed[:] = [contents(place.live)[key]]
+
+    place.live.before = interfere
+    for name in STEPS[3:]:
+        chain._step(name)
+    assert contents(place.live) == {**place.before, "new": ruined["new"]}
+    require_somewhere(place, [(key, one) for one in changed])
+
+
+def test_an_object_that_changes_as_fast_as_it_is_uploaded_is_left_alone(place: Place) -> None:
+    place.ruin()
+    chain = place.chain()
+    for name in STEPS[:3]:
+        chain._step(name)
+    key, numbers, storing = place.key(5), iter(range(1000)), False
+
+    def interfere(what: str, asked: str) -> None:
+        nonlocal storing
+        if (what, asked) == ("commit", key) and not storing:
+            storing = True
+            place.put(5, f"stored just now {next(numbers)}".encode())
+            storing = False
+
+    place.live.before = interfere
+    with pytest.raises(TargetBusy, match="changes as fast as it is copied"):
+        chain._step(STEPS[3])
+    last = next(numbers) - 1
+    assert contents(place.live)[key][0] == b"stored just now %d" % last
+    there = [one[key][0] for one in asides(place) if key in one]
+    assert [b"stored just now %d" % number for number in range(last)] == there[1:]
 
 
 @pytest.mark.parametrize(("step", "victim"), [(3, 0), (3, 5), (4, 30)])

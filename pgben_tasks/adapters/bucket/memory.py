@@ -108,6 +108,7 @@ class MemoryBucket:
         headers: Mapping[str, str],
         metadata: Mapping[str, str],
         tags: Mapping[str, str],
+        before_commit: Callable[[], None] | None = None,
     ) -> str:
         """Store an object of exactly ``size`` bytes with all it carries; gives its etag."""
         self._require_made()
@@ -120,6 +121,8 @@ class MemoryBucket:
             headers={"content-type": _PLAIN_TYPE, **headers},
             metadata=dict(metadata),
         )
+        if before_commit is not None:
+            before_commit()
         with self._lock:
             self._objects[key] = _Object(data, facts, dict(tags))
         return facts.etag

@@ -7,7 +7,7 @@ neither tags nor all headers, and minio-py refuses some keys and metadata
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -191,6 +191,7 @@ class S3Bucket:
         headers: Mapping[str, str],
         metadata: Mapping[str, str],
         tags: Mapping[str, str],
+        before_commit: Callable[[], None] | None = None,
     ) -> str:
         """Store an object of exactly ``size`` bytes with all it carries; gives its etag."""
         sent = headers_of(require_key(key), headers, metadata)
@@ -200,7 +201,10 @@ class S3Bucket:
             sent["x-amz-tagging"] = inline
         if size <= self._sizes.single:
             (data,) = blocks(key, chunks, size=size, block=max(size, 1))
-            answer = self._sender.send(S3Request(method="PUT", key=key, headers=sent, body=data))
+            request = S3Request(
+                method="PUT", key=key, headers=sent, body=data, before=before_commit
+            )
+            answer = self._sender.send(request)
             etag = answer.headers.get("etag", "").strip('"')
         else:
             block = part_size(size, self._sizes.part)
@@ -208,7 +212,7 @@ class S3Bucket:
                 uploaded(self._sender, key, data)
                 for data in blocks(key, chunks, size=size, block=block)
             )
-            etag = in_parts(self._sender, key, sent, parts)
+            etag = in_parts(self._sender, key, sent, parts, before_end=before_commit)
             # Some servers forget the tags that an upload in parts began with.
             late = bool(tags) and self.tags(key) != tags
         if late:

@@ -65,8 +65,18 @@ def blocks(key: str, chunks: Iterator[bytes], *, size: int, block: int) -> Itera
     yield bytes(buffer)
 
 
-def in_parts(sender: S3Sender, key: str, headers: Mapping[str, str], parts: Iterator[Part]) -> str:
-    """Make an object of parts; gives its etag. Whatever fails, no part is left behind."""
+def in_parts(
+    sender: S3Sender,
+    key: str,
+    headers: Mapping[str, str],
+    parts: Iterator[Part],
+    *,
+    before_end: Callable[[], None] | None = None,
+) -> str:
+    """Make an object of parts; gives its etag. Whatever fails, no part is left behind.
+
+    ``before_end`` is called when all parts are stored, before the object comes to be there.
+    """
     begun = S3Request(method="POST", key=key, query={"uploads": ""}, headers=headers)
     # The second root is rclone's.
     roots = ("InitiateMultipartUploadResult", "InitiateMultipartUpload")
@@ -84,6 +94,7 @@ def in_parts(sender: S3Sender, key: str, headers: Mapping[str, str], parts: Iter
             body=_completion(etags),
             # An answer that was lost cannot be asked for again: the upload is gone.
             repeat=False,
+            before=before_end,
         )
         etag = text_of(sender.xml(ended, "CompleteMultipartUploadResult"), "ETag").strip('"')
         undo.pop_all()
