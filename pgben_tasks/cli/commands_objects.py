@@ -134,7 +134,7 @@ def diff_objects(
     """Compare a snapshot with the bucket, or with another snapshot: - gone, + new, ~ changed.
 
     With the bucket, contents decide: what was stored again as it was is not a change. Tags are
-    asked for object by object.
+    asked for object by object, where the server keeps any.
     """
     from pgben_tasks.domain.bucket_plan import KeyChoice, between
     from pgben_tasks.operations.browse_objects import open_inventory
@@ -151,6 +151,8 @@ def diff_objects(
             live = tools.other_bucket(bucket or manifest.target_name.name)
             output.say(f"comparing snapshot '{manifest.backup}' with {live.describe()}")
             capture = capture_of(manifest)
+            if not capture.settings.knows_object_tags:
+                output.say("its server kept no tags of objects, so none are compared")
             _show(compare_live(tools, live, capture, inventory, choice, folder), as_json=as_json)
             return outcome.DONE
         with opened(other) as (_, second, apart):

@@ -52,6 +52,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "fetched": ("fetched", "count"),
     "gone": ("gone since then", "count"),
     "unreadable": ("unreadable", "count"),
+    "tags_not_kept": ("without tags, which are not kept there", "count"),
     "not_in_snapshot": ("not in the snapshot", "count"),
     "written": ("written", "count"),
     "retagged": ("given back their tags", "count"),

@@ -8,6 +8,8 @@ from typing import Any, Final, Literal
 
 from pgben_tasks.domain.values import Digest, Document, Moment, Size
 
+#: What ``BucketSettings.unknown`` says of a server without tags of objects.
+OBJECT_TAGS: Final = "object tags"
 #: What S3 allows for a bucket's name.
 _LONGEST_NAME: Final = 63
 #: … and what a bucket aside leaves of that for the numbers of further ones.
@@ -63,6 +65,11 @@ class BucketSettings(Document):
     encryption: str | None = None
     lock: str | None = None
     unknown: tuple[str, ...] = ()
+
+    @property
+    def knows_object_tags(self) -> bool:
+        """Whether the server keeps tags of objects; if not, those of a snapshot say nothing."""
+        return OBJECT_TAGS not in self.unknown
 
 
 class BucketCapture(Document):

@@ -3,7 +3,7 @@
 A snapshot is compared with what is there now. Only contents prove that an object is the same: where
 the listing shows the very object of the snapshot's line, its bytes and metadata are those, provided
 that its date had passed when it was read; everything else is fetched. Tags change without a new
-date, so they are always asked for.
+date, so they are always asked for, where the server keeps any.
 """
 
 from __future__ import annotations
@@ -44,31 +44,36 @@ class KeyChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """An object as it was fetched: the digest of its bytes, and all that it carries."""
+    """An object as it was fetched: the digest of its bytes, and all that it carries.
+
+    ``tags`` is None where the server keeps none, so that nothing is known of them.
+    """
 
     sha256: str
     size: int
     headers: Mapping[str, str]
     metadata: Mapping[str, str]
-    tags: Mapping[str, str]
+    tags: Mapping[str, str] | None
 
     def differs(self, now: Content) -> tuple[str, ...]:
         """Name what is not the same in the object ``now``.
 
-        A server gives a content type of its own to an object that was stored without one.
+        A server gives a content type of its own to an object that was stored without one. Unknown
+        tags are not compared; known ones differ from none where the server of ``now`` keeps none.
         """
         headers = {
             name: value
             for name, value in now.headers.items()
             if name in self.headers or name != "content-type"
         }
-        pairs = (
+        pairs: list[tuple[str, object, object]] = [
             ("size", self.size, now.size),
             ("bytes", self.sha256, now.sha256),
             ("headers", dict(self.headers), headers),
             ("metadata", dict(self.metadata), dict(now.metadata)),
-            ("tags", dict(self.tags), dict(now.tags)),
-        )
+        ]
+        if self.tags is not None:
+            pairs.append(("tags", dict(self.tags), dict(now.tags or {})))
         return tuple(name for name, then, there in pairs if then != there)
 
 
@@ -110,12 +115,14 @@ class Verdict:
     """What one key came to; ``line`` is the snapshot's, ``listed`` what is there now.
 
     ``differs`` names what is not the same; nothing else is compared where the sizes differ.
+    ``tags_lost``: the snapshot has tags of it, which the server does not keep.
     """
 
     found: Found
     line: Line | None = None
     listed: Listed | Line | None = None
     differs: tuple[str, ...] = ()
+    tags_lost: bool = False
 
     @property
     def key(self) -> str:

@@ -18,7 +18,7 @@ import structlog
 
 from pgben_tasks.contracts import JSON, MOST_KEYS
 from pgben_tasks.domain.acknowledged import digest_of
-from pgben_tasks.domain.bucket import BucketCapture, BucketSettings
+from pgben_tasks.domain.bucket import OBJECT_TAGS, BucketCapture, BucketSettings
 from pgben_tasks.domain.documents import Manifest, Pack
 from pgben_tasks.domain.inventory_diff import (
     mass_change,
@@ -29,7 +29,6 @@ from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import ConfigurationError, IntegrityError
 from pgben_tasks.operations import committing, sharding, spool
 from pgben_tasks.operations.bucket_changes import (
-    OBJECT_TAGS,
     avoided,
     kept_tags,
     own_changes,

@@ -29,7 +29,7 @@ from pgben_tasks.domain.inventory_line import Line
 from pgben_tasks.domain.layout import inventory_of
 from pgben_tasks.errors import IntegrityError, ListingUnordered, ObjectMissing
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.compare_objects import unnamed
+from pgben_tasks.operations.current_objects import unnamed
 from pgben_tasks.operations.examining import presence
 from pgben_tasks.operations.snapshot_files import BUFFER, place_of, read_lines
 from pgben_tasks.operations.survey import Survey
@@ -40,8 +40,6 @@ from pgben_tasks.ports import Bucket, ListedObject
 
 log = structlog.get_logger(__name__)
 
-#: What ``BucketSettings.unknown`` says of a server without tags of objects.
-OBJECT_TAGS: Final = "object tags"
 #: On so many objects it is tried whether the server knows tags: one may just have gone.
 _TRIES: Final = 5
 #: So many objects are compared between two looks whether the job is still ours.
@@ -50,9 +48,7 @@ _LOOK_EVERY: Final = 1000
 
 def kept_tags(before: Manifest | None) -> bool:
     """Say whether the server knew tags in the snapshot before; if not, none are read again."""
-    return (
-        before is None or before.bucket is None or OBJECT_TAGS not in before.bucket.settings.unknown
-    )
+    return before is None or before.bucket is None or before.bucket.settings.knows_object_tags
 
 
 def tries_tags(run: Run, bucket: Bucket) -> bool:

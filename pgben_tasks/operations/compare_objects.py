@@ -5,29 +5,24 @@ Keys may be personal data, so no error that leaves here names one.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import datetime
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from pgben_tasks.domain.bucket import BucketCapture
 from pgben_tasks.domain.bucket_plan import (
-    Content,
     Found,
     KeyChoice,
     Verdict,
-    content_of,
     is_settled,
-    version_mark,
 )
+from pgben_tasks.domain.inventory import Entry
 from pgben_tasks.domain.inventory_diff import Carried, Change, Gone, Wanted, compare
 from pgben_tasks.domain.inventory_line import Line
-from pgben_tasks.errors import ObjectMissing, PgbenError
+from pgben_tasks.errors import ObjectMissing
+from pgben_tasks.operations.current_objects import CurrentObjects, unnamed
 from pgben_tasks.operations.snapshot_files import read_lines
 from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.ports import Bucket, ListedObject
@@ -47,16 +42,18 @@ def compare_live(
 
     ``inventory`` is a file of the lines of the snapshot ``capture``. The listing is written down
     below ``scratch`` before anything is compared: fetching may take hours, and servers forget where
-    a listing was. Memory stays flat.
+    a listing was. Memory stays flat. Tags are compared where the server keeps any, and kept them
+    when the snapshot was taken.
     """
     at_once = tools.limits.copy_concurrency
+    judge = _Judge(CurrentObjects(bucket), capture)
     with (
         tools.sort_listing(_listing(bucket, choice), scratch) as listing,
         ThreadPoolExecutor(at_once, thread_name_prefix="compare") as pool,
     ):
         changes = compare(listing, chosen(inventory, choice))
         for batch in batches(changes, 4 * at_once):
-            yield from pool.map(partial(_judge, bucket, capture.listing_started), batch)
+            yield from pool.map(judge.of, batch)
 
 
 def chosen(inventory: Path, choice: KeyChoice) -> Iterator[Line]:
@@ -69,44 +66,6 @@ def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
     left = iter(items)
     while batch := list(islice(left, size)):
         yield batch
-
-
-def look(bucket: Bucket, key: str) -> tuple[Content, str]:
-    """Fetch an object; gives what it is and carries, and the mark of its version."""
-    digest = hashlib.sha256()
-    with bucket.fetch(key) as got:
-        for chunk in got.chunks:
-            digest.update(chunk)
-        facts = got.facts
-    content = Content(
-        sha256=digest.hexdigest(),
-        size=facts.size,
-        headers=facts.headers,
-        metadata=facts.metadata,
-        tags={} if facts.tag_count == 0 else bucket.tags(key),
-    )
-    return content, version_mark(facts.etag, facts.modified, content.tags)
-
-
-def mark_of(bucket: Bucket, key: str) -> str | None:
-    """Give the mark of the version that is there, None where there is none."""
-    try:
-        facts = bucket.head(key)
-        tags = {} if facts.tag_count == 0 else bucket.tags(key)
-    except ObjectMissing:
-        return None
-    return version_mark(facts.etag, facts.modified, tags)
-
-
-@contextmanager
-def unnamed(key: str) -> Iterator[None]:
-    """Take the key out of what goes wrong with an object inside the block."""
-    try:
-        yield
-    except PgbenError as exc:
-        sentence = exc.sentence.replace(f"'{key}'", "an object").replace(repr(key), "an object")
-        # The cause would show the key in a log.
-        raise type(exc)(sentence, exc.hint) from None
 
 
 def _listing(bucket: Bucket, choice: KeyChoice) -> Iterator[ListedObject]:
@@ -129,45 +88,49 @@ def _found(bucket: Bucket, keys: Iterable[str]) -> Iterator[ListedObject]:
         yield ListedObject(key, facts.etag, facts.size, facts.modified)
 
 
-def _judge(bucket: Bucket, listed_at: datetime, change: Change) -> Verdict:
-    line = change.line
-    if isinstance(change, Wanted) and line is None:
-        return Verdict(found="extra", listed=change.listed)
-    if line is None or line.pack is None:
-        return Verdict(found="unreadable", line=line)
-    if isinstance(change, Gone):
-        return Verdict(found="missing", line=line)
-    try:
-        return _both(bucket, listed_at, line, change)
-    except ObjectMissing:
-        # Somebody removed it since it was listed.
-        return Verdict(found="missing", line=line)
+class _Judge:
+    """Compares what is in a bucket now with what a snapshot says of it."""
 
+    def __init__(self, now: CurrentObjects, capture: BucketCapture) -> None:
+        self._now = now
+        self._listed_at = capture.listing_started
+        # Of a server that kept none then, a snapshot does not know which tags there should be.
+        self._tags = capture.settings.knows_object_tags
 
-def _both(bucket: Bucket, listed_at: datetime, line: Line, change: Carried | Wanted) -> Verdict:
-    """Compare an object that is in the snapshot and in the bucket."""
-    as_it_was = isinstance(change, Carried) or change.why == "tags"
-    if as_it_was and is_settled(line.entry().modified, listed_at):
-        return _same_bytes(bucket, line)
-    if isinstance(change, Wanted) and change.listed.size != line.size:
-        return Verdict(found="differing", line=line, differs=("size",))
-    return _looked_at(bucket, line)
+    def of(self, change: Change) -> Verdict:
+        """Judge one key."""
+        line = change.line
+        if isinstance(change, Wanted) and line is None:
+            return Verdict(found="extra", listed=change.listed)
+        if line is None or line.pack is None:
+            return Verdict(found="unreadable", line=line)
+        if isinstance(change, Gone):
+            return Verdict(found="missing", line=line)
+        try:
+            with unnamed(line.key):
+                return self._both(line, change)
+        except ObjectMissing:
+            # Somebody removed it since it was listed.
+            return Verdict(found="missing", line=line)
 
+    def _both(self, line: Line, change: Carried | Wanted) -> Verdict:
+        """Compare an object that is in the snapshot and in the bucket."""
+        entry = line.entry()
+        as_it_was = isinstance(change, Carried) or change.why == "tags"
+        if as_it_was and is_settled(entry.modified, self._listed_at):
+            differs = self._tags_only(entry)
+        elif isinstance(change, Wanted) and change.listed.size != line.size:
+            differs = ("size",)
+        else:
+            differs = self._now.differ(line.key, entry, tags=self._tags)
+        if differs:
+            found: Found = "tags" if differs == ("tags",) else "differing"
+            return Verdict(found=found, line=line, differs=differs)
+        lost = self._now.lack_tags and bool(entry.tags)
+        return Verdict(found="same", line=line, tags_lost=lost)
 
-def _same_bytes(bucket: Bucket, line: Line) -> Verdict:
-    """Compare the tags of the very object that the snapshot saw: they change without a new date."""
-    with unnamed(line.key):
-        tags = bucket.tags(line.key)
-    if tags == line.entry().tags:
-        return Verdict(found="same", line=line)
-    return Verdict(found="tags", line=line, differs=("tags",))
-
-
-def _looked_at(bucket: Bucket, line: Line) -> Verdict:
-    with unnamed(line.key):
-        now, _ = look(bucket, line.key)
-    differs = content_of(line.entry()).differs(now)
-    if not differs:
-        return Verdict(found="same", line=line)
-    found: Found = "tags" if differs == ("tags",) else "differing"
-    return Verdict(found=found, line=line, differs=differs)
+    def _tags_only(self, entry: Entry) -> tuple[str, ...]:
+        """Compare the tags of the very object of the snapshot: they change without a new date."""
+        if not self._now.keep_tags(entry.key) or not self._tags:
+            return ()
+        return () if self._now.tags(entry.key) == entry.tags else ("tags",)

@@ -26,7 +26,7 @@ from pgben_tasks.errors import (
     StoreUnavailable,
     TransientError,
 )
-from pgben_tasks.operations.compare_objects import unnamed
+from pgben_tasks.operations.current_objects import unnamed
 from pgben_tasks.operations.toolbox import Run
 from pgben_tasks.operations.wants import Want
 from pgben_tasks.ports import Bucket, ObjectPackWriter

@@ -21,7 +21,7 @@ from pgben_tasks.errors import (
     RestoreRefused,
 )
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.compare_objects import unnamed
+from pgben_tasks.operations.current_objects import unnamed
 from pgben_tasks.operations.snapshot_files import place_of
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.operations.verify import condemn, damage

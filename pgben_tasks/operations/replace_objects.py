@@ -19,11 +19,11 @@ from typing import TypeVar
 import structlog
 
 from pgben_tasks.contracts import JSON, BucketRestoreRequest
-from pgben_tasks.domain.bucket_plan import WRITTEN, Planned, content_of
+from pgben_tasks.domain.bucket_plan import WRITTEN, Planned
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.errors import IntegrityError, ObjectMissing
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.compare_objects import look, mark_of, unnamed
+from pgben_tasks.operations.current_objects import CurrentObjects, unnamed
 from pgben_tasks.operations.plan_objects import (
     extra_groups,
     groups,
@@ -90,7 +90,7 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     """Compare every object with the snapshot; only then delete what is extra, where asked."""
     live, place = live_bucket(run, tools), _aside(run, tools)
     run.progress.begin("compare", total=int(run.job.result["objects"]), unit="objects")
-    compared = 0
+    compared = tags_lost = 0
     capture = capture_of(manifest_of(run, tools))
     for verdict in verdicts(run, tools, capture, run.folder / "inventory.jsonl"):
         if verdict.found in WRITTEN:
@@ -101,6 +101,7 @@ def finish(run: Run, tools: Toolbox) -> JSON:
                 "to the bucket? ask for the restore again",
             )
         compared += verdict.found == "same"
+        tags_lost += verdict.tags_lost
     deleted = _delete_extra(run, tools, live, place)
     refused: tuple[str, ...] = ()
     if BucketRestoreRequest.parse(run.job.request).settings:
@@ -110,6 +111,7 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     spool.remove(run.folder)
     return {
         "compared": compared,
+        **({"tags_not_kept": tags_lost} if tags_lost else {}),
         "deleted": deleted,
         "aside": names[0] if names else None,
         "aside_further": names[1:],
@@ -143,6 +145,7 @@ class _Writing:
 
     def __init__(self, run: Run, tools: Toolbox) -> None:
         self.live = live_bucket(run, tools)
+        self._now = CurrentObjects(self.live)
         self._run = run
         self._tools = tools
         self._place = _aside(run, tools)
@@ -170,7 +173,7 @@ class _Writing:
     def _tags(self, kept: Mapping[str, str | None], one: Planned) -> bool:
         """Give an object its tags; False when it is no longer the one that lies aside."""
         with unnamed(one.key):
-            now = mark_of(self.live, one.key)
+            now = self._now.mark(one.key)
             if now is None or now != kept.get(one.key):
                 # A run that died may have given it its tags; otherwise somebody changed it since.
                 return self._is(one)
@@ -181,7 +184,7 @@ class _Writing:
         safe = kept.get(one.key)
         for _ in range(LOOKS):
             with unnamed(one.key):
-                now = mark_of(self.live, one.key)
+                now = self._now.mark(one.key)
                 # A run that died may have put it back; otherwise somebody stored it since.
                 if now is not None and now != safe and self._is(one):
                     self._run.progress.advance(one.size)
@@ -201,17 +204,16 @@ class _Writing:
     def _require(self, key: str, mark: str | None) -> None:
         """Raise ``_Changed`` unless the live object is the version with this mark, or gone."""
         with unnamed(key):
-            now = mark_of(self.live, key)
+            now = self._now.mark(key)
         if now is not None and now != mark:
             raise _Changed
 
     def _is(self, one: Planned) -> bool:
         """Say whether the live object is as the snapshot has it."""
         try:
-            there, _ = look(self.live, one.key)
+            return not self._now.differ(one.key, one.entry())
         except ObjectMissing:
             return False
-        return not content_of(one.entry()).differs(there)
 
 
 def _delete(live: Bucket, place: Aside, kept: Mapping[str, str | None], one: Planned) -> None:

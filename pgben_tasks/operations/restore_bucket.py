@@ -16,7 +16,6 @@ from pathlib import Path
 import structlog
 
 from pgben_tasks.contracts import JSON, BucketRestoreRequest
-from pgben_tasks.domain.bucket_plan import content_of
 from pgben_tasks.domain.inventory import Entry
 from pgben_tasks.domain.inventory_line import Line
 from pgben_tasks.domain.selection import select as choose
@@ -29,7 +28,8 @@ from pgben_tasks.errors import (
 )
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.browse_objects import open_inventory
-from pgben_tasks.operations.compare_objects import batches, chosen, look, unnamed
+from pgben_tasks.operations.compare_objects import batches, chosen
+from pgben_tasks.operations.current_objects import CurrentObjects, unnamed
 from pgben_tasks.operations.putting_back import (
     capture_of,
     choice_of,
@@ -107,6 +107,7 @@ def copy(run: Run, tools: Toolbox) -> JSON:
     """
     manifest = manifest_of(run, tools)
     bucket = tools.other_bucket(str(run.context["into"]))
+    there = CurrentObjects(bucket)
     again = "copying" in run.context
     run.ledger.hold()
     run.ledger.keep(context={"copying": True})
@@ -126,7 +127,7 @@ def copy(run: Run, tools: Toolbox) -> JSON:
                         continue
                     if again:
                         # What ran before this stored some of them, perhaps on another node.
-                        wanted = _differing(run, pool, bucket, wanted)
+                        wanted = _differing(run, pool, there, wanted)
                     if wanted:
                         entries = [line.entry() for line in wanted]
                         with opened_objects(run, tools, manifest, place, entries) as folder:
@@ -145,13 +146,16 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     bucket = tools.other_bucket(str(run.context["into"]))
     run.progress.begin("compare", total=int(run.job.result["bytes"]))
     lines = read_lines(run.folder / "plan.jsonl")
-    compared = 0
+    there = CurrentObjects(bucket)
+    compared = tags_lost = 0
     differing: Counter[str] = Counter()
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="compare") as pool:
         for batch in batches(lines, 4 * tools.limits.copy_concurrency):
-            for difference in pool.map(partial(_difference, run, bucket), batch):
+            differences = pool.map(partial(_difference, run, there), batch)
+            for line, difference in zip(batch, differences, strict=True):
                 run.progress.check()
                 compared += 1
+                tags_lost += there.lack_tags and bool(line.entry().tags)
                 if difference is not None:
                     differing[difference] += 1
     refused: tuple[str, ...] = ()
@@ -161,7 +165,12 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     if differing:
         raise _not_restored(run, bucket, differing, compared)
     spool.remove(run.folder)
-    return {"compared": compared, "settings_refused": list(refused), "state": "restored"}
+    return {
+        "compared": compared,
+        **({"tags_not_kept": tags_lost} if tags_lost else {}),
+        "settings_refused": list(refused),
+        "state": "restored",
+    }
 
 
 def _not_restored(
@@ -194,23 +203,25 @@ def _put(run: Run, bucket: Bucket, folder: Path, entry: Entry) -> bool:
     return True
 
 
-def _differing(run: Run, pool: ThreadPoolExecutor, bucket: Bucket, lines: list[Line]) -> list[Line]:
+def _differing(
+    run: Run, pool: ThreadPoolExecutor, there: CurrentObjects, lines: list[Line]
+) -> list[Line]:
     """Give those that are not yet there as they should be."""
-    differences = pool.map(partial(_difference, run, bucket), lines)
+    differences = pool.map(partial(_difference, run, there), lines)
     return [line for line, one in zip(lines, differences, strict=True) if one is not None]
 
 
-def _difference(run: Run, bucket: Bucket, line: Line) -> str | None:
+def _difference(run: Run, there: CurrentObjects, line: Line) -> str | None:
     """Say in what the restored object differs, without naming it: keys may be personal data."""
     entry = line.entry()
     key = _request(run).put_below + entry.key
     try:
         with unnamed(key):
-            there, _ = look(bucket, key)
+            differs = there.differ(key, entry)
     except ObjectMissing:
         return "missing"
-    run.progress.advance(there.size)
-    return ", ".join(content_of(entry).differs(there)) or None
+    run.progress.advance(entry.size)
+    return ", ".join(differs) or None
 
 
 def _require_empty(run: Run, tools: Toolbox, into: str) -> None:

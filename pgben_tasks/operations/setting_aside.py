@@ -26,7 +26,7 @@ from pgben_tasks.errors import (
     StoreUnavailable,
     TargetBusy,
 )
-from pgben_tasks.operations.compare_objects import look, mark_of, unnamed
+from pgben_tasks.operations.current_objects import CurrentObjects, unnamed
 from pgben_tasks.ports import Bucket, FetchedObject
 
 log = structlog.get_logger(__name__)
@@ -47,12 +47,12 @@ class Aside:
         hold: Callable[[], None],
     ) -> None:
         """Copy objects of ``live`` to the bucket ``name``; ``hold`` is called before it is made."""
-        self._live = live
+        self._live = CurrentObjects(live)
         self._name = name
         self._open = open_bucket
         self._hold = hold
         self._lock = Lock()
-        self._ready: dict[int, Bucket] = {}
+        self._ready: dict[int, CurrentObjects] = {}
 
     def keep(self, key: str) -> str | None:
         """Copy an object aside as it is now, unless it lies there; gives the mark of its version.
@@ -62,16 +62,16 @@ class Aside:
         """
         with unnamed(key):
             for number in count(1):
-                bucket = self._bucket(number)
+                aside = self._place(number)
                 try:
-                    there, _ = look(bucket, key)
+                    there, _ = aside.look(key)
                 except ObjectMissing:
-                    return self._copied(bucket, key)
+                    return self._copied(aside, key)
                 try:
-                    now, mark = look(self._live, key)
+                    now, mark = self._live.look(key)
                 except ObjectMissing:
                     return None
-                if not there.differs(now):
+                if not now.differs(there):
                     return mark
         message = "counting ends with a free place"
         raise AssertionError(message)
@@ -84,7 +84,7 @@ class Aside:
         """
         with unnamed(key):
             for _ in range(LOOKS):
-                now = mark_of(self._live, key)
+                now = self._live.mark(key)
                 if now is None or now == kept:
                     return now
                 kept = self.keep(key)
@@ -93,7 +93,7 @@ class Aside:
     def outrun(self) -> TargetBusy:
         """Make the error for an object that somebody stores again and again."""
         return TargetBusy(
-            f"an object in {self._live.describe()} changes as fast as it is copied aside",
+            f"an object in {self._live.bucket.describe()} changes as fast as it is copied aside",
             "it was not overwritten; stop whoever writes to the bucket, then try again",
         )
 
@@ -109,13 +109,13 @@ class Aside:
             objects += sum(1 for _ in bucket.list())
         return names, objects
 
-    def _bucket(self, number: int) -> Bucket:
+    def _place(self, number: int) -> CurrentObjects:
         with self._lock:
             if number not in self._ready:
                 bucket = self._open(further_aside(self._name, number))
                 if not bucket.exists():
                     self._make(bucket)
-                self._ready[number] = bucket
+                self._ready[number] = CurrentObjects(bucket)
             return self._ready[number]
 
     def _make(self, bucket: Bucket) -> None:
@@ -131,7 +131,7 @@ class Aside:
             ) from exc
         log.info("aside_bucket_made", bucket=bucket.name)
 
-    def _copied(self, bucket: Bucket, key: str) -> str | None:
+    def _copied(self, aside: CurrentObjects, key: str) -> str | None:
         digest = hashlib.sha256()
 
         def hashed(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -144,14 +144,14 @@ class Aside:
                 return None
             got, tags = taken
             facts = got.facts
-            with _not_missing(bucket):
-                bucket.put(
+            with _not_missing(aside.bucket):
+                aside.bucket.put(
                     key,
                     hashed(got.chunks),
                     size=facts.size,
                     headers=facts.headers,
                     metadata=facts.metadata,
-                    tags=tags,
+                    tags=tags or {},
                 )
         original = Content(
             sha256=digest.hexdigest(),
@@ -160,25 +160,25 @@ class Aside:
             metadata=facts.metadata,
             tags=tags,
         )
-        with _not_missing(bucket):
-            copy, _ = look(bucket, key)
+        with _not_missing(aside.bucket):
+            copy, _ = aside.look(key)
         differs = original.differs(copy)
         if differs:
             raise IntegrityError(
-                f"the copy of an object in {bucket.describe()} differs: {', '.join(differs)}",
+                f"the copy of an object in {aside.bucket.describe()} differs: {', '.join(differs)}",
                 "it was not overwritten; look at that server",
             )
-        return version_mark(facts.etag, facts.modified, tags)
+        return version_mark(facts.etag, facts.modified, tags or {})
 
     @contextmanager
-    def _taken(self, key: str) -> Iterator[tuple[FetchedObject, dict[str, str]] | None]:
+    def _taken(self, key: str) -> Iterator[tuple[FetchedObject, dict[str, str] | None] | None]:
         """Fetch a live object and its tags; None where there is none (any more)."""
         with ExitStack() as stack:
             taken = None
             # Nothing but these two questions tells that there is no live object.
             with suppress(ObjectMissing):
-                got = stack.enter_context(self._live.fetch(key))
-                taken = got, ({} if got.facts.tag_count == 0 else self._live.tags(key))
+                got = stack.enter_context(self._live.bucket.fetch(key))
+                taken = got, self._live.tags(key, got.facts)
             yield taken
 
 

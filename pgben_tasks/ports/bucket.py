@@ -138,9 +138,10 @@ class Bucket(Protocol):
     ) -> str:
         """Store an object of exactly ``size`` bytes with all it carries; gives its etag.
 
-        Fewer or more bytes raise ``IntegrityError`` and nothing is stored. ``before_commit`` is
-        called when all bytes are read, right before each request by which the object may come to be
-        there: whatever it raises is raised, and nothing is stored by that request.
+        Fewer or more bytes raise ``IntegrityError`` and nothing is stored. A server that knows no
+        tags loses them. ``before_commit`` is called when all bytes are read, right before each
+        request by which the object may come to be there: whatever it raises is raised, and nothing
+        is stored by that request.
         """
         ...
 

@@ -269,6 +269,13 @@ def test_tags_too_long_for_a_header_are_stored_all_the_same(place: Place) -> Non
     assert place.bucket.tags("a") == tags
 
 
+@pytest.mark.parametrize("size", [7, 11 * MEBIBYTE])
+def test_tags_never_harm_the_bytes_even_where_a_server_knows_none(place: Place, size: int) -> None:
+    data = secrets.token_bytes(size)
+    place.put("a", data, tags={f"tag {number}": "ç" * 200 for number in range(10)})
+    assert place.get("a")[0] == data
+
+
 def test_an_object_without_tags_has_none(place: Place) -> None:
     need(place.kind, Trait.TAGS)
     place.put("a", b"")

@@ -314,6 +314,27 @@ def test_an_object_that_is_stored_again_is_asked_about_again(script: Script) -> 
     assert asked == [0, 1, 2]
 
 
+@pytest.mark.parametrize("size", [0, 30])
+@pytest.mark.parametrize("tag", ["short", "too long for a header" * 100])
+def test_an_object_is_stored_without_its_tags_where_a_server_refuses_them(
+    script: Script, size: int, tag: str
+) -> None:
+    ended = Answer(
+        body=b'<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>'
+    )
+    stored = [BEGUN, PART, PART, PART, ended] if size else [Answer(headers=FACTS)]
+    refused = error(501, "NotImplemented")
+    looked_at = [Answer(headers=FACTS), refused]
+    script.answers = [refused, *stored, *looked_at] if tag == "short" else [*stored, *looked_at]
+    script.answers.append(error(400, "TooMuchAsked"))
+    bucket = script.bucket()
+    data = iter([bytes(size)])
+    etag = bucket.put("a", data, size=size, headers={}, metadata={}, tags={"a": tag})
+    assert etag == "e"
+    # Tags are never sent by a request of their own.
+    assert ("PUT", "/documents/a?tagging=") not in [asked[:2] for asked in script.asked]
+
+
 def test_an_upload_without_a_name_is_no_answer(script: Script) -> None:
     script.answers = [Answer(body=b"<InitiateMultipartUploadResult/>")]
     with pytest.raises(StoreUnavailable):

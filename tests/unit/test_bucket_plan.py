@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgben_tasks.contracts import BucketRestoreRequest
-from pgben_tasks.domain.bucket import aside_bucket, further_aside, places
+from pgben_tasks.domain.bucket import (
+    OBJECT_TAGS,
+    BucketSettings,
+    aside_bucket,
+    further_aside,
+    places,
+)
 from pgben_tasks.domain.bucket_plan import (
     Content,
     KeyChoice,
@@ -69,6 +75,18 @@ def test_a_content_type_that_a_server_gave_by_itself_is_no_difference() -> None:
     plain = content(headers={})
     assert plain.differs(content(headers={"content-type": "binary/octet-stream"})) == ()
     assert content().differs(plain) == ("headers",)
+
+
+def test_tags_that_nobody_knows_are_not_compared_and_known_ones_are() -> None:
+    unknown = content(tags=None)
+    assert unknown.differs(content()) == ()
+    assert content().differs(unknown) == ("tags",)
+    assert content(tags={}).differs(unknown) == ()
+
+
+def test_a_snapshot_of_a_server_without_tags_says_so() -> None:
+    assert BucketSettings(versioning="off").knows_object_tags
+    assert not BucketSettings(versioning="off", unknown=("lock", OBJECT_TAGS)).knows_object_tags
 
 
 def test_a_date_proves_nothing_before_it_has_passed() -> None:

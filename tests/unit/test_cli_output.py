@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -176,6 +177,12 @@ def test_the_end_of_a_verification_shows_every_finding() -> None:
     assert "verify of everything" in text
     assert finding["path"] in text
     assert "and 2 more" in text
+
+
+def test_the_end_of_a_restore_says_how_many_objects_lost_their_tags() -> None:
+    ended = job(kind="restore", result={"state": "restored", "tags_not_kept": 1234})
+    text = shown(*outcome.tables(ended, zone=UTC))
+    assert re.search(r"without tags, which are not kept there\W+1,234", text)
 
 
 def test_a_dry_run_shows_the_plan_with_its_reasons() -> None:

@@ -21,7 +21,13 @@ from pgben_tasks.adapters.bucket.keys import require_key
 from pgben_tasks.adapters.bucket.listing import READING_ERRORS, Page
 from pgben_tasks.adapters.bucket.location import BucketLocation
 from pgben_tasks.adapters.bucket.settings import apply_settings, read_settings
-from pgben_tasks.adapters.bucket.tagging import knows_tags, read_tags, write_tags
+from pgben_tasks.adapters.bucket.tagging import (
+    TAGS_HEADER,
+    ask_to_store,
+    knows_tags,
+    read_tags,
+    write_tags,
+)
 from pgben_tasks.adapters.bucket.uploads import (
     Part,
     Sizes,
@@ -198,13 +204,16 @@ class S3Bucket:
         inline = tags_header(tags)
         late = len(inline) > _LONGEST_TAGS
         if tags and not late:
-            sent["x-amz-tagging"] = inline
+            sent[TAGS_HEADER] = inline
+        # Some servers forget the tags that an upload in parts began with.
+        doubtful = bool(tags) and (late or size > self._sizes.single)
         if size <= self._sizes.single:
             (data,) = blocks(key, chunks, size=size, block=max(size, 1))
             request = S3Request(
                 method="PUT", key=key, headers=sent, body=data, before=before_commit
             )
-            answer = self._sender.send(request)
+            answer = ask_to_store(self._sender, request)
+            self._require_success(request, answer)
             etag = answer.headers.get("etag", "").strip('"')
         else:
             block = part_size(size, self._sizes.part)
@@ -213,9 +222,8 @@ class S3Bucket:
                 for data in blocks(key, chunks, size=size, block=block)
             )
             etag = in_parts(self._sender, key, sent, parts, before_end=before_commit)
-            # Some servers forget the tags that an upload in parts began with.
-            late = bool(tags) and self.tags(key) != tags
-        if late:
+        # A server that knows no tags would take them for the object's bytes.
+        if doubtful and self.keeps_tags(key) and self.tags(key) != tags:
             self.put_tags(key, tags)
         return etag
 
@@ -234,7 +242,7 @@ class S3Bucket:
             request = S3Request(method="PUT", key=to, headers=source)
             self._sender.xml(request, "CopyObjectResult")
             return
-        tags = self.tags(key) if facts.tag_count != 0 else {}
+        tags = self.tags(key) if facts.tag_count != 0 and self.keeps_tags(key) else {}
         sent = headers_of(to, facts.headers, facts.metadata)
         in_parts(self._sender, to, sent, self._copied_parts(to, source, facts.size))
         if tags:

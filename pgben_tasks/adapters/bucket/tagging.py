@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import md5
 from typing import Final
 from xml.etree import ElementTree as ET
@@ -13,6 +14,8 @@ import urllib3
 from pgben_tasks.adapters.s3_sender import S3Request, S3Sender, error_code, succeeded
 from pgben_tasks.adapters.s3_xml import text_of
 
+#: The header that gives a new object its tags.
+TAGS_HEADER: Final = "x-amz-tagging"
 _QUERY: Final = {"tagging": ""}
 _NONE: Final = "NoSuchTagSet"
 _REFUSED: Final = frozenset({"NotImplemented", "MethodNotAllowed"})
@@ -51,6 +54,15 @@ def knows_tags(sender: S3Sender, key: str, looked_at: urllib3.BaseHTTPResponse) 
         )
     finally:
         answer.close()
+
+
+def ask_to_store(sender: S3Sender, request: S3Request) -> urllib3.BaseHTTPResponse:
+    """Ask for a new object; once more without its tags where a server refuses to know them."""
+    answer = sender.ask(request)
+    if TAGS_HEADER not in request.headers or error_code(answer) not in _REFUSED:
+        return answer
+    plain = {name: value for name, value in request.headers.items() if name != TAGS_HEADER}
+    return sender.ask(replace(request, headers=plain))
 
 
 def write_tags(sender: S3Sender, key: str, tags: Mapping[str, str]) -> None:

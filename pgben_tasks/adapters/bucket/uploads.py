@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 from xml.etree import ElementTree as ET
 
+from pgben_tasks.adapters.bucket.tagging import ask_to_store
 from pgben_tasks.adapters.s3_sender import S3Request, S3Sender
 from pgben_tasks.adapters.s3_xml import text_of
 from pgben_tasks.errors import IntegrityError, PgbenError
@@ -80,7 +81,8 @@ def in_parts(
     begun = S3Request(method="POST", key=key, query={"uploads": ""}, headers=headers)
     # The second root is rclone's.
     roots = ("InitiateMultipartUploadResult", "InitiateMultipartUpload")
-    upload = text_of(sender.xml(begun, *roots), "UploadId")
+    document = sender.document(begun, ask_to_store(sender, begun), *roots)
+    upload = text_of(document, "UploadId")
     if not upload:
         raise sender.nonsense(key)
     with ExitStack() as undo:
