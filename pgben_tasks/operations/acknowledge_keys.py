@@ -1,19 +1,24 @@
 """Acknowledge single keys that cannot be read, for the snapshots to come.
 
-An operator's statement lies beside the newest snapshot. A later snapshot whose unreadable keys were
-all acknowledged gets an acknowledgement of its own, which names them again: so they stay
-acknowledged when the older snapshot has expired, and no longer than they are unreadable.
+An operator's statement lies beside the newest snapshot. Each later snapshot that lacks such keys
+says so again beside itself; where it lacks nothing else, that is an acknowledgement of its own.
+Only what is said of a snapshot and of the one right before it counts. So keys stay acknowledged
+when the older snapshot has expired, and no longer than they are unreadable: one that was read again
+and is lost once more is news.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import structlog
 
 from pgben_tasks.contracts import JSON, AcknowledgeRequest
 from pgben_tasks.domain.acknowledged import keys_in, reasons_of
+from pgben_tasks.domain.documents import Manifest, Verification
 from pgben_tasks.errors import BackupNotFound, FenceLost, PgbenError
 from pgben_tasks.operations import committing, prune, statements
-from pgben_tasks.operations.survey import survey
+from pgben_tasks.operations.survey import Survey, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
@@ -57,21 +62,43 @@ def then_prune(run: Run, tools: Toolbox) -> JSON:
 
 
 def _accept(run: Run, tools: Toolbox) -> bool:
-    """Acknowledge the run's snapshot; a suspect one is left to people."""
+    """Acknowledge the run's snapshot; a suspect one is left to people.
+
+    What of it was acknowledged is said again in any case, for the next one.
+    """
     backup = committing.backup_id(run)
     manifest = tools.repository.manifest(run.target, backup)
     lost = frozenset(run.job.result.get("unreadable_keys") or ())
-    if len(lost) != manifest.unreadable or not lost or manifest.suspect is not None:
+    if len(lost) != manifest.unreadable or not lost:
         return False
-    surveyed = survey(tools.repository, run.target)
-    told = [one for backup in surveyed.backups for one in backup.statements]
-    if not lost <= keys_in(told):
+    said = tools.repository.verifications(run.target, backup)
+    known = lost & keys_in([*said, *_said_before(survey(tools.repository, run.target), manifest)])
+    if known != lost or manifest.suspect is not None:
+        if not known <= keys_in(said):
+            run.ledger.hold()
+            reasons = ("acknowledged before, and still unreadable", *reasons_of(known))
+            statements.state(run, tools, manifest, "acknowledged_keys", reasons=reasons)
         return False
-    own = {one.kind for one in tools.repository.verifications(run.target, backup)}
-    if "acknowledgement" not in own:
+    if not lost <= keys_in(one for one in said if one.kind == "acknowledgement"):
         run.ledger.hold()
         reasons = ("all that could not be read was acknowledged before", *reasons_of(lost))
         statements.state(run, tools, manifest, "acknowledgement", reasons=reasons)
         log.info("exceptions_acknowledged", backup=str(backup), keys=len(lost))
     tools.index.acknowledge(run.target, str(backup))
     return True
+
+
+def _said_before(surveyed: Survey, manifest: Manifest) -> Sequence[Verification]:
+    """Give what is said of the snapshot right before one.
+
+    Where one that cannot be believed may lie between the two, nobody knows what that lacked: then
+    nothing is said, and people are asked again.
+    """
+    older = (one for one in surveyed.backups if one.manifest.sequence < manifest.sequence)
+    before = next(older, None)
+    if before is None:
+        return ()
+    since = before.known.id.started
+    if any(backup.started >= since for backup, _ in surveyed.unreadable):
+        return ()
+    return before.statements

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from pgben_tasks import names
 from pgben_tasks.adapters.bucket.memory import MemoryBucket
-from pgben_tasks.domain.acknowledged import digest_of
+from pgben_tasks.domain.acknowledged import digest_of, reasons_of
 from pgben_tasks.domain.states import BackupStanding
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import BackupIncomplete, BackupNotFound, PermanentError
@@ -21,6 +23,14 @@ from tests.workshop import Workshop
 
 LOST = "cidadao-de-teste/rg.jpg"
 OTHER = "cidadao-de-teste/cpf.jpg"
+LOST_NAME = digest_of(LOST)
+
+
+class Later:
+    """A clock that is ahead: dates of snapshots have whole seconds."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(hours=1)
 
 
 class BrokenBucket(MemoryBucket):
@@ -96,6 +106,75 @@ def test_another_key_that_cannot_be_read_is_told_all_the_same(
     assert night(shop) == "verified with exceptions"
 
 
+def lose(shop: BucketShop, bucket: BrokenBucket, *keys: str) -> None:
+    """Store keys anew, of which then no byte can be read."""
+    bucket.broken = set(keys)
+    for key in keys:
+        shop.put(key, f"stored {len(shop.tools.repository.backups(TARGET))} nights in".encode())
+
+
+def heal(bucket: BrokenBucket) -> None:
+    bucket.broken = set()
+
+
+def test_a_key_that_was_read_again_and_is_lost_once_more_is_news(
+    shop: BucketShop, bucket: BrokenBucket
+) -> None:
+    night(shop)
+    acknowledge(shop, LOST)
+    assert night(shop) == "verified with exceptions"
+    heal(bucket)
+    assert night(shop) == "verified"
+    lose(shop, bucket, LOST)
+    assert night(shop) == "incomplete"
+    # Nothing was said of it since, so it is told until somebody says it again.
+    assert night(shop) == "incomplete"
+    acknowledge(shop, LOST)
+    assert night(shop) == "verified with exceptions"
+
+
+def test_a_key_that_was_read_in_an_incomplete_night_is_news_as_well(
+    shop: BucketShop, bucket: BrokenBucket
+) -> None:
+    night(shop)
+    acknowledge(shop, LOST)
+    lose(shop, bucket, OTHER)
+    assert night(shop) == "incomplete"
+    acknowledge(shop, OTHER)
+    lose(shop, bucket, LOST, OTHER)
+    assert night(shop) == "incomplete"
+    acknowledge(shop, LOST)
+    assert night(shop) == "verified with exceptions"
+
+
+def test_it_lasts_over_a_suspect_night(shop: BucketShop) -> None:
+    night(shop)
+    acknowledge(shop, LOST)
+    for number in range(10):
+        shop.put(f"doc {number}", b"overwritten")
+    assert night(shop) == "incomplete"
+    assert night(shop) == "verified with exceptions"
+
+
+def test_what_a_snapshot_lacked_that_cannot_be_believed_is_not_guessed(
+    shop: BucketShop, bucket: BrokenBucket
+) -> None:
+    night(shop)
+    acknowledge(shop, LOST)
+    heal(bucket)
+    assert night(shop) == "verified"
+    lose(shop, bucket, LOST)
+    damaged = survey(shop.tools.repository, TARGET).backups[0].manifest
+    stored = shop.shop.repository / f"backups/{TARGET}/{damaged.backup}/manifest.json"
+    stored.chmod(0o600)
+    stored.write_bytes(stored.read_bytes().replace(b'"sequence":2', b'"sequence":9'))
+    shop.tools = replace(shop.tools, clock=Later())
+    assert night(shop) == "incomplete"
+    assert len(survey(shop.tools.repository, TARGET).unreadable) == 1
+    acknowledge(shop, LOST)
+    assert night(shop) == "verified with exceptions"
+
+
 def test_it_outlives_the_snapshot_that_it_was_said_about(shop: BucketShop) -> None:
     night(shop)
     acknowledge(shop, LOST)
@@ -138,6 +217,21 @@ def test_a_step_that_is_run_again_says_it_once(shop: BucketShop) -> None:
     found = survey(shop.tools.repository, TARGET).backups
     said = [one.kind for backup in found for one in backup.statements]
     assert (said.count("acknowledged_keys"), said.count("acknowledgement")) == (1, 1)
+
+
+def test_a_step_that_is_run_again_names_once_what_is_known_of_more(
+    shop: BucketShop, bucket: BrokenBucket
+) -> None:
+    night(shop)
+    acknowledge(shop, LOST)
+    lose(shop, bucket, LOST, OTHER)
+    chain = shop.chain("backup")
+    for step in ("snapshot", "copy", "checksum", "upload", "prune", "prune"):
+        chain._step(f"{names.BACKUP_BUCKET}.{step}")
+    assert chain.job.result["exceptions_acknowledged"] is False
+    said = survey(shop.tools.repository, TARGET).backups[0].statements
+    (again,) = (one for one in said if one.kind == "acknowledged_keys")
+    assert again.reasons == ("acknowledged before, and still unreadable", *reasons_of([LOST_NAME]))
 
 
 def test_without_a_snapshot_there_is_nothing_to_acknowledge(shop: BucketShop) -> None:
