@@ -91,7 +91,12 @@ def show_plan(snapshot: str, at: datetime | None, only: dict[str, Any], *, as_js
             if as_json and verdict.found != "same":
                 fields = {"key": verdict.key, "found": verdict.found, "differs": verdict.differs}
                 sys.stdout.write(json.dumps({**fields, "size": verdict.size}) + "\n")
-        require_found(choice, totals.in_snapshot, manifest.backup)
+        require_found(
+            choice,
+            readable=totals.readable,
+            unreadable=totals.of("unreadable"),
+            backup=manifest.backup,
+        )
     if as_json:
         counted = {
             found: {"objects": totals.of(found), "bytes": totals.size(found)} for found in _SHOWN

@@ -226,9 +226,9 @@ class PlanTotals:
         return sum(self.objects.get(one, 0) for one in found)
 
     @property
-    def in_snapshot(self) -> int:
-        """How many of the keys the snapshot knows."""
-        return self.of("same", "unreadable", *WRITTEN)
+    def readable(self) -> int:
+        """How many of the keys the snapshot has with their bytes."""
+        return self.of("same", *WRITTEN)
 
     def size(self, *found: Found) -> int:
         """Give the bytes of the objects that came to one of these."""

@@ -16,7 +16,7 @@ import structlog
 
 from pgben_tasks.contracts import JSON, BucketRestoreRequest
 from pgben_tasks.domain.bucket import BucketCapture
-from pgben_tasks.domain.bucket_plan import WRITTEN, Planned, PlanTotals, Verdict, planned
+from pgben_tasks.domain.bucket_plan import Planned, PlanTotals, Verdict, planned
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.browse_objects import open_inventory
 from pgben_tasks.operations.compare_objects import batches, compare_live
@@ -56,10 +56,15 @@ def plan(run: Run, tools: Toolbox) -> JSON:
     with spool.disk_errors(folder), (folder / "plan.jsonl").open("wb") as file:
         file.writelines(line.raw for line in by_pack(read_lines(unsorted), scratch))
     spool.remove(scratch)
-    require_found(choice_of(run), totals.in_snapshot, manifest.backup)
+    require_found(
+        choice_of(run),
+        readable=totals.readable,
+        unreadable=totals.of("unreadable"),
+        backup=manifest.backup,
+    )
     log.info("restore_planned", **totals.objects)
     return {
-        "objects": totals.of("same", *WRITTEN),
+        "objects": totals.readable,
         "bytes": totals.size("missing", "differing"),
         "missing": totals.of("missing"),
         "differing": totals.of("differing"),

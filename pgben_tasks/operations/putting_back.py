@@ -48,13 +48,29 @@ def choice_of(run: Run) -> KeyChoice:
     return KeyChoice(prefix=request.prefix, keys=frozenset(request.keys))
 
 
-def require_found(choice: KeyChoice, found: int, backup: str) -> None:
-    """Raise ``RestoreRefused`` unless all single keys that were named are in the snapshot."""
-    missing = len(choice.keys) - found
+def require_found(choice: KeyChoice, *, readable: int, unreadable: int, backup: str) -> None:
+    """Raise ``RestoreRefused`` unless the snapshot has what was chosen.
+
+    That is: every single key that was named, or anything below a prefix. ``readable`` and
+    ``unreadable`` count the chosen keys with and without their bytes.
+    """
+    missing = len(choice.keys) - readable - unreadable
     if missing > 0:
         raise RestoreRefused(
             f"{missing} of the named keys are not in snapshot '{backup}'",
             "keys are taken letter by letter; look for them in another snapshot",
+        )
+    if choice.keys and unreadable:
+        raise RestoreRefused(
+            f"{unreadable} of the named keys cannot be read in snapshot '{backup}'",
+            "their bytes could not be fetched at that time; take an older snapshot of them",
+        )
+    if choice.prefix and not readable:
+        # The prefix may be personal data as well as a key.
+        what = "that begins with the prefix can be read" if unreadable else "begins with the prefix"
+        raise RestoreRefused(
+            f"no object {what} in snapshot '{backup}'",
+            "prefixes are taken letter by letter; `pgben objects ls` shows the keys",
         )
 
 

@@ -95,7 +95,7 @@ def plan(run: Run, tools: Toolbox) -> JSON:
             file.write(line.raw)
             run.progress.advance(1)
     spool.remove(scratch)
-    require_found(choice, objects + unreadable, manifest.backup)
+    require_found(choice, readable=objects, unreadable=unreadable, backup=manifest.backup)
     return {"objects": objects, "bytes": size, "not_in_snapshot": unreadable}
 
 

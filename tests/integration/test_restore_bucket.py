@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,9 +12,17 @@ import pytest
 
 from pgben_tasks.adapters.bucket.memory import MemoryBucket
 from pgben_tasks.domain.bucket import places
+from pgben_tasks.domain.target import BackupId
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
-from pgben_tasks.errors import IntegrityError, ObjectRefused, RestoreRefused, StoreUnavailable
-from pgben_tasks.ports import Bucket
+from pgben_tasks.errors import (
+    BackupIncomplete,
+    IntegrityError,
+    ObjectRefused,
+    PermanentError,
+    RestoreRefused,
+    StoreUnavailable,
+)
+from pgben_tasks.ports import Bucket, FetchedObject
 from tests.bucketshop import TARGET, BucketShop, contents
 from tests.workshop import Workshop
 
@@ -73,6 +82,49 @@ def test_single_keys_are_restored(shop: BucketShop) -> None:
 def test_a_key_that_the_snapshot_lacks_is_a_refusal(shop: BucketShop) -> None:
     with pytest.raises(RestoreRefused, match="1 of the named keys are not in snapshot"):
         shop.run("restore", {"keys": ["grande", "nenhum"]}, into=INTO)
+
+
+def test_a_prefix_that_no_object_begins_with_is_a_refusal(shop: BucketShop) -> None:
+    with pytest.raises(RestoreRefused, match="no object begins with the prefix in snapshot") as no:
+        shop.run("restore", {"prefix": "cidadoa/"}, into=INTO)
+    assert "cidadoa" not in str(no.value)
+    assert not contents(copy_of(shop))
+
+
+def test_what_a_snapshot_could_not_read_is_a_refusal_where_it_is_asked_for(
+    shop: BucketShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = shop.bucket.fetch
+
+    def broken(key: str) -> AbstractContextManager[FetchedObject]:
+        if key.startswith("perdido/"):
+            raise PermanentError("it is on a disk that is gone")
+        return fetch(key)
+
+    monkeypatch.setattr(shop.bucket, "fetch", broken)
+    for key in ("perdido/a", "perdido/b"):
+        shop.put(key, b"bytes")
+    with pytest.raises(BackupIncomplete):
+        shop.run("backup")
+    backup = max(shop.tools.repository.backups(TARGET), key=lambda one: sequence(shop, one))
+    snapshot = {"backup": str(backup), "allow_unverified": True}
+    for asked, why in (
+        ({"keys": ["grande", "perdido/a"]}, "1 of the named keys cannot be read in snapshot"),
+        ({"prefix": "perdido/"}, "no object that begins with the prefix can be read in snapshot"),
+    ):
+        with pytest.raises(RestoreRefused, match=why) as no:
+            shop.run("restore", {**snapshot, **asked}, into=INTO)
+        assert "perdido" not in str(no.value)
+        in_place = {"in_place": True, "confirm": TARGET.name}
+        with pytest.raises(RestoreRefused, match=why):
+            shop.run("restore", {**snapshot, **asked, **in_place}, into=TARGET.name, aside="aside")
+    assert not contents(copy_of(shop))
+    result = shop.run("restore", snapshot, into=INTO).result
+    assert (result["compared"], result["not_in_snapshot"]) == (31, 2)
+
+
+def sequence(shop: BucketShop, backup: BackupId) -> int:
+    return shop.tools.repository.manifest(TARGET, backup).sequence
 
 
 def test_a_place_that_is_not_empty_is_refused_and_stays(shop: BucketShop) -> None:

@@ -253,6 +253,17 @@ def test_a_named_key_that_the_snapshot_lacks_changes_nothing(place: Place) -> No
     assert contents(place.live) == ruined
 
 
+@pytest.mark.parametrize("delete_extra", [False, True])
+def test_a_prefix_that_the_snapshot_lacks_changes_nothing(
+    place: Place, *, delete_extra: bool
+) -> None:
+    ruined = place.ruin()
+    with pytest.raises(RestoreRefused, match="no object begins with the prefix in snapshot"):
+        place.restore(prefix="ne", delete_extra=delete_extra)
+    assert contents(place.live) == ruined
+    assert not place.aside().exists()
+
+
 def test_a_bucket_that_was_lost_whole_is_made_again(place: Place) -> None:
     for key in place.before:
         place.live.delete(key)
