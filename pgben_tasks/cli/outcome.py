@@ -60,8 +60,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "extra": ("extra", "count"),
     "deleted": ("deleted", "count"),
     "aside": ("copied aside to", ""),
+    "aside_further": ("and, what came later, to", "names"),
     "aside_objects": ("objects aside", "count"),
     "compared": ("objects compared", "count"),
+    "settings_refused": ("settings that were not taken", "names"),
     "bytes_read_back": ("read back", "bytes"),
     "fetched_bytes": ("fetched", "bytes"),
     "loaded_bytes": ("loaded", "bytes"),
@@ -157,7 +159,7 @@ def _facts(job: Job, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
     yield "state", output.state(_state(job))
     for key, (name, kind) in _WORDS.items():
         value = job.result.get(key)
-        if value not in {None, ""}:
+        if value not in (None, "", []):
             yield name, _shown(value, kind, zone)
     gone = (job.result.get("prune") or {}).get("expired")
     if gone:
@@ -177,6 +179,8 @@ def _shown(value: Any, kind: str, zone: tzinfo) -> output.Cell:
         return output.size(int(value))
     if kind == "count":
         return output.number(int(value))
+    if kind == "names":
+        return ", ".join(value)
     if kind == "flag":
         return "yes" if value else "no"
     if kind == "moment":

@@ -185,6 +185,17 @@ def test_the_end_of_a_restore_says_how_many_objects_lost_their_tags() -> None:
     assert re.search(r"without tags, which are not kept there\W+1,234", text)
 
 
+def test_the_end_of_a_restore_names_refused_settings_and_further_buckets() -> None:
+    names = {"aside_further": ["a-aside-2", "a-aside-3"], "settings_refused": ["lock", "policy"]}
+    text = shown(*outcome.tables(job(kind="restore", result=names), zone=UTC))
+    assert re.search(r"and, what came later, to\W+a-aside-2, a-aside-3", text)
+    assert re.search(r"settings that were not taken\W+lock, policy", text)
+    nothing: dict[str, list[str]] = {key: [] for key in names}
+    text = shown(*outcome.tables(job(kind="restore", result=nothing), zone=UTC))
+    assert "came later" not in text
+    assert "not taken" not in text
+
+
 def test_a_dry_run_shows_the_plan_with_its_reasons() -> None:
     decisions = [
         {"backup": "20261123T050000Z-1f0c9a", "decision": "keep", "reasons": "newest drilled"},
