@@ -450,6 +450,37 @@ def test_settings_that_do_not_take_effect_are_named(script: Script) -> None:
     assert script.bucket().apply(BucketSettings(versioning="enabled")) == ("versioning",)
 
 
+OWNER = "<Tagging><TagSet><Tag><Key>owner</Key><Value>pgben</Value></Tag></TagSet></Tagging>"
+POLICY = """{"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": "*", "Sid": "",
+"Action": "s3:GetObject", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}]}"""
+#: Servers make lists of single values, and give things another order.
+REWORDED = """{"Statement": [{"Action": ["s3:GetObject"], "Principal": {"AWS": ["*"]},
+"Condition": {"Bool": {"aws:SecureTransport": [false]}}, "Effect": "Deny"}],
+"Version": "2012-10-17"}"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "refused"),
+    [
+        ({"tagging": OWNER}, OWNER.replace("pgben", "somebody else"), ("tagging",)),
+        ({"tagging": OWNER}, "<Tagging><TagSet/></Tagging>", ("tagging",)),
+        ({"policy": POLICY}, POLICY.replace("Deny", "Allow"), ("policy",)),
+        (
+            {"tagging": OWNER},
+            OWNER.replace("<TagSet>", "<TagSet>\n<Tag><Key>a</Key><Value>b</Value></Tag>"),
+            (),
+        ),
+        ({"policy": POLICY}, REWORDED, ()),
+    ],
+)
+def test_a_setting_is_taken_when_what_was_asked_for_is_there(
+    script: Script, asked: dict[str, str], found: str, refused: tuple[str, ...]
+) -> None:
+    script.answers = [Answer(), Answer(body=found.encode())]
+    settings = BucketSettings.model_validate({"versioning": "off", **asked})
+    assert script.bucket().apply(settings) == refused
+
+
 @pytest.mark.parametrize("endpoint", ["localhost:9000", "http://a:canary@host", "ftp://host", ""])
 def test_an_endpoint_that_is_none_is_refused_without_being_shown(endpoint: str) -> None:
     with pytest.raises(ConfigurationError, match="PGBEN_MINIO_HOST") as raised:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 from xml.parsers.expat import ExpatError
@@ -99,12 +100,13 @@ def apply_settings(sender: S3Sender, settings: BucketSettings) -> tuple[str, ...
     if settings.versioning != "off" and "versioning" not in settings.unknown:
         status = settings.versioning.capitalize()
         body = f"<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>"
-        if not _write(sender, _VERSIONING, body) or _read_back(sender, _VERSIONING) != status:
+        taken = _write(sender, _VERSIONING, body)
+        if not taken or _status(_read_back(sender, _VERSIONING)) != status:
             refused.append("versioning")
     for name, setting in _OTHERS.items():
         value = getattr(settings, name)
         if value is not None and not (
-            _write(sender, setting, value) and _read_back(sender, setting)
+            _write(sender, setting, value) and _is_there(sender, setting, value)
         ):
             refused.append(name)
     return tuple(refused)
@@ -161,7 +163,34 @@ def _is_unaskable(status: int, code: str) -> bool:
 
 def _read_back(sender: S3Sender, setting: _Setting) -> str | None:
     try:
-        found = _read(sender, setting)
-        return _status(found) if setting is _VERSIONING else found
+        return _read(sender, setting)
     except _Unknown:
         return None
+
+
+def _is_there(sender: S3Sender, setting: _Setting, asked: str) -> bool:
+    """Say whether the server has a setting as it was asked for.
+
+    Servers put it in an order and in words of their own, and add to it. What must not be lacking
+    are the values.
+    """
+    found = _read_back(sender, setting)
+    return found is not None and _values(setting, asked) <= _values(setting, found)
+
+
+def _values(setting: _Setting, document: str) -> set[str]:
+    """Give the values of a document; those of XML with the names of their elements."""
+    if not setting.roots:
+        return {str(value).casefold() for value in _scalars(json.loads(document))}
+    texts = ((one.tag, (one.text or "").strip()) for one in read_xml(document.encode()).iter())
+    return {f"{tag} {text}".casefold() for tag, text in texts if text}
+
+
+def _scalars(value: object) -> Iterator[object]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from _scalars(one)
+    elif value not in (None, ""):
+        yield value
