@@ -23,6 +23,7 @@ from pgben_tasks.operations.compare_objects import batches, compare_live
 from pgben_tasks.operations.putting_back import capture_of, choice_of, manifest_of, require_found
 from pgben_tasks.operations.snapshot_files import by_pack, read_lines
 from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.unfinished import give_up_uploads
 from pgben_tasks.ports import Bucket
 
 log = structlog.get_logger(__name__)
@@ -36,6 +37,8 @@ Group = tuple[str, list[Planned]]
 
 def plan(run: Run, tools: Toolbox) -> JSON:
     """Compare the live bucket with the snapshot, and write down what is to be done."""
+    # The notes of an attempt before go with its folder.
+    give_up_uploads(run.folder, tools.other_bucket)
     manifest = manifest_of(run, tools)
     folder = spool.fresh(run.folder)
     inventory = open_inventory(tools, manifest, folder).replace(folder / "inventory.jsonl")

@@ -24,6 +24,7 @@ from pgben_tasks.operations import spool
 from pgben_tasks.operations.current_objects import unnamed
 from pgben_tasks.operations.snapshot_files import place_of
 from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.unfinished import NotedUploads
 from pgben_tasks.operations.verify import condemn, damage
 from pgben_tasks.ports import Bucket
 
@@ -133,6 +134,7 @@ def put(
             metadata=entry.metadata,
             tags=entry.tags,
             before_commit=before_commit,
+            uploads=NotedUploads(run.folder, bucket.name),
         )
 
 

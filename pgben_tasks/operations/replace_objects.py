@@ -36,6 +36,7 @@ from pgben_tasks.operations.plan_objects import (
 from pgben_tasks.operations.putting_back import capture_of, manifest_of, once, opened_objects, put
 from pgben_tasks.operations.setting_aside import LOOKS, Aside
 from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.unfinished import NotedUploads, give_up_uploads
 from pgben_tasks.ports import Bucket
 
 log = structlog.get_logger(__name__)
@@ -46,6 +47,7 @@ _Result = TypeVar("_Result")
 
 def aside(run: Run, tools: Toolbox) -> JSON:
     """Copy aside all that will be overwritten or deleted, before anything is."""
+    give_up_uploads(run.folder, tools.other_bucket)
     place = _aside(run, tools)
     run.progress.begin("aside", unit="objects")
     copied = 0
@@ -65,6 +67,7 @@ def aside(run: Run, tools: Toolbox) -> JSON:
 
 def write(run: Run, tools: Toolbox) -> JSON:
     """Put missing and differing objects back, pack after pack, and tags where only these differ."""
+    give_up_uploads(run.folder, tools.other_bucket)
     manifest = manifest_of(run, tools)
     work = _Writing(run, tools)
     if not work.live.exists():
@@ -88,6 +91,7 @@ def write(run: Run, tools: Toolbox) -> JSON:
 
 def finish(run: Run, tools: Toolbox) -> JSON:
     """Compare every object with the snapshot; only then delete what is extra, where asked."""
+    give_up_uploads(run.folder, tools.other_bucket)
     live, place = live_bucket(run, tools), _aside(run, tools)
     run.progress.begin("compare", total=int(run.job.result["objects"]), unit="objects")
     compared = tags_lost = 0
@@ -243,4 +247,5 @@ def _aside(run: Run, tools: Toolbox) -> Aside:
         str(run.context["aside"]),
         open_bucket=tools.other_bucket,
         hold=run.ledger.hold,
+        noting=partial(NotedUploads, run.folder),
     )

@@ -42,6 +42,7 @@ from pgben_tasks.operations.putting_back import (
 from pgben_tasks.operations.snapshot_files import by_pack, read_lines
 from pgben_tasks.operations.survey import survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.unfinished import give_up_uploads
 from pgben_tasks.ports import Bucket
 
 log = structlog.get_logger(__name__)
@@ -77,6 +78,8 @@ def select(run: Run, tools: Toolbox) -> JSON:
 
 def plan(run: Run, tools: Toolbox) -> JSON:
     """Open the inventory and choose what is restored, in the order of packs."""
+    # The notes of an attempt before go with its folder.
+    give_up_uploads(run.folder, tools.other_bucket)
     manifest = manifest_of(run, tools)
     capture = capture_of(manifest)
     choice = choice_of(run)
@@ -105,6 +108,7 @@ def copy(run: Run, tools: Toolbox) -> JSON:
     What lies in a damaged pack, or is not taken by the server, keeps nothing else from being
     restored; ``finish`` finds it missing.
     """
+    give_up_uploads(run.folder, tools.other_bucket)
     manifest = manifest_of(run, tools)
     bucket = tools.other_bucket(str(run.context["into"]))
     there = CurrentObjects(bucket)

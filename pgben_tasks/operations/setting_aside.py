@@ -27,7 +27,7 @@ from pgben_tasks.errors import (
     TargetBusy,
 )
 from pgben_tasks.operations.current_objects import CurrentObjects, unnamed
-from pgben_tasks.ports import Bucket, FetchedObject
+from pgben_tasks.ports import Bucket, FetchedObject, Uploads
 
 log = structlog.get_logger(__name__)
 
@@ -45,12 +45,17 @@ class Aside:
         *,
         open_bucket: Callable[[str], Bucket],
         hold: Callable[[], None],
+        noting: Callable[[str], Uploads],
     ) -> None:
-        """Copy objects of ``live`` to the bucket ``name``; ``hold`` is called before it is made."""
+        """Copy objects of ``live`` to the bucket ``name``; ``hold`` is called before it is made.
+
+        ``noting`` gives who notes the uploads to a bucket.
+        """
         self._live = CurrentObjects(live)
         self._name = name
         self._open = open_bucket
         self._hold = hold
+        self._noting = noting
         self._lock = Lock()
         self._ready: dict[int, CurrentObjects] = {}
 
@@ -152,6 +157,7 @@ class Aside:
                     headers=facts.headers,
                     metadata=facts.metadata,
                     tags=tags or {},
+                    uploads=self._noting(aside.bucket.name),
                 )
         original = Content(
             sha256=digest.hexdigest(),

@@ -5,7 +5,14 @@ lower-case hex SHA-256.
 """
 
 from pgben_tasks.domain.packing import PackPlan
-from pgben_tasks.ports.bucket import Bucket, FetchedObject, ListedObject, ListingSort, ObjectFacts
+from pgben_tasks.ports.bucket import (
+    Bucket,
+    FetchedObject,
+    ListedObject,
+    ListingSort,
+    ObjectFacts,
+    Uploads,
+)
 from pgben_tasks.ports.objects import (
     DigestIndex,
     Kept,
@@ -73,4 +80,5 @@ __all__ = [
     "StoredObject",
     "Taken",
     "Unfinished",
+    "Uploads",
 ]

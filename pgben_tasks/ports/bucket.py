@@ -75,6 +75,22 @@ class ListingSort(Protocol):
         ...
 
 
+class Uploads(Protocol):
+    """Who notes uploads in parts, so that those of a dead process can be given up.
+
+    A server keeps the parts of an upload that never ended, unseen, for ever. Called from several
+    threads.
+    """
+
+    def begun(self, key: str, upload: str) -> None:
+        """Note an upload, durably: no part of it is stored before this returns."""
+        ...
+
+    def ended(self, key: str, upload: str) -> None:
+        """Forget an upload of which nothing is left but perhaps its object."""
+        ...
+
+
 class Bucket(Protocol):
     """One bucket of an S3 server.
 
@@ -135,14 +151,19 @@ class Bucket(Protocol):
         metadata: Mapping[str, str],
         tags: Mapping[str, str],
         before_commit: Callable[[], None] | None = None,
+        uploads: Uploads | None = None,
     ) -> str:
         """Store an object of exactly ``size`` bytes with all it carries; gives its etag.
 
         Fewer or more bytes raise ``IntegrityError`` and nothing is stored. A server that knows no
         tags loses them. ``before_commit`` is called when all bytes are read, right before each
         request by which the object may come to be there: whatever it raises is raised, and nothing
-        is stored by that request.
+        is stored by that request. ``uploads`` is told of an upload in parts.
         """
+        ...
+
+    def give_up(self, key: str, upload: str) -> None:
+        """Remove the parts of an upload that was begun; one that is not there is no error."""
         ...
 
     def put_tags(self, key: str, tags: Mapping[str, str]) -> None:

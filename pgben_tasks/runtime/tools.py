@@ -29,6 +29,7 @@ from pgben_tasks.operations.toolbox import (
     Limits,
     Toolbox,
 )
+from pgben_tasks.operations.unfinished import give_up_uploads
 from pgben_tasks.ports import Repository
 from pgben_tasks.runtime.places import (
     bucket_at,
@@ -45,11 +46,13 @@ _SHARD_PACKS: Final = 8
 
 
 def abandon(job: Job, tools: Toolbox) -> bool:
-    """Remove what a failed job left behind: its folder in the spool and its unfinished copy.
+    """Remove what a failed job left behind: uploads, its folder in the spool, its unfinished copy.
 
     Says whether there was such a copy.
     """
-    remove(job_folder(tools.spool, job.id))
+    folder = job_folder(tools.spool, job.id)
+    give_up_uploads(folder, tools.other_bucket)
+    remove(folder)
     return job.chain in {"restore", "swap"} and restore_postgres.remove_unfinished(job, tools)
 
 

@@ -6,6 +6,7 @@ import gzip
 import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import pytest
@@ -364,6 +365,46 @@ def test_an_object_is_there_only_after_its_last_question_was_answered(
     put(look)
     assert place.bucket.head("a").size == size
     assert seen == [(size, b"before")] * 2
+
+
+class Notes:
+    """Notes uploads, and what has been there of the object when they ended."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.told: list[tuple[str, str, str, list[str]]] = []
+
+    def begun(self, key: str, upload: str) -> None:
+        self.told.append(("begun", key, upload, self.place.keys()))
+
+    def ended(self, key: str, upload: str) -> None:
+        self.told.append(("ended", key, upload, self.place.keys()))
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_uploads_in_parts_are_told_of_and_no_others(place: Place, fails: bool) -> None:
+    notes = Notes(place)
+
+    def put(data: bytes) -> None:
+        size = len(data) + fails
+        with pytest.raises(IntegrityError) if fails else nullcontext():
+            place.bucket.put(
+                "a", iter([data]), size=size, headers={}, metadata={}, tags={}, uploads=notes
+            )
+
+    put(bytes(11 * MEBIBYTE))
+    if place.kind == "memory":
+        assert notes.told == []
+    else:
+        (begun, key, upload, before), (ended, *same, after) = notes.told
+        assert (begun, ended, same) == ("begun", "ended", [key, upload])
+        assert (before, after) == ([], [] if fails else ["a"])
+    # One that has ended is not there to be given up.
+    for _, key, upload, _ in notes.told:
+        place.bucket.give_up(key, upload)
+    notes.told.clear()
+    put(b"a")
+    assert notes.told == []
 
 
 def test_a_source_that_fails_leaves_nothing_behind(place: Place) -> None:

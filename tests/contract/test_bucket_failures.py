@@ -23,6 +23,7 @@ from pgben_tasks.errors import (
     PgbenError,
     StoreUnavailable,
 )
+from pgben_tasks.ports import Uploads
 from pgben_tasks.runtime.places import bucket_at
 from pgben_tasks.settings import Settings
 from tests.contract.test_s3_store import private_tls  # noqa: F401  # a fixture
@@ -126,7 +127,13 @@ def error(status: int, code: str) -> Answer:
     return Answer(status, f"<Error><Code>{code}</Code></Error>".encode())
 
 
-def put(bucket: S3Bucket, size: int = 0, *, before_commit: Callable[[], None] | None = None) -> str:
+def put(
+    bucket: S3Bucket,
+    size: int = 0,
+    *,
+    before_commit: Callable[[], None] | None = None,
+    uploads: Uploads | None = None,
+) -> str:
     return bucket.put(
         "a",
         iter([bytes(size)]),
@@ -135,6 +142,7 @@ def put(bucket: S3Bucket, size: int = 0, *, before_commit: Callable[[], None] | 
         metadata={},
         tags={},
         before_commit=before_commit,
+        uploads=uploads,
     )
 
 
@@ -303,6 +311,27 @@ def test_an_upload_that_is_forbidden_at_its_end_is_abandoned(script: Script) -> 
     methods = [method for method, *_ in script.asked]
     assert methods == ["POST", "PUT", "PUT", "PUT", "DELETE"]
     assert script.asked[-1][1] == "/documents/a?uploadId=u"
+
+
+def test_an_upload_that_cannot_be_abandoned_stays_noted(script: Script) -> None:
+    told: list[str] = []
+
+    class Notes:
+        def begun(self, key: str, upload: str) -> None:
+            told.append(f"{key} {upload} after {len(script.asked)}")
+
+        def ended(self, key: str, upload: str) -> None:
+            told.append(f"{key} {upload} ended")
+
+    script.answers = [BEGUN, error(400, "InvalidRequest"), Answer(503)]
+    with pytest.raises(PermanentError):
+        put(script.bucket(), 30, uploads=Notes())
+    assert told == ["a u after 1"]
+    script.answers = [error(404, "NoSuchUpload")]
+    script.bucket().give_up("a", "u")
+    script.answers = [Answer(503)]
+    with pytest.raises(StoreUnavailable):
+        script.bucket().give_up("a", "u")
 
 
 def test_an_object_that_is_stored_again_is_asked_about_again(script: Script) -> None:

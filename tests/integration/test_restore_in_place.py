@@ -25,7 +25,7 @@ from pgben_tasks.errors import (
     StoreUnavailable,
     TargetBusy,
 )
-from pgben_tasks.ports import Bucket, FetchedObject
+from pgben_tasks.ports import Bucket, FetchedObject, Uploads
 from tests.bucketshop import TARGET, BucketShop
 from tests.installation import Crash
 from tests.workshop import Workshop
@@ -79,6 +79,7 @@ class WatchedBucket(MemoryBucket):
         metadata: Mapping[str, str],
         tags: Mapping[str, str],
         before_commit: Callable[[], None] | None = None,
+        uploads: Uploads | None = None,
     ) -> str:
         self._watch("put", key)
 
@@ -95,6 +96,7 @@ class WatchedBucket(MemoryBucket):
             metadata=metadata,
             tags=tags,
             before_commit=commit,
+            uploads=uploads,
         )
 
     def put_tags(self, key: str, tags: Mapping[str, str]) -> None:

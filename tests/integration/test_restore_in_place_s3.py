@@ -11,14 +11,18 @@ from typing import Any
 
 import pytest
 
-from pgben_tasks.adapters.bucket import S3Bucket
+from pgben_tasks import canvases, names, runtime
+from pgben_tasks.adapters.bucket import MemoryBucket, S3Bucket
 from pgben_tasks.adapters.bucket.uploads import Sizes
 from pgben_tasks.adapters.s3_sender import S3Request
 from pgben_tasks.adapters.s3_xml import text_of
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
+from pgben_tasks.errors import ConfigurationError, PgbenError, StoreUnavailable
+from pgben_tasks.operations.unfinished import NotedUploads, give_up_uploads
 from tests.bucket_servers import KEYS, bucket_location
 from tests.bucketshop import TARGET, BucketShop, contents
+from tests.installation import Crash
 from tests.workshop import Workshop
 
 MEBIBYTE = 1024 * 1024
@@ -116,6 +120,95 @@ def test_what_is_stored_while_parts_are_uploaded_is_not_lost(shop: BucketShop, g
     assert copies[-1][3] == {"late": "yes"}
     # The upload that was forbidden at its end left nothing.
     assert unfinished(live) == []
+
+
+STEPS = {
+    "aside": names.RESTORE_BUCKET_REPLACE_ASIDE,
+    "write": names.RESTORE_BUCKET_REPLACE_WRITE,
+    "copy": names.RESTORE_BUCKET_COPY,
+}
+
+
+@pytest.mark.parametrize("after", ["goes on", "is called off"])
+@pytest.mark.parametrize("step", STEPS)
+def test_uploads_of_a_process_that_died_are_given_up_and_no_others(
+    shop: BucketShop, step: str, after: str
+) -> None:
+    shop.put(LARGE, random.Random(6).randbytes(12 * MEBIBYTE), tags={"a": "b"})
+    shop.snapshot()
+    before = contents(shop.bucket)
+    shop.put(LARGE, random.Random(7).randbytes(12 * MEBIBYTE), metadata={"pay": "now"})
+    name = f"documentos-{step}-{secrets.token_hex(4)}"
+    at = TARGET.name if step == "write" else name
+    where = replace(shop.bucket._where, bucket=at)  # type: ignore[attr-defined]
+    bucket = Disturbed(where, sizes=SIZES)
+    other = shop.tools.other_bucket
+    shop.tools = replace(
+        shop.tools, other_bucket=lambda wanted: bucket if wanted == at else other(wanted)
+    )
+    if step == "copy":
+        chain = shop.chain("restore", {"into": at}, into=at)
+    else:
+        asked = {"in_place": True, "confirm": TARGET.name}
+        chain = shop.chain("restore", asked, into=TARGET.name, aside=name)
+    order = [one for one, _ in canvases.CHAINS[chain.job.chain]]
+    at_step = order.index(STEPS[step])
+    for one in order[:at_step]:
+        chain._step(one)
+    bucket.create()
+    begun = S3Request(method="POST", key=LARGE, query={"uploads": ""})
+    theirs = text_of(bucket._sender.xml(begun, "InitiateMultipartUploadResult"), "UploadId")
+
+    def die(*_: object) -> None:
+        raise Crash
+
+    # The process sends nothing any more, so it does not abandon its upload either.
+    bucket.meanwhile = lambda: setattr(bucket._sender, "ask", die)
+    with pytest.raises(Crash):
+        chain._step(STEPS[step])
+    del bucket._sender.ask
+    assert unfinished(bucket) == [LARGE, LARGE]
+
+    if after == "is called off":
+        runtime.abandon(chain.job, shop.tools)
+    else:
+        for one in order[at_step:]:
+            chain._step(one)
+        assert contents(bucket if step == "copy" else shop.bucket) == before
+    assert unfinished(bucket) == [LARGE]
+    bucket.give_up(LARGE, theirs)
+    assert unfinished(bucket) == []
+
+
+class Forbidding(MemoryBucket):
+    """A bucket whose key may not remove parts, or that does not answer."""
+
+    error: PgbenError | None = None
+
+    def give_up(self, key: str, upload: str) -> None:
+        if self.error is not None:
+            raise type(self.error)(f"'{key}' {self.error.sentence} {upload}")
+
+
+def test_a_key_that_may_not_remove_parts_stops_no_restore(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    NotedUploads(tmp_path, "live").begun("cidadao/1.pdf", "u")
+    NotedUploads(tmp_path, "live").begun("cidadao/1.pdf", "v")
+    NotedUploads(tmp_path, "live").ended("cidadao/1.pdf", "v")
+    bucket = Forbidding()
+    bucket.error = StoreUnavailable("is away for")
+    with pytest.raises(StoreUnavailable, match="^an object is away for u"):
+        give_up_uploads(tmp_path, lambda _name: bucket)
+    bucket.error = ConfigurationError("is forbidden for")
+    give_up_uploads(tmp_path, lambda _name: bucket)
+    logged = capsys.readouterr().out
+    assert "upload_not_given_up" in logged
+    assert "cidadao" not in logged
+    # It is tried again by the next step; with its bucket an upload went.
+    assert len(list(tmp_path.glob("uploads/*.json"))) == 1
+    give_up_uploads(tmp_path, lambda _name: MemoryBucket(made=False))
+    assert list(tmp_path.glob("uploads/*.json")) == []
 
 
 def unfinished(bucket: S3Bucket) -> list[str]:

@@ -15,7 +15,7 @@ from pgben_tasks.adapters.bucket.keys import require_key
 from pgben_tasks.adapters.bucket.uploads import blocks
 from pgben_tasks.domain.bucket import BucketSettings
 from pgben_tasks.errors import ConfigurationError, ObjectMissing
-from pgben_tasks.ports.bucket import FetchedObject, ListedObject, ObjectFacts
+from pgben_tasks.ports.bucket import FetchedObject, ListedObject, ObjectFacts, Uploads
 
 _CHUNK: Final = 1024 * 1024
 _PLAIN_TYPE: Final = "binary/octet-stream"
@@ -109,6 +109,7 @@ class MemoryBucket:
         metadata: Mapping[str, str],
         tags: Mapping[str, str],
         before_commit: Callable[[], None] | None = None,
+        uploads: Uploads | None = None,  # noqa: ARG002 - nothing is uploaded in parts here
     ) -> str:
         """Store an object of exactly ``size`` bytes with all it carries; gives its etag."""
         self._require_made()
@@ -126,6 +127,9 @@ class MemoryBucket:
         with self._lock:
             self._objects[key] = _Object(data, facts, dict(tags))
         return facts.etag
+
+    def give_up(self, key: str, upload: str) -> None:
+        """Have nothing to give up: nothing is uploaded in parts."""
 
     def put_tags(self, key: str, tags: Mapping[str, str]) -> None:
         """Replace the tags of an object; none removes them."""

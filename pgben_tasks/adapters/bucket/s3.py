@@ -31,6 +31,7 @@ from pgben_tasks.adapters.bucket.tagging import (
 from pgben_tasks.adapters.bucket.uploads import (
     Part,
     Sizes,
+    abandon,
     blocks,
     copied,
     in_parts,
@@ -41,7 +42,7 @@ from pgben_tasks.adapters.s3_errors import PROTECTED, by_code
 from pgben_tasks.adapters.s3_sender import S3Request, S3Sender, succeeded
 from pgben_tasks.domain.bucket import BucketSettings
 from pgben_tasks.errors import ObjectMissing, PgbenError
-from pgben_tasks.ports.bucket import FetchedObject, ListedObject, ObjectFacts
+from pgben_tasks.ports.bucket import FetchedObject, ListedObject, ObjectFacts, Uploads
 
 _CHUNK: Final = 1024 * 1024
 #: Servers take about 8 KiB of headers; longer tags follow by a request of their own.
@@ -198,6 +199,7 @@ class S3Bucket:
         metadata: Mapping[str, str],
         tags: Mapping[str, str],
         before_commit: Callable[[], None] | None = None,
+        uploads: Uploads | None = None,
     ) -> str:
         """Store an object of exactly ``size`` bytes with all it carries; gives its etag."""
         sent = headers_of(require_key(key), headers, metadata)
@@ -221,11 +223,17 @@ class S3Bucket:
                 uploaded(self._sender, key, data)
                 for data in blocks(key, chunks, size=size, block=block)
             )
-            etag = in_parts(self._sender, key, sent, parts, before_end=before_commit)
+            etag = in_parts(
+                self._sender, key, sent, parts, before_end=before_commit, uploads=uploads
+            )
         # A server that knows no tags would take them for the object's bytes.
         if doubtful and self.keeps_tags(key) and self.tags(key) != tags:
             self.put_tags(key, tags)
         return etag
+
+    def give_up(self, key: str, upload: str) -> None:
+        """Remove the parts of an upload that was begun; one that is not there is no error."""
+        abandon(self._sender, require_key(key), upload)
 
     def put_tags(self, key: str, tags: Mapping[str, str]) -> None:
         """Replace the tags of an object; none removes them."""

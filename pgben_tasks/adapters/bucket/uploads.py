@@ -11,7 +11,8 @@ from xml.etree import ElementTree as ET
 from pgben_tasks.adapters.bucket.tagging import ask_to_store
 from pgben_tasks.adapters.s3_sender import S3Request, S3Sender
 from pgben_tasks.adapters.s3_xml import text_of
-from pgben_tasks.errors import IntegrityError, PgbenError
+from pgben_tasks.errors import IntegrityError, ObjectMissing, PgbenError
+from pgben_tasks.ports.bucket import Uploads
 
 _MEBIBYTE: Final = 1024 * 1024
 #: S3 allows 10,000 parts of an upload.
@@ -73,10 +74,12 @@ def in_parts(
     parts: Iterator[Part],
     *,
     before_end: Callable[[], None] | None = None,
+    uploads: Uploads | None = None,
 ) -> str:
     """Make an object of parts; gives its etag. Whatever fails, no part is left behind.
 
-    ``before_end`` is called when all parts are stored, before the object comes to be there.
+    ``before_end`` is called when all parts are stored, before the object comes to be there;
+    ``uploads`` is told that the upload began, and when nothing of it is left.
     """
     begun = S3Request(method="POST", key=key, query={"uploads": ""}, headers=headers)
     # The second root is rclone's.
@@ -86,7 +89,9 @@ def in_parts(
     if not upload:
         raise sender.nonsense(key)
     with ExitStack() as undo:
-        undo.callback(_abort, sender, key, upload)
+        undo.callback(_abort, sender, key, upload, uploads)
+        if uploads is not None:
+            uploads.begun(key, upload)
         etags = [store(upload, number) for number, store in enumerate(parts, 1)]
         ended = S3Request(
             method="POST",
@@ -100,6 +105,8 @@ def in_parts(
         )
         etag = text_of(sender.xml(ended, "CompleteMultipartUploadResult"), "ETag").strip('"')
         undo.pop_all()
+    if uploads is not None:
+        uploads.ended(key, upload)
     return etag
 
 
@@ -138,7 +145,15 @@ def _completion(etags: list[str]) -> bytes:
     return bytes(ET.tostring(root, encoding="utf-8"))
 
 
-def _abort(sender: S3Sender, key: str, upload: str) -> None:
+def abandon(sender: S3Sender, key: str, upload: str) -> None:
+    """Remove the parts of an upload; one that is not there is no error."""
+    with suppress(ObjectMissing):
+        sender.send(S3Request(method="DELETE", key=key, query={"uploadId": upload}))
+
+
+def _abort(sender: S3Sender, key: str, upload: str, uploads: Uploads | None) -> None:
     # What made the upload fail is the news; parts that stay are found as an unfinished upload.
     with suppress(PgbenError):
-        sender.send(S3Request(method="DELETE", key=key, query={"uploadId": upload}))
+        abandon(sender, key, upload)
+        if uploads is not None:
+            uploads.ended(key, upload)
