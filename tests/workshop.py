@@ -26,6 +26,7 @@ from pgben_tasks.contracts import JSON, REQUESTS
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.domain.windows import Schedule
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.initialise import initialise
 from pgben_tasks.operations.toolbox import Toolbox
@@ -75,7 +76,7 @@ class Workshop:
     ) -> Self:
         """Make keys, catalog and repository below ``folder``; ``settings`` are added last.
 
-        Nothing is scheduled unless they say so.
+        No tick begins anything unless they say so.
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         environment = {
@@ -103,8 +104,11 @@ class Workshop:
         address = runtime.postgres_servers(work.settings)[target]
         client = pg_clients.inspect(server.bin_dir, "bundled")
         clients = () if client is None else (client,)
+        nightly = Schedule.parse("0 2 * * *", work.zone)
         tools = replace(
             work.tools,
+            # Pruning compares the age of backups with their timetable, which is that of production.
+            schedules=dict.fromkeys(("postgres", "bucket"), nightly),
             sources={target: PostgresSource(address, database, candidates=clients)},
             destinations={target: PostgresDestination(address, candidates=clients)},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from pgben_tasks.domain.inventory import Entry
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import (
     DigestMismatch,
+    IntegrityError,
     ManifestInvalid,
     ObjectMissing,
     PackLost,
@@ -136,6 +138,26 @@ def put(
             before_commit=before_commit,
             uploads=NotedUploads(run.folder, bucket.name),
         )
+
+
+def not_restored(run: Run, differing: Counter[str], same: int, hint: str) -> IntegrityError:
+    """Say how much of a restore is not as it should be, and why where that is known.
+
+    ``differing`` counts objects by what differs, ``same`` are the others; names no object.
+    """
+    result = run.job.result
+    reasons = (
+        (result["lost"], "lie in packs that are damaged or gone"),
+        (result["refused"], "are not taken by that server"),
+    )
+    known = "; ".join(f"{count} {what}" for count, what in reasons if count)
+    found = ", ".join(f"{count} × {what}" for what, count in differing.most_common(3))
+    number = differing.total()
+    return IntegrityError(
+        f"{number} of {same + number} objects are not as the snapshot has them ({found})"
+        + (f": {known}" if known else ""),
+        hint,
+    )
 
 
 def _read(run: Run, path: Path) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ rest that lies there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,7 +22,7 @@ import structlog
 from pgben_tasks.contracts import JSON, BucketRestoreRequest
 from pgben_tasks.domain.bucket_plan import WRITTEN, Planned
 from pgben_tasks.domain.documents import Manifest
-from pgben_tasks.errors import IntegrityError, ObjectMissing
+from pgben_tasks.errors import ObjectMissing, ObjectRefused, PackLost
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.current_objects import CurrentObjects, unnamed
 from pgben_tasks.operations.plan_objects import (
@@ -33,7 +34,14 @@ from pgben_tasks.operations.plan_objects import (
     planned_groups,
     verdicts,
 )
-from pgben_tasks.operations.putting_back import capture_of, manifest_of, once, opened_objects, put
+from pgben_tasks.operations.putting_back import (
+    capture_of,
+    manifest_of,
+    not_restored,
+    once,
+    opened_objects,
+    put,
+)
 from pgben_tasks.operations.setting_aside import LOOKS, Aside
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.operations.unfinished import NotedUploads, give_up_uploads
@@ -66,7 +74,11 @@ def aside(run: Run, tools: Toolbox) -> JSON:
 
 
 def write(run: Run, tools: Toolbox) -> JSON:
-    """Put missing and differing objects back, pack after pack, and tags where only these differ."""
+    """Put missing and differing objects back, pack after pack, and tags where only these differ.
+
+    What lies in a damaged pack, or is not taken by the server, stays as it is and keeps nothing
+    else from being put back; ``finish`` finds it differing.
+    """
     give_up_uploads(run.folder, tools.other_bucket)
     manifest = manifest_of(run, tools)
     work = _Writing(run, tools)
@@ -74,19 +86,25 @@ def write(run: Run, tools: Toolbox) -> JSON:
         run.ledger.hold()
         work.live.create()
     run.progress.begin("write", total=int(run.job.result["bytes"]))
-    written = retagged = 0
+    written = retagged = lost = refused = 0
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool:
         for name, group in planned_groups(run):
             tagged = sum(one.found == "tags" for one in group)
             retagged += tagged
-            written += len(group) - tagged
-            with once(run.folder / "written", name) as undone:
-                if undone:
-                    work.group(pool, manifest, name, group)
-                else:
-                    run.progress.advance(sum(one.size for one in group if one.found != "tags"))
+            try:
+                with once(run.folder / "written", name) as undone:
+                    if undone:
+                        refused += work.group(pool, manifest, name, group)
+                    else:
+                        run.progress.advance(sum(one.size for one in group if one.found != "tags"))
+            except PackLost as exc:
+                log.warning("pack_lost", objects=len(group) - tagged, why=exc.sentence)
+                lost += len(group) - tagged
+            else:
+                written += len(group) - tagged
+    written -= refused
     log.info("objects_put_back", written=written, retagged=retagged)
-    return {"written": written, "retagged": retagged}
+    return {"written": written, "retagged": retagged, "lost": lost, "refused": refused}
 
 
 def finish(run: Run, tools: Toolbox) -> JSON:
@@ -95,17 +113,22 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     live, place = live_bucket(run, tools), _aside(run, tools)
     run.progress.begin("compare", total=int(run.job.result["objects"]), unit="objects")
     compared = tags_lost = 0
+    differing: Counter[str] = Counter()
     capture = capture_of(manifest_of(run, tools))
     for verdict in verdicts(run, tools, capture, run.folder / "inventory.jsonl"):
         if verdict.found in WRITTEN:
-            why = ", ".join(verdict.differs) or "it is missing"
-            raise IntegrityError(
-                f"an object differs from the snapshot after it was restored: {why}",
-                "nothing extra was deleted, what was overwritten lies aside; is somebody writing "
-                "to the bucket? ask for the restore again",
-            )
+            differing[", ".join(verdict.differs) or "missing"] += 1
         compared += verdict.found == "same"
         tags_lost += verdict.tags_lost
+    if differing:
+        raise not_restored(
+            run,
+            differing,
+            compared,
+            "nothing extra was deleted, what was overwritten lies aside; "
+            f"`pgben objects diff {run.target} {run.job.backup}` names what differs. Is somebody "
+            "writing to the bucket? Ask for the restore again",
+        )
     deleted = _delete_extra(run, tools, live, place)
     refused: tuple[str, ...] = ()
     if BucketRestoreRequest.parse(run.job.request).settings:
@@ -156,8 +179,11 @@ class _Writing:
 
     def group(
         self, pool: ThreadPoolExecutor, manifest: Manifest, name: str, group: list[Planned]
-    ) -> None:
-        """Write the objects of one pack; it is fetched only where bytes are wanted."""
+    ) -> int:
+        """Write the objects of one pack; it is fetched only where bytes are wanted.
+
+        Gives how many the server does not take.
+        """
         run, kept = self._run, kept_marks(self._run, name)
         tagged = [one for one in group if one.found == "tags"]
         run.ledger.hold()
@@ -166,13 +192,13 @@ class _Writing:
         changed = {one.key for one, well in zip(tagged, done, strict=True) if not well}
         whole = [one for one in group if one.found != "tags" or one.key in changed]
         if not whole:
-            return
+            return 0
         entries = [one.entry() for one in whole]
         place = entries[0].pack or ""
         with opened_objects(run, self._tools, manifest, place, entries) as folder:
             run.ledger.hold()
             self._tools.own_writes.intend(run.job, name, len(whole))
-            _each(run, pool, partial(self._object, kept, folder), whole)
+            return _each(run, pool, partial(self._object, kept, folder), whole).count(False)
 
     def _tags(self, kept: Mapping[str, str | None], one: Planned) -> bool:
         """Give an object its tags; False when it is no longer the one that lies aside."""
@@ -184,7 +210,8 @@ class _Writing:
             self.live.put_tags(one.key, one.entry().tags)
             return True
 
-    def _object(self, kept: Mapping[str, str | None], folder: Path, one: Planned) -> None:
+    def _object(self, kept: Mapping[str, str | None], folder: Path, one: Planned) -> bool:
+        """Put an object back; False when the server does not take it."""
         safe = kept.get(one.key)
         for _ in range(LOOKS):
             with unnamed(one.key):
@@ -192,7 +219,7 @@ class _Writing:
                 # A run that died may have put it back; otherwise somebody stored it since.
                 if now is not None and now != safe and self._is(one):
                     self._run.progress.advance(one.size)
-                    return
+                    return True
             safe = self._place.secure(one.key, safe)
             try:
                 # Between this look and the end of an upload in parts there may be hours.
@@ -201,8 +228,11 @@ class _Writing:
             except _Changed:
                 # All its bytes had been counted.
                 self._run.progress.advance(-one.size)
+            except ObjectRefused as exc:
+                log.warning("object_refused", why=exc.sentence)
+                return False
             else:
-                return
+                return True
         raise self._place.outrun()
 
     def _require(self, key: str, mark: str | None) -> None:

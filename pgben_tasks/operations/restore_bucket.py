@@ -20,7 +20,6 @@ from pgben_tasks.domain.inventory import Entry
 from pgben_tasks.domain.inventory_line import Line
 from pgben_tasks.domain.selection import select as choose
 from pgben_tasks.errors import (
-    IntegrityError,
     ObjectMissing,
     ObjectRefused,
     PackLost,
@@ -34,6 +33,7 @@ from pgben_tasks.operations.putting_back import (
     capture_of,
     choice_of,
     manifest_of,
+    not_restored,
     once,
     opened_objects,
     put,
@@ -167,7 +167,14 @@ def finish(run: Run, tools: Toolbox) -> JSON:
         run.ledger.hold()
         refused = bucket.apply(capture_of(manifest_of(run, tools)).settings)
     if differing:
-        raise _not_restored(run, bucket, differing, compared)
+        raise not_restored(
+            run,
+            differing,
+            compared - differing.total(),
+            f"all others are in {bucket.describe()}, compared; `pgben objects diff {run.target} "
+            f"{run.job.backup} --bucket {bucket.name}` names what is not; look for it in an older "
+            "snapshot",
+        )
     spool.remove(run.folder)
     return {
         "compared": compared,
@@ -175,26 +182,6 @@ def finish(run: Run, tools: Toolbox) -> JSON:
         "settings_refused": list(refused),
         "state": "restored",
     }
-
-
-def _not_restored(
-    run: Run, bucket: Bucket, differing: Counter[str], compared: int
-) -> IntegrityError:
-    """Say how much of a restore is not there, and why where that is known; names no object."""
-    result = run.job.result
-    reasons = [
-        f"{result['lost']} lie in packs that are damaged or gone" if result["lost"] else "",
-        f"{result['refused']} are not taken by that server" if result["refused"] else "",
-    ]
-    known = "; ".join(reason for reason in reasons if reason)
-    found = ", ".join(f"{count} × {what}" for what, count in differing.most_common(3))
-    return IntegrityError(
-        f"{differing.total()} of {compared} objects are not as the snapshot has them ({found})"
-        + (f": {known}" if known else ""),
-        f"all others are in {bucket.describe()}, compared; `pgben objects diff {run.target} "
-        f"{run.job.backup} --bucket {bucket.name}` names what is not; look for it in an older "
-        "snapshot",
-    )
 
 
 def _put(run: Run, bucket: Bucket, folder: Path, entry: Entry) -> bool:

@@ -19,6 +19,7 @@ from pgben_tasks.domain.bucket import BucketSettings
 from pgben_tasks.errors import (
     ConfigurationError,
     ObjectMissing,
+    ObjectRefused,
     PermanentError,
     PgbenError,
     StoreUnavailable,
@@ -258,7 +259,7 @@ def test_a_server_that_is_not_there_is_unavailable(script: Script) -> None:
         ("AccessDenied", ConfigurationError),
         ("NoSuchBucket", ConfigurationError),
         ("NoSuchKey", ObjectMissing),
-        ("KeyTooLongError", PermanentError),
+        ("KeyTooLongError", ObjectRefused),
         ("XMinioStorageFull", PermanentError),
         ("RequestTimeout", StoreUnavailable),
     ],

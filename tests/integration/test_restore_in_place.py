@@ -21,6 +21,7 @@ from pgben_tasks.errors import (
     ConfigurationError,
     IntegrityError,
     ObjectMissing,
+    ObjectRefused,
     RestoreRefused,
     StoreUnavailable,
     TargetBusy,
@@ -355,10 +356,48 @@ def test_a_server_that_does_not_keep_what_is_written_is_found_out_before_a_delet
         return put(key, chunks, **{**carried, "metadata": {}})
 
     monkeypatch.setattr(place.live, "put", forget)
-    with pytest.raises(IntegrityError, match="after it was restored: metadata") as failed:
+    with pytest.raises(IntegrityError, match=r"7 of 30 objects are not .*metadata") as failed:
         place.restore(delete_extra=True)
     assert SECRET not in str(failed.value)
     assert "new" in contents(place.live)
+
+
+def test_a_damaged_pack_keeps_nothing_else_from_being_put_back(place: Place) -> None:
+    ruined = place.ruin()
+    entries = place.shop.entries(place.manifest)
+    lost = entries[place.key(0)].pack
+    pack = place.shop.shop.repository / "packs" / str(TARGET) / str(lost)
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.write_bytes(data)
+    with pytest.raises(IntegrityError, match="packs that are damaged or gone") as failed:
+        place.restore(delete_extra=True)
+    assert SECRET not in str(failed.value)
+    now = contents(place.live)
+    for key, one in place.before.items():
+        # What lay in that pack is as it was found, retagged ones included; all else is back.
+        whole = entries[key].pack != lost or ruined.get(key) == one or key == place.key(9)
+        assert now.get(key) == (one if whole else ruined.get(key)), entries[key].pack
+    assert "new" in now, "nothing extra goes unless all else is well"
+
+
+def test_an_object_that_the_server_does_not_take_stops_no_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ruined = place.ruin()
+    put = place.live.put
+
+    def picky(key: str, chunks: Iterator[bytes], **carried: Any) -> str:
+        if key == place.key(5):
+            raise ObjectRefused(f"the server does not take '{key}' as it is")
+        return put(key, chunks, **carried)
+
+    monkeypatch.setattr(place.live, "put", picky)
+    with pytest.raises(IntegrityError, match="1 of 30 .* 1 are not taken by that server") as failed:
+        place.restore()
+    assert SECRET not in str(failed.value)
+    kept = {place.key(5): ruined[place.key(5)], "new": ruined["new"]}
+    assert contents(place.live) == {**place.before, **kept}
 
 
 @pytest.mark.parametrize("victim", [0, 5, 9])
