@@ -478,6 +478,7 @@ def test_a_step_that_waits_for_another_job_is_not_taken_for_lost(
     chain = installation.chain("backup")
     with site.database.transaction() as cursor:
         cursor.execute("UPDATE job SET step_due_at = clock_timestamp() - %s", (DAY,))
+        cursor.execute("UPDATE worker SET heartbeat_at = clock_timestamp() + %s", (DAY,))
     assert [one.overdue for one in site.recovery.stalled()] == [True]
     site.ledger.wait_on(chain.ref, wait=WAIT)
     assert site.recovery.stalled() == []
