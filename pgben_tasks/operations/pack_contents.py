@@ -46,8 +46,8 @@ class PackContents:
         if not self._held:
             return
         scratch = spool.fresh(self._folder / "scratch")
-        before = read_lines(self._compared) if self._compared.exists() else iter(())
-        with closing(read_lines(inventory)) as lines:
+        self._compared.touch(mode=0o600)
+        with closing(read_lines(inventory)) as lines, closing(read_lines(self._compared)) as before:
             fresh = (line for line in _others(lines, before) if line.pack in self._held)
             for place, group in groupby(by_pack(fresh, scratch), key=lambda line: line.pack or ""):
                 held = json.loads(self._file(place).read_text(encoding="ascii"))

@@ -36,7 +36,7 @@ from pgben_tasks.operations import sharding, spool
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.operations.wants import Want
 from pgben_tasks.ports import Bucket, FetchedObject, Sharing
-from pgben_tasks.runtime import places
+from pgben_tasks.runtime import Workplace, places
 from pgben_tasks.tasks.heartbeat import Heartbeat
 from pgben_tasks.tasks.sharing import LedgerSharing, SharedTask
 from tests.bucketshop import TARGET, BucketShop
@@ -204,6 +204,15 @@ def city(tmp_path: Path, postgres: EmbeddedPostgres) -> Iterator[City]:
         yield City(BucketShop(workshop, bucket, MemoryBucket), bucket)
 
 
+def cut_lock_sessions(work: Workplace) -> None:
+    """Let every session that holds locks lose its connection."""
+    with work.database.transaction() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'pgben lock' AND datname = current_database()"
+        )
+
+
 def shares(chain: Chain) -> dict[str, str]:
     """Say who copied which shard."""
     steps = chain.ledger.steps(chain.ref.job, shards=True)
@@ -335,11 +344,7 @@ def test_a_shard_whose_lock_was_lost_is_held_again(city: City) -> None:
 
     def cut_off() -> None:
         missed.append(not is_free(work.database, lock))
-        with work.database.transaction() as cursor:
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name = 'pgben lock' AND datname = current_database()"
-            )
+        cut_lock_sessions(work)
         missed.append(wait_until(lambda: is_free(work.database, lock), seconds=5))
         missed.append(wait_until(lambda: not is_free(work.database, lock), seconds=25))
 
@@ -369,11 +374,7 @@ def test_a_shard_that_another_took_meanwhile_is_given_up(city: City, moment: int
     helped: list[JSON] = []
 
     def lose_it() -> None:
-        with work.database.transaction() as cursor:
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name = 'pgben lock' AND datname = current_database()"
-            )
+        cut_lock_sessions(work)
         assert wait_until(lambda: is_free(work.database, shard_lock(chain.ref.job, 1)), seconds=5)
         helped.append(helper.help(chain.ref))
 
@@ -394,11 +395,7 @@ def test_a_lost_shard_leaves_nothing_behind_that_the_next_one_relies_on(city: Ci
     work = city.shop.shop.work
 
     def lose_it() -> None:
-        with work.database.transaction() as cursor:
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name = 'pgben lock' AND datname = current_database()"
-            )
+        cut_lock_sessions(work)
         assert wait_until(lambda: is_free(work.database, shard_lock(chain.ref.job, 1)), seconds=5)
         with other.sharing(chain.ref).take(1) as taken:
             assert taken is not None
