@@ -19,7 +19,7 @@ from workers import signals
 
 
 def timetable(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Give beat's entries for these settings."""
+    """Return beat's entries for these settings."""
     databases = crontab(**crontab_fields(settings.schedule_postgres))
     buckets = crontab(**crontab_fields(settings.schedule_buckets))
     weekly = crontab(**crontab_fields(settings.schedule_verify))

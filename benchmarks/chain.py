@@ -14,8 +14,8 @@ from benchmarks.meter import Meter
 from benchmarks.places import DATABASE, Installation
 from benchmarks.rounds import Measured
 from pgben_tasks import names
-from pgben_tasks.adapters.postgres import Connection
-from pgben_tasks.cli.enqueue import submit
+from pgben_tasks.adapters.postgres.server import Connection
+from pgben_tasks.cli.ask.enqueue import submit
 from pgben_tasks.domain.job import Job
 
 POSTGRES: Final = f"postgres/{DATABASE}"

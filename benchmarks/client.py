@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from pgben_tasks.adapters.bucket import BucketLocation, S3Bucket
+from pgben_tasks.adapters.buckets import S3Bucket
+from pgben_tasks.adapters.s3.location import BucketLocation
 from pgben_tasks.embedded.s3 import EmbeddedS3
 
 _BUCKET: Final = "pgben-client"
@@ -15,7 +16,7 @@ _DATA: Final = bytes(10_000)
 
 
 def measure() -> dict[str, float]:
-    """Give milliseconds of this process's processor time per request, and per listed key."""
+    """Return milliseconds of this process's processor time per request, and per listed key."""
     with EmbeddedS3.start() as server:
         server.make_bucket(_BUCKET)
         bucket = S3Bucket(

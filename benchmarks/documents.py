@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
-from pgben_tasks.adapters.bucket import BucketLocation, S3Bucket
+from pgben_tasks.adapters.buckets import S3Bucket
+from pgben_tasks.adapters.s3.location import BucketLocation
 from pgben_tasks.embedded.child import Supervisor
 from pgben_tasks.embedded.s3 import EmbeddedS3
 
@@ -50,7 +51,7 @@ class Documents:
         return made
 
     def settings(self) -> dict[str, str]:
-        """Give the settings of an installation that protects both buckets."""
+        """Return the settings of an installation that protects both buckets."""
         return {
             "PGBEN_MINIO_HOST": self.server.endpoint,
             "PGBEN_MINIO_ACCESS_KEY": self.server.access_key,

@@ -21,8 +21,8 @@ from benchmarks.meter import Meter
 from benchmarks.places import Installation, servers
 from benchmarks.report import MEBIBYTE
 from benchmarks.simulated import SimulatedBucket
-from pgben_tasks import in_process
 from pgben_tasks.contracts import request_model
+from pgben_tasks.direct import chain as in_process
 from pgben_tasks.domain.target import Target
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings

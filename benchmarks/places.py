@@ -15,16 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from pgben_tasks.adapters.pg_clients import choose_for_dump, find_installations
-from pgben_tasks.embedded import demo_data
+from pgben_tasks.adapters.postgres.clients import choose_for_dump, find_installations
 from pgben_tasks.embedded.child import Child, Command, wait_until
+from pgben_tasks.embedded.data import fill as demo_data
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
 from pgben_tasks.embedded.stack import REPOSITORY_BUCKET, EmbeddedStack
-from pgben_tasks.initialise import initialise
 from pgben_tasks.ports import ClientTools
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
+from pgben_tasks.setup.initialise import initialise
 
 DATABASE: Final = "pgben"
 _READY_SECONDS: Final = 60.0
@@ -57,7 +57,7 @@ class Ground(Servers):
         return choose_for_dump(major * 10_000, find_installations())
 
     def connection(self) -> dict[str, str]:
-        """Give the environment in which client programs reach the database."""
+        """Return the environment in which client programs reach the database."""
         server = self.stack.postgres
         return {
             "PGHOST": server.host,

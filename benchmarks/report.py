@@ -75,7 +75,7 @@ def machine() -> dict[str, Any]:
 
 
 def lines(part: Part) -> Iterator[str]:
-    """Give title and tables, line by line."""
+    """Yield title and tables, line by line."""
     found = part.found
     yield part.title
     yield ""
@@ -103,7 +103,7 @@ def lines(part: Part) -> Iterator[str]:
 
 
 def document(part: Part) -> dict[str, Any]:
-    """Give everything as JSON values."""
+    """Return everything as JSON values."""
     return {
         **part.facts,
         "runs": {name: [asdict(run) for run in runs] for name, runs in part.found.items()},

@@ -21,7 +21,8 @@ from uuid import uuid4
 from benchmarks.meter import Meter
 from benchmarks.places import Ground
 from benchmarks.rounds import Measured
-from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
+from pgben_tasks.adapters.s3.location import S3Location
+from pgben_tasks.adapters.stores.s3 import S3ObjectStore
 from pgben_tasks.embedded.stack import REPOSITORY_BUCKET
 
 _ROOT: Final = Path(__file__).parents[1]

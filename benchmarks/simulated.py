@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from pgben_tasks.adapters.bucket import MemoryBucket
+from pgben_tasks.adapters.buckets import MemoryBucket
 from pgben_tasks.ports import FetchedObject, ListedObject
-from pgben_tasks.ports.bucket import ObjectFacts
+from pgben_tasks.ports.buckets import ObjectFacts
 
 _CHUNK: Final = bytes(1024 * 1024)
 _STORED: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,7 +35,7 @@ class SimulatedBucket(MemoryBucket):
         self._night += 1
 
     def list(self, prefix: str = "") -> Iterator[ListedObject]:
-        """Give every object; pairs change places after the first night."""
+        """Return every object; pairs change places after the first night."""
         return (listed for listed in self._all() if listed.key.startswith(prefix))
 
     def _all(self) -> Iterator[ListedObject]:
@@ -65,7 +65,7 @@ class SimulatedBucket(MemoryBucket):
         yield FetchedObject(facts=facts, chunks=iter((data,)))
 
     def tags(self, _key: str) -> dict[str, str]:
-        """Give no tags."""
+        """Return no tags."""
         return {}
 
     def _data(self, number: int) -> bytes:

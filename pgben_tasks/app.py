@@ -28,7 +28,7 @@ SOFT_SHUTDOWN: Final = timedelta(seconds=60)
 
 
 def configuration(broker: str) -> dict[str, Any]:
-    """Give the settings of the application for a broker URL ``redis://…/0``.
+    """Return the settings of the application for a broker URL ``redis://…/0``.
 
     Results go to database 1 of the same server.
     """

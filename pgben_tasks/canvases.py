@@ -109,7 +109,7 @@ def entry_queue(kind: str) -> str:
 
 
 def queue_of(place: str, node: str) -> str:
-    """Give the queue of a step that runs at ``place`` for a job claimed by ``node``."""
+    """Return the queue of a step that runs at ``place`` for a job claimed by ``node``."""
     kind, _, role = place.partition(":")
     return names.node_queue(role, node) if kind == "node" else place
 
@@ -120,12 +120,12 @@ def first_step(chain: str) -> str:
 
 
 def knows(chain: str, step: str) -> bool:
-    """Say whether ``step`` is one of a chain's: another version may have had others."""
+    """Return whether ``step`` is one of a chain's: another version may have had others."""
     return step in [name for name, _ in CHAINS[chain]]
 
 
 def needs_its_node(chain: str, step: str) -> bool:
-    """Say whether ``step`` or one after it runs where the job's files are."""
+    """Return whether ``step`` or one after it runs where the job's files are."""
     names_and_places = CHAINS[chain]
     position = [name for name, _ in names_and_places].index(step)
     return any(place.startswith("node:") for _, place in names_and_places[position:])

@@ -321,7 +321,7 @@ REQUESTS: dict[str, type[Request]] = {
 
 
 def request_model(kind: str, target: object) -> type[Request]:
-    """Give the model of a request; a restore of a bucket has one of its own."""
+    """Return the model of a request; a restore of a bucket has one of its own."""
     if kind == "restore" and isinstance(target, str) and target.startswith("bucket/"):
         return BucketRestoreRequest
     return REQUESTS[kind]
@@ -351,7 +351,7 @@ class JobRef(BaseModel):
             ) from None
 
     def to_json(self) -> JSON:
-        """Give the reference as plain JSON."""
+        """Return the reference as plain JSON."""
         return self.model_dump(mode="json")
 
 
@@ -368,5 +368,5 @@ class JobOutcome(BaseModel):
     result: JSON = Field(default_factory=dict)
 
     def to_json(self) -> JSON:
-        """Give the outcome as plain JSON."""
+        """Return the outcome as plain JSON."""
         return self.model_dump(mode="json")

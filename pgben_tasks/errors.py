@@ -34,7 +34,7 @@ class PgbenError(Exception):
         return str(self.args[1]) if len(self.args) > 1 else ""
 
     def __str__(self) -> str:
-        """Give the sentence, then the hint on a line of its own."""
+        """Return the sentence, then the hint on a line of its own."""
         return f"{self.sentence}\nHINT: {self.hint}" if self.hint else self.sentence
 
 
@@ -165,6 +165,6 @@ class RowCountMismatch(IntegrityError):
 
 
 def named(name: str) -> type[PgbenError] | None:
-    """Give the class of an error that was recorded by name, or None when it is none of ours."""
+    """Return the class of an error that was recorded by name, or None when it is none of ours."""
     found = globals().get(name)
     return found if isinstance(found, type) and issubclass(found, PgbenError) else None

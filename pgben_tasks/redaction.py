@@ -31,7 +31,7 @@ _ASSIGNMENT: Final = re.compile(
 
 
 def names_a_secret(name: str) -> bool:
-    """Say whether a field of this name must not be shown."""
+    """Return whether a field of this name must not be shown."""
     return _NAME.search(name) is not None
 
 

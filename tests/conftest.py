@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from tests.needs import missing, required
+from tests.support.needs import missing, required
 
 pytest_plugins = [
-    "tests.fixtures_embedded",
-    "tests.fixtures_postgres",
-    "tests.fixtures_installation",
+    "tests.support.fixtures_embedded",
+    "tests.support.fixtures_postgres",
+    "tests.support.fixtures_installation",
 ]
 
 TIERS = ("unit", "contract", "integration", "end_to_end")

@@ -25,7 +25,7 @@ ROLES: Final[dict[str, tuple[tuple[str, ...], int]]] = {
 
 
 def command(role: str, rest: list[str]) -> list[str]:
-    """Give the Celery command line of a role; ``rest`` are further flags for Celery."""
+    """Return the Celery command line of a role; ``rest`` are further flags for Celery."""
     celery = [sys.executable, "-m", "celery"]
     if role == "beat":
         return [*celery, "-A", "beat_schedule", "beat", *rest]

@@ -26,7 +26,7 @@ def absent(work: runtime.Workplace, role: str) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Give 0 when the worker shows a fresh heartbeat, else 1 with one line that says why."""
+    """Return 0 when the worker shows a fresh heartbeat, else 1 with one line that says why."""
     parser = argparse.ArgumentParser(
         prog="python -m workers.ready", description="Say whether the worker on this node is ready."
     )

@@ -14,8 +14,7 @@ from celery.signals import (
     worker_shutdown,
 )
 
-from pgben_tasks import log as logs
-from pgben_tasks import names, runtime
+from pgben_tasks import log as logs, names, runtime
 from pgben_tasks.errors import PgbenError
 from pgben_tasks.operations import spool
 from workers.presence import Presence

@@ -191,7 +191,7 @@ def _by_code(code: int, sentence: str, hint: str) -> PgbenError:
 
 
 def _said(text: str | bytes, server: SmtpServer) -> str:
-    """Give what a server said as a line, without our password should it repeat that."""
+    """Return what a server said as a line, without our password should it repeat that."""
     said = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     if server.password:
         said = said.replace(server.password, "…")

@@ -246,7 +246,7 @@ class _Child:
 
 
 def _secrets(env: Mapping[str, str]) -> tuple[str, ...]:
-    """Give the values in ``env`` that must never be shown, longest first."""
+    """Return the values in ``env`` that must never be shown, longest first."""
     values = {value for name, value in env.items() if name.endswith(_SECRET_ENDINGS) and value}
     return tuple(sorted(values, key=len, reverse=True))
 

@@ -56,7 +56,7 @@ def protected(wanted: Sequence[str], known: Iterable[str]) -> list[Target]:
 
 
 def looks_like_backup(text: str) -> bool:
-    """Say whether the last part of ``text`` is a backup's id."""
+    """Return whether the last part of ``text`` is a backup's id."""
     try:
         BackupId.parse(text.rpartition("/")[2])
     except ConfigurationError:

@@ -18,20 +18,19 @@ from typing import Annotated
 import typer
 
 from pgben_tasks import __version__
-from pgben_tasks.cli import (
-    commands_alarms,
-    commands_catalog,
-    commands_health,
-    commands_house,
-    commands_init,
-    commands_jobs,
-    commands_look,
-    commands_objects,
-    commands_work,
-    outcome,
-    output,
+from pgben_tasks.cli.commands import (
+    alarms as commands_alarms,
+    backups as commands_look,
+    catalog as commands_catalog,
+    health as commands_health,
+    jobs as commands_jobs,
+    maintenance as commands_house,
+    objects as commands_objects,
+    setup as commands_init,
+    work as commands_work,
 )
 from pgben_tasks.cli.options import examples
+from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.errors import PgbenError
 from pgben_tasks.redaction import redact
 
@@ -115,7 +114,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _nobody_reads() -> bool:
-    """Say whether what reads standard output, such as `head`, went away; then drop the rest."""
+    """Return whether what reads standard output, such as `head`, went away; then drop the rest."""
     watch = select.poll()
     watch.register(sys.stdout.fileno(), 0)
     gone = any(event & select.POLLERR for _, event in watch.poll(0))

@@ -84,7 +84,7 @@ def facts(**texts: object) -> dict[str, str]:
 
 
 def of_job(job: Job) -> Alarm | None:
-    """Give the alarm that the end of a job is worth; None for a good end and for an open job.
+    """Return the alarm that the end of a job is worth; None for a good end and for an open job.
 
     A job that is tried again has one alarm for its first failure and one when it is given up; the
     attempts between share the first one's key, under which nothing is told twice.
@@ -131,7 +131,7 @@ def _of_end(
 def may_go(
     waiting: Sequence[KeptAlarm], *, now: datetime, last_refusal_sent: datetime | None
 ) -> bool:
-    """Say whether a mail of these alarms goes now; whatever waits then goes with it."""
+    """Return whether a mail of these alarms goes now; whatever waits then goes with it."""
     if all(one.next_try_at > now for one in waiting):
         return False
     if any(one.alarm.kind != "refused" for one in waiting):
@@ -148,5 +148,5 @@ def digest(
 
 
 def wait_after(tries: int) -> timedelta:
-    """Say how long a mail waits that the server has not taken ``tries`` times."""
+    """Return how long a mail waits that the server has not taken ``tries`` times."""
     return min(timedelta(minutes=2 ** (min(tries, 10) - 1)), LONGEST_WAIT)

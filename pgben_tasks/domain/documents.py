@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from pgben_tasks.domain.bucket import BucketCapture
+from pgben_tasks.domain.buckets.capture import BucketCapture
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.domain.values import (
     BackupIdText,
@@ -88,7 +88,7 @@ class Pack(StoredFile):
 
 
 def pack_number(file_name: str) -> int | None:
-    """Give ``<n>`` (from 1) of ``<n>.tar[.zst][.age]``, or None when the name has another form."""
+    """Return ``<n>`` (from 1) of ``<n>.tar[.zst][.age]``; None for a name of another form."""
     match = _PACK_NAME.fullmatch(file_name)
     return int(match[1]) if match else None
 
@@ -177,7 +177,7 @@ class Manifest(Document):
     bucket: BucketCapture | None = None
 
     def values(self) -> dict[str, Any]:
-        """Give what is written: without the capture of the other kind."""
+        """Return what is written: without the capture of the other kind."""
         absent = {name for name in ("postgres", "bucket") if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=absent)
 

@@ -102,7 +102,7 @@ class StepRun:
 
 
 def uncancellable(job: Job) -> str | None:
-    """Say why a job cannot be called off, or None when it can.
+    """Return why a job cannot be called off, or None when it can.
 
     A failed one can while its next attempt is still to come.
     """
@@ -112,7 +112,7 @@ def uncancellable(job: Job) -> str | None:
 
 
 def unrepeatable(job: Job) -> str | None:
-    """Say why a job cannot be given a new attempt, or None when it can."""
+    """Return why a job cannot be given a new attempt, or None when it can."""
     if job.state not in {"failed", "cancelled"}:
         return f"job '{job.id}' is {job.state}, so there is nothing to repeat"
     if not job.request:
@@ -121,7 +121,7 @@ def unrepeatable(job: Job) -> str | None:
 
 
 def window_key(kind: str, target: str, window: datetime) -> str:
-    """Give the unique key of a scheduled job, e.g. ``backup:postgres/pgben:2026-11-23T05:00Z``."""
+    """Return the key of a scheduled job, e.g. ``backup:postgres/pgben:2026-11-23T05:00Z``."""
     return f"{kind}:{target}:{require_utc(window):%Y-%m-%dT%H:%MZ}"
 
 

@@ -13,7 +13,7 @@ from pgben_tasks.domain.documents import (
     pack_number,
 )
 from pgben_tasks.domain.target import BackupId, Target, require_utc
-from pgben_tasks.errors import ConfigurationError, ManifestInvalid
+from pgben_tasks.errors import ConfigurationError, ManifestInvalid, PermanentError
 
 REPOSITORY_CARD: Final = "repository.json"
 BACKUPS: Final = "backups/"
@@ -30,57 +30,61 @@ _SHARD_FILE: Final = re.compile(
     r"shard-[1-9][0-9]{0,3}-(?:wanted|[1-9][0-9]{0,8})\.jsonl\.zst(?:\.age)?", re.ASCII
 )
 #: ``<kind>/<target kind>/<target name>/<backup>/<file>``
+#: The one rule for keys that every store checks: a second wall, since keys are made from checked
+#: names; one that breaks it never reaches a file system or a server.
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
+_MAX_SEGMENT: Final = 200
 _DEPTH: Final = 5
 _AUDIT_ENTRY: Final = re.compile(r"audit/[0-9]{4}/[0-9]{2}/([1-9][0-9]{0,17})\.json", re.ASCII)
 
 
 def backups_prefix(target: Target) -> str:
-    """Give what all keys of a target's manifests begin with."""
+    """Return what all keys of a target's manifests begin with."""
     return f"{BACKUPS}{target}/"
 
 
 def packs_prefix(target: Target) -> str:
-    """Give what all keys of a target's packs begin with."""
+    """Return what all keys of a target's packs begin with."""
     return f"{PACKS}{target}/"
 
 
 def verifications_prefix(target: Target, backup: BackupId | None = None) -> str:
-    """Give what all keys of statements about a target, or one backup of it, begin with."""
+    """Return what all keys of statements about a target, or one backup of it, begin with."""
     prefix = f"verifications/{target}/"
     return prefix if backup is None else f"{prefix}{backup}/"
 
 
 def manifest_path(target: Target, backup: BackupId) -> str:
-    """Give the key of a backup's manifest."""
+    """Return the key of a backup's manifest."""
     return f"{backups_prefix(target)}{backup}/{_MANIFEST}"
 
 
 def inventory_path(target: Target, backup: BackupId, *, sealed: bool) -> str:
-    """Give the key of a snapshot's inventory."""
+    """Return the key of a snapshot's inventory."""
     return f"{backups_prefix(target)}{backup}/{_INVENTORIES[0 if sealed else 1]}"
 
 
 def is_inventory(key: str) -> bool:
-    """Say whether a key is that of an inventory."""
+    """Return whether a key is that of an inventory."""
     return key.rpartition("/")[2] in _INVENTORIES
 
 
 def shard_path(
     target: Target, backup: BackupId, shard: int, part: int | None, *, sealed: bool
 ) -> str:
-    """Give the key of what a shard wants, or with ``part`` of a part that it stored."""
+    """Return the key of what a shard wants, or with ``part`` of a part that it stored."""
     what = "wanted" if part is None else str(part)
     suffix = ".age" if sealed else ""
     return f"{backups_prefix(target)}{backup}/shard-{shard}-{what}.jsonl.zst{suffix}"
 
 
 def is_shard_file(key: str) -> bool:
-    """Say whether a key is that of a shard's file."""
+    """Return whether a key is that of a shard's file."""
     return _SHARD_FILE.fullmatch(key.rpartition("/")[2]) is not None
 
 
 def shard_part(key: str, shard: int) -> int | None:
-    """Say which part of ``shard`` a key is, or None when it is none of it."""
+    """Return which part of ``shard`` a key is, or None when it is none of it."""
     name = key.rpartition("/")[2]
     number = name.removeprefix(f"shard-{shard}-").partition(".")[0]
     return int(number) if is_shard_file(key) and number.isdecimal() else None
@@ -98,17 +102,17 @@ def inventory_of(manifest: Manifest) -> StoredFile:
 
 
 def signature_path(path: str) -> str:
-    """Give the key of the signature of the document at ``path``."""
+    """Return the key of the signature of the document at ``path``."""
     return path + SIGNATURE_SUFFIX
 
 
 def signed_document(key: str) -> str | None:
-    """Give the key of the document that the signature at ``key`` belongs to; None for others."""
+    """Return the key of the document that the signature at ``key`` belongs to; None for others."""
     return key.removesuffix(SIGNATURE_SUFFIX) if key.endswith(SIGNATURE_SUFFIX) else None
 
 
 def document_path(document: Manifest | Verification | AuditEntry) -> str:
-    """Give the key of a signed document, from what it says of itself.
+    """Return the key of a signed document, from what it says of itself.
 
     An audit entry stands under the year and month of its moment in UTC.
     """
@@ -121,7 +125,7 @@ def document_path(document: Manifest | Verification | AuditEntry) -> str:
 
 
 def target_of(key: str) -> Target | None:
-    """Say which target a key below ``backups/`` or ``packs/`` belongs to, if to any."""
+    """Return which target a key below ``backups/`` or ``packs/`` belongs to, if to any."""
     parts = key.split("/")
     if len(parts) != _DEPTH or f"{parts[0]}/" not in {BACKUPS, PACKS}:
         return None
@@ -132,7 +136,7 @@ def target_of(key: str) -> Target | None:
 
 
 def backup_of_manifest(key: str) -> BackupId | None:
-    """Say which backup a key is the manifest of, or None when it is no manifest's."""
+    """Return which backup a key is the manifest of, or None when it is no manifest's."""
     parts = key.split("/")
     if len(parts) != _DEPTH or f"{parts[0]}/" != BACKUPS or parts[4] != _MANIFEST:
         return None
@@ -140,13 +144,13 @@ def backup_of_manifest(key: str) -> BackupId | None:
 
 
 def audit_sequence(key: str) -> int | None:
-    """Say which number a key is the audit entry of, or None when it is no entry's."""
+    """Return which number a key is the audit entry of, or None when it is no entry's."""
     match = _AUDIT_ENTRY.fullmatch(key)
     return int(match[1]) if match else None
 
 
 def is_known(key: str, target: Target) -> bool:
-    """Say whether the format knows ``key`` below the folders of ``target``."""
+    """Return whether the format knows ``key`` below the folders of ``target``."""
     parts = key.split("/")
     if len(parts) != _DEPTH or f"{parts[1]}/{parts[2]}" != str(target):
         return False
@@ -166,7 +170,7 @@ def is_known(key: str, target: Target) -> bool:
 
 
 def has_place(key: str) -> bool:
-    """Say whether the format knows ``key`` anywhere in a repository."""
+    """Return whether the format knows ``key`` anywhere in a repository."""
     if key == REPOSITORY_CARD or audit_sequence(key.removesuffix(SIGNATURE_SUFFIX)) is not None:
         return True
     parts = key.split("/")
@@ -177,7 +181,7 @@ def has_place(key: str) -> bool:
 
 
 def capture_of(key: str) -> BackupId:
-    """Say which capture a key that ``is_known`` belongs to."""
+    """Return which capture a key that ``is_known`` belongs to."""
     return BackupId.parse(key.split("/")[3])
 
 
@@ -186,3 +190,20 @@ def _backup_id(text: str) -> BackupId | None:
         return BackupId.parse(text)
     except ConfigurationError:
         return None
+
+
+def check_key(key: str) -> str:
+    """Return ``key`` when every segment is safe; raise ``PermanentError`` otherwise."""
+    if not all(_SEGMENT.fullmatch(part) and len(part) <= _MAX_SEGMENT for part in key.split("/")):
+        raise PermanentError(
+            f"the key {key[:200]!r} is none that pgben makes",
+            "keys are '/'-joined names of letters, digits, '_', '-' and '.'",
+        )
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return ``prefix`` when it is empty or begins safe keys; raise ``PermanentError`` else."""
+    if prefix:
+        check_key(prefix.removesuffix("/"))
+    return prefix

@@ -111,7 +111,7 @@ class Verdict:
 def judge(
     targets: Sequence[TargetOutlook], surroundings: Surroundings, *, now: datetime
 ) -> Verdict:
-    """Say whether everything can be restored.
+    """Return whether everything can be restored.
 
     Red: something cannot, or not to a moment that is recent enough. Yellow: it can, and something
     is wrong that will keep it from staying so.

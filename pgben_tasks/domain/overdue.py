@@ -85,7 +85,7 @@ def missed(line: Timed, *, now: datetime, since: datetime, bounds: Bounds) -> Al
 
 
 def key_of_window(line: Timed, now: datetime) -> str:
-    """Give the key that the job of a line's latest window has."""
+    """Return the key that the job of a line's latest window has."""
     return window_key(line.kind, line.target, line.schedule.previous(now))
 
 

@@ -59,12 +59,12 @@ _P = TypeVar("_P", bound=Packable)
 
 
 def tar_size(member: Packable) -> int:
-    """Give the bytes that ``member`` takes inside a tar: its header and its padded content."""
+    """Return the bytes that ``member`` takes inside a tar: its header and its padded content."""
     return TAR_BLOCK + padded(member.size)
 
 
 def padded(size: int) -> int:
-    """Give what ``size`` bytes of content take inside a tar."""
+    """Return what ``size`` bytes of content take inside a tar."""
     return -(-size // TAR_BLOCK) * TAR_BLOCK
 
 
@@ -130,7 +130,7 @@ def early_plans(
 def pack_path(
     target: Target, backup: BackupId, number: int, *, compressed: bool, sealed: bool
 ) -> str:
-    """Give the path of a pack; its suffix says what it is."""
+    """Return the path of a pack; its suffix says what it is."""
     suffix = f".tar{'.zst' if compressed else ''}{'.age' if sealed else ''}"
     return f"packs/{target}/{backup}/{number}{suffix}"
 

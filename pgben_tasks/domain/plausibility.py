@@ -30,7 +30,7 @@ def suspicion(
     current: tuple[int, int, int],
     shrink: Decimal | float,
 ) -> str | None:
-    """Say why ``current`` is suspect, or None when it is plausible.
+    """Return why ``current`` is suspect, or None when it is plausible.
 
     Both are (bytes, rows, tables); ``shrink`` is the share, 0 to 1, that may be lost between two
     backups. Bytes compare only between dumps compressed alike: pass 0 to leave one out.

@@ -76,7 +76,7 @@ class Plan:
         return tuple(one.backup for one in self.decisions if one.backup not in going)
 
     def explain(self) -> tuple[tuple[str, str, str], ...]:
-        """Give rows of (backup id, ``keep`` or ``expire``, reasons), newest first."""
+        """Return rows of (backup id, ``keep`` or ``expire``, reasons), newest first."""
         blocked = "would expire, but pruning is refused"
         past = "past its age, and no rule keeps it"
         return tuple(
@@ -90,7 +90,7 @@ class Plan:
         )
 
     def refusing(self, sentence: str, hint: str) -> Plan:
-        """Give the same plan, refused for this reason, which comes before any other."""
+        """Return the same plan, refused for this reason, which comes before any other."""
         return replace(self, refused=sentence, hint=hint)
 
     def check(self) -> None:

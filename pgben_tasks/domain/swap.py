@@ -46,7 +46,7 @@ class Swap:
     settled_at: datetime | None = None
 
     def standing(self, oids: Mapping[str, int]) -> Standing:
-        """Say what became of the swap on a server whose databases are ``oids`` by name."""
+        """Return what became of the swap on a server whose databases are ``oids`` by name."""
         if (oids.get(self.live), oids.get(self.aside)) == (self.incoming_oid, self.live_oid):
             return "done"
         if oids.get(self.live) == self.live_oid:
@@ -65,7 +65,7 @@ def check_confirmation(name: str, confirm: str | None) -> None:
 
 
 def marker(job: UUID) -> str:
-    """Give the comment that an unfinished copy carries from its creation to its last step."""
+    """Return the comment that an unfinished copy carries from its creation to its last step."""
     return f"pgben: unfinished restore of job {job}; removed when the job ends"
 
 

@@ -28,7 +28,7 @@ def require_utc(moment: datetime) -> datetime:
 
 
 def may_hold_password(text: str) -> bool:
-    """Say whether ``text`` looks like a connection string: then no message repeats it."""
+    """Return whether ``text`` looks like a connection string: then no message repeats it."""
     return any(sign in text for sign in ("=", "://", "@"))
 
 
@@ -75,7 +75,7 @@ class Target:
         check_name(self.name)
 
     def __str__(self) -> str:
-        """Give the target as operators write it."""
+        """Return the target as operators write it."""
         return f"{self.kind}/{self.name}"
 
     @classmethod
@@ -125,5 +125,5 @@ class BackupId:
         return cls(started, match[2])
 
     def __str__(self) -> str:
-        """Give the id as it stands in paths and on screens."""
+        """Return the id as it stands in paths and on screens."""
         return f"{self.started.strftime(_STAMP)}-{self.suffix}"

@@ -24,7 +24,7 @@ class Trail:
 
 
 def digest(entry: AuditEntry) -> str:
-    """Give what the next entry names as ``previous``."""
+    """Return what the next entry names as ``previous``."""
     return hashlib.sha256(entry.encode()).hexdigest()
 
 

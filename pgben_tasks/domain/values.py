@@ -79,11 +79,11 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     def encode(self) -> bytes:
-        """Give the canonical bytes of this document."""
+        """Return the canonical bytes of this document."""
         return canonical(self.values())
 
     def values(self) -> dict[str, Any]:
-        """Give the JSON values that are written."""
+        """Return the JSON values that are written."""
         return self.model_dump(mode="json")
 
     @classmethod

@@ -57,7 +57,7 @@ class Schedule:
         return cls(" ".join(cron.split()), parse_zone(zone) if isinstance(zone, str) else zone)
 
     def previous(self, now: datetime) -> datetime:
-        """Give the latest window at or before ``now``."""
+        """Return the latest window at or before ``now``."""
         local = now.astimezone(self.zone)
         wall = local.replace(tzinfo=None, second=0, microsecond=0, fold=0) + _MINUTE
         if local.fold:
@@ -67,18 +67,18 @@ class Schedule:
         return next(moment for one in walls if (moment := _place(one, self.zone)) <= now)
 
     def next(self, now: datetime) -> datetime:
-        """Give the earliest window after ``now``."""
+        """Return the earliest window after ``now``."""
         wall = now.astimezone(self.zone).replace(tzinfo=None, fold=0)
         walls = _simulate(self.cron, wall)
         return next(moment for one in walls if (moment := _place(one, self.zone)) > now)
 
     def due(self, now: datetime, catch_up: timedelta) -> datetime | None:
-        """Give the window that should have begun by ``now``; None when it is too long ago."""
+        """Return the window that should have begun by ``now``; None when it is too long ago."""
         window = self.previous(require_utc(now))
         return window if now - window <= catch_up else None
 
     def interval(self, now: datetime) -> timedelta:
-        """Give the time between the windows around ``now``."""
+        """Return the time between the windows around ``now``."""
         return self.next(now) - self.previous(now)
 
 
@@ -132,7 +132,7 @@ def _simulate(cron: str, start: datetime, *, backwards: bool = False) -> CronSim
 
 
 def _place(wall: datetime, zone: ZoneInfo) -> datetime:
-    """Give the first moment at which clocks in ``zone`` show ``wall``, or the next minute."""
+    """Return the first moment at which clocks in ``zone`` show ``wall``, or the next minute."""
     while True:
         moment = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
         if moment.astimezone(zone).replace(tzinfo=None, fold=0) == wall:

@@ -29,7 +29,7 @@ class Account:
     gid: int
 
     def may(self, mode: os.stat_result, wanted: int) -> bool:
-        """Say whether the permission bits ``wanted`` (of 0o7) are granted; ACLs are not read."""
+        """Return whether the permission bits ``wanted`` (of 0o7) are granted; ACLs are not read."""
         if mode.st_uid == self.uid:
             granted = mode.st_mode >> 6
         elif mode.st_gid == self.gid:
@@ -39,19 +39,19 @@ class Account:
         return granted & wanted == wanted
 
     def reaches(self, path: Path) -> bool:
-        """Say whether the account can pass through ``path`` and every folder above it."""
+        """Return whether the account can pass through ``path`` and every folder above it."""
         real = path.resolve()
         return all(self.may(folder.stat(), 0o1) for folder in (real, *real.parents))
 
     def reads(self, path: Path) -> bool:
-        """Say whether the account can use a folder or file and reach it."""
+        """Return whether the account can use a folder or file and reach it."""
         info = path.stat()
         wanted = 0o5 if stat.S_ISDIR(info.st_mode) else 0o4
         return self.may(info, wanted) and self.reaches(path.parent)
 
 
 def server_account() -> Account | None:
-    """Give the account for a server that refuses root; None when this process is not root."""
+    """Return the account for a server that refuses root; None when this process is not root."""
     if os.geteuid() != 0:
         return None
     for entry in pwd.getpwall():

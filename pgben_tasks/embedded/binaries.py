@@ -56,7 +56,7 @@ class PostgresInstall:
         return self.site / self.module / "pginstall" / "bin"
 
     def usable_by(self, account: Account) -> bool:
-        """Say whether the account can run the programs where they are."""
+        """Return whether the account can run the programs where they are."""
         install = self.bin_dir.parent
         parts = [self.bin_dir / "postgres", self.bin_dir / "initdb", self.bin_dir, install / "lib"]
         parts += [install / "share", install / "share" / "postgres.bki"]
@@ -179,7 +179,7 @@ def require_moto() -> None:
 
 
 def _module_folder(name: str) -> Path | None:
-    """Give a package's folder without importing the package."""
+    """Return a package's folder without importing the package."""
     spec = util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         return None

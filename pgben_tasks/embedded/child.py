@@ -205,7 +205,7 @@ class Supervisor:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
-        """Give the supervisor itself."""
+        """Return the supervisor itself."""
         return self
 
     def __exit__(
@@ -256,7 +256,7 @@ class Child:
             raise CommandFailed(f"process {self.pid} of '{self.name}' cannot be killed")
 
     def tail(self) -> str:
-        """Give the last words of the log on one line."""
+        """Return the last words of the log on one line."""
         try:
             text = self.log.read_bytes()[-_LOG_TAIL:].decode(errors="replace")
         except FileNotFoundError:

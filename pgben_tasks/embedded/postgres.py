@@ -82,7 +82,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return server
 
     def dsn(self, database: str = "postgres") -> dict[str, Any]:
-        """Give the keyword arguments with which psycopg connects to a database as superuser."""
+        """Return the keyword arguments with which psycopg connects to a database as superuser."""
         return {
             "host": self.host,
             "port": self.port,
@@ -92,7 +92,7 @@ class EmbeddedPostgres(EmbeddedServer):
         }
 
     def url(self, database: str = "postgres") -> str:
-        """Give the same as a connection URL; it holds the password."""
+        """Return the same as a connection URL; it holds the password."""
         return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
 
     def connect(self, database: str = "postgres") -> psycopg.Connection:

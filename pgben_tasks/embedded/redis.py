@@ -54,7 +54,7 @@ class EmbeddedRedis(EmbeddedServer):
         return self.database_url(0)
 
     def database_url(self, number: int) -> str:
-        """Give the URL of one of the 16 databases; it holds the password."""
+        """Return the URL of one of the 16 databases; it holds the password."""
         return f"redis://:{self.password}@{self.host}:{self.port}/{number}"
 
     def _command(self) -> Command:

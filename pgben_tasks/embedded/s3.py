@@ -85,7 +85,7 @@ class EmbeddedS3(EmbeddedServer):
         return f"http://{self.host}:{self.port}"
 
     def client(self) -> Minio:
-        """Give a client with the right keys that does not retry."""
+        """Return a client with the right keys that does not retry."""
         return Minio(
             f"{self.host}:{self.port}",
             access_key=self.access_key,

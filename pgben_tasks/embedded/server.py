@@ -45,7 +45,7 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def _command(self) -> Command:
-        """Say how the server is started on its port."""
+        """Return how the server is started on its port."""
 
     @abstractmethod
     def _answers(self) -> bool:
@@ -79,7 +79,7 @@ class EmbeddedServer(ABC):
             self.stop()
 
     def __enter__(self) -> Self:
-        """Give the running server."""
+        """Return the running server."""
         return self
 
     def __exit__(
@@ -130,7 +130,7 @@ def new_folder(supervisor: Supervisor, name: str) -> Path:
 
 
 def plain_environment(folder: Path, **more: str) -> dict[str, str]:
-    """Give a server's whole environment: nothing of ours but what finds programs and libraries."""
+    """Return a server's whole environment: of ours only what finds programs and libraries."""
     inherited = {
         name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ
     }

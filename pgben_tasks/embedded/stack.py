@@ -91,7 +91,7 @@ class EmbeddedStack:
         return self.protected_s3
 
     def environment(self, *, database: str = "pgben", node: str = "embedded") -> dict[str, str]:
-        """Give the ``PGBEN_*`` settings for these servers; they hold passwords.
+        """Return the ``PGBEN_*`` settings for these servers; they hold passwords.
 
         The folders that they name are made here; the databases are not.
         """
@@ -131,7 +131,7 @@ class EmbeddedStack:
         self.supervisor.close()
 
     def __enter__(self) -> Self:
-        """Give the running stack."""
+        """Return the running stack."""
         return self
 
     def __exit__(

@@ -11,18 +11,21 @@ from typing import Final
 
 from pgben_tasks import names
 from pgben_tasks.contracts import JSON
-from pgben_tasks.operations import (
+from pgben_tasks.operations.buckets import (
+    backup as backup_bucket,
+    in_place as replace_objects,
+    in_place_plan as plan_objects,
+    restore as restore_bucket,
+)
+from pgben_tasks.operations.postgres import (
+    backup as backup_postgres,
+    restore as restore_postgres,
+    swap as swap_postgres,
+)
+from pgben_tasks.operations.repository import (
     acknowledge,
-    acknowledge_keys,
-    backup_bucket,
-    backup_postgres,
-    committing,
-    plan_objects,
+    commit as committing,
     prune,
-    replace_objects,
-    restore_bucket,
-    restore_postgres,
-    swap_postgres,
     sweep,
     verify,
 )
@@ -40,7 +43,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     names.BACKUP_BUCKET_COPY: backup_bucket.copy,
     names.BACKUP_BUCKET_CHECKSUM: backup_bucket.checksum,
     names.BACKUP_BUCKET_UPLOAD: backup_bucket.upload,
-    names.BACKUP_BUCKET_PRUNE: acknowledge_keys.then_prune,
+    names.BACKUP_BUCKET_PRUNE: acknowledge.then_prune,
     names.BACKUP_BUCKET_RECORD: committing.record,
     names.RESTORE_POSTGRES_SELECT: restore_postgres.select,
     names.RESTORE_POSTGRES_FETCH: restore_postgres.fetch,

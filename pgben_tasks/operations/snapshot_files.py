@@ -1,17 +1,19 @@
-"""The files of a snapshot in the spool: lines of inventories, read and written as streams."""
+"""The files of a snapshot in the spool: lines of inventories, and lists of what to fetch."""
 
 from __future__ import annotations
 
 import hashlib
 import heapq
+import json
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from pgben_tasks.domain.buckets.line import Line, read_line
 from pgben_tasks.domain.documents import Pack
-from pgben_tasks.domain.inventory_line import Line, read_line
 from pgben_tasks.errors import IntegrityError, ManifestInvalid
 from pgben_tasks.operations import spool
 
@@ -25,12 +27,12 @@ BUFFER: Final = 64 * 1024
 
 
 def place_of(pack: Pack) -> str:
-    """Give a pack's place below ``packs/<target>/``, as inventories name it."""
+    """Return a pack's place below ``packs/<target>/``, as inventories name it."""
     return "/".join(pack.path.split("/")[3:])
 
 
 def read_lines(path: Path) -> Generator[Line, None, None]:
-    """Give the lines of a file that was checked; one that ends in mid-line raises."""
+    """Yield the lines of a file that was checked; one that ends in mid-line raises."""
     name = path.name
     with path.open("rb", buffering=BUFFER) as file:
         for raw in file:
@@ -68,7 +70,7 @@ class Lines:
 
 
 def merged(files: Sequence[Path], scratch: Path) -> Iterator[Line]:
-    """Give the lines of sorted files in one order, with few files open at a time."""
+    """Yield the lines of sorted files in one order, with few files open at a time."""
     left = list(files)
     round_ = 0
     while len(left) > _MOST_OPEN:
@@ -96,7 +98,7 @@ def _closing(stack: ExitStack, path: Path) -> Iterator[Line]:
 
 
 def by_pack(lines: Iterable[Line], scratch: Path) -> Iterator[Line]:
-    """Give readable lines in the order of the packs that hold their bytes, memory flat."""
+    """Yield readable lines in the order of the packs that hold their bytes, memory flat."""
     runs: list[Path] = []
     batch: list[Line] = []
 
@@ -119,3 +121,36 @@ def by_pack(lines: Iterable[Line], scratch: Path) -> Iterator[Line]:
 
 def _pack_and_key(line: Line) -> tuple[str, str]:
     return line.pack or "", line.key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """One object to fetch, or to ask for its tags alone.
+
+    ``line`` is the line before of an object that is as it was and whose bytes are kept: it stands
+    when the server cannot give the object. ``modified`` is when it was stored as the listing says,
+    in whole seconds since 1970.
+    """
+
+    key: str
+    size: int
+    modified: int | None = None
+    line: str | None = None
+    tags_only: bool = False
+
+    def encode(self) -> bytes:
+        """Return a line of ``wanted.jsonl``."""
+        fields = asdict(self)
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> Want:
+        """Read a line of ``wanted.jsonl``, which is our own."""
+        return cls(**json.loads(line))
+
+
+def wants_in(file: Path) -> Iterator[Want]:
+    """Yield what a file of wants holds, in the order of keys."""
+    with file.open("rb") as lines:
+        for line in lines:
+            yield Want.decode(line)

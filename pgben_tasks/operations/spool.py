@@ -45,7 +45,7 @@ def job_folder(spool: Path, job: UUID) -> Path:
 
 @contextmanager
 def passing_folder(spool: Path) -> Iterator[Path]:
-    """Give a private folder that vanishes with the block; what a kill leaves, a sweep removes."""
+    """Yield a private folder that vanishes with the block; what a kill leaves, a sweep removes."""
     folder = job_folder(spool, uuid4())
     with occupied(folder):
         try:

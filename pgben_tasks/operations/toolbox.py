@@ -55,7 +55,7 @@ class Index(Protocol):
     """The part of the catalog's index that operations write."""
 
     def next_sequence(self, target: Target, *, at_least: int) -> int:
-        """Give out the next sequence number of a target, above ``at_least``."""
+        """Return the next sequence number of a target, above ``at_least``."""
         ...
 
     def add(self, manifest: Manifest, digest: str, *, state: str) -> None:
@@ -63,7 +63,7 @@ class Index(Protocol):
         ...
 
     def backups(self, target: Target) -> Sequence[IndexRow]:
-        """Give the known backups of a target that have not expired."""
+        """Return the known backups of a target that have not expired."""
         ...
 
     def acknowledge(self, target: Target, backup: str) -> None:
@@ -89,11 +89,11 @@ class SwapRecord(Protocol):
         ...
 
     def of(self, job: UUID) -> Swap | None:
-        """Give the swap of a job, None when it has none."""
+        """Return the swap of a job, None when it has none."""
         ...
 
     def open(self, target: str) -> Sequence[Swap]:
-        """Give the swaps of a target whose end is not settled."""
+        """Return the swaps of a target whose end is not settled."""
         ...
 
 
@@ -101,11 +101,11 @@ class Captures(Protocol):
     """What the ledger knows of captures that have no manifest yet, and of backups in use."""
 
     def running(self, target: Target) -> frozenset[str]:
-        """Give the backup ids of a target's jobs that have not ended."""
+        """Return the backup ids of a target's jobs that have not ended."""
         ...
 
     def named(self, target: Target) -> frozenset[str]:
-        """Give every backup id that a target's jobs which have not ended work on, or ask for."""
+        """Return every backup id that a target's jobs which have not ended work on, or ask for."""
         ...
 
 
@@ -117,7 +117,7 @@ class OwnWrites(Protocol):
         ...
 
     def since(self, target: Target, moment: datetime) -> int:
-        """Say how many objects of a target were changed by ourselves since then, at most."""
+        """Return how many objects of a target were changed by ourselves since then, at most."""
         ...
 
 

@@ -5,7 +5,7 @@ lower-case hex SHA-256.
 """
 
 from pgben_tasks.domain.packing import PackPlan
-from pgben_tasks.ports.bucket import (
+from pgben_tasks.ports.buckets import (
     Bucket,
     FetchedObject,
     ListedObject,
@@ -13,7 +13,7 @@ from pgben_tasks.ports.bucket import (
     ObjectFacts,
     Uploads,
 )
-from pgben_tasks.ports.objects import (
+from pgben_tasks.ports.packs import (
     DigestIndex,
     Kept,
     ObjectCodec,
@@ -29,8 +29,7 @@ from pgben_tasks.ports.postgres import (
     PostgresSwap,
     Preflight,
 )
-from pgben_tasks.ports.sharing import Sharing, Taken
-from pgben_tasks.ports.storage import (
+from pgben_tasks.ports.repository import (
     ObjectStore,
     PackCodec,
     Remains,
@@ -39,6 +38,7 @@ from pgben_tasks.ports.storage import (
     StoredObject,
     Unfinished,
 )
+from pgben_tasks.ports.sharing import Sharing, Taken
 from pgben_tasks.ports.work import (
     Clock,
     Mail,

@@ -175,7 +175,7 @@ class PostgresSwap(Protocol):
         ...
 
     def look(self, live: str, incoming: str) -> tuple[int, int, bool]:
-        """Give the oids of both, and whether ``live`` takes connections.
+        """Return the oids of both, and whether ``live`` takes connections.
 
         Raises ``RestoreRefused`` when one of them does not exist.
         """

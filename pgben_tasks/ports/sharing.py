@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from pgben_tasks.domain.shard import Counts, Part, Shard
+from pgben_tasks.domain.buckets.shard import Counts, Part, Shard
 from pgben_tasks.ports.work import Progress
 
 
@@ -31,11 +31,11 @@ class Sharing(Protocol):
         ...
 
     def all(self) -> Sequence[Shard]:
-        """Give every shard that was offered in this attempt."""
+        """Return every shard that was offered in this attempt."""
         ...
 
     def open(self) -> Sequence[Shard]:
-        """Give the shards that are not stored whole."""
+        """Return the shards that are not stored whole."""
         ...
 
     def take(self, n: int) -> AbstractContextManager[Taken | None]:
@@ -51,7 +51,7 @@ class Sharing(Protocol):
         ...
 
     def counts(self) -> Counts:
-        """Give what the shards came to that are stored whole."""
+        """Return what the shards came to that are stored whole."""
         ...
 
     def pause(self) -> None:

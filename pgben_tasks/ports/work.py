@@ -13,7 +13,7 @@ class Clock(Protocol):
     """Where the time comes from; production asks the catalog's server."""
 
     def now(self) -> datetime:
-        """Give the present moment, aware, in UTC."""
+        """Return the present moment, aware, in UTC."""
         ...
 
 

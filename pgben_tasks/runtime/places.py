@@ -9,16 +9,17 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from pgben_tasks.adapters.bucket import BucketLocation, S3Bucket
+from pgben_tasks.adapters.buckets import S3Bucket
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
-from pgben_tasks.adapters.crypto import Signer, Trust
-from pgben_tasks.adapters.directory_store import DirectoryObjectStore
 from pgben_tasks.adapters.history import History
+from pgben_tasks.adapters.keys.signatures import Signer, Trust
 from pgben_tasks.adapters.mail import SmtpMailer, SmtpServer
-from pgben_tasks.adapters.postgres import PostgresServer
-from pgben_tasks.adapters.postgres_swap import PostgresSwap
-from pgben_tasks.adapters.repository import StoreRepository
-from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
+from pgben_tasks.adapters.postgres.server import PostgresServer
+from pgben_tasks.adapters.postgres.swap import PostgresSwap
+from pgben_tasks.adapters.repository.repository import StoreRepository
+from pgben_tasks.adapters.s3.location import BucketLocation, S3Location
+from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
+from pgben_tasks.adapters.stores.s3 import S3ObjectStore
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.operations.spool import disk_errors, write_durably
@@ -29,18 +30,18 @@ log = structlog.get_logger(__name__)
 
 
 def history_files(settings: Settings) -> History:
-    """Say where the files are that people know from the old scripts."""
+    """Return where the files are that people know from the old scripts."""
     folders = {"postgres": settings.backup_dir, "bucket": settings.minio_backup_dir}
     return History(folders, settings.zone)
 
 
 def catalog_database(settings: Settings) -> CatalogDatabase:
-    """Say where the catalog lives."""
+    """Return where the catalog lives."""
     return CatalogDatabase.at(settings.catalog_url.get_secret_value())
 
 
 def first_server(settings: Settings) -> PostgresServer:
-    """Say how the server of PGBEN_DB_* is reached."""
+    """Return how the server of PGBEN_DB_* is reached."""
     password = settings.db_pass.get_secret_value() if settings.db_pass else None
     return PostgresServer(
         host=settings.db_host, port=settings.db_port, user=settings.db_user, password=password
@@ -48,7 +49,7 @@ def first_server(settings: Settings) -> PostgresServer:
 
 
 def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:
-    """Say how each protected database is reached."""
+    """Return how each protected database is reached."""
     first = first_server(settings)
     found = {Target("postgres", name): first for name in settings.db_name}
     for further in settings.servers_file.servers.values() if settings.servers_file else ():
@@ -66,7 +67,7 @@ def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:
 def bucket_at(
     settings: Settings, name: str, *, patience: timedelta = timedelta(seconds=60)
 ) -> S3Bucket:
-    """Say how a bucket of the server of PGBEN_MINIO_* is reached; nothing is asked yet.
+    """Return how a bucket of the server of PGBEN_MINIO_* is reached; nothing is asked yet.
 
     ``patience`` is how long a request is repeated while the server does not answer.
     """
@@ -91,7 +92,7 @@ def bucket_at(
 
 
 def protected_buckets(settings: Settings) -> dict[Target, S3Bucket]:
-    """Say how each protected bucket is reached; none where the secret key is not at hand.
+    """Return how each protected bucket is reached; none where the secret key is not at hand.
 
     Workers that only decide about snapshots know which buckets there are, and cannot read them.
     """
@@ -101,12 +102,12 @@ def protected_buckets(settings: Settings) -> dict[Target, S3Bucket]:
 
 
 def swap_servers(settings: Settings) -> dict[Target, PostgresSwap]:
-    """Say where databases can trade places; nothing is asked yet."""
+    """Return where databases can trade places; nothing is asked yet."""
     return {target: PostgresSwap(server) for target, server in postgres_servers(settings).items()}
 
 
 def mailer(settings: Settings) -> SmtpMailer | None:
-    """Say how mails are sent; None where no server or no recipient is set."""
+    """Return how mails are sent; None where no server or no recipient is set."""
     if settings.smtp_host is None or not settings.admin_email:
         return None
     user, password = settings.smtp_user, settings.smtp_pass
@@ -132,7 +133,7 @@ def open_store(settings: Settings) -> ObjectStore:
 
 
 def s3_location(settings: Settings) -> S3Location:
-    """Say where an ``s3://`` repository is and with which keys."""
+    """Return where an ``s3://`` repository is and with which keys."""
     parts = urlsplit(settings.repository)
     access, secret = settings.repository_access_key, settings.repository_secret_key
     if settings.repository_endpoint is None or access is None or secret is None:
@@ -179,7 +180,7 @@ def signer(settings: Settings) -> Signer | None:
 
 
 def node_name(settings: Settings) -> str:
-    """Give this node's name: kept in the spool from its first start on, a mismatch is refused."""
+    """Return this node's name: kept in the spool from its first start on, a mismatch is refused."""
     note = settings.spool_dir / "node"
     wanted = settings.node
     with disk_errors(settings.spool_dir):

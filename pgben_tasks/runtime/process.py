@@ -27,14 +27,14 @@ from pgben_tasks.adapters.catalog.swaps import CatalogSwaps
 from pgben_tasks.adapters.catalog.watch import Watch
 from pgben_tasks.adapters.history import History
 from pgben_tasks.adapters.mail import SmtpMailer
-from pgben_tasks.adapters.postgres_swap import PostgresSwap
-from pgben_tasks.adapters.repository import StoreRepository
+from pgben_tasks.adapters.postgres.swap import PostgresSwap
+from pgben_tasks.adapters.repository.repository import StoreRepository
 from pgben_tasks.domain.job import Job, JobKind, JobState, next_attempt
 from pgben_tasks.domain.overdue import Bounds, Timed
 from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.windows import Schedule
 from pgben_tasks.errors import PgbenError
-from pgben_tasks.operations.alarm_mail import Letterhead
+from pgben_tasks.operations.alarms.mail import Letterhead
 from pgben_tasks.operations.toolbox import (
     Books,
     Toolbox,
@@ -182,13 +182,13 @@ class Workplace:
         return [str(target) for target in self.settings.targets()]
 
     def schedule(self, kind: str, target: str) -> Schedule | None:
-        """Give the timetable of a kind of job; None where it has none."""
+        """Return the timetable of a kind of job; None where it has none."""
         if kind == "verify" and target == "*":
             return self.settings.schedule("verify")
         return self.settings.schedule(Target.parse(target).kind) if kind == "backup" else None
 
     def next_attempt(self, job: Job, state: JobState) -> datetime | None:
-        """Say when a scheduled job that failed is tried again; None when it is given up."""
+        """Return when a scheduled job that failed is tried again; None when it is given up."""
         if job.window is None or state != "failed":
             return None
         schedule = self.schedule(job.kind, job.target)
@@ -206,7 +206,7 @@ class Workplace:
         yield "verify", "*"
 
     def timed(self) -> list[Timed]:
-        """Give the timetable with the schedule of each line."""
+        """Return the timetable with the schedule of each line."""
         lines = ((kind, target, self.schedule(kind, target)) for kind, target in self.timetable())
         return [Timed(kind, target, schedule) for kind, target, schedule in lines if schedule]
 
@@ -237,7 +237,7 @@ _workplace: Workplace | None = None
 
 
 def workplace(settings: Settings | None = None) -> Workplace:
-    """Give the process's workplace, building it from the environment on first use."""
+    """Return the process's workplace, building it from the environment on first use."""
     global _workplace  # noqa: PLW0603 - one per process is the point
     if _workplace is None or settings is not None:
         _workplace = Workplace(settings if settings is not None else Settings.load())

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from pgben_tasks.adapters.external_sort import sorted_listing
-from pgben_tasks.adapters.object_codec import AgeObjectCodec
-from pgben_tasks.adapters.object_packs import SpoolPacks
-from pgben_tasks.adapters.pack_pool import PACK_CHILDREN, PackPool
-from pgben_tasks.adapters.packs import AgePackCodec
-from pgben_tasks.adapters.postgres_destination import PostgresDestination
-from pgben_tasks.adapters.postgres_source import PostgresSource
-from pgben_tasks.adapters.system_clock import SystemClock
+from pgben_tasks.adapters.buckets.sort import sorted_listing
+from pgben_tasks.adapters.clock import SystemClock
+from pgben_tasks.adapters.packs.codec import AgePackCodec
+from pgben_tasks.adapters.packs.object_codec import AgeObjectCodec
+from pgben_tasks.adapters.packs.object_packs import SpoolPacks
+from pgben_tasks.adapters.packs.pool import PACK_CHILDREN, PackPool
+from pgben_tasks.adapters.postgres.destination import PostgresDestination
+from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import Target
-from pgben_tasks.operations import restore_postgres
+from pgben_tasks.operations.buckets.uploads import give_up_uploads
+from pgben_tasks.operations.postgres import restore as restore_postgres
 from pgben_tasks.operations.spool import job_folder, remove
 from pgben_tasks.operations.toolbox import (
     DUMP_PACK_SIZE,
@@ -29,7 +30,6 @@ from pgben_tasks.operations.toolbox import (
     Limits,
     Toolbox,
 )
-from pgben_tasks.operations.unfinished import give_up_uploads
 from pgben_tasks.ports import Repository
 from pgben_tasks.runtime.places import (
     bucket_at,

@@ -23,7 +23,7 @@ _ECHO: Final = "default_factory_not_called"
 
 
 def explain(error: ValidationError, *, name: Callable[[str], str] = str) -> list[str]:
-    """Give one sentence per finding; ``name`` makes a setting's name from a field's."""
+    """Return one sentence per finding; ``name`` makes a setting's name from a field's."""
     sentences = []
     for fault in error.errors(include_input=False, include_url=False, include_context=False):
         if fault["type"] == _ECHO:

@@ -101,7 +101,7 @@ class Settings(Fields):
         return parse_zone(self.timezone)
 
     def schedule(self, of: Literal["postgres", "bucket", "verify"]) -> Schedule:
-        """Give the schedule of a kind of target, or of the verification of everything."""
+        """Return the schedule of a kind of target, or of the verification of everything."""
         lines = {
             "postgres": self.schedule_postgres,
             "bucket": self.schedule_buckets,
@@ -158,7 +158,7 @@ class Settings(Fields):
 
 
 def is_secret(field: str) -> bool:
-    """Say whether a setting may also come from a file that NAME_FILE names."""
+    """Return whether a setting may also come from a file that NAME_FILE names."""
     return _holds_secret(Settings.model_fields[field].annotation)
 
 

@@ -66,7 +66,7 @@ databases = ["reports", "archive"]
 
 
 def page() -> str:
-    """Give the whole page."""
+    """Return the whole page."""
     return "\n".join([_INTRODUCTION, *_lines()]) + "\n"
 
 

@@ -7,7 +7,8 @@ from typing import Final
 from pgben_tasks import names
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON
-from pgben_tasks.operations import backup_postgres, committing, prune
+from pgben_tasks.operations.postgres import backup as backup_postgres
+from pgben_tasks.operations.repository import commit as committing, prune
 from pgben_tasks.tasks.base import PgbenTask
 from pgben_tasks.tasks.entry import EntryTask
 

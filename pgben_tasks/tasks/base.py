@@ -20,7 +20,8 @@ from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.ledger import Ledger
-from pgben_tasks.adapters.catalog.locks import Lock, holding, job_lock, target_lock
+from pgben_tasks.adapters.catalog.locks import holding, job_lock, target_lock
+from pgben_tasks.adapters.postgres.server import Lock
 from pgben_tasks.app import HARD_LIMIT
 from pgben_tasks.contracts import JSON, JobRef
 from pgben_tasks.domain.job import RETRY_DELAYS, Job, JobState
@@ -34,8 +35,8 @@ from pgben_tasks.errors import (
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Sharing
+from pgben_tasks.tasks.failures import described, final, outcome, rebuilt, sentence, told
 from pgben_tasks.tasks.heartbeat import Heartbeat
-from pgben_tasks.tasks.telling import described, final, outcome, rebuilt, sentence, told
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +86,7 @@ class PgbenTask(Task):
         return runtime.workplace()
 
     def sharing(self, _ref: JobRef, _pulse: Heartbeat) -> Sharing | None:
-        """Say how a step is shared with other workers: most are not."""
+        """Return how a step is shared with other workers: most are not."""
         return None
 
     def step(self, raw: object, body: Body, *, locks: LockNames = ()) -> JSON:
@@ -202,7 +203,7 @@ class PgbenTask(Task):
             log.error("cleanup_failed", why=sentence(exc))  # noqa: TRY400 - a sentence, no trace
 
     def _tools(self, ref: JobRef) -> Toolbox:
-        """Give the toolbox; where it cannot be built the job fails with that, not with silence."""
+        """Return the toolbox; where it cannot be built, the job fails with that error."""
         try:
             return self.work.tools
         except TransientError as exc:

@@ -22,7 +22,7 @@ from pgben_tasks.contracts import (
     VerifyRequest,
     request_model,
 )
-from pgben_tasks.domain.bucket import places
+from pgben_tasks.domain.buckets.capture import places
 from pgben_tasks.domain.job import Job, JobState, window_key
 from pgben_tasks.domain.swap import check_confirmation, restored_name
 from pgben_tasks.domain.target import Target, check_name, may_hold_password
@@ -35,7 +35,7 @@ from pgben_tasks.errors import (
 )
 from pgben_tasks.operations import spool
 from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask
-from pgben_tasks.tasks.telling import described, outcome, rebuilt, sentence
+from pgben_tasks.tasks.failures import described, outcome, rebuilt, sentence
 
 log = structlog.get_logger(__name__)
 
@@ -167,7 +167,7 @@ class EntryTask(PgbenTask):
         return job
 
     def _lease(self, job: Job, request: Request) -> tuple[tuple[str, str], JSON]:
-        """Say what a job owns from claim to end, and what its steps find in its context."""
+        """Return what a job owns from claim to end, and what its steps find in its context."""
         if isinstance(request, RestoreRequest):
             now = self.work.database.now().astimezone(self.work.zone)
             database = Target.parse(job.target).name
@@ -228,7 +228,7 @@ class EntryTask(PgbenTask):
 
 
 def _legible(raw: object, field: str) -> str:
-    """Give a field of a malformed request for the record, unless it may hold a password."""
+    """Return a field of a malformed request for the record, unless it may hold a password."""
     value = raw.get(field) if isinstance(raw, dict) else None
     if isinstance(value, str) and value.isprintable() and not may_hold_password(value):
         return value[:100]

@@ -20,7 +20,7 @@ from pgben_tasks.adapters.catalog.locks import HeldLocks
 from pgben_tasks.contracts import JobRef
 from pgben_tasks.domain.job import HEARTBEAT_EVERY
 from pgben_tasks.errors import FenceLost, PgbenError, TargetBusy
-from pgben_tasks.operations.gauge import Gauge
+from pgben_tasks.operations.progress import Gauge
 
 log = structlog.get_logger(__name__)
 

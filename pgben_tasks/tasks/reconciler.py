@@ -30,9 +30,9 @@ from pgben_tasks.domain.swap import Swap
 from pgben_tasks.domain.sweeping import SWEEP_AGE
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError, PgbenError, TargetBusy
-from pgben_tasks.operations import swap_postgres
-from pgben_tasks.operations.raise_alarms import raise_alarms
-from pgben_tasks.operations.send_alarms import send_alarms
+from pgben_tasks.operations.alarms.detect import raise_alarms
+from pgben_tasks.operations.alarms.send import send_alarms
+from pgben_tasks.operations.postgres import swap as swap_postgres
 from pgben_tasks.ports import PostgresSwap
 
 log = structlog.get_logger(__name__)
@@ -136,7 +136,7 @@ def _settle(work: runtime.Workplace, swap: Swap) -> int:
 
 
 def _server(work: runtime.Workplace, swap: Swap) -> PostgresSwap:
-    """Give the server of a swap, as long as the settings name its target."""
+    """Return the server of a swap, as long as the settings name its target."""
     server = work.swapping.get(Target.parse(swap.target))
     if server is None:
         raise ConfigurationError(
@@ -234,7 +234,7 @@ def _revive(work: runtime.Workplace, app: Celery, stalled: Stalled) -> int:
 
 
 def _is_awaited(work: runtime.Workplace, stalled: Stalled) -> bool:
-    """Say whether a step that any worker of its role may take should be sent again.
+    """Return whether a step that any worker of its role may take should be sent again.
 
     While it waits and there is no such worker, nothing is lost by waiting on.
     """

@@ -7,7 +7,7 @@ from typing import Final
 from pgben_tasks import names
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON
-from pgben_tasks.operations import restore_postgres, swap_postgres
+from pgben_tasks.operations.postgres import restore as restore_postgres, swap as swap_postgres
 from pgben_tasks.tasks.base import PgbenTask
 from pgben_tasks.tasks.entry import EntryTask
 
@@ -55,7 +55,7 @@ def swap(self: PgbenTask, ref: JSON) -> JSON:
 
 @app.task(name=names.RESTORE_POSTGRES_FINISH, base=PgbenTask, bind=True)
 def finish(self: PgbenTask, ref: JSON) -> JSON:
-    """Give the copy its settings, grants and statistics."""
+    """Return the copy its settings, grants and statistics."""
     return self.step(ref, restore_postgres.finish)
 
 
@@ -67,5 +67,5 @@ def undo(self: EntryTask, request: JSON) -> JSON:
 
 @app.task(name=names.UNDO_RUN_FINISH, base=PgbenTask, bind=True)
 def undo_finish(self: PgbenTask, ref: JSON) -> JSON:
-    """Give the replaced database its name again."""
+    """Return the replaced database its name again."""
     return self.step(ref, swap_postgres.undo, locks=LIVE)

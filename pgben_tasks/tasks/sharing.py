@@ -19,12 +19,13 @@ from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON, JobRef
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import FenceLost, PgbenError, TargetBusy, TransientError
-from pgben_tasks.operations import sharding, spool
+from pgben_tasks.operations import spool
+from pgben_tasks.operations.buckets import sharding
 from pgben_tasks.operations.toolbox import Run
 from pgben_tasks.ports import Progress, Sharing, Taken
 from pgben_tasks.tasks.base import OwnRow, PgbenTask
+from pgben_tasks.tasks.failures import told
 from pgben_tasks.tasks.heartbeat import Heartbeat
-from pgben_tasks.tasks.telling import told
 
 log = structlog.get_logger(__name__)
 

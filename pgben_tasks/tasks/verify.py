@@ -5,7 +5,7 @@ from __future__ import annotations
 from pgben_tasks import names
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON
-from pgben_tasks.operations import verify as operation
+from pgben_tasks.operations.repository import verify as operation
 from pgben_tasks.tasks.base import PgbenTask
 from pgben_tasks.tasks.entry import EntryTask
 from pgben_tasks.tasks.restore import READ

@@ -10,13 +10,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from pgben_tasks.adapters.bucket import MemoryBucket, S3Bucket
-from pgben_tasks.adapters.bucket.uploads import Sizes
-from pgben_tasks.adapters.whole_get import LARGEST
-from pgben_tasks.domain.bucket import BucketSettings
+from pgben_tasks.adapters.buckets import MemoryBucket, S3Bucket
+from pgben_tasks.adapters.buckets.uploads import Sizes
+from pgben_tasks.adapters.s3.whole_get import LARGEST
+from pgben_tasks.domain.buckets.capture import BucketSettings
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import (
     ConfigurationError,
@@ -25,8 +24,8 @@ from pgben_tasks.errors import (
     PermanentError,
     PgbenError,
 )
-from pgben_tasks.ports.bucket import Bucket, ObjectFacts
-from tests.bucket_servers import KEYS, SERVERS, Trait, bucket_location, need, table
+from pgben_tasks.ports.buckets import Bucket, ObjectFacts
+from tests.support.bucket_servers import KEYS, SERVERS, Trait, bucket_location, need, table
 
 MEBIBYTE = 1024 * 1024
 REAL = [kind for kind in SERVERS if kind != "memory"]

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pgben_tasks.adapters.bucket import BucketLocation, S3Bucket
-from pgben_tasks.adapters.bucket.uploads import Sizes
-from pgben_tasks.domain.bucket import BucketSettings
+from pgben_tasks.adapters.buckets import S3Bucket
+from pgben_tasks.adapters.buckets.uploads import Sizes
+from pgben_tasks.adapters.s3.location import BucketLocation
+from pgben_tasks.domain.buckets.capture import BucketSettings
 from pgben_tasks.errors import (
     ConfigurationError,
     ObjectMissing,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pgben_tasks.adapters.directory_store import DirectoryObjectStore
+from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.errors import ConfigurationError, IntegrityError, ObjectExists
 
 
@@ -114,7 +114,7 @@ def test_a_place_that_refuses_writing_is_a_wrong_setting() -> None:
 _WRITE_WITHOUT_ROOM = """
 import resource, sys
 from pathlib import Path
-from pgben_tasks.adapters.directory_store import DirectoryObjectStore
+from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.errors import PermanentError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 store = DirectoryObjectStore(Path(sys.argv[1]))

@@ -12,13 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from pgben_tasks.adapters.directory_store import DirectoryObjectStore
-from pgben_tasks.adapters.memory_store import MemoryObjectStore
-from pgben_tasks.adapters.s3_bucket import ensure_bucket
-from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
+from pgben_tasks.adapters.s3.bucket import ensure_bucket
+from pgben_tasks.adapters.s3.location import S3Location
+from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
+from pgben_tasks.adapters.stores.memory import MemoryObjectStore
+from pgben_tasks.adapters.stores.s3 import S3ObjectStore
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import IntegrityError, ObjectExists, ObjectMissing, PermanentError
 from pgben_tasks.ports import ObjectStore, Unfinished
@@ -217,7 +217,7 @@ def opened(where: str) -> ObjectStore:
 
 
 def place(store: ObjectStore) -> str:
-    """Say where a store is."""
+    """Return where a store is."""
     if isinstance(store, DirectoryObjectStore):
         return json.dumps(["directory", str(store._root)])
     assert isinstance(store, S3ObjectStore)

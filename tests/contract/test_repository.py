@@ -8,13 +8,13 @@ from typing import get_args
 
 import pytest
 
-from pgben_tasks.adapters.crypto import Signer, Trust
-from pgben_tasks.adapters.directory_store import DirectoryObjectStore
-from pgben_tasks.adapters.memory_store import MemoryObjectStore
-from pgben_tasks.adapters.repository import StoreRepository
-from pgben_tasks.adapters.s3_bucket import ensure_bucket
-from pgben_tasks.adapters.s3_store import S3ObjectStore
-from pgben_tasks.adapters.unrecorded import UnrecordedRepository
+from pgben_tasks.adapters.keys.signatures import Signer, Trust
+from pgben_tasks.adapters.repository.read_only import UnrecordedRepository
+from pgben_tasks.adapters.repository.repository import StoreRepository
+from pgben_tasks.adapters.s3.bucket import ensure_bucket
+from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
+from pgben_tasks.adapters.stores.memory import MemoryObjectStore
+from pgben_tasks.adapters.stores.s3 import S3ObjectStore
 from pgben_tasks.domain.documents import (
     Finding,
     Manifest,
@@ -39,9 +39,9 @@ from pgben_tasks.errors import (
     SignatureInvalid,
 )
 from pgben_tasks.ports import ObjectStore, Repository, SigningRole
-from tests import samples
 from tests.contract.test_object_store import s3_location
-from tests.samples import BACKUP, REPOSITORY, START, TARGET
+from tests.support import samples
+from tests.support.samples import BACKUP, REPOSITORY, START, TARGET
 
 MANIFEST = f"backups/{TARGET}/{BACKUP}/manifest.json"
 SEALED = b"sealed bytes of a pack"

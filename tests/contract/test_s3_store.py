@@ -22,10 +22,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from pgben_tasks.adapters.s3_bucket import ensure_bucket
-from pgben_tasks.adapters.s3_control import S3Control
-from pgben_tasks.adapters.s3_errors import by_code
-from pgben_tasks.adapters.s3_store import S3Location, S3ObjectStore
+from pgben_tasks.adapters.s3.bucket import ensure_bucket
+from pgben_tasks.adapters.s3.control import S3Control
+from pgben_tasks.adapters.s3.errors import by_code
+from pgben_tasks.adapters.s3.location import S3Location
+from pgben_tasks.adapters.stores.s3 import S3ObjectStore
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import (
     ConfigurationError,
@@ -236,7 +237,7 @@ class _Simple(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def simple(request: pytest.FixtureRequest) -> Iterator[S3Location]:
-    """Give a repository on a server that knows little."""
+    """Yield a repository on a server that knows little."""
     handler = getattr(request, "param", _Simple)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -328,7 +329,7 @@ def private_certificates(folder: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def private_tls(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """Give the address of a TLS server and the only CA that vouches for it."""
+    """Yield the address of a TLS server and the only CA that vouches for it."""
     authority, certificate = private_certificates(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)

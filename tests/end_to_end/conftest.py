@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """Give a folder that the embedded servers' user can reach as well.
+    """Yield a folder that the embedded servers' user can reach as well.
 
     It is not below pytest's own, which another run of tests on this machine closes to other users.
     """

@@ -22,17 +22,17 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
-from pgben_tasks.adapters.postgres_source import PostgresSource
+from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.target import Target
-from pgben_tasks.embedded import demo_data
 from pgben_tasks.embedded.child import Child, Command, wait_until
+from pgben_tasks.embedded.data import fill as demo_data
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.stack import EmbeddedStack
-from pgben_tasks.initialise import initialise
 from pgben_tasks.runtime import Workplace, postgres_servers
 from pgben_tasks.settings import Settings
-from tests.timetables import NOTHING_SCHEDULED
+from pgben_tasks.setup.initialise import initialise
+from tests.support.timetables import NOTHING_SCHEDULED
 
 ROOT = Path(__file__).parents[2]
 DATABASE = "pgben"
@@ -91,7 +91,7 @@ class House:
             raise
 
     def __enter__(self) -> Self:
-        """Give the house."""
+        """Return the house."""
         return self
 
     def __exit__(
@@ -107,7 +107,7 @@ class House:
         self.stack.close()
 
     def process_environment(self, **changed: str) -> dict[str, str]:
-        """Give all that a process of this installation needs to know."""
+        """Return all that a process of this installation needs to know."""
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         if self.interpreter == sys.executable:
             kept["PYTHONPATH"] = str(ROOT)
@@ -156,7 +156,7 @@ class House:
         )
 
     def jobs(self, kind: str | None = None) -> list[Job]:
-        """Give the ledger's jobs, newest first."""
+        """Return the ledger's jobs, newest first."""
         return [one for one in self.work.ledger.jobs(limit=100) if kind in {None, one.kind}]
 
     def wait_for(self, job: Job, *states: str, seconds: float) -> Job:
@@ -170,7 +170,7 @@ class House:
         return self.work.ledger.job(job.id)
 
     def stored_packs(self) -> list[str]:
-        """Give the packs that are in the repository now."""
+        """Return the packs that are in the repository now."""
         return sorted(self.work.repository.packs(TARGET))
 
     def databases(self) -> set[str]:
@@ -253,7 +253,7 @@ class SlowPath:
 
 
 def command_lines() -> dict[str, str]:
-    """Give the arguments of every process by its id, as any user can read them."""
+    """Return the arguments of every process by its id, as any user can read them."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         # A process may end between being listed and being looked at.
@@ -273,7 +273,7 @@ def left(folder: Path) -> list[str]:
 
 
 def _surroundings(process: str) -> str:
-    """Give the environment of a process; nothing where it ended, or is somebody else's."""
+    """Return the environment of a process; nothing where it ended, or is somebody else's."""
     with suppress(OSError):
         return Path("/proc", process, "environ").read_text(errors="replace")
     return ""

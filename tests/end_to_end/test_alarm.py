@@ -17,8 +17,8 @@ from pgben_tasks.app import configuration
 from pgben_tasks.client import Client
 from pgben_tasks.embedded.child import Child
 from tests.end_to_end.house import DATABASE, TARGET, House, eventually
-from tests.mailbox import Letter, MailServer
-from tests.timetables import daily, never, soon
+from tests.support.mailbox import Letter, MailServer
+from tests.support.timetables import daily, never, soon
 from workers.presence import Presence
 
 CANARY = "canary-Zq83hfPw"
@@ -45,7 +45,7 @@ class Watched:
         return self.worker.log.read_text().count(f"Task {names.TICK}[")
 
     def letter(self, words: str) -> Letter:
-        """Give the mail with these words; beat's next tick sends it at the latest."""
+        """Return the mail with these words; beat's next tick sends it at the latest."""
         self.nudge()
         return self.mails.await_letter(words, seconds=70)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from pgben_tasks.adapters.keys import make_age_identity
+from pgben_tasks.adapters.keys.files import make_age_identity
 from pgben_tasks.embedded.child import Child
 from tests.end_to_end.house import DATABASE, TARGET, House
 

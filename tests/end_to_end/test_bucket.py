@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from pgben_tasks.adapters.bucket import BucketLocation, S3Bucket
+from pgben_tasks.adapters.buckets import S3Bucket
+from pgben_tasks.adapters.s3.location import BucketLocation
 from pgben_tasks.client import Client
 from pgben_tasks.domain.job import StepRun
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.embedded.stack import PROTECTED_BUCKET
 from pgben_tasks.runtime.places import bucket_at
-from tests.bucketshop import contents
 from tests.end_to_end.bucket_house import BUCKET, BucketHouse, fill
 from tests.end_to_end.house import House, SlowPath, eventually, steps
+from tests.support.bucketshop import contents
 
 INTO = "documentos-de-volta"
 
@@ -86,7 +87,7 @@ def test_whoever_stops_looking_leaves_no_document_behind(house: House) -> None:
     place.parent.mkdir()
 
     def opened() -> list[Path]:
-        """Give what lies opened, or sealed, on its way to a person."""
+        """Return what lies opened, or sealed, on its way to a person."""
         return [one for one in (spool / "direct").rglob("*") if one.is_file()]
 
     with closing(SlowPath(house.stack.s3.endpoint, rate=None, back=150_000)) as slow:

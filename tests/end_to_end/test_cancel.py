@@ -26,7 +26,7 @@ def house() -> Iterator[House]:
 
 
 def spool(house: House) -> list[Path]:
-    """Give the folders of jobs that are in the spool."""
+    """Return the folders of jobs that are in the spool."""
     folder = Path(house.environment["PGBEN_SPOOL_DIR"]) / "jobs"
     return [one for one in folder.glob("*") if one.is_dir()]
 

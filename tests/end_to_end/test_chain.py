@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from pgben_tasks.client import Client
-from pgben_tasks.embedded.compare import contents
+from pgben_tasks.embedded.data.compare import contents
 from pgben_tasks.errors import BackupNotFound, RequestRefused
 from tests.end_to_end.house import DATABASE, TARGET, House, eventually, plain_dump, steps
 

@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 
 from pgben_tasks import runtime
-from pgben_tasks.adapters.key_set import ESCROW_IDENTITY
-from pgben_tasks.embedded.compare import contents
+from pgben_tasks.adapters.keys.key_set import ESCROW_IDENTITY
+from pgben_tasks.embedded.data.compare import contents
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
-from pgben_tasks.operations.rebuild import read_trail
+from pgben_tasks.operations.repository.rebuild import read_trail
 from pgben_tasks.ports import ObjectStore
 from pgben_tasks.settings import Settings
 from tests.end_to_end.house import DATABASE, TARGET, House, Ran, plain_dump
-from tests.workshop import SilentProgress
+from tests.support.workshop import SilentProgress
 
 #: All that a person brings to a new site, beside the address of its server.
 KEPT = (
@@ -44,7 +44,7 @@ def backup_of(ran: Ran) -> str:
 
 
 def states(ran: Ran) -> dict[str, tuple[str, str | None]]:
-    """Give the state and the suspicion of every backup of a listing."""
+    """Return the state and the suspicion of every backup of a listing."""
     assert ran.code == 0, ran.err
     return {one["backup"]: (one["state"], one["suspect"]) for one in ran.json["backups"]}
 

@@ -18,9 +18,9 @@ from pgben_tasks.embedded.stack import PROTECTED_BUCKET
 from pgben_tasks.errors import RestoreRefused
 from pgben_tasks.ports import Bucket
 from pgben_tasks.runtime.places import bucket_at
-from tests.bucketshop import contents
 from tests.end_to_end.bucket_house import BUCKET, BucketHouse, fill
 from tests.end_to_end.house import House, SlowPath, eventually
+from tests.support.bucketshop import contents
 
 
 @pytest.fixture

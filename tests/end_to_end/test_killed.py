@@ -12,7 +12,7 @@ import pytest
 
 from pgben_tasks.app import VISIBILITY_TIMEOUT
 from pgben_tasks.client import Client
-from pgben_tasks.embedded.compare import contents
+from pgben_tasks.embedded.data.compare import contents
 from tests.end_to_end.house import DATABASE, TARGET, House, SlowPath, eventually, steps
 
 #: From the SIGKILL of a worker to the verified backup.

@@ -13,7 +13,7 @@ from pgben_tasks.embedded.stack import PROTECTED_BUCKET
 from pgben_tasks.runtime.places import bucket_at
 from tests.end_to_end.bucket_house import BUCKET, BucketHouse, fill
 from tests.end_to_end.house import TARGET, House, eventually
-from tests.timetables import daily, soon
+from tests.support.timetables import daily, soon
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pgben_tasks.adapters.catalog.locks import is_free, job_lock
 from pgben_tasks.app import create_app
 from pgben_tasks.domain.job import Job
 from pgben_tasks.embedded.child import Child
-from pgben_tasks.embedded.compare import TableContent, contents
+from pgben_tasks.embedded.data.compare import TableContent, contents
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from tests.end_to_end.house import DATABASE, TARGET, House, described, eventually
 
@@ -208,7 +208,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 @pytest.fixture
 def scene(house: House, backed_up: dict[str, object]) -> Iterator[Scene]:
-    """Give a house whose live database has changed since its backup."""
+    """Yield a house whose live database has changed since its backup."""
     change(house)
     made = Scene(
         house,

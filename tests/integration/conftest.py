@@ -11,13 +11,13 @@ from psycopg import sql
 
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
-from pgben_tasks.initialise import initialise
 from pgben_tasks.settings import Settings
-from tests import samples
-from tests.bucketshop import TARGET, BucketShop
-from tests.cli_site import Site, clean_environment
-from tests.troubled_bucket import TroubledBucket
-from tests.workshop import Workshop
+from pgben_tasks.setup.initialise import initialise
+from tests.support import samples
+from tests.support.bucketshop import TARGET, BucketShop
+from tests.support.cli_site import Site, clean_environment
+from tests.support.troubled_bucket import TroubledBucket
+from tests.support.workshop import Workshop
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def site(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, tmp_path: Path
 
 @pytest.fixture
 def ready(site: Site) -> Site:
-    """Give a site that `pgben init` has set up, without paying for its process."""
+    """Return a site that `pgben init` has set up, without paying for its process."""
     initialise(
         Settings.load(site.environment), keys_folder=site.keys, roles="single", now=samples.START
     )
@@ -55,7 +55,7 @@ def ready(site: Site) -> Site:
 
 @pytest.fixture
 def catalogless(tmp_path: Path) -> Site:
-    """Give a site whose catalog would fail differently if it were asked."""
+    """Return a site whose catalog would fail differently if it were asked."""
     environment = {
         "PGBEN_CATALOG_URL": "postgresql://postgres:x@127.0.0.1:1/none",
         "PGBEN_DB_NAME": "pgben,second",

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from pgben_tasks import names
-from pgben_tasks.adapters.bucket.memory import MemoryBucket
-from pgben_tasks.domain.acknowledged import digest_of, reasons_of
+from pgben_tasks.adapters.buckets.memory import MemoryBucket
+from pgben_tasks.domain.buckets.acknowledged import digest_of, reasons_of
 from pgben_tasks.domain.states import BackupStanding
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import BackupIncomplete, BackupNotFound, PermanentError
-from pgben_tasks.operations.survey import survey
+from pgben_tasks.operations.repository.survey import survey
 from pgben_tasks.ports import FetchedObject
-from tests.bucketshop import TARGET, BucketShop
-from tests.workshop import Workshop
+from tests.support.bucketshop import TARGET, BucketShop
+from tests.support.workshop import Workshop
 
 LOST = "cidadao-de-teste/rg.jpg"
 OTHER = "cidadao-de-teste/cpf.jpg"

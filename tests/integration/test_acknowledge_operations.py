@@ -15,15 +15,15 @@ from pgben_tasks.errors import (
     RequestRefused,
     SignatureInvalid,
 )
-from pgben_tasks.operations.survey import survey
-from tests.installation import FILL_PEDIDO, Crash, Installation
+from pgben_tasks.operations.repository.survey import survey
+from tests.support.installation import FILL_PEDIDO, Crash, Installation
 
 REASON = "pedidos anteriores a 2020 arquivados"
 
 
 @pytest.fixture
 def suspect(installation: Installation) -> Manifest:
-    """Give the backup of a table that was emptied."""
+    """Return the backup of a table that was emptied."""
     installation.run_sql("TRUNCATE pedido")
     try:
         return installation.backup()

@@ -17,14 +17,14 @@ from pgben_tasks.app import app
 from pgben_tasks.domain.alarm import MOST_IN_A_MAIL, Alarm, KeptAlarm, facts
 from pgben_tasks.domain.job import ATTEMPT_DELAYS, MOST_LOSSES, JobKind, window_key
 from pgben_tasks.errors import ConfigurationError, IntegrityError, RequestRefused
-from pgben_tasks.operations.send_alarms import send_alarms
+from pgben_tasks.operations.alarms.send import send_alarms
 from pgben_tasks.ports import Mail
 from pgben_tasks.runtime import process
 from pgben_tasks.settings import Settings
 from pgben_tasks.tasks import backup, reconciler, verify
-from tests.installation import FILL_PEDIDO, Installation
-from tests.mailbox import MailServer
-from tests.timetables import daily
+from tests.support.installation import FILL_PEDIDO, Installation
+from tests.support.mailbox import MailServer
+from tests.support.timetables import daily
 
 CANARY = "canary-Zq83hfPw"
 HOUR = timedelta(hours=1)
@@ -45,7 +45,7 @@ class Place:
         return done["alarms_raised"], done["alarms_sent"]
 
     def alarms(self) -> list[KeptAlarm]:
-        """Give the outbox, oldest first."""
+        """Return the outbox, oldest first."""
         return self.work.outbox.newest(100)[::-1]
 
     def sql(self, statement: str, *values: object) -> None:
@@ -54,7 +54,7 @@ class Place:
             cursor.execute(statement.encode(), values)
 
     def with_settings(self, **changed: Any) -> Place:
-        """Give the same place under other settings."""
+        """Return the same place under other settings."""
         settings = self.work.settings.model_copy(update=changed)
         made = Place(runtime.Workplace(settings), self.server, self.target)
         process._workplace = made.work
@@ -330,7 +330,7 @@ def test_a_window_that_no_worker_begins_is_told_once(place: Place) -> None:
 
 @pytest.fixture
 def thirteen_hours_ago(place: Place) -> Place:
-    """Give a place whose window was thirteen hours ago and which is two months old."""
+    """Return a place whose window was thirteen hours ago and which is two months old."""
     line = daily(place.work.database.now() - 13 * HOUR)
     made = place.with_settings(schedule_postgres=line)
     made.sql("UPDATE migration SET applied_at = now() - interval '60 days' WHERE version = 4")

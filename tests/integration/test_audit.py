@@ -12,11 +12,11 @@ import pytest
 
 from pgben_tasks.adapters.catalog.audit import AuditTrail
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
-from pgben_tasks.adapters.memory_store import MemoryObjectStore
-from pgben_tasks.adapters.repository import StoreRepository
+from pgben_tasks.adapters.repository.repository import StoreRepository
+from pgben_tasks.adapters.stores.memory import MemoryObjectStore
 from pgben_tasks.domain.documents import AuditEntry, Signature
 from pgben_tasks.errors import IntegrityError, StoreUnavailable
-from tests.samples import REPOSITORY, START, keyring
+from tests.support.samples import REPOSITORY, START, keyring
 
 
 class Office:
@@ -43,7 +43,7 @@ class Office:
             return cursor.execute("SELECT * FROM audit ORDER BY sequence").fetchall()
 
     def stored(self) -> list[tuple[str, AuditEntry]]:
-        """Give what the repository has: keys and entries, by sequence."""
+        """Return what the repository has: keys and entries, by sequence."""
         found = [
             (one.key, AuditEntry.decode(self.store.get(one.key, limit=10_000), where=one.key))
             for one in self.store.list("audit/")

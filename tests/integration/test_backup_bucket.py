@@ -26,10 +26,10 @@ from pgben_tasks.errors import (
     PermanentError,
     StoreUnavailable,
 )
-from pgben_tasks.operations.survey import survey
+from pgben_tasks.operations.repository.survey import survey
 from pgben_tasks.ports import Repository
-from tests.bucketshop import TARGET, BucketShop
-from tests.troubled_bucket import TroubledBucket, fill, require_whole
+from tests.support.bucketshop import TARGET, BucketShop
+from tests.support.troubled_bucket import TroubledBucket, fill, require_whole
 
 UNKNOWN = "20200101T050000Z-abcdef"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pgben_tasks import runtime
-from pgben_tasks.adapters.postgres_source import PostgresSource
+from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import (
     BackupNotFound,
@@ -21,8 +21,8 @@ from pgben_tasks.errors import (
     SpoolFull,
     StoreUnavailable,
 )
-from tests.installation import FILL_PEDIDO, Crash, Installation, only
-from tests.samples import sha256
+from tests.support.installation import FILL_PEDIDO, Crash, Installation, only
+from tests.support.samples import sha256
 
 # What a good night leaves
 
@@ -148,7 +148,7 @@ CRASHES: dict[str, Callable[[Installation], None]] = {
 
 
 def sealed(folder: Path) -> dict[str, str]:
-    """Give the digests of the packs that lie ready in the spool."""
+    """Return the digests of the packs that lie ready in the spool."""
     return {
         path.name: sha256(path.read_bytes())
         for path in folder.glob("packs/*.age")

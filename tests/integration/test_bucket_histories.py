@@ -12,23 +12,22 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from pgben_tasks import names
-from pgben_tasks.adapters.bucket.memory import MemoryBucket
-from pgben_tasks.adapters.crypto import Trust
-from pgben_tasks.adapters.directory_store import DirectoryObjectStore
-from pgben_tasks.adapters.object_packs import SpoolPacks
-from pgben_tasks.adapters.repository import StoreRepository
+from pgben_tasks.adapters.buckets.memory import MemoryBucket
+from pgben_tasks.adapters.keys.signatures import Trust
+from pgben_tasks.adapters.packs.object_packs import SpoolPacks
+from pgben_tasks.adapters.repository.repository import StoreRepository
+from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import StoreUnavailable
 from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.ports import FetchedObject
 from pgben_tasks.runtime import places
-from tests.bucketshop import TARGET, BucketShop
-from tests.installation import Crash
-from tests.workshop import Workshop
+from tests.support.bucketshop import TARGET, BucketShop
+from tests.support.installation import Crash
+from tests.support.workshop import Workshop
 
 KIBIBYTE = 1024
 

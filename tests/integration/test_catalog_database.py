@@ -12,9 +12,9 @@ import pytest
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.ledger import Ledger
-from pgben_tasks.adapters.postgres import PostgresServer
+from pgben_tasks.adapters.postgres.server import PostgresServer
 from pgben_tasks.errors import ConfigurationError, DatabaseUnavailable, PermanentError
-from tests.fixtures_installation import drop
+from tests.support.fixtures_installation import drop
 
 PASSWORD = "hunter2"
 

@@ -18,18 +18,18 @@ from pgben_tasks.adapters.catalog.audit import AUDIT_LOCK, AuditTrail
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.index import BackupIndex
 from pgben_tasks.adapters.catalog.locks import HeldLocks, target_lock
-from pgben_tasks.catalog_rebuild import Rebuilt, rebuild
-from pgben_tasks.direct import DirectPlace
+from pgben_tasks.direct.place import DirectPlace
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.errors import IntegrityError, PermanentError, TargetBusy
 from pgben_tasks.settings import Settings
-from tests import samples
-from tests.fixtures_installation import drop
-from tests.installation import Installation
-from tests.ruin import Nobody, Ruin
-from tests.workshop import SilentProgress
+from pgben_tasks.setup.catalog_rebuild import Rebuilt, rebuild
+from tests.support import samples
+from tests.support.fixtures_installation import drop
+from tests.support.installation import Installation
+from tests.support.ruin import Nobody, Ruin
+from tests.support.workshop import SilentProgress
 
 #: Columns that a rebuilt row shares with the row that was lost.
 FACTS = (

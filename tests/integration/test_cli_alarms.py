@@ -8,9 +8,9 @@ import pytest
 
 from pgben_tasks.adapters.catalog.outbox import AlarmOutbox
 from pgben_tasks.domain.alarm import Alarm, facts
-from tests import samples
-from tests.cli_site import CANARY, Site
-from tests.mailbox import MailServer
+from tests.support import samples
+from tests.support.cli_site import CANARY, Site
+from tests.support.mailbox import MailServer
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import pytest
 from psycopg import sql
 
 from pgben_tasks.embedded.child import wait_until
-from pgben_tasks.embedded.compare import contents
+from pgben_tasks.embedded.data.compare import contents
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
-from tests.cli_site import UNKNOWN, Said, Site
-from tests.installation import Installation
-from tests.ruin import Nobody, Ruin
-from tests.workshop import Workshop
+from tests.support.cli_site import UNKNOWN, Said, Site
+from tests.support.installation import Installation
+from tests.support.ruin import Nobody, Ruin
+from tests.support.workshop import Workshop
 
 #: Loads well in the original, sleeps in a copy named "…_slow" and fails in one named "…_fails".
 STUBBORN = """
@@ -55,7 +55,7 @@ def ruin(installation: Installation, nobodies: tuple[Nobody, Nobody], tmp_path: 
 def stubborn(
     postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Workshop]:
-    """Give an installation with one backup, whose copies can be made to sleep or to fail."""
+    """Yield an installation with one backup, whose copies can be made to sleep or to fail."""
     name = "stubborn"
     drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
     with postgres.connect() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli_site import CANARY, Site, a_backup
+from tests.support.cli_site import CANARY, Site, a_backup
 
 AWAY = {"PGBEN_CATALOG_URL": f"postgresql://postgres:{CANARY}@127.0.0.1:1/none"}
 

@@ -6,10 +6,10 @@ import hashlib
 import secrets
 from pathlib import Path
 
-from pgben_tasks.adapters import key_set
+from pgben_tasks.adapters.keys import key_set
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
-from tests.cli_site import CANARY, Site, a_backup
+from tests.support.cli_site import CANARY, Site, a_backup
 
 
 def files(folder: Path) -> dict[str, str]:

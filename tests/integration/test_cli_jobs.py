@@ -13,7 +13,7 @@ from pgben_tasks.client import Client
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.swap import Swap
 from pgben_tasks.errors import JobCancelled
-from tests.cli_site import CANARY, Site
+from tests.support.cli_site import CANARY, Site
 
 ERROR = {"type": "CommandFailed", "sentence": "it failed", "hint": ""}
 AWAY = {"PGBEN_REDIS_URL": f"redis://:{CANARY}@127.0.0.1:1/0"}

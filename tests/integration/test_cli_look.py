@@ -10,8 +10,8 @@ import pytest
 from pgben_tasks import runtime
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.settings import Settings
-from tests import samples
-from tests.cli_site import CANARY, UNKNOWN, Site, a_backup
+from tests.support import samples
+from tests.support.cli_site import CANARY, UNKNOWN, Site, a_backup
 
 #: Commands whose help ends with examples.
 HELPFUL = (

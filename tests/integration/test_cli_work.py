@@ -13,7 +13,7 @@ import pytest
 
 from pgben_tasks import runtime
 from pgben_tasks.settings import Settings
-from tests.cli_site import CANARY, UNKNOWN, Site, a_backup
+from tests.support.cli_site import CANARY, UNKNOWN, Site, a_backup
 
 
 def until(condition: Callable[[], bool], *, seconds: float = 30) -> None:

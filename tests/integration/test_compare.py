@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgben_tasks.embedded.compare import contents
+from pgben_tasks.embedded.data.compare import contents
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 
 CHANGES = {

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from pgben_tasks.embedded import demo_data, demo_documents
 from pgben_tasks.embedded.bucket_client import BucketClient, StoredObject
-from pgben_tasks.embedded.compare_bucket import Opened, contents, difference, opened
-from pgben_tasks.embedded.demo_documents import Cipher, DocumentSummary, Known, known
-from pgben_tasks.embedded.demo_ruin import RANSOM_NOTE, ruin
+from pgben_tasks.embedded.data import documents as demo_documents, fill as demo_data
+from pgben_tasks.embedded.data.compare_bucket import Opened, contents, difference, opened
+from pgben_tasks.embedded.data.documents import Cipher, DocumentSummary, Known, known
+from pgben_tasks.embedded.data.ruin import RANSOM_NOTE, ruin
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pgben_tasks.adapters.digest_index import SqliteDigestIndex
+from pgben_tasks.adapters.packs.digest_index import SqliteDigestIndex
 from pgben_tasks.errors import PermanentError, SpoolFull
-from tests.samples import sha256
+from tests.support.samples import sha256
 
 PLACE = "20200101T050000Z-abcdef/7.tar.age"
 
@@ -87,9 +87,9 @@ def test_no_room_for_it_is_said_so(tmp_path: Path) -> None:
 _MEMORY = """
 import sys
 from pathlib import Path
-from pgben_tasks.adapters.digest_index import SqliteDigestIndex
+from pgben_tasks.adapters.packs.digest_index import SqliteDigestIndex
 from tests.integration.test_digest_index import PLACE, digest
-from tests.objectpacks import peak_memory
+from tests.support.objectpacks import peak_memory
 index = SqliteDigestIndex(Path(sys.argv[1]))
 index.fill((digest(number), PLACE) for number in range(1_000))
 before = peak_memory()

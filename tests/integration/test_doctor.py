@@ -18,17 +18,18 @@ from pydantic import SecretStr
 
 from pgben_tasks import names
 from pgben_tasks.adapters.catalog.recovery import BEAT, TICK
-from pgben_tasks.adapters.key_set import ESCROW_IDENTITY
-from pgben_tasks.adapters.keys import make_age_identity, make_signing_key
-from pgben_tasks.doctor import checks, words
-from pgben_tasks.doctor.report import Result
+from pgben_tasks.adapters.keys.files import make_age_identity, make_signing_key
+from pgben_tasks.adapters.keys.key_set import ESCROW_IDENTITY
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
 from pgben_tasks.embedded.s3 import EmbeddedS3
+from pgben_tasks.health.doctor import checks
+from pgben_tasks.health.doctor.report import Result
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
 from pgben_tasks.settings.values import SecretUrl
-from tests.workshop import Workshop
+from pgben_tasks.words import doctor as words
+from tests.support.workshop import Workshop
 
 DAY = timedelta(days=1)
 #: What every test's server has, whatever is planted: it is the catalog's too, and of last month.
@@ -53,7 +54,7 @@ class Clinic:
         return list(checks.examine(lambda: self.work))
 
     def wrong(self, **changed: Any) -> dict[tuple[str, str], Result]:
-        """Give what is not as it should be, beside what every test's server has."""
+        """Return what is not as it should be, beside what every test's server has."""
         return {
             (one.check, one.word): one
             for one in self.examine(**changed)
@@ -97,7 +98,7 @@ def shop(
 
 @pytest.fixture
 def clinic(shop: Workshop) -> Clinic:
-    """Give the installation with every process alive, whatever the last test did."""
+    """Return the installation with every process alive, whatever the last test did."""
     work = shop.work
     shop.work.settings.spool_dir.chmod(0o700)
     made = Clinic(shop)
@@ -367,7 +368,7 @@ def test_a_clock_that_is_wrong_is_found(
 
 @pytest.fixture
 def role(shop: Workshop) -> Iterator[Callable[[str], Mapping[str, Any]]]:
-    """Give a function that makes a role which reads everything, and the settings that use it."""
+    """Yield a function that makes a role which reads everything, and the settings that use it."""
     made: list[str] = []
 
     def make(attribute: str) -> Mapping[str, Any]:

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from pgben_tasks import runtime
-from pgben_tasks.adapters import pg_clients
-from pgben_tasks.adapters.postgres_source import PostgresSource
+from pgben_tasks.adapters.postgres import clients as pg_clients
+from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.errors import CommandFailed, FenceLost, IntegrityError, StoreUnavailable
 from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.ports import Capture, ClientTools, Progress
-from tests.installation import Crash, Installation
-from tests.samples import sha256
+from tests.support.installation import Crash, Installation
+from tests.support.samples import sha256
 
 
 class WatchedSource(PostgresSource):
@@ -55,7 +55,7 @@ def early(
     jobs: int = 2,
     early_size: int = 1,
 ) -> Toolbox:
-    """Give tools that pack finished files when there are ``early_size`` bytes of them."""
+    """Return tools that pack finished files when there are ``early_size`` bytes of them."""
     address = runtime.postgres_servers(installation.shop.work.settings)[installation.target]
     client = pg_clients.inspect(installation.shop.server.bin_dir, "bundled")
     assert client is not None

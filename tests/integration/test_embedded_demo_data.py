@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgben_tasks.embedded.demo_data import ROLES, fill
+from pgben_tasks.embedded.data.fill import ROLES, fill
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 
 
@@ -22,7 +22,7 @@ def one(connection: psycopg.Connection, query: str) -> object:
 
 @pytest.fixture(scope="module")
 def server(postgres: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
-    """Give the session's server, with a filled database ``demo_module`` on it."""
+    """Yield the session's server, with a filled database ``demo_module`` on it."""
     fill(postgres.dsn(), database="demo_module", megabytes=2)
     yield postgres
     with postgres.connect() as connection:
@@ -31,7 +31,7 @@ def server(postgres: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def demo(server: EmbeddedPostgres) -> Iterator[psycopg.Connection]:
-    """Give a session in the filled database whose changes are undone."""
+    """Yield a session in the filled database whose changes are undone."""
     with psycopg.connect(**server.dsn("demo_module")) as connection:
         yield connection
         connection.rollback()

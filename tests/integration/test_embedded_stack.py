@@ -50,7 +50,7 @@ PATIENCE: Final = 30.0
 
 @pytest.fixture
 def base() -> Iterator[Path]:
-    """Give a folder that every user can use, however private pytest's own folders are."""
+    """Yield a folder that every user can use, however private pytest's own folders are."""
     folder = Path(tempfile.mkdtemp(prefix="pgben-test-"))
     folder.chmod(0o777)
     yield folder

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from pgben_tasks.adapters.external_sort import sorted_listing
+from pgben_tasks.adapters.buckets.sort import sorted_listing
 from pgben_tasks.errors import ListingUnordered, SpoolFull, StoreUnavailable
 from pgben_tasks.ports import ListingSort
-from pgben_tasks.ports.bucket import ListedObject
-from tests.samples import START
+from pgben_tasks.ports.buckets import ListedObject
+from tests.support.samples import START
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,9 +81,9 @@ _SORT = """
 import resource, signal, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from pgben_tasks.adapters.external_sort import sorted_listing
+from pgben_tasks.adapters.buckets.sort import sorted_listing
 from pgben_tasks.errors import SpoolFull
-from pgben_tasks.ports.bucket import ListedObject
+from pgben_tasks.ports.buckets import ListedObject
 at = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
 number = int(sys.argv[2])
 listing = (ListedObject(f"{one * 7919 % number:0100}", "e", one, at) for one in range(number))
@@ -95,7 +94,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def memory(folder: Path, number: int) -> int:
-    """Give the most memory, in KiB, that sorting so many objects takes."""
+    """Return the most memory, in KiB, that sorting so many objects takes."""
     done = subprocess.run(
         [sys.executable, "-c", _SORT, folder, str(number)],
         stdout=subprocess.PIPE,

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pgben_tasks import in_process, runtime
-from pgben_tasks.adapters.crypto import Trust
-from pgben_tasks.adapters.directory_store import DirectoryObjectStore
-from pgben_tasks.adapters.postgres_destination import PostgresDestination
-from pgben_tasks.adapters.repository import StoreRepository
-from pgben_tasks.cli.screen import Screen
+from pgben_tasks import runtime
+from pgben_tasks.adapters.keys.signatures import Trust
+from pgben_tasks.adapters.postgres.destination import PostgresDestination
+from pgben_tasks.adapters.repository.repository import StoreRepository
+from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
+from pgben_tasks.cli.view.screen import Screen
 from pgben_tasks.contracts import RestoreRequest
-from pgben_tasks.direct import spool_folder
+from pgben_tasks.direct import chain as in_process
+from pgben_tasks.direct.place import spool_folder
 from pgben_tasks.domain.job import RETRY_DELAYS, Job
 from pgben_tasks.errors import (
     CommandFailed,
@@ -26,8 +27,8 @@ from pgben_tasks.errors import (
     StoreUnavailable,
 )
 from pgben_tasks.operations.toolbox import Toolbox
-from tests.installation import Installation
-from tests.workshop import SilentProgress
+from tests.support.installation import Installation
+from tests.support.workshop import SilentProgress
 
 
 class Flaky(DirectoryObjectStore):

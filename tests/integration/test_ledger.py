@@ -50,7 +50,7 @@ def take(ledger: Ledger, job: UUID, **fields: Any) -> JobRef:
 
 
 def begun(ledger: Ledger) -> JobRef:
-    """Give a job whose first step runs."""
+    """Return a job whose first step runs."""
     job, _ = ask(ledger)
     return ledger.begin_step(take(ledger, job.id), DUMP, node="n1")
 

@@ -14,13 +14,13 @@ import pytest
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.locks import (
     HeldLocks,
-    Lock,
     holding,
     is_free,
     job_lock,
     target_lock,
     worker_lock,
 )
+from pgben_tasks.adapters.postgres.server import Lock
 from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.errors import TargetBusy
 
@@ -30,7 +30,7 @@ ALONE = target_lock("read", "postgres/pgben", shared=False)
 
 
 def taken(database: CatalogDatabase, *locks: Lock) -> bool:
-    """Say whether a session of its own is refused these locks."""
+    """Return whether a session of its own is refused these locks."""
     try:
         HeldLocks(database, locks).release()
     except TargetBusy:
@@ -92,7 +92,8 @@ def test_locks_of_another_catalog_are_others(catalog: CatalogDatabase) -> None:
 HOLDER = """
 import sys, time
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
-from pgben_tasks.adapters.catalog.locks import HeldLocks, Lock
+from pgben_tasks.adapters.catalog.locks import HeldLocks
+from pgben_tasks.adapters.postgres.server import Lock
 held = HeldLocks(CatalogDatabase.at(sys.stdin.readline().strip()), [Lock("killed")])
 print("held", flush=True)
 time.sleep(600)

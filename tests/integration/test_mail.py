@@ -14,7 +14,7 @@ from pgben_tasks.adapters.mail import SmtpMailer
 from pgben_tasks.errors import ConfigurationError, TransientError
 from pgben_tasks.ports import Mail
 from pgben_tasks.settings import Settings
-from tests.mailbox import MailServer, self_made_certificate
+from tests.support.mailbox import MailServer, self_made_certificate
 
 CANARY = "canary-Zq83hfPw"
 NOW = datetime(2026, 11, 23, 5, 0, 14, tzinfo=UTC)
@@ -59,7 +59,7 @@ def test_a_mail_arrives_whole_on_every_kind_of_line(security: str, certificate: 
 
 
 def told(error: BaseException) -> str:
-    """Give all that a log could hold of an error."""
+    """Return all that a log could hold of an error."""
     return "".join(traceback.format_exception(error))
 
 

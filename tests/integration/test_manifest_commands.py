@@ -22,14 +22,14 @@ from minio import Minio
 from minio.error import MinioException
 
 from pgben_tasks import runtime
-from pgben_tasks.adapters import key_set
 from pgben_tasks.adapters.catalog.recovery import Recovery
+from pgben_tasks.adapters.keys import key_set
 from pgben_tasks.embedded import binaries
 from pgben_tasks.embedded.child import free_port, wait_until
 from pgben_tasks.settings import Settings
-from tests import manifests
-from tests.cli_site import Said, Site, clean_environment
-from tests.manifests import Process
+from tests.support import manifests
+from tests.support.cli_site import Said, Site, clean_environment
+from tests.support.manifests import Process
 
 SECRET = "s3cr3t-of-a-file"
 BOTH = pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def started(script: str, folder: Path, **environment: str) -> Iterator[subproces
 
 
 def moved(process: Process, folder: Path, **replaced: str) -> str:
-    """Give the script of a process with its places below ``folder``."""
+    """Return the script of a process with its places below ``folder``."""
     script = manifests.script(process)
     for old, new in replaced.items():
         assert old in script

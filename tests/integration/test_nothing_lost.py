@@ -21,10 +21,10 @@ from pgben_tasks.errors import (
     PgbenError,
     StoreUnavailable,
 )
-from pgben_tasks.operations import fetching
-from pgben_tasks.operations.survey import survey
-from tests.bucketshop import TARGET, BucketShop
-from tests.troubled_bucket import TroubledBucket, fill, require_whole
+from pgben_tasks.operations.buckets import fetching
+from pgben_tasks.operations.repository.survey import survey
+from tests.support.bucketshop import TARGET, BucketShop
+from tests.support.troubled_bucket import TroubledBucket, fill, require_whole
 
 KEY = "doc/00001"
 
@@ -50,7 +50,7 @@ def newest(shop: BucketShop) -> Manifest:
 
 
 def stored(shop: BucketShop, manifest: Manifest, key: str) -> Path:
-    """Give the file of the pack that holds an object."""
+    """Return the file of the pack that holds an object."""
     pack = shop.entries(manifest)[key].pack
     return shop.shop.repository / "packs" / str(TARGET) / str(pack)
 

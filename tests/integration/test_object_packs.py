@@ -16,12 +16,11 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from pgben_tasks.adapters.object_intake import shrinks
-from pgben_tasks.adapters.object_pack_writer import MOST_MEMBERS, SMALL
-from pgben_tasks.adapters.pack_sealing import tar_header
+from pgben_tasks.adapters.packs.object_intake import shrinks
+from pgben_tasks.adapters.packs.object_writer import MOST_MEMBERS, SMALL
+from pgben_tasks.adapters.packs.sealing import tar_header
 from pgben_tasks.domain.documents import Pack
 from pgben_tasks.errors import (
     ConfigurationError,
@@ -34,9 +33,9 @@ from pgben_tasks.errors import (
 )
 from pgben_tasks.ports import ObjectPackWriter
 from tests.integration.test_packs import ask_child, children_of, entry, tar_of
-from tests.needs import needs
-from tests.objectpacks import PACK_SIZE, TARGET, Packing, ignore
-from tests.samples import BACKUP, sha256
+from tests.support.needs import needs
+from tests.support.objectpacks import PACK_SIZE, TARGET, Packing, ignore
+from tests.support.samples import BACKUP, sha256
 
 MIB = 1024 * 1024
 
@@ -615,7 +614,7 @@ _FLAT = """
 import os, sys
 from pathlib import Path
 from tests.integration.test_packs import children_of
-from tests.objectpacks import Packing, peak_memory
+from tests.support.objectpacks import Packing, peak_memory
 MIB = 1024 * 1024
 with Packing.open(Path(sys.argv[1]), children=1) as packing:
     with packing.writer() as writer:

@@ -22,13 +22,12 @@ from typing import Any
 import pyrage
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from pgben_tasks.adapters import keys
-from pgben_tasks.adapters.pack_pool import PackPool
-from pgben_tasks.adapters.pack_sealing import tar_header
-from pgben_tasks.adapters.packs import AgePackCodec
+from pgben_tasks.adapters.keys import files as keys
+from pgben_tasks.adapters.packs.codec import AgePackCodec
+from pgben_tasks.adapters.packs.pool import PackPool
+from pgben_tasks.adapters.packs.sealing import tar_header
 from pgben_tasks.domain.documents import Member, Pack
 from pgben_tasks.domain.packing import EarlyPlan, FinishedFile
 from pgben_tasks.errors import (
@@ -40,8 +39,8 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.ports import PackCodec, PackPlan
-from tests.needs import needs
-from tests.samples import BACKUP, START, TARGET, member, sha256, write_members
+from tests.support.needs import needs
+from tests.support.samples import BACKUP, START, TARGET, member, sha256, write_members
 
 SUFFIXES = (".tar", ".tar.zst", ".tar.age", ".tar.zst.age")
 FILES = {"toc.dat": b"table of contents" * 9, "3001.dat.zst": os.urandom(1500), "empty": b""}
@@ -510,8 +509,8 @@ def test_a_child_killed_at_work_is_an_error_that_may_pass(tmp_path: Path) -> Non
 _PARENT = """
 import sys, threading
 from pathlib import Path
-from pgben_tasks.adapters.pack_pool import PackPool
-from pgben_tasks.adapters.packs import AgePackCodec
+from pgben_tasks.adapters.packs.pool import PackPool
+from pgben_tasks.adapters.packs.codec import AgePackCodec
 from tests.integration.test_packs import seal
 import os
 from tests.integration.test_packs import children_of
@@ -556,7 +555,7 @@ def ask_child(request: dict[str, object], *, file_limit: int | None = None) -> l
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
 
     done = subprocess.run(
-        [sys.executable, "-m", "pgben_tasks.adapters.pack_child", str(os.getpid())],
+        [sys.executable, "-m", "pgben_tasks.adapters.packs.child", str(os.getpid())],
         input=json.dumps(request).encode() + b"\n",
         stdout=subprocess.PIPE,
         check=False,
@@ -621,7 +620,7 @@ def test_an_unforeseen_fault_in_the_child_is_an_answer() -> None:
 
 def test_a_child_of_another_parent_ends_at_once() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pgben_tasks.adapters.pack_child", "1"],
+        [sys.executable, "-m", "pgben_tasks.adapters.packs.child", "1"],
         input=b'{"operation": "none"}\n',
         capture_output=True,
         check=True,

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from pgben_tasks.adapters.pg_clients import Installation
-from pgben_tasks.adapters.pg_listing import read_listing
-from pgben_tasks.adapters.postgres import PostgresServer
-from pgben_tasks.adapters.postgres_source import PostgresSource
+from pgben_tasks.adapters.postgres.clients import Installation
+from pgben_tasks.adapters.postgres.listing import read_listing
+from pgben_tasks.adapters.postgres.server import PostgresServer
+from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import (
@@ -28,7 +28,7 @@ from pgben_tasks.errors import (
     PgbenError,
     TargetBusy,
 )
-from tests.fixtures_postgres import (
+from tests.support.fixtures_postgres import (
     RecordingProgress,
     address,
     client_of,
@@ -47,7 +47,7 @@ CREATE TABLE outra (id int); INSERT INTO outra SELECT generate_series(1, 7);
 
 @pytest.fixture
 def database(server_17: PostgresServer, scratch: Callable[[PostgresServer], str]) -> str:
-    """Give a database with two tables."""
+    """Return a database with two tables."""
     name = new_database(server_17, scratch(server_17))
     run_sql(server_17, name, ROWS)
     return name
@@ -55,7 +55,7 @@ def database(server_17: PostgresServer, scratch: Callable[[PostgresServer], str]
 
 @pytest.fixture
 def login(server_17: PostgresServer, database: str) -> Iterator[PostgresServer]:
-    """Give the server as an ordinary role without any privilege sees it."""
+    """Yield the server as an ordinary role without any privilege sees it."""
     role = f"login_{secrets.token_hex(5)}"
     run_sql(server_17, "postgres", f"CREATE ROLE {role} LOGIN PASSWORD 'Palavra-{role}'")
     yield replace(server_17, user=role, password=f"Palavra-{role}")
@@ -63,7 +63,7 @@ def login(server_17: PostgresServer, database: str) -> Iterator[PostgresServer]:
 
 
 def _waiting(server: PostgresServer, database: str) -> bool:
-    """Say whether a session waits for a lock in the database."""
+    """Return whether a session waits for a lock in the database."""
     with open_database(server, database) as connection:
         return bool(
             connection.execute(

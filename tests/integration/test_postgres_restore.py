@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from pgben_tasks.adapters.pg_clients import Installation
-from pgben_tasks.adapters.pg_listing import read_listing
-from pgben_tasks.adapters.postgres import PostgresServer
-from pgben_tasks.adapters.postgres_destination import PostgresDestination
-from pgben_tasks.adapters.postgres_recreate import unfinished_name
-from pgben_tasks.adapters.postgres_source import PostgresSource
+from pgben_tasks.adapters.postgres.clients import Installation
+from pgben_tasks.adapters.postgres.destination import PostgresDestination
+from pgben_tasks.adapters.postgres.listing import read_listing
+from pgben_tasks.adapters.postgres.recreate import unfinished_name
+from pgben_tasks.adapters.postgres.server import PostgresServer
+from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.domain.documents import Extension, PostgresCapture
 from pgben_tasks.errors import (
     CommandFailed,
@@ -28,7 +28,7 @@ from pgben_tasks.errors import (
     RestoreRefused,
 )
 from pgben_tasks.ports import ClientTools
-from tests.fixtures_postgres import (
+from tests.support.fixtures_postgres import (
     RecordingProgress,
     client_of,
     fill,
@@ -88,7 +88,7 @@ def _databases(server: PostgresServer) -> set[str]:
 
 
 def _roles(server: PostgresServer) -> dict[str, tuple[bool, str | None]]:
-    """Give each role's right to log in and its comment."""
+    """Return each role's right to log in and its comment."""
     with open_database(server) as connection:
         rows = connection.execute(
             "SELECT rolname, rolcanlogin, shobj_description(oid, 'pg_authid') FROM pg_roles"
@@ -98,7 +98,7 @@ def _roles(server: PostgresServer) -> dict[str, tuple[bool, str | None]]:
 
 @pytest.fixture
 def servers(request: pytest.FixtureRequest) -> Callable[[int], PostgresServer]:
-    """Give a function from a major to its server, which is started only when asked for."""
+    """Return a function from a major to its server, which is started only when asked for."""
 
     def server(major: int) -> PostgresServer:
         found: PostgresServer = request.getfixturevalue(f"server_{major}")
@@ -109,14 +109,14 @@ def servers(request: pytest.FixtureRequest) -> Callable[[int], PostgresServer]:
 
 @pytest.fixture
 def roles() -> tuple[str, str]:
-    """Give two role names of this test."""
+    """Return two role names of this test."""
     mark = secrets.token_hex(4)
     return (f'dono "{mark}"', f"leitor {mark}")
 
 
 @pytest.fixture
 def small(server_17: PostgresServer, scratch: Scratch, tmp_path: Path) -> Dump:
-    """Give the dump of a database with two tables."""
+    """Return the dump of a database with two tables."""
     name = new_database(server_17, scratch(server_17))
     run_sql(
         server_17,

@@ -42,7 +42,7 @@ def _until(condition: Callable[[], bool], seconds: float = 20) -> bool:
 
 
 def _dead(pid: int) -> bool:
-    """Say whether a process is gone or only waits to be collected by its (new) parent."""
+    """Return whether a process is gone or only waits to be collected by its (new) parent."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except FileNotFoundError:

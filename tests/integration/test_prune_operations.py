@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from pgben_tasks.adapters.catalog.locks import HeldLocks, target_lock
-from pgben_tasks.adapters.system_clock import SystemClock
+from pgben_tasks.adapters.clock import SystemClock
 from pgben_tasks.domain.documents import Manifest, Pack, Verification
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import FenceLost, PruneRefused, StoreUnavailable, TargetBusy
 from pgben_tasks.operations.toolbox import Toolbox
-from tests.installation import Chain, Crash, Installation
-from tests.samples import member, sha256
+from tests.support.installation import Chain, Crash, Installation
+from tests.support.samples import member, sha256
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

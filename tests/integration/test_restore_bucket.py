@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pgben_tasks.adapters.bucket.memory import MemoryBucket
-from pgben_tasks.domain.bucket import places
+from pgben_tasks.adapters.buckets.memory import MemoryBucket
+from pgben_tasks.domain.buckets.capture import places
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import (
@@ -23,8 +23,8 @@ from pgben_tasks.errors import (
     StoreUnavailable,
 )
 from pgben_tasks.ports import Bucket, FetchedObject
-from tests.bucketshop import TARGET, BucketShop, contents
-from tests.workshop import Workshop
+from tests.support.bucketshop import TARGET, BucketShop, contents
+from tests.support.workshop import Workshop
 
 INTO = "documentos-copia"
 

@@ -21,10 +21,10 @@ import psycopg
 import pytest
 
 from pgben_tasks.domain.documents import Manifest
-from pgben_tasks.embedded import demo_data
+from pgben_tasks.embedded.data import fill as demo_data
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
-from tests.needs import needs
-from tests.workshop import Workshop
+from tests.support.needs import needs
+from tests.support.workshop import Workshop
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 FENCE = re.compile(

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from pgben_tasks import in_process, names
-from pgben_tasks.adapters.bucket.memory import MemoryBucket
-from pgben_tasks.adapters.object_packs import SpoolPacks
+from pgben_tasks import names
+from pgben_tasks.adapters.buckets.memory import MemoryBucket
+from pgben_tasks.adapters.packs.object_packs import SpoolPacks
+from pgben_tasks.direct import chain as in_process
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import (
     ConfigurationError,
@@ -27,9 +28,9 @@ from pgben_tasks.errors import (
     TargetBusy,
 )
 from pgben_tasks.ports import Bucket, FetchedObject, Uploads
-from tests.bucketshop import TARGET, BucketShop
-from tests.installation import Crash
-from tests.workshop import Workshop
+from tests.support.bucketshop import TARGET, BucketShop
+from tests.support.installation import Crash
+from tests.support.workshop import Workshop
 
 ASIDE = "documentos-aside-20261126-020000"
 STEPS = (
@@ -725,7 +726,7 @@ def test_a_restore_that_died_anywhere_goes_on_and_nothing_is_ever_lost(
 
 
 def asides(place: Place) -> list[Contents]:
-    """Give what lies in the first and in the further bucket aside."""
+    """Return what lies in the first and in the further bucket aside."""
     buckets = [place.aside(number) for number in range(1, 6)]
     return [contents(bucket) if bucket.exists() else {} for bucket in buckets]
 

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 
 from pgben_tasks import canvases, names, runtime
-from pgben_tasks.adapters.bucket import MemoryBucket, S3Bucket
-from pgben_tasks.adapters.bucket.uploads import Sizes
-from pgben_tasks.adapters.s3_sender import S3Request
-from pgben_tasks.adapters.s3_xml import text_of
+from pgben_tasks.adapters.buckets import MemoryBucket, S3Bucket
+from pgben_tasks.adapters.buckets.uploads import Sizes
+from pgben_tasks.adapters.s3.client import S3Request
+from pgben_tasks.adapters.s3.xml import text_of
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import ConfigurationError, PgbenError, StoreUnavailable
-from pgben_tasks.operations.unfinished import NotedUploads, give_up_uploads
-from tests.bucket_servers import KEYS, bucket_location
-from tests.bucketshop import TARGET, BucketShop, contents
-from tests.installation import Crash
-from tests.workshop import Workshop
+from pgben_tasks.operations.buckets.uploads import NotedUploads, give_up_uploads
+from tests.support.bucket_servers import KEYS, bucket_location
+from tests.support.bucketshop import TARGET, BucketShop, contents
+from tests.support.installation import Crash
+from tests.support.workshop import Workshop
 
 MEBIBYTE = 1024 * 1024
 LARGE = "large/in parts.bin"
@@ -212,7 +212,7 @@ def test_a_key_that_may_not_remove_parts_stops_no_restore(
 
 
 def unfinished(bucket: S3Bucket) -> list[str]:
-    """Give the keys of the uploads that nobody ended."""
+    """Return the keys of the uploads that nobody ended."""
     request = S3Request(method="GET", query={"uploads": ""})
     found = bucket._sender.xml(request, "ListMultipartUploadsResult")
     return [text_of(one, "Key") for one in found.iterfind("Upload")]

@@ -23,12 +23,12 @@ from pgben_tasks.errors import (
     SpoolFull,
 )
 from pgben_tasks.operations.toolbox import Toolbox
-from tests.installation import Chain, Crash, Installation
-from tests.samples import START
+from tests.support.installation import Chain, Crash, Installation
+from tests.support.samples import START
 
 
 def marked(installation: Installation, name: str) -> str | None:
-    """Give the comment of a database."""
+    """Return the comment of a database."""
     ((comment,),) = installation.run_sql(
         "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", name
     )
@@ -36,7 +36,7 @@ def marked(installation: Installation, name: str) -> str | None:
 
 
 def connections(installation: Installation, name: str) -> int:
-    """Give the connection limit of a database."""
+    """Return the connection limit of a database."""
     ((limit,),) = installation.run_sql(
         "SELECT datconnlimit FROM pg_database WHERE datname = %s", name
     )

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from pgben_tasks.adapters.bucket import S3Bucket
-from pgben_tasks.adapters.bucket.uploads import Sizes
-from pgben_tasks.domain.bucket_plan import KeyChoice, Verdict
+from pgben_tasks.adapters.buckets import S3Bucket
+from pgben_tasks.adapters.buckets.uploads import Sizes
+from pgben_tasks.domain.buckets.restore_plan import KeyChoice, Verdict
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import IntegrityError
-from pgben_tasks.operations.compare_objects import compare_live
-from pgben_tasks.operations.putting_back import capture_of
+from pgben_tasks.operations.buckets.compare import compare_live
+from pgben_tasks.operations.buckets.restoring import capture_of
 from pgben_tasks.ports import Bucket
-from tests.bucket_servers import bucket_location
-from tests.bucketshop import TARGET, BucketShop
-from tests.workshop import Workshop
+from tests.support.bucket_servers import bucket_location
+from tests.support.bucketshop import TARGET, BucketShop
+from tests.support.workshop import Workshop
 
 MEBIBYTE = 1024 * 1024
 SIZES = Sizes(single=5 * MEBIBYTE, part=5 * MEBIBYTE)

@@ -19,29 +19,30 @@ import pytest
 from structlog.testing import capture_logs
 
 from pgben_tasks import canvases, names
-from pgben_tasks.adapters.bucket.memory import MemoryBucket
+from pgben_tasks.adapters.buckets.memory import MemoryBucket
 from pgben_tasks.adapters.catalog.locks import holding, is_free, job_lock
 from pgben_tasks.adapters.catalog.shards import shard_lock, shard_step
-from pgben_tasks.adapters.crypto import Trust
-from pgben_tasks.adapters.repository import StoreRepository
+from pgben_tasks.adapters.keys.signatures import Trust
+from pgben_tasks.adapters.repository.repository import StoreRepository
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON, JobRef, request_model
+from pgben_tasks.domain.buckets.shard import PACKS_EACH, Shard, divided, pack_numbers
 from pgben_tasks.domain.documents import StoredFile
 from pgben_tasks.domain.layout import is_shard_file
-from pgben_tasks.domain.shard import PACKS_EACH, Shard, divided, pack_numbers
 from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import FenceLost
-from pgben_tasks.operations import sharding, spool
+from pgben_tasks.operations import spool
+from pgben_tasks.operations.buckets import sharding
+from pgben_tasks.operations.snapshot_files import Want
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.operations.wants import Want
 from pgben_tasks.ports import Bucket, FetchedObject, Sharing
 from pgben_tasks.runtime import Workplace, places
 from pgben_tasks.tasks.heartbeat import Heartbeat
 from pgben_tasks.tasks.sharing import LedgerSharing, SharedTask
-from tests.bucketshop import TARGET, BucketShop
-from tests.installation import Chain, Crash, OwnRow, WatchedStore
-from tests.workshop import SilentProgress, Workshop
+from tests.support.bucketshop import TARGET, BucketShop
+from tests.support.installation import Chain, Crash, OwnRow, WatchedStore
+from tests.support.workshop import SilentProgress, Workshop
 
 _SHARD = 7
 _WAIT = timedelta(minutes=30)
@@ -214,7 +215,7 @@ def cut_lock_sessions(work: Workplace) -> None:
 
 
 def shares(chain: Chain) -> dict[str, str]:
-    """Say who copied which shard."""
+    """Return who copied which shard."""
     steps = chain.ledger.steps(chain.ref.job, shards=True)
     mark = shard_step(names.BACKUP_BUCKET_COPY, 0)[:-1]
     return {one.name: one.node for one in steps if one.name.startswith(mark)}

@@ -1,7 +1,7 @@
 """Sixty nights with faults, on a real database: what is left is what the retention plan promises.
 
 The story keeps its own books: which backups there are, what happened to each, and, computed from
-the document alone (``tests/retention_promises.py``), what every prune must remove.
+the document alone (``tests/support/retention_promises.py``), what every prune must remove.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, Final, Self
 
 import pytest
 
-from pgben_tasks import canvases, in_process
-from pgben_tasks.adapters.postgres_source import PostgresSource
+from pgben_tasks import canvases
+from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.contracts import REQUESTS
+from pgben_tasks.direct import chain as in_process
 from pgben_tasks.domain.documents import Manifest, Verification
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.retention import Policy
@@ -27,9 +28,9 @@ from pgben_tasks.errors import DatabaseUnavailable, IntegrityError
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.runtime import postgres_servers
-from tests.installation import FILL_PEDIDO, PACK_SIZE, Crash, Installation
-from tests.retention_promises import FORTALEZA, Look, Past, Rules, expected
-from tests.workshop import SilentProgress
+from tests.support.installation import FILL_PEDIDO, PACK_SIZE, Crash, Installation
+from tests.support.retention_promises import FORTALEZA, Look, Past, Rules, expected
+from tests.support.workshop import SilentProgress
 
 NIGHTS: Final = 60
 #: On the first night from here on which something leaves, the process dies while it prunes.
@@ -314,7 +315,7 @@ class Story:
         return chain
 
     def running(self, _target: Target) -> frozenset[str]:
-        """Give the backup ids of jobs that have not ended."""
+        """Return the backup ids of jobs that have not ended."""
         return frozenset(one.job.backup for one in self.chains if one.ahead and one.job.backup)
 
     def named(self, target: Target) -> frozenset[str]:

@@ -15,16 +15,17 @@ import pytest
 from celery import Celery
 from psycopg import sql
 
-from pgben_tasks import canvases, in_process, names, runtime
+from pgben_tasks import canvases, names, runtime
 from pgben_tasks.adapters.catalog.locks import holding, job_lock
-from pgben_tasks.adapters.postgres_source import PostgresSource
-from pgben_tasks.adapters.postgres_swap import PostgresSwap
+from pgben_tasks.adapters.postgres.source import PostgresSource
+from pgben_tasks.adapters.postgres.swap import PostgresSwap
 from pgben_tasks.app import create_app
 from pgben_tasks.contracts import REQUESTS
+from pgben_tasks.direct import chain as in_process
 from pgben_tasks.domain.documents import PostgresCapture, Setting
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.swap import Swap, marker
-from pgben_tasks.embedded.compare import contents
+from pgben_tasks.embedded.data.compare import contents
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
 from pgben_tasks.errors import (
@@ -36,10 +37,10 @@ from pgben_tasks.errors import (
     TargetBusy,
     TransientError,
 )
-from pgben_tasks.operations import swap_postgres
+from pgben_tasks.operations.postgres import swap as swap_postgres
 from pgben_tasks.tasks import reconciler
-from tests.fixtures_postgres import RecordingProgress, in_thread
-from tests.workshop import Workshop
+from tests.support.fixtures_postgres import RecordingProgress, in_thread
+from tests.support.workshop import Workshop
 
 #: What two descriptions of one database may differ in: when and where it was looked at.
 INCIDENTAL = {"database", "lsn", "snapshot_time", "snapshot", "database_bytes"}
@@ -52,7 +53,7 @@ INSERT INTO pedido SELECT g, md5(g::text) FROM generate_series(1, 300) g;
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedPostgres]:
-    """Give a server on which prepared transactions and logical slots can stand in the way."""
+    """Yield a server on which prepared transactions and logical slots can stand in the way."""
     settings = {"max_prepared_transactions": "4", "wal_level": "logical"}
     with EmbeddedPostgres.start(settings=settings) as started:
         yield started
@@ -60,7 +61,7 @@ def server() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def shop(server: EmbeddedPostgres, tmp_path: Path) -> Iterator[Workshop]:
-    """Give an installation with a backup, whose database has changed since."""
+    """Yield an installation with a backup, whose database has changed since."""
     name = f"vivo_{secrets.token_hex(4)}"
     role = sql.Identifier(f"leitor_{name}")
     database = sql.Identifier(name)
@@ -113,7 +114,7 @@ def live(shop: Workshop) -> str:
 
 
 def databases(shop: Workshop) -> dict[str, bool]:
-    """Give the test's databases, and whether each takes connections."""
+    """Return the test's databases, and whether each takes connections."""
     with shop.server.connect() as connection:
         return dict(
             connection.execute(

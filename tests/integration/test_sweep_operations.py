@@ -12,7 +12,7 @@ import pytest
 
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import FenceLost, PruneRefused, SweepRefused
-from tests.installation import Chain, Crash, Installation
+from tests.support.installation import Chain, Crash, Installation
 
 DAY = timedelta(days=1)
 OLD = 8 * DAY

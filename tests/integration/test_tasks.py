@@ -16,8 +16,9 @@ from celery.exceptions import Retry
 from celery.states import IGNORED
 
 from pgben_tasks import canvases, names, runtime
-from pgben_tasks.adapters.catalog.locks import Lock, holding, job_lock
+from pgben_tasks.adapters.catalog.locks import holding, job_lock
 from pgben_tasks.adapters.catalog.recovery import Recovery
+from pgben_tasks.adapters.postgres.server import Lock
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JobRef
 from pgben_tasks.domain.job import MOST_LOSSES, RETRY_DELAYS, Job, window_key
@@ -31,9 +32,16 @@ from pgben_tasks.errors import (
     RestoreRefused,
 )
 from pgben_tasks.runtime import process
-from pgben_tasks.tasks import backup, bucket, housekeeping, reconciler, restore, verify
-from tests.installation import FILL_PEDIDO, Installation
-from tests.timetables import daily
+from pgben_tasks.tasks import (
+    backup,
+    buckets as bucket,
+    maintenance as housekeeping,
+    reconciler,
+    restore,
+    verify,
+)
+from tests.support.installation import FILL_PEDIDO, Installation
+from tests.support.timetables import daily
 
 BLINK = timedelta(milliseconds=100)
 DAY = timedelta(days=1)

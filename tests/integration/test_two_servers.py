@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pgben_tasks.adapters.bucket import S3Bucket
-from pgben_tasks.adapters.bucket.uploads import Sizes
+from pgben_tasks.adapters.buckets import S3Bucket
+from pgben_tasks.adapters.buckets.uploads import Sizes
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
-from tests.bucket_servers import KEYS, SERVERS, bucket_location
-from tests.bucketshop import TARGET, BucketShop, contents
-from tests.workshop import Workshop
+from tests.support.bucket_servers import KEYS, SERVERS, bucket_location
+from tests.support.bucketshop import TARGET, BucketShop, contents
+from tests.support.workshop import Workshop
 
 MEBIBYTE = 1024 * 1024
 SIZES = Sizes(single=5 * MEBIBYTE, part=5 * MEBIBYTE)

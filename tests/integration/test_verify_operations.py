@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from pgben_tasks.adapters.catalog.index import BackupIndex
-from pgben_tasks.adapters.keys import make_age_identity
-from pgben_tasks.adapters.packs import AgePackCodec
-from pgben_tasks.adapters.repository import StoreRepository
+from pgben_tasks.adapters.keys.files import make_age_identity
+from pgben_tasks.adapters.packs.codec import AgePackCodec
+from pgben_tasks.adapters.repository.repository import StoreRepository
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.target import Target
@@ -32,9 +32,9 @@ from pgben_tasks.errors import (
     StoreUnavailable,
 )
 from pgben_tasks.operations.toolbox import Toolbox
-from tests import samples
-from tests.installation import Installation
-from tests.samples import keyring
+from tests.support import samples
+from tests.support.installation import Installation
+from tests.support.samples import keyring
 
 Damage = Callable[[Installation, Manifest], object]
 

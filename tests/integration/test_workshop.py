@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pgben_tasks.domain.job import Job
-from pgben_tasks.embedded import demo_data
+from pgben_tasks.embedded.data import fill as demo_data
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import IntegrityError, RestoreRefused
-from tests.workshop import Workshop
+from tests.support.workshop import Workshop
 
 TASKS = Path(__file__).parents[2] / "docs" / "tasks.md"
 DOCUMENTED = set(re.findall(r"`(\w+)`", TASKS.read_text("utf-8")))

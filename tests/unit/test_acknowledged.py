@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pgben_tasks.contracts import MOST_KEYS, AcknowledgeRequest
-from pgben_tasks.domain.acknowledged import digest_of, keys_in, reasons_of
+from pgben_tasks.domain.buckets.acknowledged import digest_of, keys_in, reasons_of
 from pgben_tasks.domain.documents import StatementKind, Verification
 from pgben_tasks.errors import RequestRefused
 

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 from uuid import uuid4
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.alarm import (
     LONGEST_WAIT,

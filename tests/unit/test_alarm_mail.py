@@ -10,16 +10,15 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pgben_tasks.adapters.mail import SmtpMailer, SmtpServer
 from pgben_tasks.domain.alarm import Alarm, AlarmKind, KeptAlarm, facts
 from pgben_tasks.domain.job import JobKind
 from pgben_tasks.domain.overdue import Restorable
-from pgben_tasks.operations.alarm_mail import Letterhead, age, compose, compose_test
-from pgben_tasks.operations.alarm_words import WORDS
+from pgben_tasks.operations.alarms.mail import Letterhead, age, compose, compose_test
 from pgben_tasks.ports import Mail
+from pgben_tasks.words.alarms import WORDS
 
 ROOT = Path(__file__).parents[2]
 TARGET = "postgres/pgben"

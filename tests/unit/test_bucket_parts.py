@@ -5,12 +5,11 @@ from __future__ import annotations
 from urllib.parse import parse_qsl
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from pgben_tasks.adapters.bucket.headers import facts_of, headers_of, tags_header
-from pgben_tasks.adapters.bucket.keys import require_key
-from pgben_tasks.adapters.bucket.uploads import blocks, part_size
+from pgben_tasks.adapters.buckets.headers import facts_of, headers_of, tags_header
+from pgben_tasks.adapters.buckets.keys import require_key
+from pgben_tasks.adapters.buckets.uploads import blocks, part_size
 from pgben_tasks.errors import IntegrityError, PermanentError
 
 CHUNKS = st.lists(st.binary(max_size=20), max_size=10)

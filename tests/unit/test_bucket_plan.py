@@ -6,18 +6,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pgben_tasks.contracts import BucketRestoreRequest
-from pgben_tasks.domain.bucket import (
+from pgben_tasks.domain.buckets.capture import (
     OBJECT_TAGS,
     BucketSettings,
     aside_bucket,
     further_aside,
     places,
 )
-from pgben_tasks.domain.bucket_plan import (
+from pgben_tasks.domain.buckets.inventory import Entry
+from pgben_tasks.domain.buckets.line import Line, read_line
+from pgben_tasks.domain.buckets.restore_plan import (
     Content,
     KeyChoice,
     Planned,
@@ -28,8 +29,6 @@ from pgben_tasks.domain.bucket_plan import (
     planned,
     version_mark,
 )
-from pgben_tasks.domain.inventory import Entry
-from pgben_tasks.domain.inventory_line import Line, read_line
 from pgben_tasks.errors import ManifestInvalid, RequestRefused
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgben_tasks.cli.commands_jobs import asked
+from pgben_tasks.cli.commands.jobs import asked
 from pgben_tasks.errors import ConfigurationError
 
 

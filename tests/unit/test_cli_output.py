@@ -10,16 +10,17 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from rich.console import Console
 
-from pgben_tasks import errors, recovery_card
-from pgben_tasks.cli import arguments, follow, main, outcome, output
+from pgben_tasks import errors
+from pgben_tasks.cli import arguments, main
+from pgben_tasks.cli.view import follow, outcome, output
 from pgben_tasks.domain.job import Job, StepRun
 from pgben_tasks.errors import ConfigurationError, PgbenError
-from pgben_tasks.initialise import lines
-from pgben_tasks.recovery_words import WORDS
+from pgben_tasks.setup import recovery_card
+from pgben_tasks.setup.initialise import lines
+from pgben_tasks.words.recovery import WORDS
 
 FORTALEZA = ZoneInfo("America/Fortaleza")
 NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)

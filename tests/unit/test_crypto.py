@@ -17,15 +17,14 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from pgben_tasks.adapters import keys
-from pgben_tasks.adapters.age import load_identities, parse_recipients, public_keys
-from pgben_tasks.adapters.crypto import DocumentKind, Signer, Trust, signing_payload
+from pgben_tasks.adapters.keys import files as keys
+from pgben_tasks.adapters.keys.age import load_identities, parse_recipients, public_keys
+from pgben_tasks.adapters.keys.signatures import DocumentKind, Signer, Trust, signing_payload
 from pgben_tasks.errors import ConfigurationError, RequestRefused, SignatureInvalid
 from pgben_tasks.ports import SigningRole
-from tests.samples import ALL_ROLES, START, keyring, signing_key
+from tests.support.samples import ALL_ROLES, START, keyring, signing_key
 
 IDENTITY = pyrage.x25519.Identity.generate()
 SECRET = str(IDENTITY)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pgben_tasks.cli.demo_bucket import faults
+from pgben_tasks.cli.demo.bucket import faults
 
 GOOD: dict[str, Any] = {
     "objects_compared": 9,

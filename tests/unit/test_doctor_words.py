@@ -10,16 +10,25 @@ from collections.abc import Iterator
 
 import pytest
 
-from pgben_tasks.doctor import words
-from pgben_tasks.doctor.checks import CHECKS
-from pgben_tasks.doctor.report import FAILED, UNSEEN, Finding, Result, Unseen, ok, run, warning
 from pgben_tasks.errors import StoreUnavailable
+from pgben_tasks.health.doctor.checks import CHECKS
+from pgben_tasks.health.doctor.report import (
+    FAILED,
+    UNSEEN,
+    Finding,
+    Result,
+    Unseen,
+    ok,
+    run,
+    warning,
+)
+from pgben_tasks.words import doctor as words
 
 ENGLISH, PORTUGUESE = words.CATALOGUES["en"], words.CATALOGUES["pt_BR"]
 
 
 def told() -> Iterator[tuple[str, set[str] | None]]:
-    """Give the name of every result in the checks' code, with its facts where they stand there."""
+    """Yield the name of every result in the checks' code, with its facts where they stand there."""
     for check, function in CHECKS.items():
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
         for call in ast.walk(tree):

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
 from pgben_tasks.domain.documents import (
@@ -27,7 +26,7 @@ from pgben_tasks.domain.documents import (
 from pgben_tasks.domain.layout import document_path, is_known, target_of
 from pgben_tasks.domain.values import Document, canonical
 from pgben_tasks.errors import ManifestInvalid
-from tests import samples
+from tests.support import samples
 
 ONE_OF_EACH: tuple[Document, ...] = (
     samples.manifest(),

@@ -12,8 +12,8 @@ import pytest
 from pgben_tasks.embedded.accounts import Account
 from pgben_tasks.embedded.binaries import parse_redis_version, postgres_install
 from pgben_tasks.embedded.child import LOOPBACK, PORTS, free_port
-from pgben_tasks.embedded.demo_rows import ROWS_PER_CITIZEN, Population
-from pgben_tasks.embedded.demo_text import with_check_digits
+from pgben_tasks.embedded.data.rows import ROWS_PER_CITIZEN, Population
+from pgben_tasks.embedded.data.text import with_check_digits
 from pgben_tasks.errors import ConfigurationError
 
 STRANGER = Account(uid=64_000, gid=64_000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgben_tasks.operations.gauge import Gauge
+from pgben_tasks.operations.progress import Gauge
 
 
 class Watch:

@@ -9,13 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from pgben_tasks.domain.bucket import restored_bucket
-from pgben_tasks.domain.documents import Manifest
-from pgben_tasks.domain.inventory import Entry, parse_line
-from pgben_tasks.domain.inventory_diff import (
+from pgben_tasks.domain.buckets.capture import restored_bucket
+from pgben_tasks.domain.buckets.diff import (
     Carried,
     Change,
     Gone,
@@ -27,12 +24,14 @@ from pgben_tasks.domain.inventory_diff import (
     mass_change,
     vacating,
 )
-from pgben_tasks.domain.inventory_line import Line, read_line
+from pgben_tasks.domain.buckets.inventory import Entry, parse_line
+from pgben_tasks.domain.buckets.line import Line, read_line
+from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.layout import inventory_of, inventory_path, is_inventory, is_known
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import ListingUnordered, ManifestInvalid
 from pgben_tasks.ports import ListedObject
-from tests import samples
+from tests.support import samples
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PACK = "20261123T050000Z-1f0c9a/1.tar.age"

@@ -8,8 +8,8 @@ import pytest
 
 from pgben_tasks.domain import layout
 from pgben_tasks.domain.target import Target
-from tests import samples
-from tests.samples import BACKUP, TARGET
+from tests.support import samples
+from tests.support.samples import BACKUP, TARGET
 
 BUCKET = Target("bucket", "documents")
 

@@ -14,12 +14,10 @@ from uuid import UUID
 
 import pytest
 from celery import Celery
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from kombu.message import Message
 
-from pgben_tasks import app as app_module
-from pgben_tasks import canvases, names
+from pgben_tasks import app as app_module, canvases, names
 from pgben_tasks.client import Client, ObjectsChoice
 from pgben_tasks.contracts import (
     REQUESTS,
@@ -197,7 +195,7 @@ def test_a_reference_is_strict_and_survives_json() -> None:
 
 @pytest.fixture
 def app() -> Celery:
-    """Give the application with a broker in this process."""
+    """Return the application with a broker in this process."""
     made = app_module.create_app("redis://localhost/0")
     made.conf.update(broker_url="memory://", result_backend="cache+memory://")
     # What other tests of this process sent lies in the same memory.

@@ -8,10 +8,9 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from pgben_tasks.adapters.bucket.listing import READING_ERRORS, Page
+from pgben_tasks.adapters.buckets.listing import READING_ERRORS, Page
 from pgben_tasks.ports import ListedObject
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -13,14 +13,14 @@ import pytest
 import typer
 
 from pgben_tasks import names
-from pgben_tasks.adapters import key_set
+from pgben_tasks.adapters.keys import key_set
 from pgben_tasks.app import SOFT_SHUTDOWN
 from pgben_tasks.cli.main import app
 from pgben_tasks.settings import Settings
 from pgben_tasks.settings.model import is_secret
-from tests import manifests
-from tests.manifests import KEYS, ROOT, Process
-from tests.needs import needs
+from tests.support import manifests
+from tests.support.manifests import KEYS, ROOT, Process
+from tests.support.needs import needs
 from workers.__main__ import ROLES, command
 
 BOTH = [manifests.compose_processes(), manifests.kubernetes_processes()]
@@ -60,7 +60,7 @@ def pods() -> dict[str, dict[str, Any]]:
 
 
 def matched(selector: dict[str, Any]) -> set[str]:
-    """Give the workloads that a selector names by ``app.kubernetes.io/name``."""
+    """Return the workloads that a selector names by ``app.kubernetes.io/name``."""
     label = "app.kubernetes.io/name"
     by_list = [one["values"] for one in selector.get("matchExpressions", [])]
     by_name = selector.get("matchLabels", {}).get(label)
@@ -442,7 +442,7 @@ def test_nothing_is_reached_but_what_a_pod_needs() -> None:
 
 
 def reaching(policies: Any, server: str) -> set[str]:
-    """Give the workloads that may begin connections to a server."""
+    """Return the workloads that may begin connections to a server."""
     found = set()
     for policy in policies:
         for rule in policy.get("egress", []):

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.needs import REQUIRE, missing, required
+from tests.support.needs import REQUIRE, missing, required
 
 ROOT = Path(__file__).parents[2]
 ABSENT = "a-tool-that-nobody-has"
 TESTS = f"""
-from tests.needs import needs
+from tests.support.needs import needs
 
 @needs("{ABSENT}")
 def test_with_a_tool():
@@ -52,8 +52,9 @@ def test_the_closing_table_tells_what_was_not_run(
 ) -> None:
     # A tree of its own with the real conftest: what is claimed is what every run does.
     tests = tmp_path / "tests"
-    (tests / "unit").mkdir(parents=True)
-    for name in ("__init__.py", "needs.py"):
+    for folder in ("unit", "support"):
+        (tests / folder).mkdir(parents=True)
+    for name in ("__init__.py", "support/__init__.py", "support/needs.py"):
         (tests / name).write_bytes((ROOT / "tests" / name).read_bytes())
     conftest = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
     kept = re.sub(r"^pytest_plugins = \[.*?\]$", "", conftest, flags=re.DOTALL | re.MULTILINE)

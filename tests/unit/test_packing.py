@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.documents import Member, Pack
 from pgben_tasks.domain.packing import (
@@ -17,7 +16,7 @@ from pgben_tasks.domain.packing import (
     pack_plans,
     tar_size,
 )
-from tests.samples import BACKUP, TARGET
+from tests.support.samples import BACKUP, TARGET
 
 LIMIT = 64 * 1024
 NO_DIGEST = "0" * 64

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 
-from pgben_tasks.adapters.pg_clients import (
+from pgben_tasks.adapters.postgres.clients import (
     Compression,
     Installation,
     Origin,

@@ -6,13 +6,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from pgben_tasks.adapters.pg_dump import dump_argv, globals_argv, restore_argv
-from pgben_tasks.adapters.pg_failures import explain_dump, explain_restore
-from pgben_tasks.adapters.pg_listing import DumpListing, listing_argv, schema_argv
-from pgben_tasks.adapters.postgres import PostgresServer
+from pgben_tasks.adapters.postgres.failures import explain_dump, explain_restore
+from pgben_tasks.adapters.postgres.listing import DumpListing, listing_argv, schema_argv
+from pgben_tasks.adapters.postgres.programs import dump_argv, globals_argv, restore_argv
+from pgben_tasks.adapters.postgres.server import PostgresServer
 from pgben_tasks.adapters.process import Completed
 from pgben_tasks.errors import (
     CommandFailed,

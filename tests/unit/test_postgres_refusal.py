@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from pgben_tasks.adapters.postgres import PostgresServer, refusal
+from pgben_tasks.adapters.postgres.server import PostgresServer, refusal
 from pgben_tasks.errors import ConfigurationError, DatabaseUnavailable, PgbenError
 
 SERVER = PostgresServer(host="db.example", port=5432, user="leitor", password="Palavra-Secreta")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pgben_tasks.domain.reindex import IndexEntry, TargetIndex
 from pgben_tasks.domain.target import BackupId
-from tests import samples
+from tests.support import samples
 
 
 def entry(day: int, state: str, **fields: Any) -> IndexEntry:

@@ -8,15 +8,14 @@ from random import Random
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.retention import Plan, Policy, plan, unreferenced
 from pgben_tasks.domain.states import BackupStanding, KnownBackup, State
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import PruneRefused
-from tests import samples
+from tests.support import samples
 
 NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
 DAY = timedelta(days=1)

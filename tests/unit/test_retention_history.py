@@ -1,7 +1,7 @@
 """Four hundred nights of anything: no promise of the repository format is ever broken.
 
 A history is a rule and some incidents; every other night is an ordinary one. After each night the
-plan is made and carried out, and what left is held against ``tests/retention_promises.py``.
+plan is made and carried out, and what left is held against ``tests/support/retention_promises.py``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from functools import cache
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from pgben_tasks.domain.clocks import Clocks
 from pgben_tasks.domain.retention import Policy, plan
 from pgben_tasks.domain.states import BackupStanding, KnownBackup, State
 from pgben_tasks.domain.target import BackupId
-from tests.retention_promises import PROMISES, Look, Past, Rules, expected
+from tests.support.retention_promises import PROMISES, Look, Past, Rules, expected
 
 NIGHTS: Final = 400
 #: In Fortaleza it is still the evening before, of another day, week, month and year.
@@ -137,7 +136,7 @@ def decided(look: Look, clocks: Clocks) -> frozenset[int]:
 
 @cache
 def named(started: datetime, sequence: int) -> BackupId:
-    """Give the id of a backup; reading a date is slow, and each is asked for hundreds of times."""
+    """Return the id of a backup; cached, because reading a date is slow."""
     return BackupId.make(started, f"{sequence:06x}")
 
 
@@ -185,7 +184,7 @@ incidents = st.lists(
 
 
 def with_remedy(night: int, what: str, amount: int, days: int | None) -> list[Incident]:
-    """Give an incident, and what is done about it ``days`` later."""
+    """Return an incident, and what is done about it ``days`` later."""
     remedy = REMEDIES.get(what)
     later = [(night + days, remedy, amount)] if remedy and days else []
     return [(night, what, amount), *later]
@@ -265,7 +264,7 @@ def test_after_this_nothing_leaves_until_it_is_settled(
 
 
 def noticed(look: Look) -> set[Callable[[Look], None]]:
-    """Give the promises that a look breaks."""
+    """Return the promises that a look breaks."""
     broken = set()
     for promise in PROMISES:
         try:

@@ -8,13 +8,12 @@ from urllib.parse import urlsplit
 from xml.parsers.expat import ExpatError
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from minio.credentials.credentials import Credentials
 from minio.signer import sign_v4_s3
 
-from pgben_tasks.adapters.s3_signing import S3Signer, quoted_path, quoted_query
-from pgben_tasks.adapters.s3_xml import read_xml
+from pgben_tasks.adapters.s3.signing import S3Signer, quoted_path, quoted_query
+from pgben_tasks.adapters.s3.xml import read_xml
 
 SIGNER = S3Signer("key", "canary-ooph4Pai", "sa-east-1")
 DATE = datetime(2026, 11, 25, 2, 0, tzinfo=UTC)

@@ -9,11 +9,11 @@ from typing import cast
 
 from rich.console import Console
 
-from pgben_tasks.cli.screen import Meter, Screen
+from pgben_tasks.cli.view.screen import Meter, Screen
 from pgben_tasks.contracts import RestoreRequest
+from pgben_tasks.direct.chain import Chain, new_job
 from pgben_tasks.domain.job import Job, StepRun
-from pgben_tasks.in_process import Chain, new_job
-from tests.samples import START
+from tests.support.samples import START
 
 
 def meter(*, terminal: bool) -> tuple[Meter, io.StringIO]:

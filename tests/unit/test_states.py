@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.documents import Finding, Manifest, TableCount, Verification
 from pgben_tasks.domain.plausibility import Measure
 from pgben_tasks.domain.states import KnownBackup, State, state_of
-from tests import samples
+from tests.support import samples
 
 START = datetime(2026, 11, 23, 5, tzinfo=UTC)
 BACKUP = "20261123T050000Z-1f0c9a"

@@ -6,8 +6,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.sweeping import Remnant, RemnantKind, judge
 from pgben_tasks.domain.target import BackupId

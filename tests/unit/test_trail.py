@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.documents import AuditEntry, Finding
 from pgben_tasks.domain.trail import assemble, digest
-from tests.samples import START, audit_entry
+from tests.support.samples import START, audit_entry
 
 
 def chain(length: int, *, first: int = 1, who: str = "ana") -> list[AuditEntry]:

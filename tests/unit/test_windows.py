@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from celery.schedules import crontab
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.windows import Schedule, crontab_fields, parse_zone
 from pgben_tasks.errors import ConfigurationError

@@ -16,7 +16,7 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
-from pgben_tasks.adapters.postgres import Connection, PostgresServer, connect, translated
+from pgben_tasks.adapters.postgres.server import Connection, PostgresServer, connect, translated
 from pgben_tasks.errors import ConfigurationError
 
 #: Guards migrations; any fixed number that nothing else uses.
@@ -39,7 +39,7 @@ class _Kept:
         self._connection: Connection | None = None
 
     def living(self) -> Connection:
-        """Give the connection; one that died meanwhile is replaced."""
+        """Return the connection; one that died meanwhile is replaced."""
         if self._connection is not None:
             try:
                 self._connection.execute("SELECT 1")
@@ -156,7 +156,7 @@ class CatalogDatabase:
             return session
 
     def now(self) -> datetime:
-        """Give the catalog server's clock: the only clock that decisions use."""
+        """Return the catalog server's clock: the only clock that decisions use."""
         with self.transaction() as cursor:
             row = cursor.execute("SELECT clock_timestamp() AS now").fetchone()
         return require(row)["now"].astimezone(UTC)  # type: ignore[no-any-return]
@@ -259,7 +259,7 @@ def _migrations() -> list[tuple[int, str]]:
 
 
 def require(row: Row | None) -> Row:
-    """Give the row that the statement always returns."""
+    """Return the row that the statement always returns."""
     if row is None:
         message = "a statement that returns one row returned none"
         raise LookupError(message)

@@ -52,7 +52,7 @@ class BackupIndex:
         self._repository = repository
 
     def next_sequence(self, target: Target, *, at_least: int) -> int:
-        """Give out the next per-target sequence number, above ``at_least`` (the newest stored)."""
+        """Return the next sequence number of a target, above ``at_least`` (the newest stored)."""
         with self._database.transaction() as cursor:
             row = cursor.execute(
                 "INSERT INTO backup_sequence (repository, target, last) VALUES (%s, %s, %s)"
@@ -119,7 +119,7 @@ class BackupIndex:
     def backups(
         self, target: Target | None = None, *, expired: bool = False
     ) -> list[IndexedBackup]:
-        """Give known backups, newest first; expired ones only when asked."""
+        """Return known backups, newest first; expired ones only when asked."""
         with self._database.transaction() as cursor:
             rows = cursor.execute(
                 f"SELECT {_COLUMNS} FROM backup WHERE repository = %s"  # noqa: S608 - constant columns

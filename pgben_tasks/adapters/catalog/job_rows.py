@@ -56,7 +56,7 @@ class JobRows:
         return job_of(require(row)), made is not None
 
     def job(self, job: UUID) -> Job:
-        """Give one job; ``JobNotFound`` when there is none."""
+        """Return one job; ``JobNotFound`` when there is none."""
         with self.database.transaction() as cursor:
             row = cursor.execute(JOB_ROWS + " WHERE job.id = %s", (job,)).fetchone()
         if row is None:
@@ -64,7 +64,7 @@ class JobRows:
         return job_of(row)
 
     def find(self, text: str) -> Job:
-        """Give the job whose id begins with ``text``; ``JobNotFound`` when none or several do."""
+        """Return the job whose id begins with ``text``; ``JobNotFound`` when none or several do."""
         with self.database.transaction() as cursor:
             rows = cursor.execute(
                 JOB_ROWS + " WHERE starts_with(job.id::text, %s) LIMIT 2", (text.lower(),)
@@ -75,7 +75,7 @@ class JobRows:
         return job_of(rows[0])
 
     def jobs(self, *, limit: int = 20, open_only: bool = False) -> list[Job]:
-        """Give the newest jobs first."""
+        """Return the newest jobs first."""
         where = " WHERE job.state IN ('queued', 'running', 'waiting')" if open_only else ""
         with self.database.transaction() as cursor:
             rows = cursor.execute(
@@ -84,7 +84,7 @@ class JobRows:
         return [job_of(row) for row in rows]
 
     def running(self, target: Target) -> frozenset[str]:
-        """Give the backup ids of a target's jobs that have not ended."""
+        """Return the backup ids of a target's jobs that have not ended."""
         with self.database.transaction() as cursor:
             rows = cursor.execute(
                 "SELECT backup FROM job WHERE target = %s AND backup IS NOT NULL"
@@ -94,7 +94,7 @@ class JobRows:
         return frozenset(row["backup"] for row in rows)
 
     def named(self, target: Target) -> frozenset[str]:
-        """Give every backup id that a target's jobs which have not ended work on, or ask for.
+        """Return every backup id that a target's jobs which have not ended work on, or ask for.
 
         A further attempt forgets its backup until it has selected it again from its context. What
         stands in a request may also be ``latest``, which is no id.
@@ -110,7 +110,7 @@ class JobRows:
         return frozenset(row["backup"] for row in rows)
 
     def known_since(self, target: Target) -> datetime | None:
-        """Say when the first job of a target was asked for; None when there is none."""
+        """Return when the first job of a target was asked for; None when there is none."""
         with self.database.transaction() as cursor:
             row = cursor.execute(
                 "SELECT min(created_at) AS first FROM job WHERE target = %s", (str(target),)
@@ -118,7 +118,7 @@ class JobRows:
         return require(row)["first"]  # type: ignore[no-any-return]
 
     def steps(self, job: UUID, *, shards: bool = False) -> list[StepRun]:
-        """Give the steps of a job in the order they began; with ``shards`` those of a copy, too."""
+        """Return the steps of a job as they began; with ``shards`` those of a copy, too."""
         with self.database.transaction() as cursor:
             rows = cursor.execute(
                 "SELECT attempt, name, state, node, started_at, ended_at, result FROM step"
@@ -128,7 +128,7 @@ class JobRows:
         return [StepRun(**row) for row in rows]
 
     def to_clean(self) -> list[Job]:
-        """Give the ended jobs whose remains were not removed when they failed or were cancelled."""
+        """Return the ended jobs whose remains were not removed when they ended."""
         with self.database.transaction() as cursor:
             rows = cursor.execute(
                 JOB_ROWS

@@ -163,7 +163,7 @@ class Ledger(JobRows):
         return job_of(ended)
 
     def retries(self, ref: JobRef, step: str) -> int:
-        """Say how often the present attempt tried a step again after a passing failure."""
+        """Return how often the present attempt tried a step again after a passing failure."""
         with self.database.transaction() as cursor:
             row = cursor.execute(
                 "SELECT s.retries FROM step s JOIN job ON job.id = s.job AND job.attempt ="

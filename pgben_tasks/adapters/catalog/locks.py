@@ -7,32 +7,16 @@ the repository, ``read`` shared for what relies on it, ``live`` for the live dat
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
 import psycopg
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
-from pgben_tasks.adapters.postgres import Connection, translated
+from pgben_tasks.adapters.postgres.server import Connection, Lock, translated
 from pgben_tasks.errors import TargetBusy
-
-
-@dataclass(frozen=True, slots=True)
-class Lock:
-    """One lock to hold: a name and whether others may share it."""
-
-    name: str
-    shared: bool = False
-
-    @property
-    def key(self) -> int:
-        """The 64-bit number that PostgreSQL locks."""
-        digest = hashlib.sha256(f"pgben lock {self.name}".encode()).digest()
-        return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def job_lock(job: UUID) -> Lock:

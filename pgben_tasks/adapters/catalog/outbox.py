@@ -66,7 +66,7 @@ class AlarmOutbox:
             yield Delivery(cursor, [_kept(row) for row in rows], require(last))
 
     def newest(self, limit: int) -> list[KeptAlarm]:
-        """Give the newest alarms first, sent or not."""
+        """Return the newest alarms first, sent or not."""
         with self._database.transaction() as cursor:
             rows = cursor.execute(
                 f"SELECT {_COLUMNS} FROM alarm ORDER BY id DESC LIMIT %s",  # noqa: S608 - constant columns

@@ -30,7 +30,7 @@ class CatalogOwnWrites:
             )
 
     def since(self, target: Target, moment: datetime) -> int:
-        """Say how many objects of a target were changed by ourselves since then, at most."""
+        """Return how many objects of a target were changed by ourselves since then, at most."""
         with self._database.transaction() as cursor:
             row = require(
                 cursor.execute(

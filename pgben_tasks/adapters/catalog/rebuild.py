@@ -67,7 +67,7 @@ class CatalogRebuild:
         self._repository = repository
 
     def known(self) -> set[tuple[str, str]]:
-        """Give the (target, backup) pairs that the index knows now; none without its tables."""
+        """Return the (target, backup) pairs that the index knows now; none without its tables."""
         with self._database.transaction() as cursor:
             there = require(cursor.execute("SELECT to_regclass('backup') AS t").fetchone())
             return set(self._rows(cursor)) if there["t"] is not None else set()

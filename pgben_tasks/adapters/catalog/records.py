@@ -31,7 +31,7 @@ class Records:
         self._database = database
 
     def of(self, target: str) -> TargetRecord:
-        """Say how the jobs of ``target`` ended."""
+        """Return how the jobs of ``target`` ended."""
         with self._database.transaction() as cursor:
             failed = require(
                 cursor.execute(
@@ -64,11 +64,11 @@ class Records:
         )
 
     def last_tick(self) -> datetime | None:
-        """Say when the reconciler last ran."""
+        """Return when the reconciler last ran."""
         return self._last_life(TICK)
 
     def last_beat(self) -> datetime | None:
-        """Say when the reconciler last ran because beat had woken it."""
+        """Return when the reconciler last ran because beat had woken it."""
         return self._last_life(BEAT)
 
     def _last_life(self, name: str) -> datetime | None:

@@ -58,7 +58,7 @@ class Recovery:
         self._stale_after = stale_after
 
     def stalled(self) -> list[Stalled]:
-        """Give running steps without a heartbeat, and waiting ones that did not begin in time.
+        """Return running steps without a heartbeat, and waiting ones that did not begin in time.
 
         The caller checks that the job's lock is free before it acts.
         """
@@ -192,7 +192,7 @@ class Recovery:
         return row is None
 
     def living(self) -> list[str]:
-        """Give the names of workers whose heartbeat is fresh, as ``<role>.<node>``."""
+        """Return the names of workers whose heartbeat is fresh, as ``<role>.<node>``."""
         with self._database.transaction() as cursor:
             rows = cursor.execute(
                 "SELECT name FROM worker WHERE name <> ALL(%s)"

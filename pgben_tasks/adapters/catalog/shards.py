@@ -17,9 +17,9 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row
-from pgben_tasks.adapters.catalog.locks import Lock
+from pgben_tasks.adapters.postgres.server import Lock
 from pgben_tasks.contracts import JobRef
-from pgben_tasks.domain.shard import Counts, Part, Shard
+from pgben_tasks.domain.buckets.shard import Counts, Part, Shard
 from pgben_tasks.errors import FenceLost, ShardLost
 
 _OWN: Final[LiteralString] = (
@@ -73,11 +73,11 @@ class ShardRows:
             )
 
     def all(self) -> list[Shard]:
-        """Give every shard of the present attempt."""
+        """Return every shard of the present attempt."""
         return [_shard(row) for row in self._rows()]
 
     def open(self) -> list[Shard]:
-        """Give those that are not done."""
+        """Return those that are not done."""
         return [_shard(row) for row in self._rows() if row["state"] != "done"]
 
     def begin(self, n: int) -> Shard | None:

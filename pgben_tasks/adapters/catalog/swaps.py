@@ -75,7 +75,7 @@ class CatalogSwaps:
             _move(cursor, swap, "done", "dropped")
 
     def of(self, job: UUID) -> Swap | None:
-        """Give the swap of a job, None when it has none."""
+        """Return the swap of a job, None when it has none."""
         with self._database.transaction() as cursor:
             row = cursor.execute(
                 f"SELECT {_COLUMNS} FROM swap WHERE job = %s",  # noqa: S608 - constant columns
@@ -84,13 +84,13 @@ class CatalogSwaps:
         return None if row is None else Swap(**row)
 
     def open(self, target: str | None = None) -> list[Swap]:
-        """Give the swaps (of one target) whose end is not settled, oldest first."""
+        """Return the swaps (of one target) whose end is not settled, oldest first."""
         return self._some(
             "state = 'intended' AND (%s::text IS NULL OR target = %s)", (target, target)
         )
 
     def expired(self, keep: timedelta) -> list[Swap]:
-        """Give the swaps that are done, whose replaced database was kept for ``keep``.
+        """Return the swaps that are done, whose replaced database was kept for ``keep``.
 
         One that somebody has asked to undo is none of these, however long the undo waits.
         """

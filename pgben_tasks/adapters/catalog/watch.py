@@ -26,7 +26,7 @@ class Watch:
         self._database = database
 
     def since(self) -> datetime:
-        """Say when this catalog began to keep alarms."""
+        """Return when this catalog began to keep alarms."""
         with self._database.transaction() as cursor:
             row = cursor.execute(
                 "SELECT applied_at FROM migration WHERE version = %s", (_MIGRATION,)
@@ -55,7 +55,7 @@ class Watch:
         return [row["id"] for row in rows]
 
     def known(self, keys: Sequence[str]) -> set[str]:
-        """Say which of these keys have a job."""
+        """Return which of these keys have a job."""
         with self._database.transaction() as cursor:
             rows = cursor.execute("SELECT key FROM job WHERE key = ANY(%s)", (list(keys),))
             return {row["key"] for row in rows.fetchall()}
@@ -72,7 +72,7 @@ class Watch:
         return {row["target"] for row in rows}
 
     def restorable(self, target: str) -> Restorable | None:
-        """Give the newest verified backup of a target that is not suspect, or was acknowledged.
+        """Return the newest verified backup of a target that is not suspect, or was acknowledged.
 
         It is read from the index without opening the repository, which may be what is away.
         """
@@ -86,7 +86,7 @@ class Watch:
         return None if row is None else Restorable(**row)
 
     def last_sign(self) -> datetime | None:
-        """Say when the last tick ran that beat had sent."""
+        """Return when the last tick ran that beat had sent."""
         with self._database.transaction() as cursor:
             row = cursor.execute(
                 "SELECT heartbeat_at FROM worker WHERE name = %s", (BEAT,)

@@ -1,0 +1,7 @@
+"""Protected buckets: what their objects are is foreign, and everything that they carry is data."""
+
+from pgben_tasks.adapters.buckets.memory import MemoryBucket
+from pgben_tasks.adapters.buckets.s3 import S3Bucket
+from pgben_tasks.adapters.s3.location import BucketLocation
+
+__all__ = ["BucketLocation", "MemoryBucket", "S3Bucket"]

@@ -1,0 +1,299 @@
+"""A protected bucket on a server that speaks S3.
+
+One signed client for everything: obstore changes keys that begin or end with a slash and tells
+neither tags nor all headers, and minio-py refuses some keys and metadata
+(docs/decisions/0014-clients-of-buckets.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Final
+from urllib.parse import urlsplit
+from xml.etree import ElementTree as ET
+
+import urllib3
+
+from pgben_tasks.adapters.buckets.headers import facts_of, headers_of, tags_header
+from pgben_tasks.adapters.buckets.keys import require_key
+from pgben_tasks.adapters.buckets.listing import READING_ERRORS, Page
+from pgben_tasks.adapters.buckets.settings import apply_settings, read_settings
+from pgben_tasks.adapters.buckets.tagging import (
+    TAGS_HEADER,
+    ask_to_store,
+    knows_tags,
+    read_tags,
+    write_tags,
+)
+from pgben_tasks.adapters.buckets.uploads import (
+    Part,
+    Sizes,
+    abandon,
+    blocks,
+    copied,
+    in_parts,
+    part_size,
+    uploaded,
+)
+from pgben_tasks.adapters.s3.client import S3Request, S3Sender, succeeded
+from pgben_tasks.adapters.s3.errors import PROTECTED, by_code
+from pgben_tasks.adapters.s3.location import BucketLocation
+from pgben_tasks.domain.buckets.capture import BucketSettings
+from pgben_tasks.errors import ObjectMissing, PgbenError
+from pgben_tasks.ports.buckets import FetchedObject, ListedObject, ObjectFacts, Uploads
+
+_CHUNK: Final = 1024 * 1024
+#: Servers take about 8 KiB of headers; longer tags follow by a request of their own.
+_LONGEST_TAGS: Final = 2048
+_NOT_FOUND: Final = 404
+_CONFLICT: Final = 409
+_PLAIN_REGION: Final = "us-east-1"
+#: Servers whose listings say metadata and tags when they are asked for them.
+_LISTS_TAGS: Final = frozenset({"MinIO"})
+
+
+class S3Bucket:
+    """One bucket of an S3 server; safe to use from several threads."""
+
+    def __init__(
+        self, location: BucketLocation, *, page: int = 1000, sizes: Sizes | None = None
+    ) -> None:
+        """Prepare; the server is not asked yet. A listing's answers have ``page`` objects each."""
+        self._where = location
+        self._page = page
+        self._sizes = sizes or Sizes()
+        self._sender = S3Sender(
+            location,
+            side=PROTECTED,
+            store=self.describe(),
+            patience=location.patience,
+            addressing=location.addressing,
+        )
+
+    @property
+    def name(self) -> str:
+        """The bucket's name."""
+        return self._where.bucket
+
+    def describe(self) -> str:
+        """Name bucket and server for people, without secrets."""
+        return f"s3://{self._where.bucket} at {urlsplit(self._where.endpoint).netloc}"
+
+    def exists(self) -> bool:
+        """Whether the bucket is there."""
+        request = S3Request(method="HEAD")
+        answer = self._sender.ask(request)
+        if answer.status == _NOT_FOUND:
+            return False
+        self._require_success(request, answer)
+        return True
+
+    def create(self) -> None:
+        """Make the bucket; one that is there and ours is no error."""
+        body = b""
+        if self._where.region != _PLAIN_REGION:
+            root = ET.Element("CreateBucketConfiguration")
+            ET.SubElement(root, "LocationConstraint").text = self._where.region
+            body = bytes(ET.tostring(root, encoding="utf-8"))
+        request = S3Request(method="PUT", body=body)
+        answer = self._sender.ask(request)
+        # One that this key may look at is ours, whatever the server calls it.
+        if answer.status != _CONFLICT or not self.exists():
+            self._require_success(request, answer)
+
+    def list(self, prefix: str = "") -> Iterator[ListedObject]:
+        """Yield every object, in the order of the server, page by page, with tags where it can."""
+        query = {
+            "list-type": "2",
+            "encoding-type": "url",
+            "max-keys": str(self._page),
+            "prefix": prefix,
+        }
+        seen = ""
+        # The server makes the next page while the one before is worked on.
+        with ThreadPoolExecutor(1, thread_name_prefix="list") as ahead:
+            coming = ahead.submit(self._page_of, prefix, query)
+            if coming.result().server in _LISTS_TAGS:
+                query["metadata"] = "true"
+                coming = ahead.submit(self._page_of, prefix, query)
+            while True:
+                page = coming.result()
+                if page.truncated and page.token in {"", seen}:
+                    raise self._sender.nonsense(prefix)
+                if page.truncated:
+                    seen = page.token
+                    further = {**query, "continuation-token": seen}
+                    coming = ahead.submit(self._page_of, prefix, further)
+                yield from self._objects_of(page, prefix)
+                if not page.truncated:
+                    return
+
+    def _page_of(self, prefix: str, query: Mapping[str, str]) -> Page:
+        """Fetch a page; where it is not to be had with metadata, without them."""
+        if "metadata" in query:
+            # Names of metadata become elements, whatever is in them, and tags may be refused.
+            with suppress(PgbenError):
+                return self._read_page(prefix, query)
+        plain = {name: value for name, value in query.items() if name != "metadata"}
+        return self._read_page(prefix, plain)
+
+    def _read_page(self, prefix: str, query: Mapping[str, str]) -> Page:
+        answer = self._sender.send(S3Request(method="GET", query=query))
+        try:
+            return Page(answer.data, server=answer.headers.get("server", ""))
+        except READING_ERRORS as exc:
+            raise self._sender.nonsense(prefix) from exc
+
+    def _objects_of(self, page: Page, prefix: str) -> Iterator[ListedObject]:
+        try:
+            yield from page.objects()
+        except READING_ERRORS as exc:
+            raise self._sender.nonsense(prefix) from exc
+
+    def head(self, key: str) -> ObjectFacts:
+        """Look at one object."""
+        try:
+            answer = self._sender.send(S3Request(method="HEAD", key=require_key(key)))
+        except ObjectMissing as exc:
+            # An answer to HEAD has no body: this is how "no such bucket" shows itself.
+            if not self.exists():
+                raise by_code("NoSuchBucket", key, store=self.describe(), side=PROTECTED) from exc
+            raise
+        return self._facts(key, answer)
+
+    @contextmanager
+    def fetch(self, key: str) -> Iterator[FetchedObject]:
+        """Fetch one object; its bytes must be read, or left, inside the block."""
+        whole = self._sender.get_whole(require_key(key))
+        if whole is not None:
+            chunks = iter([whole.body] if whole.body else ())
+            yield FetchedObject(facts=self._told(key, whole.headers), chunks=chunks)
+            return
+        request = S3Request(method="GET", key=key, stream=True)
+        answer = self._sender.send(request)
+        try:
+            facts = self._facts(key, answer)
+            yield FetchedObject(facts=facts, chunks=self._chunks(key, answer))
+        finally:
+            # A connection whose answer was read to its end went back to the others before.
+            answer.close()
+
+    def tags(self, key: str) -> dict[str, str]:
+        """Return the tags of an object."""
+        return read_tags(self._sender, require_key(key))
+
+    def keeps_tags(self, key: str) -> bool:
+        """Try on an object that is there whether the server knows tags at all."""
+        looked_at = self._sender.send(S3Request(method="HEAD", key=require_key(key)))
+        return knows_tags(self._sender, key, looked_at)
+
+    def put(
+        self,
+        key: str,
+        chunks: Iterator[bytes],
+        *,
+        size: int,
+        headers: Mapping[str, str],
+        metadata: Mapping[str, str],
+        tags: Mapping[str, str],
+        before_commit: Callable[[], None] | None = None,
+        uploads: Uploads | None = None,
+    ) -> str:
+        """Store an object of exactly ``size`` bytes with all it carries; gives its etag."""
+        sent = headers_of(require_key(key), headers, metadata)
+        inline = tags_header(tags)
+        late = len(inline) > _LONGEST_TAGS
+        if tags and not late:
+            sent[TAGS_HEADER] = inline
+        # Some servers forget the tags that an upload in parts began with.
+        doubtful = bool(tags) and (late or size > self._sizes.single)
+        if size <= self._sizes.single:
+            (data,) = blocks(key, chunks, size=size, block=max(size, 1))
+            request = S3Request(
+                method="PUT", key=key, headers=sent, body=data, before=before_commit
+            )
+            answer = ask_to_store(self._sender, request)
+            self._require_success(request, answer)
+            etag = answer.headers.get("etag", "").strip('"')
+        else:
+            block = part_size(size, self._sizes.part)
+            parts = (
+                uploaded(self._sender, key, data)
+                for data in blocks(key, chunks, size=size, block=block)
+            )
+            etag = in_parts(
+                self._sender, key, sent, parts, before_end=before_commit, uploads=uploads
+            )
+        # A server that knows no tags would take them for the object's bytes.
+        if doubtful and self.keeps_tags(key) and self.tags(key) != tags:
+            self.put_tags(key, tags)
+        return etag
+
+    def give_up(self, key: str, upload: str) -> None:
+        """Remove the parts of an upload that was begun; one that is not there is no error."""
+        abandon(self._sender, require_key(key), upload)
+
+    def put_tags(self, key: str, tags: Mapping[str, str]) -> None:
+        """Replace the tags of an object; none removes them."""
+        write_tags(self._sender, require_key(key), tags)
+
+    def copy(self, key: str, to: str) -> None:
+        """Copy an object inside the bucket, with everything it carries."""
+        facts = self.head(key)
+        require_key(to)
+        source = {"x-amz-copy-source": self._sender.source(key)}
+        if facts.etag:
+            source["x-amz-copy-source-if-match"] = f'"{facts.etag}"'
+        if facts.size <= self._sizes.single_copy:
+            request = S3Request(method="PUT", key=to, headers=source)
+            self._sender.xml(request, "CopyObjectResult")
+            return
+        tags = self.tags(key) if facts.tag_count != 0 and self.keeps_tags(key) else {}
+        sent = headers_of(to, facts.headers, facts.metadata)
+        in_parts(self._sender, to, sent, self._copied_parts(to, source, facts.size))
+        if tags:
+            self.put_tags(to, tags)
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        try:
+            self._sender.send(S3Request(method="DELETE", key=require_key(key)))
+        except ObjectMissing:
+            return
+
+    def settings(self) -> BucketSettings:
+        """Read the bucket's own settings, and which of them the server does not know."""
+        return read_settings(self._sender)
+
+    def apply(self, settings: BucketSettings) -> tuple[str, ...]:
+        """Return the bucket these settings; names those that the server did not take."""
+        return apply_settings(self._sender, settings)
+
+    def _require_success(self, request: S3Request, answer: urllib3.BaseHTTPResponse) -> None:
+        if not succeeded(answer):
+            raise self._sender.error(request, answer)
+
+    def _facts(self, key: str, answer: urllib3.BaseHTTPResponse) -> ObjectFacts:
+        headers = {name.lower(): value for name, value in answer.headers.itermerged()}
+        return self._told(key, headers)
+
+    def _told(self, key: str, headers: Mapping[str, str]) -> ObjectFacts:
+        try:
+            return facts_of(headers)
+        except (KeyError, ValueError) as exc:
+            raise self._sender.nonsense(key) from exc
+
+    def _chunks(self, key: str, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+        try:
+            while chunk := answer.read(_CHUNK):
+                yield chunk
+        except (urllib3.exceptions.HTTPError, OSError) as exc:
+            # Too few bytes are an error to urllib3, too.
+            raise self._sender.told(exc, key) from exc
+
+    def _copied_parts(self, to: str, source: Mapping[str, str], size: int) -> Iterator[Part]:
+        block = part_size(size, self._sizes.copied_part)
+        for first in range(0, size, block):
+            yield copied(self._sender, to, source, first, min(first + block, size) - 1)

@@ -1,0 +1,190 @@
+"""Holds a database still for a dump: every table locked, then one snapshot exported.
+
+The order is what makes it right. A ``TRUNCATE`` between an exported snapshot and pg_dump's own
+locks empties the table for the dump and for the count alike, because truncation ignores snapshots.
+So the locks come first, the snapshot after them, and the list of tables, which had to be read
+before either, is compared with what the snapshot shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+import psycopg
+from psycopg import errors, sql
+
+from pgben_tasks.adapters.postgres.describe import describe_database
+from pgben_tasks.adapters.postgres.server import Connection, PostgresServer, connect, translated
+from pgben_tasks.adapters.postgres.tables import (
+    Table,
+    count_rows,
+    list_tables,
+    prepare_session,
+    with_rows,
+)
+from pgben_tasks.domain.documents import PostgresCapture, TableCount
+from pgben_tasks.errors import PermanentError, TargetBusy
+
+LOCK_TIMEOUT: Final = timedelta(seconds=10)
+_TRIES: Final = 3
+_TABLES_PER_STATEMENT: Final = 500
+
+#: The moment and the WAL position are read after the snapshot was taken, so neither lies before
+#: what the snapshot shows: whoever compares with them errs on the safe side.
+_EXPORT = """
+SELECT pg_catalog.pg_export_snapshot(), pg_catalog.clock_timestamp(),
+       CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+            ELSE pg_catalog.pg_current_wal_lsn() END::pg_catalog.text
+"""
+
+_BLOCKERS = """
+SELECT n.nspname, c.relname, l.pid FROM pg_catalog.pg_locks l
+JOIN pg_catalog.pg_class c ON c.oid = l.relation
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_database d ON d.oid = l.database
+WHERE d.datname = pg_catalog.current_database() AND l.mode = 'AccessExclusiveLock'
+  AND l.relation = ANY(%s) ORDER BY l.granted DESC LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Snapshot:
+    name: str
+    moment: datetime
+    lsn: str
+    tables: tuple[Table, ...]
+
+
+_CANCEL_SECONDS: Final = 10.0
+
+
+class SnapshotCapture:
+    """An open capture (``ports.Capture``). Its session must live until pg_dump has ended."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        server: PostgresServer,
+        snapshot: _Snapshot,
+        *,
+        dump_compression: Literal["zstd:3", "none"],
+    ) -> None:
+        """Speak for ``snapshot``, which lives in ``connection``'s transaction."""
+        self._connection = connection
+        self._server = server
+        self._snapshot = snapshot
+        self._dump_compression = dump_compression
+        self._tables = with_rows(snapshot.tables)
+
+    @property
+    def snapshot(self) -> str:
+        """The exported snapshot's name, for ``pg_dump --snapshot``."""
+        return self._snapshot.name
+
+    @property
+    def table_names(self) -> tuple[tuple[str, str], ...]:
+        """(schema, table) of every table that is dumped with rows, sorted."""
+        return tuple((table.schema, table.name) for table in self._tables)
+
+    def cancel(self) -> None:
+        """End a count that runs in another thread; it raises there."""
+        # A session that is gone counts no more either.
+        with suppress(psycopg.Error):
+            self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
+
+    def count(self, *, on_table: Callable[[], None] | None = None) -> tuple[TableCount, ...]:
+        """Count every table's rows inside the snapshot; sorted by schema and table."""
+        with translated(self._server, "counting rows in the snapshot"):
+            return count_rows(self._connection, self._tables, on_table=on_table)
+
+    def describe(self, tables: tuple[TableCount, ...]) -> PostgresCapture:
+        """Describe the database as the snapshot shows it; checks the table list once more."""
+        with translated(self._server, "reading the snapshot"):
+            listed = list_tables(self._connection)
+            counted = tuple((table.schema_name, table.table) for table in tables)
+            if listed != self._snapshot.tables or counted != self.table_names:
+                raise PermanentError(
+                    "the tables that were counted are not those that were locked and dumped",
+                    "the dump was given up; start the backup again",
+                )
+            return describe_database(
+                self._connection,
+                snapshot=self._snapshot.name,
+                snapshot_time=self._snapshot.moment,
+                lsn=self._snapshot.lsn,
+                dump_compression=self._dump_compression,
+                tables=tables,
+            )
+
+    def require_alive(self) -> None:
+        """Raise ``DatabaseUnavailable`` when the session that holds the locks is gone."""
+        with translated(self._server, "holding the snapshot"):
+            self._connection.execute("SELECT 1")
+
+
+@contextmanager
+def open_capture(
+    server: PostgresServer,
+    database: str,
+    *,
+    dump_compression: Literal["zstd:3", "none"],
+    lock_timeout: timedelta = LOCK_TIMEOUT,
+) -> Iterator[SnapshotCapture]:
+    """Lock every table of ``database``, export a snapshot and hold both.
+
+    Raises ``TargetBusy`` when a table stays locked by somebody else, or when tables keep coming
+    and going, through three tries of ``lock_timeout`` each.
+    """
+    connection = connect(server, database, application_name="pgben capture")
+    with closing(connection):
+        with translated(server, "taking the snapshot"):
+            prepare_session(connection, lock_timeout=lock_timeout)
+            snapshot = _take(connection, database)
+            connection.execute("SELECT pg_catalog.set_config('lock_timeout', '0', false)")
+        yield SnapshotCapture(connection, server, snapshot, dump_compression=dump_compression)
+
+
+def _take(connection: Connection, database: str) -> _Snapshot:
+    why = ""
+    for _ in range(_TRIES):
+        tables = list_tables(connection)
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            # LOCK TABLE takes no snapshot, so the transaction still has none after it.
+            _lock(connection, tables)
+        except (errors.LockNotAvailable, errors.DeadlockDetected):
+            connection.execute("ROLLBACK")
+            why = _blocker(connection, tables)
+            continue
+        except (errors.UndefinedTable, errors.InvalidSchemaName):
+            connection.execute("ROLLBACK")
+            why = "tables are being dropped"
+            continue
+        name, moment, lsn = connection.execute(_EXPORT).fetchone() or ("", datetime.now(UTC), "")
+        if list_tables(connection) == tables:
+            return _Snapshot(name=name, moment=moment.astimezone(UTC), lsn=lsn, tables=tables)
+        connection.execute("ROLLBACK")
+        why = "tables are being created, renamed or dropped"
+    raise TargetBusy(
+        f"the tables of '{database}' could not be held still: {why}",
+        "wait for migrations and maintenance to end; the backup is tried again",
+    )
+
+
+def _lock(connection: Connection, tables: Sequence[Table]) -> None:
+    for start in range(0, len(tables), _TABLES_PER_STATEMENT):
+        some = tables[start : start + _TABLES_PER_STATEMENT]
+        names = sql.SQL(", ").join(sql.SQL("ONLY {}").format(table.identifier) for table in some)
+        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
+
+
+def _blocker(connection: Connection, tables: Sequence[Table]) -> str:
+    """Name the table that kept us waiting, and the process that holds or wants it."""
+    row = connection.execute(_BLOCKERS, ([table.oid for table in tables],)).fetchone()
+    if row is None:
+        return "a table was locked by another session"
+    return f"'{row[0]}.{row[1]}' is locked by the server process {row[2]}"

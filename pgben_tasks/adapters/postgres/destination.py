@@ -1,0 +1,260 @@
+"""The server a database is restored to: creates, loads, finishes or removes the new database.
+
+No existing database is ever touched: a database is loaded only while it is closed and empty, and
+dropped only while it carries the marker it was created with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from psycopg import errors, sql
+
+from pgben_tasks.adapters.postgres import programs as pg_dump
+from pgben_tasks.adapters.postgres.clients import Installation
+from pgben_tasks.adapters.postgres.describe import LARGE_OBJECTS
+from pgben_tasks.adapters.postgres.fitness import check_destination
+from pgben_tasks.adapters.postgres.listing import named_tablespaces
+from pgben_tasks.adapters.postgres.recreate import (
+    CLOSED,
+    create_database,
+    finish_database,
+    marked_roles,
+    unfinished_name,
+)
+from pgben_tasks.adapters.postgres.server import Connection, PostgresServer, connect, translated
+from pgben_tasks.adapters.postgres.tables import count_rows, list_tables, prepare_session, with_rows
+from pgben_tasks.domain.documents import PostgresCapture, TableCount
+from pgben_tasks.domain.target import check_name
+from pgben_tasks.errors import ConfigurationError, PgbenError, RestoreRefused
+from pgben_tasks.ports import ClientTools, Progress
+
+LOAD_TIMEOUT: Final = timedelta(hours=8)
+_LOCK_TIMEOUT: Final = timedelta(seconds=30)
+
+_LIMIT = "SELECT datconnlimit FROM pg_catalog.pg_database WHERE datname = %s"
+_COMMENT = """
+SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database
+WHERE datname = %s
+"""
+_ROLES = "SELECT rolname FROM pg_catalog.pg_roles"
+_TABLESPACES = "SELECT spcname FROM pg_catalog.pg_tablespace"
+
+
+class PostgresDestination:
+    """One server that takes restored databases (``ports.PostgresDestination``)."""
+
+    def __init__(
+        self,
+        server: PostgresServer,
+        *,
+        candidates: Sequence[Installation] | None = None,
+        maintenance_database: str = "postgres",
+        timeout: timedelta = LOAD_TIMEOUT,
+    ) -> None:
+        """Restore to ``server`` with one of ``candidates``, else what is installed.
+
+        ``maintenance_database`` is where databases are created from; ``timeout`` bounds one run of
+        ``pg_restore``.
+        """
+        self._server = server
+        self._candidates = candidates
+        self._maintenance = check_name(maintenance_database)
+        self._timeout = timeout
+
+    def preflight(self, name: str, capture: PostgresCapture) -> ClientTools:
+        """Check that ``name`` is free and the server can take the database; choose the client.
+
+        Raises ``RestoreRefused`` (name taken), ``ConfigurationError``, ``DatabaseUnavailable``.
+        """
+        with self._session(f"looking whether '{check_name(name)}' can be restored") as connection:
+            self._require_free(connection, name)
+            return check_destination(connection, self._server, capture, self._candidates)
+
+    def create(self, name: str, capture: PostgresCapture, *, marker: str) -> None:
+        """Create missing roles NOLOGIN, then the database, marked with ``marker`` as unfinished.
+
+        The database is closed to everybody but superusers until it is finished; its own connection
+        limit does that, so its privileges stay as they are to be. When this fails nothing is left.
+        """
+        check_name(name)
+        with self._session(f"creating '{name}'") as connection:
+            self._require_free(connection, name)
+            try:
+                _create_roles(connection, capture, marker)
+                _create_marked(connection, name, capture, marker)
+            except BaseException:
+                # Where even that fails, the first error is the one to tell; the caller's own
+                # ``abandon`` comes later.
+                with suppress(PgbenError):
+                    self.abandon(name, marker=marker)
+                raise
+
+    def load(
+        self, name: str, dump: Path, *, tools: ClientTools, jobs: int, progress: Progress
+    ) -> None:
+        """Run ``pg_restore --exit-on-error`` from the dump directory into the new database.
+
+        Raises ``RestoreRefused`` unless the database is closed and empty, ``IntegrityError`` when
+        the dump cannot be read, ``CommandFailed``, ``DatabaseUnavailable``.
+        """
+        check_name(name)
+        with self._session(f"opening '{name}'") as connection:
+            limit = connection.execute(_LIMIT, (name,)).fetchone()
+            wanted = named_tablespaces(dump, tools)
+            known = {row[0] for row in connection.execute(_TABLESPACES).fetchall()}
+        with self._session(f"looking into '{name}'", database=name) as connection:
+            empty = not list_tables(connection)
+        if limit != (CLOSED,) or not empty:
+            raise RestoreRefused(
+                f"the database '{name}' is not a new one, so nothing was loaded into it",
+                "restore into a name that is free",
+            )
+        pg_dump.restore(
+            tools,
+            self._server,
+            name,
+            dump,
+            jobs=jobs,
+            tablespaces=wanted <= known,
+            timeout=self._timeout,
+            progress=progress,
+        )
+
+    def finish(
+        self,
+        name: str,
+        capture: PostgresCapture,
+        *,
+        marker: str,
+        before_opening: Callable[[], None] | None = None,
+    ) -> None:
+        """ANALYZE, then settings, ACL, connection limit and comment in one transaction.
+
+        The marker goes with it: from then on the database is nobody's to remove, so
+        ``before_opening`` may raise between the two. Raises ``RestoreRefused`` when ``name`` does
+        not carry it.
+        """
+        check_name(name)
+        with self._session(f"looking at '{name}'") as connection:
+            if _comment(connection, name) != marker:
+                raise RestoreRefused(
+                    f"the database '{name}' is not the unfinished copy of this restore",
+                    "somebody renamed, removed or finished it; nothing was changed",
+                )
+        with self._session(f"analysing '{name}'", database=name) as connection:
+            connection.execute("ANALYZE")
+        if before_opening is not None:
+            before_opening()
+        with self._session(f"finishing '{name}'") as connection, connection.transaction():
+            finish_database(connection, name, capture, marker=marker)
+
+    def count(
+        self, name: str, *, on_table: Callable[[], None] | None = None
+    ) -> tuple[TableCount, ...]:
+        """Count every table's rows, as ``Capture.count`` does; sorted by schema and table."""
+        with self._session(f"counting rows of '{name}'", database=check_name(name)) as connection:
+            return count_rows(connection, with_rows(list_tables(connection)), on_table=on_table)
+
+    def count_large_objects(self, name: str) -> int:
+        """Count the large objects of a database."""
+        with self._session(f"counting '{name}'", database=check_name(name)) as connection:
+            row = connection.execute(LARGE_OBJECTS).fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def abandon(self, name: str, *, marker: str) -> bool:
+        """Drop the database if it exists and still carries ``marker``; say whether it did.
+
+        Sessions in it are ended. Roles that were created for it go too, unless something else uses
+        them by now.
+        """
+        with self._session(f"removing the unfinished '{check_name(name)}'") as connection:
+            unmarked = unfinished_name(name, marker)
+            doomed = [unmarked] if _exists(connection, unmarked) else []
+            if _comment(connection, name) == marker:
+                doomed.append(name)
+            for database in doomed:
+                connection.execute(
+                    sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(
+                        sql.Identifier(database)
+                    )
+                )
+            for role in marked_roles(connection, marker):
+                try:
+                    connection.execute(sql.SQL("DROP ROLE {}").format(role))
+                except errors.DependentObjectsStillExist:
+                    connection.execute(sql.SQL("COMMENT ON ROLE {} IS NULL").format(role))
+            return bool(doomed)
+
+    @contextmanager
+    def _session(self, doing: str, *, database: str | None = None) -> Iterator[Connection]:
+        connection = connect(
+            self._server, database or self._maintenance, application_name="pgben restore"
+        )
+        with closing(connection), translated(self._server, doing):
+            prepare_session(connection, lock_timeout=_LOCK_TIMEOUT)
+            yield connection
+
+    def _require_free(self, connection: Connection, name: str) -> None:
+        if _exists(connection, name):
+            raise RestoreRefused(
+                f"there is already a database '{name}' at '{self._server}'",
+                "restore into another name (--into), or drop that database yourself",
+            )
+
+
+def _create_roles(connection: Connection, capture: PostgresCapture, marker: str) -> None:
+    existing = {row[0] for row in connection.execute(_ROLES).fetchall()}
+    for name in sorted({*capture.roles, capture.owner} - existing):
+        role = sql.Identifier(name)
+        with connection.transaction():
+            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
+            connection.execute(
+                sql.SQL("COMMENT ON ROLE {} IS {}").format(role, sql.Literal(marker))
+            )
+
+
+def _create_marked(
+    connection: Connection, name: str, capture: PostgresCapture, marker: str
+) -> None:
+    known = {row[0] for row in connection.execute(_TABLESPACES).fetchall()}
+    unmarked = unfinished_name(name, marker)
+    statement = create_database(
+        unmarked,
+        capture,
+        server_version=connection.info.server_version,
+        tablespace=capture.tablespace if capture.tablespace in known else None,
+    )
+    try:
+        connection.execute(statement)
+    except (errors.WrongObjectType, errors.InvalidParameterValue) as exc:
+        raise ConfigurationError(
+            f"the server cannot create a database with the locale '{capture.collate}' "
+            f"({capture.locale_provider}) and encoding '{capture.encoding}': "
+            f"{exc.diag.message_primary}",
+            "install that locale on the destination's host and restart its server",
+        ) from exc
+    with connection.transaction():
+        connection.execute(
+            sql.SQL("COMMENT ON DATABASE {} IS {}").format(
+                sql.Identifier(unmarked), sql.Literal(marker)
+            )
+        )
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
+                sql.Identifier(unmarked), sql.Identifier(name)
+            )
+        )
+
+
+def _exists(connection: Connection, name: str) -> bool:
+    return connection.execute(_LIMIT, (name,)).fetchone() is not None
+
+
+def _comment(connection: Connection, name: str) -> str | None:
+    row = connection.execute(_COMMENT, (name,)).fetchone()
+    return row[0] if row else None

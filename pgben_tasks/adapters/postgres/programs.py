@@ -1,0 +1,314 @@
+"""Command lines of ``pg_dump``, ``pg_dumpall`` and ``pg_restore``, and running them.
+
+The command lines are pure values. Hosts, users and passwords never stand in them: they go through
+``PG*`` variables of the child. Only directory dumps are made and only ``pg_restore`` reads them;
+psql never sees a dump (CVE-2025-8714: it runs commands hidden in plain ones).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from pgben_tasks.adapters import process
+from pgben_tasks.adapters.postgres.failures import explain_dump, explain_restore
+from pgben_tasks.adapters.postgres.server import PostgresServer
+from pgben_tasks.domain.target import check_name
+from pgben_tasks.errors import PgbenError, TransientError
+from pgben_tasks.ports import ClientTools, Progress
+
+GLOBALS: Final = "globals.sql"
+
+_MEASURE_SECONDS: Final = 0.5
+_TABLE_BEGUN: Final = re.compile(
+    r"pg_(dump|restore): (dumping contents of|processing data for) table"
+)
+_ITEM_DONE: Final = re.compile(r"pg_restore: finished item (\d+) ")
+#: A worker of pg_dump has closed a table's file. Parallel workers write prefix and message apart,
+#: so there may be several prefixes, or none behind a piece of another line.
+_FILE_DONE: Final = re.compile(r"(?:pg_dump: )*finished item (\d+) TABLE DATA ")
+
+
+def dump_argv(
+    tools: ClientTools, *, destination: Path, jobs: int, snapshot: str, lock_wait: timedelta
+) -> list[str]:
+    """Build the dump of the database named in the environment, on an exported snapshot.
+
+    ``lock_wait`` ends a deadlock that no server sees: pg_dump queues for its locks behind whoever
+    waits for a table that the capture holds, and that one waits for the capture.
+
+    The dump is temporary, so nothing is flushed to disk. ``--enable-row-security`` must never be
+    added: with it pg_dump leaves out the rows that policies hide, and exits 0.
+    """
+    level = tools.compression if tools.compression != "none" else "0"
+    return [
+        str(tools.pg_dump),
+        "--format=directory",
+        f"--jobs={jobs}",
+        f"--compress={level}",
+        f"--snapshot={snapshot}",
+        f"--lock-wait-timeout={round(lock_wait.total_seconds() * 1000)}",
+        "--no-sync",
+        "--no-password",
+        "--verbose",
+        f"--file={destination}",
+    ]
+
+
+def globals_argv(tools: ClientTools, *, database: str, destination: Path) -> list[str]:
+    """Build the dump of roles and tablespaces, without any password (needs no superuser)."""
+    return [
+        str(tools.pg_dumpall),
+        "--globals-only",
+        "--no-role-passwords",
+        "--no-sync",
+        "--no-password",
+        f"--database={check_name(database)}",
+        f"--file={destination}",
+    ]
+
+
+def restore_argv(
+    tools: ClientTools, *, database: str, dump: Path, jobs: int, tablespaces: bool
+) -> list[str]:
+    """Build the load of a dump into an existing database.
+
+    A restored copy must not replicate: a subscription would pull the publisher's changes into it
+    (and block its removal), so none is created. ``tablespaces`` False puts everything into the
+    database's own tablespace.
+    """
+    return [
+        str(tools.pg_restore),
+        "--format=directory",
+        f"--jobs={jobs}",
+        "--exit-on-error",
+        "--no-subscriptions",
+        *(() if tablespaces else ("--no-tablespaces",)),
+        "--no-password",
+        "--verbose",
+        f"--dbname={check_name(database)}",
+        str(dump.absolute()),
+    ]
+
+
+def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to where, how.
+    tools: ClientTools,
+    server: PostgresServer,
+    database: str,
+    destination: Path,
+    *,
+    snapshot: str,
+    tables: int,
+    jobs: int,
+    lock_wait: timedelta,
+    timeout: timedelta,
+    progress: Progress,
+    on_file: Callable[[str], None] | None = None,
+) -> None:
+    """Dump ``database`` into ``destination`` and the cluster's roles into ``globals.sql`` there.
+
+    The roles are read while pg_dump runs, into a file beside ``destination``, because pg_dump
+    wants that empty. ``on_file`` hears the names of tables' files as they are finished (with
+    parallel jobs only).
+
+    Raises ``CommandFailed``, ``DatabaseUnavailable``, ``TargetBusy``, ``SpoolFull``, and whatever
+    ``progress.check`` raises.
+    """
+    target = destination.absolute()
+    progress.begin("dump", unit="bytes")
+    seen = _Seen(progress, total=tables)
+    suffix = ".dat" if tools.compression == "none" else ".dat.zst"
+
+    def hear(line: str) -> None:
+        seen.line(line)
+        if on_file is not None and (item := _FILE_DONE.match(line)) is not None:
+            on_file(item[1] + suffix)
+
+    growth = _Growth(target, progress)
+    explain = explain_dump(server, target)
+    roles_file = target.with_name(GLOBALS)
+    with _Beside(
+        globals_argv(tools, database=database, destination=roles_file),
+        env=_environment(tools, server, database, "pgben globals"),
+        cwd=target.parent,
+        timeout=timeout,
+        explain=explain,
+    ) as roles:
+
+        def check() -> None:
+            growth.check()
+            roles.check()
+
+        process.run(
+            dump_argv(tools, destination=target, jobs=jobs, snapshot=snapshot, lock_wait=lock_wait),
+            env=_environment(tools, server, database, "pgben dump"),
+            cwd=target.parent,
+            timeout=timeout,
+            check=check,
+            on_line=hear,
+            explain=explain,
+        )
+        roles.finish(growth.check)
+    roles_file.replace(target / GLOBALS)
+    growth.measure()
+
+
+def restore(  # One call, one load: what is loaded, to where, how.
+    tools: ClientTools,
+    server: PostgresServer,
+    database: str,
+    dump_directory: Path,
+    *,
+    jobs: int,
+    tablespaces: bool,
+    timeout: timedelta,
+    progress: Progress,
+) -> None:
+    """Load the dump into ``database``; stops at the first error.
+
+    Raises ``CommandFailed``, ``DatabaseUnavailable``, and whatever ``progress.check`` raises.
+    """
+    sizes = {path.name.partition(".")[0]: path.stat().st_size for path in dump_directory.iterdir()}
+    total = sum(path.stat().st_size for path in dump_directory.iterdir())
+    progress.begin("load", total=total, unit="bytes")
+    seen = _Seen(progress, sizes=sizes)
+    process.run(
+        restore_argv(
+            tools, database=database, dump=dump_directory, jobs=jobs, tablespaces=tablespaces
+        ),
+        env=_environment(tools, server, database, "pgben restore"),
+        cwd=dump_directory,
+        timeout=timeout,
+        check=progress.check,
+        on_line=seen.line,
+        explain=explain_restore(server),
+    )
+    progress.advance(total - seen.bytes_done)
+
+
+class _Beside:
+    """A second program that runs during the block; its failure ends what asks ``check``.
+
+    The thread that starts the program waits for it, so its parent-death signal means what it says.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        timeout: timedelta,
+        explain: Callable[[process.Completed], PgbenError | None],
+    ) -> None:
+        self._given_up = threading.Event()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="beside")
+        self._run = partial(
+            process.run,
+            argv,
+            env=env,
+            cwd=cwd,
+            timeout=timeout,
+            check=self._wanted,
+            explain=explain,
+        )
+
+    def __enter__(self) -> Self:
+        self._ended = self._pool.submit(self._run)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._given_up.set()
+        self._pool.shutdown(wait=True)
+
+    def finish(self, check: Callable[[], None]) -> None:
+        """Wait for the program's end, calling ``check`` meanwhile; raise its failure."""
+        while not self._ended.done():
+            check()
+            wait([self._ended], timeout=_MEASURE_SECONDS)
+        self._ended.result()
+
+    def check(self) -> None:
+        """Raise the failure of a program that has ended."""
+        if self._ended.done():
+            self._ended.result()
+
+    def _wanted(self) -> None:
+        if self._given_up.is_set():
+            raise TransientError("the program beside it failed")
+
+
+class _Seen:
+    """Turns verbose lines into progress: tables begun and, when loading, bytes done."""
+
+    def __init__(
+        self, progress: Progress, *, total: int | None = None, sizes: dict[str, int] | None = None
+    ) -> None:
+        self.bytes_done = 0
+        self._progress = progress
+        self._sizes = sizes or {}
+        self._tables = 0
+        self._total = {} if total is None else {"tables_total": total}
+        progress.note(tables=0, **self._total)
+
+    def line(self, line: str) -> None:
+        # Parallel workers share one stream, so a line may begin behind a piece of another.
+        if _TABLE_BEGUN.search(line):
+            self._tables += 1
+            self._progress.note(tables=self._tables, **self._total)
+        elif (item := _ITEM_DONE.search(line)) is not None:
+            size = self._sizes.get(item[1], 0)
+            self.bytes_done += size
+            self._progress.advance(size)
+
+
+class _Growth:
+    """Tells how far the dump's directory has grown, now and then, and checks for a stop."""
+
+    def __init__(self, directory: Path, progress: Progress) -> None:
+        self._directory = directory
+        self._progress = progress
+        self._known = 0
+        self._next_look = 0.0
+
+    def check(self) -> None:
+        self._progress.check()
+        if time.monotonic() >= self._next_look:
+            self.measure()
+            self._next_look = time.monotonic() + _MEASURE_SECONDS
+
+    def measure(self) -> None:
+        size = _size(self._directory)
+        self._progress.advance(max(0, size - self._known))
+        self._known = max(self._known, size)
+
+
+def _size(directory: Path) -> int:
+    if not directory.is_dir():
+        return 0
+    return sum(path.stat().st_size for path in directory.iterdir())
+
+
+def _environment(
+    tools: ClientTools, server: PostgresServer, database: str, name: str
+) -> dict[str, str]:
+    """Return a client program all it may know: where to connect, and messages in English."""
+    return {
+        "PATH": f"{tools.pg_dump.parent}:/usr/bin:/bin",
+        "LC_ALL": "C",
+        **server.environment(check_name(database), application_name=name),
+    }

@@ -1,0 +1,177 @@
+"""The statements that give a restored database what ``pg_restore`` does not.
+
+Where building them needs an answer of the server, the caller's connection is asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import groupby
+from typing import Final
+
+from psycopg import sql
+
+from pgben_tasks.adapters.postgres.server import Connection
+from pgben_tasks.domain.documents import PostgresCapture, Setting
+
+#: Settings whose stored value is a list of quoted names. As one literal they would become one name
+#: (the rule of pg_dumpall), so they are set in a session and taken from there.
+_NAME_LISTS: Final = frozenset(
+    {
+        "search_path",
+        "temp_tablespaces",
+        "local_preload_libraries",
+        "session_preload_libraries",
+    }
+)
+
+#: A database under construction: no ordinary role may connect, superusers are exempt.
+CLOSED: Final = 0
+
+_PROVIDERS_SINCE: Final = 150000
+_LOCALE_WORD: Final = {"icu": "ICU_LOCALE", "builtin": "BUILTIN_LOCALE"}
+
+_GRANTS = """
+SELECT pg_catalog.pg_get_userbyid(a.grantor),
+       CASE a.grantee WHEN 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(a.grantee) END,
+       a.is_grantable, a.privilege_type
+FROM pg_catalog.aclexplode(%s::pg_catalog.text[]::pg_catalog.aclitem[])
+     WITH ORDINALITY AS a(grantor, grantee, privilege_type, is_grantable, place)
+ORDER BY a.place
+"""
+_MARKED_ROLES = """
+SELECT rolname FROM pg_catalog.pg_roles
+WHERE pg_catalog.shobj_description(oid, 'pg_authid') = %s ORDER BY 1
+"""
+_GRANTEES = """
+SELECT DISTINCT CASE a.grantee WHEN 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(a.grantee) END
+FROM pg_catalog.pg_database d,
+     pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a
+WHERE d.datname = %s
+"""
+
+
+def unfinished_name(name: str, marker: str) -> str:
+    """Name a database between its creation and its marking.
+
+    ``CREATE DATABASE`` cannot set a comment in the same transaction. Until the comment stands, the
+    name itself says whose it is, so a crash in between leaves nothing that nobody may remove.
+    """
+    digest = hashlib.sha256(f"{name}\n{marker}".encode()).hexdigest()
+    return f"pgben_unfinished_{digest[:24]}"
+
+
+def create_database(
+    name: str, capture: PostgresCapture, *, server_version: int, tablespace: str | None
+) -> sql.Composed:
+    """Build ``CREATE DATABASE`` with the source's encoding, locale and owner, closed to users."""
+    options = [
+        sql.SQL("TEMPLATE template0"),
+        sql.SQL("OWNER {}").format(sql.Identifier(capture.owner)),
+        sql.SQL("ENCODING {}").format(sql.Literal(capture.encoding)),
+        sql.SQL("LC_COLLATE {}").format(sql.Literal(capture.collate)),
+        sql.SQL("LC_CTYPE {}").format(sql.Literal(capture.ctype)),
+        sql.SQL("CONNECTION LIMIT {}").format(sql.Literal(CLOSED)),
+    ]
+    if server_version >= _PROVIDERS_SINCE:
+        options.append(sql.SQL("LOCALE_PROVIDER {}").format(sql.Literal(capture.locale_provider)))
+    word = _LOCALE_WORD.get(capture.locale_provider)
+    if word is not None and capture.locale is not None:
+        options.append(sql.SQL("{} {}").format(sql.SQL(word), sql.Literal(capture.locale)))
+    if capture.icu_rules is not None:
+        options.append(sql.SQL("ICU_RULES {}").format(sql.Literal(capture.icu_rules)))
+    if tablespace is not None:
+        options.append(sql.SQL("TABLESPACE {}").format(sql.Identifier(tablespace)))
+    return sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), sql.SQL(" ").join(options))
+
+
+def finish_database(
+    connection: Connection, name: str, capture: PostgresCapture, *, marker: str
+) -> None:
+    """Give a loaded database the source's settings, ACL, connection limit and comment.
+
+    The comment takes the place of ``marker``, which also leaves the roles that were made with the
+    database: from then on they are nobody's to remove. Runs inside the caller's transaction.
+    """
+    apply_settings(connection, name, capture.settings)
+    apply_acl(connection, name, capture)
+    database = sql.Identifier(name)
+    connection.execute(
+        sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
+            database, sql.Literal(capture.connection_limit)
+        )
+    )
+    connection.execute(
+        sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(capture.comment))
+    )
+    for role in marked_roles(connection, marker):
+        connection.execute(sql.SQL("COMMENT ON ROLE {} IS NULL").format(role))
+
+
+def marked_roles(connection: Connection, marker: str) -> list[sql.Identifier]:
+    """Name the roles that were made for the database with this marker."""
+    return [
+        sql.Identifier(row[0]) for row in connection.execute(_MARKED_ROLES, (marker,)).fetchall()
+    ]
+
+
+def apply_settings(connection: Connection, name: str, settings: tuple[Setting, ...]) -> None:
+    """Set what ``ALTER DATABASE … SET`` and ``ALTER ROLE … IN DATABASE … SET`` had set.
+
+    Runs inside the caller's transaction.
+    """
+    for setting in settings:
+        subject = (
+            sql.SQL("ROLE {} IN DATABASE {}").format(
+                sql.Identifier(setting.role), sql.Identifier(name)
+            )
+            if setting.role
+            else sql.SQL("DATABASE {}").format(sql.Identifier(name))
+        )
+        parameter = sql.Identifier(*setting.name.split("."))
+        if setting.name in _NAME_LISTS:
+            connection.execute(
+                "SELECT pg_catalog.set_config(%s, %s, true)", (setting.name, setting.value)
+            )
+            value: sql.Composable = sql.SQL("FROM CURRENT")
+        else:
+            value = sql.SQL("TO {}").format(sql.Literal(setting.value))
+        connection.execute(sql.SQL("ALTER {} SET {} {}").format(subject, parameter, value))
+
+
+def apply_acl(connection: Connection, name: str, capture: PostgresCapture) -> None:
+    """Give the database exactly the source's privileges, entry by entry in the same order.
+
+    Without an explicit list nothing is done: the default then holds here as it held there. Runs
+    inside the caller's transaction.
+    """
+    if capture.acl is None:
+        return
+    database = sql.Identifier(name)
+    for (grantee,) in connection.execute(_GRANTEES, (name,)).fetchall():
+        connection.execute(
+            sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, _grantee(grantee))
+        )
+    if not capture.acl:
+        # The server takes no empty array for a list of privileges; revoking all has made one.
+        return
+    grants = connection.execute(_GRANTS, (list(capture.acl),)).fetchall()
+    for (grantor, grantee, grantable), rows in groupby(grants, key=lambda row: row[:3]):
+        privileges = sql.SQL(", ").join(sql.SQL(row[3]) for row in rows)
+        grant = sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
+            privileges,
+            database,
+            _grantee(grantee),
+            sql.SQL(" WITH GRANT OPTION" if grantable else ""),
+        )
+        # A superuser grants in the owner's name; another grantor has to be become.
+        other = grantor != capture.owner
+        if other:
+            connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(grantor)))
+        connection.execute(grant)
+        if other:
+            connection.execute("RESET ROLE")
+
+
+def _grantee(name: str | None) -> sql.Composable:
+    return sql.SQL("PUBLIC") if name is None else sql.Identifier(name)

@@ -1,0 +1,358 @@
+"""The repository format over an object store: what a ``Repository`` promises, whatever the store.
+
+Signatures are ``signed_documents``; places are ``domain.layout``; bytes of packs are ``packs``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Self
+
+from pgben_tasks.adapters.keys.signatures import Signer, Trust
+from pgben_tasks.adapters.repository.documents import SignedDocuments
+from pgben_tasks.adapters.repository.fetch import fetch_checked
+from pgben_tasks.adapters.repository.remains import StoreRemains
+from pgben_tasks.adapters.repository.shards import StoreShardFiles
+from pgben_tasks.domain import layout
+from pgben_tasks.domain.documents import (
+    AuditEntry,
+    Manifest,
+    Pack,
+    RepositoryCard,
+    StatementKind,
+    StoredFile,
+    Verification,
+)
+from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.errors import (
+    BackupNotFound,
+    ConfigurationError,
+    DigestMismatch,
+    IntegrityError,
+    ManifestInvalid,
+    ObjectExists,
+    ObjectMissing,
+    PermanentError,
+    RequestRefused,
+)
+from pgben_tasks.ports import ObjectStore, StoredObject
+
+_CARD_LIMIT: Final = 64 * 1024
+#: The id is part of what signatures cover, so its form is checked.
+_REPOSITORY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{7,63}", re.ASCII)
+
+
+class StoreRepository:
+    """A repository in an object store. Make it with ``open`` or ``create``."""
+
+    def __init__(
+        self, store: ObjectStore, card: RepositoryCard, documents: SignedDocuments
+    ) -> None:
+        """Join the parts; ``open`` and ``create`` check them."""
+        self._store = store
+        self._card = card
+        self._documents = documents
+
+    @classmethod
+    def open(cls, store: ObjectStore, *, signer: Signer | None, trust: Trust) -> Self:
+        """Open an existing repository.
+
+        Raises ``ConfigurationError`` when there is none or the signing key is not trusted,
+        ``ManifestInvalid`` when its card is damaged.
+        """
+        card = _read_card(store)
+        documents = SignedDocuments(store, card.repository, signer=signer, trust=trust)
+        return cls(store, card, documents)
+
+    @classmethod
+    def create(
+        cls,
+        store: ObjectStore,
+        repository_id: str,
+        now: datetime,
+        *,
+        signer: Signer | None,
+        trust: Trust,
+    ) -> Self:
+        """Make a new repository in an empty place and open it.
+
+        Raises ``RequestRefused`` when there is one, or when backups without a card are there.
+        """
+        if not _REPOSITORY_ID.fullmatch(repository_id):
+            raise ConfigurationError(
+                f"{repository_id!r} cannot be a repository's id",
+                "use 8 to 64 letters, digits and '-'",
+            )
+        for prefix in (layout.BACKUPS, layout.PACKS):
+            if next(store.list(prefix), None) is not None and not _has_card(store):
+                raise RequestRefused(
+                    f"'{store.describe()}' holds backups but no '{layout.REPOSITORY_CARD}'",
+                    "restore that file from the copy of the repository; a new one would make "
+                    "every signature there invalid",
+                )
+        card = RepositoryCard(repository=repository_id, created=now)
+        try:
+            store.put(layout.REPOSITORY_CARD, card.encode())
+        except ObjectExists as exc:
+            raise RequestRefused(
+                f"there is a repository at '{store.describe()}' already",
+                "use it as it is, or name another place in PGBEN_REPOSITORY",
+            ) from exc
+        return cls.open(store, signer=signer, trust=trust)
+
+    @property
+    def id(self) -> str:
+        """The repository's id."""
+        return self._card.repository
+
+    @property
+    def remains(self) -> StoreRemains:
+        """What dead runs may have left here."""
+        return StoreRemains(self._store)
+
+    @property
+    def shards(self) -> StoreShardFiles:
+        """What workers that share a copy leave for each other here."""
+        return StoreShardFiles(self._store)
+
+    def describe(self) -> str:
+        """Name the repository for people, without secrets."""
+        return self._store.describe()
+
+    def now(self) -> datetime:
+        """Return the store's own clock."""
+        return self._store.now()
+
+    def check_place(self) -> None:
+        """Raise ``ConfigurationError`` unless the repository that was opened is still there."""
+        found = _read_card(self._store).repository
+        if found != self.id:
+            raise ConfigurationError(
+                f"the repository at '{self.describe()}' is '{found}' now, not '{self.id}'",
+                "another volume or bucket took its place; nothing is stored there",
+            )
+
+    def targets(self) -> list[Target]:
+        """All targets that have backups or packs, sorted."""
+        found = {
+            layout.target_of(stored.key)
+            for prefix in (layout.BACKUPS, layout.PACKS)
+            for stored in self._store.list(prefix)
+        }
+        return sorted(target for target in found if target is not None)
+
+    def backups(self, target: Target) -> list[BackupId]:
+        """Ids under ``target`` that have a manifest, sorted by name."""
+        found = (
+            layout.backup_of_manifest(stored.key)
+            for stored in self._store.list(layout.backups_prefix(target))
+        )
+        return sorted((backup for backup in found if backup is not None), key=str)
+
+    def manifest(self, target: Target, backup: BackupId) -> Manifest:
+        """Fetch a manifest and check signature, role and path."""
+        return self._manifest(target, backup)[0]
+
+    def manifest_digest(self, target: Target, backup: BackupId) -> str:
+        """Return the SHA-256 of the stored manifest's bytes, after the same checks."""
+        return hashlib.sha256(self._manifest(target, backup)[1]).hexdigest()
+
+    def store_pack(self, pack: Pack, path: Path, *, advance: Callable[[int], None]) -> None:
+        """Store a sealed file unless an object of the same size is already under its path."""
+        size = path.stat().st_size
+        if size != pack.size:
+            raise DigestMismatch(
+                f"'{path}' is {size} bytes long, '{pack.path}' was made with {pack.size}",
+                "something changed the spool while the backup ran; start the backup again",
+            )
+        try:
+            present = self._store.head(pack.path).size == size
+        except ObjectMissing:
+            present = False
+        if present:
+            advance(size)
+        else:
+            self._store.put_file(pack.path, path, advance=advance)
+
+    def packs(self, target: Target) -> dict[str, StoredObject]:
+        """Every stored object under ``packs/<target>/``, by path."""
+        return {stored.key: stored for stored in self._store.list(layout.packs_prefix(target))}
+
+    def inventories(self, target: Target) -> dict[str, StoredObject]:
+        """Every stored inventory of a bucket, by path; none for a database."""
+        if target.kind != "bucket":
+            return {}
+        found = self._store.list(layout.backups_prefix(target))
+        return {stored.key: stored for stored in found if layout.is_inventory(stored.key)}
+
+    def stray(self, target: Target) -> list[str]:
+        """Keys under the target's folders that the format does not know."""
+        return sorted(
+            stored.key
+            for prefix in (
+                layout.backups_prefix(target),
+                layout.packs_prefix(target),
+                layout.verifications_prefix(target),
+            )
+            for stored in self._store.list(prefix)
+            if not layout.is_known(stored.key, target)
+        )
+
+    def foreign(self) -> list[str]:
+        """Keys anywhere in the repository that the format does not know, sorted."""
+        return sorted(one.key for one in self._store.list("") if not layout.has_place(one.key))
+
+    def read_pack(self, pack: StoredFile) -> Iterator[bytes]:
+        """Stream the stored bytes of a pack or an inventory."""
+        return self._store.stream(pack.path)
+
+    def fetch_pack(self, pack: Pack, destination: Path, *, advance: Callable[[int], None]) -> None:
+        """Store the sealed bytes as a file, checking size and digest on the way."""
+        fetch_checked(self._store.stream(pack.path), pack, destination, advance=advance)
+
+    def store_inventory(self, target: Target, backup: BackupId, path: Path) -> None:
+        """Store the inventory of a snapshot; see ``Repository.store_inventory``."""
+        sealed = path.suffix == ".age"
+        self._store.put_file(layout.inventory_path(target, backup, sealed=sealed), path)
+
+    def fetch_inventory(self, manifest: Manifest, destination: Path) -> None:
+        """Store a snapshot's inventory as a file; see ``Repository.fetch_inventory``."""
+        inventory = layout.inventory_of(manifest)
+        chunks = self._store.stream(inventory.path)
+        fetch_checked(chunks, inventory, destination, advance=lambda _size: None)
+
+    def commit(self, manifest: Manifest) -> str:
+        """Make the backup exist; see ``Repository.commit``."""
+        if manifest.repository != self.id:
+            raise PermanentError(
+                f"a manifest for the repository '{manifest.repository}' cannot be stored in "
+                f"'{self.id}'",
+                "the repository was replaced while the backup ran; start it again",
+            )
+        self.check_place()
+        stored = self.packs(manifest.target_name)
+        if manifest.bucket is not None:
+            inventory = layout.inventory_of(manifest)
+            stored |= {one.key: one for one in self._store.list(inventory.path)}
+            self._require_stored(inventory, stored)
+        for pack in manifest.packs:
+            self._require_stored(pack, stored)
+        return hashlib.sha256(self._documents.write(manifest)).hexdigest()
+
+    @staticmethod
+    def _require_stored(pack: StoredFile, stored: Mapping[str, StoredObject]) -> None:
+        found = stored.get(pack.path)
+        if found is None:
+            raise IntegrityError(f"'{pack.path}' is not in the repository", _RETRY)
+        if found.size != pack.size:
+            raise IntegrityError(
+                f"'{pack.path}' is {found.size} bytes long in the repository, not {pack.size}",
+                _RETRY,
+            )
+
+    def told_of(self, target: Target) -> list[BackupId]:
+        """Ids under ``target`` that signed statements speak of, sorted by name."""
+        keys = [one.key for one in self._store.list(layout.verifications_prefix(target))]
+        return sorted({layout.capture_of(key) for key in keys if layout.is_known(key, target)})
+
+    def verifications(self, target: Target, backup: BackupId) -> list[Verification]:
+        """Every signed statement about a backup, oldest first; a bad one raises."""
+        found = []
+        for stored in self._store.list(layout.verifications_prefix(target, backup)):
+            if stored.key.endswith(".json"):
+                statement, _ = self._documents.read(Verification, stored.key)
+                found.append(statement)
+        return sorted(found, key=lambda statement: (statement.at, statement.id))
+
+    def record(self, verification: Verification) -> None:
+        """Sign and store a statement."""
+        self._documents.write(verification)
+
+    def may_record(self, kind: StatementKind) -> bool:
+        """Whether the key at hand may sign statements of this kind."""
+        return self._documents.may_sign(kind)
+
+    def audit(self, entry: AuditEntry) -> str:
+        """Sign and store an audit entry; returns its SHA-256."""
+        return hashlib.sha256(self._documents.write(entry)).hexdigest()
+
+    def audited(self) -> list[str]:
+        """Paths of every stored audit entry, by their sequence number."""
+        numbers = {
+            stored.key: layout.audit_sequence(stored.key)
+            for stored in self._store.list(layout.AUDIT)
+        }
+        known = [(number, path) for path, number in numbers.items() if number is not None]
+        return [path for _, path in sorted(known)]
+
+    def audit_entry(self, path: str) -> AuditEntry:
+        """Fetch an audit entry and check signature, role and path."""
+        return self._documents.read(AuditEntry, path)[0]
+
+    def remove_manifest(self, target: Target, backup: BackupId) -> None:
+        """Remove a backup's manifest, then its signature: the backup exists no longer."""
+        path = layout.manifest_path(target, backup)
+        self._store.delete(path)
+        self._store.delete(layout.signature_path(path))
+        if target.kind == "bucket":
+            for sealed in (True, False):
+                self._store.delete(layout.inventory_path(target, backup, sealed=sealed))
+
+    def remove_inventory(self, path: str) -> None:
+        """Remove an inventory, unless its manifest came to exist meanwhile."""
+        target = layout.target_of(path)
+        if target is None or not layout.is_inventory(path):
+            raise PermanentError(
+                f"'{path}' is no inventory and is not removed", "verify the target"
+            )
+        if layout.capture_of(path) not in self.backups(target):
+            self._store.delete(path)
+
+    def remove_pack(self, path: str) -> None:
+        """Remove one pack."""
+        target = layout.target_of(path)
+        if target is None or not path.startswith(layout.PACKS) or not layout.is_known(path, target):
+            raise PermanentError(f"'{path}' is not a pack and is not removed", "verify the target")
+        self._store.delete(path)
+
+    def _manifest(self, target: Target, backup: BackupId) -> tuple[Manifest, bytes]:
+        path = layout.manifest_path(target, backup)
+        try:
+            return self._documents.read(Manifest, path)
+        except ObjectMissing as exc:
+            raise BackupNotFound(
+                f"there is no backup '{backup}' of '{target}' in '{self.describe()}'",
+                "`pgben list` shows the backups there are",
+            ) from exc
+
+
+_RETRY: Final = "the upload was not complete; start the backup again"
+
+
+def _read_card(store: ObjectStore) -> RepositoryCard:
+    try:
+        data = store.get(layout.REPOSITORY_CARD, limit=_CARD_LIMIT)
+    except ObjectMissing as exc:
+        raise ConfigurationError(
+            f"there is no repository at '{store.describe()}'",
+            "run `pgben init`, or correct PGBEN_REPOSITORY",
+        ) from exc
+    card = RepositoryCard.decode(data, where=layout.REPOSITORY_CARD)
+    if not _REPOSITORY_ID.fullmatch(card.repository):
+        raise ManifestInvalid(
+            f"'{layout.REPOSITORY_CARD}' is not valid: its repository id has a wrong form",
+            "restore the file from the copy of the repository",
+        )
+    return card
+
+
+def _has_card(store: ObjectStore) -> bool:
+    try:
+        store.head(layout.REPOSITORY_CARD)
+    except ObjectMissing:
+        return False
+    return True

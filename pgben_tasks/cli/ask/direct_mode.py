@@ -1,0 +1,181 @@
+"""Direct mode at a terminal: run a chain here, show how far it is, and what became of it.
+
+Bars, tables, JSON and exit codes are those of following a job; there is only no job to follow
+afterwards, so an interruption undoes what was begun.
+"""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pgben_tasks import names
+from pgben_tasks.cli import arguments
+from pgben_tasks.cli.ask import enqueue
+from pgben_tasks.cli.view import outcome, output
+from pgben_tasks.cli.view.screen import Screen
+from pgben_tasks.domain.job import Job, JobKind
+from pgben_tasks.errors import ConfigurationError, PgbenError, RequestRefused
+
+if TYPE_CHECKING:
+    from pgben_tasks.direct.chain import Chain
+    from pgben_tasks.direct.place import DirectPlace
+    from pgben_tasks.domain.target import Target
+    from pgben_tasks.runtime import Workplace
+
+
+def choose(*, direct: bool, wait: bool = True) -> Workplace | DirectPlace:
+    """Return what a command works with; ``--direct`` and ``--no-wait`` exclude each other."""
+    if not direct:
+        from pgben_tasks import runtime
+
+        return runtime.workplace()
+    if not wait:
+        raise ConfigurationError(
+            "--direct and --no-wait were given",
+            "no worker is asked, so there is nobody to leave the work to",
+        )
+    from pgben_tasks.direct.place import DirectPlace
+
+    return DirectPlace.load()
+
+
+def known(work: Workplace | DirectPlace) -> str:
+    """Name the targets that can be restored."""
+    return ", ".join(work.target_names())
+
+
+def target_of(work: Workplace | DirectPlace, text: str) -> Target:
+    """Read a target to restore: one that is protected here or, in direct mode, any."""
+    from pgben_tasks.runtime import Workplace
+
+    if isinstance(work, Workplace):
+        (chosen,) = arguments.protected([text], work.target_names())
+        return chosen
+    return arguments.target(text)
+
+
+def ask(
+    work: Workplace | DirectPlace,
+    kind: JobKind,
+    target: Target | None,
+    fields: dict[str, Any],
+    *,
+    wait: bool,
+    as_json: bool,
+) -> int:
+    """Leave a job to the workers and follow it or, in direct mode, do it here.
+
+    ``target`` None means everything. Gives the exit code.
+    """
+    from pgben_tasks.runtime import Workplace
+
+    if isinstance(work, Workplace):
+        named = enqueue.EVERYTHING if target is None else str(target)
+        return enqueue.ask(work, kind, [(named, fields)], wait=wait, as_json=as_json)
+    return run(work, kind, fields, target=target, as_json=as_json)
+
+
+def run(
+    place: DirectPlace,
+    kind: JobKind,
+    fields: dict[str, Any],
+    *,
+    target: Target | None,
+    as_json: bool,
+) -> int:
+    """Run one job in this process and show what became of it; give the exit code."""
+    from pgben_tasks.contracts import request_model
+    from pgben_tasks.direct.chain import Chain
+
+    request = request_model(kind, fields.get("target")).parse(
+        {**fields, "requested_by": enqueue.requester()}
+    )
+    _warn(place, kind)
+    named = enqueue.EVERYTHING if target is None else str(target)
+    job = place.job(kind, request, target=named)
+    screen = Screen(output.err())
+    with place.tools(*(() if target is None else (target,))) as tools:
+        chain = Chain(job, tools, screen, told=screen.told, again=screen.again)
+        with screen.showing(chain):
+            ended = _carried_out(chain)
+    _tell_of_the_copy(chain, ended)
+    if as_json:
+        document = outcome.document(ended, chain.steps)
+        output.print_json({"jobs": [document], "direct": {"recorded": place.records}})
+    else:
+        for part in outcome.tables(ended, zone=place.zone):
+            output.out().print(part)
+        if ended.error is not None:
+            output.complain(ended.error["sentence"], ended.error["hint"])
+    return outcome.INTERRUPTED if ended.state == "cancelled" else outcome.exit_code(ended)
+
+
+def _carried_out(chain: Chain) -> Job:
+    """Run a chain to its end, whatever that is."""
+    from pgben_tasks.adapters.clock import SystemClock
+    from pgben_tasks.operations import spool
+    from pgben_tasks.tasks.failures import described
+
+    def ended(**fields: Any) -> Job:
+        return replace(chain.job, ended_at=SystemClock().now(), **fields)
+
+    try:
+        # Another command of this machine may be sweeping what dead ones left.
+        with spool.occupied(chain.folder):
+            return chain.run()
+    except KeyboardInterrupt:
+        return ended(state="cancelled")
+    except PgbenError as exc:
+        state = "refused" if isinstance(exc, RequestRefused) else "failed"
+        return ended(state=state, error=described(exc, chain.job.step or ""))
+
+
+def _warn(place: DirectPlace, kind: JobKind) -> None:
+    output.say(
+        "direct mode: no lock of a catalog is held and nothing is written to a ledger or audit "
+        "trail; stop the maintenance worker where one still lives, or it may prune meanwhile",
+        style="yellow",
+    )
+    if kind == "verify" and not place.records:
+        output.say(
+            "no key at hand may sign what is found, so nothing is recorded in the repository "
+            "(PGBEN_SIGNING_KEY_FILE)",
+            style="yellow",
+        )
+
+
+def _tell_of_the_copy(chain: Chain, ended: Job) -> None:
+    """Say what became of the copy when its restore did not come to its end."""
+    if ended.kind != "restore" or ended.state == "succeeded":
+        return
+    into = chain.job.context["into"]
+    if ended.target.startswith("bucket/"):
+        output.say(_objects_left(ended, into), style="yellow")
+        return
+    if chain.left is not None:
+        output.say(
+            f"the unfinished copy '{into}' could not be looked for or removed: "
+            f'{chain.left.sentence}; when it is there, drop it: DROP DATABASE "{into}"',
+            style="bold red",
+        )
+    elif chain.removed:
+        output.say(f"the unfinished copy '{into}' was removed; nothing else was changed")
+    elif chain.job.context.get("finishing"):
+        output.say(f"the copy '{into}' was whole already and stays", style="yellow")
+    else:
+        output.say("no new database was made; nothing was changed")
+
+
+def _objects_left(ended: Job, into: str) -> str:
+    """Return what an unfinished restore of objects has changed."""
+    aside = ended.context.get("aside")
+    if ended.step in {names.RESTORE_BUCKET_COPY, names.RESTORE_BUCKET_FINISH}:
+        return f"the objects that were copied to '{into}' so far stay there"
+    if ended.step == names.RESTORE_BUCKET_REPLACE_ASIDE:
+        return f"nothing was overwritten; copies lie in '{aside}'"
+    if ended.step in {names.RESTORE_BUCKET_REPLACE_WRITE, names.RESTORE_BUCKET_REPLACE_FINISH}:
+        return f"what was put back into '{into}' stays; what was overwritten lies in '{aside}'"
+    return "nothing was changed"

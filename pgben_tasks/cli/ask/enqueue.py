@@ -1,0 +1,192 @@
+"""Ask for work: the ledger's row first, then the message, then follow it. Exit codes of jobs.md."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from pgben_tasks.cli.view import outcome, output
+from pgben_tasks.cli.view.follow import Follower
+from pgben_tasks.domain.job import Job, JobKind
+from pgben_tasks.errors import ConfigurationError, DatabaseUnavailable, TransientError
+
+if TYPE_CHECKING:
+    from pgben_tasks.runtime import Workplace
+
+#: The ledger's target of a verification of everything, and its word in the job's key.
+EVERYTHING = "*"
+_EVERYTHING_IN_KEY = "everything"
+#: What can be done without catalog, broker and workers.
+_DIRECT = frozenset({"restore", "verify"})
+
+
+def requester() -> str:
+    """Name the person at the terminal: ``<user>@<host>``."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        # Containers run as users that no passwd file knows.
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"[:200]
+
+
+def ask(
+    work: Workplace,
+    kind: JobKind,
+    wanted: Sequence[tuple[str, dict[str, Any]]],
+    *,
+    wait: bool,
+    as_json: bool,
+) -> int:
+    """Enqueue one job per (target, request) and, with ``wait``, follow them; give the exit code.
+
+    Requests are checked before anything is written. When the broker is away, the rows stay: the
+    reconciler publishes them as soon as it is back.
+    """
+    jobs: list[Job] = []
+    try:
+        with _uninterrupted():
+            jobs, unsent = submit(work, kind, wanted)
+    except KeyboardInterrupt:
+        return _interrupted(jobs, as_json=as_json)
+    except (DatabaseUnavailable, ConfigurationError) as exc:
+        # Whether the catalog is away, empty or gone, the repository is still there.
+        raise type(exc)(exc.sentence, _with_direct(exc.hint, kind)) from exc
+    if unsent is not None:
+        return _left_to_the_reconciler(jobs, unsent, as_json=as_json)
+    if not wait:
+        return _left_to_the_workers(jobs, as_json=as_json)
+    return follow(work, jobs, as_json=as_json)
+
+
+def follow(work: Workplace, jobs: Sequence[Job], *, as_json: bool) -> int:
+    """Follow jobs to their end and show what became of them; give the exit code."""
+    follower = Follower(work, jobs, console=output.err())
+    try:
+        ended = follower.run()
+    except KeyboardInterrupt:
+        return _interrupted(follower.jobs, as_json=as_json)
+    if as_json:
+        output.print_json({"jobs": follower.documents()})
+    else:
+        for job in ended:
+            show_end(job, work)
+    return outcome.worst(outcome.exit_code(job) for job in ended)
+
+
+def show_end(job: Job, work: Workplace) -> None:
+    """Show an ended job: its tables on stdout, its error on stderr."""
+    console = output.out()
+    for part in outcome.tables(job, zone=work.zone):
+        console.print(part)
+    if job.error is not None:
+        output.complain(str(job.error.get("sentence", "")), str(job.error.get("hint", "")))
+    elif job.result.get("suspect"):
+        output.hint(
+            "the backup is kept and can be restored by its id, but it is not counted as good "
+            "until somebody has looked at it"
+        )
+    if job.retry_at is not None:
+        output.say(f"the next attempt begins at {output.moment(job.retry_at, work.zone)}")
+
+
+def submit(
+    work: Workplace, kind: JobKind, wanted: Sequence[tuple[str, dict[str, Any]]]
+) -> tuple[list[Job], TransientError | None]:
+    """Write every job, then send every message; stop sending at the first that is not taken."""
+    from pgben_tasks.client import Client
+    from pgben_tasks.contracts import request_model
+
+    who = requester()
+    requests = []
+    for target, fields in wanted:
+        name = _EVERYTHING_IN_KEY if target == EVERYTHING else target
+        key = f"{kind}:{name}:{uuid4().hex}"
+        asked = {**fields, "requested_by": who, "idempotency_key": key}
+        requests.append((target, key, request_model(kind, target).parse(asked)))
+    jobs = [
+        work.ledger.request(
+            kind,
+            target=target,
+            key=key,
+            request=request.model_dump(mode="json"),
+            requested_by=who,
+        )[0]
+        for target, key, request in requests
+    ]
+    client = Client(work.settings.redis_url.get_secret_value())
+    for job, (_, _, request) in zip(jobs, requests, strict=True):
+        try:
+            client.send(kind, request)
+        except TransientError as exc:
+            return jobs, exc
+        work.ledger.postpone(job.id)
+    return jobs, None
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let a job's row and its message be one act: a Ctrl-C meanwhile takes effect at the end."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+def _interrupted(jobs: Sequence[Job], *, as_json: bool) -> int:
+    """Return which jobs go on without the person who asked for them."""
+    for job in jobs:
+        if not job.ended:
+            output.say(
+                f"job {job.id} goes on; `pgben jobs --follow {outcome.short(job)}` follows it"
+            )
+    if as_json:
+        output.print_json({"jobs": [outcome.document(job) for job in jobs]})
+    return outcome.INTERRUPTED
+
+
+def _left_to_the_reconciler(jobs: Sequence[Job], unsent: TransientError, *, as_json: bool) -> int:
+    names = ", ".join(str(job.id) for job in jobs)
+    sentence = (
+        f"{unsent.sentence}; job {names} is written, and the reconciler publishes it when the "
+        "broker is back"
+    )
+    hint = _with_direct(
+        "check that Redis runs at PGBEN_REDIS_URL; do not ask again, `pgben jobs` shows the job",
+        jobs[0].kind,
+    )
+    if as_json:
+        error = {"type": type(unsent).__name__, "sentence": sentence, "hint": hint}
+        output.print_json({"error": error, "jobs": [outcome.document(job) for job in jobs]})
+    else:
+        output.complain(sentence, hint)
+    return unsent.exit_code
+
+
+def _with_direct(hint: str, kind: str) -> str:
+    """Add to a hint how the same is done without catalog, broker and workers, where it can be."""
+    if kind not in _DIRECT:
+        return hint
+    return f"{hint}; `pgben {kind} … --direct` needs neither catalog nor Redis nor workers"
+
+
+def _left_to_the_workers(jobs: Sequence[Job], *, as_json: bool) -> int:
+    if as_json:
+        output.print_json({"jobs": [outcome.document(job) for job in jobs]})
+        return outcome.DONE
+    for job in jobs:
+        output.out().print(str(job.id), markup=False)
+        output.hint(f"`pgben jobs --follow {outcome.short(job)}` follows it")
+    return outcome.DONE

@@ -1,0 +1,1 @@
+"""The commands, one module a subject: parse, ask, show. No decision is made here."""

@@ -1,0 +1,144 @@
+"""The commands about jobs: jobs, jobs retry, cancel."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from pgben_tasks.cli.ask import enqueue
+from pgben_tasks.cli.options import AsJson, examples
+from pgben_tasks.cli.view import outcome, output
+from pgben_tasks.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pgben_tasks.domain.job import Job
+    from pgben_tasks.runtime import Workplace
+
+app = typer.Typer()
+
+#: The word before a job that asks for a new attempt of it; no job's id begins so.
+RETRY: Final = "retry"
+
+JOBS_EXAMPLES = examples(
+    ("pgben jobs", "the newest jobs"),
+    ("pgben jobs 1f0c9a2b", "one job with its steps; the beginning of its id is enough"),
+    ("pgben jobs --follow", "follow everything that runs until nothing runs any more"),
+    ("pgben jobs retry 1f0c9a2b", "begin a failed or cancelled job again at once"),
+    ("pgben jobs retry 1f0c9a2b --follow", "the same, and wait for its end"),
+)
+CANCEL_EXAMPLES = examples(
+    ("pgben cancel 1f0c9a2b", "call a job off; the beginning of its id is enough"),
+    ("pgben cancel 1f0c9a2b --json", "the same for scripts: exit 0 means that it is cancelled"),
+)
+
+
+@app.command(epilog=JOBS_EXAMPLES)
+def jobs(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[retry] JOB",
+            help="A job's id, or its beginning; with 'retry' before it: begin that job again.",
+        ),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Follow to the end; the exit code is the job's.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many to show.")] = 20,
+    as_json: AsJson = False,
+) -> int:
+    """Show jobs: asked for, running, ended; or begin a failed or cancelled one again."""
+    from pgben_tasks import runtime
+
+    again, job = asked(words or [])
+    work = runtime.workplace()
+    if again:
+        return _retry(work, work.ledger.find(job or ""), follow=follow, as_json=as_json)
+    if follow:
+        chosen = [work.ledger.find(job)] if job else work.ledger.jobs(limit=limit, open_only=True)
+        if not chosen:
+            output.say("nothing runs")
+        return enqueue.follow(work, chosen, as_json=as_json)
+    if job is not None:
+        return _show_job(work, job, as_json=as_json)
+    found = work.ledger.jobs(limit=limit)
+    if as_json:
+        output.print_json({"jobs": [outcome.document(one) for one in found]})
+    elif found:
+        output.out().print(outcome.listing(found, work.zone))
+    else:
+        output.say("there are no jobs yet")
+    return outcome.DONE
+
+
+@app.command(epilog=CANCEL_EXAMPLES)
+def cancel(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or its beginning.")],
+    as_json: AsJson = False,
+) -> int:
+    """Call a job off: a waiting one at once, a running one within seconds."""
+    from pgben_tasks import runtime
+    from pgben_tasks.cli.ask import cancel as calling_off
+
+    work = runtime.workplace()
+    before = work.ledger.find(job)
+    cancelled = calling_off.cancel(work, before)
+    if as_json:
+        output.print_json({"jobs": [outcome.document(cancelled)]})
+        return outcome.DONE
+    output.say(f"job {cancelled.id} is cancelled")
+    if before.state == "running":
+        output.hint(
+            "its step stops within seconds and removes what it made; packs that it stored without "
+            "a manifest stay until they are swept"
+        )
+    return outcome.DONE
+
+
+def asked(words: Sequence[str]) -> tuple[bool, str | None]:
+    """Read what was typed after `pgben jobs`: whether to begin again, and which job."""
+    match list(words):
+        case []:
+            return False, None
+        case [job] if job != RETRY:
+            return False, job
+        case [first, job] if first == RETRY:
+            return True, job
+        case _:
+            raise ConfigurationError(
+                "the jobs command takes one job, or 'retry' and one job",
+                "`pgben jobs --help` shows examples; `pgben jobs` lists the jobs",
+            )
+
+
+def _retry(work: Workplace, job: Job, *, follow: bool, as_json: bool) -> int:
+    from pgben_tasks.cli.ask import cancel as calling_off
+
+    queued = calling_off.retry(work, job)
+    if follow:
+        return enqueue.follow(work, [queued], as_json=as_json)
+    if as_json:
+        output.print_json({"jobs": [outcome.document(queued)]})
+        return outcome.DONE
+    output.say(f"job {queued.id} is queued again")
+    output.hint(f"`pgben jobs --follow {outcome.short(queued)}` follows it")
+    return outcome.DONE
+
+
+def _show_job(work: Workplace, text: str, *, as_json: bool) -> int:
+    job = work.ledger.find(text)
+    steps = work.ledger.steps(job.id)
+    if as_json:
+        output.print_json({"jobs": [outcome.document(job, steps)]})
+        return outcome.DONE
+    console = output.out()
+    console.print(outcome.listing([job], work.zone))
+    if steps:
+        console.print(outcome.step_table(steps, work.zone))
+    if job.ended:
+        enqueue.show_end(job, work)
+    return outcome.DONE

@@ -1,0 +1,119 @@
+"""The commands that keep the house: acknowledge, prune, sweep."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from pgben_tasks.cli import arguments
+from pgben_tasks.cli.ask import enqueue
+from pgben_tasks.cli.options import AsJson, Wait, examples
+from pgben_tasks.domain.job import JobKind
+
+app = typer.Typer()
+
+ACKNOWLEDGE_EXAMPLES = examples(
+    (
+        "pgben acknowledge 20261123T050000Z-1f0c9a --reason 'old requests were archived'",
+        "somebody looked: the backup is plausible",
+    ),
+    (
+        "pgben acknowledge bucket/pgben-documents --key 'cidadao/42/rg.jpg' --reason 'disk lost'",
+        "an object is lost for good: later snapshots count without it",
+    ),
+)
+PRUNE_EXAMPLES = examples(
+    ("pgben prune --dry-run", "show what would be removed, and why the rest stays"),
+    ("pgben prune pgben", "remove what retention no longer keeps"),
+)
+SWEEP_EXAMPLES = examples(
+    ("pgben sweep --dry-run", "show packs, uploads and signatures that belong to no backup"),
+    ("pgben sweep pgben", "remove those older than seven days"),
+)
+
+
+@app.command(epilog=ACKNOWLEDGE_EXAMPLES)
+def acknowledge(
+    backup: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|TARGET", help="A suspect or incomplete backup's id; with --key, a bucket."
+        ),
+    ],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Of a bucket: this object is lost; may be repeated."),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Why it is plausible; signed and kept beside it."),
+    ] = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> int:
+    """Say that a suspect or incomplete backup is plausible, or that single objects are lost.
+
+    The backup counts again, and pruning goes on. Of a lost object only the SHA-256 of its key is
+    signed and kept; snapshots that lack nothing else are 'verified with exceptions'.
+    """
+    from pgben_tasks import runtime
+    from pgben_tasks.domain.buckets.acknowledged import digest_of
+
+    work = runtime.workplace()
+    request: dict[str, Any] = {"reason": reason}
+    if key:
+        (target,) = arguments.protected([backup], work.target_names())
+        request["keys"] = tuple(digest_of(one) for one in key)
+    else:
+        target, request["backup"] = arguments.backup(backup, work.repository)
+        request["backup"] = str(request["backup"])
+    wanted = [(str(target), {"target": str(target), **request})]
+    return enqueue.ask(work, "acknowledge", wanted, wait=wait, as_json=as_json)
+
+
+@app.command(epilog=PRUNE_EXAMPLES)
+def prune(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[TARGET]", help="One target; every protected one without it."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan with its reasons; remove nothing.")
+    ] = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> int:
+    """Remove backups that retention no longer keeps."""
+    return _ask_each(target, "prune", dry_run=dry_run, wait=wait, as_json=as_json)
+
+
+@app.command(epilog=SWEEP_EXAMPLES)
+def sweep(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[TARGET]", help="One target; every protected one without it."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what is left over and why; remove nothing.")
+    ] = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> int:
+    """Remove what dead runs left in the repository; done by itself once a day."""
+    return _ask_each(target, "sweep", dry_run=dry_run, wait=wait, as_json=as_json)
+
+
+def _ask_each(
+    target: str | None, kind: JobKind, *, dry_run: bool, wait: bool, as_json: bool
+) -> int:
+    """Ask for a job of one target, or of every protected one; give the exit code."""
+    from pgben_tasks import runtime
+
+    work = runtime.workplace()
+    known = work.target_names()
+    chosen = arguments.protected([target] if target is not None else known, known)
+    wanted = [(str(one), {"target": str(one), "dry_run": dry_run}) for one in chosen]
+    return enqueue.ask(work, kind, wanted, wait=wait, as_json=as_json)

@@ -1,0 +1,246 @@
+"""The commands that look into snapshots of buckets: objects ls, objects get, objects diff."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pgben_tasks.cli import arguments
+from pgben_tasks.cli.options import AsJson, examples
+from pgben_tasks.cli.view import outcome, output
+from pgben_tasks.cli.view.screen import Meter
+from pgben_tasks.cli.view.snapshots import opened
+from pgben_tasks.domain.target import BackupId
+from pgben_tasks.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pgben_tasks.domain.buckets.inventory import Entry
+    from pgben_tasks.domain.buckets.restore_plan import PlanTotals, Verdict
+
+app = typer.Typer(help="Look into snapshots of buckets; needs an identity, no worker.")
+
+Snapshot = Annotated[
+    str, typer.Argument(metavar="ID|TARGET", help="A snapshot's id, or 'bucket/NAME': its newest.")
+]
+
+LS_EXAMPLES = examples(
+    ("pgben objects ls bucket/pgben-documents --prefix cidadao/42/", "what the newest one holds"),
+    ("pgben objects ls ID --json", "one JSON document a line, for scripts"),
+)
+GET_EXAMPLES = examples(
+    ("pgben objects get bucket/pgben-documents cidadao/42/rg.jpg --to rg.jpg", "one document"),
+    ("pgben objects get ID KEY --to -", "to standard output"),
+)
+DIFF_EXAMPLES = examples(
+    ("pgben objects diff bucket/pgben-documents", "the newest snapshot, and the bucket now"),
+    ("pgben objects diff bucket/pgben-documents ID --prefix cidadao/42/", "an older one"),
+    ("pgben objects diff bucket/pgben-documents ID OTHER --json", "two snapshots, for scripts"),
+    ("pgben objects diff ID --bucket documents-restored", "a snapshot, and what came of a restore"),
+)
+
+#: How a line of a comparison begins, and the word for it in JSON.
+_SIGNS = {
+    "missing": ("-", "gone"),
+    "extra": ("+", "new"),
+    "differing": ("~", "changed"),
+    "tags": ("~", "changed"),
+    "unreadable": ("?", "unreadable"),
+}
+
+
+@app.command("ls", epilog=LS_EXAMPLES)
+def list_objects(
+    snapshot: Snapshot,
+    prefix: Annotated[
+        str, typer.Option(metavar="TEXT", help="Only keys that begin with this.")
+    ] = "",
+    as_json: AsJson = False,
+) -> int:
+    """List the objects of a snapshot, sorted by key."""
+    from pgben_tasks.operations.buckets.browse import lines_of
+
+    with opened(snapshot) as (tools, manifest, folder):
+        for line in lines_of(tools, manifest, folder):
+            if not line.key.startswith(prefix):
+                continue
+            if as_json:
+                sys.stdout.write(line.raw.decode())
+            else:
+                state = "" if line.pack else "  (unreadable)"
+                sys.stdout.write(f"{output.size(line.size):>10}  {output.key(line.key)}{state}\n")
+    return outcome.DONE
+
+
+@app.command("get", epilog=GET_EXAMPLES)
+def get_object(
+    snapshot: Snapshot,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The object's key, letter by letter.")],
+    to: Annotated[
+        str, typer.Option(metavar="FILE|-", help="Where its bytes go; '-' is standard output.")
+    ],
+    as_json: AsJson = False,
+) -> int:
+    """Fetch one object of a snapshot to a file, checked; show what it carried."""
+    from pgben_tasks.operations.buckets.browse import find, take
+
+    if to == "-" and as_json:
+        raise ConfigurationError("--json and --to - were given", "both write to standard output")
+    with opened(snapshot) as (tools, manifest, folder):
+        entry = find(tools, manifest, key, folder)
+        meter = Meter(output.err())
+        with meter.bars:
+            taken = take(tools, manifest, entry, folder, meter)
+        if to == "-":
+            with taken.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            return outcome.DONE
+        _keep(taken, Path(to))
+    facts = _facts(entry)
+    if as_json:
+        output.print_json({"snapshot": manifest.backup, "file": to, **facts})
+    else:
+        output.out().print(output.facts([(name, str(value)) for name, value in facts.items()]))
+    return outcome.DONE
+
+
+@app.command("diff", epilog=DIFF_EXAMPLES)
+def diff_objects(
+    snapshot: Snapshot,
+    others: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID] [OTHER]",
+            help="After a target: its snapshot. Then another one; without it, the bucket as it is.",
+        ),
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option(metavar="TEXT", help="Only keys that begin with this.")
+    ] = "",
+    bucket: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Compare with this bucket, such as a restored one."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document a line, the totals last.")
+    ] = False,
+) -> int:
+    """Compare a snapshot with the bucket, or with another snapshot: - gone, + new, ~ changed.
+
+    With the bucket, contents decide: what was stored again as it was is not a change. Tags are
+    asked for object by object, where the server keeps any.
+    """
+    from pgben_tasks.domain.buckets.restore_plan import KeyChoice, between
+    from pgben_tasks.operations.buckets.browse import open_inventory
+    from pgben_tasks.operations.buckets.compare import chosen, compare_live
+    from pgben_tasks.operations.buckets.restoring import capture_of
+
+    first, other = _compared(snapshot, others or [])
+    if bucket is not None and other is not None:
+        raise ConfigurationError("--bucket and two snapshots were given", "two are compared")
+    choice = KeyChoice(prefix=prefix)
+    with opened(first) as (tools, manifest, folder):
+        inventory = open_inventory(tools, manifest, folder)
+        if other is None:
+            live = tools.other_bucket(bucket or manifest.target_name.name)
+            output.say(f"comparing snapshot '{manifest.backup}' with {live.describe()}")
+            capture = capture_of(manifest)
+            if not capture.settings.knows_object_tags:
+                output.say("its server kept no tags of objects, so none are compared")
+            _show(compare_live(tools, live, capture, inventory, choice, folder), as_json=as_json)
+            return outcome.DONE
+        with opened(other) as (_, second, apart):
+            output.say(f"comparing snapshot '{manifest.backup}' with '{second.backup}'")
+            later = open_inventory(tools, second, apart)
+            both = between(chosen(inventory, choice), chosen(later, choice))
+            _show(both, as_json=as_json)
+    return outcome.DONE
+
+
+def _compared(snapshot: str, others: list[str]) -> tuple[str, str | None]:
+    """Read which snapshots are compared; None stands for the bucket."""
+    left = list(others)
+    first = snapshot
+    target = None
+    if not arguments.looks_like_backup(snapshot):
+        target = arguments.target(snapshot)
+        if left:
+            first = f"{target}/{left.pop(0)}"
+    for one in others:
+        BackupId.parse(one.rpartition("/")[2])
+    other = left.pop(0) if left else None
+    if left:
+        raise ConfigurationError(
+            "too many snapshots were named", "two are compared, or one with the bucket"
+        )
+    if other is not None and target is not None:
+        other = f"{target}/{other}"
+    return first, other
+
+
+def _show(verdicts: Iterable[Verdict], *, as_json: bool) -> None:
+    """Write a line for each difference as it is found, then the totals."""
+    from pgben_tasks.domain.buckets.restore_plan import PlanTotals
+
+    totals = PlanTotals()
+    for verdict in verdicts:
+        totals.count(verdict)
+        if verdict.found == "same":
+            continue
+        sign, change = _SIGNS[verdict.found]
+        if as_json:
+            fields = {"key": verdict.key, "change": change, "differs": verdict.differs}
+            sys.stdout.write(json.dumps({**fields, "size": verdict.size}) + "\n")
+        else:
+            why = f"  ({', '.join(verdict.differs)})" if verdict.differs else ""
+            sys.stdout.write(f"{sign} {output.key(verdict.key)}{why}\n")
+    if as_json:
+        sys.stdout.write(json.dumps({"totals": _totals(totals)}) + "\n")
+    else:
+        words = (f"{output.number(count)} {word}" for word, count in _totals(totals).items())
+        sys.stdout.write(", ".join(words) + "\n")
+
+
+def _totals(totals: PlanTotals) -> dict[str, int]:
+    return {
+        "gone": totals.of("missing"),
+        "new": totals.of("extra"),
+        "changed": totals.of("differing", "tags"),
+        "same": totals.of("same"),
+        "unreadable": totals.of("unreadable"),
+    }
+
+
+def _keep(taken: Path, destination: Path) -> None:
+    """Copy the object, whole or not at all; a file that exists is never replaced."""
+    from pgben_tasks.adapters.files import durable_file
+
+    try:
+        with taken.open("rb") as source, durable_file(destination, replace=False) as file:
+            shutil.copyfileobj(source, file)
+    except FileExistsError:
+        raise ConfigurationError(
+            f"'{destination}' exists already", "nothing is replaced; name another file"
+        ) from None
+    except OSError as exc:
+        raise ConfigurationError(
+            f"'{destination}' cannot be written: {exc.strerror}", "name another file"
+        ) from exc
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    return {
+        "size": entry.size,
+        "sha256": entry.sha256,
+        "modified": output.plain(entry.modified),
+        "headers": entry.headers,
+        "metadata": entry.metadata,
+        "tags": entry.tags,
+    }

@@ -1,0 +1,259 @@
+"""The commands that ask workers for something: backup, verify, restore, undo."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from pgben_tasks.cli import arguments
+from pgben_tasks.cli.ask import direct_mode, enqueue, restoring
+from pgben_tasks.cli.options import AsJson, Confirm, Direct, Wait, examples
+from pgben_tasks.cli.view import output
+from pgben_tasks.domain.swap import check_confirmation
+from pgben_tasks.domain.target import Target
+from pgben_tasks.errors import ConfigurationError
+
+app = typer.Typer()
+
+BACKUP_EXAMPLES = examples(
+    ("pgben backup pgben", "back up one database and wait until it is verified"),
+    ("pgben backup bucket/pgben-documents", "take a snapshot of one bucket"),
+    ("pgben backup --all --no-wait", "enqueue one job per protected database and bucket"),
+    ("pgben backup pgben --json", "the same for scripts: exit 0 means stored and verified"),
+)
+VERIFY_EXAMPLES = examples(
+    ("pgben verify", "look at every backup of every target: presence, sizes, signatures"),
+    ("pgben verify pgben --level full", "read every stored byte of one target again"),
+    ("pgben verify 20261123T050000Z-1f0c9a --full", "one backup"),
+    ("pgben verify --full --direct", "here and now, when Redis, workers or the catalog are gone"),
+)
+RESTORE_EXAMPLES = examples(
+    ("pgben restore pgben", "the newest verified backup, beside the original"),
+    ("pgben restore pgben --at '2026-11-22 14:30'", "the newest taken by then (PGBEN_TIMEZONE)"),
+    ("pgben restore pgben --backup 20261123T050000Z-1f0c9a --into pgben_copy", "one backup"),
+    ("pgben restore pgben --swap --confirm pgben", "in the original's place, which is kept"),
+    ("pgben restore bucket/pgben-documents --prefix cidadao/42/", "objects, into a new bucket"),
+    ("pgben restore bucket/pgben-documents --in-place --dry-run", "what would be put back"),
+    (
+        "pgben restore bucket/pgben-documents --in-place --confirm pgben-documents",
+        "objects, back into their own bucket; what is overwritten is copied aside",
+    ),
+    (
+        "pgben restore pgben --direct --into pgben",
+        "onto an empty server, when Redis, workers and the catalog are gone",
+    ),
+)
+UNDO_EXAMPLES = examples(
+    ("pgben undo 1f0c9a2b --confirm pgben", "the database that job replaced takes its name again"),
+)
+
+
+@app.command(epilog=BACKUP_EXAMPLES)
+def backup(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TARGET]...", help="'pgben', 'postgres/pgben' or 'bucket/NAME'."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every protected database and bucket.")
+    ] = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> int:
+    """Back up databases and buckets: capture, store, prune, read back."""
+    from pgben_tasks import runtime
+
+    work = runtime.workplace()
+    known = work.target_names()
+    if everything and targets:
+        raise ConfigurationError("targets and --all were given", "give one of the two")
+    if not (everything or targets) and len(known) > 1:
+        raise ConfigurationError(
+            "several targets are protected, and none was named",
+            f"name some of {', '.join(known)}, or give --all",
+        )
+    chosen = arguments.protected(targets or known, known)
+    wanted = [(str(one), {"target": str(one)}) for one in chosen]
+    return enqueue.ask(work, "backup", wanted, wait=wait, as_json=as_json)
+
+
+@app.command(epilog=VERIFY_EXAMPLES)
+def verify(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[TARGET|ID]", help="A target, a backup's id, or nothing for all."),
+    ] = None,
+    level: Annotated[
+        Literal["quick", "full"],
+        typer.Option(help="'quick': presence and signatures; 'full': every stored byte."),
+    ] = "quick",
+    full: Annotated[bool, typer.Option("--full", help="The same as --level full.")] = False,
+    direct: Direct = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> int:
+    """Verify stored backups; exit 5 when anything is found."""
+    work = direct_mode.choose(direct=direct, wait=wait)
+    request: dict[str, Any] = {"level": "full" if full else level}
+    target: Target | None = None
+    if what is not None and arguments.looks_like_backup(what):
+        place = arguments.backup(what, work.repository)
+        target = place.target
+        request |= {"target": str(target), "backup": str(place.backup)}
+    elif what is not None:
+        target = arguments.target(what)
+        request["target"] = str(target)
+    return direct_mode.ask(work, "verify", target, request, wait=wait, as_json=as_json)
+
+
+@app.command(epilog=RESTORE_EXAMPLES)
+def restore(  # noqa: PLR0913 - one parameter per option
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="TARGET", help="'pgben', 'postgres/pgben' or 'bucket/NAME'."),
+    ] = None,
+    *,
+    backup: Annotated[
+        str, typer.Option(metavar="ID|latest", help="A backup's id, or the newest verified one.")
+    ] = "latest",
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="The newest verified backup taken by this moment."),
+    ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The new database; default <name>_restored_<yyyymmdd_hhmmss>."
+        ),
+    ] = None,
+    swap: Annotated[
+        bool,
+        typer.Option("--swap", help="Put the copy in the original's place; that is kept."),
+    ] = False,
+    confirm: Confirm = None,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Take a backup that was never verified.")
+    ] = False,
+    damaged: Annotated[
+        bool,
+        typer.Option(
+            "--damaged", help="Of a bucket: what is whole of a damaged backup, by its id."
+        ),
+    ] = False,
+    prefix: Annotated[
+        str, typer.Option(metavar="TEXT", help="Of a bucket: only keys that begin with this.")
+    ] = "",
+    key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Of a bucket: only this object; may be repeated."),
+    ] = None,
+    put_below: Annotated[
+        str, typer.Option(metavar="TEXT", help="Of a bucket: put this before every key.")
+    ] = "",
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Of a bucket: give the copy its settings, too.")
+    ] = False,
+    in_place: Annotated[
+        bool,
+        typer.Option(
+            "--in-place",
+            help="Of a bucket: put back what is missing or differs; the rest stays as it is.",
+        ),
+    ] = False,
+    delete_extra: Annotated[
+        bool,
+        typer.Option(
+            "--delete-extra",
+            help="In place: remove what the snapshot does not know; it lies aside.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="In place: compare only, change nothing (keys: --json)."),
+    ] = False,
+    direct: Direct = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+    old_list: Annotated[bool, typer.Option("--list", hidden=True)] = False,
+    old_postgres: Annotated[str | None, typer.Option("--postgres", hidden=True)] = None,
+    old_minio: Annotated[str | None, typer.Option("--minio", hidden=True)] = None,
+) -> int:
+    """Restore beside the original; a database with --swap, a bucket --in-place in its place."""
+    if old_list:
+        return _list_the_old_way(as_json=as_json)
+    work = direct_mode.choose(direct=direct, wait=wait)
+    old = old_postgres or old_minio
+    if old is not None:
+        place = arguments.backup(old, work.repository)
+        target, backup = str(place.target), str(place.backup)
+        output.say(f"this is now: pgben restore {target} --backup {backup}")
+    if target is None:
+        raise ConfigurationError("no target was named", f"name one of {direct_mode.known(work)}")
+    if at is not None and backup != "latest":
+        raise ConfigurationError("--backup and --at were given", "give one of the two")
+    if direct and swap:
+        raise ConfigurationError(
+            "--direct and --swap were given",
+            "without the catalog nobody would end a swap that dies; restore beside, or onto an "
+            "empty server with --into",
+        )
+    chosen = direct_mode.target_of(work, target)
+    only = {"prefix": prefix, "keys": tuple(key or ()), "put_below": put_below}
+    if dry_run:
+        restoring.require_plan(chosen, only, in_place=in_place)
+        until = None if at is None else arguments.moment(at, work.zone)
+        snapshot = str(chosen) if backup == "latest" else f"{chosen}/{backup}"
+        return restoring.show_plan(snapshot, until, only, as_json=as_json)
+    bucket = {
+        **only,
+        "settings": settings,
+        "in_place": in_place,
+        "delete_extra": delete_extra,
+        "allow_damaged": damaged,
+    }
+    request: dict[str, Any] = {
+        "target": str(chosen),
+        "allow_unverified": unverified,
+        **restoring.confirmed(chosen, confirm, swap=swap, in_place=in_place),
+        **restoring.of_bucket(chosen, bucket),
+    }
+    if at is not None:
+        moment = arguments.moment(at, work.zone)
+        output.say(f"restoring the data as of {output.moment(moment, work.zone)} or before")
+        request["at"] = moment
+    elif backup != "latest":
+        request["backup"] = str(arguments.backup(f"{chosen}/{backup}", work.repository).backup)
+    if into is not None:
+        request["into"] = into if chosen.kind == "bucket" else arguments.database(into)
+    return direct_mode.ask(work, "restore", chosen, request, wait=wait, as_json=as_json)
+
+
+@app.command(epilog=UNDO_EXAMPLES)
+def undo(
+    job: Annotated[
+        str, typer.Argument(metavar="JOB", help="The job that swapped; see `pgben jobs`.")
+    ],
+    *,
+    confirm: Confirm = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> int:
+    """Turn a swap back: the replaced database takes its name again, the restored one is kept."""
+    from pgben_tasks import runtime
+
+    work = runtime.workplace()
+    swapped = work.ledger.find(job)
+    target = arguments.target(swapped.target)
+    check_confirmation(target.name, confirm)
+    request = {"target": str(target), "job": swapped.id, "confirm": confirm}
+    return enqueue.ask(work, "undo", [(str(target), request)], wait=wait, as_json=as_json)
+
+
+def _list_the_old_way(*, as_json: bool) -> int:
+    from pgben_tasks.cli.commands.backups import list_backups
+
+    output.say("this is now: pgben list")
+    return list_backups(as_json=as_json)

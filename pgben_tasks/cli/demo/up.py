@@ -1,0 +1,185 @@
+"""``pgben up``: a whole installation in the foreground, for trying out; gone when it ends.
+
+PostgreSQL, Redis and two S3 servers from packages, demo data, a worker for everything, beat and
+Flower. A second terminal uses it through a file of settings.
+"""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
+from __future__ import annotations
+
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from rich.text import Text
+
+from pgben_tasks.cli.demo import environment as stage
+from pgben_tasks.cli.view import outcome, output
+from pgben_tasks.errors import CommandFailed
+
+if TYPE_CHECKING:
+    from pgben_tasks.embedded.child import Child
+    from pgben_tasks.embedded.s3 import EmbeddedS3
+    from pgben_tasks.embedded.stack import EmbeddedStack
+
+_LOOK_EVERY: Final = 1.0
+_FLOWER_READY: Final = 60.0
+_FLOWER_USER: Final = "pgben"
+SETTINGS_FILE: Final = "pgben.env"
+
+
+def up(size_mb: int, *, as_json: bool) -> int:
+    """Run everything until Ctrl-C or SIGTERM; give the exit code."""
+    with stage.start_servers() as stack:
+        stage.fill(stack, size_mb)
+        stage.fill_bucket(stack)
+        work, settings = stage.install(stack, node="up")
+        password = secrets.token_urlsafe(18)
+        processes, flower = _start_processes(stack, settings, password)
+        stage.await_worker(work, processes[0])
+        _await_flower(flower, processes[-1])
+        file = _write_settings(stack, settings)
+        about = _addresses(stack, flower, password)
+        # Whoever reads that everything is up may end it at once.
+        with _asked_to_end() as asked:
+            _show(about, file, settings, as_json=as_json)
+            _stay(processes, asked)
+    output.say("everything is gone")
+    return outcome.DONE
+
+
+def _start_processes(
+    stack: EmbeddedStack, settings: dict[str, str], password: str
+) -> tuple[list[Child], str]:
+    """Start worker, beat and Flower; give them and Flower's address."""
+    from pgben_tasks.embedded.child import LOOPBACK, free_port
+
+    port = free_port()
+    login = stack.folder / "flower.py"
+    # In a file, because every user can read the arguments of a process.
+    _write_private(login, f"basic_auth = ['{_FLOWER_USER}:{password}']\n")
+    processes = [
+        stage.start_process(stack, "all", settings),
+        stage.start_process(
+            stack, "beat", settings, f"--schedule={stack.folder / 'beat.schedule'}"
+        ),
+        stage.start_process(stack, "flower", settings, f"--port={port}", f"--conf={login}"),
+    ]
+    return processes, f"http://{LOOPBACK}:{port}"
+
+
+def _await_flower(address: str, flower: Child) -> None:
+    """Wait until Flower listens."""
+    from pgben_tasks.embedded.child import wait_until
+
+    parts = urlsplit(address)
+
+    def listens() -> bool:
+        with suppress(OSError), socket.create_connection((parts.hostname, parts.port), timeout=1):
+            return True
+        return not flower.alive
+
+    wait_until(listens, seconds=_FLOWER_READY)
+    _require_alive(flower)
+
+
+def _addresses(stack: EmbeddedStack, flower: str, password: str) -> dict[str, dict[str, str]]:
+    server = stack.postgres
+    return {
+        "PostgreSQL": {
+            "address": f"{server.host}:{server.port}",
+            "user": server.user,
+            "password": server.password,
+        },
+        "Redis": {
+            "address": f"{stack.redis.host}:{stack.redis.port}",
+            "user": "",
+            "password": stack.redis.password,
+        },
+        "S3, documents": _keys_of(stack.documents),
+        "S3, repository": _keys_of(stack.s3),
+        "Flower": {"address": flower, "user": _FLOWER_USER, "password": password},
+    }
+
+
+def _keys_of(server: EmbeddedS3) -> dict[str, str]:
+    return {
+        "address": server.endpoint,
+        "user": server.access_key,
+        "password": server.secret_key,
+    }
+
+
+def _show(
+    about: Mapping[str, Mapping[str, str]],
+    file: Path,
+    settings: Mapping[str, str],
+    *,
+    as_json: bool,
+) -> None:
+    if as_json:
+        document: dict[str, Any] = {"servers": about, "settings_file": str(file)}
+        output.print_json({**document, "environment": dict(settings)})
+    else:
+        console = output.out()
+        rows = [(name, *one.values()) for name, one in about.items()]
+        console.print(output.table(("server", "address", "user", "password"), rows))
+        typed = (f". {file}", "pgben backup --all", "pgben status")
+        console.print(Text("\nin a second terminal:\n"))
+        for line in typed:
+            console.print(Text(f"    {line}"), soft_wrap=True)
+        console.print()
+    output.say(
+        "this is for trying out: everything vanishes, backups and keys too, when it ends (Ctrl-C)",
+        style="yellow",
+    )
+
+
+def _write_settings(stack: EmbeddedStack, settings: Mapping[str, str]) -> Path:
+    """Write what a shell reads to use this installation; it holds passwords."""
+    from pgben_tasks.setup.initialise import lines
+
+    file = stack.folder / SETTINGS_FILE
+    _write_private(file, "".join(f"export {line}\n" for line in lines(settings).splitlines()))
+    return file
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+
+
+def _stay(processes: list[Child], asked: threading.Event) -> None:
+    """Return when somebody asked for the end; raise when a process ended by itself."""
+    while not asked.wait(_LOOK_EVERY):
+        for process in processes:
+            _require_alive(process)
+
+
+def _require_alive(process: Child) -> None:
+    if not process.alive:
+        raise CommandFailed(
+            f"'{process.name}' ended with status {process.status}", f"its log: {process.tail()}"
+        )
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[threading.Event]:
+    """Take Ctrl-C and SIGTERM for the orderly end that they are meant to be."""
+    asked = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: asked.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,231 @@
+"""Backups as `list` and `show` present them, from the catalog's index or the repository itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from pgben_tasks.cli import arguments
+from pgben_tasks.cli.view import output
+from pgben_tasks.domain.buckets.capture import BucketCapture
+from pgben_tasks.domain.documents import Manifest, PostgresCapture, Verification
+from pgben_tasks.domain.states import state_of
+from pgben_tasks.domain.target import Target
+from pgben_tasks.errors import BackupNotFound
+from pgben_tasks.operations.repository.survey import survey
+from pgben_tasks.ports import Repository
+
+if TYPE_CHECKING:
+    from pgben_tasks.adapters.catalog.index import BackupIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One line of `pgben list`; sizes in bytes, None where a manifest cannot be believed."""
+
+    target: str
+    backup: str
+    state: str
+    suspect: str | None = None
+    acknowledged: bool = False
+    taken: datetime | None = None
+    stored_bytes: int | None = None
+    tables: int | None = None
+    rows: int | None = None
+    objects: int | None = None
+    verified_at: datetime | None = None
+    detail: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line as JSON."""
+        return {
+            "target": self.target,
+            "backup": self.backup,
+            "state": self.state,
+            "suspect": self.suspect,
+            "acknowledged": self.acknowledged,
+            "taken": self.taken and output.plain(self.taken),
+            "stored_bytes": self.stored_bytes,
+            "tables": self.tables,
+            "rows": self.rows,
+            "objects": self.objects,
+            "verified_at": self.verified_at and output.plain(self.verified_at),
+            "detail": self.detail,
+        }
+
+
+def from_index(index: BackupIndex, target: Target | None) -> list[Listed]:
+    """Read the catalog's index: fast, and as true as its last verification."""
+    return [
+        Listed(
+            target=one.target,
+            backup=one.id,
+            state=one.state,
+            suspect=one.suspect,
+            acknowledged=one.acknowledged,
+            taken=one.snapshot_at,
+            stored_bytes=one.stored_bytes,
+            tables=one.table_count,
+            rows=one.row_count,
+            objects=one.object_count,
+            verified_at=one.verified_at,
+        )
+        for one in index.backups(target)
+    ]
+
+
+def from_repository(repository: Repository, target: Target | None) -> list[Listed]:
+    """Read every manifest and statement, checking signatures; needs no catalog."""
+    targets = repository.targets() if target is None else [target]
+    return [line for one in targets for line in _surveyed(repository, one)]
+
+
+def listing(found: Sequence[Listed], zone: tzinfo) -> RenderableType:
+    """Make the table of `pgben list`."""
+    columns = (
+        "target",
+        "backup",
+        "data as of",
+        "state",
+        "stored",
+        "tables",
+        "rows or objects",
+        "note",
+    )
+    rows = [
+        (
+            one.target,
+            one.backup,
+            output.moment(one.taken, zone),
+            output.state(one.state),
+            output.size(one.stored_bytes),
+            output.number(one.tables),
+            output.number(one.rows if one.objects is None else one.objects),
+            _note(one),
+        )
+        for one in found
+    ]
+    return output.table(columns, rows, right="stored, tables, rows or objects")
+
+
+def _note(one: Listed) -> output.Cell:
+    if one.suspect is None:
+        return one.detail
+    if one.acknowledged:
+        return f"suspect (acknowledged): {one.suspect}"
+    return Text(f"suspect: {one.suspect}", style="yellow")
+
+
+def read(repository: Repository, text: str) -> tuple[Manifest, list[Verification]]:
+    """Fetch the manifest of a backup and every statement about it, signatures checked."""
+    place = arguments.backup(text, repository)
+    if place.backup is None:
+        raise BackupNotFound(f"'{text[:80]}' names no backup", "`pgben list` shows their ids")
+    manifest = repository.manifest(place.target, place.backup)
+    return manifest, repository.verifications(place.target, place.backup)
+
+
+def describe(manifest: Manifest, statements: Sequence[Verification]) -> dict[str, Any]:
+    """Return all that is known of a backup as JSON."""
+    standing = state_of(manifest, statements)
+    return {
+        "state": standing.state.label,
+        "suspect": standing.suspect,
+        "acknowledged": standing.acknowledged,
+        "held": standing.held,
+        "stored_bytes": manifest.stored_bytes,
+        "plain_bytes": manifest.plain_bytes,
+        "rows": manifest.rows,
+        "objects": manifest.objects,
+        "manifest": manifest.values(),
+        "verifications": [one.model_dump(mode="json") for one in statements],
+    }
+
+
+def pages(
+    manifest: Manifest, statements: Sequence[Verification], zone: tzinfo
+) -> Iterator[RenderableType]:
+    """Yield the tables of `pgben show`."""
+    standing = state_of(manifest, statements)
+    took = manifest.finished - manifest.started
+    lines: list[tuple[str, output.Cell]] = [
+        ("target", manifest.target),
+        ("state", output.state(standing.state.label)),
+        ("data as of", output.moment(manifest.snapshot_time, zone)),
+        ("sequence", output.number(manifest.sequence)),
+        ("took", output.duration(took)),
+        *(_database_facts(manifest.postgres) if manifest.postgres else ()),
+        *(_bucket_facts(manifest.bucket) if manifest.bucket else ()),
+        ("stored", f"{output.size(manifest.stored_bytes)} in {len(manifest.packs)} packs"),
+        ("sealed to", ", ".join(manifest.recipients) or Text("nobody: not sealed", style="yellow")),
+        ("last verified", output.moment(standing.last_verified, zone)),
+        ("job", manifest.job),
+    ]
+    if standing.suspect:
+        seen = " (acknowledged)" if standing.acknowledged else ""
+        lines.insert(2, ("suspect", Text(standing.suspect + seen, style="yellow")))
+    yield output.facts(lines, title=f"backup {manifest.backup}")
+    tables = manifest.postgres.tables if manifest.postgres else ()
+    biggest = sorted(tables, key=lambda one: one.rows, reverse=True)[:10]
+    if biggest:
+        rows = [(f"{one.schema_name}.{one.table}", output.number(one.rows)) for one in biggest]
+        yield output.table(("largest tables", "rows"), rows, right="rows")
+    if statements:
+        yield output.table(
+            ("verified", "kind", "packs", "read", "opened", "findings"),
+            [_statement(one, zone) for one in statements],
+            right="packs, read",
+        )
+
+
+def _database_facts(capture: PostgresCapture) -> Iterator[tuple[str, output.Cell]]:
+    yield "server", capture.server_version
+    yield "database", f"{output.size(capture.database_bytes)} of '{capture.owner}'"
+    yield "tables, rows", f"{output.number(len(capture.tables))}, {output.number(capture.rows)}"
+
+
+def _bucket_facts(capture: BucketCapture) -> Iterator[tuple[str, output.Cell]]:
+    yield "objects", f"{output.number(capture.objects)}, {output.size(capture.bytes)}"
+    yield "since the one before", f"{capture.fetched} fetched, {capture.gone} gone"
+    if capture.unreadable:
+        yield "unreadable", Text(f"{capture.unreadable} keys", style="bold red")
+    yield "versioning", capture.settings.versioning
+
+
+def _statement(one: Verification, zone: tzinfo) -> tuple[output.Cell, ...]:
+    found = "; ".join(f"{each.kind} {each.path}: {each.detail}" for each in one.findings)
+    return (
+        output.moment(one.at, zone),
+        one.kind,
+        output.number(one.packs_checked),
+        output.size(one.bytes_read),
+        "yes" if one.opened else "no",
+        Text(found, style="bold red") if found else ", ".join(one.reasons) or "none",
+    )
+
+
+def _surveyed(repository: Repository, target: Target) -> Iterator[Listed]:
+    surveyed = survey(repository, target)
+    for backup, finding in surveyed.unreadable:
+        yield Listed(
+            target=str(target), backup=str(backup), state="unreadable", detail=finding.detail
+        )
+    for one in surveyed.backups:
+        yield Listed(
+            target=str(target),
+            backup=one.manifest.backup,
+            state=one.known.standing.state.label,
+            suspect=one.known.standing.suspect,
+            acknowledged=one.known.standing.acknowledged,
+            taken=one.known.snapshot_time,
+            stored_bytes=one.known.bytes,
+            tables=one.manifest.tables,
+            rows=one.manifest.rows,
+            objects=one.manifest.objects,
+            verified_at=one.known.standing.last_verified,
+        )

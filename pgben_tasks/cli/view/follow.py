@@ -1,0 +1,254 @@
+"""Follow jobs through the ledger to their end: a live bar, a line per step, hints. To stderr.
+
+The ledger is asked, never the broker: what is shown here is what decides.
+"""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.text import Text
+
+from pgben_tasks.cli.view import outcome, output
+from pgben_tasks.domain.job import Job, StepRun
+from pgben_tasks.errors import TransientError
+
+if TYPE_CHECKING:
+    from pgben_tasks.runtime import Workplace
+
+_LOOK_EVERY: Final = 0.4
+#: How often idle jobs are explained, and how often a line is written where no bar can move.
+EXPLAIN_EVERY: Final = 10.0
+#: How long the catalog may be silent before following it is given up; the jobs go on.
+_PATIENCE: Final = 120.0
+_MARKS: Final = {"done": "✓", "failed": "✗"}
+COLUMNS: Final = (
+    SpinnerColumn(),
+    TextColumn("{task.description}", markup=False),
+    BarColumn(bar_width=28),
+    TextColumn("{task.fields[text]}", markup=False),
+)
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One job as it was last seen, and what was already said of it."""
+
+    job: Job
+    bar: TaskID
+    steps: list[StepRun] = field(default_factory=list)
+    said: set[tuple[int, str, datetime]] = field(default_factory=set)
+    behind: str = ""
+
+
+class Follower:
+    """Follows some jobs; ``jobs`` and ``steps`` are as last seen, also after an interruption."""
+
+    def __init__(self, work: Workplace, jobs: Sequence[Job], *, console: Console) -> None:
+        """Follow ``jobs`` through the ledger of ``work``, telling ``console``."""
+        self._work = work
+        self._console = console
+        self._bars = Progress(*COLUMNS, console=console, transient=True, disable=not live(console))
+        self._watched = [_Watched(job, self._bars.add_task(title(job), text="")) for job in jobs]
+        self._several = len(jobs) > 1
+        self._hinted: set[str] = set()
+        self._explain_at = 0.0
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The jobs as last seen."""
+        return [one.job for one in self._watched]
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Describe the jobs as JSON."""
+        return [outcome.document(one.job, one.steps) for one in self._watched]
+
+    def run(self) -> list[Job]:
+        """Return when every job has ended; raise ``TransientError`` when the catalog is gone."""
+        silent_since: float | None = None
+        with self._bars:
+            while True:
+                try:
+                    self._look()
+                    silent_since = None
+                except TransientError as exc:
+                    if silent_since is None:
+                        silent_since = time.monotonic()
+                        self._tell(f"the catalog does not answer, still trying: {exc.sentence}")
+                    elif time.monotonic() - silent_since > _PATIENCE:
+                        raise
+                if all(one.job.ended for one in self._watched):
+                    return self.jobs
+                time.sleep(_LOOK_EVERY)
+
+    def _look(self) -> None:
+        explain = time.monotonic() >= self._explain_at
+        for one in self._watched:
+            if not one.job.ended or not one.steps:
+                one.job = self._work.ledger.job(one.job.id)
+                one.steps = self._work.ledger.steps(one.job.id)
+                self._tell_steps(one)
+        if explain:
+            self._explain()
+            self._explain_at = time.monotonic() + EXPLAIN_EVERY
+        for one in self._watched:
+            self._show(one)
+
+    def _tell_steps(self, one: _Watched) -> None:
+        for step in one.steps:
+            if step.ended_at is None:
+                continue
+            said = (step.attempt, step.name, step.ended_at)
+            if said not in one.said:
+                one.said.add(said)
+                self._console.print(step_line(one.job, step, named=self._several))
+
+    def _explain(self) -> None:
+        """Say why jobs stand still: no worker, or another job before them; lines without bars."""
+        idle = [one for one in self._watched if one.job.state in {"queued", "waiting"}]
+        if idle:
+            living = {name.partition(".")[0] for name in self._work.recovery.living()}
+            missing = {role for one in idle for role in roles(one.job)} - living
+            self._hint_workers(sorted(missing - self._hinted))
+        queued = [one for one in idle if one.job.state == "queued"]
+        if queued:
+            open_jobs = self._work.ledger.jobs(limit=200, open_only=True)
+            for one in queued:
+                one.behind = _behind(one.job, open_jobs)
+        if not live(self._console):
+            for one in self._watched:
+                if one.job.state == "running" and one.job.progress:
+                    self._console.print(
+                        f"  … {title(one.job)} {progress_text(one.job)}", markup=False
+                    )
+
+    def _hint_workers(self, missing: Sequence[str]) -> None:
+        self._hinted.update(missing)
+        if len(missing) > 1:
+            self._tell(
+                f"hint: no {' and no '.join(missing)} worker is running; start one for all with "
+                "`python -m workers all`"
+            )
+        elif missing:
+            self._tell(
+                f"hint: no {missing[0]} worker is running; start one with "
+                f"`python -m workers {missing[0]}`"
+            )
+
+    def _show(self, one: _Watched) -> None:
+        job = one.job
+        progress = (job.progress or {}) if job.state == "running" else {}
+        description = title(job) + one.behind * (job.state == "queued")
+        move(self._bars, one.bar, progress, description=description, visible=not job.ended)
+
+    def _tell(self, text: str) -> None:
+        self._console.print(Text(text, style="yellow"), soft_wrap=True)
+
+
+def roles(job: Job) -> list[str]:
+    """Name the roles of workers that a job needs, each once, in the order of its steps."""
+    from pgben_tasks import canvases
+
+    chain = canvases.CHAINS[job.chain]
+    places = [canvases.entry_queue(job.kind), *(place for _, place in chain)]
+    return list(dict.fromkeys(place.removeprefix("node:") for place in places))
+
+
+def move(
+    bars: Progress,
+    bar: TaskID,
+    progress: Mapping[str, Any],
+    *,
+    description: str,
+    visible: bool = True,
+) -> None:
+    """Let a bar show how far a phase is."""
+    total, done = progress.get("total"), int(progress.get("done") or 0)
+    bars.update(
+        bar,
+        description=description,
+        total=max(int(total), 1) if total else None,
+        completed=min(done, int(total)) if total else 0,
+        text=words(progress),
+        visible=visible,
+    )
+
+
+def live(console: Console) -> bool:
+    """Return whether a bar can move there."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def title(job: Job) -> str:
+    """Return of a job what it is about and what it does."""
+    phase = (job.progress or {}).get("phase")
+    if job.state == "running":
+        step = _step_name(job.step or "")
+        doing = step if phase in {None, step} else f"{step}: {phase}"
+    elif job.state == "waiting":
+        doing = f"before {_step_name(job.step or '')}"
+    else:
+        doing = job.state
+    return f"{outcome.subject(job.target)} {doing}"
+
+
+def progress_text(job: Job) -> str:
+    """Write how far a running step is: ``45% 68 MiB of 150 MiB, 12 MiB/s, 7 s left, tables 12``."""
+    return words(job.progress or {})
+
+
+def words(progress: Mapping[str, Any]) -> str:
+    """Write how far a phase is."""
+    unit = str(progress.get("unit") or "bytes")
+    total, done = progress.get("total"), int(progress.get("done") or 0)
+    parts = []
+    if total:
+        share = min(done / int(total), 1.0)
+        parts.append(
+            f"{share:.0%} {output.amount(done, unit)} of {output.amount(int(total), unit)}"
+        )
+    elif done:
+        parts.append(output.amount(done, unit))
+    rate = int(progress.get("rate") or 0)
+    if rate and unit == "bytes":
+        parts.append(f"{output.size(rate)}/s")
+    if progress.get("seconds_left"):
+        parts.append(f"{output.duration(round(progress['seconds_left']))} left")
+    known = {"phase", "total", "unit", "done", "rate", "seconds_left"}
+    parts += [f"{name} {value}" for name, value in progress.items() if name not in known]
+    return ", ".join(parts)
+
+
+def _step_name(name: str) -> str:
+    return name.rpartition(".")[2] or "the first step"
+
+
+def step_line(job: Job, step: StepRun, *, named: bool) -> Text:
+    """Return of a step that ended; ``named`` says whose it was."""
+    mark = _MARKS.get(step.state, "…")
+    style = {"✓": "green", "✗": "bold red"}.get(mark, "yellow")
+    words = [f"{_step_name(step.name):<10}", f"{output.duration(step.seconds):>12}"]
+    if step.state != "done":
+        words.append(step.state)
+    if step.attempt > 1:
+        words.append(f"attempt {step.attempt}")
+    if named:
+        words.append(job.target)
+    return Text.assemble((f"  {mark} ", style), "  ".join(words))
+
+
+def _behind(job: Job, open_jobs: Sequence[Job]) -> str:
+    before = [
+        one
+        for one in open_jobs
+        if one.target == job.target and one.id != job.id and one.state != "queued"
+    ]
+    return f" behind job {outcome.short(before[0])} ({before[0].kind})" if before else ""

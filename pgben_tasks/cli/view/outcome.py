@@ -1,0 +1,267 @@
+"""What became of jobs: exit codes, the JSON of a job, and the table at its end. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import tzinfo
+from typing import Any, Final
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from pgben_tasks import errors
+from pgben_tasks.cli.view import output
+from pgben_tasks.domain.job import Job, StepRun
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+REFUSED: Final = 3
+SUSPECT: Final = 4
+DAMAGED: Final = 5
+INTERRUPTED: Final = 130
+#: Whoever read standard output went away, as after SIGPIPE.
+UNHEARD: Final = 141
+
+#: From the least to the most alarming; the code of several jobs is that of the worst.
+_SEVERITY: Final = (0, 75, 4, 3, 2, 1, 5)
+
+#: Keys of results that are shown elsewhere or only in JSON.
+_WORDS: Final[dict[str, tuple[str, str]]] = {
+    "level": ("level", ""),
+    "backups": ("backups", "count"),
+    "backup": ("backup", ""),
+    "into": ("restored into", ""),
+    "replaced": ("kept as", ""),
+    "kept_until": ("kept until", "moment"),
+    "note": ("note", ""),
+    "snapshot_time": ("data as of", "moment"),
+    "suspect": ("suspect", ""),
+    "acknowledged": ("acknowledged", ""),
+    "keys_acknowledged": ("keys acknowledged", "count"),
+    "database_bytes": ("database", "bytes"),
+    "dump_bytes": ("dump", "bytes"),
+    "stored_bytes": ("stored", "bytes"),
+    "packs": ("packs", "count"),
+    "sealed": ("sealed", "flag"),
+    "tables": ("tables", "count"),
+    "rows": ("rows", "count"),
+    "compared_with": ("compared with", ""),
+    "objects": ("objects", "count"),
+    "bytes": ("bytes", "bytes"),
+    "fetched": ("fetched", "count"),
+    "gone": ("gone since then", "count"),
+    "unreadable": ("unreadable", "count"),
+    "tags_not_kept": ("without tags, which are not kept there", "count"),
+    "not_in_snapshot": ("not in the snapshot", "count"),
+    "written": ("written", "count"),
+    "retagged": ("given back their tags", "count"),
+    "already_same": ("were the same", "count"),
+    "extra": ("extra", "count"),
+    "deleted": ("deleted", "count"),
+    "aside": ("copied aside to", ""),
+    "aside_further": ("and, what came later, to", "names"),
+    "aside_objects": ("objects aside", "count"),
+    "compared": ("objects compared", "count"),
+    "settings_refused": ("settings that were not taken", "names"),
+    "bytes_read_back": ("read back", "bytes"),
+    "fetched_bytes": ("fetched", "bytes"),
+    "loaded_bytes": ("loaded", "bytes"),
+    "tables_compared": ("tables compared", "count"),
+    "rows_compared": ("rows compared", "count"),
+    "bytes_read": ("bytes read", "bytes"),
+    "findings_total": ("findings", "count"),
+}
+
+
+def exit_code(job: Job) -> int:
+    """Return the exit code for the end of a job; one that has not ended is ``75``."""
+    if not job.ended:
+        return errors.TransientError.exit_code
+    if job.state == "succeeded":
+        return SUSPECT if job.result.get("suspect") else DONE
+    known = errors.named(str((job.error or {}).get("type")))
+    if known is not None:
+        return known.exit_code
+    return REFUSED if job.state == "refused" else FAILED
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Choose the most alarming of several exit codes."""
+    return max(codes, key=_SEVERITY.index, default=DONE)
+
+
+def document(job: Job, steps: Sequence[StepRun] = ()) -> dict[str, Any]:
+    """Describe a job as JSON."""
+    seconds = None
+    if job.ended_at is not None:
+        seconds = round((job.ended_at - (job.started_at or job.created_at)).total_seconds(), 3)
+    return {
+        "job": str(job.id),
+        "kind": job.kind,
+        "target": job.target,
+        "state": job.state,
+        "attempt": job.attempt,
+        "step": job.step,
+        "backup": job.backup,
+        "requested_by": job.requested_by,
+        "created_at": output.plain(job.created_at),
+        "started_at": job.started_at and output.plain(job.started_at),
+        "ended_at": job.ended_at and output.plain(job.ended_at),
+        "retry_at": job.retry_at and output.plain(job.retry_at),
+        "seconds": seconds,
+        "result": job.result,
+        "error": job.error,
+        "progress": None if job.ended else job.progress,
+        "steps": [
+            {
+                "name": step.name,
+                "attempt": step.attempt,
+                "state": step.state,
+                "node": step.node,
+                "seconds": None if step.seconds is None else round(step.seconds, 3),
+            }
+            for step in steps
+        ],
+    }
+
+
+def tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
+    """Yield what is shown of a job that ended: its facts, then decisions or findings."""
+    if job.kind == "prune":
+        yield from _prune(job)
+        return
+    if job.kind == "sweep":
+        yield from _sweep(job)
+        return
+    yield output.facts(_facts(job, zone), title=f"{job.kind} of {subject(job.target)}")
+    findings = job.result.get("findings")
+    if findings:
+        rows = [(one["kind"], one["path"], one["detail"]) for one in findings]
+        yield output.table(("finding", "where", "what"), rows)
+    unseen = int(job.result.get("findings_total") or 0) - len(findings or ())
+    if unseen > 0:
+        yield Text(f"and {output.number(unseen)} more")
+
+
+def subject(target: str) -> str:
+    """Name what a job is about."""
+    return "everything" if target == "*" else target
+
+
+def short(job: Job) -> str:
+    """Return the part of a job's id that tells it apart on a screen."""
+    return str(job.id)[:8]
+
+
+def _facts(job: Job, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
+    yield "job", str(job.id)
+    yield "state", output.state(_state(job))
+    for key, (name, kind) in _WORDS.items():
+        value = job.result.get(key)
+        if value not in (None, "", []):
+            yield name, _shown(value, kind, zone)
+    gone = (job.result.get("prune") or {}).get("expired")
+    if gone:
+        yield "expired", ", ".join(gone)
+    if (job.result.get("prune") or {}).get("refused"):
+        yield "pruning", Text(f"refused: {job.result['prune']['refused']}", style="yellow")
+    if job.ended_at is not None:
+        yield "took", output.duration(job.ended_at - (job.started_at or job.created_at))
+
+
+def _state(job: Job) -> str:
+    return str(job.result.get("state", job.state)) if job.state == "succeeded" else job.state
+
+
+def _shown(value: Any, kind: str, zone: tzinfo) -> output.Cell:
+    if kind == "bytes":
+        return output.size(int(value))
+    if kind == "count":
+        return output.number(int(value))
+    if kind == "names":
+        return ", ".join(value)
+    if kind == "flag":
+        return "yes" if value else "no"
+    if kind == "moment":
+        return output.moment_text(str(value), zone)
+    return str(value)
+
+
+def _prune(job: Job) -> Iterator[RenderableType]:
+    done = job.result.get("prune") or {}
+    rows = [
+        (one["backup"], output.state(one["decision"]), one["reasons"])
+        for one in done.get("decisions", ())
+    ]
+    dry = bool(job.request.get("dry_run"))
+    title = f"{'plan for' if dry else 'retention of'} {job.target}"
+    if rows:
+        yield output.table(("backup", "decision", "reasons"), rows, title=title)
+    if job.state != "succeeded":
+        return
+    names = done.get("would_expire") if dry else done.get("expired")
+    verb = "would be removed" if dry else "removed"
+    yield Text(f"{job.target}: {output.number(len(names or ()))} of {len(rows)} backups {verb}")
+    if done.get("refused"):
+        yield Text(f"pruning is refused: {done['refused']}", style="yellow")
+
+
+def _sweep(job: Job) -> Iterator[RenderableType]:
+    done = job.result.get("sweep") or {}
+    rows = [
+        (one["path"], one["kind"], output.state(one["decision"]), one["reasons"])
+        for one in done.get("decisions", ())
+    ]
+    dry = bool(job.request.get("dry_run"))
+    if rows:
+        title = f"{'what lies about in' if dry else 'sweep of'} {job.target}"
+        yield output.table(("where", "what", "decision", "reasons"), rows, title=title)
+    if job.state != "succeeded":
+        return
+    count = output.number(done["would_remove"] if dry else done["removed"])
+    verb = "would be removed" if dry else "removed"
+    kept = f", {output.number(done['kept'])} kept" if done["kept"] else ""
+    yield Text(f"{job.target}: {count} left over ({output.size(done['bytes'])}) {verb}{kept}")
+    if done["skipped"]:
+        yield Text(f"nothing is swept now: {done['skipped']}", style="yellow")
+
+
+def listing(jobs: Sequence[Job], zone: tzinfo) -> RenderableType:
+    """Make the table of `pgben jobs`."""
+    rows = [
+        (
+            short(job),
+            job.kind,
+            subject(job.target),
+            output.state(job.state),
+            (job.step or "").rpartition(".")[2] if not job.ended else "",
+            output.moment(job.created_at, zone),
+            output.duration(job.ended_at - (job.started_at or job.created_at))
+            if job.ended_at
+            else "-",
+            job.requested_by,
+            str((job.error or {}).get("sentence", "")) or job.backup or "",
+        )
+        for job in jobs
+    ]
+    columns = ("job", "kind", "target", "state", "step", "asked", "took", "by", "outcome")
+    return output.table(columns, rows, right="took")
+
+
+def step_table(steps: Sequence[StepRun], zone: tzinfo) -> RenderableType:
+    """Make the table of a job's steps."""
+    rows = [
+        (
+            step.name.rpartition(".")[2],
+            output.number(step.attempt),
+            output.state(step.state),
+            step.node,
+            output.moment(step.started_at, zone),
+            output.duration(step.seconds),
+        )
+        for step in steps
+    ]
+    return output.table(
+        ("step", "attempt", "state", "node", "began", "took"), rows, right="attempt, took"
+    )

@@ -1,0 +1,201 @@
+"""How values look on a screen: sizes, durations, moments, tables, JSON. Decides nothing.
+
+Results go to stdout, everything said on the way (progress, hints, errors) to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Final, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pgben_tasks.redaction import redact
+
+_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
+_KIBI: Final = 1024
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+_TEN: Final = 10
+#: Where nobody looks at a screen, lines are never cut or wrapped.
+_UNCUT: Final = 400
+
+#: Columns whose values people copy: other columns give way before these are folded.
+_COPIED: Final = frozenset({"backup", "job"})
+
+#: Colours of states and decisions; words without one stay plain.
+STYLES: Final[Mapping[str, str]] = {
+    "verified": "green",
+    "succeeded": "green",
+    "clean": "green",
+    "restored": "green",
+    "swapped": "green",
+    "undone": "green",
+    "done": "green",
+    "verified (unopened)": "yellow",
+    "unverified": "yellow",
+    "stored": "yellow",
+    "suspect": "yellow",
+    "running": "cyan",
+    "waiting": "cyan",
+    "queued": "cyan",
+    "expire": "yellow",
+    "remove": "yellow",
+    "damaged": "bold red",
+    "unreadable": "bold red",
+    "missing": "bold red",
+    "failed": "bold red",
+    "refused": "red",
+    "cancelled": "red",
+}
+
+Cell = str | Text
+
+
+def size(count: int | None) -> str:
+    """Write a number of bytes with three significant digits: ``1.46 MiB``."""
+    if count is None:
+        return "-"
+    if count < _KIBI:
+        return f"{count} B"
+    value, unit = count / _KIBI, 0
+    # 1023.9 KiB would be written as 1024 KiB and is one MiB.
+    while value >= _KIBI - 0.5 and unit < len(_UNITS) - 1:
+        value, unit = value / _KIBI, unit + 1
+    digits = 2 if value < _TEN else 1 if value < _TEN**2 else 0
+    return f"{value:.{digits}f} {_UNITS[unit]}"
+
+
+def duration(seconds: float | timedelta | None) -> str:
+    """Write a length of time: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``1 h 05 min``."""
+    if seconds is None:
+        return "-"
+    if isinstance(seconds, timedelta):
+        seconds = seconds.total_seconds()
+    if seconds < _TEN:
+        return f"{max(seconds, 0):.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02d} s"
+    minutes = round(seconds / _MINUTE)
+    return f"{minutes // _MINUTE} h {minutes % _MINUTE:02d} min"
+
+
+def moment(at: datetime | None, zone: tzinfo = UTC) -> str:
+    """Write a moment in ``zone``, with its offset: ``2026-11-23 02:00:05-03:00``."""
+    if at is None:
+        return "-"
+    return at.astimezone(zone).replace(microsecond=0).isoformat(sep=" ")
+
+
+def moment_text(text: str, zone: tzinfo) -> str:
+    """Write a moment that came as ISO 8601 text."""
+    return moment(datetime.fromisoformat(text), zone)
+
+
+def number(value: int | None) -> str:
+    """Write a number with separators: ``1,234,567``."""
+    return "-" if value is None else f"{value:,}"
+
+
+def amount(value: int, unit: str) -> str:
+    """Write how much of something: bytes as a size, anything else counted."""
+    return size(value) if unit == "bytes" else f"{number(value)} {unit}"
+
+
+def key(text: str) -> str:
+    """Show an object's key: it may hold anything; what a terminal would obey becomes text."""
+    return text if text.isprintable() else repr(text)
+
+
+def state(word: str) -> Text:
+    """Return a state in its colour."""
+    return Text(word, style=STYLES.get(word, ""))
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, title: str = "", right: str = ""
+) -> Table:
+    """Make a table; the columns whose names are listed in ``right`` are set to the right.
+
+    Cells are taken as they are: nothing in them is read as markup.
+    """
+    made = Table(title=Text(title, style="bold") if title else None, title_justify="left")
+    numeric = {name.strip() for name in right.split(",")}
+    for name in columns:
+        made.add_column(
+            name,
+            justify="right" if name in numeric else "left",
+            overflow="fold",
+            no_wrap=name in _COPIED,
+        )
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    return made
+
+
+def facts(pairs: Iterable[tuple[str, Cell]], *, title: str = "") -> Table:
+    """Make a table of names and values."""
+    made = Table(title=Text(title, style="bold") if title else None, title_justify="left")
+    made.show_header = False
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        made.add_row(Text(name), value if isinstance(value, Text) else Text(value))
+    return made
+
+
+def out() -> Console:
+    """Return the console of results."""
+    return _console(sys.stdout)
+
+
+def err() -> Console:
+    """Return the console of everything else."""
+    return _console(sys.stderr)
+
+
+def say(text: str, *, style: str = "") -> None:
+    """Write a line for the person at the terminal, on stderr."""
+    err().print(Text(text, style=style), soft_wrap=True)
+
+
+def hint(text: str) -> None:
+    """Write a hint, on stderr."""
+    say(f"hint: {text}", style="yellow")
+
+
+def complain(sentence: str, remedy: str) -> None:
+    """Write an error and its hint, on stderr."""
+    say(f"error: {redact(sentence)}", style="bold red")
+    if remedy:
+        hint(redact(remedy))
+
+
+def print_json(value: object) -> None:
+    """Write one JSON document to stdout."""
+    sys.stdout.write(json.dumps(value, default=plain, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def plain(value: object) -> Any:
+    """Turn what JSON does not know into what it knows; moments in UTC."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value)
+
+
+def _console(stream: TextIO) -> Console:
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else _UNCUT)

@@ -1,0 +1,1 @@
+"""Values and decisions about buckets: captures, inventories, comparisons, restore plans."""

@@ -1,0 +1,235 @@
+"""What a restore in place would do to a bucket, object by object. Pure.
+
+A snapshot is compared with what is there now. Only contents prove that an object is the same: where
+the listing shows the very object of the snapshot's line, its bytes and metadata are those, provided
+that its date had passed when it was read; everything else is fetched. Tags change without a new
+date, so they are always asked for, where the server keeps any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+from pydantic import ValidationError
+
+from pgben_tasks.domain.buckets.inventory import Entry, Key, parse_line
+from pgben_tasks.domain.buckets.line import Line, Listed
+from pgben_tasks.domain.values import Document, Size
+from pgben_tasks.errors import ManifestInvalid
+
+#: ``tags``: it differs in its tags only. ``extra``: the snapshot does not know it.
+#: ``unreadable``: the snapshot knows it and does not have its bytes.
+Found = Literal["same", "missing", "differing", "tags", "extra", "unreadable"]
+
+#: What is found and is to be written.
+WRITTEN: Final[frozenset[Found]] = frozenset({"missing", "differing", "tags"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChoice:
+    """Which keys a restore or a comparison is about: those below a prefix, or single ones."""
+
+    prefix: str = ""
+    keys: frozenset[str] = frozenset()
+
+    def takes(self, key: str) -> bool:
+        """Return whether it is about this key."""
+        return (not self.keys or key in self.keys) and key.startswith(self.prefix)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """An object as it was fetched: the digest of its bytes, and all that it carries.
+
+    ``tags`` is None where the server keeps none, so that nothing is known of them.
+    """
+
+    sha256: str
+    size: int
+    headers: Mapping[str, str]
+    metadata: Mapping[str, str]
+    tags: Mapping[str, str] | None
+
+    def differs(self, now: Content) -> tuple[str, ...]:
+        """Name what is not the same in the object ``now``.
+
+        A server gives a content type of its own to an object that was stored without one. Unknown
+        tags are not compared; known ones differ from none where the server of ``now`` keeps none.
+        """
+        headers = {
+            name: value
+            for name, value in now.headers.items()
+            if name in self.headers or name != "content-type"
+        }
+        pairs: list[tuple[str, object, object]] = [
+            ("size", self.size, now.size),
+            ("bytes", self.sha256, now.sha256),
+            ("headers", dict(self.headers), headers),
+            ("metadata", dict(self.metadata), dict(now.metadata)),
+        ]
+        if self.tags is not None:
+            pairs.append(("tags", dict(self.tags), dict(now.tags or {})))
+        return tuple(name for name, then, there in pairs if then != there)
+
+
+def content_of(entry: Entry) -> Content:
+    """Return what a readable object of a snapshot carries."""
+    return Content(
+        sha256=entry.sha256 or "",
+        size=entry.size,
+        headers=entry.headers,
+        metadata=entry.metadata,
+        tags=entry.tags,
+    )
+
+
+#: Clocks of a bucket's server and ours may differ by so much (pruning is refused beyond it).
+_CLOCKS_APART: Final = timedelta(minutes=5)
+
+
+def is_settled(modified: datetime, listing_started: datetime) -> bool:
+    """Return whether an object's date tells it apart from every later version.
+
+    Dates have whole seconds: one that was stored just before it was listed may have been stored
+    again in that very second, with the same bytes and other metadata.
+    """
+    return modified < listing_started - _CLOCKS_APART
+
+
+def version_mark(etag: str, modified: datetime, tags: Mapping[str, str]) -> str:
+    """Tell versions of an object apart: the same bytes stored again are another version.
+
+    So are other tags, which change neither etag nor date. Only their digest is shown.
+    """
+    digest = hashlib.sha256(json.dumps(sorted(tags.items())).encode()).hexdigest()
+    return f"{etag} {modified.astimezone(UTC):%Y%m%dT%H%M%SZ} {digest[:16]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one key came to; ``line`` is the snapshot's, ``listed`` what is there now.
+
+    ``differs`` names what is not the same; nothing else is compared where the sizes differ.
+    ``tags_lost``: the snapshot has tags of it, which the server does not keep.
+    """
+
+    found: Found
+    line: Line | None = None
+    listed: Listed | Line | None = None
+    differs: tuple[str, ...] = ()
+    tags_lost: bool = False
+
+    @property
+    def key(self) -> str:
+        """The object's key."""
+        either = self.line or self.listed
+        return "" if either is None else either.key
+
+    @property
+    def size(self) -> int:
+        """The object's bytes: those of the snapshot, or of an extra object."""
+        either = self.line or self.listed
+        return 0 if either is None else either.size
+
+
+def between(before: Iterable[Line], after: Iterable[Line]) -> Iterator[Verdict]:
+    """Compare two snapshots of a bucket, key by key; memory stays flat.
+
+    ``missing`` is what the later one lacks, ``extra`` what only it has.
+    """
+    left, right = iter(before), iter(after)
+    old, new = next(left, None), next(right, None)
+    while old is not None or new is not None:
+        if new is None or (old is not None and old.key < new.key):
+            yield Verdict(found="missing", line=old)
+            old = next(left, None)
+        elif old is None or new.key < old.key:
+            yield Verdict(found="extra", listed=new)
+            new = next(right, None)
+        else:
+            yield _of_both(old, new)
+            old, new = next(left, None), next(right, None)
+
+
+def _of_both(old: Line, new: Line) -> Verdict:
+    if old.pack is None or new.pack is None:
+        return Verdict(found="unreadable", line=old)
+    differs = content_of(old.entry()).differs(content_of(new.entry()))
+    return Verdict(found="differing" if differs else "same", line=old, differs=differs)
+
+
+class Planned(Document):
+    """One object that is to be changed, as a line of the plan; sorts and groups like a ``Line``.
+
+    ``line`` is the snapshot's, None for an extra object.
+    """
+
+    found: Found
+    key: Key
+    line: str | None = None
+    pack: str | None = None
+    size: Size
+
+    @classmethod
+    def read(cls, line: Line) -> Planned:
+        """Read a line of the plan; ``ManifestInvalid`` when it is none."""
+        try:
+            return cls.model_validate_json(line.raw)
+        except ValidationError:
+            raise ManifestInvalid(f"'{line.where}' is no plan of a restore") from None
+
+    def raw(self) -> bytes:
+        """Return the line, with its newline."""
+        return self.model_dump_json(exclude_defaults=True).encode() + b"\n"
+
+    def entry(self) -> Entry:
+        """Return the object as the snapshot has it."""
+        if self.line is None:
+            raise ManifestInvalid("an extra object is not in the snapshot")
+        return parse_line(self.line.encode(), where="plan")
+
+
+def planned(verdict: Verdict) -> Planned | None:
+    """Return the line of the plan for what is not as the snapshot has it."""
+    if verdict.found in {"same", "unreadable"}:
+        return None
+    line = verdict.line
+    return Planned(
+        found=verdict.found,
+        key=verdict.key,
+        line=None if line is None else line.raw.decode(),
+        pack=None if line is None else line.pack,
+        size=verdict.size,
+    )
+
+
+@dataclass(slots=True)
+class PlanTotals:
+    """Objects and bytes by what was found."""
+
+    objects: dict[Found, int] = field(default_factory=dict)
+    bytes: dict[Found, int] = field(default_factory=dict)
+
+    def count(self, verdict: Verdict) -> None:
+        """Count one key."""
+        found = verdict.found
+        self.objects[found] = self.objects.get(found, 0) + 1
+        self.bytes[found] = self.bytes.get(found, 0) + verdict.size
+
+    def of(self, *found: Found) -> int:
+        """Return the number of objects that came to one of these."""
+        return sum(self.objects.get(one, 0) for one in found)
+
+    @property
+    def readable(self) -> int:
+        """How many of the keys the snapshot has with their bytes."""
+        return self.of("same", *WRITTEN)
+
+    def size(self, *found: Found) -> int:
+        """Return the bytes of the objects that came to one of these."""
+        return sum(self.bytes.get(one, 0) for one in found)

@@ -1,0 +1,1 @@
+"""The data of the demo: a plausible database and documents, and exact comparisons of them."""

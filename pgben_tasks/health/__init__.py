@@ -1,0 +1,1 @@
+"""What is known of the ability to restore, and what `pgben doctor` examines."""

@@ -1,0 +1,114 @@
+"""What checks look at: the parts of the runtime, each asked once, and who else needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from pgben_tasks import names
+from pgben_tasks.adapters import redis as broker_facts
+from pgben_tasks.adapters.catalog.records import Records
+from pgben_tasks.adapters.keys.signatures import Trust
+from pgben_tasks.adapters.postgres.server import PostgresServer
+from pgben_tasks.adapters.postgres.source import PostgresSource
+from pgben_tasks.adapters.redis import BrokerFacts
+from pgben_tasks.adapters.repository.repository import StoreRepository
+from pgben_tasks.domain.target import Target
+from pgben_tasks.errors import PgbenError
+from pgben_tasks.health.doctor.report import Unseen
+from pgben_tasks.ports import Preflight
+from pgben_tasks.runtime import Workplace, postgres_servers
+from pgben_tasks.settings import Settings
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One installation under examination.
+
+    Each part is asked once, because one that is away is waited for. ``catalog``, ``repository`` and
+    ``servers`` raise ``Unseen`` when they are away: their own check tells why, and only that one.
+    """
+
+    work: Workplace
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+        return self.work.settings
+
+    @cached_property
+    def catalog_fault(self) -> PgbenError | None:
+        """Why the catalog cannot be used; None when it can."""
+        return _fault(self.work.database.check)
+
+    @property
+    def catalog(self) -> Records:
+        """What the catalog remembers."""
+        if self.catalog_fault is not None:
+            raise Unseen("catalog")
+        return Records(self.work.database)
+
+    @cached_property
+    def broker(self) -> BrokerFacts | PgbenError:
+        """What Redis says of itself, or why it says nothing."""
+        url = self.settings.redis_url.get_secret_value()
+        try:
+            return broker_facts.look(url, names.QUEUES)
+        except PgbenError as exc:
+            return exc
+
+    @cached_property
+    def repository_fault(self) -> PgbenError | None:
+        """Why the repository cannot be opened; None when it can."""
+        return _fault(lambda: self.work.repository)
+
+    @property
+    def repository(self) -> StoreRepository:
+        """The repository."""
+        if self.repository_fault is not None:
+            raise Unseen("repository")
+        return self.work.repository
+
+    @cached_property
+    def trust(self) -> Trust:
+        """The trusted keys."""
+        path = self.settings.trusted_keys_file
+        if path is None:
+            raise Unseen("trusted_keys")
+        try:
+            return Trust.load(path)
+        except PgbenError:
+            raise Unseen("trusted_keys") from None
+
+    @cached_property
+    def addresses(self) -> dict[Target, PostgresServer]:
+        """The server of every protected database."""
+        return postgres_servers(self.settings)
+
+    @cached_property
+    def examined(self) -> dict[Target, Preflight | PgbenError]:
+        """What a dump of every protected database would learn before it begins, or why not."""
+        found: dict[Target, Preflight | PgbenError] = {}
+        for target, server in self.addresses.items():
+            try:
+                found[target] = PostgresSource(server, target.name).preflight()
+            except PgbenError as exc:
+                found[target] = exc
+        return found
+
+    @property
+    def servers(self) -> dict[Target, Preflight]:
+        """What was learned of those that answer and may be dumped."""
+        found = {target: one for target, one in self.examined.items() if isinstance(one, Preflight)}
+        if not found:
+            raise Unseen("postgres")
+        return found
+
+
+def _fault(look: Callable[[], object]) -> PgbenError | None:
+    try:
+        look()
+    except PgbenError as exc:
+        return exc
+    return None

@@ -1,0 +1,179 @@
+"""Gather what is known of an installation's ability to restore, from whatever answers.
+
+Beside ``runtime`` in the layers. Nothing is changed, and nothing that is away keeps the rest from
+being told: without the catalog the repository itself is read, with its signatures checked.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pgben_tasks import names
+from pgben_tasks.adapters.catalog.index import IndexedBackup
+from pgben_tasks.adapters.catalog.records import Records
+from pgben_tasks.domain.job import BEAT_SILENCE, Job
+from pgben_tasks.domain.outlook import Kept, Reconciler, Surroundings, TargetOutlook, Verdict, judge
+from pgben_tasks.domain.target import Target
+from pgben_tasks.errors import PgbenError
+from pgben_tasks.operations.repository.survey import survey
+from pgben_tasks.runtime import Workplace
+from pgben_tasks.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """One volume that pgben writes to; ``used`` is a share, ``free`` bytes."""
+
+    path: Path
+    used: float
+    free: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """All that is known at one moment. ``jobs`` and ``workers`` are None without a catalog."""
+
+    now: datetime
+    targets: tuple[TargetOutlook, ...]
+    surroundings: Surroundings
+    disks: tuple[Disk, ...]
+    jobs: tuple[Job, ...] | None
+    workers: tuple[str, ...] | None
+    last_tick: datetime | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether everything can be restored."""
+        return judge(self.targets, self.surroundings, now=self.now)
+
+
+def gather(work: Workplace) -> Situation:
+    """Look at catalog, repository and disks."""
+    volumes = disks(work.settings)
+    full = tuple(
+        str(disk.path) for disk in volumes if disk.used >= float(work.settings.disk_critical)
+    )
+    catalog_away, repository_away = _away(work.database.check), _away(lambda: work.repository)
+    known = catalog_away is None
+    now = work.database.now() if known else datetime.now(UTC)
+    records = Records(work.database) if known else None
+    targets = (
+        ()
+        if repository_away
+        else tuple(outlook(work, records, now, Target.parse(name)) for name in work.target_names())
+    )
+    workers = tuple(work.recovery.living()) if known else None
+    return Situation(
+        now=now,
+        targets=targets,
+        surroundings=Surroundings(
+            repository_away=repository_away,
+            catalog_away=catalog_away,
+            missing_roles=None if workers is None else missing_roles(workers),
+            reconciler=reconciler(work, records) if records else None,
+            full_disks=full,
+        ),
+        disks=volumes,
+        jobs=tuple(work.ledger.jobs(limit=1000, open_only=True)) if known else None,
+        workers=workers,
+        last_tick=records.last_tick() if records else None,
+    )
+
+
+def disks(settings: Settings) -> tuple[Disk, ...]:
+    """Measure the volumes of spool, history and a repository in a folder, each volume once.
+
+    A folder that is not there yet is measured where it would be made.
+    """
+    parts = urlsplit(settings.repository)
+    wanted = [settings.spool_dir, settings.backup_dir]
+    if parts.scheme == "file":
+        wanted.append(Path(parts.path))
+    found: dict[int, Disk] = {}
+    for path in wanted:
+        there = next(one for one in (path, *path.absolute().parents) if one.exists())
+        usage = shutil.disk_usage(there)
+        found.setdefault(
+            there.stat().st_dev, Disk(path=path, used=usage.used / usage.total, free=usage.free)
+        )
+    return tuple(found.values())
+
+
+def reconciler(work: Workplace, records: Records) -> Reconciler:
+    """Return whether the reconciler is woken: by beat, or by a worker that stands in for it."""
+    if records.last_tick() is None:
+        return "never ran"
+    if work.recovery.tick_is_overdue():
+        return "silent"
+    beaten = records.last_beat()
+    woken = beaten is not None and work.database.now() - beaten <= BEAT_SILENCE
+    return "runs" if woken else "runs without beat"
+
+
+def missing_roles(living: Sequence[str]) -> tuple[str, ...]:
+    """Name the roles for which none of these workers (``<role>.<node>``) lives."""
+    there = {name.partition(".")[0] for name in living}
+    return tuple(role for role in names.QUEUES if role not in there)
+
+
+def _away(look: Callable[[], object]) -> str | None:
+    """Return why something cannot be asked; None when it can."""
+    try:
+        look()
+    except PgbenError as exc:
+        return exc.sentence
+    return None
+
+
+def outlook(
+    work: Workplace, records: Records | None, now: datetime, target: Target
+) -> TargetOutlook:
+    """Return what is known of one target; ``records`` is None without a catalog."""
+    settings, name = work.settings, str(target)
+    schedule = work.schedule("backup", name)
+    record = records.of(name) if records else None
+    return TargetOutlook(
+        target=name,
+        backups=kept(work, target, from_catalog=records is not None),
+        rpo=settings.rpo,
+        verify_every=timedelta(days=settings.verify_days),
+        next_window=schedule.next(now) if schedule else None,
+        failures=record.failures if record else None,
+        last_failure=record.last_failure if record else None,
+        last_full_verification=record.last_full_verification if record else None,
+        last_restore=record.last_restore if record else None,
+    )
+
+
+def kept(work: Workplace, target: Target, *, from_catalog: bool) -> tuple[Kept, ...]:
+    """List the backups of a target, newest first: from the index, or the repository itself."""
+    if from_catalog:
+        return tuple(_indexed(one) for one in work.index.backups(target))
+    found = survey(work.repository, target)
+    readable = [
+        Kept(
+            backup=one.manifest.backup,
+            state=one.known.standing.state.label,
+            taken=one.known.snapshot_time,
+            suspect=one.known.standing.suspect if one.known.standing.open_suspicion else None,
+            stored_bytes=one.known.bytes,
+        )
+        for one in found.backups
+    ]
+    unreadable = [Kept(backup=str(backup), state="unreadable") for backup, _ in found.unreadable]
+    return (*readable, *unreadable)
+
+
+def _indexed(one: IndexedBackup) -> Kept:
+    return Kept(
+        backup=one.id,
+        state=one.state,
+        taken=one.snapshot_at,
+        suspect=None if one.acknowledged else one.suspect,
+        stored_bytes=one.stored_bytes,
+    )

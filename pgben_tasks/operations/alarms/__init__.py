@@ -1,0 +1,1 @@
+"""Alarms: what is wrong is found in the ledger, written down once, mailed, and cleared."""

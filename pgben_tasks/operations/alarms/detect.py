@@ -1,0 +1,118 @@
+"""Raising alarms: what the ledger shows to be bad, late or silent goes into the outbox.
+
+Alarms are derived from what is written anyway, by every tick, instead of being raised where a job
+ends: no way to end a job can forget its alarm, none is lost when a process dies at that moment, and
+no job can fail for want of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+import structlog
+
+from pgben_tasks.domain import overdue
+from pgben_tasks.domain.alarm import Alarm, of_job
+from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.overdue import Bounds, Restorable, Timed
+
+log = structlog.get_logger(__name__)
+
+
+class Watch(Protocol):
+    """What is looked at."""
+
+    def since(self) -> datetime:
+        """Return when this catalog began to keep alarms."""
+        ...
+
+    def bad_ends(self, *, since: datetime) -> list[UUID]:
+        """Name the jobs that ended badly, or suspect, and have no alarm for that end."""
+        ...
+
+    def open_windows(self) -> list[UUID]:
+        """Name the scheduled jobs that have not ended."""
+        ...
+
+    def known(self, keys: Sequence[str]) -> set[str]:
+        """Return which of these keys have a job."""
+        ...
+
+    def under_way(self, *, within: timedelta) -> set[str]:
+        """Name the targets with a backup that runs, or will."""
+        ...
+
+    def restorable(self, target: str) -> Restorable | None:
+        """Return the newest verified backup of a target that is not suspect."""
+        ...
+
+    def last_sign(self) -> datetime | None:
+        """Return when the last tick ran that beat had sent."""
+        ...
+
+
+class Outbox(Protocol):
+    """Where alarms wait for their mail."""
+
+    def add(self, alarm: Alarm) -> bool:
+        """Keep an alarm; say whether it is new."""
+        ...
+
+
+def raise_alarms(
+    watch: Watch,
+    outbox: Outbox,
+    *,
+    job: Callable[[UUID], Job],
+    timetable: Sequence[Timed],
+    bounds: Bounds,
+    now: datetime,
+) -> int:
+    """Put every alarm that is due into the outbox; give how many are new."""
+    new = 0
+    for alarm in _found(watch, job=job, timetable=timetable, bounds=bounds, now=now):
+        if outbox.add(alarm):
+            new += 1
+            log.warning("alarm_raised", kind=alarm.kind, alarm=alarm.key, about=alarm.target)
+    return new
+
+
+def _found(
+    watch: Watch,
+    *,
+    job: Callable[[UUID], Job],
+    timetable: Sequence[Timed],
+    bounds: Bounds,
+    now: datetime,
+) -> Iterator[Alarm]:
+    since = watch.since()
+    for one in watch.bad_ends(since=since):
+        if alarm := of_job(job(one)):
+            yield alarm
+    for one in watch.open_windows():
+        if alarm := overdue.late(job(one), now=now, bounds=bounds):
+            yield alarm
+    yield from _missed(watch, timetable, bounds=bounds, now=now, since=since)
+    # Asked before the backups themselves: a job that ends between the two is then still under way.
+    under_way = watch.under_way(within=bounds.end_within)
+    for line in timetable:
+        if line.kind == "backup" and line.target not in under_way:
+            newest = watch.restorable(line.target)
+            if alarm := overdue.stale(line, newest, now=now, since=since, bounds=bounds):
+                yield alarm
+    if alarm := overdue.silent(watch.last_sign(), now=now, since=since):
+        yield alarm
+
+
+def _missed(
+    watch: Watch, timetable: Sequence[Timed], *, bounds: Bounds, now: datetime, since: datetime
+) -> Iterator[Alarm]:
+    found = {}
+    for line in timetable:
+        if alarm := overdue.missed(line, now=now, since=since, bounds=bounds):
+            found[overdue.key_of_window(line, now)] = alarm
+    known = watch.known(list(found)) if found else set()
+    yield from (alarm for key, alarm in found.items() if key not in known)

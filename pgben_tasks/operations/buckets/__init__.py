@@ -1,0 +1,1 @@
+"""Back up and restore buckets: list, compare, copy, seal; put back beside or in place."""

@@ -1,0 +1,68 @@
+"""Look into a snapshot: its objects, and one object's bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pgben_tasks.domain.buckets.inventory import Entry
+from pgben_tasks.domain.buckets.line import Line
+from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.layout import inventory_of
+from pgben_tasks.errors import DigestMismatch, ManifestInvalid, ObjectMissing
+from pgben_tasks.operations.snapshot_files import place_of, read_lines
+from pgben_tasks.operations.toolbox import Toolbox
+from pgben_tasks.ports import Progress
+
+
+def lines_of(tools: Toolbox, manifest: Manifest, folder: Path) -> Iterator[Line]:
+    """Return the lines of a snapshot's inventory; what is opened lies in ``folder``, which is ours.
+
+    Raises what ``open_inventory`` raises.
+    """
+    return read_lines(open_inventory(tools, manifest, folder))
+
+
+def open_inventory(tools: Toolbox, manifest: Manifest, folder: Path) -> Path:
+    """Fetch a snapshot's inventory, open it and compare it with the manifest; gives its lines.
+
+    Raises ``DigestMismatch``, ``DecryptionFailed``, ``ConfigurationError`` (no identity).
+    """
+    stored = inventory_of(manifest)
+    sealed, plain = folder / f"{manifest.backup}.sealed", folder / f"{manifest.backup}.jsonl"
+    tools.repository.fetch_inventory(manifest, sealed)
+    digest = tools.objects.open_inventory(stored, sealed, plain)
+    if manifest.bucket is None or digest != manifest.bucket.lines:
+        raise DigestMismatch(
+            f"'{stored.path}' is not the inventory that its manifest describes",
+            "take another snapshot; `pgben verify` says more",
+        )
+    return plain
+
+
+def find(tools: Toolbox, manifest: Manifest, key: str, folder: Path) -> Entry:
+    """Find one object; raises ``ObjectMissing`` when the snapshot lacks it or its bytes."""
+    for line in lines_of(tools, manifest, folder):
+        if line.key == key:
+            if line.pack is None:
+                break
+            return line.entry()
+    raise ObjectMissing(
+        f"snapshot '{manifest.backup}' does not hold that object",
+        "keys are taken letter by letter; `pgben objects ls` shows them",
+    )
+
+
+def take(
+    tools: Toolbox, manifest: Manifest, entry: Entry, folder: Path, progress: Progress
+) -> Path:
+    """Take one object's bytes out of its pack, checked; gives a file in ``folder``."""
+    pack = next((one for one in manifest.packs if place_of(one) == entry.pack), None)
+    if pack is None or entry.sha256 is None:
+        raise ManifestInvalid(f"the inventory names the pack '{entry.pack}', the manifest not")
+    sealed = folder / "pack.sealed"
+    progress.begin("fetch", total=pack.size)
+    tools.repository.fetch_pack(pack, sealed, advance=progress.advance)
+    progress.begin("open", total=entry.size)
+    tools.objects.open_objects(pack, sealed, [entry.sha256], folder, advance=progress.advance)
+    return folder / entry.sha256

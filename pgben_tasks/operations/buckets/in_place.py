@@ -1,0 +1,281 @@
+"""Restore a snapshot's objects in place: plan, aside, write, finish.
+
+Missing objects and those that differ are put back into the live bucket; nothing else is written.
+What is overwritten or deleted lies in a bucket aside before, compared. At no moment are there fewer
+objects than at the beginning, live and aside together, and a step that died goes on.
+
+What is done stands in ``written/`` and ``deleted/`` of the job's folder; ``plan_objects`` names the
+rest that lies there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from pgben_tasks.contracts import JSON, BucketRestoreRequest
+from pgben_tasks.domain.buckets.restore_plan import WRITTEN, Planned
+from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.errors import ObjectMissing, ObjectRefused, PackLost
+from pgben_tasks.operations import spool
+from pgben_tasks.operations.buckets.aside import LOOKS, Aside
+from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
+from pgben_tasks.operations.buckets.in_place_plan import (
+    extra_groups,
+    groups,
+    keep_marks,
+    kept_marks,
+    live_bucket,
+    planned_groups,
+    verdicts,
+)
+from pgben_tasks.operations.buckets.restoring import (
+    capture_of,
+    manifest_of,
+    not_restored,
+    once,
+    opened_objects,
+    put,
+)
+from pgben_tasks.operations.buckets.uploads import NotedUploads, give_up_uploads
+from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.ports import Bucket
+
+log = structlog.get_logger(__name__)
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def aside(run: Run, tools: Toolbox) -> JSON:
+    """Copy aside all that will be overwritten or deleted, before anything is."""
+    give_up_uploads(run.folder, tools.other_bucket)
+    place = _aside(run, tools)
+    run.progress.begin("aside", unit="objects")
+    copied = 0
+    with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="aside") as pool:
+        for name, group in groups(run):
+            keys = [one.key for one in group if one.found != "missing"]
+            if not (run.folder / "kept" / name).exists():
+                run.ledger.hold()
+                kept = _each(run, pool, place.keep, keys)
+                keep_marks(run, name, dict(zip(keys, kept, strict=True)))
+            copied += sum(mark is not None for mark in kept_marks(run, name).values())
+            run.progress.advance(len(keys))
+    log.info("objects_set_aside", objects=copied)
+    # Whoever reads of a later failure must know where to look.
+    return {"copied_aside": copied, "aside": str(run.context["aside"]) if copied else None}
+
+
+def write(run: Run, tools: Toolbox) -> JSON:
+    """Put missing and differing objects back, pack after pack, and tags where only these differ.
+
+    What lies in a damaged pack, or is not taken by the server, stays as it is and keeps nothing
+    else from being put back; ``finish`` finds it differing.
+    """
+    give_up_uploads(run.folder, tools.other_bucket)
+    manifest = manifest_of(run, tools)
+    work = _Writing(run, tools)
+    if not work.live.exists():
+        run.ledger.hold()
+        work.live.create()
+    run.progress.begin("write", total=int(run.job.result["bytes"]))
+    written = retagged = lost = refused = 0
+    with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool:
+        for name, group in planned_groups(run):
+            tagged = sum(one.found == "tags" for one in group)
+            retagged += tagged
+            try:
+                with once(run.folder / "written", name) as undone:
+                    if undone:
+                        refused += work.group(pool, manifest, name, group)
+                    else:
+                        run.progress.advance(sum(one.size for one in group if one.found != "tags"))
+            except PackLost as exc:
+                log.warning("pack_lost", objects=len(group) - tagged, why=exc.sentence)
+                lost += len(group) - tagged
+            else:
+                written += len(group) - tagged
+    written -= refused
+    log.info("objects_put_back", written=written, retagged=retagged)
+    return {"written": written, "retagged": retagged, "lost": lost, "refused": refused}
+
+
+def finish(run: Run, tools: Toolbox) -> JSON:
+    """Compare every object with the snapshot; only then delete what is extra, where asked."""
+    give_up_uploads(run.folder, tools.other_bucket)
+    live, place = live_bucket(run, tools), _aside(run, tools)
+    run.progress.begin("compare", total=int(run.job.result["objects"]), unit="objects")
+    compared = tags_lost = 0
+    differing: Counter[str] = Counter()
+    capture = capture_of(manifest_of(run, tools))
+    for verdict in verdicts(run, tools, capture, run.folder / "inventory.jsonl"):
+        if verdict.found in WRITTEN:
+            differing[", ".join(verdict.differs) or "missing"] += 1
+        compared += verdict.found == "same"
+        tags_lost += verdict.tags_lost
+    if differing:
+        raise not_restored(
+            run,
+            differing,
+            compared,
+            "nothing extra was deleted, what was overwritten lies aside; "
+            f"`pgben objects diff {run.target} {run.job.backup}` names what differs. Is somebody "
+            "writing to the bucket? Ask for the restore again",
+        )
+    deleted = _delete_extra(run, tools, live, place)
+    refused: tuple[str, ...] = ()
+    if BucketRestoreRequest.parse(run.job.request).settings:
+        run.ledger.hold()
+        refused = live.apply(capture.settings)
+    names, lie_there = place.contents()
+    spool.remove(run.folder)
+    return {
+        "compared": compared,
+        **({"tags_not_kept": tags_lost} if tags_lost else {}),
+        "deleted": deleted,
+        "aside": names[0] if names else None,
+        "aside_further": names[1:],
+        "aside_objects": lie_there,
+        "settings_refused": list(refused),
+        "state": "restored",
+    }
+
+
+def _delete_extra(run: Run, tools: Toolbox, live: Bucket, place: Aside) -> int:
+    deleted = 0
+    run.progress.begin("delete", unit="objects")
+    with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="delete") as pool:
+        for name, group in extra_groups(run):
+            deleted += len(group)
+            with once(run.folder / "deleted", name) as undone:
+                if undone:
+                    run.ledger.hold()
+                    tools.own_writes.intend(run.job, name, len(group))
+                    _each(run, pool, partial(_delete, live, place, kept_marks(run, name)), group)
+            run.progress.advance(len(group))
+    return deleted
+
+
+class _Changed(Exception):
+    """Somebody stored or tagged the object that is about to be overwritten."""
+
+
+class _Writing:
+    """Writes to the live bucket, after what is there at that moment is known to lie aside."""
+
+    def __init__(self, run: Run, tools: Toolbox) -> None:
+        self.live = live_bucket(run, tools)
+        self._now = CurrentObjects(self.live)
+        self._run = run
+        self._tools = tools
+        self._place = _aside(run, tools)
+
+    def group(
+        self, pool: ThreadPoolExecutor, manifest: Manifest, name: str, group: list[Planned]
+    ) -> int:
+        """Write the objects of one pack; it is fetched only where bytes are wanted.
+
+        Gives how many the server does not take.
+        """
+        run, kept = self._run, kept_marks(self._run, name)
+        tagged = [one for one in group if one.found == "tags"]
+        run.ledger.hold()
+        done = _each(run, pool, partial(self._tags, kept), tagged)
+        # Of what changed since it was compared, tags are not enough.
+        changed = {one.key for one, well in zip(tagged, done, strict=True) if not well}
+        whole = [one for one in group if one.found != "tags" or one.key in changed]
+        if not whole:
+            return 0
+        entries = [one.entry() for one in whole]
+        place = entries[0].pack or ""
+        with opened_objects(run, self._tools, manifest, place, entries) as folder:
+            run.ledger.hold()
+            self._tools.own_writes.intend(run.job, name, len(whole))
+            return _each(run, pool, partial(self._object, kept, folder), whole).count(False)
+
+    def _tags(self, kept: Mapping[str, str | None], one: Planned) -> bool:
+        """Return an object its tags; False when it is no longer the one that lies aside."""
+        with unnamed(one.key):
+            now = self._now.mark(one.key)
+            if now is None or now != kept.get(one.key):
+                # A run that died may have given it its tags; otherwise somebody changed it since.
+                return self._is(one)
+            self.live.put_tags(one.key, one.entry().tags)
+            return True
+
+    def _object(self, kept: Mapping[str, str | None], folder: Path, one: Planned) -> bool:
+        """Put an object back; False when the server does not take it."""
+        safe = kept.get(one.key)
+        for _ in range(LOOKS):
+            with unnamed(one.key):
+                now = self._now.mark(one.key)
+                # A run that died may have put it back; otherwise somebody stored it since.
+                if now is not None and now != safe and self._is(one):
+                    self._run.progress.advance(one.size)
+                    return True
+            safe = self._place.secure(one.key, safe)
+            try:
+                # Between this look and the end of an upload in parts there may be hours.
+                unchanged = partial(self._require, one.key, safe)
+                put(self._run, self.live, one.key, one.entry(), folder, before_commit=unchanged)
+            except _Changed:
+                # All its bytes had been counted.
+                self._run.progress.advance(-one.size)
+            except ObjectRefused as exc:
+                log.warning("object_refused", why=exc.sentence)
+                return False
+            else:
+                return True
+        raise self._place.outrun()
+
+    def _require(self, key: str, mark: str | None) -> None:
+        """Raise ``_Changed`` unless the live object is the version with this mark, or gone."""
+        with unnamed(key):
+            now = self._now.mark(key)
+        if now is not None and now != mark:
+            raise _Changed
+
+    def _is(self, one: Planned) -> bool:
+        """Return whether the live object is as the snapshot has it."""
+        try:
+            return not self._now.differ(one.key, one.entry())
+        except ObjectMissing:
+            return False
+
+
+def _delete(live: Bucket, place: Aside, kept: Mapping[str, str | None], one: Planned) -> None:
+    """Delete one extra object, after what is there at this moment is known to lie aside."""
+    if place.secure(one.key, kept.get(one.key)) is not None:
+        with unnamed(one.key):
+            live.delete(one.key)
+
+
+def _each(
+    run: Run,
+    pool: ThreadPoolExecutor,
+    do: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+) -> list[_Result]:
+    """Do something with every item, some at a time."""
+    results = []
+    for result in pool.map(do, items):
+        run.progress.check()
+        results.append(result)
+    return results
+
+
+def _aside(run: Run, tools: Toolbox) -> Aside:
+    return Aside(
+        live_bucket(run, tools),
+        str(run.context["aside"]),
+        open_bucket=tools.other_bucket,
+        hold=run.ledger.hold,
+        noting=partial(NotedUploads, run.folder),
+    )

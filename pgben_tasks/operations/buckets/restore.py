@@ -1,0 +1,234 @@
+"""Restore a snapshot's objects into another bucket: select, plan, copy, finish.
+
+Nothing that exists is replaced: the place must be empty. What a failed restore has copied stays,
+for whoever looks and for its next attempt, which goes on; the original bucket is never written to.
+``select`` also begins a restore in place (``replace_objects``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+import structlog
+
+from pgben_tasks.contracts import JSON, BucketRestoreRequest
+from pgben_tasks.domain.buckets.inventory import Entry
+from pgben_tasks.domain.buckets.line import Line
+from pgben_tasks.domain.selection import select as choose
+from pgben_tasks.errors import (
+    ObjectMissing,
+    ObjectRefused,
+    PackLost,
+    RestoreRefused,
+)
+from pgben_tasks.operations import spool
+from pgben_tasks.operations.buckets.browse import open_inventory
+from pgben_tasks.operations.buckets.compare import batches, chosen
+from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
+from pgben_tasks.operations.buckets.restoring import (
+    capture_of,
+    choice_of,
+    manifest_of,
+    not_restored,
+    once,
+    opened_objects,
+    put,
+    require_found,
+)
+from pgben_tasks.operations.buckets.uploads import give_up_uploads
+from pgben_tasks.operations.repository.survey import survey
+from pgben_tasks.operations.snapshot_files import by_pack, read_lines
+from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.ports import Bucket
+
+log = structlog.get_logger(__name__)
+
+
+def select(run: Run, tools: Toolbox) -> JSON:
+    """Choose the snapshot, and check that its place is empty."""
+    run.progress.begin("select")
+    request = _request(run)
+    surveyed = survey(tools.repository, run.target)
+    before = run.context.get("snapshot")
+    selection = choose(
+        surveyed.known,
+        before or request.at or request.backup,
+        allow_unverified=request.allow_unverified,
+        # What the attempt before met in its own snapshot does not end the next one.
+        allow_damaged=request.allow_damaged or before is not None,
+    )
+    backup = selection.backup.id
+    manifest = tools.repository.manifest(run.target, backup)
+    into = str(run.context["into"])
+    if not request.in_place and "copying" not in run.context:
+        _require_empty(run, tools, into)
+    run.ledger.keep(context={"snapshot": str(backup)}, backup=str(backup))
+    log.info("backup_selected", backup=str(backup), into=into)
+    return {
+        "backup": str(backup),
+        "into": into,
+        "note": selection.note,
+        "snapshot_time": manifest.snapshot_time.isoformat(),
+    }
+
+
+def plan(run: Run, tools: Toolbox) -> JSON:
+    """Open the inventory and choose what is restored, in the order of packs."""
+    # The notes of an attempt before go with its folder.
+    give_up_uploads(run.folder, tools.other_bucket)
+    manifest = manifest_of(run, tools)
+    capture = capture_of(manifest)
+    choice = choice_of(run)
+    folder = spool.fresh(run.folder)
+    run.progress.begin("plan", total=capture.objects, unit="objects")
+    lines = open_inventory(tools, manifest, folder)
+    objects = size = unreadable = 0
+    scratch = spool.fresh(folder / "scratch")
+    with spool.disk_errors(folder), (folder / "plan.jsonl").open("wb") as file:
+        for line in by_pack(chosen(lines, choice), scratch):
+            if line.pack is None:
+                unreadable += 1
+                continue
+            objects += 1
+            size += line.size
+            file.write(line.raw)
+            run.progress.advance(1)
+    spool.remove(scratch)
+    require_found(choice, readable=objects, unreadable=unreadable, backup=manifest.backup)
+    return {"objects": objects, "bytes": size, "not_in_snapshot": unreadable}
+
+
+def copy(run: Run, tools: Toolbox) -> JSON:
+    """Fetch pack after pack, check it, and store the wanted objects with all they carry.
+
+    What lies in a damaged pack, or is not taken by the server, keeps nothing else from being
+    restored; ``finish`` finds it missing.
+    """
+    give_up_uploads(run.folder, tools.other_bucket)
+    manifest = manifest_of(run, tools)
+    bucket = tools.other_bucket(str(run.context["into"]))
+    there = CurrentObjects(bucket)
+    again = "copying" in run.context
+    run.ledger.hold()
+    run.ledger.keep(context={"copying": True})
+    if not bucket.exists():
+        bucket.create()
+    run.progress.begin("copy", total=int(run.job.result["bytes"]))
+    lines = read_lines(run.folder / "plan.jsonl")
+    packs = lost = refused = 0
+    with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool:
+        for place, group in groupby(lines, key=lambda line: line.pack or ""):
+            packs += 1
+            wanted = list(group)
+            try:
+                with once(run.folder / "restored", place) as undone:
+                    if not undone:
+                        run.progress.advance(sum(line.size for line in wanted))
+                        continue
+                    if again:
+                        # What ran before this stored some of them, perhaps on another node.
+                        wanted = _differing(run, pool, there, wanted)
+                    if wanted:
+                        entries = [line.entry() for line in wanted]
+                        with opened_objects(run, tools, manifest, place, entries) as folder:
+                            run.ledger.hold()
+                            for taken in pool.map(partial(_put, run, bucket, folder), entries):
+                                refused += not taken
+                                run.progress.check()
+            except PackLost as exc:
+                log.warning("pack_lost", place=place, objects=len(wanted), why=exc.sentence)
+                lost += len(wanted)
+    return {"packs": packs, "lost": lost, "refused": refused}
+
+
+def finish(run: Run, tools: Toolbox) -> JSON:
+    """Fetch every restored object and compare it with the inventory, bytes and all it carries."""
+    bucket = tools.other_bucket(str(run.context["into"]))
+    run.progress.begin("compare", total=int(run.job.result["bytes"]))
+    lines = read_lines(run.folder / "plan.jsonl")
+    there = CurrentObjects(bucket)
+    compared = tags_lost = 0
+    differing: Counter[str] = Counter()
+    with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="compare") as pool:
+        for batch in batches(lines, 4 * tools.limits.copy_concurrency):
+            differences = pool.map(partial(_difference, run, there), batch)
+            for line, difference in zip(batch, differences, strict=True):
+                run.progress.check()
+                compared += 1
+                tags_lost += there.lack_tags and bool(line.entry().tags)
+                if difference is not None:
+                    differing[difference] += 1
+    refused: tuple[str, ...] = ()
+    if _request(run).settings:
+        run.ledger.hold()
+        refused = bucket.apply(capture_of(manifest_of(run, tools)).settings)
+    if differing:
+        raise not_restored(
+            run,
+            differing,
+            compared - differing.total(),
+            f"all others are in {bucket.describe()}, compared; `pgben objects diff {run.target} "
+            f"{run.job.backup} --bucket {bucket.name}` names what is not; look for it in an older "
+            "snapshot",
+        )
+    spool.remove(run.folder)
+    return {
+        "compared": compared,
+        **({"tags_not_kept": tags_lost} if tags_lost else {}),
+        "settings_refused": list(refused),
+        "state": "restored",
+    }
+
+
+def _put(run: Run, bucket: Bucket, folder: Path, entry: Entry) -> bool:
+    """Store one object; False when the server does not take it."""
+    try:
+        put(run, bucket, _request(run).put_below + entry.key, entry, folder)
+    except ObjectRefused as exc:
+        log.warning("object_refused", why=exc.sentence)
+        return False
+    return True
+
+
+def _differing(
+    run: Run, pool: ThreadPoolExecutor, there: CurrentObjects, lines: list[Line]
+) -> list[Line]:
+    """Return those that are not yet there as they should be."""
+    differences = pool.map(partial(_difference, run, there), lines)
+    return [line for line, one in zip(lines, differences, strict=True) if one is not None]
+
+
+def _difference(run: Run, there: CurrentObjects, line: Line) -> str | None:
+    """Say in what the restored object differs, without naming it: keys may be personal data."""
+    entry = line.entry()
+    key = _request(run).put_below + entry.key
+    try:
+        with unnamed(key):
+            differs = there.differ(key, entry)
+    except ObjectMissing:
+        return "missing"
+    run.progress.advance(entry.size)
+    return ", ".join(differs) or None
+
+
+def _require_empty(run: Run, tools: Toolbox, into: str) -> None:
+    if into == run.target.name:
+        raise RestoreRefused(
+            f"'{into}' is the bucket that was backed up",
+            "name another bucket for the copy, or ask for a restore in place",
+        )
+    bucket, below = tools.other_bucket(into), _request(run).put_below
+    if bucket.exists() and next(bucket.list(below), None) is not None:
+        where = f" below '{below}'" if below else ""
+        raise RestoreRefused(
+            f"{bucket.describe()} is not empty{where}, and nothing that exists is replaced",
+            "name another bucket, or another beginning of keys",
+        )
+
+
+def _request(run: Run) -> BucketRestoreRequest:
+    return BucketRestoreRequest.parse(run.job.request)

@@ -1,0 +1,171 @@
+"""What every restore of a bucket does: choose keys, open packs, store what lies in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pgben_tasks.contracts import BucketRestoreRequest
+from pgben_tasks.domain.buckets.capture import BucketCapture
+from pgben_tasks.domain.buckets.inventory import Entry
+from pgben_tasks.domain.buckets.restore_plan import KeyChoice
+from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.target import BackupId
+from pgben_tasks.errors import (
+    DigestMismatch,
+    IntegrityError,
+    ManifestInvalid,
+    ObjectMissing,
+    PackLost,
+    RestoreRefused,
+)
+from pgben_tasks.operations import spool
+from pgben_tasks.operations.buckets.current import unnamed
+from pgben_tasks.operations.buckets.uploads import NotedUploads
+from pgben_tasks.operations.repository.verify import condemn, damage
+from pgben_tasks.operations.snapshot_files import place_of
+from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.ports import Bucket
+
+_CHUNK: Final = 1024 * 1024
+
+
+def manifest_of(run: Run, tools: Toolbox) -> Manifest:
+    """Return the manifest of the snapshot that was selected."""
+    return tools.repository.manifest(run.target, BackupId.parse(run.job.backup or ""))
+
+
+def capture_of(manifest: Manifest) -> BucketCapture:
+    """Return what a snapshot says of its bucket; ``ManifestInvalid`` for a database's backup."""
+    if manifest.bucket is None:
+        raise ManifestInvalid(f"'{manifest.target}' is no bucket", "name a snapshot of a bucket")
+    return manifest.bucket
+
+
+def choice_of(run: Run) -> KeyChoice:
+    """Return which keys a restore is asked for."""
+    request = BucketRestoreRequest.parse(run.job.request)
+    return KeyChoice(prefix=request.prefix, keys=frozenset(request.keys))
+
+
+def require_found(choice: KeyChoice, *, readable: int, unreadable: int, backup: str) -> None:
+    """Raise ``RestoreRefused`` unless the snapshot has what was chosen.
+
+    That is: every single key that was named, or anything below a prefix. ``readable`` and
+    ``unreadable`` count the chosen keys with and without their bytes.
+    """
+    missing = len(choice.keys) - readable - unreadable
+    if missing > 0:
+        raise RestoreRefused(
+            f"{missing} of the named keys are not in snapshot '{backup}'",
+            "keys are taken letter by letter; look for them in another snapshot",
+        )
+    if choice.keys and unreadable:
+        raise RestoreRefused(
+            f"{unreadable} of the named keys cannot be read in snapshot '{backup}'",
+            "their bytes could not be fetched at that time; take an older snapshot of them",
+        )
+    if choice.prefix and not readable:
+        # The prefix may be personal data as well as a key.
+        what = "that begins with the prefix can be read" if unreadable else "begins with the prefix"
+        raise RestoreRefused(
+            f"no object {what} in snapshot '{backup}'",
+            "prefixes are taken letter by letter; `pgben objects ls` shows the keys",
+        )
+
+
+@contextmanager
+def once(folder: Path, name: str) -> Iterator[bool]:
+    """Yield whether the block is still to be done; note durably that it is when it ends well."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    note = folder / name.replace("/", "_")
+    undone = not note.exists()
+    yield undone
+    if undone:
+        spool.write_durably(note, b"")
+
+
+@contextmanager
+def opened_objects(
+    run: Run, tools: Toolbox, manifest: Manifest, place: str, entries: Iterable[Entry]
+) -> Iterator[Path]:
+    """Fetch a pack and check it; gives a folder with the entries' bytes, named by digest.
+
+    Damage is recorded, then raised as ``PackLost``.
+    """
+    pack = next((one for one in manifest.packs if place_of(one) == place), None)
+    if pack is None:
+        raise ManifestInvalid(f"the inventory names the pack '{place}', the manifest not")
+    folder = spool.fresh(run.folder / "objects")
+    sealed = run.folder / "pack.sealed"
+    wanted = sorted({entry.sha256 for entry in entries if entry.sha256})
+    try:
+        tools.repository.fetch_pack(pack, sealed, advance=_ignore)
+        tools.objects.open_objects(
+            pack, sealed, wanted, folder, advance=lambda _size: run.progress.check()
+        )
+    except (DigestMismatch, ObjectMissing) as exc:
+        condemn(run, tools, manifest, [damage(pack.path, exc)])
+        raise PackLost(exc.sentence, exc.hint) from exc
+    yield folder
+    spool.remove(folder)
+
+
+def put(
+    run: Run,
+    bucket: Bucket,
+    key: str,
+    entry: Entry,
+    folder: Path,
+    *,
+    before_commit: Callable[[], None] | None = None,
+) -> None:
+    """Store an object under ``key`` with all it carries; its bytes lie in ``folder``.
+
+    ``before_commit`` is the bucket's: it may still forbid it when all bytes are there.
+    """
+    with unnamed(key):
+        bucket.put(
+            key,
+            _read(run, folder / str(entry.sha256)),
+            size=entry.size,
+            headers=entry.headers,
+            metadata=entry.metadata,
+            tags=entry.tags,
+            before_commit=before_commit,
+            uploads=NotedUploads(run.folder, bucket.name),
+        )
+
+
+def not_restored(run: Run, differing: Counter[str], same: int, hint: str) -> IntegrityError:
+    """Return how much of a restore is not as it should be, and why where that is known.
+
+    ``differing`` counts objects by what differs, ``same`` are the others; names no object.
+    """
+    result = run.job.result
+    reasons = (
+        (result["lost"], "lie in packs that are damaged or gone"),
+        (result["refused"], "are not taken by that server"),
+    )
+    known = "; ".join(f"{count} {what}" for count, what in reasons if count)
+    found = ", ".join(f"{count} × {what}" for what, count in differing.most_common(3))
+    number = differing.total()
+    return IntegrityError(
+        f"{number} of {same + number} objects are not as the snapshot has them ({found})"
+        + (f": {known}" if known else ""),
+        hint,
+    )
+
+
+def _read(run: Run, path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+            run.progress.advance(len(chunk))
+
+
+def _ignore(_amount: int) -> None:
+    """Count nothing: the objects' own bytes are the progress."""

@@ -1,0 +1,242 @@
+"""Put a restored database in the original's place, turn that back, and end what dead runs began.
+
+The record of a swap is written before the live database is touched; what became of it is asked of
+the server, where both names change in one transaction. The replaced database is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from pgben_tasks.contracts import JSON, UndoRequest
+from pgben_tasks.domain.documents import Manifest, PostgresCapture
+from pgben_tasks.domain.swap import (
+    Standing,
+    Swap,
+    check_confirmation,
+    marker,
+    replaced_name,
+    undone_name,
+)
+from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.errors import (
+    ConfigurationError,
+    JobNotFound,
+    PermanentError,
+    PgbenError,
+    RestoreRefused,
+    TargetBusy,
+    TransientError,
+)
+from pgben_tasks.operations import spool
+from pgben_tasks.operations.toolbox import Run, SwapRecord, Toolbox
+from pgben_tasks.ports import PostgresSwap
+
+log = structlog.get_logger(__name__)
+
+
+def require_unswapped(run: Run, tools: Toolbox) -> None:
+    """Raise ``RestoreRefused`` when an earlier attempt of this job has swapped."""
+    earlier = tools.swaps.of(run.job_id)
+    if earlier is not None and _went_through(earlier, tools):
+        raise RestoreRefused(
+            f"job '{run.job_id}' has swapped '{earlier.live}' already",
+            f"{_undo(earlier)} turns it back; ask for a new restore otherwise",
+        )
+
+
+def require_way(run: Run, tools: Toolbox, manifest: Manifest, into: str) -> None:
+    """Raise ``RestoreRefused`` with everything that stands against the swap, before any work."""
+    blockers = list(_blockers(run, tools, manifest.database, room=True))
+    try:
+        tools.destinations[run.target].preflight(into, manifest.database)
+    except (ConfigurationError, RestoreRefused) as exc:
+        blockers.append(exc.sentence)
+    _refuse(run.target, blockers)
+
+
+def swap(run: Run, tools: Toolbox) -> JSON:
+    """Let the restored copy and the live database trade places, in one transaction."""
+    live, into = run.target.name, str(run.context["into"])
+    server = tools.swapping[run.target]
+    earlier = tools.swaps.of(run.job_id)
+    if earlier is not None and _went_through(earlier, tools):
+        return {"into": live, **_outcome(earlier, tools)}
+    _settle_others(run, tools)
+    run.progress.begin("analyse")
+    server.analyse(into)
+    manifest = tools.repository.manifest(run.target, BackupId.parse(run.job.backup or ""))
+    run.progress.begin("swap")
+    _refuse(run.target, _blockers(run, tools, None, room=False))
+    live_oid, incoming_oid, was_open = server.look(live, into)
+    intended = Swap(
+        job=run.job_id,
+        target=run.job.target,
+        live=live,
+        incoming=into,
+        aside=_aside(run, tools),
+        live_oid=live_oid,
+        incoming_oid=incoming_oid,
+        was_open=was_open,
+    )
+    _carry_out(run, tools, intended, restored=(manifest.database, marker(run.job_id)))
+    return {"into": live, **_outcome(intended, tools)}
+
+
+def finish(run: Run, tools: Toolbox) -> JSON:
+    """Prove that the database answers under its name, to the role that will back it up."""
+    run.progress.begin("finish")
+    try:
+        tools.sources[run.target].preflight()
+    except PgbenError as exc:
+        # Whether it is tried again or not: who reads this must know which database is there now.
+        kind = TransientError if isinstance(exc, TransientError) else PermanentError
+        raise kind(
+            f"'{run.target}' was swapped and does not open: {exc.sentence}",
+            f"{exc.hint}; `pgben undo {run.job_id} --confirm {run.target.name}` turns it back",
+        ) from exc
+    spool.remove(run.folder)
+    return {"state": "swapped"}
+
+
+def undo(run: Run, tools: Toolbox) -> JSON:
+    """Turn a swap back: the replaced database takes its name again, the restored one is kept."""
+    request = UndoRequest.parse(run.job.request)
+    check_confirmation(run.target.name, request.confirm)
+    server = tools.swapping[run.target]
+    earlier = tools.swaps.of(run.job_id)
+    if earlier is not None and _went_through(earlier, tools):
+        return {"state": "undone", **_outcome(earlier, tools)}
+    _settle_others(run, tools)
+    done = tools.swaps.of(request.job)
+    if done is None or done.target != run.job.target:
+        raise JobNotFound(
+            f"job '{request.job}' has swapped nothing of '{run.target}'",
+            "`pgben jobs` shows the restores; only one with --swap can be undone",
+        )
+    if done.state != "done":
+        raise RestoreRefused(
+            f"the swap of job '{done.job}' is {_WHY_NOT[done.state]}",
+            "nothing was changed; `pgben jobs` shows what happened since",
+        )
+    # What an undo sets aside is the restored database; an undo of that, the replaced one again.
+    named = undone_name if done.undoes is None else replaced_name
+    aside = named(done.live, tools.clock.now().astimezone(tools.zone))
+    run.progress.begin("undo")
+    _refuse(run.target, server.blockers(done.live, aside, None, room=False))
+    live_oid, incoming_oid, was_open = server.look(done.live, done.aside)
+    if (live_oid, incoming_oid) != (done.incoming_oid, done.live_oid):
+        raise RestoreRefused(
+            f"'{done.live}' and '{done.aside}' are not the databases of that swap any more",
+            "somebody renamed or restored meanwhile; nothing was changed",
+        )
+    intended = Swap(
+        job=run.job_id,
+        target=run.job.target,
+        live=done.live,
+        incoming=done.aside,
+        aside=aside,
+        live_oid=live_oid,
+        incoming_oid=incoming_oid,
+        was_open=was_open,
+        undoes=done.job,
+    )
+    _carry_out(run, tools, intended, restored=None)
+    return {"state": "undone", **_outcome(intended, tools)}
+
+
+def settle(swap: Swap, server: PostgresSwap, record: SwapRecord) -> Standing | None:
+    """End a swap that a dead or failed process left, one way or the other; None while one is at it.
+
+    Where the databases are no longer those of the swap nothing is guessed: the record stays open.
+    """
+    standing = server.settle(swap)
+    if standing in {"done", "not done"}:
+        record.settle(swap, "done" if standing == "done" else "abandoned")
+    log.warning("swap_settled", database=swap.live, found=standing or "at work")
+    return standing
+
+
+_WHY_NOT: Final = {
+    "intended": "not settled yet",
+    "abandoned": "one that did not happen",
+    "undone": "undone already",
+    "dropped": "past undoing: the replaced database is no longer there",
+}
+
+
+def _carry_out(
+    run: Run, tools: Toolbox, intended: Swap, *, restored: tuple[PostgresCapture, str] | None
+) -> None:
+    server = tools.swapping[run.target]
+    run.ledger.hold()
+    tools.swaps.intend(intended)
+    log.info("swap_intended", database=intended.live, aside=intended.aside)
+    try:
+        server.exchange(intended, hold=run.ledger.hold, restored=restored)
+    except BaseException:
+        # Where the server does not answer the record stays open, and the reconciler settles it.
+        with suppress(PgbenError):
+            settle(intended, server, tools.swaps)
+        raise
+    tools.swaps.settle(intended, "done")
+    log.info("database_swapped", database=intended.live, aside=intended.aside)
+
+
+def _settle_others(run: Run, tools: Toolbox) -> None:
+    """End what dead jobs began on the same database, before anything is decided by how it looks."""
+    for other in tools.swaps.open(run.job.target):
+        _went_through(other, tools)
+
+
+def _went_through(swap: Swap, tools: Toolbox) -> bool:
+    """Return whether an earlier run swapped, and died before it could say so."""
+    if swap.state != "intended":
+        return swap.state != "abandoned"
+    standing = settle(swap, tools.swapping[Target.parse(swap.target)], tools.swaps)
+    if standing is None:
+        raise TargetBusy(
+            f"a session of job '{swap.job}' still swaps '{swap.live}'", "it is tried again shortly"
+        )
+    if standing == "unclear":
+        raise PermanentError(
+            f"'{swap.live}' and '{swap.aside}' are not as the swap of job '{swap.job}' left them",
+            "somebody renamed or removed a database meanwhile; compare with `\\l+` of psql",
+        )
+    return standing == "done"
+
+
+def _aside(run: Run, tools: Toolbox) -> str:
+    return replaced_name(run.target.name, tools.clock.now().astimezone(tools.zone))
+
+
+def _blockers(
+    run: Run, tools: Toolbox, capture: PostgresCapture | None, *, room: bool
+) -> tuple[str, ...]:
+    server = tools.swapping[run.target]
+    return server.blockers(run.target.name, _aside(run, tools), capture, room=room)
+
+
+def _refuse(target: Target, blockers: Sequence[str]) -> None:
+    if blockers:
+        raise RestoreRefused(
+            f"'{target}' cannot be swapped: {'; '.join(blockers)}",
+            "remove what stands in the way, or restore beside without --swap",
+        )
+
+
+def _undo(swap: Swap) -> str:
+    return f"`pgben undo {swap.job} --confirm {swap.live}`"
+
+
+def _outcome(swap: Swap, tools: Toolbox) -> JSON:
+    until = (swap.settled_at or tools.clock.now()) + tools.limits.keep_replaced
+    return {
+        "database": swap.live,
+        "replaced": swap.aside,
+        "kept_until": until.replace(microsecond=0).isoformat(),
+    }

@@ -1,0 +1,1 @@
+"""What is done to backups of every kind: commit, verify, acknowledge, prune, sweep, rebuild."""

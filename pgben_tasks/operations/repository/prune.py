@@ -1,0 +1,143 @@
+"""Carry out retention: the plan is made in ``domain/retention.py``, this removes what it names.
+
+A manifest goes first, then the packs that no remaining manifest names; a signed decision with the
+reasons stays behind, so that the gap in the chain of manifests is explained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+
+import structlog
+
+from pgben_tasks.contracts import JSON, PruneRequest
+from pgben_tasks.domain.clocks import Clocks
+from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.retention import Plan, plan, unreferenced
+from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.errors import FenceLost, PgbenError, PruneRefused
+from pgben_tasks.operations.repository import statements
+from pgben_tasks.operations.repository.leftovers import is_pruned, orphans
+from pgben_tasks.operations.repository.survey import Survey, survey
+from pgben_tasks.operations.toolbox import Run, Toolbox
+
+log = structlog.get_logger(__name__)
+
+
+def after_backup(run: Run, tools: Toolbox) -> JSON:
+    """Prune as a step of a backup: what goes wrong here is a finding, never a failed backup."""
+    try:
+        own = BackupId.parse(run.job.backup) if run.job.backup else None
+        return {"prune": prune(run, tools, dry_run=False, own=own)}
+    except FenceLost:
+        raise
+    except PgbenError as exc:
+        log.warning("prune_refused", why=exc.sentence, hint=exc.hint)
+        return {"prune": {"refused": exc.sentence, "hint": exc.hint, "expired": []}}
+
+
+def on_demand(run: Run, tools: Toolbox) -> JSON:
+    """Prune because somebody asked; a refusal is raised."""
+    request = PruneRequest.parse(run.job.request)
+    return {"prune": prune(run, tools, dry_run=request.dry_run)}
+
+
+def decide(tools: Toolbox, target: Target, *, own: BackupId | None = None) -> tuple[Plan, Survey]:
+    """Make the plan for one target, ``own`` being the backup whose chain asks.
+
+    Raises ``PruneRefused`` when a manifest cannot be believed.
+    """
+    surveyed = survey(tools.repository, target)
+    if surveyed.unreadable:
+        backup, finding = surveyed.unreadable[0]
+        raise PruneRefused(
+            f"backup '{backup}' of '{target}' cannot be believed: {finding.detail}",
+            f"run `pgben verify {target}`; nothing is removed while a manifest is in doubt",
+        )
+    now = tools.clock.now()
+    policy = tools.limits.retention
+    schedule = tools.schedules.get(target.kind)
+    if schedule is not None:
+        policy = replace(policy, interval=schedule.interval(now))
+    named = tools.captures.named(target) - {str(own)}
+    decided = plan(surveyed.known, now=now, policy=policy, own=own, named=named)
+    clocks = Clocks(catalog=now, worker=tools.own_clock.now(), store=tools.repository.now())
+    doubt = clocks.doubt()
+    return (decided if doubt is None else decided.refusing(*doubt)), surveyed
+
+
+def prune(run: Run, tools: Toolbox, *, dry_run: bool, own: BackupId | None = None) -> JSON:
+    """Remove what the plan expires; with ``dry_run`` only say what would go."""
+    run.progress.begin("prune")
+    decided, surveyed = decide(tools, run.target, own=own)
+    rows = [
+        {"backup": backup, "decision": verdict, "reasons": reasons}
+        for backup, verdict, reasons in decided.explain()
+    ]
+    if decided.refused is not None and not dry_run:
+        decided.check()
+    gone: list[str] = []
+    stored = tools.repository.packs(run.target)
+    # A run that died between manifest and packs signed its decision first.
+    left = [one for one in orphans(tools.repository, surveyed, stored) if one.pruned]
+    if (decided.expire or left) and not dry_run:
+        with run.try_lock("read") as free:
+            if not free:
+                raise PruneRefused(
+                    f"a restore or verification of '{run.target}' is reading the repository",
+                    "pruning waits for the next backup",
+                )
+            # A restore that chose its backup after the plan was made has left the lock again.
+            if tools.captures.named(run.target) & {str(backup) for backup in decided.expire}:
+                raise PruneRefused(
+                    f"a job of '{run.target}' has just asked for a backup that would be removed",
+                    "pruning waits for the next backup",
+                )
+            gone = _carry_out(run, tools, decided, surveyed)
+            for pack in chain.from_iterable(one.packs for one in left):
+                _remove_pack(run, tools, pack.key)
+    if not dry_run:
+        _settle(tools, surveyed)
+    return {
+        "expired": gone,
+        "would_expire": [str(backup) for backup in decided.expire] if dry_run else [],
+        "refused": decided.refused,
+        "decisions": rows,
+    }
+
+
+def _carry_out(run: Run, tools: Toolbox, decided: Plan, surveyed: Survey) -> list[str]:
+    manifests = {backup.known.id: backup.manifest for backup in surveyed.backups}
+    removed: list[Manifest] = []
+    for backup in decided.expire:
+        run.ledger.hold()
+        _explain(run, tools, manifests[backup])
+        tools.repository.remove_manifest(run.target, backup)
+        tools.index.set_state(run.target, str(backup), "expired")
+        removed.append(manifests.pop(backup))
+        log.info("backup_expired", backup=str(backup))
+    stored = tools.repository.packs(run.target)
+    for path in unreferenced(stored, remaining=manifests.values(), gone=removed):
+        _remove_pack(run, tools, path)
+    return [manifest.backup for manifest in removed]
+
+
+def _settle(tools: Toolbox, surveyed: Survey) -> None:
+    """Let the index show what a run removed that died before it said so."""
+    for known in tools.index.backups(surveyed.target):
+        backup = BackupId.parse(known.id)
+        if surveyed.of(backup) is None and is_pruned(tools.repository, surveyed.target, backup):
+            tools.index.set_state(surveyed.target, known.id, "expired")
+
+
+def _remove_pack(run: Run, tools: Toolbox, path: str) -> None:
+    run.ledger.hold()
+    tools.repository.remove_pack(path)
+    log.info("pack_removed", pack=path)
+
+
+def _explain(run: Run, tools: Toolbox, manifest: Manifest) -> None:
+    days = tools.limits.retention.max_age.days
+    reasons = (f"older than {days} days and kept by no rule",)
+    statements.state(run, tools, manifest, "prune", reasons=reasons)

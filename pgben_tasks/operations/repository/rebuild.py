@@ -1,0 +1,88 @@
+"""Read from a repository what its catalog should know: every backup with its state, the trail.
+
+Nothing is written here. Whatever cannot be believed becomes a row or a finding, never a gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from pgben_tasks.domain.documents import AuditEntry, Finding
+from pgben_tasks.domain.layout import audit_sequence
+from pgben_tasks.domain.reindex import DAMAGED, EXPIRED, MISSING, IndexEntry, TargetIndex
+from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.domain.trail import Trail, assemble
+from pgben_tasks.errors import IntegrityError
+from pgben_tasks.operations.repository.survey import finding_of, survey
+from pgben_tasks.ports import Progress, Repository
+
+
+def read_index(
+    repository: Repository,
+    targets: Iterable[Target],
+    known: Collection[tuple[str, str]],
+    progress: Progress,
+) -> list[TargetIndex]:
+    """Read all that signed documents say of ``targets``.
+
+    ``known`` are the (target, backup) pairs of the old index: what became of each is said too.
+    """
+    wanted = sorted({*targets, *repository.targets(), *(Target.parse(one) for one, _ in known)})
+    progress.begin(
+        "read", total=sum(len(repository.backups(one)) for one in wanted), unit="backups"
+    )
+    return [
+        _target(repository, one, {backup for of, backup in known if of == str(one)}, progress)
+        for one in wanted
+    ]
+
+
+def read_trail(repository: Repository, progress: Progress) -> Trail:
+    """Read the audit trail, checking every signature and the chain of hashes."""
+    paths = repository.audited()
+    progress.begin("audit trail", total=len(paths), unit="entries")
+    entries: list[AuditEntry] = []
+    unreadable: dict[int, Finding] = {}
+    for path in paths:
+        progress.check()
+        try:
+            entries.append(repository.audit_entry(path))
+        except IntegrityError as exc:
+            unreadable[audit_sequence(path) or 0] = finding_of(exc, path)
+        progress.advance(1)
+    return assemble(entries, unreadable)
+
+
+def _target(
+    repository: Repository, target: Target, known: Collection[str], progress: Progress
+) -> TargetIndex:
+    progress.check()
+    surveyed = survey(repository, target, on_backup=lambda: progress.advance(1))
+    entries = [
+        IndexEntry(
+            backup=one.known.id,
+            state=one.known.standing.state.label,
+            manifest=one.manifest,
+            acknowledged=one.known.standing.acknowledged,
+            verified_at=one.known.standing.last_verified,
+        )
+        for one in surveyed.backups
+    ]
+    entries += [IndexEntry(backup=backup, state=DAMAGED) for backup, _ in surveyed.unreadable]
+    there = {entry.backup for entry in entries}
+    spoken_of = {*repository.told_of(target), *(BackupId.parse(one) for one in known)}
+    entries += [
+        IndexEntry(backup=backup, state=_fate(repository, target, backup))
+        for backup in sorted(spoken_of - there)
+    ]
+    return TargetIndex(target=target, entries=tuple(entries))
+
+
+def _fate(repository: Repository, target: Target, backup: BackupId) -> str:
+    """Return what became of a backup without a manifest."""
+    try:
+        statements = repository.verifications(target, backup)
+    except IntegrityError:
+        # A decision that cannot be believed explains nothing.
+        return MISSING
+    return EXPIRED if any(one.kind == "prune" for one in statements) else MISSING

@@ -1,0 +1,168 @@
+"""Remove what dead runs left in the repository: packs, unfinished uploads, lone signatures.
+
+What is left over is decided in ``domain/sweeping.py``. A file that the format does not know is
+nobody's leftover but somebody's file: verifications name it, nothing here touches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import structlog
+
+from pgben_tasks.contracts import JSON, SweepRequest
+from pgben_tasks.domain.layout import capture_of, is_known
+from pgben_tasks.domain.sweeping import SWEEP_AGE, Remnant, Verdict, judge
+from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.errors import IntegrityError, SweepRefused
+from pgben_tasks.operations.repository.leftovers import is_pruned
+from pgben_tasks.operations.repository.survey import Survey, survey
+from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.ports import Unfinished
+
+log = structlog.get_logger(__name__)
+
+#: A result holds this many verdicts; the counts are of all.
+MOST_SHOWN: Final = 200
+_LEFT_OVER: Final = (
+    f"no manifest names it, its job has ended or is unknown, older than {SWEEP_AGE.days} days"
+)
+
+
+def finish(run: Run, tools: Toolbox) -> JSON:
+    """Sweep one target; with ``dry_run`` only say what would be removed."""
+    dry_run = SweepRequest.parse(run.job.request).dry_run
+    run.progress.begin("look")
+    tools.repository.check_place()
+    verdicts = _decide(tools, run.target)
+    gone = [one.remnant for one in verdicts if not one.reasons]
+    busy = None
+    if gone and not dry_run:
+        with run.try_lock("read") as free:
+            if free:
+                _remove(run, tools, gone)
+            else:
+                gone = []
+                busy = f"a restore or verification of '{run.target}' is reading the repository"
+    return {"sweep": _told(verdicts, gone, dry_run=dry_run, skipped=busy)}
+
+
+def _decide(tools: Toolbox, target: Target) -> tuple[Verdict, ...]:
+    surveyed = survey(tools.repository, target)
+    if surveyed.unreadable:
+        backup, finding = surveyed.unreadable[0]
+        raise SweepRefused(
+            f"backup '{backup}' of '{target}' cannot be believed: {finding.detail}",
+            f"run `pgben verify {target}`; nothing is removed while a manifest is in doubt",
+        )
+    remnants = _remnants(tools, surveyed)
+    try:
+        lost = _lost(tools, surveyed, {one.capture for one in remnants})
+    except IntegrityError as exc:
+        raise SweepRefused(
+            f"a statement about a backup of '{target}' cannot be believed: {exc.sentence}",
+            f"run `pgben verify {target}`; nothing is removed while it is in doubt",
+        ) from exc
+    return judge(
+        remnants,
+        now=tools.repository.now(),
+        running=tools.captures.running(target),
+        lost=lost,
+    )
+
+
+def _remnants(tools: Toolbox, surveyed: Survey) -> list[Remnant]:
+    target = surveyed.target
+    named = {pack.path for backup in surveyed.backups for pack in backup.manifest.packs}
+    packs = [
+        Remnant(kind="pack", key=key, capture=capture_of(key), touched=one.modified, size=one.size)
+        for key, one in sorted(tools.repository.packs(target).items())
+        if key not in named and is_known(key, target)
+    ]
+    backups = {one.known.id for one in surveyed.backups}
+    packs += [
+        Remnant(kind="inventory", key=key, capture=backup, touched=one.modified, size=one.size)
+        for key, one in sorted(tools.repository.inventories(target).items())
+        if (backup := capture_of(key)) not in backups
+    ]
+    # No manifest ever names what workers left for each other.
+    shards = [
+        Remnant(kind="shard", key=key, capture=capture_of(key), touched=one.modified, size=one.size)
+        for key, one in sorted(tools.repository.shards.of(target).items())
+    ]
+    signatures = [
+        Remnant(
+            kind="signature",
+            key=one.key,
+            capture=capture_of(one.key),
+            touched=one.modified,
+            size=one.size,
+        )
+        for one in tools.repository.remains.signatures(target)
+    ]
+    uploads = [
+        Remnant(
+            kind="upload",
+            key=one.key,
+            capture=capture_of(one.key),
+            touched=one.touched,
+            upload=one.upload,
+        )
+        for one in tools.repository.remains.uploads(target)
+    ]
+    return [*packs, *shards, *signatures, *uploads]
+
+
+def _lost(tools: Toolbox, surveyed: Survey, captures: set[BackupId]) -> set[BackupId]:
+    """Find those of ``captures`` that were backups and have lost their manifest unexplained."""
+    target = surveyed.target
+    indexed = {one.id for one in tools.index.backups(target)}
+    spoken_of = set(tools.repository.told_of(target))
+    return {
+        capture
+        for capture in captures
+        if surveyed.of(capture) is None
+        and (capture in spoken_of or str(capture) in indexed)
+        and not is_pruned(tools.repository, target, capture)
+    }
+
+
+def _remove(run: Run, tools: Toolbox, gone: Sequence[Remnant]) -> None:
+    run.progress.begin("sweep", total=len(gone), unit="objects")
+    for one in gone:
+        run.ledger.hold()
+        if one.kind == "pack":
+            tools.repository.remove_pack(one.key)
+        elif one.kind == "inventory":
+            tools.repository.remove_inventory(one.key)
+        elif one.kind == "shard":
+            tools.repository.shards.remove(one.key)
+        elif one.kind == "signature":
+            tools.repository.remains.remove_signature(one.key)
+        else:
+            tools.repository.remains.abort(Unfinished(one.key, one.upload, one.touched))
+        log.info("remnant_removed", kind=one.kind, key=one.key)
+        run.progress.advance(1)
+
+
+def _told(
+    verdicts: Sequence[Verdict], gone: Sequence[Remnant], *, dry_run: bool, skipped: str | None
+) -> dict[str, Any]:
+    return {
+        "removed": 0 if dry_run else len(gone),
+        "would_remove": len(gone) if dry_run else 0,
+        "bytes": sum(one.size for one in gone),
+        "kept": len(verdicts) - len(gone),
+        "skipped": skipped,
+        "decisions": [
+            {
+                "kind": one.remnant.kind,
+                "path": one.remnant.key,
+                "bytes": one.remnant.size,
+                "decision": "keep" if one.reasons else "remove",
+                "reasons": ", ".join(one.reasons) or _LEFT_OVER,
+            }
+            for one in verdicts[:MOST_SHOWN]
+        ],
+    }

@@ -1,0 +1,234 @@
+"""Look whether stored backups are what was stored: quick, full, and the read-back of a new one.
+
+Failing to look is a failure: a verification that examined nothing raises. What is found is signed
+and stored beside the backup, so that its state survives the loss of the catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+
+import structlog
+
+from pgben_tasks.contracts import JSON, VerifyRequest
+from pgben_tasks.domain.documents import Finding, FindingKind, Manifest, Verification
+from pgben_tasks.domain.states import state_of
+from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.errors import (
+    BackupNotFound,
+    IntegrityError,
+    ObjectMissing,
+    PgbenError,
+)
+from pgben_tasks.operations.repository import statements
+from pgben_tasks.operations.repository.examine import (
+    Examined,
+    Level,
+    Reading,
+    examine_packs,
+    stored_files,
+    unread,
+)
+from pgben_tasks.operations.repository.leftovers import foreign, is_pruned, unaccounted
+from pgben_tasks.operations.repository.pack_contents import PackContents
+from pgben_tasks.operations.repository.survey import Survey, Surveyed, survey
+from pgben_tasks.operations.toolbox import Run, Toolbox
+
+log = structlog.get_logger(__name__)
+
+
+def examine(run: Run, tools: Toolbox) -> JSON:
+    """Verify one backup, one target, or every target; store a signed statement per backup."""
+    request = VerifyRequest.parse(run.job.request)
+    tools.repository.check_place()
+    targets = _targets(tools, request)
+    surveys = [survey(tools.repository, target) for target in targets]
+    chosen = [_chosen(one, request) for one in surveys]
+    if not any(backups or one.unreadable for one, backups in zip(surveys, chosen, strict=True)):
+        raise BackupNotFound(
+            f"there is no backup of '{request.target or 'any target'}' to verify",
+            "a verification that looks at nothing proves nothing; make a backup first",
+        )
+    if request.level == "full":
+        # Snapshots share packs, and each is read once.
+        sizes = {
+            file.path: file.size
+            for some in chosen
+            for backup in some
+            for file in stored_files(backup.manifest)
+        }
+        run.progress.begin("read", total=sum(sizes.values()))
+    else:
+        run.progress.begin("look", total=sum(len(some) for some in chosen), unit="backups")
+    # A pack may hold the bytes of any other, also of another backup's.
+    places = {
+        pack.sha256: pack.path
+        for one in surveys
+        for backup in one.backups
+        for pack in backup.manifest.packs
+    }
+    findings: list[Finding] = []
+    packs = read = examined = 0
+    with closing(PackContents(run.folder / "contents")) as contents:
+        reading = Reading(places, contents)
+        for one, backups in zip(surveys, chosen, strict=True):
+            stored = tools.repository.packs(one.target)
+            files = stored | tools.repository.inventories(one.target)
+            for backup in backups:
+                run.progress.check()
+                looked = examine_packs(run, tools, backup.manifest, files, request.level, reading)
+                _state(run, tools, backup, looked, request.level)
+                findings += looked.findings
+                packs += looked.packs
+                read += looked.read
+                examined += 1
+                if request.level == "quick":
+                    run.progress.advance(1)
+            findings += _unreadable(run, tools, one, request)
+            examined += len(one.unreadable)
+            if request.backup is None:
+                findings += unaccounted(tools.repository, one, stored)
+                findings += _vanished(tools, one)
+    if request.target is None:
+        findings += foreign(tools.repository, targets)
+    return {
+        "level": request.level,
+        "targets": [str(target) for target in targets],
+        "backups": examined,
+        "packs": packs,
+        "bytes_read": read,
+        "findings": [finding.model_dump(mode="json") for finding in findings[:100]],
+        "findings_total": len(findings),
+    }
+
+
+def finish(run: Run, tools: Toolbox) -> JSON:
+    """End a verification: raise when anything was found."""
+    total = int(run.job.result["findings_total"])
+    if total:
+        first = run.job.result["findings"][0]
+        raise IntegrityError(
+            f"verification found {total} fault(s), first: {first['kind']} '{first['path']}': "
+            f"{first['detail']}",
+            f"`pgben show` names the backups concerned; restore from another, repository "
+            f"{tools.repository.describe()} needs attention",
+        )
+    return {"state": "clean"}
+
+
+def read_back(run: Run, tools: Toolbox, backup: BackupId) -> Verification:
+    """Verify a backup right after its commit: all that nobody has read back yet is read in full."""
+    manifest = tools.repository.manifest(run.target, backup)
+    files_to_read = unread(tools, manifest)
+    run.progress.begin("read back", total=sum(file.size for file in files_to_read))
+    places = {pack.sha256: pack.path for pack in manifest.packs}
+    files = tools.repository.packs(run.target) | tools.repository.inventories(run.target)
+    with closing(PackContents(run.folder / "contents")) as contents:
+        reading = Reading(places, contents, files_to_read)
+        looked = examine_packs(run, tools, manifest, files, "readback", reading)
+    return _record(run, tools, manifest, looked, "readback")
+
+
+def damage(path: str, error: PgbenError) -> Finding:
+    """Describe what whoever wanted to use the file at ``path`` met there."""
+    kind: FindingKind = "missing" if isinstance(error, ObjectMissing) else "damaged"
+    return Finding(kind=kind, path=path, detail=error.sentence)
+
+
+def condemn(run: Run, tools: Toolbox, manifest: Manifest, findings: Sequence[Finding]) -> None:
+    """Record damage that a job met, so that nobody chooses this backup again unawares.
+
+    Findings that name a pack also keep later snapshots from inheriting it.
+    """
+    looked = Examined(packs=len(manifest.packs), read=0, opened=False, findings=tuple(findings))
+    try:
+        _record(run, tools, manifest, looked, "full")
+        tools.index.set_state(manifest.target_name, manifest.backup, "damaged")
+    except PgbenError as exc:
+        # The job tells of the damage itself; that it could not be signed comes second.
+        log.warning("damage_not_recorded", why=exc.sentence)
+
+
+def _targets(tools: Toolbox, request: VerifyRequest) -> list[Target]:
+    """Return what to look at: one target, or all that are stored and all that should be."""
+    if request.target is not None:
+        return [Target.parse(request.target)]
+    return sorted({*tools.repository.targets(), *tools.protected})
+
+
+def _chosen(one: Survey, request: VerifyRequest) -> list[Surveyed]:
+    if request.backup is None:
+        return list(one.backups)
+    backup = BackupId.parse(request.backup)
+    found = one.of(backup)
+    if found is None and backup not in {unreadable for unreadable, _ in one.unreadable}:
+        raise BackupNotFound(
+            f"'{one.target}' has no backup '{backup}'", f"`pgben list {one.target}` shows its ids"
+        )
+    return [found] if found else []
+
+
+def _record(
+    run: Run, tools: Toolbox, manifest: Manifest, looked: Examined, level: Level
+) -> Verification:
+    verification = statements.state(run, tools, manifest, level, looked=looked)
+    log.info("backup_examined", backup=manifest.backup, level=level, faults=len(looked.findings))
+    return verification
+
+
+def _state(run: Run, tools: Toolbox, one: Surveyed, looked: Examined, level: Level) -> None:
+    verification = _record(run, tools, one.manifest, looked, level)
+    standing = state_of(one.manifest, (*one.statements, verification))
+    # The index may have missed the commit.
+    digest = tools.repository.manifest_digest(one.manifest.target_name, one.known.id)
+    tools.index.add(one.manifest, digest, state=standing.state.label)
+    tools.index.set_state(
+        one.manifest.target_name,
+        one.manifest.backup,
+        standing.state.label,
+        verified_at=standing.last_verified,
+    )
+    if standing.acknowledged:
+        tools.index.acknowledge(one.manifest.target_name, one.manifest.backup)
+
+
+def _unreadable(run: Run, tools: Toolbox, one: Survey, request: VerifyRequest) -> list[Finding]:
+    """Count backups whose manifest cannot be believed, and let the index show them damaged."""
+    found = []
+    for backup, finding in one.unreadable:
+        if request.backup is None or request.backup == str(backup):
+            tools.index.set_state(one.target, str(backup), "damaged")
+            log.warning("backup_unbelievable", backup=str(backup), job=str(run.job_id))
+            found.append(finding)
+    return found
+
+
+def _is_pruned(tools: Toolbox, target: Target, backup: str) -> bool:
+    try:
+        return is_pruned(tools.repository, target, BackupId.parse(backup))
+    except IntegrityError:
+        # That statement is a finding of its own; it explains nothing.
+        return False
+
+
+def _vanished(tools: Toolbox, one: Survey) -> list[Finding]:
+    """Find backups that the index knows and the repository has no longer, without a reason."""
+    there = {str(backup.known.id) for backup in one.backups}
+    there |= {str(backup) for backup, _ in one.unreadable}
+    unknown = [known.id for known in tools.index.backups(one.target) if known.id not in there]
+    # A prune may have died after it removed a manifest and before it told the index.
+    pruned = {backup for backup in unknown if _is_pruned(tools, one.target, backup)}
+    for backup in unknown:
+        tools.index.set_state(one.target, backup, "expired" if backup in pruned else "missing")
+    gone = [backup for backup in unknown if backup not in pruned]
+    detail = "the catalog knows this backup, the repository has it no longer"
+    found = [
+        Finding(kind="missing", path=f"backups/{one.target}/{backup}/manifest.json", detail=detail)
+        for backup in gone
+    ]
+    if one.target in tools.protected and not (there or gone):
+        path = f"backups/{one.target}"
+        detail = "this target is protected, and there is no backup of it"
+        found.append(Finding(kind="missing", path=path, detail=detail))
+    return found

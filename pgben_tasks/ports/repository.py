@@ -1,0 +1,319 @@
+"""Where backups lie: an object store, the format over it, packs, and what dead runs left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from pgben_tasks.domain.documents import (
+    AuditEntry,
+    Manifest,
+    Pack,
+    StoredFile,
+    Verification,
+)
+from pgben_tasks.domain.packing import EarlyPlan, PackPlan
+from pgben_tasks.domain.target import BackupId, Target
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a listing says of one object."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An upload that was begun and neither ended nor given up.
+
+    ``upload`` is what the store calls it; ``touched`` is when it was begun or last written to, as
+    far as the store can tell, by the store's own clock.
+    """
+
+    key: str
+    upload: str
+    touched: datetime
+
+
+class ObjectStore(Protocol):
+    """A flat store of immutable objects: a directory, an S3 bucket with a prefix, or memory.
+
+    Keys are ``/``-joined safe segments that pgben made itself. Errors: ``ObjectMissing``,
+    ``ObjectExists``, ``StoreUnavailable`` (transient), ``ConfigurationError`` (credentials, no
+    such bucket), ``SpoolFull`` is never raised here; a full store is ``PermanentError``.
+    """
+
+    def describe(self) -> str:
+        """Name the store for people, without secrets."""
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store small ``data`` under a new key; ``ObjectExists`` when the key is taken."""
+        ...
+
+    def put_file(
+        self, key: str, path: Path, *, advance: Callable[[int], None] | None = None
+    ) -> None:
+        """Store a file, streamed, atomically; replaces an object left by an earlier try."""
+        ...
+
+    def get(self, key: str, *, limit: int) -> bytes:
+        """Fetch a small object whole; more than ``limit`` bytes is an ``IntegrityError``."""
+        ...
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """Fetch an object as chunks of about 1 MiB."""
+        ...
+
+    def head(self, key: str) -> StoredObject:
+        """Look at one object; ``ObjectMissing`` when there is none."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Return every object whose key begins with ``prefix``, sorted by key."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the store's own clock: the one that ``StoredObject.modified`` is told by."""
+        ...
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        """Return the uploads that killed writers left under keys that begin with ``prefix``."""
+        ...
+
+    def abort(self, upload: Unfinished) -> None:
+        """Give an unfinished upload up; one that is not there is no error."""
+        ...
+
+
+class PackCodec(Protocol):
+    """Makes and opens packs outside the calling process's interpreter lock."""
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The age recipients packs are sealed to; empty when encryption is off."""
+        ...
+
+    def can_open(self, recipients: Sequence[str]) -> bool:
+        """Whether an identity at hand opens what is sealed to ``recipients`` (none: unsealed)."""
+        ...
+
+    def seal(
+        self, plan: PackPlan, source: Path, destination: Path, *, advance: Callable[[int], None]
+    ) -> Pack:
+        """Tar, compress and seal the members found in ``source`` into the file ``destination``.
+
+        A member whose bytes differ from its planned digest raises ``DigestMismatch``; the
+        destination then does not exist. Written under a temporary name, flushed to disk, renamed.
+        """
+        ...
+
+    def seal_early(
+        self, plan: EarlyPlan, source: Path, destination: Path, *, advance: Callable[[int], None]
+    ) -> Pack:
+        """Seal files as ``seal`` does, and take their digests from the very bytes that it seals.
+
+        A file whose size differs from its plan raises ``DigestMismatch``.
+        """
+        ...
+
+    def open(
+        self,
+        pack: Pack,
+        sealed: Path,
+        destination: Path | None,
+        *,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Check the stored digest, open the pack and check every member's digest.
+
+        ``destination`` None checks only. Raises ``DigestMismatch``, ``DecryptionFailed``,
+        ``ConfigurationError`` (no identity).
+        """
+        ...
+
+
+class Remains(Protocol):
+    """What dead runs may have left in a repository, beside packs: it belongs to no backup."""
+
+    def signatures(self, target: Target) -> list[StoredObject]:
+        """Signatures below the target's folders whose document does not exist, sorted by key."""
+        ...
+
+    def uploads(self, target: Target) -> list[Unfinished]:
+        """Unfinished uploads below the target's folders, sorted by key."""
+        ...
+
+    def remove_signature(self, key: str) -> None:
+        """Remove a signature, unless its document came to exist meanwhile."""
+        ...
+
+    def abort(self, upload: Unfinished) -> None:
+        """Give an unfinished upload up."""
+        ...
+
+
+class ShardFiles(Protocol):
+    """Files of shards in a repository. No manifest names them; the sweep removes them."""
+
+    def of(self, target: Target) -> dict[str, StoredObject]:
+        """Return every file of a shard of the target, by path."""
+        ...
+
+    def store(self, key: str, file: Path) -> None:
+        """Store a file under its path, replacing what an earlier try left."""
+        ...
+
+    def fetch(self, stored: StoredFile, destination: Path) -> None:
+        """Store the bytes as a file, checking size and digest on the way."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Remove one."""
+        ...
+
+
+class Repository(Protocol):
+    """The repository format over an object store, with signatures checked on every read."""
+
+    @property
+    def id(self) -> str:
+        """The repository's id."""
+        ...
+
+    @property
+    def remains(self) -> Remains:
+        """What dead runs may have left here."""
+        ...
+
+    @property
+    def shards(self) -> ShardFiles:
+        """What workers that share a copy leave for each other here."""
+        ...
+
+    def describe(self) -> str:
+        """Name the repository for people, without secrets."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the clock of the store that the repository lies in."""
+        ...
+
+    def check_place(self) -> None:
+        """Raise ``ConfigurationError`` unless the repository that was opened is still there.
+
+        A volume that is not mounted any more looks like an empty folder.
+        """
+        ...
+
+    def targets(self) -> list[Target]:
+        """All targets that have backups or packs, sorted."""
+        ...
+
+    def backups(self, target: Target) -> list[BackupId]:
+        """Ids under ``target`` that have a ``manifest.json`` object, sorted by name."""
+        ...
+
+    def manifest(self, target: Target, backup: BackupId) -> Manifest:
+        """Fetch a manifest and check signature, role and path.
+
+        Raises ``BackupNotFound``, ``SignatureInvalid``, ``ManifestInvalid``.
+        """
+        ...
+
+    def manifest_digest(self, target: Target, backup: BackupId) -> str:
+        """Return the SHA-256 of the stored manifest's bytes (after the same checks)."""
+        ...
+
+    def store_pack(self, pack: Pack, path: Path, *, advance: Callable[[int], None]) -> None:
+        """Store a sealed file unless an object of the same size is already under its path."""
+        ...
+
+    def packs(self, target: Target) -> dict[str, StoredObject]:
+        """Every stored object under ``packs/<target>/``, by path."""
+        ...
+
+    def inventories(self, target: Target) -> dict[str, StoredObject]:
+        """Every stored inventory of a bucket, by path; none for a database."""
+        ...
+
+    def stray(self, target: Target) -> list[str]:
+        """Keys under the target's folders that the format does not know."""
+        ...
+
+    def foreign(self) -> list[str]:
+        """Keys anywhere in the repository that the format does not know, sorted."""
+        ...
+
+    def read_pack(self, pack: StoredFile) -> Iterator[bytes]:
+        """Stream the stored bytes of a pack or an inventory; ``ObjectMissing`` when it is gone."""
+        ...
+
+    def fetch_pack(self, pack: Pack, destination: Path, *, advance: Callable[[int], None]) -> None:
+        """Store the sealed bytes as a file, checking size and digest on the way."""
+        ...
+
+    def store_inventory(self, target: Target, backup: BackupId, path: Path) -> None:
+        """Store the inventory of a snapshot; ``path`` is named as it is in the repository."""
+        ...
+
+    def fetch_inventory(self, manifest: Manifest, destination: Path) -> None:
+        """Store a snapshot's inventory as a file, checking size and digest on the way."""
+        ...
+
+    def commit(self, manifest: Manifest) -> str:
+        """Make the backup exist: list its packs once more, signature, manifest, both read back.
+
+        Returns the manifest's SHA-256. Raises ``IntegrityError`` when a pack is missing or has
+        another size, ``ObjectExists`` when the id is taken by another manifest.
+        """
+        ...
+
+    def told_of(self, target: Target) -> list[BackupId]:
+        """Ids under ``target`` that signed statements speak of, sorted by name."""
+        ...
+
+    def verifications(self, target: Target, backup: BackupId) -> list[Verification]:
+        """Every signed statement about a backup, oldest first; a bad one raises."""
+        ...
+
+    def record(self, verification: Verification) -> None:
+        """Sign and store a statement."""
+        ...
+
+    def audit(self, entry: AuditEntry) -> str:
+        """Sign and store an audit entry; returns its SHA-256."""
+        ...
+
+    def audited(self) -> list[str]:
+        """Paths of every stored audit entry, by their sequence number."""
+        ...
+
+    def audit_entry(self, path: str) -> AuditEntry:
+        """Fetch an audit entry and check signature, role and path.
+
+        Raises ``SignatureInvalid``, ``ManifestInvalid``.
+        """
+        ...
+
+    def remove_manifest(self, target: Target, backup: BackupId) -> None:
+        """Remove a backup's manifest, then its signature: the backup exists no longer."""
+        ...
+
+    def remove_inventory(self, path: str) -> None:
+        """Remove an inventory, unless its manifest came to exist meanwhile."""
+        ...
+
+    def remove_pack(self, path: str) -> None:
+        """Remove one pack."""
+        ...

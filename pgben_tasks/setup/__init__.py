@@ -1,0 +1,1 @@
+"""Setting an installation up: `pgben init`, the recovery card, and the catalog's index rebuilt."""

@@ -1,0 +1,174 @@
+"""What `pgben catalog rebuild` does: a catalog made anew from a repository alone.
+
+Beside ``direct`` in the layers: it joins what is read from the repository with what is written to
+the catalog, and keeps every other job out meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pgben_tasks import runtime
+from pgben_tasks.adapters.catalog.audit import AuditTrail, TakenUp
+from pgben_tasks.adapters.catalog.database import CatalogDatabase
+from pgben_tasks.adapters.catalog.ledger import Ledger
+from pgben_tasks.adapters.catalog.locks import holding, target_lock
+from pgben_tasks.adapters.catalog.rebuild import CatalogRebuild
+from pgben_tasks.adapters.postgres.server import Lock
+from pgben_tasks.direct.place import DirectPlace
+from pgben_tasks.domain.documents import Finding
+from pgben_tasks.domain.reindex import TargetIndex
+from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.trail import Trail
+from pgben_tasks.errors import TargetBusy
+from pgben_tasks.operations.repository.rebuild import read_index, read_trail
+from pgben_tasks.ports import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetRebuilt:
+    """What became of one target's index; ``sequence`` is the last number that is taken."""
+
+    index: TargetIndex
+    added: int
+    changed: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """What a rebuild found and wrote, or would write."""
+
+    made: tuple[str, ...]
+    targets: tuple[TargetRebuilt, ...]
+    trail: Trail
+    taken: TakenUp
+
+    @property
+    def breaks(self) -> tuple[Finding, ...]:
+        """Everything that is wrong with the audit trail."""
+        return (*self.trail.findings, *self.taken.findings)
+
+
+def rebuild(place: DirectPlace, progress: Progress, *, who: str, dry_run: bool) -> Rebuilt:
+    """Bring the catalog's index and trail back from the repository; safe to run again.
+
+    Raises ``TargetBusy`` while a step runs that reads or changes the repository.
+    """
+    database = runtime.catalog_database(place.settings)
+    repository = place.repository
+    repository.check_place()
+    catalog = CatalogRebuild(database, repository.id)
+    protected = place.settings.targets()
+    if dry_run:
+        missing = _missing(database)
+        known = set() if not database.exists() else catalog.known()
+        targets = read_index(repository, protected, known, progress)
+        trail = read_trail(repository, progress)
+        if missing:
+            return _untouched(missing, targets, trail, known)
+        return _rebuilt((), targets, trail, catalog, dry_run=True)
+    made = _make(database)
+    known = catalog.known()
+    names = {*protected, *repository.targets(), *(Target.parse(one) for one, _ in known)}
+    with _alone(database, sorted(names)):
+        # Between the first look and the locks a job may have ended.
+        known = catalog.known()
+        targets = read_index(repository, protected, known, progress)
+        trail = read_trail(repository, progress)
+        done = _rebuilt(made, targets, trail, catalog, dry_run=False)
+    counted = sum(len(one.index.entries) for one in done.targets)
+    AuditTrail(database, repository.id, repository.audit).append(
+        who=who,
+        action="catalog rebuild",
+        target="*",
+        result="broken trail" if done.breaks else "succeeded",
+        detail="; ".join(
+            [f"{counted} backups", *(f"{one.kind} {one.path}: {one.detail}" for one in done.breaks)]
+        ),
+    )
+    return done
+
+
+def _missing(database: CatalogDatabase) -> tuple[str, ...]:
+    """Return what a rebuild would make first."""
+    if not database.exists():
+        return (f"catalog database '{database.name}' at {database.server}", "tables of the catalog")
+    return () if database.is_current() else ("tables of the catalog",)
+
+
+def _make(database: CatalogDatabase) -> tuple[str, ...]:
+    missing = _missing(database)
+    database.create()
+    database.migrate()
+    return missing
+
+
+def _rebuilt(
+    made: tuple[str, ...],
+    targets: Sequence[TargetIndex],
+    trail: Trail,
+    catalog: CatalogRebuild,
+    *,
+    dry_run: bool,
+) -> Rebuilt:
+    written = catalog.write(targets, trail, dry_run=dry_run)
+    return Rebuilt(
+        made=made,
+        targets=tuple(
+            TargetRebuilt(
+                index=one,
+                added=written.added.get(str(one.target), 0),
+                changed=written.changed.get(str(one.target), 0),
+                sequence=written.sequences[str(one.target)],
+            )
+            for one in targets
+        ),
+        trail=trail,
+        taken=written.trail,
+    )
+
+
+def _untouched(
+    missing: tuple[str, ...],
+    targets: Sequence[TargetIndex],
+    trail: Trail,
+    known: set[tuple[str, str]],
+) -> Rebuilt:
+    """Return what would come into a catalog whose tables are still to be made."""
+    return Rebuilt(
+        made=missing,
+        targets=tuple(
+            TargetRebuilt(
+                index=one,
+                added=sum((str(one.target), str(row.backup)) not in known for row in one.entries),
+                changed=0,
+                sequence=one.last_sequence,
+            )
+            for one in targets
+        ),
+        trail=trail,
+        taken=TakenUp(taken=len(trail.entries), put_behind=0, findings=()),
+    )
+
+
+@contextmanager
+def _alone(database: CatalogDatabase, targets: Sequence[Target]) -> Iterator[None]:
+    """Keep every step out that reads or changes the repository; it waits and goes on by itself."""
+    locks: list[Lock] = []
+    for target in map(str, targets):
+        locks.append(target_lock("write", target, shared=False))
+        locks.append(target_lock("read", target, shared=False))
+    try:
+        with holding(database, locks):
+            yield
+    except TargetBusy as exc:
+        running = [job for job in Ledger(database).jobs(open_only=True) if job.state == "running"]
+        names = ", ".join(f"{job.kind} of '{job.target}' ({str(job.id)[:8]})" for job in running)
+        raise TargetBusy(
+            f"the repository is at work: {names or exc.sentence}",
+            "let it end (`pgben jobs --follow`) and rebuild then; what is only queued waits by "
+            "itself. Nothing was changed",
+        ) from exc

@@ -1,0 +1,221 @@
+"""What `pgben init` does: catalog, keys, repository, and the papers that go with them.
+
+Beside ``runtime`` in the layers: it builds adapters from settings. Everything here can be run
+again: what exists is opened and checked, what is missing is made, no key is ever replaced.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from pgben_tasks import runtime
+from pgben_tasks.adapters.files import durable_file
+from pgben_tasks.adapters.keys import key_set
+from pgben_tasks.adapters.keys.key_set import KeySet, Roles
+from pgben_tasks.adapters.keys.signatures import Trust
+from pgben_tasks.adapters.repository.repository import StoreRepository
+from pgben_tasks.adapters.s3.bucket import ensure_bucket
+from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
+from pgben_tasks.domain import layout
+from pgben_tasks.errors import ConfigurationError, ObjectMissing, RequestRefused, SignatureInvalid
+from pgben_tasks.ports import ObjectStore, SigningRole
+from pgben_tasks.settings import Settings
+from pgben_tasks.setup import recovery_card
+
+_COMMON_FILE: Final = "pgben.env"
+_RECIPIENTS: Final = "PGBEN_AGE_RECIPIENTS"
+_TRUSTED: Final = "PGBEN_TRUSTED_KEYS_FILE"
+_CONTENT: Final = "PGBEN_AGE_IDENTITY_FILE"
+_INVENTORY: Final = "PGBEN_INVENTORY_IDENTITY_FILE"
+_SIGNING: Final = "PGBEN_SIGNING_KEY_FILE"
+
+#: Which identities each worker holds (docs/format.md, "who holds what").
+_IDENTITIES: Final[Mapping[SigningRole, tuple[str, ...]]] = {
+    "backup": (_INVENTORY,),
+    "verify": (),
+    "restore": (_CONTENT, _INVENTORY),
+    "maintenance": (),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitResult:
+    """What `pgben init` made and found.
+
+    ``made`` names what this run made, in order; ``environment`` are the settings for a process
+    that holds every key it may hold; ``workers`` the settings per kind of worker; ``files`` what
+    was written for people. ``catalog_lost`` says that the repository was there and its catalog
+    was not.
+    """
+
+    made: tuple[str, ...]
+    repository_id: str
+    repository: str
+    keys: KeySet
+    environment: Mapping[str, str]
+    workers: Mapping[str, Mapping[str, str]]
+    files: tuple[Path, ...]
+    catalog_lost: bool
+
+
+def initialise(settings: Settings, *, keys_folder: Path, roles: Roles, now: datetime) -> InitResult:
+    """Make catalog, keys and repository, or check those that exist; write the recovery card.
+
+    Raises ``RequestRefused`` when a repository exists and its keys are not in ``keys_folder``.
+    """
+    folder = keys_folder.absolute()
+    made: list[str] = []
+    new_catalog = _make_catalog(settings, made)
+    store = runtime.open_store(settings)
+    _make_place(settings, store, made)
+    present = _has_repository(store)
+    if present and not key_set.exists(folder):
+        raise RequestRefused(
+            f"there is a repository at '{store.describe()}', and '{folder}' does not hold its keys",
+            "give the folder with its keys (--keys): new keys could not read what is there; or "
+            "name another place in PGBEN_REPOSITORY",
+        )
+    keys, new_keys = key_set.read_or_make(folder, roles=roles, now=now)
+    if new_keys:
+        made.append(f"keys in '{folder}'")
+    repository = _open_or_create(store, keys, now, present=present, made=made)
+    environment, workers = _environments(keys)
+    files = (
+        *_write_environments(keys, environment, workers),
+        *_write_card(settings, keys, repository, now),
+    )
+    return InitResult(
+        made=tuple(made),
+        repository_id=repository.id,
+        repository=repository.describe(),
+        keys=keys,
+        environment=environment,
+        workers=workers,
+        files=files,
+        catalog_lost=present and new_catalog,
+    )
+
+
+def lines(environment: Mapping[str, str]) -> str:
+    """Write settings as lines that a shell and systemd read."""
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
+
+
+def _make_catalog(settings: Settings, made: list[str]) -> bool:
+    """Make what the catalog lacks; say whether it is a new one."""
+    database = runtime.catalog_database(settings)
+    if database.create():
+        made.append(f"catalog database '{database.name}' at {database.server}")
+    applied = database.migrate()
+    if applied:
+        made.append("tables of the catalog")
+    return 1 in applied
+
+
+def _make_place(settings: Settings, store: ObjectStore, made: list[str]) -> None:
+    if isinstance(store, DirectoryObjectStore):
+        store.make_root()
+    elif ensure_bucket(location := runtime.s3_location(settings)):
+        made.append(f"bucket '{location.bucket}'")
+
+
+def _has_repository(store: ObjectStore) -> bool:
+    try:
+        store.head(layout.REPOSITORY_CARD)
+    except ObjectMissing:
+        return False
+    return True
+
+
+def _open_or_create(
+    store: ObjectStore, keys: KeySet, now: datetime, *, present: bool, made: list[str]
+) -> StoreRepository:
+    trust = Trust.load(keys.trusted_keys)
+    if not present:
+        made.append(f"repository at '{store.describe()}'")
+        return StoreRepository.create(store, str(uuid4()), now, signer=None, trust=trust)
+    repository = StoreRepository.open(store, signer=None, trust=trust)
+    for target in repository.targets():
+        for backup in repository.backups(target)[-1:]:
+            try:
+                repository.manifest(target, backup)
+            except SignatureInvalid as exc:
+                raise ConfigurationError(
+                    f"the keys in '{keys.folder}' are not those of the repository at "
+                    f"'{repository.describe()}': {exc.sentence}",
+                    "give the folder with its keys (--keys), or name another place in "
+                    "PGBEN_REPOSITORY",
+                ) from exc
+    return repository
+
+
+def _environments(keys: KeySet) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Return which settings a process needs, in general and by kind of worker."""
+    common = {
+        _RECIPIENTS: ",".join(keys.recipients.values()),
+        _TRUSTED: str(keys.trusted_keys),
+    }
+    identities = {
+        _CONTENT: str(keys.file(key_set.OPERATIONS_IDENTITY)),
+        _INVENTORY: str(keys.file(key_set.INVENTORY_IDENTITY)),
+    }
+    workers = {
+        str(role): {
+            **common,
+            **{name: identities[name] for name in held},
+            _SIGNING: str(keys.signing_key(role)),
+        }
+        for role, held in _IDENTITIES.items()
+    }
+    if keys.roles == "separate":
+        # A person who lists and asks needs no secret; each worker gets a file of its own.
+        return common, workers
+    secret = {**identities, _SIGNING: str(keys.signing_key("backup"))}
+    # On a new site only the escrow key and the public files may have survived.
+    return common | {name: path for name, path in secret.items() if Path(path).exists()}, workers
+
+
+def _write_environments(
+    keys: KeySet, environment: Mapping[str, str], workers: Mapping[str, Mapping[str, str]]
+) -> list[Path]:
+    """Write the settings beside the keys; files that exist may have been edited and stay."""
+    wanted = {_COMMON_FILE: environment}
+    if keys.roles == "separate":
+        wanted |= {f"pgben-{role}.env": settings for role, settings in workers.items()}
+    paths = []
+    for name, settings in wanted.items():
+        path = keys.file(name)
+        if not path.exists():
+            with durable_file(path, replace=False) as file:
+                file.write(lines(settings).encode())
+        paths.append(path)
+    return paths
+
+
+def _write_card(
+    settings: Settings, keys: KeySet, repository: StoreRepository, now: datetime
+) -> list[Path]:
+    """Write the recovery card anew: contacts and places may have changed since the last run."""
+    card = recovery_card.Card(
+        repository=repository.describe(),
+        repository_id=repository.id,
+        recipients=dict(keys.recipients),
+        signing_keys=tuple((key.name, key.roles, key.fingerprint) for key in keys.trusted),
+        escrow_file=key_set.ESCROW_IDENTITY,
+        contacts=tuple((one.name, one.mail, one.phone) for one in settings.contacts),
+        made=now.astimezone(settings.zone),
+    )
+    pages = {
+        "recovery-card.txt": recovery_card.as_text(card, settings.language),
+        "recovery-card.html": recovery_card.as_html(card, settings.language),
+    }
+    for name, page in pages.items():
+        with durable_file(keys.file(name)) as file:
+            file.write(page.encode())
+    return [keys.file(name) for name in pages]
