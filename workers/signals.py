@@ -39,6 +39,8 @@ def take_place(sender: str, instance: Any, **_: Any) -> None:
         if work.settings.ignored:
             # Kubernetes injects these for Services named pgben-*; they are no settings.
             log.info("settings_ignored", names=list(work.settings.ignored))
+        if work.settings.retired:
+            log.warning("settings_retired", names=list(work.settings.retired))
         queues = instance.app.amqp.queues
         roles = [role for role in names.QUEUES if role in queues.consume_from]
         for role in (names.QUEUE_BACKUP, names.QUEUE_RESTORE):

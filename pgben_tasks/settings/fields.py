@@ -164,9 +164,7 @@ class Fields(BaseSettings):
     )
 
     verify_days: kinds.Count = setting(7, "Days after which a verification is overdue.")
-    full_read_days: kinds.Count = setting(30, "Days after which stored bytes are read again.")
     rpo: kinds.Duration = setting(timedelta(hours=24), "Most data, in time, that may be lost.")
-    rto: kinds.Duration = setting(timedelta(hours=4), "Longest time a restore may take.")
 
     keep_replaced: kinds.Duration = setting(
         timedelta(days=7), "How long a database that a restore replaced is kept."
@@ -178,9 +176,6 @@ class Fields(BaseSettings):
     copy_concurrency: kinds.Count = setting(16, "Parallel transfers of objects.")
     pack_size: kinds.Size | None = setting(
         None, "Bytes of small members that share a pack.", shown="64MiB dumps, 16MiB objects"
-    )
-    fingerprint: Literal["counts", "content"] = setting(
-        "counts", "What is compared after a restore: row `counts`, or `content` as well."
     )
     disk_critical: kinds.Share = setting(Decimal("0.8"), "Share of a full disk that alarms.")
 
@@ -210,15 +205,9 @@ class Fields(BaseSettings):
     contacts: kinds.Contacts = setting(
         (), "People to reach, one `name; mail; phone` per line; printed wherever help is needed."
     )
-    alert_urls: kinds.SecretUrls = setting((), "Webhooks that receive alerts.")
-    heartbeat_url: SecretStr | None = setting(None, "Called after every good night.")
     language: Literal["pt_BR", "en"] = setting(
         "pt_BR", "Language of mails, reports and hints; logs and JSON are English."
     )
-
-    references: Path | None = setting(None, "File that says which columns refer to objects.")
-    assertions: Path | None = setting(None, "File of questions that a drill must answer.")
-    drill_url: kinds.PostgresUrl | None = setting(None, "Server for drills, other than the source.")
     step_wait: kinds.Duration = setting(
         timedelta(minutes=30), "How long a step may wait for a worker before an alarm."
     )

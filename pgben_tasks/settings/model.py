@@ -41,6 +41,7 @@ class Settings(Fields):
 
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
     _ignored: tuple[str, ...] = PrivateAttr(default=())
+    _retired: tuple[str, ...] = PrivateAttr(default=())
 
     @classmethod
     def settings_customise_sources(
@@ -76,13 +77,18 @@ class Settings(Fields):
             faults += explain(exc, name=lambda field: PREFIX + field.upper())
         if made is None or faults:
             raise _wrong(faults)
-        made._origins, made._ignored = found.origins, found.ignored
+        made._origins, made._ignored, made._retired = found.origins, found.ignored, found.retired
         return made
 
     @property
     def ignored(self) -> tuple[str, ...]:
         """Variables of Kubernetes' service links that were left aside."""
         return self._ignored
+
+    @property
+    def retired(self) -> tuple[str, ...]:
+        """Variables of retired settings that are set: they do nothing and are left aside."""
+        return self._retired
 
     def rows(self) -> list[Row]:
         """List every setting with its effective value (no secrets) and where it came from."""

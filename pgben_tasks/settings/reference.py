@@ -6,6 +6,7 @@ A test compares the page with what this gives, so that it never lags behind the 
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
@@ -14,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from pgben_tasks.settings.model import Settings, is_secret, show_setting
-from pgben_tasks.settings.sources import PREFIX
+from pgben_tasks.settings.sources import PREFIX, RETIRED
 
 #: Each heading stands before the first field of its part.
 _HEADINGS: Final = {
@@ -28,7 +29,6 @@ _HEADINGS: Final = {
     "keep_replaced": "Backing up and restoring",
     "age_recipients": "Keys",
     "smtp_host": "Reports and alerts",
-    "references": "Cross-checks and drills",
 }
 
 _INTRODUCTION: Final = """\
@@ -38,8 +38,8 @@ This page is made from the settings' model by `make configuration`; a test keeps
 
 Everything is an environment variable. `pgben config` shows the effective values, where each came
 from, and no secrets. All faults are reported at once, and an unknown `PGBEN_*` variable is a fault
-that names the nearest setting; only what Kubernetes injects for Services named `pgben-…` is
-ignored, with a line in the log.
+that names the nearest setting; only what Kubernetes injects for Services named `pgben-…`, and
+retired settings, are ignored, with a line in the log and a warning of `pgben doctor`.
 
 - **Secrets** (marked 🔒) may also come from a file: `NAME_FILE` names it. Setting both is a fault.
 - **Empty** variables count as not set. An empty file is a fault; those of `PGBEN_MINIO_ACCESS_KEY`
@@ -48,6 +48,7 @@ ignored, with a line in the log.
   fraction of 1, `0.2`; **switches** `on` or `off`; **lists** with commas.
 - **Schedules** are cron lines of five fields, read in `PGBEN_TIMEZONE`: a local time that does not
   exist runs at the next minute, one that exists twice runs once.
+{retired}
 
 ## Several database servers
 
@@ -67,7 +68,17 @@ databases = ["reports", "archive"]
 
 def page() -> str:
     """Return the whole page."""
-    return "\n".join([_INTRODUCTION, *_lines()]) + "\n"
+    return "\n".join([_INTRODUCTION.replace("{retired}", _retired()), *_lines()]) + "\n"
+
+
+def _retired() -> str:
+    names = ", ".join(f"`{name}`" for name in sorted(RETIRED) if not name.endswith("_FILE"))
+    return textwrap.fill(
+        f"- **Retired** settings, which nothing ever obeyed: {names}. A later version may bring "
+        "one back.",
+        width=100,
+        subsequent_indent="  ",
+    )
 
 
 def _lines() -> Iterator[str]:

@@ -22,6 +22,24 @@ _FILE: Final = "_FILE"
 #: Variables of the test suite, never of pgben.
 _TEST_PREFIX: Final = "PGBEN_TEST_"
 
+#: Settings of earlier versions that nothing obeyed. Whoever has set one keeps running; a name
+#: leaves this list when the code that obeys it arrives.
+RETIRED: Final = frozenset(
+    {
+        "PGBEN_ALERT_URLS",
+        "PGBEN_ALERT_URLS_FILE",
+        "PGBEN_ASSERTIONS",
+        "PGBEN_DRILL_URL",
+        "PGBEN_DRILL_URL_FILE",
+        "PGBEN_FINGERPRINT",
+        "PGBEN_FULL_READ_DAYS",
+        "PGBEN_HEARTBEAT_URL",
+        "PGBEN_HEARTBEAT_URL_FILE",
+        "PGBEN_REFERENCES",
+        "PGBEN_RTO",
+    }
+)
+
 #: No secret is larger; a wrong path may lead to something that is.
 _SECRET_LIMIT: Final = 64 * 1024
 
@@ -37,6 +55,7 @@ class Found:
     texts: dict[str, str] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
     faults: list[str] = field(default_factory=list)
 
 
@@ -50,10 +69,12 @@ def gather(
     """Collect every known setting; each secret may also come from the file that NAME_FILE names.
 
     An empty variable is as good as none, and so is the empty file of an ``optional`` secret.
-    Unknown names become faults, service links of Kubernetes are ignored and named.
+    Unknown names become faults; service links of Kubernetes and retired settings are left aside
+    and named.
     """
     links = set(_service_links(environ))
-    found = Found(ignored=tuple(sorted(links)))
+    retired = {name for name in RETIRED if environ.get(name)}
+    found = Found(ignored=tuple(sorted(links)), retired=tuple(sorted(retired)))
     own = {name: text for name, text in environ.items() if name not in links}
     for name in known:
         try:
@@ -67,8 +88,8 @@ def gather(
             continue
         if value is not None:
             found.texts[name], found.origins[name] = value
-    allowed = {*known, *(name + _FILE for name in secret)}
-    found.faults.extend(_unknown(own, allowed))
+    unread = {name: text for name, text in own.items() if name not in RETIRED}
+    found.faults.extend(_unknown(unread, {*known, *(name + _FILE for name in secret)}))
     return found
 
 

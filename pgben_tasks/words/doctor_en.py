@@ -13,6 +13,10 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "variables of Kubernetes' service links are left aside: {names}",
         "set enableServiceLinks to false in the pods, as k8s/ does",
     ),
+    "settings.retired": (
+        "settings that nothing obeys were retired and are left aside: {names}",
+        "take them out of the environment",
+    ),
     "catalog.ok": ("the catalog '{name}' at {server} answers and is up to date", ""),
     "catalog_place.ok": ("the catalog '{name}' is on a server of its own", ""),
     "catalog_place.same": (

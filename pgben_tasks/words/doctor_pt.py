@@ -20,6 +20,10 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "variáveis de serviço do Kubernetes foram deixadas de lado: {names}",
         "use enableServiceLinks: false nos pods, como em k8s/",
     ),
+    "settings.retired": (
+        "configurações que nada obedecia foram aposentadas e são deixadas de lado: {names}",
+        "retire-as do ambiente",
+    ),
     "catalog.failed": (
         "o catálogo não pode ser usado: {why}",
         "confira PGBEN_CATALOG_URL e o servidor; perdido, volta com `pgben catalog rebuild`",

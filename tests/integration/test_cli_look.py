@@ -138,6 +138,7 @@ def test_config_shows_origins_and_hides_every_secret(ready: Site) -> None:
     }
     table, document = ready.run("config", **secret), ready.run("config", "--json", **secret)
     assert (table.code, document.code) == (0, 0)
+    assert "left aside: PGBEN_ALERT_URLS, PGBEN_HEARTBEAT_URL" in table.err
     assert CANARY not in table.all + document.all
     rows = {row["name"]: row for row in document.json["settings"]}
     assert rows["PGBEN_DB_NAME"]["origin"] == "environment"

@@ -165,16 +165,17 @@ SETTINGS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
         {"redis_url": SecretUrl("redis://:canary-x1@127.0.0.1:1/0")},
         {("broker", "failed"), ("broker_memory", "unseen"), ("queues", "unseen")},
     ),
-    "a service link": ({}, {("settings", "ignored")}),
+    "names that are no settings": ({}, {("settings", "ignored"), ("settings", "retired")}),
 }
 
 
 @pytest.mark.parametrize("fault", SETTINGS)
 def test_a_fault_in_the_settings_is_told_with_what_to_do(clinic: Clinic, fault: str) -> None:
     changed, expected = SETTINGS[fault]
-    if fault == "a service link":
+    if fault == "names that are no settings":
         work = clinic.work
         work.settings._ignored = ("PGBEN_API_SERVICE_HOST",)
+        work.settings._retired = ("PGBEN_RTO",)
         results = list(checks.examine(lambda: work))
         found = {(one.check, one.word): one for one in results if one.status != "ok"}
     else:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -17,6 +22,7 @@ from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.settings import Settings, redis_url
 from pgben_tasks.settings.model import is_secret
 from pgben_tasks.settings.reference import page
+from pgben_tasks.settings.sources import RETIRED
 from pgben_tasks.settings.values import format_duration, parse_duration
 
 CANARY = "c4n4ry-h7Gq"
@@ -44,7 +50,8 @@ def test_without_an_environment_every_setting_has_its_default() -> None:
     assert settings.prune_brake == Decimal("0.2")
     assert (settings.dump_pack_size, settings.object_pack_size) == (64 * 1024**2, 16 * 1024**2)
     assert settings.encryption is True
-    assert settings.contacts == settings.alert_urls == settings.age_recipients == ()
+    assert settings.contacts == ()
+    assert settings.admin_email == settings.age_recipients == ()
     assert {origin for _, origin in shown(settings).values()} == {"default"}
 
 
@@ -103,7 +110,7 @@ def test_all_faults_are_reported_at_once() -> None:
         PGBEN_PRUNE_BRAKE="1.2",
         PGBEN_SPOOL_LIMIT="much",
         PGBEN_ENCRYPTION="perhaps",
-        PGBEN_FINGERPRINT="all",
+        PGBEN_RESTORE_APPROVAL="all",
         PGBEN_TIMEZONE="America/Fortalesa",
         PGBEN_SCHEDULE_VERIFY="0 8 * *",
         PGBEN_DB_PROT="1",
@@ -115,7 +122,7 @@ def test_all_faults_are_reported_at_once() -> None:
     assert "PGBEN_PRUNE_BRAKE must be less than or equal to 1" in text
     assert "PGBEN_SPOOL_LIMIT must be a size like '64MiB'" in text
     assert "PGBEN_ENCRYPTION must be 'on' or 'off'" in text
-    assert "PGBEN_FINGERPRINT must be 'counts' or 'content'" in text
+    assert "PGBEN_RESTORE_APPROVAL must be 'confirm' or 'token'" in text
     assert "did you mean 'America/Fortaleza'?" in text
     assert "PGBEN_SCHEDULE_VERIFY '0 8 * *' is not a cron line: it has 4 fields, not 5" in text
     assert "PGBEN_DB_PROT is not a setting: did you mean PGBEN_DB_PORT?" in text
@@ -179,12 +186,11 @@ def test_every_secret_may_come_from_a_file(tmp_path: Path) -> None:
         "redis_url",
         "catalog_url",
         "smtp_pass",
-        "alert_urls",
-        "heartbeat_url",
-        "drill_url",
     }
-    urls = {"redis_url": f"redis://:{CANARY}@q/0", "alert_urls": f"https://a/{CANARY}"}
-    urls |= dict.fromkeys(("catalog_url", "drill_url"), f"postgresql://u:{CANARY}@c/x")
+    urls = {
+        "redis_url": f"redis://:{CANARY}@q/0",
+        "catalog_url": f"postgresql://u:{CANARY}@c/x",
+    }
     environ = {}
     for name in secrets:
         file = tmp_path / name
@@ -301,6 +307,53 @@ def test_what_only_looks_like_a_service_link_is_unknown() -> None:
 
 def test_variables_of_the_test_suite_are_not_settings() -> None:
     assert Settings.load({"PGBEN_TEST_REQUIRE": "all"}).ignored == ()
+
+
+def test_retired_settings_are_left_aside_and_named_whatever_they_hold() -> None:
+    old = dict.fromkeys(RETIRED - {"PGBEN_RTO"}, f"no\x00thing {CANARY}") | {"PGBEN_RTO": ""}
+    settings = Settings.load({**old, "PGBEN_DB_PORT": "5433"})
+    assert settings.db_port == 5433
+    assert settings.retired == tuple(sorted(RETIRED - {"PGBEN_RTO"}))
+    assert CANARY not in repr(settings) + str(settings.rows())
+    assert Settings.load({}).retired == ()
+
+
+def test_a_retired_name_is_neither_known_nor_a_fault_nor_suggested() -> None:
+    names = {f"PGBEN_{field.upper()}" for field in Settings.model_fields}
+    assert not RETIRED & {*names, *(f"{name}_FILE" for name in names)}
+    said = faults(PGBEN_RT0="4h", PGBEN_RTO="4h", PGBEN_DRIL_URL="x")
+    assert said.startswith("2 settings are wrong")
+    assert not any(f"mean {name}?" in said for name in RETIRED)
+
+
+def read_of_settings(source: str) -> set[str]:
+    """Return the attributes that code reads of ``settings``, ``self.settings`` and the like."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node.value).rpartition(".")[2] in {"settings", "_settings"}
+    }
+
+
+def unread(fields: Iterable[str], sources: Iterable[str]) -> set[str]:
+    """Return the settings that none of these sources reads, itself or through a property."""
+    read = set().union(*map(read_of_settings, sources))
+    for name in read & set(vars(Settings)):
+        member: Any = vars(Settings)[name]
+        code = inspect.getsource(getattr(member, "fget", member))
+        read |= set(re.findall(r"\bself\.(\w+)", code))
+    return set(fields) - read
+
+
+def test_every_setting_is_read_outside_settings() -> None:
+    code = [*(ROOT / "pgben_tasks").rglob("*.py"), *(ROOT / "workers").rglob("*.py")]
+    own = ROOT / "pgben_tasks" / "settings"
+    sources = [path.read_text(encoding="utf-8") for path in code if own not in path.parents]
+    # Without one line of code that reads a setting, the setting is found.
+    assert unread({"rpo", "heartbeat"}, ["self.settings.rpo", "box.heartbeat"]) == {"heartbeat"}
+    assert unread({"minio_host", "db_name"}, ["work.settings.minio_url"]) == {"db_name"}
+    assert unread(Settings.model_fields, sources) == set()
 
 
 def test_the_catalog_lies_beside_the_database_by_default() -> None:

@@ -100,7 +100,12 @@ def config(as_json: AsJson = False) -> int:
     """Show the effective settings and where each came from; secrets are hidden."""
     from pgben_tasks.settings import Settings
 
-    rows = Settings.load().rows()
+    settings = Settings.load()
+    rows = settings.rows()
+    if settings.retired:
+        output.hint(
+            f"retired settings do nothing and are left aside: {', '.join(settings.retired)}"
+        )
     if as_json:
         output.print_json({"settings": [row._asdict() for row in rows]})
     else:

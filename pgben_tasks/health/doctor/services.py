@@ -22,6 +22,8 @@ def settings(patient: Patient) -> Iterator[Finding]:
     yield ok(count=sum(row.origin != "default" for row in rows), all=len(rows))
     if patient.settings.ignored:
         yield warning("ignored", names=", ".join(patient.settings.ignored))
+    if patient.settings.retired:
+        yield warning("retired", names=", ".join(patient.settings.retired))
 
 
 def catalog(patient: Patient) -> Iterator[Finding]:
