@@ -68,7 +68,7 @@ def test_an_ended_job_is_not_cancelled_and_the_refusal_says_why(ready: Site) -> 
     said = ready.run("cancel", str(job.id))
     assert said.code == 3
     assert f"job '{job.id}' is succeeded already" in said.err
-    assert said.err.splitlines()[-1].startswith("hint: ")
+    assert said.err.splitlines()[-1].startswith("HINT: ")
     assert audited(ready, job) == []
     assert ready.run("cancel", "ffffffff").code == 1
 

@@ -89,7 +89,7 @@ def test_an_unknown_backup_is_one_sentence_and_a_hint(ready: Site) -> None:
     assert said.out == ""
     error, hint = said.err.splitlines()
     assert error.startswith(f"error: there is no backup '{UNKNOWN}'")
-    assert hint.startswith("hint: ")
+    assert hint.startswith("HINT: ")
     assert ready.run("show", "not-an-id").code == 2
 
 

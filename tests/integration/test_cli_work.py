@@ -149,7 +149,7 @@ def test_following_ends_with_the_jobs_own_exit_code(
     assert "record" in err
     assert str(job.id) in out
     if error is not None:
-        assert f"error: {error['sentence']}\nhint: {error['hint']}\n" in err
+        assert f"error: {error['sentence']}\nHINT: {error['hint']}\n" in err
 
 
 def test_a_missing_worker_is_told_at_once_and_ctrl_c_leaves_the_job(ready: Site) -> None:
@@ -202,7 +202,7 @@ def test_a_job_is_shown_with_its_steps_and_its_error(ready: Site) -> None:
     said = ready.run("jobs", str(job.id)[:6])
     assert said.code == 0
     assert "record" in said.out
-    assert "error: it failed\nhint: do this\n" in said.err
+    assert "error: it failed\nHINT: do this\n" in said.err
     document = ready.run("jobs", str(job.id), "--json").json["jobs"][0]
     assert document["error"]["type"] == "CommandFailed"
     assert document["steps"][0]["state"] == "failed"

@@ -134,12 +134,12 @@ class Follower:
         self._hinted.update(missing)
         if len(missing) > 1:
             self._tell(
-                f"hint: no {' and no '.join(missing)} worker is running; start one for all with "
+                f"HINT: no {' and no '.join(missing)} worker is running; start one for all with "
                 "`python -m workers all`"
             )
         elif missing:
             self._tell(
-                f"hint: no {missing[0]} worker is running; start one with "
+                f"HINT: no {missing[0]} worker is running; start one with "
                 f"`python -m workers {missing[0]}`"
             )
 

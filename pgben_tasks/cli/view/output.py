@@ -170,7 +170,7 @@ def say(text: str, *, style: str = "") -> None:
 
 def hint(text: str) -> None:
     """Write a hint, on stderr."""
-    say(f"hint: {text}", style="yellow")
+    say(f"HINT: {text}", style="yellow")
 
 
 def complain(sentence: str, remedy: str) -> None:
