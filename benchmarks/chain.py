@@ -19,7 +19,7 @@ from pgben_tasks.cli.ask.enqueue import submit
 from pgben_tasks.domain.job import Job
 
 POSTGRES: Final = f"postgres/{DATABASE}"
-_LOOK_EVERY: Final = 0.1
+_POLL_SECONDS: Final = 0.1
 #: The steps up to the commit, by the kind of target.
 _STEPS: Final = {
     "postgres": (
@@ -83,4 +83,4 @@ class Chain:
 def _wait(session: Connection, question: LiteralString, job: Job, step: str) -> None:
     """Ask the catalog until the answer is yes."""
     while session.execute(question, {"job": job.id, "step": step}).fetchone() is None:
-        time.sleep(_LOOK_EVERY)
+        time.sleep(_POLL_SECONDS)

@@ -12,7 +12,7 @@ from typing import Final, Self
 
 PROC: Final = Path("/proc")
 #: Seconds between two looks at memory: looking takes some of the time that is measured.
-_LOOK_EVERY: Final = 0.25
+_POLL_SECONDS: Final = 0.25
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -61,7 +61,7 @@ class Meter:
         self.cpu = _usage(self._root)[0] - self._begun
 
     def _watch(self) -> None:
-        while not self._stop.wait(_LOOK_EVERY):
+        while not self._stop.wait(_POLL_SECONDS):
             self.peak = max(self.peak, _usage(self._root)[1])
 
 

@@ -51,7 +51,7 @@ class Presence:
         self._beat_silence = beat_silence
         self._begun = time.monotonic()
         self._held = self._take()
-        work.recovery.begin_life(self._names)
+        work.recovery.register_workers(self._names)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="presence", daemon=True)
         self._thread.start()
@@ -76,7 +76,7 @@ class Presence:
         while True:
             try:
                 self._held.keep()
-                self._work.recovery.show_life(self._names)
+                self._work.recovery.send_heartbeat(self._names)
                 self._stand_in_for_beat()
             except PgbenError as exc:
                 log.warning("worker_heartbeat_missed", why=exc.sentence)

@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from pgben_tasks.errors import ConfigurationError, TransientError
 
-_TIMEOUT: Final = 5.0
+_TIMEOUT_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +27,15 @@ class BrokerFacts:
     queues: dict[str, int]
 
 
-def look(url: str, queues: Iterable[str]) -> BrokerFacts:
+def inspect_broker(url: str, queues: Iterable[str]) -> BrokerFacts:
     """Ask the server at ``url`` about itself and about ``queues``; nothing is changed.
 
     Raises ``TransientError`` when it does not answer, ``ConfigurationError`` when it refuses.
     """
     client = redis.Redis.from_url(
         url,
-        socket_timeout=_TIMEOUT,
-        socket_connect_timeout=_TIMEOUT,
+        socket_timeout=_TIMEOUT_SECONDS,
+        socket_connect_timeout=_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),
     )
     try:

@@ -83,7 +83,7 @@ def facts(**texts: object) -> dict[str, str]:
     return {name: one_line(text) for name, text in texts.items() if text is not None and text != ""}
 
 
-def of_job(job: Job) -> Alarm | None:
+def alarm_of_job(job: Job) -> Alarm | None:
     """Return the alarm that the end of a job is worth; None for a good end and for an open job.
 
     A job that is tried again has one alarm for its first failure and one when it is given up; the
@@ -139,7 +139,7 @@ def may_go(
     return last_refusal_sent is None or now - last_refusal_sent >= REFUSALS_APART
 
 
-def digest(
+def split_for_mail(
     waiting: Sequence[KeptAlarm], *, most: int = MOST_IN_A_MAIL
 ) -> tuple[list[KeptAlarm], Counter[AlarmKind]]:
     """Choose which alarms a mail tells in full, the worst and oldest first; count the others."""

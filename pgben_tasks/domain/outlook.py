@@ -19,7 +19,7 @@ _GOOD: Final = frozenset({"verified", "verified (unopened)"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class ListedBackup:
     """One backup as lists show it; ``suspect`` is a reason that nobody acknowledged."""
 
     backup: str
@@ -42,7 +42,7 @@ class TargetOutlook:
     """
 
     target: str
-    backups: tuple[Kept, ...]
+    backups: tuple[ListedBackup, ...]
     rpo: timedelta
     verify_every: timedelta
     next_window: datetime | None = None
@@ -52,7 +52,7 @@ class TargetOutlook:
     last_restore: timedelta | None = None
 
     @property
-    def newest_good(self) -> Kept | None:
+    def newest_good(self) -> ListedBackup | None:
         """The backup that a restore would take."""
         return next((one for one in self.backups if one.good), None)
 
@@ -108,7 +108,7 @@ class Verdict:
     reasons: tuple[Reason, ...]
 
 
-def judge(
+def judge_outlook(
     targets: Sequence[TargetOutlook], surroundings: Surroundings, *, now: datetime
 ) -> Verdict:
     """Return whether everything can be restored.

@@ -20,7 +20,7 @@ class Measure(NamedTuple):
     tables: int
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Self:
+    def from_manifest(cls, manifest: Manifest) -> Self:
         """Measure a stored backup of a database."""
         return cls(manifest.plain_bytes, manifest.database.rows, len(manifest.database.tables))
 

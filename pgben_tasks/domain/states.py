@@ -101,7 +101,7 @@ class KnownBackup:
     bytes: int
 
     @classmethod
-    def of(cls, manifest: Manifest, verifications: Iterable[Verification]) -> Self:
+    def from_manifest(cls, manifest: Manifest, verifications: Iterable[Verification]) -> Self:
         """Describe a backup by its manifest and the statements about it."""
         return cls(
             id=manifest.backup_id,

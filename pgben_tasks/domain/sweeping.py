@@ -36,20 +36,20 @@ class Remnant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class RemnantDecision:
     """What becomes of one remnant; without ``reasons`` to stay it is removed."""
 
     remnant: Remnant
     reasons: tuple[str, ...]
 
 
-def judge(
+def decide_remnants(
     remnants: Sequence[Remnant],
     *,
     now: datetime,
     running: Collection[str],
     lost: Collection[BackupId],
-) -> tuple[Verdict, ...]:
+) -> tuple[RemnantDecision, ...]:
     """Decide what is removed and what stays, in the order given.
 
     ``now`` is the store's own clock; ``running`` are the backup ids of jobs that have not ended;
@@ -58,7 +58,7 @@ def judge(
     """
     now = require_utc(now)
     return tuple(
-        Verdict(
+        RemnantDecision(
             remnant=remnant,
             reasons=tuple(
                 reason

@@ -23,7 +23,7 @@ class Trail:
     findings: tuple[Finding, ...]
 
 
-def digest(entry: AuditEntry) -> str:
+def entry_digest(entry: AuditEntry) -> str:
     """Return what the next entry names as ``previous``."""
     return hashlib.sha256(entry.encode()).hexdigest()
 
@@ -43,7 +43,7 @@ def assemble(
     for number, same in groupby(newest_first, key=lambda one: one.sequence):
         candidates = list(same)
         wanted = chain[-1].previous if chain else None
-        chosen = next((one for one in candidates if digest(one) == wanted), candidates[0])
+        chosen = next((one for one in candidates if entry_digest(one) == wanted), candidates[0])
         chain.append(chosen)
         detail = f"there is another entry {number}, at '{document_path(chosen)}'"
         doubles += [
@@ -69,7 +69,7 @@ def _breaks(chain: Sequence[AuditEntry], unreadable: Collection[int]) -> Iterato
                 path=document_path(entry),
                 detail=f"before it, {numbers} cannot be found",
             )
-        elif entry.sequence == expected and entry.previous != (before and digest(before)):
+        elif entry.sequence == expected and entry.previous != (before and entry_digest(before)):
             yield Finding(
                 kind="forged",
                 path=document_path(entry),

@@ -19,7 +19,7 @@ from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import CommandFailed
 
 METADATA: Final = "x-amz-meta-"
-_TIMEOUT: Final = 10.0
+_TIMEOUT_SECONDS: Final = 10.0
 _VALID: Final = timedelta(hours=1)
 #: What an application gives an object beside its metadata, and gets back.
 _HEADERS: Final = ("content-type", "content-disposition", "cache-control")
@@ -42,7 +42,7 @@ class BucketClient:
         """Name the bucket; it must exist."""
         self.bucket = bucket
         self._client: Minio = server.client()
-        self._http = urllib3.PoolManager(timeout=_TIMEOUT, retries=False)
+        self._http = urllib3.PoolManager(timeout=_TIMEOUT_SECONDS, retries=False)
 
     def listed(self) -> Iterator[str]:
         """List every key."""

@@ -33,7 +33,7 @@ PORTS: Final = range(15_000, 32_000)
 #: Seconds that one request to the supervisor may take, and that it may take to clean up.
 REQUEST_TIMEOUT: Final = 30.0
 CLOSE_TIMEOUT: Final = 30.0
-TICK: Final = 0.02
+_POLL_SECONDS: Final = 0.02
 _LOG_TAIL: Final = 1_500
 
 
@@ -63,7 +63,7 @@ def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(TICK)
+        time.sleep(_POLL_SECONDS)
     return True
 
 

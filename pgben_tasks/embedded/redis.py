@@ -15,7 +15,7 @@ from pgben_tasks.embedded import binaries
 from pgben_tasks.embedded.child import Command, Supervisor
 from pgben_tasks.embedded.server import EmbeddedServer, new_folder, plain_environment
 
-_TIMEOUT: Final = 5.0
+_TIMEOUT_SECONDS: Final = 5.0
 
 
 @dataclass(kw_only=True)
@@ -88,8 +88,8 @@ class EmbeddedRedis(EmbeddedServer):
             host=self.host,
             port=self.port,
             password=self.password,
-            socket_timeout=_TIMEOUT,
-            socket_connect_timeout=_TIMEOUT,
+            socket_timeout=_TIMEOUT_SECONDS,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
         try:

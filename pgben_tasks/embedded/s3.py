@@ -23,7 +23,7 @@ from pgben_tasks.embedded.child import Command, Supervisor
 from pgben_tasks.embedded.server import EmbeddedServer, new_folder, plain_environment
 
 S3Kind = Literal["rclone", "ministack", "moto"]
-_TIMEOUT: Final = 10.0
+_TIMEOUT_SECONDS: Final = 10.0
 REGION: Final = "us-east-1"
 
 
@@ -92,7 +92,7 @@ class EmbeddedS3(EmbeddedServer):
             secret_key=self.secret_key,
             secure=False,
             region=REGION,
-            http_client=urllib3.PoolManager(timeout=_TIMEOUT, retries=False),
+            http_client=urllib3.PoolManager(timeout=_TIMEOUT_SECONDS, retries=False),
         )
 
     def make_bucket(self, name: str) -> None:

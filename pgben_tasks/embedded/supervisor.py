@@ -34,8 +34,8 @@ IPC_RMID: Final = 0
 #: the other end of the socket open, and then its closing alone would never be seen.
 HEARTBEAT: Final = 0.5
 #: How long (seconds) servers may take to end after their gentle signal, and after SIGKILL.
-GRACE: Final = 5.0
-TICK: Final = 0.02
+_STOP_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.02
 
 
 class _Child:
@@ -133,17 +133,17 @@ class Supervisor:
         for pid, child in self._children.items():
             if child.status is None:
                 self._kill(pid, child.gentle)
-        for _ in self._until(GRACE):
+        for _ in self._until(_STOP_SECONDS):
             if all(child.status is not None for child in self._children.values()):
                 break
-        for _ in self._until(GRACE):
+        for _ in self._until(_STOP_SECONDS):
             remaining = self._descendants(os.getpid())
             if not remaining:
                 break
             for pid in remaining:
                 self._kill(pid, signal.SIGKILL)
         self._remove_shared_memory()
-        for _ in self._until(GRACE):
+        for _ in self._until(_STOP_SECONDS):
             shutil.rmtree(self._folder, ignore_errors=True)
             if not self._folder.exists():
                 break
@@ -154,7 +154,7 @@ class Supervisor:
         while time.monotonic() < deadline:
             self.reap()
             yield
-            time.sleep(TICK)
+            time.sleep(_POLL_SECONDS)
 
     def _kill(self, pid: int, number: int) -> None:
         self._killed.add(pid)

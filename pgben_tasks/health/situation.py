@@ -17,7 +17,14 @@ from pgben_tasks import names
 from pgben_tasks.adapters.catalog.index import IndexedBackup
 from pgben_tasks.adapters.catalog.records import Records
 from pgben_tasks.domain.job import BEAT_SILENCE, Job
-from pgben_tasks.domain.outlook import Kept, Reconciler, Surroundings, TargetOutlook, Verdict, judge
+from pgben_tasks.domain.outlook import (
+    ListedBackup,
+    Reconciler,
+    Surroundings,
+    TargetOutlook,
+    Verdict,
+    judge_outlook,
+)
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import PgbenError
 from pgben_tasks.operations.repository.survey import survey
@@ -49,7 +56,7 @@ class Situation:
     @property
     def verdict(self) -> Verdict:
         """Whether everything can be restored."""
-        return judge(self.targets, self.surroundings, now=self.now)
+        return judge_outlook(self.targets, self.surroundings, now=self.now)
 
 
 def gather(work: Workplace) -> Situation:
@@ -67,7 +74,7 @@ def gather(work: Workplace) -> Situation:
         if repository_away
         else tuple(outlook(work, records, now, Target.parse(name)) for name in work.target_names())
     )
-    workers = tuple(work.recovery.living()) if known else None
+    workers = tuple(work.recovery.live_workers()) if known else None
     return Situation(
         now=now,
         targets=targets,
@@ -136,7 +143,7 @@ def outlook(
     """Return what is known of one target; ``records`` is None without a catalog."""
     settings, name = work.settings, str(target)
     schedule = work.schedule("backup", name)
-    record = records.of(name) if records else None
+    record = records.target_record(name) if records else None
     return TargetOutlook(
         target=name,
         backups=kept(work, target, from_catalog=records is not None),
@@ -150,13 +157,13 @@ def outlook(
     )
 
 
-def kept(work: Workplace, target: Target, *, from_catalog: bool) -> tuple[Kept, ...]:
+def kept(work: Workplace, target: Target, *, from_catalog: bool) -> tuple[ListedBackup, ...]:
     """List the backups of a target, newest first: from the index, or the repository itself."""
     if from_catalog:
         return tuple(_indexed(one) for one in work.index.backups(target))
     found = survey(work.repository, target)
     readable = [
-        Kept(
+        ListedBackup(
             backup=one.manifest.backup,
             state=one.known.standing.state.label,
             taken=one.known.snapshot_time,
@@ -165,12 +172,14 @@ def kept(work: Workplace, target: Target, *, from_catalog: bool) -> tuple[Kept, 
         )
         for one in found.backups
     ]
-    unreadable = [Kept(backup=str(backup), state="unreadable") for backup, _ in found.unreadable]
+    unreadable = [
+        ListedBackup(backup=str(backup), state="unreadable") for backup, _ in found.unreadable
+    ]
     return (*readable, *unreadable)
 
 
-def _indexed(one: IndexedBackup) -> Kept:
-    return Kept(
+def _indexed(one: IndexedBackup) -> ListedBackup:
+    return ListedBackup(
         backup=one.id,
         state=one.state,
         taken=one.snapshot_at,

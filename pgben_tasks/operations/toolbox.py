@@ -88,7 +88,7 @@ class SwapRecord(Protocol):
         """Write how a swap ended."""
         ...
 
-    def of(self, job: UUID) -> Swap | None:
+    def swap_of_job(self, job: UUID) -> Swap | None:
         """Return the swap of a job, None when it has none."""
         ...
 

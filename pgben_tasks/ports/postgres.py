@@ -174,7 +174,7 @@ class PostgresSwap(Protocol):
         """
         ...
 
-    def look(self, live: str, incoming: str) -> tuple[int, int, bool]:
+    def inspect_pair(self, live: str, incoming: str) -> tuple[int, int, bool]:
         """Return the oids of both, and whether ``live`` takes connections.
 
         Raises ``RestoreRefused`` when one of them does not exist.

@@ -166,7 +166,7 @@ class Remains(Protocol):
 class ShardFiles(Protocol):
     """Files of shards in a repository. No manifest names them; the sweep removes them."""
 
-    def of(self, target: Target) -> dict[str, StoredObject]:
+    def shard_files(self, target: Target) -> dict[str, StoredObject]:
         """Return every file of a shard of the target, by path."""
         ...
 
@@ -279,7 +279,7 @@ class Repository(Protocol):
         """
         ...
 
-    def told_of(self, target: Target) -> list[BackupId]:
+    def backups_with_statements(self, target: Target) -> list[BackupId]:
         """Ids under ``target`` that signed statements speak of, sorted by name."""
         ...
 

@@ -24,7 +24,7 @@ from pgben_tasks.operations.progress import Gauge
 
 log = structlog.get_logger(__name__)
 
-_LOOK_EVERY: Final = 1.0
+_POLL_SECONDS: Final = 1.0
 #: How long a step goes on without its lock: longer than the server's keepalives need.
 _WITHOUT_LOCK: Final = 90.0
 
@@ -137,7 +137,7 @@ class Heartbeat:
 
     def _beat_until_stopped(self) -> None:
         last = float("-inf")
-        while not self._stop.wait(_LOOK_EVERY):
+        while not self._stop.wait(_POLL_SECONDS):
             due = time.monotonic() - last >= HEARTBEAT_EVERY.total_seconds()
             if not (due or self._gauge.changed):
                 continue
@@ -163,7 +163,7 @@ class Heartbeat:
     def _show_progress(self) -> None:
         """Hand progress to Celery, from a thread of its own: a broker that is away blocks it."""
         shown: dict[str, Any] = {}
-        while not self._stop.wait(_LOOK_EVERY):
+        while not self._stop.wait(_POLL_SECONDS):
             progress = self._progress
             if progress != shown:
                 try:

@@ -47,7 +47,7 @@ def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSO
     ``stand_in`` says that a worker sent this tick because beat is silent.
     """
     if not stand_in:
-        work.recovery.show_life([BEAT])
+        work.recovery.send_heartbeat([BEAT])
     done = {
         # First of all: a live database that a dead swap keeps closed.
         "swaps": _each(work.swaps.open(), lambda swap: _settle(work, swap)),
@@ -65,7 +65,7 @@ def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSO
         ),
         "audited": _each([work], lambda place: place.trail.store_missing()),
     }
-    work.recovery.show_life([TICK])
+    work.recovery.send_heartbeat([TICK])
     if any(done.values()):
         log.info("ticked", **done)
     return dict(done)
@@ -239,7 +239,7 @@ def _is_awaited(work: runtime.Workplace, stalled: Stalled) -> bool:
     While it waits and there is no such worker, nothing is lost by waiting on.
     """
     role = canvases.entry_queue(stalled.kind)
-    lives = any(name.startswith(f"{role}.") for name in work.recovery.living())
+    lives = any(name.startswith(f"{role}.") for name in work.recovery.live_workers())
     return stalled.state == "running" or stalled.overdue or lives
 
 

@@ -422,4 +422,4 @@ def test_a_silent_beat_is_told_once_for_each_outage(place: Place) -> None:
 
 def test_signs_of_beat_are_no_workers(place: Place) -> None:
     place.tick()
-    assert place.work.recovery.living() == []
+    assert place.work.recovery.live_workers() == []

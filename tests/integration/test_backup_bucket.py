@@ -327,7 +327,7 @@ def test_an_incomplete_snapshot_counts_once_somebody_acknowledged_it(
     (backup,) = shop.tools.repository.backups(TARGET)
 
     def standing() -> BackupStanding:
-        found = survey(shop.tools.repository, TARGET).of(backup)
+        found = survey(shop.tools.repository, TARGET).readable_backup(backup)
         assert found is not None
         return found.known.standing
 

@@ -103,7 +103,7 @@ def clinic(shop: Workshop) -> Clinic:
     shop.work.settings.spool_dir.chmod(0o700)
     made = Clinic(shop)
     made.run_sql("TRUNCATE worker, audit")
-    work.recovery.show_life([*(f"{role}.workshop" for role in names.QUEUES), TICK, BEAT])
+    work.recovery.send_heartbeat([*(f"{role}.workshop" for role in names.QUEUES), TICK, BEAT])
     return made
 
 

@@ -178,7 +178,7 @@ def test_a_worker_is_ready_while_it_shows_its_heartbeat(ready: Site) -> None:
     recovery = Recovery(runtime.catalog_database(Settings.load(ready.environment)))
 
     before = probe(ready, "backup")
-    recovery.show_life(["backup.n1", "verify.n2"])
+    recovery.send_heartbeat(["backup.n1", "verify.n2"])
     after, another = probe(ready, "backup"), probe(ready, "verify")
 
     assert (before.code, before.err) == (1, "not ready: backup.n1\n")

@@ -40,7 +40,7 @@ def limited(shop: BucketShop, **limits: object) -> None:
 
 
 def state_of(shop: BucketShop, manifest: Manifest) -> str:
-    found = survey(shop.tools.repository, TARGET).of(manifest.backup_id)
+    found = survey(shop.tools.repository, TARGET).readable_backup(manifest.backup_id)
     assert found is not None
     return found.known.standing.state.label
 

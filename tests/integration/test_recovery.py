@@ -35,7 +35,7 @@ class Desk:
         self.alter = alter
 
     def worker(self, *, alive: bool, name: str = "backup.n1") -> None:
-        self.recovery.show_life([name])
+        self.recovery.send_heartbeat([name])
         self._beat("worker", alive=alive)
 
     def queued(self, kind: Any = "backup") -> JobRef:
@@ -298,8 +298,8 @@ def test_many_publishers_publish_each_job_once(desk: Desk) -> None:
 
 
 def test_workers_show_their_life_under_their_names(desk: Desk) -> None:
-    desk.recovery.show_life(["backup.n1", "verify.n1"])
-    desk.recovery.show_life(["backup.n1"])
-    assert desk.recovery.living() == ["backup.n1", "verify.n1"]
+    desk.recovery.send_heartbeat(["backup.n1", "verify.n1"])
+    desk.recovery.send_heartbeat(["backup.n1"])
+    assert desk.recovery.live_workers() == ["backup.n1", "verify.n1"]
     desk.worker(alive=False)
-    assert desk.recovery.living() == []
+    assert desk.recovery.live_workers() == []

@@ -174,7 +174,7 @@ def test_a_swap_puts_the_backup_in_place_and_keeps_what_it_replaced(shop: Worksh
             sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(aside))
         )
     assert described(shop, aside) == before
-    record = shop.tools.swaps.of(job.id)
+    record = shop.tools.swaps.swap_of_job(job.id)
     assert record is not None
     assert record.state == "done"
 
@@ -309,7 +309,7 @@ def test_a_job_that_was_lost_meanwhile_leaves_the_live_database_as_it_was(shop: 
     assert held == [True, False]
     assert described(shop) == before
     assert databases(shop)[live(shop)] is True
-    record = shop.tools.swaps.of(job.id)
+    record = shop.tools.swaps.swap_of_job(job.id)
     assert record is not None
     assert record.state == "abandoned"
 
@@ -351,7 +351,7 @@ def test_a_swap_that_is_done_is_not_done_twice(shop: Workshop) -> None:
 
     assert again["replaced"] == first["replaced"]
     assert rows(shop) == 300
-    record = shop.tools.swaps.of(job.id)
+    record = shop.tools.swaps.swap_of_job(job.id)
     assert record is not None
     assert record.state == "done"
 
@@ -409,7 +409,7 @@ def test_what_a_dead_job_began_is_ended_before_another_decides_anything(shop: Wo
     assert swapped(shop).result["state"] == "swapped"
 
     assert rows(shop) == 300
-    ended = shop.tools.swaps.of(dead.id)
+    ended = shop.tools.swaps.swap_of_job(dead.id)
     assert ended is not None
     assert ended.state == "abandoned"
 
@@ -460,7 +460,7 @@ def test_a_session_that_swaps_is_missed_soon_and_commits_for_good(shop: Workshop
 def intended(shop: Workshop, job: Job, *, was_open: bool = True) -> Swap:
     """Write the record of a swap that its process did not live to carry out."""
     swapping = shop.tools.swapping[shop.target]
-    live_oid, incoming_oid, _ = swapping.look(live(shop), f"{live(shop)}_copy")
+    live_oid, incoming_oid, _ = swapping.inspect_pair(live(shop), f"{live(shop)}_copy")
     found = Swap(
         job=job.id,
         target=str(shop.target),
@@ -508,7 +508,7 @@ def test_while_a_session_swaps_nobody_else_settles(shop: Workshop) -> None:
     seen: list[Any] = []
 
     def look() -> None:
-        recorded = shop.tools.swaps.of(job.id)
+        recorded = shop.tools.swaps.swap_of_job(job.id)
         if recorded is not None:
             seen.append(swap_postgres.settle(recorded, swapping, shop.tools.swaps))
             with pytest.raises(TargetBusy, match="already swaps"):
@@ -676,7 +676,7 @@ def test_a_target_that_is_no_longer_protected_does_not_stop_the_tick(
 
     assert rows(shop) == 100
     assert [one.target for one in shop.work.swaps.open()] == ["postgres/outro"]
-    assert shop.work.swaps.of(swap.job) != swap
+    assert shop.work.swaps.swap_of_job(swap.job) != swap
 
 
 # Steps by hand

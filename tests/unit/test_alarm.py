@@ -17,10 +17,10 @@ from pgben_tasks.domain.alarm import (
     Alarm,
     AlarmKind,
     KeptAlarm,
-    digest,
+    alarm_of_job,
     may_go,
-    of_job,
     one_line,
+    split_for_mail,
     wait_after,
 )
 from pgben_tasks.domain.job import BEAT_SILENCE, Job
@@ -88,34 +88,34 @@ def found(alarm: Alarm | None) -> Alarm:
 
 
 def test_an_open_or_well_ended_job_is_worth_no_alarm() -> None:
-    assert of_job(a_job(state="running", ended_at=None)) is None
-    assert of_job(a_job(state="succeeded", error=None, result={"suspect": None})) is None
-    assert of_job(a_job(state="cancelled")) is None
+    assert alarm_of_job(a_job(state="running", ended_at=None)) is None
+    assert alarm_of_job(a_job(state="succeeded", error=None, result={"suspect": None})) is None
+    assert alarm_of_job(a_job(state="cancelled")) is None
 
 
 def test_a_failure_is_told_once_at_first_and_once_when_it_is_given_up() -> None:
     later = NOW + HOUR
     job = a_job()
     first, second, third = (
-        found(of_job(replace(job, attempt=attempt, retry_at=later))) for attempt in (1, 2, 3)
+        found(alarm_of_job(replace(job, attempt=attempt, retry_at=later))) for attempt in (1, 2, 3)
     )
-    final = found(of_job(replace(job, attempt=4)))
+    final = found(alarm_of_job(replace(job, attempt=4)))
     assert first.key == second.key == third.key != final.key
     assert first.facts["next_attempt"] == later.isoformat()
     assert "next_attempt" not in final.facts
     # Tried again by a person and failed again: that is told again.
-    assert found(of_job(replace(job, attempt=5))).key != final.key
+    assert found(alarm_of_job(replace(job, attempt=5))).key != final.key
 
 
 def test_every_refusal_is_an_alarm_of_its_own() -> None:
-    one, other = (found(of_job(a_job(state="refused"))) for _ in range(2))
+    one, other = (found(alarm_of_job(a_job(state="refused"))) for _ in range(2))
     assert one.kind == other.kind == "refused"
     assert one.key != other.key
 
 
 def test_a_suspect_backup_is_an_alarm_although_it_succeeded() -> None:
     job = a_job(state="succeeded", error=None, result={"suspect": "rows shrank"}, backup="b-1")
-    alarm = found(of_job(job))
+    alarm = found(alarm_of_job(job))
     assert (alarm.kind, alarm.facts["sentence"]) == ("suspect", "rows shrank")
     assert alarm.facts["backup_id"] == "b-1"
 
@@ -123,9 +123,9 @@ def test_a_suspect_backup_is_an_alarm_although_it_succeeded() -> None:
 def test_damage_is_told_apart_from_a_verification_that_could_not_look() -> None:
     damage = {"type": "IntegrityError", "sentence": "3 findings"}
     away = {"type": "StoreUnavailable", "sentence": "away"}
-    assert found(of_job(a_job(kind="verify", error=damage))).kind == "damaged"
-    assert found(of_job(a_job(kind="verify", error=away))).kind == "failed"
-    assert found(of_job(a_job(kind="backup", error=damage))).kind == "failed"
+    assert found(alarm_of_job(a_job(kind="verify", error=damage))).kind == "damaged"
+    assert found(alarm_of_job(a_job(kind="verify", error=away))).kind == "failed"
+    assert found(alarm_of_job(a_job(kind="backup", error=damage))).kind == "failed"
 
 
 @given(st.text())
@@ -139,7 +139,7 @@ def test_whatever_a_stranger_writes_stays_on_one_printable_line(text: str) -> No
 
 def test_a_secret_in_an_error_reaches_no_fact() -> None:
     sentence = "cannot open postgresql://ana:hunter2@db/pgben password=hunter2"
-    alarm = found(of_job(a_job(error={"sentence": sentence, "hint": sentence})))
+    alarm = found(alarm_of_job(a_job(error={"sentence": sentence, "hint": sentence})))
     assert "hunter2" not in repr(alarm)
 
 
@@ -148,7 +148,7 @@ def test_a_secret_in_an_error_reaches_no_fact() -> None:
 
 def test_a_storm_is_one_mail_that_tells_the_worst_in_full() -> None:
     storm = [kept("refused", number) for number in range(50)]
-    told, others = digest([*storm, kept("failed", 50), kept("damaged", 51)])
+    told, others = split_for_mail([*storm, kept("failed", 50), kept("damaged", 51)])
     assert [one.alarm.kind for one in told[:3]] == ["damaged", "failed", "refused"]
     assert len(told) == MOST_IN_A_MAIL
     assert others == {"refused": 52 - MOST_IN_A_MAIL}

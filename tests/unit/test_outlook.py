@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from pgben_tasks.domain.outlook import Kept, Surroundings, TargetOutlook, judge
+from pgben_tasks.domain.outlook import ListedBackup, Surroundings, TargetOutlook, judge_outlook
 
 NOW = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -17,22 +17,22 @@ DAY = timedelta(days=1)
 WELL = Surroundings(missing_roles=(), reconciler="runs")
 
 
-def kept(age: timedelta = HOUR, **fields: Any) -> Kept:
+def kept(age: timedelta = HOUR, **fields: Any) -> ListedBackup:
     values: dict[str, Any] = {"backup": "one", "state": "verified", "taken": NOW - age}
-    return Kept(**{**values, **fields})
+    return ListedBackup(**{**values, **fields})
 
 
-def target(*backups: Kept, **fields: Any) -> TargetOutlook:
+def target(*backups: ListedBackup, **fields: Any) -> TargetOutlook:
     values: dict[str, Any] = {"target": "postgres/pgben", "rpo": DAY, "verify_every": 7 * DAY}
     return TargetOutlook(backups=backups, **{**values, "failures": 0, **fields})
 
 
 def colour(*targets: TargetOutlook, surroundings: Surroundings = WELL) -> str:
-    return judge(targets, surroundings, now=NOW).colour
+    return judge_outlook(targets, surroundings, now=NOW).colour
 
 
 def test_a_fresh_verified_backup_and_living_processes_are_green() -> None:
-    verdict = judge([target(kept())], WELL, now=NOW)
+    verdict = judge_outlook([target(kept())], WELL, now=NOW)
     assert (verdict.colour, verdict.reasons) == ("green", ())
     assert colour(target(kept(state="verified (unopened)"))) == "green"
 
@@ -86,13 +86,15 @@ def test_processes_and_disks_that_fail_are_yellow(surroundings: Surroundings) ->
 
 def test_a_repository_that_cannot_be_read_is_red_and_the_first_reason() -> None:
     away = replace(WELL, repository_away="gone", catalog_away="gone too")
-    verdict = judge([], away, now=NOW)
+    verdict = judge_outlook([], away, now=NOW)
     assert verdict.colour == "red"
     assert [reason.colour for reason in verdict.reasons] == ["red", "yellow"]
 
 
 def test_what_the_newest_failure_said_is_repeated() -> None:
-    verdict = judge([target(kept(), failures=1, last_failure="wrong password")], WELL, now=NOW)
+    verdict = judge_outlook(
+        [target(kept(), failures=1, last_failure="wrong password")], WELL, now=NOW
+    )
     assert "wrong password" in verdict.reasons[0].text
 
 
@@ -115,7 +117,7 @@ states = st.sampled_from(["verified", "verified (unopened)", "stored", "damaged"
 
 
 @given(st.lists(st.builds(lambda age, state: kept(age=age, state=state), ages, states)))
-def test_green_always_means_a_good_backup_within_the_rpo(backups: list[Kept]) -> None:
+def test_green_always_means_a_good_backup_within_the_rpo(backups: list[ListedBackup]) -> None:
     one = target(*backups)
     if colour(one) == "green":
         age = one.age(NOW)

@@ -149,12 +149,12 @@ def test_a_hold_and_a_drill_are_remembered() -> None:
 
 
 def test_a_known_backup_is_read_from_its_manifest() -> None:
-    known = KnownBackup.of(MANIFEST, [statement("readback", 1)])
+    known = KnownBackup.from_manifest(MANIFEST, [statement("readback", 1)])
     assert str(known.id) == BACKUP
     assert (known.sequence, known.started, known.bytes) == (4, START, 100)
     assert known.snapshot_time == START + timedelta(seconds=2)
     assert known.standing.counts
-    assert Measure.of(MANIFEST) == (60, 12, 2)
+    assert Measure.from_manifest(MANIFEST) == (60, 12, 2)
 
 
 statements = st.builds(

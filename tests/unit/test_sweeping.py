@@ -8,7 +8,7 @@ from typing import get_args
 
 from hypothesis import given, strategies as st
 
-from pgben_tasks.domain.sweeping import Remnant, RemnantKind, judge
+from pgben_tasks.domain.sweeping import Remnant, RemnantKind, decide_remnants
 from pgben_tasks.domain.target import BackupId
 
 NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
@@ -23,7 +23,7 @@ def remnant(age: timedelta = 2 * WEEK, **fields: object) -> Remnant:
 
 
 def reasons(one: Remnant, *, running: Collection[str] = (), lost: Collection[BackupId] = ()) -> str:
-    (verdict,) = judge([one], now=NOW, running=running, lost=lost)
+    (verdict,) = decide_remnants([one], now=NOW, running=running, lost=lost)
     assert verdict.remnant == one
     return ", ".join(verdict.reasons)
 
@@ -60,7 +60,7 @@ def test_a_moment_in_the_future_is_young() -> None:
 def test_nothing_leaves_that_any_rule_keeps(
     found: list[tuple[timedelta, BackupId]], running: set[str], lost: set[BackupId]
 ) -> None:
-    verdicts = judge(
+    verdicts = decide_remnants(
         [remnant(age, capture=capture) for age, capture in found],
         now=NOW,
         running=running,

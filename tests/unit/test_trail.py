@@ -7,7 +7,7 @@ from datetime import timedelta
 from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.documents import AuditEntry, Finding
-from pgben_tasks.domain.trail import assemble, digest
+from pgben_tasks.domain.trail import assemble, entry_digest
 from tests.support.samples import START, audit_entry
 
 
@@ -17,7 +17,7 @@ def chain(length: int, *, first: int = 1, who: str = "ana") -> list[AuditEntry]:
         entries.append(
             audit_entry(
                 sequence=number,
-                previous=digest(entries[-1]) if entries else None,
+                previous=entry_digest(entries[-1]) if entries else None,
                 at=START + timedelta(minutes=number),
                 who=who,
             )

@@ -74,7 +74,7 @@ class AbsentLedger:
         """Refuse: no swap is known."""
         raise self._absent(f"look for swaps of '{target}'")
 
-    def of(self, job: UUID) -> Swap | None:
+    def swap_of_job(self, job: UUID) -> Swap | None:
         """Refuse: no swap is known."""
         raise self._absent(f"look for the swap of job '{job}'")
 

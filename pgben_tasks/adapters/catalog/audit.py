@@ -16,7 +16,7 @@ from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
 from pgben_tasks.domain.documents import AuditEntry, Finding
 from pgben_tasks.domain.layout import document_path
 from pgben_tasks.domain.target import require_utc
-from pgben_tasks.domain.trail import Trail, digest
+from pgben_tasks.domain.trail import Trail, entry_digest
 from pgben_tasks.errors import IntegrityError, ObjectExists
 
 #: Guards the sequence: one entry is written at a time.
@@ -86,7 +86,7 @@ class AuditTrail:
 
     def _store_once(self, entry: AuditEntry, expected: str) -> None:
         """Store an entry that may be there already, stored by a tick that died or runs beside."""
-        if digest(entry) != expected:
+        if entry_digest(entry) != expected:
             raise IntegrityError(
                 f"audit entry {entry.sequence} was changed in the catalog after it was written",
                 "find out who can write to the catalog; the entry is not signed as it stands",
@@ -126,7 +126,7 @@ def take_up(cursor: psycopg.Cursor[Row], repository: str, trail: Trail) -> Taken
     rows = cursor.execute(
         f"SELECT {_COLUMNS}, sha256, stored FROM audit ORDER BY sequence"  # noqa: S608 - constant columns
     ).fetchall()
-    there = {entry.sequence: digest(entry) for entry in trail.entries}
+    there = {entry.sequence: entry_digest(entry) for entry in trail.entries}
     unlike = [
         row["sequence"]
         for row in rows
@@ -146,7 +146,7 @@ def take_up(cursor: psycopg.Cursor[Row], repository: str, trail: Trail) -> Taken
         moved = {**row, "sequence": last, "previous": previous}
         entry = _entry(moved, repository)
         _insert(cursor, entry, stored=False)
-        previous = digest(entry)
+        previous = entry_digest(entry)
     return TakenUp(
         taken=len(taken), put_behind=len(own), findings=tuple(_unlike(rows, there, repository))
     )
@@ -179,7 +179,7 @@ def _insert(cursor: psycopg.Cursor[Row], entry: AuditEntry, *, stored: bool) -> 
             entry.job,
             entry.result,
             entry.detail,
-            digest(entry),
+            entry_digest(entry),
             stored,
         ),
     )

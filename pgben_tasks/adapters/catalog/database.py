@@ -38,7 +38,7 @@ class _Kept:
         self.busy = False
         self._connection: Connection | None = None
 
-    def living(self) -> Connection:
+    def live_connection(self) -> Connection:
         """Return the connection; one that died meanwhile is replaced."""
         if self._connection is not None:
             try:
@@ -138,7 +138,7 @@ class CatalogDatabase:
             return
         kept.busy = True
         try:
-            yield kept.living()
+            yield kept.live_connection()
         finally:
             kept.busy = False
 

@@ -30,7 +30,7 @@ class Records:
         """Use the catalog at ``database``."""
         self._database = database
 
-    def of(self, target: str) -> TargetRecord:
+    def target_record(self, target: str) -> TargetRecord:
         """Return how the jobs of ``target`` ended."""
         with self._database.transaction() as cursor:
             failed = require(
@@ -78,7 +78,7 @@ class Records:
             ).fetchone()
         return row["at"] if row else None
 
-    def owed_to_the_repository(self) -> tuple[int, timedelta]:
+    def unstored_entries(self) -> tuple[int, timedelta]:
         """Count the audit entries that the repository lacks; say how old the oldest is."""
         with self._database.transaction() as cursor:
             row = require(

@@ -162,16 +162,16 @@ class Recovery:
                 (ref.job, ref.fence),
             )
 
-    def begin_life(self, workers: Sequence[str]) -> None:
+    def register_workers(self, workers: Sequence[str]) -> None:
         """Write that workers with these names (``<role>.<node>``) have just been started.
 
         What waited for them in the memory of a process before is sent again by the next tick.
         """
         with self._database.transaction() as cursor:
             cursor.execute("DELETE FROM worker WHERE name = ANY(%s)", (list(workers),))
-        self.show_life(workers)
+        self.send_heartbeat(workers)
 
-    def show_life(self, workers: Sequence[str]) -> None:
+    def send_heartbeat(self, workers: Sequence[str]) -> None:
         """Write that the workers with these names (``<role>.<node>``) live."""
         with self._database.transaction() as cursor:
             cursor.execute(
@@ -191,7 +191,7 @@ class Recovery:
             ).fetchone()
         return row is None
 
-    def living(self) -> list[str]:
+    def live_workers(self) -> list[str]:
         """Return the names of workers whose heartbeat is fresh, as ``<role>.<node>``."""
         with self._database.transaction() as cursor:
             rows = cursor.execute(

@@ -74,7 +74,7 @@ class CatalogSwaps:
         with self._database.transaction() as cursor:
             _move(cursor, swap, "done", "dropped")
 
-    def of(self, job: UUID) -> Swap | None:
+    def swap_of_job(self, job: UUID) -> Swap | None:
         """Return the swap of a job, None when it has none."""
         with self._database.transaction() as cursor:
             row = cursor.execute(

@@ -85,7 +85,7 @@ class Watch:
             ).fetchone()
         return None if row is None else Restorable(**row)
 
-    def last_sign(self) -> datetime | None:
+    def last_beat(self) -> datetime | None:
         """Return when the last tick ran that beat had sent."""
         with self._database.transaction() as cursor:
             row = cursor.execute(

@@ -25,7 +25,7 @@ class ServerFacts:
     identity: int | None
 
 
-def look(server: PostgresServer, database: str) -> ServerFacts:
+def inspect_server(server: PostgresServer, database: str) -> ServerFacts:
     """Ask the server about itself. Raises what ``postgres.connect`` raises."""
     with (
         connect(server, database, application_name="pgben doctor") as connection,

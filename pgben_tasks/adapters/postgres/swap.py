@@ -45,7 +45,7 @@ from pgben_tasks.errors import (
 GRACE: Final = timedelta(seconds=15)
 _ENDING: Final = timedelta(seconds=20)
 _LOCK_TIMEOUT: Final = timedelta(seconds=10)
-_LOOK_EVERY: Final = 0.1
+_POLL_SECONDS: Final = 0.1
 _TRIES: Final = 3
 
 _OPEN = "SELECT datallowconn FROM pg_catalog.pg_database WHERE oid = %s"
@@ -116,7 +116,7 @@ class PostgresSwap:
                 *(shortcomings(connection, self._server, capture, room=room) if capture else ()),
             )
 
-    def look(self, live: str, incoming: str) -> tuple[int, int, bool]:
+    def inspect_pair(self, live: str, incoming: str) -> tuple[int, int, bool]:
         """Return the oids of both databases, and whether ``live`` takes connections.
 
         Raises ``RestoreRefused`` when one of them does not exist.
@@ -243,7 +243,7 @@ class PostgresSwap:
         while time.monotonic() < deadline:
             if not any(working for _, working in _sessions(connection, both)):
                 break
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_POLL_SECONDS)
         deadline = time.monotonic() + _ENDING.total_seconds()
         while left := _sessions(connection, both):
             if time.monotonic() > deadline:
@@ -252,7 +252,7 @@ class PostgresSwap:
                     "pg_stat_activity shows what they do",
                 )
             connection.execute(_END, ([pid for pid, _ in left],))
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_POLL_SECONDS)
 
     @contextmanager
     def _alone(

@@ -254,7 +254,7 @@ class StoreRepository:
                 _RETRY,
             )
 
-    def told_of(self, target: Target) -> list[BackupId]:
+    def backups_with_statements(self, target: Target) -> list[BackupId]:
         """Ids under ``target`` that signed statements speak of, sorted by name."""
         keys = [one.key for one in self._store.list(layout.verifications_prefix(target))]
         return sorted({layout.capture_of(key) for key in keys if layout.is_known(key, target)})

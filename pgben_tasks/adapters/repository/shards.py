@@ -19,7 +19,7 @@ class StoreShardFiles:
         """Look into ``store`` when asked."""
         self._store = store
 
-    def of(self, target: Target) -> dict[str, StoredObject]:
+    def shard_files(self, target: Target) -> dict[str, StoredObject]:
         """Return every file of a shard of the target, by path."""
         if target.kind != "bucket":
             return {}

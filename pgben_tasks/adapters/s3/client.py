@@ -26,9 +26,9 @@ from pgben_tasks.adapters.s3.whole_get import WholeAnswer, WholeGet
 from pgben_tasks.adapters.s3.xml import read_xml
 from pgben_tasks.errors import ConfigurationError, PgbenError, StoreUnavailable, TransientError
 
-_CONNECT_LIMIT: Final = 5.0
+_CONNECT_SECONDS: Final = 5.0
 #: Seconds of silence; a server that copies a large object takes its time.
-_SILENCE_LIMIT: Final = 300.0
+_SILENCE_SECONDS: Final = 300.0
 _CONNECTIONS: Final = 32
 _SUCCESS: Final = range(200, 300)
 _LATER: Final = frozenset({429, 500, 502, 503, 504})
@@ -113,12 +113,12 @@ class S3Sender:
         self._root = parts.path.rstrip("/") + ("" if virtual else f"/{place.bucket}")
         self._scheme = parts.scheme
         self._whole = WholeGet(
-            ca_file=place.ca_file, connect_limit=_CONNECT_LIMIT, silence_limit=_SILENCE_LIMIT
+            ca_file=place.ca_file, connect_limit=_CONNECT_SECONDS, silence_limit=_SILENCE_SECONDS
         )
         self._pool = urllib3.connection_from_url(
             f"{parts.scheme}://{self._host}",
             maxsize=_CONNECTIONS,
-            timeout=urllib3.Timeout(connect=_CONNECT_LIMIT, read=_SILENCE_LIMIT),
+            timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_SILENCE_SECONDS),
             retries=False,
             **({"ssl_context": self._trust(place.ca_file)} if parts.scheme == "https" else {}),
         )

@@ -23,7 +23,7 @@ def cancel(work: Workplace, job: Job) -> Job:
     """
     from pgben_tasks.tasks.failures import described
 
-    swapped = work.swaps.of(job.id)
+    swapped = work.swaps.swap_of_job(job.id)
     if swapped is not None and swapped.state in {"intended", "done"}:
         doing = "changes" if swapped.state == "intended" else "has changed"
         raise RequestRefused(

@@ -134,7 +134,7 @@ def await_worker(work: Workplace, worker: Child) -> None:
     from pgben_tasks.embedded.child import wait_until
 
     if not wait_until(
-        lambda: bool(work.recovery.living()) or not worker.alive, seconds=_WORKER_READY
+        lambda: bool(work.recovery.live_workers()) or not worker.alive, seconds=_WORKER_READY
     ):
         raise TransientError("the worker did not start in time", f"its log: {worker.tail()}")
     if not worker.alive:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pgben_tasks.embedded.s3 import EmbeddedS3
     from pgben_tasks.embedded.stack import EmbeddedStack
 
-_LOOK_EVERY: Final = 1.0
+_POLL_SECONDS: Final = 1.0
 _FLOWER_READY: Final = 60.0
 _FLOWER_USER: Final = "pgben"
 SETTINGS_FILE: Final = "pgben.env"
@@ -158,7 +158,7 @@ def _write_private(path: Path, text: str) -> None:
 
 def _stay(processes: list[Child], asked: threading.Event) -> None:
     """Return when somebody asked for the end; raise when a process ended by itself."""
-    while not asked.wait(_LOOK_EVERY):
+    while not asked.wait(_POLL_SECONDS):
         for process in processes:
             _require_alive(process)
 

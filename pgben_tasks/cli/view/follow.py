@@ -24,11 +24,11 @@ from pgben_tasks.errors import TransientError
 if TYPE_CHECKING:
     from pgben_tasks.runtime import Workplace
 
-_LOOK_EVERY: Final = 0.4
+_POLL_SECONDS: Final = 0.4
 #: How often idle jobs are explained, and how often a line is written where no bar can move.
 EXPLAIN_EVERY: Final = 10.0
 #: How long the catalog may be silent before following it is given up; the jobs go on.
-_PATIENCE: Final = 120.0
+_SILENCE_SECONDS: Final = 120.0
 _MARKS: Final = {"done": "✓", "failed": "✗"}
 COLUMNS: Final = (
     SpinnerColumn(),
@@ -83,11 +83,11 @@ class Follower:
                     if silent_since is None:
                         silent_since = time.monotonic()
                         self._tell(f"the catalog does not answer, still trying: {exc.sentence}")
-                    elif time.monotonic() - silent_since > _PATIENCE:
+                    elif time.monotonic() - silent_since > _SILENCE_SECONDS:
                         raise
                 if all(one.job.ended for one in self._watched):
                     return self.jobs
-                time.sleep(_LOOK_EVERY)
+                time.sleep(_POLL_SECONDS)
 
     def _look(self) -> None:
         explain = time.monotonic() >= self._explain_at
@@ -115,7 +115,7 @@ class Follower:
         """Say why jobs stand still: no worker, or another job before them; lines without bars."""
         idle = [one for one in self._watched if one.job.state in {"queued", "waiting"}]
         if idle:
-            living = {name.partition(".")[0] for name in self._work.recovery.living()}
+            living = {name.partition(".")[0] for name in self._work.recovery.live_workers()}
             missing = {role for one in idle for role in roles(one.job)} - living
             self._hint_workers(sorted(missing - self._hinted))
         queued = [one for one in idle if one.job.state == "queued"]

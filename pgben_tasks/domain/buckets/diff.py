@@ -170,7 +170,7 @@ def mass_change(totals: Totals, share: Decimal, *, expected: int = 0) -> str | N
 
 
 #: A pack with less than this share of its bytes alive is emptied.
-_HALF: Final = Decimal("0.5")
+_VACATE_BELOW: Final = Decimal("0.5")
 #: Bytes of a block of tar: a member has one for its header, and is filled up to whole ones.
 _BLOCK: Final = 512
 #: What a pack has beside its members, at most: the end of the tar, and what sealing adds.
@@ -194,7 +194,7 @@ def vacating(
     half_dead = sorted(
         (Decimal(alive[place]) / size, place)
         for place, size in packs.items()
-        if size and alive[place] + _AROUND < _HALF * size
+        if size and alive[place] + _AROUND < _VACATE_BELOW * size
     )
     room = share * sum(packs.values())
     chosen = []

@@ -14,7 +14,7 @@ from pgben_tasks.health.doctor.report import Finding, error, ok, warning
 def workers(patient: Patient) -> Iterator[Finding]:
     """Look whether a worker of every role lives."""
     patient.catalog  # noqa: B018 - only the catalog knows
-    living = patient.work.recovery.living()
+    living = patient.work.recovery.live_workers()
     missing = situation.missing_roles(living)
     for role in missing:
         yield error("absent", role=role)

@@ -54,7 +54,7 @@ class Patient:
         """What Redis says of itself, or why it says nothing."""
         url = self.settings.redis_url.get_secret_value()
         try:
-            return broker_facts.look(url, names.QUEUES)
+            return broker_facts.inspect_broker(url, names.QUEUES)
         except PgbenError as exc:
             return exc
 

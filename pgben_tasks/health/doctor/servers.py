@@ -82,7 +82,7 @@ def clocks(patient: Patient) -> Iterator[Finding]:
     for server, name in asked.items():
         # The check of a server tells why it does not answer.
         with suppress(PgbenError):
-            ahead[server] = server_facts.look(server, name).ahead
+            ahead[server] = server_facts.inspect_server(server, name).ahead
     if not ahead:
         raise Unseen("postgres")
     apart = {server: by for server, by in ahead.items() if abs(by) > _APART}

@@ -53,7 +53,7 @@ def _same(patient: Patient, server: PostgresServer) -> bool:
     identities = []
     for one, name in ((own, patient.work.database.name), (server, "postgres")):
         try:
-            identities.append(server_facts.look(one, name).identity)
+            identities.append(server_facts.inspect_server(one, name).identity)
         except PgbenError:
             return False
     # One server may have two names.
@@ -89,7 +89,7 @@ def queues(patient: Patient) -> Iterator[Finding]:
     """Look whether messages wait in a queue that nobody reads."""
     facts = _seen(patient)
     patient.catalog  # noqa: B018 - without it nobody knows who reads
-    living = {name.partition(".")[0] for name in patient.work.recovery.living()}
+    living = {name.partition(".")[0] for name in patient.work.recovery.live_workers()}
     unread = [name for name, count in facts.queues.items() if count and name not in living]
     for name in unread:
         yield warning("unread", queue=name, count=facts.queues[name])

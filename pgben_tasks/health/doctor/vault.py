@@ -41,7 +41,7 @@ def repository_writable(patient: Patient) -> Iterator[Finding]:
         if not os.access(folder, os.W_OK | os.X_OK):
             yield error("denied", path=folder)
             return
-    owed, age = patient.catalog.owed_to_the_repository()
+    owed, age = patient.catalog.unstored_entries()
     if owed and age > _OWED_TOO_LONG:
         yield error("owed", count=owed, minutes=int(age.total_seconds() // 60))
     else:

@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 
 from pgben_tasks.domain import overdue
-from pgben_tasks.domain.alarm import Alarm, of_job
+from pgben_tasks.domain.alarm import Alarm, alarm_of_job
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.overdue import Bounds, Restorable, Timed
 
@@ -49,7 +49,7 @@ class Watch(Protocol):
         """Return the newest verified backup of a target that is not suspect."""
         ...
 
-    def last_sign(self) -> datetime | None:
+    def last_beat(self) -> datetime | None:
         """Return when the last tick ran that beat had sent."""
         ...
 
@@ -90,7 +90,7 @@ def _found(
 ) -> Iterator[Alarm]:
     since = watch.since()
     for one in watch.bad_ends(since=since):
-        if alarm := of_job(job(one)):
+        if alarm := alarm_of_job(job(one)):
             yield alarm
     for one in watch.open_windows():
         if alarm := overdue.late(job(one), now=now, bounds=bounds):
@@ -103,7 +103,7 @@ def _found(
             newest = watch.restorable(line.target)
             if alarm := overdue.stale(line, newest, now=now, since=since, bounds=bounds):
                 yield alarm
-    if alarm := overdue.silent(watch.last_sign(), now=now, since=since):
+    if alarm := overdue.silent(watch.last_beat(), now=now, since=since):
         yield alarm
 
 

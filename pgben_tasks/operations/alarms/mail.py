@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from pgben_tasks.domain.alarm import Alarm, KeptAlarm, digest, one_line
+from pgben_tasks.domain.alarm import Alarm, KeptAlarm, one_line, split_for_mail
 from pgben_tasks.domain.overdue import Restorable
 from pgben_tasks.ports import Mail
 from pgben_tasks.words.alarms import WORDS
@@ -53,7 +53,7 @@ def compose(
 ) -> Mail:
     """Write one mail of alarms: the worst in full, the others counted."""
     say = letterhead.say
-    told, others = digest(waiting)
+    told, others = split_for_mail(waiting)
     headline = _headline(told[0].alarm, letterhead)
     count = len(waiting) - 1
     subject = "subject_more" if count else "subject"

@@ -32,7 +32,7 @@ from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets.current import unnamed
 from pgben_tasks.operations.repository.examine import presence
 from pgben_tasks.operations.repository.survey import Survey
-from pgben_tasks.operations.repository.verify import condemn
+from pgben_tasks.operations.repository.verify import record_damage
 from pgben_tasks.operations.snapshot_files import BUFFER, Want, place_of, read_lines, wants_in
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket, ListedObject
@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 #: On so many objects it is tried whether the server knows tags: one may just have gone.
 _TRIES: Final = 5
 #: So many objects are compared between two looks whether the job is still ours.
-_LOOK_EVERY: Final = 1000
+_REPORT_EVERY_OBJECTS: Final = 1000
 
 
 def kept_tags(before: Manifest | None) -> bool:
@@ -138,7 +138,7 @@ def avoided(run: Run, tools: Toolbox, surveyed: Survey, before: Manifest | None)
     stored = tools.repository.packs(run.target)
     findings = [found for pack in before.packs if (found := presence(pack, stored)) is not None]
     if findings:
-        condemn(run, tools, before, findings)
+        record_damage(run, tools, before, findings)
     gone = {_place(finding) for finding in findings}
     packs = {place_of(pack): pack.size for pack in before.packs}
     lines = read_lines(run.folder / "previous.jsonl")
@@ -200,8 +200,8 @@ def _write_down(
             totals.count(change)
             if isinstance(change, Gone):
                 continue
-            if totals.listed % _LOOK_EVERY == 0:
-                run.progress.advance(_LOOK_EVERY)
+            if totals.listed % _REPORT_EVERY_OBJECTS == 0:
+                run.progress.advance(_REPORT_EVERY_OBJECTS)
                 run.progress.check()
             if isinstance(change, Carried):
                 line = change.line
@@ -214,7 +214,7 @@ def _write_down(
                 wanted.write(_tags_of(change.line).encode())
             else:
                 wanted.write(_object_of(change, avoid).encode())
-        run.progress.advance(totals.listed % _LOOK_EVERY)
+        run.progress.advance(totals.listed % _REPORT_EVERY_OBJECTS)
         for file in (carried, wanted):
             # The ledger will say that this step is done: a power cut must not empty its files.
             file.flush()

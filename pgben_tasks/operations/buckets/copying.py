@@ -33,7 +33,7 @@ from pgben_tasks.ports import Bucket, DigestIndex, ObjectPackWriter
 log = structlog.get_logger(__name__)
 
 #: Seconds between two looks whether the work is still ours.
-_LOOK_EVERY: Final = 0.25
+_POLL_SECONDS: Final = 0.25
 #: So many objects a thread takes at a time.
 _AT_ONCE: Final = 4
 
@@ -167,7 +167,7 @@ class Copy:
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="copy") as pool:
             running = [pool.submit(self._work, wants) for _ in range(self._concurrency)]
             try:
-                while wait(running, timeout=_LOOK_EVERY).not_done:
+                while wait(running, timeout=_POLL_SECONDS).not_done:
                     self._run.progress.check()
             finally:
                 self._stop.set()

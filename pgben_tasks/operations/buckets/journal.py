@@ -89,7 +89,7 @@ class SharedJournal:
         self._files = [fetch_lines(tools, part.file, folder) for part in shard.parts]
         # Numbered above whatever is there: what nobody noted may still be there.
         numbers = part_numbers(shard)
-        there = (shard_part(key, shard.n) for key in tools.repository.shards.of(target))
+        there = (shard_part(key, shard.n) for key in tools.repository.shards.shard_files(target))
         own = [number for number in there if number is not None and number in numbers]
         self._last = max(own, default=numbers[0] - 1)
 

@@ -25,7 +25,7 @@ from pgben_tasks.errors import (
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets.current import unnamed
 from pgben_tasks.operations.buckets.uploads import NotedUploads
-from pgben_tasks.operations.repository.verify import condemn, damage
+from pgben_tasks.operations.repository.verify import damage_finding, record_damage
 from pgben_tasks.operations.snapshot_files import place_of
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket
@@ -108,7 +108,7 @@ def opened_objects(
             pack, sealed, wanted, folder, advance=lambda _size: run.progress.check()
         )
     except (DigestMismatch, ObjectMissing) as exc:
-        condemn(run, tools, manifest, [damage(pack.path, exc)])
+        record_damage(run, tools, manifest, [damage_finding(pack.path, exc)])
         raise PackLost(exc.sentence, exc.hint) from exc
     yield folder
     spool.remove(folder)

@@ -176,7 +176,7 @@ def _suspicion(
     run: Run, tools: Toolbox, capture: PostgresCapture, members: list[Member]
 ) -> str | None:
     good = survey(tools.repository, run.target).newest_good
-    previous = None if good is None else Measure.of(good.manifest)
+    previous = None if good is None else Measure.from_manifest(good.manifest)
     current = Measure(sum(one.size for one in members), capture.rows, len(capture.tables))
     if good is not None and good.manifest.database.dump_compression != capture.dump_compression:
         # Sizes of dumps that were compressed differently say nothing about their contents.

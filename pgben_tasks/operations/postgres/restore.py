@@ -29,7 +29,7 @@ from pgben_tasks.errors import (
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.postgres import swap as swap_postgres
 from pgben_tasks.operations.repository.survey import Survey, survey
-from pgben_tasks.operations.repository.verify import condemn, damage
+from pgben_tasks.operations.repository.verify import damage_finding, record_damage
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
@@ -95,7 +95,7 @@ def fetch(run: Run, tools: Toolbox) -> JSON:
         except (DigestMismatch, ObjectMissing) as exc:
             pool.shutdown(wait=True, cancel_futures=True)
             path = f"packs/{manifest.target}/{manifest.backup}"
-            condemn(run, tools, manifest, [damage(path, exc)])
+            record_damage(run, tools, manifest, [damage_finding(path, exc)])
             raise
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)

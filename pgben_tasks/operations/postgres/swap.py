@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 def require_unswapped(run: Run, tools: Toolbox) -> None:
     """Raise ``RestoreRefused`` when an earlier attempt of this job has swapped."""
-    earlier = tools.swaps.of(run.job_id)
+    earlier = tools.swaps.swap_of_job(run.job_id)
     if earlier is not None and _went_through(earlier, tools):
         raise RestoreRefused(
             f"job '{run.job_id}' has swapped '{earlier.live}' already",
@@ -63,7 +63,7 @@ def swap(run: Run, tools: Toolbox) -> JSON:
     """Let the restored copy and the live database trade places, in one transaction."""
     live, into = run.target.name, str(run.context["into"])
     server = tools.swapping[run.target]
-    earlier = tools.swaps.of(run.job_id)
+    earlier = tools.swaps.swap_of_job(run.job_id)
     if earlier is not None and _went_through(earlier, tools):
         return {"into": live, **_outcome(earlier, tools)}
     _settle_others(run, tools)
@@ -72,7 +72,7 @@ def swap(run: Run, tools: Toolbox) -> JSON:
     manifest = tools.repository.manifest(run.target, BackupId.parse(run.job.backup or ""))
     run.progress.begin("swap")
     _refuse(run.target, _blockers(run, tools, None, room=False))
-    live_oid, incoming_oid, was_open = server.look(live, into)
+    live_oid, incoming_oid, was_open = server.inspect_pair(live, into)
     intended = Swap(
         job=run.job_id,
         target=run.job.target,
@@ -108,11 +108,11 @@ def undo(run: Run, tools: Toolbox) -> JSON:
     request = UndoRequest.parse(run.job.request)
     check_confirmation(run.target.name, request.confirm)
     server = tools.swapping[run.target]
-    earlier = tools.swaps.of(run.job_id)
+    earlier = tools.swaps.swap_of_job(run.job_id)
     if earlier is not None and _went_through(earlier, tools):
         return {"state": "undone", **_outcome(earlier, tools)}
     _settle_others(run, tools)
-    done = tools.swaps.of(request.job)
+    done = tools.swaps.swap_of_job(request.job)
     if done is None or done.target != run.job.target:
         raise JobNotFound(
             f"job '{request.job}' has swapped nothing of '{run.target}'",
@@ -128,7 +128,7 @@ def undo(run: Run, tools: Toolbox) -> JSON:
     aside = named(done.live, tools.clock.now().astimezone(tools.zone))
     run.progress.begin("undo")
     _refuse(run.target, server.blockers(done.live, aside, None, room=False))
-    live_oid, incoming_oid, was_open = server.look(done.live, done.aside)
+    live_oid, incoming_oid, was_open = server.inspect_pair(done.live, done.aside)
     if (live_oid, incoming_oid) != (done.incoming_oid, done.live_oid):
         raise RestoreRefused(
             f"'{done.live}' and '{done.aside}' are not the databases of that swap any more",

@@ -50,8 +50,8 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     if str(run.job_id) not in said:
         _check(backup, standing)
         run.ledger.hold()
-        statements.state(
-            run, tools, manifest, "acknowledgement", reasons=statements.said_by(request)
+        statements.sign_statement(
+            run, tools, manifest, "acknowledgement", reasons=statements.who_and_why(request)
         )
         log.info("backup_acknowledged", backup=str(backup), by=request.requested_by)
     tools.index.acknowledge(run.target, str(backup))
@@ -59,7 +59,7 @@ def finish(run: Run, tools: Toolbox) -> JSON:
         "backup": str(backup),
         "state": standing.state.label,
         "acknowledged": standing.suspect,
-        "reasons": list(statements.said_by(request)),
+        "reasons": list(statements.who_and_why(request)),
     }
 
 
@@ -92,12 +92,12 @@ def _accept(run: Run, tools: Toolbox) -> bool:
         if not known <= keys_in(said):
             run.ledger.hold()
             reasons = ("acknowledged before, and still unreadable", *reasons_of(known))
-            statements.state(run, tools, manifest, "acknowledged_keys", reasons=reasons)
+            statements.sign_statement(run, tools, manifest, "acknowledged_keys", reasons=reasons)
         return False
     if not lost <= keys_in(one for one in said if one.kind == "acknowledgement"):
         run.ledger.hold()
         reasons = ("all that could not be read was acknowledged before", *reasons_of(lost))
-        statements.state(run, tools, manifest, "acknowledgement", reasons=reasons)
+        statements.sign_statement(run, tools, manifest, "acknowledgement", reasons=reasons)
         log.info("exceptions_acknowledged", backup=str(backup), keys=len(lost))
     tools.index.acknowledge(run.target, str(backup))
     return True
@@ -148,11 +148,13 @@ def _acknowledge_keys(run: Run, tools: Toolbox, request: AcknowledgeRequest) -> 
         )
     manifest = newest.manifest
     run.ledger.keep(context={}, backup=manifest.backup)
-    reasons = statements.said_by(request)
+    reasons = statements.who_and_why(request)
     if str(run.job_id) not in {one.job for one in newest.statements}:
         run.ledger.hold()
         named = reasons_of(set(request.keys))
-        statements.state(run, tools, manifest, "acknowledged_keys", reasons=(*reasons, *named))
+        statements.sign_statement(
+            run, tools, manifest, "acknowledged_keys", reasons=(*reasons, *named)
+        )
         log.info("keys_acknowledged", backup=manifest.backup, keys=len(named))
     return {
         "backup": manifest.backup,

@@ -111,8 +111,8 @@ def _lost(repository: Repository, one: Survey) -> list[Finding]:
         for backup in one.backups
     }
     findings = []
-    for backup in repository.told_of(one.target):
-        if one.of(backup) is not None or backup in unreadable:
+    for backup in repository.backups_with_statements(one.target):
+        if one.readable_backup(backup) is not None or backup in unreadable:
             continue
         decided = [
             statement.manifest

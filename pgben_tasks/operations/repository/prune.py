@@ -127,7 +127,9 @@ def _settle(tools: Toolbox, surveyed: Survey) -> None:
     """Let the index show what a run removed that died before it said so."""
     for known in tools.index.backups(surveyed.target):
         backup = BackupId.parse(known.id)
-        if surveyed.of(backup) is None and is_pruned(tools.repository, surveyed.target, backup):
+        if surveyed.readable_backup(backup) is None and is_pruned(
+            tools.repository, surveyed.target, backup
+        ):
             tools.index.set_state(surveyed.target, known.id, "expired")
 
 
@@ -140,4 +142,4 @@ def _remove_pack(run: Run, tools: Toolbox, path: str) -> None:
 def _explain(run: Run, tools: Toolbox, manifest: Manifest) -> None:
     days = tools.limits.retention.max_age.days
     reasons = (f"older than {days} days and kept by no rule",)
-    statements.state(run, tools, manifest, "prune", reasons=reasons)
+    statements.sign_statement(run, tools, manifest, "prune", reasons=reasons)

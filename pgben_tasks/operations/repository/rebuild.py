@@ -70,7 +70,10 @@ def _target(
     ]
     entries += [IndexEntry(backup=backup, state=DAMAGED) for backup, _ in surveyed.unreadable]
     there = {entry.backup for entry in entries}
-    spoken_of = {*repository.told_of(target), *(BackupId.parse(one) for one in known)}
+    spoken_of = {
+        *repository.backups_with_statements(target),
+        *(BackupId.parse(one) for one in known),
+    }
     entries += [
         IndexEntry(backup=backup, state=_fate(repository, target, backup))
         for backup in sorted(spoken_of - there)

@@ -14,13 +14,13 @@ from pgben_tasks.operations.toolbox import Run, Toolbox
 _NOTHING = Examined(packs=0, read=0, opened=False, findings=())
 
 
-def said_by(request: AcknowledgeRequest) -> tuple[str, ...]:
+def who_and_why(request: AcknowledgeRequest) -> tuple[str, ...]:
     """Return who decided, and why where that was said."""
     who = f"acknowledged by {request.requested_by}"
     return (who,) if request.reason is None else (who, request.reason)
 
 
-def state(
+def sign_statement(
     run: Run,
     tools: Toolbox,
     manifest: Manifest,

@@ -48,7 +48,7 @@ class Survey:
         """The newest backup that counts as good."""
         return next((one for one in self.backups if one.known.standing.counts), None)
 
-    def of(self, backup: BackupId) -> Surveyed | None:
+    def readable_backup(self, backup: BackupId) -> Surveyed | None:
         """Return the backup with this id, when it is readable."""
         return next((one for one in self.backups if one.known.id == backup), None)
 
@@ -72,7 +72,9 @@ def survey(
             if on_backup is not None:
                 on_backup()
         return Surveyed(
-            manifest=manifest, statements=statements, known=KnownBackup.of(manifest, statements)
+            manifest=manifest,
+            statements=statements,
+            known=KnownBackup.from_manifest(manifest, statements),
         )
 
     # Each document is small and the way to the store may be long: several are on it at a time.

@@ -13,7 +13,7 @@ import structlog
 
 from pgben_tasks.contracts import JSON, SweepRequest
 from pgben_tasks.domain.layout import capture_of, is_known
-from pgben_tasks.domain.sweeping import SWEEP_AGE, Remnant, Verdict, judge
+from pgben_tasks.domain.sweeping import SWEEP_AGE, Remnant, RemnantDecision, decide_remnants
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import IntegrityError, SweepRefused
 from pgben_tasks.operations.repository.leftovers import is_pruned
@@ -48,7 +48,7 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     return {"sweep": _told(verdicts, gone, dry_run=dry_run, skipped=busy)}
 
 
-def _decide(tools: Toolbox, target: Target) -> tuple[Verdict, ...]:
+def _decide(tools: Toolbox, target: Target) -> tuple[RemnantDecision, ...]:
     surveyed = survey(tools.repository, target)
     if surveyed.unreadable:
         backup, finding = surveyed.unreadable[0]
@@ -64,7 +64,7 @@ def _decide(tools: Toolbox, target: Target) -> tuple[Verdict, ...]:
             f"a statement about a backup of '{target}' cannot be believed: {exc.sentence}",
             f"run `pgben verify {target}`; nothing is removed while it is in doubt",
         ) from exc
-    return judge(
+    return decide_remnants(
         remnants,
         now=tools.repository.now(),
         running=tools.captures.running(target),
@@ -89,7 +89,7 @@ def _remnants(tools: Toolbox, surveyed: Survey) -> list[Remnant]:
     # No manifest ever names what workers left for each other.
     shards = [
         Remnant(kind="shard", key=key, capture=capture_of(key), touched=one.modified, size=one.size)
-        for key, one in sorted(tools.repository.shards.of(target).items())
+        for key, one in sorted(tools.repository.shards.shard_files(target).items())
     ]
     signatures = [
         Remnant(
@@ -118,11 +118,11 @@ def _lost(tools: Toolbox, surveyed: Survey, captures: set[BackupId]) -> set[Back
     """Find those of ``captures`` that were backups and have lost their manifest unexplained."""
     target = surveyed.target
     indexed = {one.id for one in tools.index.backups(target)}
-    spoken_of = set(tools.repository.told_of(target))
+    spoken_of = set(tools.repository.backups_with_statements(target))
     return {
         capture
         for capture in captures
-        if surveyed.of(capture) is None
+        if surveyed.readable_backup(capture) is None
         and (capture in spoken_of or str(capture) in indexed)
         and not is_pruned(tools.repository, target, capture)
     }
@@ -147,7 +147,11 @@ def _remove(run: Run, tools: Toolbox, gone: Sequence[Remnant]) -> None:
 
 
 def _told(
-    verdicts: Sequence[Verdict], gone: Sequence[Remnant], *, dry_run: bool, skipped: str | None
+    verdicts: Sequence[RemnantDecision],
+    gone: Sequence[Remnant],
+    *,
+    dry_run: bool,
+    skipped: str | None,
 ) -> dict[str, Any]:
     return {
         "removed": 0 if dry_run else len(gone),

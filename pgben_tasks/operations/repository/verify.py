@@ -130,13 +130,15 @@ def read_back(run: Run, tools: Toolbox, backup: BackupId) -> Verification:
     return _record(run, tools, manifest, looked, "readback")
 
 
-def damage(path: str, error: PgbenError) -> Finding:
+def damage_finding(path: str, error: PgbenError) -> Finding:
     """Describe what whoever wanted to use the file at ``path`` met there."""
     kind: FindingKind = "missing" if isinstance(error, ObjectMissing) else "damaged"
     return Finding(kind=kind, path=path, detail=error.sentence)
 
 
-def condemn(run: Run, tools: Toolbox, manifest: Manifest, findings: Sequence[Finding]) -> None:
+def record_damage(
+    run: Run, tools: Toolbox, manifest: Manifest, findings: Sequence[Finding]
+) -> None:
     """Record damage that a job met, so that nobody chooses this backup again unawares.
 
     Findings that name a pack also keep later snapshots from inheriting it.
@@ -161,7 +163,7 @@ def _chosen(one: Survey, request: VerifyRequest) -> list[Surveyed]:
     if request.backup is None:
         return list(one.backups)
     backup = BackupId.parse(request.backup)
-    found = one.of(backup)
+    found = one.readable_backup(backup)
     if found is None and backup not in {unreadable for unreadable, _ in one.unreadable}:
         raise BackupNotFound(
             f"'{one.target}' has no backup '{backup}'", f"`pgben list {one.target}` shows its ids"
@@ -172,7 +174,7 @@ def _chosen(one: Survey, request: VerifyRequest) -> list[Surveyed]:
 def _record(
     run: Run, tools: Toolbox, manifest: Manifest, looked: Examined, level: Level
 ) -> Verification:
-    verification = statements.state(run, tools, manifest, level, looked=looked)
+    verification = statements.sign_statement(run, tools, manifest, level, looked=looked)
     log.info("backup_examined", backup=manifest.backup, level=level, faults=len(looked.findings))
     return verification
 
