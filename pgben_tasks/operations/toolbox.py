@@ -35,11 +35,14 @@ from pgben_tasks.ports import (
 
 #: Small members of a dump share packs of this many bytes.
 DUMP_PACK_SIZE: Final = 64 * 1024 * 1024
-#: So many bytes of finished files are packed while the dump goes on.
-_FIFTH: Final = Decimal("0.2")
-_TWENTIETH: Final = Decimal("0.05")
-_MONTHLY: Final = Decimal(1) / 30
+#: Finished files of a dump are packed while it goes on, as soon as they are this many bytes.
 EARLY_SIZE: Final = 16 * 1024 * 1024
+#: A bucket is suspect when a larger share of its objects changed since the snapshot before.
+SUSPECT_CHANGED_SHARE: Final = Decimal("0.2")
+#: How much of the repository's bytes may be fetched anew in a night, to empty half-dead packs.
+VACATE_SHARE: Final = Decimal("0.05")
+#: How many of the unchanged objects have their tags read again in a night: all in a month.
+REFRESH_SHARE: Final = Decimal(1) / 30
 
 
 class IndexRow(Protocol):
@@ -148,11 +151,9 @@ class Limits:
     pack_size: int = DUMP_PACK_SIZE
     early_size: int = EARLY_SIZE
     suspect_shrink: float = 0.3
-    suspect_changed: Decimal = _FIFTH
-    #: How much of the repository's bytes may be fetched anew in a night, to empty half-dead packs.
-    vacate_share: Decimal = _TWENTIETH
-    #: How many of the unchanged objects have their tags read again in a night.
-    refresh_share: Decimal = _MONTHLY
+    suspect_changed: Decimal = SUSPECT_CHANGED_SHARE
+    vacate_share: Decimal = VACATE_SHARE
+    refresh_share: Decimal = REFRESH_SHARE
     copy_concurrency: int = 16
     #: What a copy is divided into, so that several workers can share it.
     shard_objects: int = 5_000
