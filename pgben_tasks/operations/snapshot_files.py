@@ -23,7 +23,7 @@ _MOST_OPEN: Final = 128
 _BATCH: Final = 50_000
 #: Bytes read or written at a time: every line of every night goes through here. So many times as
 #: many files as are merged.
-BUFFER: Final = 64 * 1024
+_BUFFER: Final = 64 * 1024
 
 
 def place_of(pack: Pack) -> str:
@@ -34,7 +34,7 @@ def place_of(pack: Pack) -> str:
 def read_lines(path: Path) -> Generator[Line, None, None]:
     """Yield the lines of a file that was checked; one that ends in mid-line raises."""
     name = path.name
-    with path.open("rb", buffering=BUFFER) as file:
+    with path.open("rb", buffering=_BUFFER) as file:
         for raw in file:
             if not raw.endswith(b"\n"):
                 raise ManifestInvalid(f"'{path.name}' ends in the middle of a line")
@@ -124,7 +124,7 @@ def _pack_and_key(line: Line) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Want:
+class ToFetch:
     """One object to fetch, or to ask for its tags alone.
 
     ``line`` is the line before of an object that is as it was and whose bytes are kept: it stands
@@ -144,13 +144,13 @@ class Want:
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
-    def decode(cls, line: bytes) -> Want:
+    def decode(cls, line: bytes) -> ToFetch:
         """Read a line of ``wanted.jsonl``, which is our own."""
         return cls(**json.loads(line))
 
 
-def wants_in(file: Path) -> Iterator[Want]:
-    """Yield what a file of wants holds, in the order of keys."""
+def read_to_fetch(file: Path) -> Iterator[ToFetch]:
+    """Yield the objects that such a file lists, in the order of keys."""
     with file.open("rb") as lines:
         for line in lines:
-            yield Want.decode(line)
+            yield ToFetch.decode(line)

@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from pgben_tasks.errors import ConfigurationError, PermanentError, SpoolFull, TargetBusy
+from pgben_tasks.files.durable import NO_ROOM, durable_file
 
 _LOCK_SUFFIX = ".lock"
 _HINT = "free space below PGBEN_SPOOL_DIR or point it at a larger volume"
@@ -23,7 +24,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if exc.errno in NO_ROOM:
             raise SpoolFull(f"the spool '{folder}' is full", _HINT) from exc
         if exc.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
             raise ConfigurationError(
@@ -134,18 +135,8 @@ def _remove_locked(folder: Path) -> int:
 
 def write_durably(path: Path, data: bytes) -> None:
     """Write a small file so that it is there whole after a crash, or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with disk_errors(path.parent):
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    with disk_errors(path.parent), durable_file(path) as file:
+        file.write(data)
 
 
 def read(path: Path) -> bytes:

@@ -15,7 +15,6 @@ from typing import Final
 from uuid import uuid4
 
 from pgben_tasks import runtime
-from pgben_tasks.adapters.files import durable_file
 from pgben_tasks.adapters.keys import key_set
 from pgben_tasks.adapters.keys.key_set import KeySet, Roles
 from pgben_tasks.adapters.keys.signatures import Trust
@@ -24,6 +23,7 @@ from pgben_tasks.adapters.s3.bucket import ensure_bucket
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.domain import layout
 from pgben_tasks.errors import ConfigurationError, ObjectMissing, RequestRefused, SignatureInvalid
+from pgben_tasks.files.durable import durable_file
 from pgben_tasks.ports import ObjectStore, SigningRole
 from pgben_tasks.settings import Settings
 from pgben_tasks.setup import recovery_card

@@ -34,7 +34,7 @@ from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import FenceLost
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets import sharding
-from pgben_tasks.operations.snapshot_files import Want
+from pgben_tasks.operations.snapshot_files import ToFetch
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket, FetchedObject, Sharing
 from pgben_tasks.runtime import Workplace, places
@@ -422,8 +422,8 @@ def test_what_workers_left_for_each_other_is_swept(city: City) -> None:
 
 
 def test_shards_are_bounded_in_count_and_bytes() -> None:
-    wants = [Want(key=str(n), size=size) for n, size in enumerate([5, 5, 1, 1, 1, 1, 30, 2])]
-    shards = [[want.size for want in shard] for shard in divided(wants, objects=3, size=10)]
+    items = [ToFetch(key=str(n), size=size) for n, size in enumerate([5, 5, 1, 1, 1, 1, 30, 2])]
+    shards = [[item.size for item in shard] for shard in divided(items, objects=3, size=10)]
     assert not list(divided([], objects=3, size=10))
     assert shards == [[5, 5], [1, 1, 1], [1], [30], [2]]
 

@@ -19,9 +19,9 @@ from typing import IO, Final
 
 import msgspec
 
-from pgben_tasks.adapters.files import NO_ROOM
 from pgben_tasks.domain.buckets.diff import unordered
 from pgben_tasks.errors import SpoolFull
+from pgben_tasks.files.durable import NO_ROOM
 from pgben_tasks.ports.buckets import ListedObject
 
 #: Objects in a run: two runs in memory take about 34 MB (measured, keys of 60 bytes). Each run is

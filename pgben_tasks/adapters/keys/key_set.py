@@ -15,12 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from pgben_tasks.adapters.files import FOLDER_MODE, flush_folder
 from pgben_tasks.adapters.keys import files as keys
 from pgben_tasks.adapters.keys.age import parse_recipients
 from pgben_tasks.adapters.keys.secrets import read_trusted
 from pgben_tasks.adapters.keys.signatures import Trust, TrustedKey, TrustedKeys
 from pgben_tasks.errors import ConfigurationError, RequestRefused
+from pgben_tasks.files.durable import FOLDER_MODE, flush_folder
 from pgben_tasks.ports import SigningRole
 
 Roles = Literal["single", "separate"]

@@ -20,7 +20,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-from pgben_tasks.adapters.files import FOLDER_MODE, NO_ROOM, durable_file
 from pgben_tasks.adapters.keys.age import load_identities
 from pgben_tasks.adapters.packs import object_child
 from pgben_tasks.adapters.packs.opening import decompressed, opened, take_members, unfinished
@@ -33,6 +32,7 @@ from pgben_tasks.errors import (
     PgbenError,
     SpoolFull,
 )
+from pgben_tasks.files.durable import FOLDER_MODE, NO_ROOM, durable_file
 
 _PR_SET_PDEATHSIG: Final = 1
 #: How often the parent hears of progress, in seconds; also proof that this process is alive.

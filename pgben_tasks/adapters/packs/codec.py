@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pgben_tasks.adapters.files import remove_unfinished
 from pgben_tasks.adapters.keys.age import parse_recipients, public_keys
 from pgben_tasks.adapters.packs.opening import unfinished
 from pgben_tasks.adapters.packs.pool import PACK_CHILDREN, PackPool
@@ -14,6 +13,7 @@ from pgben_tasks.adapters.packs.streams import PlannedFacts
 from pgben_tasks.domain.documents import Member, Pack
 from pgben_tasks.domain.packing import EarlyPlan
 from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.files.durable import remove_unfinished
 from pgben_tasks.ports import PackPlan
 
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from pgben_tasks.adapters.files import FILE_MODE
 from pgben_tasks.domain.packing import TAR_BLOCK
+from pgben_tasks.files.durable import FILE_MODE
 
 #: Small members are gathered to writes of this many bytes.
 _BUFFER: Final = 256 * 1024

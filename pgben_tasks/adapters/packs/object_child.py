@@ -15,7 +15,6 @@ from typing import Any, BinaryIO
 
 import zstandard
 
-from pgben_tasks.adapters.files import durable_file
 from pgben_tasks.adapters.keys.age import load_identities
 from pgben_tasks.adapters.packs.opening import (
     copy_member,
@@ -28,6 +27,7 @@ from pgben_tasks.adapters.packs.opening import (
 from pgben_tasks.adapters.packs.sealing import changed, compressed, seal_into
 from pgben_tasks.adapters.packs.streams import CHUNK, Advance, HashingWriter
 from pgben_tasks.domain.packing import TAR_BLOCK, padded
+from pgben_tasks.files.durable import durable_file
 
 
 def seal_file(request: dict[str, Any], advance: Advance) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pgben_tasks.adapters.files import remove_unfinished
 from pgben_tasks.adapters.keys.age import parse_recipients, public_keys
 from pgben_tasks.adapters.packs.opening import unfinished
 from pgben_tasks.adapters.packs.pool import PackPool
 from pgben_tasks.domain.documents import Pack, StoredFile
 from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.files.durable import remove_unfinished
 from pgben_tasks.ports import Sealed
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from pgben_tasks.adapters.files import NO_ROOM
 from pgben_tasks.adapters.packs.growing_tar import GrowingTar
 from pgben_tasks.adapters.packs.object_intake import SAMPLE, beginning, digest_of, exactly, shrinks
 from pgben_tasks.adapters.packs.open_packs import OpenPack, PackSeries
@@ -24,6 +23,7 @@ from pgben_tasks.adapters.packs.sealing import tar_header
 from pgben_tasks.domain.documents import Pack
 from pgben_tasks.domain.packing import TAR_BLOCK, padded
 from pgben_tasks.errors import PermanentError, SpoolFull
+from pgben_tasks.files.durable import NO_ROOM
 from pgben_tasks.ports import DigestIndex, Kept, ObjectCodec
 
 #: Objects of up to so many bytes share packs, and are held in memory until they have a digest.

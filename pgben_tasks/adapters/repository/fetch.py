@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pgben_tasks.adapters.files import NO_ROOM, durable_file
 from pgben_tasks.domain.documents import StoredFile
 from pgben_tasks.errors import DigestMismatch, PermanentError, SpoolFull
+from pgben_tasks.files.durable import NO_ROOM, durable_file
 
 
 def fetch_checked(

@@ -17,14 +17,6 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO, Final
 
-from pgben_tasks.adapters.files import (
-    FOLDER_MODE,
-    NO_ROOM,
-    durable_file,
-    flush_folder,
-    make_folders,
-    temporary_name,
-)
 from pgben_tasks.domain.layout import check_key, check_prefix
 from pgben_tasks.errors import (
     ConfigurationError,
@@ -33,6 +25,14 @@ from pgben_tasks.errors import (
     ObjectMissing,
     PermanentError,
     StoreUnavailable,
+)
+from pgben_tasks.files.durable import (
+    FOLDER_MODE,
+    NO_ROOM,
+    durable_file,
+    flush_folder,
+    make_folders,
+    temporary_name,
 )
 from pgben_tasks.ports import StoredObject, Unfinished
 

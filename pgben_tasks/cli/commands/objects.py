@@ -220,7 +220,7 @@ def _totals(totals: PlanTotals) -> dict[str, int]:
 
 def _keep(taken: Path, destination: Path) -> None:
     """Copy the object, whole or not at all; a file that exists is never replaced."""
-    from pgben_tasks.adapters.files import durable_file
+    from pgben_tasks.files.durable import durable_file
 
     try:
         with taken.open("rb") as source, durable_file(destination, replace=False) as file:

@@ -39,7 +39,7 @@ from pgben_tasks.operations.buckets.copying import copy_wanted, known_places
 from pgben_tasks.operations.buckets.journal import LocalJournal
 from pgben_tasks.operations.repository import commit as committing
 from pgben_tasks.operations.repository.survey import survey
-from pgben_tasks.operations.snapshot_files import Lines, merged, place_of, wants_in
+from pgben_tasks.operations.snapshot_files import Lines, merged, place_of, read_to_fetch
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
@@ -104,7 +104,7 @@ def copy(run: Run, tools: Toolbox) -> JSON:
     wanted = run.folder / "wanted.jsonl"
     if not wanted.stat().st_size:
         return {"fetched": 0, "vanished": 0, "failed": 0}
-    run.progress.begin("copy", total=sum(want.size for want in wants_in(wanted)))
+    run.progress.begin("copy", total=sum(item.size for item in read_to_fetch(wanted)))
     counts = None if run.sharing is None else sharding.copy_together(run, tools, run.sharing)
     if counts is None:
         counts = _copy_alone(run, tools, wanted)
@@ -114,7 +114,7 @@ def copy(run: Run, tools: Toolbox) -> JSON:
 def _copy_alone(run: Run, tools: Toolbox, wanted: Path) -> Counts:
     journal = LocalJournal(run.folder)
     with closing(tools.object_packs.index(run.folder / "known.sqlite")) as known:
-        if not all(want.tags_only for want in wants_in(wanted)):
+        if not all(item.tags_only for item in read_to_fetch(wanted)):
             # Where only tags are read again no bytes come that could be known.
             known.fill(known_places(run, journal.files()))
             known.fill_from(partial(known_places, run, [run.folder / "previous.jsonl"]))

@@ -6,7 +6,6 @@ In the job's folder: ``previous.jsonl`` (the inventory before), ``carried.jsonl`
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -28,12 +27,13 @@ from pgben_tasks.domain.buckets.line import Line
 from pgben_tasks.domain.documents import Finding, Manifest
 from pgben_tasks.domain.layout import inventory_of
 from pgben_tasks.errors import IntegrityError, ListingUnordered, ObjectMissing
+from pgben_tasks.files.durable import durable_file
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets.current import unnamed
 from pgben_tasks.operations.repository.examine import presence
 from pgben_tasks.operations.repository.survey import Survey
 from pgben_tasks.operations.repository.verify import record_damage
-from pgben_tasks.operations.snapshot_files import BUFFER, Want, place_of, read_lines, wants_in
+from pgben_tasks.operations.snapshot_files import ToFetch, place_of, read_lines, read_to_fetch
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket, ListedObject
 
@@ -52,7 +52,7 @@ def kept_tags(before: Manifest | None) -> bool:
 
 def tries_tags(run: Run, bucket: Bucket) -> bool:
     """Return whether the server knows tags; one without them answers nonsense for objects."""
-    wanted = (want.key for want in wants_in(run.folder / "wanted.jsonl"))
+    wanted = (item.key for item in read_to_fetch(run.folder / "wanted.jsonl"))
     carried = (line.key for line in read_lines(run.folder / "carried.jsonl"))
     for key in islice(chain(wanted, carried), _TRIES):
         try:
@@ -161,16 +161,16 @@ def write_changes(
             return _write_down(run, tools, listing, avoid=avoid, refresh=refresh)
 
 
-def _tags_of(line: Line) -> Want:
+def _tags_of(line: Line) -> ToFetch:
     """Ask for an object's tags alone."""
-    return Want(key=line.key, size=0, line=line.raw.decode(), tags_only=True)
+    return ToFetch(key=line.key, size=0, line=line.raw.decode(), tags_only=True)
 
 
-def _object_of(change: Wanted, avoid: Avoided) -> Want:
+def _object_of(change: Wanted, avoid: Avoided) -> ToFetch:
     """Ask for an object whole."""
     listed, line = change.listed, change.line
     kept = change.why == "pack avoided" and line is not None and line.pack not in avoid.bad
-    return Want(
+    return ToFetch(
         key=listed.key,
         size=listed.size,
         modified=int(listed.modified.timestamp()),
@@ -192,8 +192,9 @@ def _write_down(
     folder = run.folder
     with (
         spool.disk_errors(folder),
-        (folder / "carried.jsonl").open("wb", buffering=BUFFER) as carried,
-        (folder / "wanted.jsonl").open("wb") as wanted,
+        # The ledger will say that this step is done: a power cut must not empty its files.
+        durable_file(folder / "carried.jsonl") as carried,
+        durable_file(folder / "wanted.jsonl") as wanted,
     ):
         previous = read_lines(folder / "previous.jsonl")
         for change in compare(listing, previous, avoid=avoid.all):
@@ -215,8 +216,4 @@ def _write_down(
             else:
                 wanted.write(_object_of(change, avoid).encode())
         run.progress.advance(totals.listed % _REPORT_EVERY_OBJECTS)
-        for file in (carried, wanted):
-            # The ledger will say that this step is done: a power cut must not empty its files.
-            file.flush()
-            os.fsync(file.fileno())
     return totals

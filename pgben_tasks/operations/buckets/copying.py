@@ -1,4 +1,4 @@
-"""Fetching the objects that a snapshot wants, some at a time, into packs that are stored at once.
+"""Fetching the objects of a snapshot, some at a time, into packs that are stored at once.
 
 What is stored is written down in a journal, so that whoever goes on after a crash fetches nothing
 twice but what was on its way.
@@ -26,7 +26,7 @@ from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets.fetching import Fetcher
 from pgben_tasks.operations.buckets.journal import Done, Journal
 from pgben_tasks.operations.repository import commit as committing
-from pgben_tasks.operations.snapshot_files import Want, merged, read_lines, wants_in
+from pgben_tasks.operations.snapshot_files import ToFetch, merged, read_lines, read_to_fetch
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket, DigestIndex, ObjectPackWriter
 
@@ -113,25 +113,25 @@ def _first_free(run: Run, tools: Toolbox, backup: BackupId, numbers: range) -> i
     return 1 + max((n for n in there if n is not None and n in numbers), default=numbers[0] - 1)
 
 
-def _remaining(wanted: Path, journal: Journal, folder: Path) -> Iterator[Want]:
+def _remaining(wanted: Path, journal: Journal, folder: Path) -> Iterator[ToFetch]:
     """Yield what is wanted and not yet written down; both are in the order of keys."""
     lines = merged(journal.files(), spool.fresh(folder / "merged"))
     line: Line | None = next(lines, None)
-    for want in wants_in(wanted):
-        while line is not None and line.key < want.key:
+    for item in read_to_fetch(wanted):
+        while line is not None and line.key < item.key:
             line = next(lines, None)
-        if line is None or line.key != want.key:
-            yield want
+        if line is None or line.key != item.key:
+            yield item
 
 
 class _Shared:
     """Wants that several threads take, a few at a time: a lock for each would cost more."""
 
-    def __init__(self, wanted: Iterator[Want]) -> None:
+    def __init__(self, wanted: Iterator[ToFetch]) -> None:
         self._wanted = wanted
         self._lock = threading.Lock()
 
-    def take(self) -> list[Want]:
+    def take(self) -> list[ToFetch]:
         with self._lock:
             return list(islice(self._wanted, _AT_ONCE))
 
@@ -161,11 +161,11 @@ class Copy:
         self.counts = Counts()
         self._cause: BaseException | None = None
 
-    def all(self, wanted: Iterator[Want]) -> None:
+    def all(self, wanted: Iterator[ToFetch]) -> None:
         """Fetch everything; the first error that is not one object's own ends it."""
-        wants = _Shared(wanted)
+        items = _Shared(wanted)
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="copy") as pool:
-            running = [pool.submit(self._work, wants) for _ in range(self._concurrency)]
+            running = [pool.submit(self._work, items) for _ in range(self._concurrency)]
             try:
                 while wait(running, timeout=_POLL_SECONDS).not_done:
                     self._run.progress.check()
@@ -174,12 +174,12 @@ class Copy:
         if self._cause is not None:
             raise self._cause
 
-    def _work(self, wants: _Shared) -> None:
+    def _work(self, items: _Shared) -> None:
         """Take objects until none is left, or until somebody gave up."""
         try:
-            while not self._stop.is_set() and (some := wants.take()):
-                for want in some:
-                    self._took(self._fetcher.entry(want))
+            while not self._stop.is_set() and (some := items.take()):
+                for item in some:
+                    self._took(self._fetcher.entry(item))
         except BaseException as exc:  # noqa: BLE001 - ``all`` raises it
             # The others end of this one's giving up, which is not what went wrong.
             with self._counting:

@@ -1,4 +1,4 @@
-"""Fetching one object that a snapshot wants: what it carries, or why it cannot be had.
+"""Fetching one object of a snapshot: what it carries, or why it cannot be had.
 
 An object ends in one of four ways: its bytes are in a pack; it is gone, by two answers of different
 kinds; it cannot be read, which its entry says; or it is as it was and stays where it is. Trouble of
@@ -27,7 +27,7 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.operations.buckets.current import unnamed
-from pgben_tasks.operations.snapshot_files import Want
+from pgben_tasks.operations.snapshot_files import ToFetch
 from pgben_tasks.operations.toolbox import Run
 from pgben_tasks.ports import Bucket, ObjectPackWriter
 
@@ -62,16 +62,16 @@ class Fetcher:
         self._stop = stop
         self._keeps_tags = bool(run.job.result["keeps_tags"])
 
-    def entry(self, want: Want) -> Entry | None:
+    def entry(self, item: ToFetch) -> Entry | None:
         """Fetch one object; None when it is gone. What cannot be read is said in its entry."""
         trouble: PgbenError
         for delay in (*_DELAYS, None):
             try:
-                with unnamed(want.key):
-                    return self._tagged(want) if want.tags_only else self._settled(want)
+                with unnamed(item.key):
+                    return self._tagged(item) if item.tags_only else self._settled(item)
             except ObjectMissing:
-                if not self._is_listed(want.key):
-                    return _before(want)
+                if not self._is_listed(item.key):
+                    return _before(item)
                 # Something between here and the server answers for it, or only for the tags.
                 trouble = StoreUnavailable(
                     f"{self._bucket.describe()} lists an object and says that it is not there"
@@ -86,7 +86,7 @@ class Fetcher:
                 break
             if self._stop.wait(delay):
                 raise trouble
-        return self._unreadable(want, trouble)
+        return self._unreadable(item, trouble)
 
     def _is_listed(self, key: str) -> bool:
         """Ask a second time whether an object is there, in the way in which we heard of it."""
@@ -97,33 +97,33 @@ class Fetcher:
         except TransientError:
             return True
 
-    def _settled(self, want: Want) -> Entry:
+    def _settled(self, item: ToFetch) -> Entry:
         """Fetch an object, and again if it was stored this very second.
 
         Dates have whole seconds: stored over once more in that second with the same bytes, say to
         give it its metadata, it would look the same in every listing to come.
         """
         for _ in range(_SETTLINGS):
-            entry, just_stored = self._fetched(want)
+            entry, just_stored = self._fetched(item)
             if not just_stored:
                 break
             if self._stop.wait(_SECOND):
                 raise TransientError("copying was given up")
         return entry
 
-    def _fetched(self, want: Want) -> tuple[Entry, bool]:
-        with self._bucket.fetch(want.key) as got:
+    def _fetched(self, item: ToFetch) -> tuple[Entry, bool]:
+        with self._bucket.fetch(item.key) as got:
             facts = got.facts
             kept = self._writer.add(self._counted(got.chunks), size=facts.size)
         if kept.size != facts.size:
             raise TransientError(f"an object of {facts.size} bytes gave {kept.size}")
         ask = facts.tag_count != 0 and self._keeps_tags
-        tags = self._bucket.tags(want.key) if ask else {}
+        tags = self._bucket.tags(item.key) if ask else {}
         entry = Entry(
-            key=want.key,
+            key=item.key,
             etag=facts.etag,
             size=facts.size,
-            modified=listed_moment(want.modified, facts.modified),
+            modified=listed_moment(item.modified, facts.modified),
             version=facts.version,
             headers=dict(facts.headers),
             metadata=dict(facts.metadata),
@@ -134,26 +134,26 @@ class Fetcher:
         )
         return entry, facts.just_stored
 
-    def _tagged(self, want: Want) -> Entry:
-        old = parse_line((want.line or "").encode(), where="the spool")
+    def _tagged(self, item: ToFetch) -> Entry:
+        old = parse_line((item.line or "").encode(), where="the spool")
         if not self._keeps_tags:
             # What another server knew before is not forgotten for that.
             return old
-        update = {"tags": self._bucket.tags(want.key), "tags_at": self._now}
+        update = {"tags": self._bucket.tags(item.key), "tags_at": self._now}
         return old.model_copy(update=update)
 
-    def _unreadable(self, want: Want, error: PgbenError) -> Entry:
+    def _unreadable(self, item: ToFetch, error: PgbenError) -> Entry:
         """Say that one object cannot be read, unless the whole bucket cannot."""
         if isinstance(error, TransientError | ConfigurationError) and not self._answers():
             raise error
         log.warning("object_unreadable", why=type(error).__name__)
-        before = _before(want)
+        before = _before(item)
         if before is not None:
             return before
         return Entry(
-            key=want.key,
+            key=item.key,
             etag="",
-            size=want.size,
+            size=item.size,
             modified=self._now,
             # The sentence names the key, which the line does already.
             error=type(error).__name__,
@@ -173,6 +173,6 @@ class Fetcher:
             yield chunk
 
 
-def _before(want: Want) -> Entry | None:
+def _before(item: ToFetch) -> Entry | None:
     """Return the entry of an object that is as it was: its bytes are kept, with its tags then."""
-    return None if want.line is None else parse_line(want.line.encode(), where="the spool")
+    return None if item.line is None else parse_line(item.line.encode(), where="the spool")

@@ -55,7 +55,9 @@ class LocalJournal:
 
     def packs(self) -> list[Pack]:
         """Return the packs that were written down."""
-        return [Pack.decode(note.read_bytes(), where=note.name) for note in self._notes.iterdir()]
+        # A write that was killed leaves a file that has no such name yet.
+        notes = self._notes.glob("*.json")
+        return [Pack.decode(note.read_bytes(), where=note.name) for note in notes]
 
     def write(self, lines: bytes, packs: Sequence[Pack]) -> None:
         """Write a group down; the packs first, for a line without its pack is worth nothing."""

@@ -31,7 +31,7 @@ from pgben_tasks.operations.buckets.journal import (
     store_lines,
 )
 from pgben_tasks.operations.repository import commit as committing
-from pgben_tasks.operations.snapshot_files import wants_in
+from pgben_tasks.operations.snapshot_files import read_to_fetch
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import DigestIndex, Sharing, Taken
 
@@ -72,21 +72,22 @@ def _offer(run: Run, tools: Toolbox, sharing: Sharing) -> bool:
     """Divide what is wanted and leave it in the repository; False when it is one shard at most."""
     file = run.folder / "wanted.jsonl"
     objects = tools.limits.shard_objects
-    size = shard_bytes(sum(want.size for want in wants_in(file)), least=tools.limits.shard_bytes)
-    if len(list(islice(divided(wants_in(file), objects=objects, size=size), 2))) <= 1:
+    plain = sum(item.size for item in read_to_fetch(file))
+    size = shard_bytes(plain, least=tools.limits.shard_bytes)
+    if len(list(islice(divided(read_to_fetch(file), objects=objects, size=size), 2))) <= 1:
         return False
     backup = committing.backup_id(run)
     scratch = spool.fresh(run.folder / "scratch")
     shards = []
-    for n, wants in enumerate(divided(wants_in(file), objects=objects, size=size), start=1):
+    for n, items in enumerate(divided(read_to_fetch(file), objects=objects, size=size), start=1):
         run.progress.check()
         key = shard_path(run.target, backup, n, None, sealed=tools.objects.sealed)
-        lines = b"".join(want.encode() for want in wants)
+        lines = b"".join(item.encode() for item in items)
         shards.append(
             Shard(
                 n=n,
-                objects=len(wants),
-                bytes=sum(want.size for want in wants),
+                objects=len(items),
+                bytes=sum(item.size for item in items),
                 wanted=store_lines(tools, key, lines, scratch),
             )
         )
