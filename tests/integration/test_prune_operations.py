@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,120 +11,18 @@ import pytest
 
 from pgben_tasks.adapters.catalog.locks import HeldLocks, target_lock
 from pgben_tasks.adapters.clock import SystemClock
-from pgben_tasks.domain.documents import Manifest, Pack, Verification
 from pgben_tasks.domain.retention import Policy
-from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import FenceLost, PruneRefused, StoreUnavailable, TargetBusy
-from pgben_tasks.operations.toolbox import Toolbox
-from tests.support.installation import Chain, Crash, Installation
-from tests.support.samples import member, sha256
+from tests.support.archive import DAY, Archive, SetClock
+from tests.support.installation import Crash, Installation
 
-NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-DAY = timedelta(days=1)
-
-
-class SetClock:
-    """A clock that stands, perhaps at a wrong time."""
-
-    def __init__(self, wrong: timedelta = timedelta(0)) -> None:
-        self.wrong = wrong
-
-    def now(self) -> datetime:
-        return NOW + self.wrong
-
-
-class Archive:
-    """A repository whose backups have the ages that a test wants."""
-
-    def __init__(self, installation: Installation) -> None:
-        self.installation = installation
-        self.repository = installation.tools.repository
-        for folder in ("backups", "packs", "verifications"):
-            shutil.rmtree(installation.repository / folder)
-        with installation.shop.work.database.transaction() as cursor:
-            cursor.execute("DELETE FROM backup")
-        self.made: list[Manifest] = []
-        self.own_clock: SetClock = SetClock()
-        self.store_clock: SetClock | None = SetClock()
-
-    def add(self, age: timedelta, *, verified: bool = True, **fields: Any) -> Manifest:
-        """Commit a backup of this age, with one small pack, and say that it was read back."""
-        number = len(self.made) + 1
-        started = NOW - age
-        backup = BackupId.make(started, f"{number:06x}")
-        packs: Sequence[Pack] = fields.pop("packs", ())
-        manifest = self.installation.backups[0].model_copy(
-            update={
-                "backup": str(backup),
-                "sequence": number,
-                "started": started,
-                "finished": started,
-                "previous": None,
-                "packs": (self._pack(backup), *packs),
-                **fields,
-            }
-        )
-        digest = self.repository.commit(manifest)
-        self.installation.shop.work.index.add(manifest, digest, state="stored")
-        self.made.append(manifest)
-        if verified:
-            self._state(manifest, digest)
-        return manifest
-
-    def add_nightly(self, count: int, *, oldest: int) -> list[Manifest]:
-        """Commit a verified backup per day, the oldest first."""
-        return [self.add((oldest - night) * DAY) for night in range(count)]
-
-    def _pack(self, backup: BackupId) -> Pack:
-        data = f"sealed {backup}".encode()
-        path = f"packs/{self.installation.target}/{backup}/1.tar.age"
-        self.installation.store.put(path, data)
-        # What a pack holds is of no interest here; its names must only differ.
-        name = f"toc.dat-{backup}"
-        return Pack(path=path, size=len(data), sha256=sha256(data), members=(member(name, data),))
-
-    def _state(self, manifest: Manifest, digest: str) -> None:
-        self.repository.record(
-            Verification(
-                repository=manifest.repository,
-                target=manifest.target,
-                backup=manifest.backup,
-                id=manifest.backup,
-                kind="readback",
-                job="made up",
-                at=manifest.finished,
-                opened=True,
-                packs_checked=1,
-                bytes_read=1,
-                manifest=digest,
-                findings=(),
-                reasons=(),
-            )
-        )
-
-    def tools(self, **policy: Any) -> Toolbox:
-        tools = self.installation.tools
-        limits = replace(tools.limits, retention=Policy(**policy))
-        self.installation.store.clock = self.store_clock
-        return replace(tools, limits=limits, clock=SetClock(), own_clock=self.own_clock)
-
-    def prune(self, *, dry_run: bool = False, **policy: Any) -> dict[str, Any]:
-        chain = self.chain(dry_run=dry_run, **policy)
-        return chain.rest().result["prune"]  # type: ignore[no-any-return]  # JSON
-
-    def chain(self, *, dry_run: bool = False, **policy: Any) -> Chain:
-        return self.installation.chain("prune", tools=self.tools(**policy), dry_run=dry_run)
-
-    def left(self) -> list[str]:
-        return [str(one) for one in self.repository.backups(self.installation.target)]
-
-    def pack_paths(self) -> set[str]:
-        return {one.key for one in self.installation.store.packs()}
+#: Long past for every disk's own clock.
+NOW = datetime(2024, 11, 25, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture
 def archive(installation: Installation) -> Archive:
-    return Archive(installation)
+    return Archive(installation, NOW)
 
 
 # What leaves
@@ -187,7 +83,7 @@ def test_a_pack_that_another_backup_refers_to_stays(archive: Archive) -> None:
 def test_packs_of_a_running_capture_are_left_alone(archive: Archive) -> None:
     archive.add_nightly(1, oldest=40)
     archive.add_nightly(4, oldest=3)
-    path = f"packs/{archive.installation.target}/20261123T115900Z-abcdef/1.tar.age"
+    path = f"packs/{archive.installation.target}/20241125T115900Z-abcdef/1.tar.age"
     archive.installation.store.put(path, b"being uploaded")
     archive.prune()
     assert path in archive.pack_paths()
@@ -335,7 +231,7 @@ def test_a_clock_that_differs_from_the_others_stops_pruning(
 ) -> None:
     old = archive.add_nightly(2, oldest=40)
     archive.add_nightly(4, oldest=4)
-    wrong = SetClock(timedelta(minutes=minutes))
+    wrong = SetClock(NOW, timedelta(minutes=minutes))
     if clock == "worker":
         archive.own_clock = wrong
     elif clock == "store":
@@ -358,8 +254,8 @@ def test_a_clock_that_differs_from_the_others_stops_pruning(
 def test_clocks_that_differ_by_minutes_are_no_reason(archive: Archive) -> None:
     archive.add_nightly(2, oldest=40)
     archive.add_nightly(4, oldest=4)
-    archive.own_clock = SetClock(timedelta(minutes=4))
-    archive.store_clock = SetClock(timedelta(minutes=5))
+    archive.own_clock = SetClock(NOW, timedelta(minutes=4))
+    archive.store_clock = SetClock(NOW, timedelta(minutes=5))
     assert len(archive.prune()["expired"]) == 2
 
 

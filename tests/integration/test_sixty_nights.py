@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Self
@@ -28,27 +28,18 @@ from pgben_tasks.errors import DatabaseUnavailable, IntegrityError
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.runtime import postgres_servers
+from tests.support.archive import DAY, Archive, SetClock
 from tests.support.installation import FILL_PEDIDO, PACK_SIZE, Crash, Installation
 from tests.support.retention_promises import FORTALEZA, Look, Past, Rules, expected
 from tests.support.workshop import SilentProgress
 
 NIGHTS: Final = 60
-#: On the first night from here on which something leaves, the process dies while it prunes.
-KILLED_FROM: Final = 52
-DAY: Final = timedelta(days=1)
+#: The night of which 60 are counted: a Saturday, two o'clock in Fortaleza.
+FIRST: Final = datetime(2026, 11, 28, 5, 0, tzinfo=UTC)
+#: The process dies while it prunes. From FIRST on, two backups leave on this night.
+KILLED: Final = 52
 MEBIBYTE: Final = 1024 * 1024
 RULES: Final = Rules(days=14, weekly=4, monthly=2, zone=FORTALEZA)
-
-
-@dataclass
-class Hand:
-    """A clock that is moved by hand, and may be wrong."""
-
-    shown: datetime
-    wrong: timedelta = timedelta(0)
-
-    def now(self) -> datetime:
-        return self.shown + self.wrong
 
 
 class PaperChain(in_process.Chain):
@@ -89,9 +80,9 @@ class Story:
     """What happens, and the books about it."""
 
     installation: Installation
-    catalog: Hand
-    worker: Hand
-    store: Hand
+    catalog: SetClock
+    worker: SetClock
+    store: SetClock
     tools: Toolbox
     books: dict[str, Past] = field(default_factory=dict)
     chains: list[PaperChain] = field(default_factory=list)
@@ -100,14 +91,13 @@ class Story:
     refused: list[int] = field(default_factory=list)
     kept_bytes: dict[Path, bytes] = field(default_factory=dict)
     night: int = 0
-    killed: int | None = None
     die: Callable[[str], None] = lambda _key: None
 
     @classmethod
-    def begin(cls, installation: Installation) -> Story:
-        """Begin after the two backups that the installation has."""
-        first = installation.store.now()
-        catalog, worker, store = Hand(first), Hand(first), Hand(first)
+    def begin(cls, installation: Installation, first: datetime) -> Story:
+        """Begin with two backups, the second of the night ``first``."""
+        # The installation's own are of today.
+        archive = Archive(installation, first - 2 * DAY)
         policy = Policy(
             max_age=timedelta(days=RULES.days),
             keep_weekly=RULES.weekly,
@@ -115,6 +105,7 @@ class Story:
             zone=RULES.zone,
             brake=RULES.brake,
         )
+        catalog, worker, store = (replace(archive.clock) for _ in range(3))
         tools = replace(
             installation.tools,
             clock=catalog,
@@ -122,14 +113,13 @@ class Story:
             # One pack a night is enough; the two that die have several.
             limits=replace(installation.tools.limits, retention=policy, pack_size=MEBIBYTE),
         )
-        story = cls(installation, catalog, worker, store, tools)
+        story = cls(installation, catalog, worker, store, tools, night=-2)
         story.tools = replace(tools, captures=story)
-        for manifest in installation.backups:
-            story.books[manifest.backup] = Past(
-                sequence=manifest.sequence, started=manifest.started, verified=True
-            )
         installation.store.clock = store
         installation.store.after = story.stored
+        for _ in range(2):
+            story.pass_a_day()
+            story.ordinary()
         return story
 
     def stored(self, key: str) -> None:
@@ -200,35 +190,27 @@ class Story:
         self.given_up(chain)
 
     def killed_while_it_pruned(self) -> None:
-        """Back up: the process dies after it removed a manifest and before it removed its packs.
-
-        Where the calendar lets nothing go this night, because it is the newest of its week or
-        month, nothing dies.
-        """
+        """Back up: the process dies after it removed the manifests and before it removed packs."""
         chain = self.chain("backup").until("prune")
         backup = self.committed(chain)
-        left = self.must_leave(own=backup)
-        if not left:
-            self.ended_well(chain, backup)
-            return
-        (leaving,) = left
-        self.killed = self.night
+        leaving = self.must_leave(own=backup)
+        assert len(leaving) == 2
         holds: list[int] = []
 
         def die() -> None:
             holds.append(1)
-            if len(holds) == 2:
+            if len(holds) > len(leaving):
                 raise Crash
 
         chain.before_hold = die
         with pytest.raises(Crash):
             chain.step()
         self.given_up(chain)
-        self.gone({leaving})
-        assert any((self.packs / leaving).iterdir())
+        self.gone(leaving)
+        assert all(any((self.packs / one).iterdir()) for one in leaving)
         # The next attempt of the same night finishes that, and has nothing else to remove.
         self.ordinary()
-        assert not any((self.packs / leaving).iterdir())
+        assert not any(any((self.packs / one).iterdir()) for one in leaving)
 
     # What happens by day
 
@@ -373,7 +355,7 @@ class Story:
 
 @pytest.fixture
 def story(installation: Installation) -> Story:
-    return Story.begin(installation)
+    return Story.begin(installation, FIRST)
 
 
 ALL_CLOCKS: Final = ("catalog", "worker", "store")
@@ -391,6 +373,7 @@ BY_NIGHT: Final[dict[int, Callable[[Story], None]]] = {
     38: lambda story: story.wrong_clocks(timedelta(minutes=-6), "store"),
     # The machine is off.
     **dict.fromkeys(range(42, 46), lambda _story: None),
+    KILLED: Story.killed_while_it_pruned,
 }
 BY_DAY: Final[dict[int, Callable[[Story], None]]] = {
     20: Story.acknowledge_all,
@@ -406,9 +389,7 @@ def test_sixty_nights_with_faults_end_with_what_the_plan_promises(story: Story) 
     swept: dict[int, int] = {}
     for night in range(1, NIGHTS + 1):
         story.pass_a_day()
-        dies = night >= KILLED_FROM and story.killed is None
-        happens = Story.killed_while_it_pruned if dies else BY_NIGHT.get(night, Story.ordinary)
-        happens(story)
+        BY_NIGHT.get(night, Story.ordinary)(story)
         if night in BY_DAY:
             BY_DAY[night](story)
         # A reader put the others off.
@@ -422,7 +403,6 @@ def test_sixty_nights_with_faults_end_with_what_the_plan_promises(story: Story) 
     assert story.refused == [*range(18, 21), *range(31, 36), 36, 37, 38, 46, 47]
     # Packs of the first death, packs and signature of the second, each eight nights later.
     assert set(swept) == {16, 20}
-    assert story.killed is not None
     _books_are_kept_with_reason(story)
     _nothing_else_is_left(story)
     _everything_kept_can_be_read(story)
@@ -435,7 +415,7 @@ def _books_are_kept_with_reason(story: Story) -> None:
     assert made[14] in story.books, "it is held"
     assert made[17] not in story.books, "damaged, and too old"
     # Two weeks, and before them the newest of a week or a month; nothing of the first days.
-    assert {night for night in range(47, 61) if night != story.killed} <= kept
+    assert set(range(47, 61)) <= kept
     assert 1 <= len({night for night in kept if night < 46} - {14}) <= 6
     assert len(story.removed) > 30
 
@@ -463,3 +443,74 @@ def _everything_kept_can_be_read(story: Story) -> None:
     for backup, rows in ((oldest, 850), (newest, 450)):
         chain = installation.restore(backup=backup)
         assert chain.rest().result["rows_compared"] == rows
+
+
+# The same rules on other days of the calendar, with made-up backups
+
+BRIEF: Final = Rules(days=8, weekly=3, monthly=2, zone=FORTALEZA)
+
+
+def at(day: str) -> datetime:
+    """Return a moment of this day in Fortaleza's night."""
+    return datetime.fromisoformat(f"{day}T05:00Z")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(at("2027-01-15"), id="the end of a month"),
+        pytest.param(at("2026-12-18"), id="the end of a year, with a 53rd week"),
+        pytest.param(at("2028-02-15"), id="a leap day"),
+        pytest.param(at("2027-03-08"), id="from a Monday"),
+        pytest.param(at("2027-03-14"), id="from a Sunday"),
+        # In UTC it is the next day.
+        pytest.param(datetime(2026, 11, 29, 2, 11, tzinfo=UTC), id="before midnight"),
+    ],
+)
+def test_whatever_the_calendar_every_prune_ends_with_what_the_plan_promises(
+    installation: Installation, first: datetime
+) -> None:
+    archive, books = Archive(installation, first), dict[str, Past]()
+    most = 0
+    for night in range(3 * 7 + 2):
+        manifest = archive.add(timedelta(0))
+        books[manifest.backup] = Past(
+            sequence=manifest.sequence, started=manifest.started, verified=True
+        )
+        if night > BRIEF.days:
+            sequences = expected(Look(before=list(books.values()), now=archive.now, rules=BRIEF))
+            leaving = [name for name, past in books.items() if past.sequence in sequences]
+            prune_and_die(archive, leaving, after=night % (len(leaving) + 1))
+            for backup in leaving:
+                del books[backup]
+            most = max(most, len(leaving))
+            assert archive.left() == sorted(books), night
+            assert len(archive.pack_paths()) == len(books)
+        archive.pass_time(DAY)
+    assert most >= 2
+
+
+def prune_and_die(archive: Archive, leaving: list[str], *, after: int) -> None:
+    """Prune; the process dies after it removed ``after`` manifests, and the next one goes on."""
+    chain = archive.chain(
+        max_age=timedelta(days=BRIEF.days),
+        keep_weekly=BRIEF.weekly,
+        keep_monthly=BRIEF.monthly,
+        zone=BRIEF.zone,
+        brake=BRIEF.brake,
+    )
+    if leaving:
+        holds, before = [0], len(archive.left())
+
+        def die() -> None:
+            holds[0] += 1
+            if holds[0] > after:
+                raise Crash
+
+        chain.before_hold = die
+        with pytest.raises(Crash):
+            chain.step()
+        assert len(archive.left()) == before - after
+        chain.before_hold = lambda: None
+    removed = chain.rest().result["prune"]["expired"]
+    assert removed == sorted(leaving)[min(after, len(leaving)) :]
