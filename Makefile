@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Most tests wait for real servers, so three files run at a time; a file's tests share servers.
-# In the order of their names: the longest, end to end, begin early and the others fill the gaps.
+# In the order of collection: the longest files begin (tests/support/durations.py).
 PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -52,15 +52,15 @@ $(VENV)/.stamp: requirements/dev.txt pyproject.toml
 demo: setup ## Back up, verify and restore a real database, on this machine, in a minute
 	$(BIN)/pgben demo
 
-ifeq ($(strip $(ARGS)),)
-test: setup ## Run every test and measure what they reach; ARGS="-m unit" chooses, unmeasured
+ifeq ($(COVERAGE),1)
+test: setup
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PARALLEL)
+	$(BIN)/coverage run -m pytest $(PARALLEL) $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=90
 	$(BIN)/coverage report --include='pgben_tasks/domain/*' --fail-under=100
 else
-test: setup
+test: setup ## Run every test; ARGS="-m unit" chooses, COVERAGE=1 also measures what they reach
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 endif
 

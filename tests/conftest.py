@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+from tests.support.durations import by_length, read_table
 from tests.support.needs import missing, required
 
 pytest_plugins = [
@@ -43,13 +44,24 @@ def tier_of(path: Path) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test with its tier, so that ``-m unit`` chooses one."""
+    """Mark every test with its tier, so that ``-m unit`` chooses one; put the longest files first.
+
+    The tests of a file stay in their order.
+    """
     for item in items:
         if item.path.is_relative_to(HERE):
             tier = tier_of(item.path)
             if tier not in TIERS:
                 raise pytest.UsageError(f"{item.path} lies in none of the tiers: {TIERS}")
             item.add_marker(tier)
+    files = dict.fromkeys(file_of(item) for item in items)
+    place = {name: number for number, name in enumerate(by_length(list(files), read_table()))}
+    items.sort(key=lambda item: place[file_of(item)])
+
+
+def file_of(item: pytest.Item) -> str:
+    """Return the path of a test's file as node ids begin with it."""
+    return item.nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(tryfirst=True)
