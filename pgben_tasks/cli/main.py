@@ -19,15 +19,15 @@ import typer
 
 from pgben_tasks import __version__
 from pgben_tasks.cli.commands import (
-    alarms as commands_alarms,
-    backups as commands_look,
-    catalog as commands_catalog,
-    health as commands_health,
-    jobs as commands_jobs,
-    maintenance as commands_house,
-    objects as commands_objects,
-    setup as commands_init,
-    work as commands_work,
+    alarms,
+    backups,
+    catalog,
+    health,
+    jobs,
+    maintenance,
+    objects,
+    setup,
+    work,
 )
 from pgben_tasks.cli.options import examples
 from pgben_tasks.cli.view import outcome, output
@@ -47,18 +47,10 @@ app = typer.Typer(
         ("pgben restore pgben", "the newest verified backup, beside the original"),
     ),
 )
-for _commands in (
-    commands_init,
-    commands_work,
-    commands_house,
-    commands_look,
-    commands_jobs,
-    commands_health,
-    commands_alarms,
-):
+for _commands in (setup, work, maintenance, backups, jobs, health, alarms):
     app.add_typer(_commands.app)
-app.add_typer(commands_catalog.app, name="catalog")
-app.add_typer(commands_objects.app, name="objects")
+app.add_typer(catalog.app, name="catalog")
+app.add_typer(objects.app, name="objects")
 
 
 def _print_version(asked: bool) -> None:
@@ -86,7 +78,7 @@ def pgben(
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command line; give its exit code."""
+    """Run one command line; return its exit code."""
     given = list(sys.argv[1:] if args is None else args)
     as_json, debug = "--json" in given, "--debug" in given
     try:
@@ -96,16 +88,16 @@ def main(args: Sequence[str] | None = None) -> int:
         if not exc.format_message():
             # Without arguments there is the help, already shown, and nothing to complain about.
             return outcome.USAGE
-        _told("UsageError", _sentence(exc.format_message()), _help_for(exc), as_json=as_json)
+        _report("UsageError", _sentence(exc.format_message()), _help_for(exc), as_json=as_json)
         return outcome.USAGE
     except PgbenError as exc:
         if debug:
             sys.stderr.write(redact(traceback.format_exc()))
-        _told(type(exc).__name__, exc.sentence, exc.hint, as_json=as_json)
+        _report(type(exc).__name__, exc.sentence, exc.hint, as_json=as_json)
         return exc.exit_code
     except KeyboardInterrupt:
         return outcome.INTERRUPTED
-    except Exception as exc:  # noqa: BLE001 - the last one who can say anything
+    except Exception as exc:  # noqa: BLE001 - nothing above could report it
         if isinstance(exc, BrokenPipeError) and _nobody_reads():
             code = outcome.UNHEARD
         else:
@@ -125,7 +117,7 @@ def _nobody_reads() -> bool:
 
 
 def unexpected(exc: Exception, *, as_json: bool, debug: bool) -> int:
-    """Say that something unforeseen happened and where its traceback is; give the exit code."""
+    """Report an unforeseen error and where its traceback is; return the exit code."""
     trace = redact("".join(traceback.format_exception(exc)))
     if debug:
         sys.stderr.write(trace)
@@ -135,13 +127,13 @@ def unexpected(exc: Exception, *, as_json: bool, debug: bool) -> int:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(trace)
         where = f"the traceback is in {path}; please report it, this is a fault of pgben"
-    _told(
+    _report(
         type(exc).__name__, f"an unexpected {type(exc).__name__} happened", where, as_json=as_json
     )
     return outcome.FAILED
 
 
-def _told(kind: str, sentence: str, hint: str, *, as_json: bool) -> None:
+def _report(kind: str, sentence: str, hint: str, *, as_json: bool) -> None:
     if as_json:
         error = {"type": kind, "sentence": redact(sentence), "hint": redact(hint)}
         output.print_json({"error": error})

@@ -12,10 +12,15 @@ import typer
 from pgben_tasks.cli.ask import enqueue
 from pgben_tasks.cli.options import AsJson, examples
 from pgben_tasks.cli.view import outcome, output
-from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.domain.job import Job, uncancellable, unrepeatable
+from pgben_tasks.errors import (
+    ConfigurationError,
+    JobCancelled,
+    RequestRefused,
+    TransientError,
+)
 
 if TYPE_CHECKING:
-    from pgben_tasks.domain.job import Job
     from pgben_tasks.runtime import Workplace
 
 app = typer.Typer()
@@ -82,11 +87,10 @@ def cancel(
 ) -> int:
     """Call a job off: a waiting one at once, a running one within seconds."""
     from pgben_tasks import runtime
-    from pgben_tasks.cli.ask import cancel as calling_off
 
     work = runtime.workplace()
     before = work.ledger.find(job)
-    cancelled = calling_off.cancel(work, before)
+    cancelled = cancel_job(work, before)
     if as_json:
         output.print_json({"jobs": [outcome.document(cancelled)]})
         return outcome.DONE
@@ -116,9 +120,7 @@ def asked(words: Sequence[str]) -> tuple[bool, str | None]:
 
 
 def _retry(work: Workplace, job: Job, *, follow: bool, as_json: bool) -> int:
-    from pgben_tasks.cli.ask import cancel as calling_off
-
-    queued = calling_off.retry(work, job)
+    queued = retry_job(work, job)
     if follow:
         return enqueue.follow(work, [queued], as_json=as_json)
     if as_json:
@@ -142,3 +144,74 @@ def _show_job(work: Workplace, text: str, *, as_json: bool) -> int:
     if job.ended:
         enqueue.show_end(job, work)
     return outcome.DONE
+
+
+def cancel_job(work: Workplace, job: Job) -> Job:
+    """Cancel ``job`` and return it as the ledger has it then.
+
+    Nothing begins it again by itself. A step that runs learns of it with its next heartbeat, stops
+    and removes what it made. Raises ``RequestRefused`` when the job has ended.
+    """
+    from pgben_tasks.tasks.failures import described
+
+    swapped = work.swaps.swap_of_job(job.id)
+    if swapped is not None and swapped.state in {"intended", "done"}:
+        doing = "changes" if swapped.state == "intended" else "has changed"
+        raise RequestRefused(
+            f"job '{job.id}' {doing} '{swapped.live}' already, so it is too late to cancel it",
+            f"let it end; `pgben undo {job.id} --confirm {swapped.live}` turns it back",
+        )
+    who = enqueue.requester()
+    error = JobCancelled(
+        f"job '{job.id}' was cancelled by '{who}'", f"`pgben jobs retry {job.id}` begins it again"
+    )
+    if not work.ledger.cancel(job.id, error=described(error, job.step or "")):
+        now = work.ledger.job(job.id)
+        raise RequestRefused(
+            uncancellable(now) or f"job '{job.id}' had ended",
+            "only a job that is queued, running, waiting or to be tried again can be cancelled",
+        )
+    work.audit(job, result="cancelled", detail=error.sentence, who=who)
+    if job.root_task is not None:
+        _publish_cancelled(work, job.root_task, error)
+    return work.ledger.job(job.id)
+
+
+def retry_job(work: Workplace, job: Job) -> Job:
+    """Queue a failed or cancelled ``job`` for a new attempt, under its key and window.
+
+    Raises ``RequestRefused`` for any other, and when the request itself was the fault. A broker
+    that is away is not a failure: the reconciler sends the message as soon as it is back.
+    """
+    from pgben_tasks.client import Client
+    from pgben_tasks.contracts import request_model
+
+    why = unrepeatable(job)
+    if why is None:
+        request = request_model(job.kind, job.target).parse(job.request_again)
+        if not work.ledger.queue_again(job.id):
+            why = f"job '{job.id}' was begun again by somebody else"
+    if why is not None:
+        raise RequestRefused(why, "`pgben jobs` shows it; ask for a new job instead")
+    work.audit(job, result="queued again", who=enqueue.requester())
+    try:
+        Client(_broker(work)).send(job.kind, request, task_id=job.root_task)
+    except TransientError as exc:
+        output.say(f"{exc.sentence}; the reconciler sends it when the broker is back")
+    else:
+        work.ledger.postpone(job.id)
+    return work.ledger.job(job.id)
+
+
+def _publish_cancelled(work: Workplace, task_id: str, error: JobCancelled) -> None:
+    """Write the job's end to the broker for whoever waits; one that is away is not a failure."""
+    from pgben_tasks.client import Client
+
+    try:
+        Client(_broker(work)).tell_end(task_id, error)
+    except TransientError as exc:
+        output.say(f"{exc.sentence}, so whoever waits for this job's result does not know yet")
+
+
+def _broker(work: Workplace) -> str:
+    return work.settings.redis_url.get_secret_value()

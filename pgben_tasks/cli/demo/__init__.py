@@ -1,1 +1,1 @@
-"""`pgben demo` and `pgben up`: a whole installation on embedded servers, and the story it tells."""
+"""`pgben demo` and `pgben up`: a whole installation on embedded servers, and what it proves."""

@@ -1,9 +1,7 @@
-"""What `pgben demo` and `pgben up` stand on: embedded servers, demo data, keys, processes.
+"""What `pgben demo` and `pgben up` start: embedded servers, demo data, keys, processes.
 
-Everything belongs to the stack's supervisor and vanishes with it, however this process ends.
+Everything belongs to the stack's supervisor and is removed with it, however this process ends.
 """
-
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
 from __future__ import annotations
 
@@ -14,32 +12,33 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rich.progress import BarColumn, Progress, TextColumn
 
+from pgben_tasks import runtime
 from pgben_tasks.cli.view import output
+from pgben_tasks.embedded.bucket_client import BucketClient
+from pgben_tasks.embedded.child import Child, Command, wait_until
+from pgben_tasks.embedded.data import documents, fill
+from pgben_tasks.embedded.stack import PROTECTED_BUCKET, EmbeddedStack
 from pgben_tasks.errors import ConfigurationError, TransientError
-
-if TYPE_CHECKING:
-    from pgben_tasks.embedded.bucket_client import BucketClient
-    from pgben_tasks.embedded.child import Child
-    from pgben_tasks.embedded.data.documents import Cipher
-    from pgben_tasks.embedded.stack import EmbeddedStack
-    from pgben_tasks.runtime import Workplace
+from pgben_tasks.runtime import Workplace
+from pgben_tasks.settings import Settings
+from pgben_tasks.setup.initialise import initialise
 
 DATABASE: Final = "pgben"
-_WORKER_READY: Final = 60.0
-#: What a process needs of this one's surroundings.
-_KEPT: Final = ("PATH", "LANG", "HOME", "VIRTUAL_ENV", "PYTHONPATH")
+_WORKER_READY_SECONDS: Final = 60.0
+#: Variables of this process that the started ones get, too.
+_INHERITED: Final = ("PATH", "LANG", "HOME", "VIRTUAL_ENV", "PYTHONPATH")
 
 
 @dataclass(frozen=True)
 class Documents:
-    """The platform's own way to its documents: a client of their bucket, and the key to them."""
+    """The platform's own access to its documents: a client of their bucket, and their key."""
 
     client: BucketClient
-    cipher: Cipher
+    cipher: documents.Cipher
 
     @property
     def target(self) -> str:
@@ -48,23 +47,15 @@ class Documents:
 
 
 def start_servers() -> EmbeddedStack:
-    """Start PostgreSQL, Redis and two S3 servers; raise when their packages are not installed."""
-    try:
-        from pgben_tasks.embedded.stack import EmbeddedStack
-    except ImportError as exc:
-        raise ConfigurationError(
-            "the embedded servers are not installed", "pip install 'pgben-tasks[worker,embedded]'"
-        ) from exc
+    """Start PostgreSQL, Redis and two S3 servers."""
     output.say("starting PostgreSQL, Redis and two S3 servers from packages …")
     return EmbeddedStack.start(protected=True)
 
 
-def fill(stack: EmbeddedStack, size_mb: int) -> None:
+def fill_database(stack: EmbeddedStack, size_mb: int) -> None:
     """Make the protected database with about ``size_mb`` MB of believable data."""
-    from pgben_tasks.embedded.data import fill as demo_data
-
     with _bar("filling the database") as show:
-        summary = demo_data.fill(
+        summary = fill.fill(
             stack.postgres.dsn(), database=DATABASE, megabytes=size_mb, on_progress=show
         )
     output.say(
@@ -75,33 +66,24 @@ def fill(stack: EmbeddedStack, size_mb: int) -> None:
 
 def fill_bucket(stack: EmbeddedStack) -> Documents:
     """Store the documents that the newest rows of the database name, encrypted."""
-    from pgben_tasks.embedded.bucket_client import BucketClient
-    from pgben_tasks.embedded.data import documents as demo_documents
-    from pgben_tasks.embedded.stack import PROTECTED_BUCKET
-
-    client = BucketClient(stack.documents, PROTECTED_BUCKET)
-    documents = Documents(client, demo_documents.Cipher())
+    access = Documents(BucketClient(stack.documents, PROTECTED_BUCKET), documents.Cipher())
     with _bar("filling the bucket") as show:
-        summary = demo_documents.store(
+        summary = documents.store(
             stack.postgres.dsn(),
             database=DATABASE,
-            client=client,
-            cipher=documents.cipher,
+            client=access.client,
+            cipher=access.cipher,
             on_progress=show,
         )
     output.say(
         f"bucket '{PROTECTED_BUCKET}': {summary.objects} encrypted objects, {summary.documents} "
         f"documents and thumbnails of them, {output.size(summary.bytes)}"
     )
-    return documents
+    return access
 
 
 def install(stack: EmbeddedStack, *, node: str) -> tuple[Workplace, dict[str, str]]:
-    """Do what `pgben init` does; give this process's tools, and the settings of all processes."""
-    from pgben_tasks import runtime
-    from pgben_tasks.settings import Settings
-    from pgben_tasks.setup.initialise import initialise
-
+    """Do what `pgben init` does; return this process's tools, and the settings of all processes."""
     environment = stack.environment(database=DATABASE, node=node)
     made = initialise(
         Settings.load(environment),
@@ -115,26 +97,22 @@ def install(stack: EmbeddedStack, *, node: str) -> tuple[Workplace, dict[str, st
 
 def start_process(stack: EmbeddedStack, role: str, settings: dict[str, str], *flags: str) -> Child:
     """Start ``python -m workers <role>`` under the stack's supervisor."""
-    from pgben_tasks.embedded.child import Command
-
-    surroundings = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return stack.supervisor.spawn(
         role,
         Command(
             argv=(sys.executable, "-m", "workers", role, "--loglevel=INFO", *flags),
             # Whatever a process's libraries leave in temporary files goes with the stack.
-            environment={**surroundings, **settings, "TMPDIR": str(stack.folder)},
+            environment={**inherited, **settings, "TMPDIR": str(stack.folder)},
             folder=Path.cwd(),
         ),
     )
 
 
 def await_worker(work: Workplace, worker: Child) -> None:
-    """Wait until a worker has shown its life in the catalog; raise when it does not."""
-    from pgben_tasks.embedded.child import wait_until
-
+    """Wait until a worker has sent a heartbeat to the catalog; raise when it does not."""
     if not wait_until(
-        lambda: bool(work.recovery.live_workers()) or not worker.alive, seconds=_WORKER_READY
+        lambda: bool(work.recovery.live_workers()) or not worker.alive, seconds=_WORKER_READY_SECONDS
     ):
         raise TransientError("the worker did not start in time", f"its log: {worker.tail()}")
     if not worker.alive:

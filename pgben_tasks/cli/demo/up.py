@@ -1,10 +1,8 @@
-"""``pgben up``: a whole installation in the foreground, for trying out; gone when it ends.
+"""`pgben up`: a whole installation in the foreground, for trying out; removed when it ends.
 
 PostgreSQL, Redis and two S3 servers from packages, demo data, a worker for everything, beat and
 Flower. A second terminal uses it through a file of settings.
 """
-
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
 from __future__ import annotations
 
@@ -15,42 +13,41 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from rich.text import Text
 
-from pgben_tasks.cli.demo import environment as stage
+from pgben_tasks.cli.demo import environment
 from pgben_tasks.cli.view import outcome, output
+from pgben_tasks.embedded.child import LOOPBACK, Child, free_port, wait_until
+from pgben_tasks.embedded.s3 import EmbeddedS3
+from pgben_tasks.embedded.stack import EmbeddedStack
 from pgben_tasks.errors import CommandFailed
-
-if TYPE_CHECKING:
-    from pgben_tasks.embedded.child import Child
-    from pgben_tasks.embedded.s3 import EmbeddedS3
-    from pgben_tasks.embedded.stack import EmbeddedStack
+from pgben_tasks.setup.initialise import lines
 
 _POLL_SECONDS: Final = 1.0
-_FLOWER_READY: Final = 60.0
+_FLOWER_READY_SECONDS: Final = 60.0
 _FLOWER_USER: Final = "pgben"
 SETTINGS_FILE: Final = "pgben.env"
 
 
 def up(size_mb: int, *, as_json: bool) -> int:
-    """Run everything until Ctrl-C or SIGTERM; give the exit code."""
-    with stage.start_servers() as stack:
-        stage.fill(stack, size_mb)
-        stage.fill_bucket(stack)
-        work, settings = stage.install(stack, node="up")
+    """Run everything until Ctrl-C or SIGTERM; return the exit code."""
+    with environment.start_servers() as stack:
+        environment.fill_database(stack, size_mb)
+        environment.fill_bucket(stack)
+        work, settings = environment.install(stack, node="up")
         password = secrets.token_urlsafe(18)
         processes, flower = _start_processes(stack, settings, password)
-        stage.await_worker(work, processes[0])
+        environment.await_worker(work, processes[0])
         _await_flower(flower, processes[-1])
         file = _write_settings(stack, settings)
         about = _addresses(stack, flower, password)
         # Whoever reads that everything is up may end it at once.
-        with _asked_to_end() as asked:
+        with _end_requested() as requested:
             _show(about, file, settings, as_json=as_json)
-            _stay(processes, asked)
+            _wait_for_end(processes, requested)
     output.say("everything is gone")
     return outcome.DONE
 
@@ -58,27 +55,23 @@ def up(size_mb: int, *, as_json: bool) -> int:
 def _start_processes(
     stack: EmbeddedStack, settings: dict[str, str], password: str
 ) -> tuple[list[Child], str]:
-    """Start worker, beat and Flower; give them and Flower's address."""
-    from pgben_tasks.embedded.child import LOOPBACK, free_port
-
+    """Start worker, beat and Flower; return them and Flower's address."""
     port = free_port()
     login = stack.folder / "flower.py"
     # In a file, because every user can read the arguments of a process.
     _write_private(login, f"basic_auth = ['{_FLOWER_USER}:{password}']\n")
     processes = [
-        stage.start_process(stack, "all", settings),
-        stage.start_process(
+        environment.start_process(stack, "all", settings),
+        environment.start_process(
             stack, "beat", settings, f"--schedule={stack.folder / 'beat.schedule'}"
         ),
-        stage.start_process(stack, "flower", settings, f"--port={port}", f"--conf={login}"),
+        environment.start_process(stack, "flower", settings, f"--port={port}", f"--conf={login}"),
     ]
     return processes, f"http://{LOOPBACK}:{port}"
 
 
 def _await_flower(address: str, flower: Child) -> None:
     """Wait until Flower listens."""
-    from pgben_tasks.embedded.child import wait_until
-
     parts = urlsplit(address)
 
     def listens() -> bool:
@@ -86,7 +79,7 @@ def _await_flower(address: str, flower: Child) -> None:
             return True
         return not flower.alive
 
-    wait_until(listens, seconds=_FLOWER_READY)
+    wait_until(listens, seconds=_FLOWER_READY_SECONDS)
     _require_alive(flower)
 
 
@@ -144,8 +137,6 @@ def _show(
 
 def _write_settings(stack: EmbeddedStack, settings: Mapping[str, str]) -> Path:
     """Write what a shell reads to use this installation; it holds passwords."""
-    from pgben_tasks.setup.initialise import lines
-
     file = stack.folder / SETTINGS_FILE
     _write_private(file, "".join(f"export {line}\n" for line in lines(settings).splitlines()))
     return file
@@ -156,9 +147,9 @@ def _write_private(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _stay(processes: list[Child], asked: threading.Event) -> None:
-    """Return when somebody asked for the end; raise when a process ended by itself."""
-    while not asked.wait(_POLL_SECONDS):
+def _wait_for_end(processes: list[Child], requested: threading.Event) -> None:
+    """Return when the end is requested; raise when a process ended by itself."""
+    while not requested.wait(_POLL_SECONDS):
         for process in processes:
             _require_alive(process)
 
@@ -171,15 +162,15 @@ def _require_alive(process: Child) -> None:
 
 
 @contextmanager
-def _asked_to_end() -> Iterator[threading.Event]:
-    """Take Ctrl-C and SIGTERM for the orderly end that they are meant to be."""
-    asked = threading.Event()
+def _end_requested() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C and SIGTERM set, instead of ending this process at once."""
+    requested = threading.Event()
     before = {
-        number: signal.signal(number, lambda *_: asked.set())
+        number: signal.signal(number, lambda *_: requested.set())
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        yield asked
+        yield requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

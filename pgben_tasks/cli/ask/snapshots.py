@@ -1,4 +1,4 @@
-"""How a command opens a snapshot: in this process, with a repository and an identity."""
+"""Open a snapshot of a bucket in this process, with a repository and an identity."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(text: str, *, at: datetime | None = None) -> Iterator[tuple[Toolbox, Manifest, Path]]:
-    """Find a snapshot; give what it is opened with, and a private folder that vanishes.
+def open_snapshot(
+    text: str, *, at: datetime | None = None
+) -> Iterator[tuple[Toolbox, Manifest, Path]]:
+    """Yield the tools for a snapshot, its manifest, and a private folder that is removed after.
 
     ``text`` is an id, or a target: then the newest verified one, or the newest listed by ``at``.
     """
@@ -30,17 +32,14 @@ def opened(text: str, *, at: datetime | None = None) -> Iterator[tuple[Toolbox, 
     from pgben_tasks.operations import spool
 
     place = DirectPlace.load()
-    target, backup = _found(text, place, at)
+    if arguments.looks_like_backup(text):
+        target, backup = arguments.backup(text, place.repository)
+    else:
+        target = arguments.target(text)
+        backup = _newest(place, target, at)
     manifest = place.repository.manifest(target, backup)
     with place.tools(target) as tools, spool.passing_folder(tools.spool) as folder:
         yield tools, manifest, folder
-
-
-def _found(text: str, place: DirectPlace, at: datetime | None) -> tuple[Target, BackupId]:
-    if arguments.looks_like_backup(text):
-        return arguments.backup(text, place.repository)
-    target = arguments.target(text)
-    return target, _newest(place, target, at)
 
 
 def _newest(place: DirectPlace, target: Target, at: datetime | None) -> BackupId:

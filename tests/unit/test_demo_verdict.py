@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pgben_tasks.cli.demo.bucket import faults
+from pgben_tasks.cli.demo.walkthrough import bucket_faults
 
 GOOD: dict[str, Any] = {
     "objects_compared": 9,
@@ -20,8 +20,8 @@ GOOD: dict[str, Any] = {
 }
 
 
-def test_a_bucket_that_is_as_it_was_has_no_faults() -> None:
-    assert faults(GOOD) == []
+def test_a_bucket_that_is_as_it_was_has_no_bucket_faults() -> None:
+    assert bucket_faults(GOOD) == []
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_a_bucket_that_is_as_it_was_has_no_faults() -> None:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_each_fault_is_said(changed: dict[str, Any], sentence: str) -> None:
-    assert faults({**GOOD, **changed}) == [sentence]
+    assert bucket_faults({**GOOD, **changed}) == [sentence]

@@ -1,0 +1,303 @@
+"""`pgben demo`: the main jobs end to end on real servers, and what they proved.
+
+PostgreSQL, Redis and two S3 servers are started from packages; a database and a bucket are filled;
+the chains run through a real Celery worker; everything is verified. The database is restored beside
+and compared row for row by the server. The bucket is damaged, restored in place and compared object
+for object, and every document is decrypted. Nothing of that is pgben's own counting.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pgben_tasks.cli.ask import enqueue
+from pgben_tasks.cli.demo import environment
+from pgben_tasks.cli.demo.environment import DATABASE, Documents
+from pgben_tasks.cli.view import outcome, output
+from pgben_tasks.cli.view.follow import Follower
+from pgben_tasks.domain.job import Job, JobKind
+from pgben_tasks.embedded.bucket_client import StoredObject
+from pgben_tasks.embedded.data import compare, compare_bucket, documents, ruin
+from pgben_tasks.embedded.stack import EmbeddedStack
+from pgben_tasks.runtime import Workplace
+from pgben_tasks.tasks.failures import rebuilt
+
+TARGET: Final = f"postgres/{DATABASE}"
+
+
+def demo(size_mb: int, keep: bool, json: bool) -> int:
+    """Run the demo with about ``size_mb`` MB of data; return the exit code."""
+    clock = Clock()
+    with clock.measure("start the servers"):
+        stack = environment.start_servers()
+    with stack:
+        with clock.measure("fill the database"):
+            environment.fill_database(stack, size_mb)
+        with clock.measure("fill the bucket"):
+            access = environment.fill_bucket(stack)
+        with clock.measure("pgben init"):
+            work, settings = environment.install(stack, node="demo")
+        with clock.measure("start a Celery worker"):
+            environment.await_worker(work, environment.start_process(stack, "all", settings))
+        jobs = Jobs(work)
+        proof = _back_up_database(jobs)
+        proof |= _snapshot_twice(jobs, access)
+        verified = jobs.run("verify", "*", {"level": "full"}, typed="verify --level full")
+        proof["bytes_verified"] = verified.result["bytes_read"]
+        restored = jobs.run("restore", TARGET, {"target": TARGET}, typed=f"restore {TARGET}")
+        copy = proof["restored_as"] = str(restored.result["database"])
+        with clock.measure("compare both databases"):
+            proof |= _compare_databases(stack, copy)
+        with clock.measure("fetch the bucket, and ruin it"):
+            before = compare_bucket.contents(access.client)
+            proof |= _damage(access)
+        proof |= _restore_in_place(jobs, access)
+        with clock.measure("compare the bucket"):
+            proof |= _compare_bucket(stack, access, before, database=copy)
+        proof["seconds"] = {name: round(took, 2) for name, took in clock.seconds().items()}
+        proof["steps"] = jobs.steps()
+        _show(proof, as_json=json)
+        if keep:
+            _wait_for_enter(stack)
+    return _verdict(proof)
+
+
+@dataclass
+class Clock:
+    """Seconds by what was done; ``begun`` is when the clock was made."""
+
+    begun: float = field(default_factory=time.monotonic)
+    measured: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Measure a block."""
+        begun = time.monotonic()
+        yield
+        self.measured[name] = time.monotonic() - begun
+
+    def seconds(self) -> dict[str, float]:
+        """Return all that was measured, and how long everything has taken until now."""
+        return {**self.measured, "in all": time.monotonic() - self.begun}
+
+
+@dataclass
+class Jobs:
+    """Asks for jobs, and keeps those that were done."""
+
+    work: Workplace
+    done: list[Job] = field(default_factory=list)
+
+    def run(self, kind: JobKind, target: str, request: dict[str, Any], *, typed: str) -> Job:
+        """Enqueue one job as ``pgben <typed>`` does, and follow it; raise unless it succeeds."""
+        output.say(f"\npgben {typed}")
+        jobs, unsent = enqueue.submit(self.work, kind, [(target, request)])
+        if unsent is not None:
+            raise unsent
+        (job,) = Follower(self.work, jobs, console=output.err()).run()
+        if job.state != "succeeded":
+            raise rebuilt(job)
+        self.done.append(job)
+        return job
+
+    def steps(self) -> list[dict[str, Any]]:
+        """Return every step of every job, with its seconds."""
+        return [
+            {"step": step.name, "seconds": round(step.seconds or 0.0, 2)}
+            for job in self.done
+            for step in self.work.ledger.steps(job.id)
+        ]
+
+
+def _back_up_database(jobs: Jobs) -> dict[str, Any]:
+    backup = jobs.run("backup", TARGET, {"target": TARGET}, typed=f"backup {TARGET}")
+    kept = ("dump_bytes", "stored_bytes", "bytes_read_back", "packs")
+    return {
+        "backup": backup.backup,
+        "backup_state": backup.result["state"],
+        **{name: backup.result[name] for name in kept},
+    }
+
+
+def _compare_databases(stack: EmbeddedStack, copy: str) -> dict[str, Any]:
+    output.say("\ncomparing every row of both databases …")
+    original = compare.contents(stack.postgres.dsn(), DATABASE)
+    restored = compare.contents(stack.postgres.dsn(), copy)
+    return {
+        "tables_compared": len(original),
+        "rows_compared": sum(one.rows for one in original.values()),
+        "tables_differing": sorted(
+            name
+            for name in original.keys() | restored.keys()
+            if original.get(name) != restored.get(name)
+        ),
+    }
+
+
+def _snapshot_twice(jobs: Jobs, access: Documents) -> dict[str, Any]:
+    """Take a first snapshot, and one of the unchanged bucket; return what they proved."""
+    target = access.target
+    first, second = (
+        jobs.run("backup", target, {"target": target}, typed=f"backup {target}") for _ in range(2)
+    )
+    return {
+        "snapshot": first.backup,
+        "snapshot_state": first.result["state"],
+        "objects": first.result["objects"],
+        # `fetched` also counts objects of which only the tags are read again, in their turn.
+        "objects_fetched": first.result["wanted"],
+        "objects_fetched_unchanged": second.result["wanted"],
+    }
+
+
+def _damage(access: Documents) -> dict[str, int]:
+    """Damage the bucket as people and ransomware do; return what was done."""
+    done = ruin.ruin(access.client)
+    output.say(
+        f"\nan accident: {done.deleted} objects deleted, {done.overwritten} overwritten by "
+        f"ransomware, tags of {done.retagged} changed, {done.extra} ransom note"
+    )
+    return {
+        "objects_deleted": done.deleted,
+        "objects_overwritten": done.overwritten,
+        "objects_retagged": done.retagged,
+        "objects_opened_ruined": compare_bucket.opened(
+            compare_bucket.contents(access.client), access.cipher, {}
+        ).open,
+    }
+
+
+def _restore_in_place(jobs: Jobs, access: Documents) -> dict[str, Any]:
+    """Put everything back in place; return how much was."""
+    target, bucket = access.target, access.client.bucket
+    asked = {"target": target, "in_place": True, "confirm": bucket, "delete_extra": True}
+    typed = f"restore {target} --in-place --delete-extra --confirm {bucket}"
+    done = jobs.run("restore", target, asked, typed=typed)
+    return {
+        "objects_put_back": done.result["written"],
+        "aside": done.result["aside"],
+        "objects_aside": done.result["aside_objects"],
+    }
+
+
+def _compare_bucket(
+    stack: EmbeddedStack,
+    access: Documents,
+    before: dict[str, StoredObject],
+    *,
+    database: str,
+) -> dict[str, Any]:
+    """Fetch everything again, compare it with what there was, and open every document.
+
+    ``database`` is the restored one: what it knows must be what the restored bucket holds.
+    """
+    output.say("\ncomparing every object, and opening every document …")
+    now = compare_bucket.contents(access.client)
+    found = compare_bucket.difference(before, now)
+    known = documents.known(stack.postgres.dsn(), database, sorted(before))
+    opened = compare_bucket.opened(now, access.cipher, known)
+    return {
+        "objects_compared": len(before),
+        "objects_missing": list(found.missing),
+        "objects_extra": list(found.extra),
+        "objects_differing": list(found.differing),
+        "objects_opened": opened.open,
+        "documents_known": len(known),
+        "documents_as_in_database": opened.as_in_database,
+    }
+
+
+def _show(proof: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(proof)
+        return
+    console = output.out()
+    timed = [(step["step"], output.duration(step["seconds"])) for step in proof["steps"]]
+    timed += [(name, output.duration(seconds)) for name, seconds in proof["seconds"].items()]
+    console.print()
+    console.print(output.facts(timed, title="Seconds per step"))
+    equal = proof["tables_compared"] - len(proof["tables_differing"])
+    facts = [
+        ("rows compared", output.number(proof["rows_compared"])),
+        ("tables with equal contents", f"{equal} of {proof['tables_compared']}"),
+        ("dumped", output.size(proof["dump_bytes"])),
+        ("stored, sealed and signed", output.size(proof["stored_bytes"])),
+        ("read back after the commit", output.size(proof["bytes_read_back"])),
+        ("read again by the verification", output.size(proof["bytes_verified"])),
+        ("backup", f"{proof['backup']} ({proof['backup_state']})"),
+        ("restored beside the original as", proof["restored_as"]),
+    ]
+    console.print()
+    console.print(output.facts(facts, title="What was proved: the database"))
+    console.print()
+    console.print(output.facts(_bucket_facts(proof), title="What was proved: the bucket"))
+
+
+def _verdict(proof: dict[str, Any]) -> int:
+    wrong = bucket_faults(proof)
+    if differing := proof["tables_differing"]:
+        tables = f"{len(differing)} of {proof['tables_compared']} tables differ after the restore"
+        wrong.insert(0, f"{tables}, first '{differing[0]}'")
+    for sentence in wrong:
+        output.complain(sentence, "this is a fault of pgben, please report it")
+    return outcome.FAILED if wrong else outcome.DONE
+
+
+def _wait_for_enter(stack: EmbeddedStack) -> None:
+    output.say(
+        f"\nthe servers stay up; their files are in {stack.folder}, PostgreSQL answers at "
+        f"{stack.postgres.host}:{stack.postgres.port}. Press Enter to end them."
+    )
+    sys.stdin.readline()
+
+
+def bucket_faults(proof: dict[str, Any]) -> list[str]:
+    """Return a sentence for each thing that is not as it was before the damage."""
+    compared = proof["objects_compared"]
+    counted = {
+        "are missing": len(proof["objects_missing"]),
+        "are too many": len(proof["objects_extra"]),
+        "differ": len(proof["objects_differing"]),
+        "do not open": compared - proof["objects_opened"],
+    }
+    wrong = [
+        f"{count} of {compared} objects {what} after the restore"
+        for what, count in counted.items()
+        if count
+    ]
+    unlike = proof["documents_known"] - proof["documents_as_in_database"]
+    if unlike:
+        wrong.append(f"{unlike} documents are not what the restored database knows of them")
+    if again := proof["objects_fetched_unchanged"]:
+        wrong.append(f"a snapshot of the unchanged bucket fetched {again} objects")
+    return wrong
+
+
+def _bucket_facts(proof: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what was proved, for people."""
+    compared = proof["objects_compared"]
+    unlike = sum(len(proof[f"objects_{what}"]) for what in ("missing", "extra", "differing"))
+    yield "first snapshot", f"{proof['snapshot']} ({proof['snapshot_state']})"
+    yield "objects fetched by the first snapshot", output.number(proof["objects_fetched"])
+    yield "by the next one, unchanged", output.number(proof["objects_fetched_unchanged"])
+    yield (
+        "deleted, overwritten, retagged",
+        ", ".join(
+            output.number(proof[f"objects_{what}"])
+            for what in ("deleted", "overwritten", "retagged")
+        ),
+    )
+    yield "objects that opened after that", f"{proof['objects_opened_ruined']} of {compared}"
+    yield "put back in place", output.number(proof["objects_put_back"])
+    yield "kept aside before that", f"{output.number(proof['objects_aside'])} in {proof['aside']}"
+    yield "objects as they were, to the byte", f"{compared - unlike} of {compared}"
+    yield "objects that open with their metadata", f"{proof['objects_opened']} of {compared}"
+    yield (
+        "documents as the database knows them",
+        f"{proof['documents_as_in_database']} of {proof['documents_known']}",
+    )
