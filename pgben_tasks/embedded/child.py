@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -58,13 +59,34 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
-    """Ask ``condition`` every few milliseconds; say whether it became true in time."""
+    """Check ``condition`` every few milliseconds; return whether it became true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_SECONDS)
     return True
+
+
+class Closable(ABC):
+    """Something that ``close`` ends, and so does leaving its ``with`` block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it; calling this again does nothing."""
+
+    def __enter__(self) -> Self:
+        """Return what runs."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End it."""
+        self.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +103,7 @@ class Command:
     folder: Path = Path("/")
 
 
-class Supervisor:
+class Supervisor(Closable):
     """The process that owns embedded servers and their folder, and removes both at the end.
 
     Its end begins when ``close`` is called or this process ends in any way, SIGKILL included.
@@ -157,11 +179,11 @@ class Supervisor:
         if child.status != 0:
             raise CommandFailed(
                 f"'{name}' ended with status {child.status}: {child.tail()}",
-                "its last words above say what is missing",
+                "the end of its log above says what is missing",
             )
 
     def request(self, **request: object) -> dict[str, Any]:
-        """Send one request and give its reply; ``CommandFailed`` when the supervisor refuses."""
+        """Send one request and return its reply; ``CommandFailed`` when the supervisor refuses."""
         with self._lock:
             self._requests += 1
             number = self._requests
@@ -204,19 +226,6 @@ class Supervisor:
         # A supervisor that was itself killed leaves its folder behind.
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def __enter__(self) -> Self:
-        """Return the supervisor itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End everything."""
-        self.close()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
@@ -256,7 +265,7 @@ class Child:
             raise CommandFailed(f"process {self.pid} of '{self.name}' cannot be killed")
 
     def tail(self) -> str:
-        """Return the last words of the log on one line."""
+        """Return the end of the log on one line."""
         try:
             text = self.log.read_bytes()[-_LOG_TAIL:].decode(errors="replace")
         except FileNotFoundError:

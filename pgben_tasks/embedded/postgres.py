@@ -16,7 +16,7 @@ from psycopg import conninfo
 from pgben_tasks.embedded import binaries
 from pgben_tasks.embedded.accounts import Account, server_account
 from pgben_tasks.embedded.child import Command, Supervisor
-from pgben_tasks.embedded.server import EmbeddedServer, new_folder, plain_environment
+from pgben_tasks.embedded.server import EmbeddedServer, plain_environment
 from pgben_tasks.errors import CommandFailed
 
 SUPERUSER: Final = "postgres"
@@ -40,7 +40,7 @@ class EmbeddedPostgres(EmbeddedServer):
     password: str = field(repr=False)
     fsync: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
-    _programs: Path = field(repr=False)
+    _install: binaries.PostgresInstall = field(repr=False)
     _account: Account | None = field(repr=False)
 
     @classmethod
@@ -59,27 +59,18 @@ class EmbeddedPostgres(EmbeddedServer):
         Raises ``ConfigurationError`` when the programs are missing or the folder cannot be used.
         """
         install = binaries.postgres_install(major)
-        owner = supervisor or Supervisor.start(folder)
-        try:
-            server = cls(
-                supervisor=owner,
-                owns_supervisor=supervisor is None,
-                folder=new_folder(owner, f"postgres-{install.major}"),
-                major=install.major,
-                bin_dir=install.bin_dir,
-                password=secrets.token_urlsafe(18),
-                fsync=fsync,
-                settings=dict(settings or {}),
-                _programs=install.bin_dir,
-                _account=server_account(),
-            )
-            server._prepare(install)
-            server._start_on_free_port()
-        except BaseException:
-            if supervisor is None:
-                owner.close()
-            raise
-        return server
+        return cls._start_below(
+            folder,
+            supervisor,
+            f"postgres-{install.major}",
+            major=install.major,
+            bin_dir=install.bin_dir,
+            password=secrets.token_urlsafe(18),
+            fsync=fsync,
+            settings=dict(settings or {}),
+            _install=install,
+            _account=server_account(),
+        )
 
     def dsn(self, database: str = "postgres") -> dict[str, Any]:
         """Return the keyword arguments with which psycopg connects to a database as superuser."""
@@ -112,12 +103,12 @@ class EmbeddedPostgres(EmbeddedServer):
     def _data(self) -> Path:
         return self.folder / "data"
 
-    def _prepare(self, install: binaries.PostgresInstall) -> None:
+    def _prepare(self) -> None:
         """Make the programs reachable for the server's account, then the cluster."""
         if self._account is not None:
-            if not install.usable_by(self._account):
+            if not self._install.usable_by(self._account):
                 copies = self.supervisor.folder / f"{self.folder.name}-programs"
-                self._programs = install.copied_to(copies).bin_dir
+                self._install = self._install.copied_to(copies)
             for folder in (self.folder, self.folder / "tmp"):
                 os.chown(folder, self._account.uid, self._account.gid)
         password = self.folder / "password"
@@ -140,7 +131,7 @@ class EmbeddedPostgres(EmbeddedServer):
             f"{self.folder.name}-initdb",
             Command(
                 argv=(
-                    *(str(self._programs / "initdb"), "--pgdata", str(self._data)),
+                    *(str(self._install.bin_dir / "initdb"), "--pgdata", str(self._data)),
                     *("--username", self.user, "--pwfile", str(password)),
                     *("--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", locale),
                     *("--no-sync", "--no-instructions"),
@@ -167,7 +158,7 @@ class EmbeddedPostgres(EmbeddedServer):
         }
         return Command(
             argv=(
-                *(str(self._programs / "postgres"), "-D", str(self._data)),
+                *(str(self._install.bin_dir / "postgres"), "-D", str(self._data)),
                 *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
             ),
             environment=plain_environment(self.folder),

@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from pgben_tasks.embedded import binaries
 from pgben_tasks.embedded.child import Command, Supervisor
-from pgben_tasks.embedded.server import EmbeddedServer, new_folder, plain_environment
+from pgben_tasks.embedded.server import EmbeddedServer, plain_environment
 
 _TIMEOUT_SECONDS: Final = 5.0
 
@@ -31,22 +31,13 @@ class EmbeddedRedis(EmbeddedServer):
 
         Raises ``ConfigurationError`` when there is no ``redis-server`` of 6.2 or newer.
         """
-        program = binaries.redis_server()
-        owner = supervisor or Supervisor.start(folder)
-        try:
-            server = cls(
-                supervisor=owner,
-                owns_supervisor=supervisor is None,
-                folder=new_folder(owner, "redis"),
-                password=secrets.token_urlsafe(18),
-                _program=program,
-            )
-            server._start_on_free_port()
-        except BaseException:
-            if supervisor is None:
-                owner.close()
-            raise
-        return server
+        return cls._start_below(
+            folder,
+            supervisor,
+            "redis",
+            password=secrets.token_urlsafe(18),
+            _program=binaries.redis_server(),
+        )
 
     @property
     def url(self) -> str:

@@ -1,9 +1,9 @@
 """Real S3 servers for the demo, the tests and the benchmarks; never for production.
 
-``rclone`` is fast and plain: it keeps bytes, and loses metadata, tags and locks. It serves as the
+``rclone`` is fast: it keeps bytes, and loses metadata, tags and locks. It serves as the
 repository. ``ministack`` knows metadata, tags and versions, checks no credentials and takes a few
-seconds to start. It serves as the protected side. ``moto`` keeps everything in memory; tests take
-it for a second opinion on what servers answer.
+seconds to start. It serves as the protected side. ``moto`` keeps everything in memory; tests
+use it as a second implementation of the protocol.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from minio.error import MinioException
 
 from pgben_tasks.embedded import binaries
 from pgben_tasks.embedded.child import Command, Supervisor
-from pgben_tasks.embedded.server import EmbeddedServer, new_folder, plain_environment
+from pgben_tasks.embedded.server import EmbeddedServer, plain_environment
 
 S3Kind = Literal["rclone", "ministack", "moto"]
 _TIMEOUT_SECONDS: Final = 10.0
@@ -54,30 +54,28 @@ class EmbeddedS3(EmbeddedServer):
         if kind == "rclone":
             program: tuple[str, ...] = (str(binaries.rclone()),)
         elif kind == "ministack":
-            binaries.require_ministack()
+            binaries.require_package(
+                "ministack", "the embedded S3 server with metadata", binaries.INSTALL_EMBEDDED
+            )
             program = (sys.executable, "-m", "ministack")
         else:
-            binaries.require_moto()
-            program = (sys.executable, "-m", "moto.server")
-        owner = supervisor or Supervisor.start(folder)
-        try:
-            server = cls(
-                supervisor=owner,
-                owns_supervisor=supervisor is None,
-                folder=new_folder(owner, f"s3-{kind}"),
-                kind=kind,
-                access_key=f"pgben{secrets.token_hex(6)}",
-                secret_key=secrets.token_hex(20),
-                etags=etags,
-                _program=program,
+            binaries.require_package(
+                "moto", "the embedded S3 server in memory", binaries.INSTALL_DEV
             )
-            (server.folder / "data").mkdir(mode=0o700)
-            server._start_on_free_port()
-        except BaseException:
-            if supervisor is None:
-                owner.close()
-            raise
-        return server
+            program = (sys.executable, "-m", "moto.server")
+        return cls._start_below(
+            folder,
+            supervisor,
+            f"s3-{kind}",
+            kind=kind,
+            access_key=f"pgben{secrets.token_hex(6)}",
+            secret_key=secrets.token_hex(20),
+            etags=etags,
+            _program=program,
+        )
+
+    def _prepare(self) -> None:
+        (self.folder / "data").mkdir(mode=0o700)
 
     @property
     def endpoint(self) -> str:

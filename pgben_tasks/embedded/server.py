@@ -1,20 +1,20 @@
 """What all embedded servers share: started on a free port, stopped, killed, started again.
 
-The particular servers say how they are called and how to see that they answer.
+Each kind of server defines its command, and how to see that it answers.
 """
 
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from pgben_tasks.embedded.child import (
     LOOPBACK,
     Child,
+    Closable,
     Command,
     Supervisor,
     free_port,
@@ -29,7 +29,7 @@ READY_TIMEOUT: Final = 60.0
 
 
 @dataclass(kw_only=True)
-class EmbeddedServer(ABC):
+class EmbeddedServer(Closable):
     """One server on a loopback port of its own, under a supervisor.
 
     ``stop``, ``kill`` and ``restart`` keep port and data; ``close`` (or leaving the context) ends
@@ -43,17 +43,44 @@ class EmbeddedServer(ABC):
     port: int = 0
     _child: Child | None = field(default=None, repr=False)
 
+    @classmethod
+    def _start_below(
+        cls, folder: Path | None, supervisor: Supervisor | None, name: str, **fields: Any
+    ) -> Self:
+        """Start a server with ``fields``, its files in a new folder called ``name``.
+
+        That is in the folder of ``supervisor``; without one, below ``folder`` under a new one.
+        """
+        owner = supervisor or Supervisor.start(folder)
+        try:
+            server = cls(
+                supervisor=owner,
+                owns_supervisor=supervisor is None,
+                folder=new_folder(owner, name),
+                **fields,
+            )
+            server._prepare()
+            server._start_on_free_port()
+        except BaseException:
+            if supervisor is None:
+                owner.close()
+            raise
+        return server
+
+    def _prepare(self) -> None:
+        """Make what must exist before the first start."""
+
     @abstractmethod
     def _command(self) -> Command:
-        """Return how the server is started on its port."""
+        """Return the command that starts the server on its port."""
 
     @abstractmethod
     def _answers(self) -> bool:
-        """Ask the server something that only works with its password; False while it starts."""
+        """Return whether a request with the server's password succeeds; False while it starts."""
 
     @property
     def running(self) -> bool:
-        """Whether the server's process lives."""
+        """Whether the server's process runs."""
         return self._child is not None and self._child.alive
 
     def restart(self) -> None:
@@ -78,21 +105,8 @@ class EmbeddedServer(ABC):
         else:
             self.stop()
 
-    def __enter__(self) -> Self:
-        """Return the running server."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End the server."""
-        self.close()
-
     def _start_on_free_port(self) -> None:
-        """Start on a free port; on another one when somebody was faster."""
+        """Start on a free port; on another one when a process took it in between."""
         for remaining in reversed(range(_TRIES)):
             self.port = free_port()
             try:

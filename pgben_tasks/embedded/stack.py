@@ -5,10 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
-from pgben_tasks.embedded.child import Supervisor
+from pgben_tasks.embedded.child import Closable, Supervisor
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
 from pgben_tasks.embedded.s3 import EmbeddedS3, S3Kind
@@ -20,8 +19,8 @@ CATALOG: Final = "pgben_catalog"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddedStack:
-    """A PostgreSQL, a Redis and an S3 server that live and die together.
+class EmbeddedStack(Closable):
+    """A PostgreSQL, a Redis and an S3 server that are started and ended together.
 
     ``s3`` is the repository's server; ``protected_s3`` the one with the documents, when asked for.
     More programs can be run under the same supervisor (``supervisor.spawn``) and end with it.
@@ -129,19 +128,6 @@ class EmbeddedStack:
     def close(self) -> None:
         """End all servers and remove the folder; calling it again does nothing."""
         self.supervisor.close()
-
-    def __enter__(self) -> Self:
-        """Return the running stack."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End the stack."""
-        self.close()
 
 
 def _s3(supervisor: Supervisor, kind: S3Kind, bucket: str) -> EmbeddedS3:

@@ -32,7 +32,7 @@ PR_SET_CHILD_SUBREAPER: Final = 36
 IPC_RMID: Final = 0
 #: How often (seconds) the parent's existence is checked: a forked child of the parent may hold
 #: the other end of the socket open, and then its closing alone would never be seen.
-HEARTBEAT: Final = 0.5
+PARENT_CHECK_SECONDS: Final = 0.5
 #: How long (seconds) servers may take to end after their gentle signal, and after SIGKILL.
 _STOP_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.02
@@ -58,7 +58,7 @@ class Supervisor:
         self._killed: set[int] = set()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Carry out one request of the parent; a failure is an answer too."""
+        """Carry out one request of the parent; a failure is returned as an error."""
         self.reap()
         actions: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "start": self._start,
@@ -162,7 +162,7 @@ class Supervisor:
             os.kill(pid, number)
 
     def _descendants(self, root: int) -> list[int]:
-        """Every living process below ``root``; orphans count, as this process adopts them."""
+        """Return every running process below ``root``, with orphans, which this process adopts."""
         parents: dict[int, int] = {}
         for entry in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
@@ -192,7 +192,7 @@ class Supervisor:
 
 def serve(connection: socket.socket, supervisor: Supervisor, parent: int) -> None:
     """Answer requests until the connection closes or the parent is gone."""
-    connection.settimeout(HEARTBEAT)
+    connection.settimeout(PARENT_CHECK_SECONDS)
     waiting = b""
     while os.getppid() == parent:
         try:
@@ -211,7 +211,7 @@ def serve(connection: socket.socket, supervisor: Supervisor, parent: int) -> Non
 
 
 def _linux() -> ctypes.CDLL | None:
-    """Adopt orphans of this process's descendants, and give the C library; None elsewhere."""
+    """Adopt orphans of this process's descendants, and return the C library; None elsewhere."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None, use_errno=True)

@@ -26,7 +26,7 @@ from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded.child import Child, Command, wait_until
-from pgben_tasks.embedded.data import fill as demo_data
+from pgben_tasks.embedded.data.fill import fill as fill_database
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.stack import EmbeddedStack
 from pgben_tasks.runtime import Workplace, postgres_servers
@@ -70,7 +70,7 @@ class House:
         stack = EmbeddedStack.start(protected=cls.protected)
         try:
             catalog = EmbeddedPostgres.start(supervisor=stack.supervisor)
-            demo_data.fill(stack.postgres.dsn(), database=DATABASE, megabytes=megabytes)
+            fill_database(stack.postgres.dsn(), database=DATABASE, megabytes=megabytes)
             environment = {
                 **stack.environment(database=DATABASE, node="node-a"),
                 "PGBEN_CATALOG_URL": catalog.url("pgben_catalog"),

@@ -8,11 +8,23 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from pgben_tasks.embedded.bucket_client import BucketClient, StoredObject
-from pgben_tasks.embedded.data import documents as demo_documents, fill as demo_data
-from pgben_tasks.embedded.data.compare_bucket import Opened, contents, difference, opened
-from pgben_tasks.embedded.data.documents import Cipher, DocumentSummary, Known, known
-from pgben_tasks.embedded.data.ruin import RANSOM_NOTE, ruin
+from pgben_tasks.embedded.data import documents
+from pgben_tasks.embedded.data.compare import (
+    Opened,
+    bucket_contents,
+    bucket_difference,
+    open_documents,
+)
+from pgben_tasks.embedded.data.documents import (
+    RANSOM_NOTE,
+    BucketClient,
+    Cipher,
+    DocumentSummary,
+    Known,
+    StoredObject,
+    known,
+)
+from pgben_tasks.embedded.data.fill import fill
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
 
@@ -28,14 +40,14 @@ class Filled:
 
 @pytest.fixture
 def filled(protected_s3: EmbeddedS3, postgres: EmbeddedPostgres, fresh_database: str) -> Filled:
-    demo_data.fill(postgres.dsn(), database=fresh_database, megabytes=1)
+    fill(postgres.dsn(), database=fresh_database, megabytes=1)
     client = BucketClient(protected_s3, f"documents-{secrets.token_hex(6)}")
     protected_s3.make_bucket(client.bucket)
     cipher = Cipher()
-    summary = demo_documents.store(
+    summary = documents.store(
         postgres.dsn(), database=fresh_database, client=client, cipher=cipher, most=40
     )
-    before = contents(client)
+    before = bucket_contents(client)
     rows = known(postgres.dsn(), fresh_database, sorted(before))
     return Filled(client, cipher, summary, rows, before)
 
@@ -48,10 +60,10 @@ def test_every_document_opens_and_is_what_the_database_knows(filled: Filled) -> 
     thumbnails = sorted(found.keys() - filled.known.keys())
     assert all(key.startswith("thumbnails/") for key in thumbnails)
     assert all("/solicitacoes/" in key for key in filled.known)
-    assert opened(found, filled.cipher, filled.known) == Opened(
+    assert open_documents(found, filled.cipher, filled.known) == Opened(
         objects=objects, open=objects, as_in_database=summary.documents
     )
-    assert opened(found, Cipher(), filled.known).open == 0
+    assert open_documents(found, Cipher(), filled.known).open == 0
     assert len({stored.metadata["iv"] for stored in found.values()}) == objects
     assert any(not stored.metadata["original-name"].isascii() for stored in found.values())
     assert {bool(stored.tags) for stored in found.values()} == {True, False}
@@ -71,24 +83,24 @@ def test_one_change_is_seen(filled: Filled, what: str) -> None:
     key = sorted(filled.known)[3]
     filled.client.put(key, CHANGES[what](filled.before[key]))
 
-    now = contents(filled.client)
-    found = difference(filled.before, now)
+    now = bucket_contents(filled.client)
+    found = bucket_difference(filled.before, now)
     assert (found.missing, found.extra, found.differing) == ((), (), (key,))
     lost = int(what != "a header")
-    count = opened(now, filled.cipher, filled.known)
+    count = open_documents(now, filled.cipher, filled.known)
     assert count.open == len(filled.before) - lost
     assert count.as_in_database == len(filled.known) - lost
 
 
-def test_what_the_ruin_did_is_found_object_for_object(filled: Filled) -> None:
-    done = ruin(filled.client)
+def test_the_damage_is_found_object_for_object(filled: Filled) -> None:
+    done = documents.damage(filled.client)
 
-    now = contents(filled.client)
-    found = difference(filled.before, now)
+    now = bucket_contents(filled.client)
+    found = bucket_difference(filled.before, now)
     assert found.extra == (RANSOM_NOTE,)
     assert len(found.missing) == done.deleted > 0
     assert len(found.differing) == done.overwritten + done.retagged
     assert done.overwritten > 1
-    count = opened(now, filled.cipher, filled.known)
+    count = open_documents(now, filled.cipher, filled.known)
     assert count.open == len(filled.before) - done.deleted - done.overwritten
     assert count.as_in_database < len(filled.known)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pgben_tasks.domain.job import Job
-from pgben_tasks.embedded.data import fill as demo_data
+from pgben_tasks.embedded.data.fill import fill
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import IntegrityError, RestoreRefused
 from tests.support.workshop import Workshop
@@ -22,7 +22,7 @@ DOCUMENTED = set(re.findall(r"`(\w+)`", TASKS.read_text("utf-8")))
 def shop(
     postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Workshop]:
-    demo_data.fill(postgres.dsn(), database="workshop", megabytes=2)
+    fill(postgres.dsn(), database="workshop", megabytes=2)
     with Workshop.open(tmp_path_factory.mktemp("workshop"), postgres, "workshop") as opened:
         yield opened
     with postgres.connect() as connection:

@@ -18,7 +18,6 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from pgben_tasks import runtime
 from pgben_tasks.cli.view import output
-from pgben_tasks.embedded.bucket_client import BucketClient
 from pgben_tasks.embedded.child import Child, Command, wait_until
 from pgben_tasks.embedded.data import documents, fill
 from pgben_tasks.embedded.stack import PROTECTED_BUCKET, EmbeddedStack
@@ -37,7 +36,7 @@ _INHERITED: Final = ("PATH", "LANG", "HOME", "VIRTUAL_ENV", "PYTHONPATH")
 class Documents:
     """The platform's own access to its documents: a client of their bucket, and their key."""
 
-    client: BucketClient
+    client: documents.BucketClient
     cipher: documents.Cipher
 
     @property
@@ -66,7 +65,9 @@ def fill_database(stack: EmbeddedStack, size_mb: int) -> None:
 
 def fill_bucket(stack: EmbeddedStack) -> Documents:
     """Store the documents that the newest rows of the database name, encrypted."""
-    access = Documents(BucketClient(stack.documents, PROTECTED_BUCKET), documents.Cipher())
+    access = Documents(
+        documents.BucketClient(stack.documents, PROTECTED_BUCKET), documents.Cipher()
+    )
     with _bar("filling the bucket") as show:
         summary = documents.store(
             stack.postgres.dsn(),
@@ -112,7 +113,8 @@ def start_process(stack: EmbeddedStack, role: str, settings: dict[str, str], *fl
 def await_worker(work: Workplace, worker: Child) -> None:
     """Wait until a worker has sent a heartbeat to the catalog; raise when it does not."""
     if not wait_until(
-        lambda: bool(work.recovery.live_workers()) or not worker.alive, seconds=_WORKER_READY_SECONDS
+        lambda: bool(work.recovery.live_workers()) or not worker.alive,
+        seconds=_WORKER_READY_SECONDS,
     ):
         raise TransientError("the worker did not start in time", f"its log: {worker.tail()}")
     if not worker.alive:

@@ -21,8 +21,7 @@ from pgben_tasks.cli.demo.environment import DATABASE, Documents
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.follow import Follower
 from pgben_tasks.domain.job import Job, JobKind
-from pgben_tasks.embedded.bucket_client import StoredObject
-from pgben_tasks.embedded.data import compare, compare_bucket, documents, ruin
+from pgben_tasks.embedded.data import compare, documents
 from pgben_tasks.embedded.stack import EmbeddedStack
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.tasks.failures import rebuilt
@@ -54,7 +53,7 @@ def demo(size_mb: int, keep: bool, json: bool) -> int:
         with clock.measure("compare both databases"):
             proof |= _compare_databases(stack, copy)
         with clock.measure("fetch the bucket, and ruin it"):
-            before = compare_bucket.contents(access.client)
+            before = compare.bucket_contents(access.client)
             proof |= _damage(access)
         proof |= _restore_in_place(jobs, access)
         with clock.measure("compare the bucket"):
@@ -157,7 +156,7 @@ def _snapshot_twice(jobs: Jobs, access: Documents) -> dict[str, Any]:
 
 def _damage(access: Documents) -> dict[str, int]:
     """Damage the bucket as people and ransomware do; return what was done."""
-    done = ruin.ruin(access.client)
+    done = documents.damage(access.client)
     output.say(
         f"\nan accident: {done.deleted} objects deleted, {done.overwritten} overwritten by "
         f"ransomware, tags of {done.retagged} changed, {done.extra} ransom note"
@@ -166,8 +165,8 @@ def _damage(access: Documents) -> dict[str, int]:
         "objects_deleted": done.deleted,
         "objects_overwritten": done.overwritten,
         "objects_retagged": done.retagged,
-        "objects_opened_ruined": compare_bucket.opened(
-            compare_bucket.contents(access.client), access.cipher, {}
+        "objects_opened_ruined": compare.open_documents(
+            compare.bucket_contents(access.client), access.cipher, {}
         ).open,
     }
 
@@ -188,7 +187,7 @@ def _restore_in_place(jobs: Jobs, access: Documents) -> dict[str, Any]:
 def _compare_bucket(
     stack: EmbeddedStack,
     access: Documents,
-    before: dict[str, StoredObject],
+    before: dict[str, documents.StoredObject],
     *,
     database: str,
 ) -> dict[str, Any]:
@@ -197,10 +196,10 @@ def _compare_bucket(
     ``database`` is the restored one: what it knows must be what the restored bucket holds.
     """
     output.say("\ncomparing every object, and opening every document …")
-    now = compare_bucket.contents(access.client)
-    found = compare_bucket.difference(before, now)
+    now = compare.bucket_contents(access.client)
+    found = compare.bucket_difference(before, now)
     known = documents.known(stack.postgres.dsn(), database, sorted(before))
-    opened = compare_bucket.opened(now, access.cipher, known)
+    opened = compare.open_documents(now, access.cipher, known)
     return {
         "objects_compared": len(before),
         "objects_missing": list(found.missing),

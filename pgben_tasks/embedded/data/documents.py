@@ -3,6 +3,9 @@
 Each is encrypted with AES-256-GCM. What opens it (initialisation vector, authentication tag), the
 digest of the plain document and its original name exist nowhere but in the object's metadata; the
 database knows key, size and digest. Whoever loses the metadata has lost the document.
+
+The bucket's client shares nothing with pgben's own adapters, so that what it finds proves something
+about them.
 """
 
 from __future__ import annotations
@@ -10,15 +13,22 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import quote, urlencode
 
 import psycopg
+import urllib3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from minio import Minio
+from minio.commonconfig import Tags
 
-from pgben_tasks.embedded.bucket_client import BucketClient, StoredObject
 from pgben_tasks.embedded.data.text import TODAY, Inventor
+from pgben_tasks.embedded.s3 import EmbeddedS3
+from pgben_tasks.errors import CommandFailed
 
 #: Documents that are stored; rows beyond them keep their keys, without an object.
 DOCUMENTS: Final = 240
@@ -35,6 +45,91 @@ SELECT id::text, tipo::text, caminho, thumbnail, nome_original, mimetype
 FROM documento ORDER BY criado_em DESC, id LIMIT %s
 """
 _KNOWN: Final = "SELECT caminho, hash_arquivo, tamanho FROM documento WHERE caminho = ANY (%s)"
+METADATA: Final = "x-amz-meta-"
+_HTTP_TIMEOUT: Final = 10.0
+_URL_VALID: Final = timedelta(hours=1)
+#: The headers that an application sends with an object beside its metadata, and gets back.
+_HEADERS: Final = ("content-type", "content-disposition", "cache-control")
+#: Left behind by those who want money.
+RANSOM_NOTE: Final = "LEIA-ME-RESGATE.txt"
+#: Which of the sorted keys are hit, so that all kinds of documents are.
+_DELETED_EVERY: Final = 13
+_OVERWRITTEN_EVERY: Final = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """An object with everything it carries; values of headers are their bytes as latin-1."""
+
+    data: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    metadata: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+class BucketClient:
+    """A client that stores and fetches whole objects of one bucket, as the platform does."""
+
+    def __init__(self, server: EmbeddedS3, bucket: str) -> None:
+        """Name the bucket; it must exist."""
+        self.bucket = bucket
+        self._client: Minio = server.client()
+        self._http = urllib3.PoolManager(timeout=_HTTP_TIMEOUT, retries=False)
+
+    def listed(self) -> Iterator[str]:
+        """List every key."""
+        for listed in self._client.list_objects(self.bucket, recursive=True):
+            if listed.object_name is not None:
+                yield listed.object_name
+
+    def get(self, key: str) -> StoredObject:
+        """Fetch an object with all that it carries."""
+        answer = self._client.get_object(self.bucket, key)
+        try:
+            data = answer.read()
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+        finally:
+            answer.close()
+            answer.release_conn()
+        return StoredObject(
+            data=data,
+            headers={name: headers[name] for name in _HEADERS if name in headers},
+            metadata={
+                name.removeprefix(METADATA): value
+                for name, value in headers.items()
+                if name.startswith(METADATA)
+            },
+            tags=dict(self._client.get_object_tags(self.bucket, key) or {}),
+        )
+
+    def put(self, key: str, stored: StoredObject) -> None:
+        """Store an object.
+
+        Not by minio-py, which takes no metadata beyond ASCII: browsers and servers send UTF-8.
+        """
+        headers = {
+            **stored.headers,
+            **{f"{METADATA}{name}": value for name, value in stored.metadata.items()},
+        }
+        if stored.tags:
+            headers["x-amz-tagging"] = urlencode(stored.tags, quote_via=quote, safe="")
+        url = self._client.presigned_put_object(self.bucket, key, expires=_URL_VALID)
+        answer = self._http.request("PUT", url, body=stored.data, headers=headers)
+        if answer.status != HTTPStatus.OK:
+            raise CommandFailed(
+                f"the embedded S3 server did not store an object: status {answer.status}",
+                "its log is in the stack's folder",
+            )
+
+    def put_tags(self, key: str, tags: Mapping[str, str]) -> None:
+        """Replace the tags of an object."""
+        wanted = Tags.new_object_tags()
+        wanted.update(tags)
+        self._client.set_object_tags(self.bucket, key, wanted)
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        self._client.remove_object(self.bucket, key)
 
 
 class Cipher:
@@ -45,7 +140,7 @@ class Cipher:
         self._gcm = AESGCM(AESGCM.generate_key(bit_length=256))
 
     def seal(self, plain: bytes) -> tuple[bytes, dict[str, str]]:
-        """Encrypt a document; gives its bytes and the metadata that opens them."""
+        """Encrypt a document; return its bytes and the metadata that opens them."""
         vector = secrets.token_bytes(_IV_SIZE)
         sealed = self._gcm.encrypt(vector, plain, None)
         return sealed[:-_TAG_SIZE], {
@@ -126,6 +221,31 @@ def known(server: Mapping[str, Any], database: str, keys: list[str]) -> dict[str
     return {key: Known(digest, size) for key, digest, size in rows}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """How many objects were deleted, overwritten, given other tags, and left behind."""
+
+    deleted: int
+    overwritten: int
+    retagged: int
+    extra: int
+
+
+def damage(client: BucketClient) -> Damage:
+    """Delete some objects, overwrite others without their metadata, change the tags of one."""
+    keys = sorted(client.listed())
+    deleted = keys[::_DELETED_EVERY]
+    rest = sorted(set(keys) - set(deleted))
+    overwritten, spared = rest[::_OVERWRITTEN_EVERY], rest[1]
+    for key in deleted:
+        client.delete(key)
+    for key in overwritten:
+        client.put(key, _bare(secrets.token_bytes(len(client.get(key).data))))
+    client.put_tags(spared, {"situação": "excluído"})
+    client.put(RANSOM_NOTE, _bare(b"Seus arquivos foram criptografados.\n"))
+    return Damage(deleted=len(deleted), overwritten=len(overwritten), retagged=1, extra=1)
+
+
 def _objects(
     invent: Inventor, cipher: Cipher, row: tuple[Any, ...], plain: bytes
 ) -> Iterator[tuple[str, StoredObject]]:
@@ -155,3 +275,7 @@ def _sealed(
 def _plain(invent: Inventor, mimetype: str, *, longest: int = 12_000) -> bytes:
     text = f"{invent.person()}: {invent.account_of_need(TODAY)}".encode()
     return _BEGINNINGS[mimetype] + text + invent.random.randbytes(invent.number(900, longest))
+
+
+def _bare(data: bytes) -> StoredObject:
+    return StoredObject(data=data, headers={}, metadata={}, tags={})

@@ -1,7 +1,7 @@
 """Fill a database with believable invented data in the spirit of PGBen's model.
 
 For the demo, the tests and the benchmarks. ``schema.sql`` and ``finish.sql`` hold the
-model, ``demo_rows.py`` the rows; this module brings them to the server.
+model, ``rows.py`` the rows; this module brings them to the server.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def fill(
 
     ``server`` is what psycopg connects with, as superuser (``EmbeddedPostgres.dsn()``).
     ``megabytes`` is about what tables and indexes take, beside the 8 MB of every database.
-    ``on_progress`` hears what is done and which share (0 to 1) of all of it is behind. The same
+    ``on_progress`` is called with the phase and the share (0 to 1) that is done. The same
     seed and size give the same rows.
     """
     report = on_progress or (lambda _phase, _share: None)

@@ -12,8 +12,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from pgben_tasks.embedded.data import words
-from pgben_tasks.embedded.data.text import TODAY, Inventor
+from pgben_tasks.embedded.data.text import (
+    BENEFITS,
+    NEIGHBOURHOODS,
+    ORIGINS,
+    TAGS,
+    TODAY,
+    UNIT_KINDS,
+    WOMEN,
+    Inventor,
+)
 
 #: Rows of the big tables per citizen, on average.
 ROWS_PER_CITIZEN: Final = 20
@@ -101,18 +109,18 @@ class Population:
 
     def _unit_lines(self) -> Iterator[str]:
         invent = self._invent
-        for number in range(min(60, len(words.UNIT_KINDS) + 1 + self.citizens // 200)):
+        for number in range(min(60, len(UNIT_KINDS) + 1 + self.citizens // 200)):
             if number == 0:
                 kind, name, above = "secretaria", "Secretaria de Assistência Social", None
             else:
-                kind, title = words.UNIT_KINDS[number % len(words.UNIT_KINDS)]
-                name = f"{title} {words.NEIGHBOURHOODS[number % len(words.NEIGHBOURHOODS)]}"
+                kind, title = UNIT_KINDS[number % len(UNIT_KINDS)]
+                name = f"{title} {NEIGHBOURHOODS[number % len(NEIGHBOURHOODS)]}"
                 above = self._units[(number - 1) // 6]
             self._units.append(invent.uuid())
             yield _line(
                 *(self._units[-1], f"U{number:03d}", name, kind, above),
                 _json(invent.address()),
-                _array(invent.random.sample(words.NEIGHBOURHOODS, 3)),
+                _array(invent.random.sample(NEIGHBOURHOODS, 3)),
             )
 
     def _user_lines(self) -> Iterator[str]:
@@ -129,7 +137,7 @@ class Population:
             )
 
     def _benefit_lines(self) -> Iterator[str]:
-        for code, name, value, parts in words.BENEFITS:
+        for code, name, value, parts in BENEFITS:
             rules = {"renda_maxima": value * 2, "exige": ["cpf", "rg"], "renovavel": parts > 1}
             yield _line(code, name, value, parts, "[2023-01-01,)", _json(rules))
 
@@ -171,9 +179,9 @@ class Population:
         for number, moment in enumerate(opened):
             citizen, unit = self._people[invent.number(0, len(self._people) - 1)]
             path = _PATHS[int(invent.random.random() ** 0.7 * len(_PATHS))]
-            benefit = invent.number(1, len(words.BENEFITS))
+            benefit = invent.number(1, len(BENEFITS))
             data = {
-                "origem": invent.pick(words.ORIGINS),
+                "origem": invent.pick(ORIGINS),
                 "renda_declarada": float(invent.money(0, 2400)),
                 "pessoas": invent.number(1, 9),
                 "visita": {"feita": invent.chance(0.4), "por": invent.person()},
@@ -187,7 +195,7 @@ class Population:
                 invent.account_of_need(moment),
                 invent.opinion(moment) if len(path) > 1 else None,
                 _json(data),
-                _array(invent.random.sample(words.TAGS, invent.number(0, 3))),
+                _array(invent.random.sample(TAGS, invent.number(0, 3))),
                 *(again, moment.isoformat()),
                 (moment + timedelta(days=invent.number(3, 60))).isoformat() if ended else None,
             )
@@ -213,11 +221,11 @@ class Population:
                 picture = suffix != "pdf"
                 yield _line(
                     *(document, case.id, case.citizen, kind),
-                    f"{kind} {invent.pick(words.WOMEN)} {invent.number(1, 99)}.{suffix}",
+                    f"{kind} {invent.pick(WOMEN)} {invent.number(1, 99)}.{suffix}",
                     f"{case.citizen}/solicitacoes/{case.id}/{kind}/{document}.{suffix}",
                     f"thumbnails/{document}.jpg" if picture else None,
                     *(invent.number(9_000, 4_000_000), invent.digest(), mime),
-                    _json({"paginas": invent.number(1, 9), "origem": invent.pick(words.ORIGINS)}),
+                    _json({"paginas": invent.number(1, 9), "origem": invent.pick(ORIGINS)}),
                     *(self._user(), when.isoformat()),
                     (when + timedelta(days=30)).isoformat() if invent.chance(0.05) else None,
                 )
@@ -227,7 +235,7 @@ class Population:
         for case in self._cases:
             if "liberada" not in case.path:
                 continue
-            _code, _name, value, parts = words.BENEFITS[case.benefit - 1]
+            _code, _name, value, parts = BENEFITS[case.benefit - 1]
             month = case.opened.date().replace(day=1)
             for part in range(1, parts + 1):
                 month = (month + timedelta(days=32)).replace(day=1)
