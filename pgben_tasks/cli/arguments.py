@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from pgben_tasks.domain.target import BackupId, Target, check_name, may_hold_password
@@ -14,20 +14,13 @@ if TYPE_CHECKING:
     from pgben_tasks.ports import Repository
 
 
-class Place(NamedTuple):
-    """A target, and one backup of it."""
-
-    target: Target
-    backup: BackupId
-
-
-def target(text: str) -> Target:
+def parse_target(text: str) -> Target:
     """Read ``pgben`` or ``postgres/pgben``; raise ``ConfigurationError`` for anything else."""
     refuse_connection_string(text)
     return Target.parse(text) if "/" in text else Target("postgres", check_name(text))
 
 
-def database(text: str) -> str:
+def parse_database(text: str) -> str:
     """Read the name of a new database."""
     refuse_connection_string(text)
     return check_name(text)
@@ -42,10 +35,10 @@ def refuse_connection_string(text: str) -> None:
         )
 
 
-def protected(wanted: Sequence[str], known: Iterable[str]) -> list[Target]:
+def parse_protected(wanted: Sequence[str], known: Iterable[str]) -> list[Target]:
     """Read targets that must be among the ``known`` ones, each once."""
     names = list(known)
-    found = list(dict.fromkeys(target(text) for text in wanted))
+    found = list(dict.fromkeys(parse_target(text) for text in wanted))
     for one in found:
         if str(one) not in names:
             raise ConfigurationError(
@@ -64,7 +57,7 @@ def looks_like_backup(text: str) -> bool:
     return True
 
 
-def backup(text: str, repository: Repository) -> Place:
+def find_backup(text: str, repository: Repository) -> tuple[Target, BackupId]:
     """Read ``<id>`` or ``<target>/<id>`` and find it in the repository.
 
     Raises ``BackupNotFound`` when no target has it.
@@ -72,19 +65,19 @@ def backup(text: str, repository: Repository) -> Place:
     refuse_connection_string(text)
     head, _, tail = text.rpartition("/")
     wanted = BackupId.parse(tail)
-    places = [target(head)] if head else repository.targets()
-    for place in places:
-        if wanted in repository.backups(place):
-            return Place(place, wanted)
-    where = f"of '{places[0]}' " if head else ""
+    targets = [parse_target(head)] if head else repository.targets()
+    for one in targets:
+        if wanted in repository.backups(one):
+            return one, wanted
+    where = f"of '{targets[0]}' " if head else ""
     raise BackupNotFound(
         f"there is no backup '{wanted}' {where}in {repository.describe()}",
         "`pgben list` shows the backups there are",
     )
 
 
-def moment(text: str, zone: ZoneInfo) -> datetime:
-    """Read an ISO 8601 moment; one without an offset is meant in ``zone``. Gives UTC."""
+def parse_moment(text: str, zone: ZoneInfo) -> datetime:
+    """Read an ISO 8601 moment; one without an offset is meant in ``zone``; return it in UTC."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError as exc:

@@ -99,7 +99,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return outcome.INTERRUPTED
     except Exception as exc:  # noqa: BLE001 - nothing above could report it
         if isinstance(exc, BrokenPipeError) and _nobody_reads():
-            code = outcome.UNHEARD
+            code = outcome.OUTPUT_CLOSED
         else:
             code = unexpected(exc, as_json=as_json, debug=debug)
     return code if isinstance(code, int) else outcome.DONE

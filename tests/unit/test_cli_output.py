@@ -144,10 +144,10 @@ def test_exit_codes_follow_the_error_that_the_ledger_recorded(
 def test_every_exit_code_of_an_error_has_a_place_among_the_others() -> None:
     classes = [one for one in vars(errors).values() if isinstance(one, type)]
     codes = {one.exit_code for one in classes if issubclass(one, PgbenError)}
-    assert outcome.worst(codes) == 5
-    assert outcome.worst([]) == 0
-    assert outcome.worst([75, 0, 4]) == 4
-    assert outcome.worst([4, 1, 3]) == 1
+    assert outcome.worst_code(codes) == 5
+    assert outcome.worst_code([]) == 0
+    assert outcome.worst_code([75, 0, 4]) == 4
+    assert outcome.worst_code([4, 1, 3]) == 1
 
 
 def test_the_json_of_a_job_is_json_and_names_moments_in_utc() -> None:
@@ -160,7 +160,7 @@ def test_the_json_of_a_job_is_json_and_names_moments_in_utc() -> None:
         ended_at=NOW + timedelta(seconds=5.25),
         result={},
     )
-    document = json.loads(json.dumps(outcome.document(job(), [step])))
+    document = json.loads(json.dumps(outcome.job_document(job(), [step])))
     assert document["created_at"] == "2026-11-23T05:00:00Z"
     assert document["seconds"] == 83.0
     assert document["steps"][0]["seconds"] == 5.25
@@ -174,7 +174,7 @@ def test_the_end_of_a_verification_shows_every_finding() -> None:
         state="failed",
         result={"findings": [finding], "findings_total": 3, "level": "full"},
     )
-    text = shown(*outcome.tables(ended, zone=UTC))
+    text = shown(*outcome.job_tables(ended, zone=UTC))
     assert "verify of everything" in text
     assert finding["path"] in text
     assert "and 2 more" in text
@@ -182,17 +182,17 @@ def test_the_end_of_a_verification_shows_every_finding() -> None:
 
 def test_the_end_of_a_restore_says_how_many_objects_lost_their_tags() -> None:
     ended = job(kind="restore", result={"state": "restored", "tags_not_kept": 1234})
-    text = shown(*outcome.tables(ended, zone=UTC))
+    text = shown(*outcome.job_tables(ended, zone=UTC))
     assert re.search(r"without tags, which are not kept there\W+1,234", text)
 
 
 def test_the_end_of_a_restore_names_refused_settings_and_further_buckets() -> None:
     names = {"aside_further": ["a-aside-2", "a-aside-3"], "settings_refused": ["lock", "policy"]}
-    text = shown(*outcome.tables(job(kind="restore", result=names), zone=UTC))
+    text = shown(*outcome.job_tables(job(kind="restore", result=names), zone=UTC))
     assert re.search(r"and, what came later, to\W+a-aside-2, a-aside-3", text)
     assert re.search(r"settings that were not taken\W+lock, policy", text)
     nothing: dict[str, list[str]] = {key: [] for key in names}
-    text = shown(*outcome.tables(job(kind="restore", result=nothing), zone=UTC))
+    text = shown(*outcome.job_tables(job(kind="restore", result=nothing), zone=UTC))
     assert "came later" not in text
     assert "not taken" not in text
 
@@ -207,7 +207,7 @@ def test_a_dry_run_shows_the_plan_with_its_reasons() -> None:
         request={"dry_run": True},
         result={"prune": {"decisions": decisions, "would_expire": [decisions[1]["backup"]]}},
     )
-    text = shown(*outcome.tables(ended, zone=UTC))
+    text = shown(*outcome.job_tables(ended, zone=UTC))
     assert "newest drilled" in text
     assert "past its age" in text
     assert "1 of 2 backups would be removed" in text
@@ -226,7 +226,7 @@ def swept(**fields: Any) -> dict[str, Any]:
 
 
 def test_the_end_of_a_sweep_says_what_left_and_why() -> None:
-    text = shown(*outcome.tables(job(kind="sweep", result=swept(kept=3)), zone=UTC))
+    text = shown(*outcome.job_tables(job(kind="sweep", result=swept(kept=3)), zone=UTC))
     assert "packs/postgres/pgben/x/1.tar.age" in text
     assert "no manifest names it" in text
     assert "1 left over (2.00 KiB) removed, 3 kept" in text
@@ -234,11 +234,11 @@ def test_the_end_of_a_sweep_says_what_left_and_why() -> None:
 
 def test_a_sweep_that_only_looked_or_was_put_off_says_so() -> None:
     looked = job(kind="sweep", request={"dry_run": True}, result=swept(removed=0, would_remove=1))
-    assert "1 left over (2.00 KiB) would be removed" in shown(*outcome.tables(looked, zone=UTC))
+    assert "1 left over (2.00 KiB) would be removed" in shown(*outcome.job_tables(looked, zone=UTC))
     busy = job(kind="sweep", result=swept(removed=0, bytes=0, kept=1, skipped="a restore reads"))
-    assert "nothing is swept now: a restore reads" in shown(*outcome.tables(busy, zone=UTC))
+    assert "nothing is swept now: a restore reads" in shown(*outcome.job_tables(busy, zone=UTC))
     refused = job(kind="sweep", state="refused", result={})
-    assert shown(*outcome.tables(refused, zone=UTC)).strip() == ""
+    assert shown(*outcome.job_tables(refused, zone=UTC)).strip() == ""
 
 
 def test_progress_is_one_line_with_share_rate_and_time_left() -> None:
@@ -251,26 +251,25 @@ def test_progress_is_one_line_with_share_rate_and_time_left() -> None:
         "seconds_left": 7,
         "tables": 12,
     }
-    running = job(state="running", ended_at=None, step="pgben.x.dump", progress=progress)
-    said = follow.progress_text(running)
+    said = follow.progress_text(progress)
     assert said == "45% 68.0 MiB of 150 MiB, 12.0 MiB/s, 7.0 s left, tables 12"
 
 
 def test_progress_without_a_total_and_beyond_its_total_is_no_fault() -> None:
-    assert follow.progress_text(job(progress={"phase": "select", "total": None, "done": 0})) == ""
+    assert follow.progress_text({"phase": "select", "total": None, "done": 0}) == ""
     over = {"phase": "x", "total": 10, "unit": "tables", "done": 12, "rate": 3}
-    assert follow.progress_text(job(progress=over)) == "100% 12 tables of 10 tables"
+    assert follow.progress_text(over) == "100% 12 tables of 10 tables"
 
 
 def test_a_backup_needs_backup_and_maintenance_workers() -> None:
-    assert follow.roles(job(kind="backup")) == ["backup", "maintenance"]
-    assert follow.roles(job(kind="restore")) == ["restore"]
-    assert follow.roles(job(kind="restore", request={"swap": True})) == ["restore"]
+    assert follow.roles_of_job(job(kind="backup")) == ["backup", "maintenance"]
+    assert follow.roles_of_job(job(kind="restore")) == ["restore"]
+    assert follow.roles_of_job(job(kind="restore", request={"swap": True})) == ["restore"]
 
 
 @pytest.mark.parametrize("text", ["pgben", "postgres/pgben"])
 def test_a_target_may_be_named_with_or_without_its_kind(text: str) -> None:
-    assert str(arguments.target(text)) == "postgres/pgben"
+    assert str(arguments.parse_target(text)) == "postgres/pgben"
 
 
 @pytest.mark.parametrize(
@@ -284,7 +283,7 @@ def test_a_target_may_be_named_with_or_without_its_kind(text: str) -> None:
     ],
 )
 def test_a_connection_string_is_refused_and_never_repeated(text: str) -> None:
-    for read in (arguments.target, arguments.database):
+    for read in (arguments.parse_target, arguments.parse_database):
         with pytest.raises(ConfigurationError) as caught:
             read(text)
         assert CANARY not in str(caught.value)
@@ -292,14 +291,14 @@ def test_a_connection_string_is_refused_and_never_repeated(text: str) -> None:
 
 def test_a_name_of_64_bytes_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="63"):
-        arguments.target("x" * 64)
+        arguments.parse_target("x" * 64)
 
 
 def test_a_moment_without_an_offset_is_meant_in_the_zone_of_the_settings() -> None:
-    assert arguments.moment("2026-11-22 14:30", FORTALEZA) == datetime(
+    assert arguments.parse_moment("2026-11-22 14:30", FORTALEZA) == datetime(
         2026, 11, 22, 17, 30, tzinfo=UTC
     )
-    assert arguments.moment("2026-11-22T17:30:00Z", FORTALEZA) == datetime(
+    assert arguments.parse_moment("2026-11-22T17:30:00Z", FORTALEZA) == datetime(
         2026, 11, 22, 17, 30, tzinfo=UTC
     )
 
@@ -307,7 +306,7 @@ def test_a_moment_without_an_offset_is_meant_in_the_zone_of_the_settings() -> No
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "", "22/11/2026"])
 def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        arguments.moment(text, FORTALEZA)
+        arguments.parse_moment(text, FORTALEZA)
     assert "2026-11-22" in caught.value.hint
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pgben_tasks.runtime import Workplace
 
 
-def choose(*, direct: bool, wait: bool = True) -> Workplace | DirectPlace:
+def open_work(*, direct: bool, wait: bool = True) -> Workplace | DirectPlace:
     """Return what a command works with; ``--direct`` and ``--no-wait`` exclude each other."""
     if not direct:
         from pgben_tasks import runtime
@@ -42,22 +42,17 @@ def choose(*, direct: bool, wait: bool = True) -> Workplace | DirectPlace:
     return DirectPlace.load()
 
 
-def known(work: Workplace | DirectPlace) -> str:
-    """Name the targets that can be restored."""
-    return ", ".join(work.target_names())
-
-
-def target_of(work: Workplace | DirectPlace, text: str) -> Target:
+def target_to_restore(work: Workplace | DirectPlace, text: str) -> Target:
     """Read a target to restore: one that is protected here or, in direct mode, any."""
     from pgben_tasks.runtime import Workplace
 
     if isinstance(work, Workplace):
-        (chosen,) = arguments.protected([text], work.target_names())
+        (chosen,) = arguments.parse_protected([text], work.target_names())
         return chosen
-    return arguments.target(text)
+    return arguments.parse_target(text)
 
 
-def ask(
+def run_or_enqueue(
     work: Workplace | DirectPlace,
     kind: JobKind,
     target: Target | None,
@@ -74,11 +69,11 @@ def ask(
 
     if isinstance(work, Workplace):
         named = enqueue.EVERYTHING if target is None else str(target)
-        return enqueue.ask(work, kind, [(named, fields)], wait=wait, as_json=as_json)
-    return run(work, kind, fields, target=target, as_json=as_json)
+        return enqueue.enqueue_and_follow(work, kind, [(named, fields)], wait=wait, as_json=as_json)
+    return run_here(work, kind, fields, target=target, as_json=as_json)
 
 
-def run(
+def run_here(
     place: DirectPlace,
     kind: JobKind,
     fields: dict[str, Any],
@@ -103,10 +98,10 @@ def run(
             ended = _carried_out(chain)
     _tell_of_the_copy(chain, ended)
     if as_json:
-        document = outcome.document(ended, chain.steps)
+        document = outcome.job_document(ended, chain.steps)
         output.print_json({"jobs": [document], "direct": {"recorded": place.records}})
     else:
-        for part in outcome.tables(ended, zone=place.zone):
+        for part in outcome.job_tables(ended, zone=place.zone):
             output.out().print(part)
         if ended.error is not None:
             output.complain(ended.error["sentence"], ended.error["hint"])

@@ -21,15 +21,15 @@ from pgben_tasks.errors import ConfigurationError, DatabaseUnavailable, Transien
 if TYPE_CHECKING:
     from pgben_tasks.runtime import Workplace
 
-#: The ledger's target of a verification of everything, and its word in the job's key.
+#: The ledger's target of a verification of everything, and the word for it in the job's key.
 EVERYTHING = "*"
 _EVERYTHING_IN_KEY = "everything"
-#: What can be done without catalog, broker and workers.
+#: The kinds of jobs that --direct can do, without catalog, broker and workers.
 _DIRECT = frozenset({"restore", "verify"})
 
 
 def requester() -> str:
-    """Name the person at the terminal: ``<user>@<host>``."""
+    """Return the person at the terminal: ``<user>@<host>``."""
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -38,7 +38,7 @@ def requester() -> str:
     return f"{user}@{socket.gethostname()}"[:200]
 
 
-def ask(
+def enqueue_and_follow(
     work: Workplace,
     kind: JobKind,
     wanted: Sequence[tuple[str, dict[str, Any]]],
@@ -46,7 +46,7 @@ def ask(
     wait: bool,
     as_json: bool,
 ) -> int:
-    """Enqueue one job per (target, request) and, with ``wait``, follow them; give the exit code.
+    """Enqueue one job per (target, request) and, with ``wait``, follow them; return the exit code.
 
     Requests are checked before anything is written. When the broker is away, the rows stay: the
     reconciler publishes them as soon as it is back.
@@ -68,7 +68,7 @@ def ask(
 
 
 def follow(work: Workplace, jobs: Sequence[Job], *, as_json: bool) -> int:
-    """Follow jobs to their end and show what became of them; give the exit code."""
+    """Follow jobs to their end and show how they ended; return the exit code."""
     follower = Follower(work, jobs, console=output.err())
     try:
         ended = follower.run()
@@ -79,13 +79,13 @@ def follow(work: Workplace, jobs: Sequence[Job], *, as_json: bool) -> int:
     else:
         for job in ended:
             show_end(job, work)
-    return outcome.worst(outcome.exit_code(job) for job in ended)
+    return outcome.worst_code(outcome.exit_code(job) for job in ended)
 
 
 def show_end(job: Job, work: Workplace) -> None:
     """Show an ended job: its tables on stdout, its error on stderr."""
     console = output.out()
-    for part in outcome.tables(job, zone=work.zone):
+    for part in outcome.job_tables(job, zone=work.zone):
         console.print(part)
     if job.error is not None:
         output.complain(str(job.error.get("sentence", "")), str(job.error.get("hint", "")))
@@ -134,7 +134,7 @@ def submit(
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let a job's row and its message be one act: a Ctrl-C meanwhile takes effect at the end."""
+    """Delay a Ctrl-C to the end of the block: no job's row is written without its message."""
     pressed: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
     try:
@@ -146,14 +146,14 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _interrupted(jobs: Sequence[Job], *, as_json: bool) -> int:
-    """Return which jobs go on without the person who asked for them."""
+    """Write which jobs go on after Ctrl-C; return the exit code."""
     for job in jobs:
         if not job.ended:
             output.say(
-                f"job {job.id} goes on; `pgben jobs --follow {outcome.short(job)}` follows it"
+                f"job {job.id} goes on; `pgben jobs --follow {outcome.short_id(job)}` follows it"
             )
     if as_json:
-        output.print_json({"jobs": [outcome.document(job) for job in jobs]})
+        output.print_json({"jobs": [outcome.job_document(job) for job in jobs]})
     return outcome.INTERRUPTED
 
 
@@ -169,7 +169,7 @@ def _left_to_the_reconciler(jobs: Sequence[Job], unsent: TransientError, *, as_j
     )
     if as_json:
         error = {"type": type(unsent).__name__, "sentence": sentence, "hint": hint}
-        output.print_json({"error": error, "jobs": [outcome.document(job) for job in jobs]})
+        output.print_json({"error": error, "jobs": [outcome.job_document(job) for job in jobs]})
     else:
         output.complain(sentence, hint)
     return unsent.exit_code
@@ -184,9 +184,9 @@ def _with_direct(hint: str, kind: str) -> str:
 
 def _left_to_the_workers(jobs: Sequence[Job], *, as_json: bool) -> int:
     if as_json:
-        output.print_json({"jobs": [outcome.document(job) for job in jobs]})
+        output.print_json({"jobs": [outcome.job_document(job) for job in jobs]})
         return outcome.DONE
     for job in jobs:
         output.out().print(str(job.id), markup=False)
-        output.hint(f"`pgben jobs --follow {outcome.short(job)}` follows it")
+        output.hint(f"`pgben jobs --follow {outcome.short_id(job)}` follows it")
     return outcome.DONE

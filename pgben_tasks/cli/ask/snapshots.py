@@ -33,9 +33,9 @@ def open_snapshot(
 
     place = DirectPlace.load()
     if arguments.looks_like_backup(text):
-        target, backup = arguments.backup(text, place.repository)
+        target, backup = arguments.find_backup(text, place.repository)
     else:
-        target = arguments.target(text)
+        target = arguments.parse_target(text)
         backup = _newest(place, target, at)
     manifest = place.repository.manifest(target, backup)
     with place.tools(target) as tools, spool.passing_folder(tools.spool) as folder:

@@ -1,4 +1,4 @@
-"""The commands that only look: list, show, config."""
+"""The commands that only read: list, show, config."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
@@ -47,15 +47,13 @@ def list_backups(
     """List backups, newest first."""
     from pgben_tasks.cli.view import backups
 
-    wanted = None if target is None else arguments.target(target)
-    work = direct_mode.choose(direct=direct)
+    wanted = None if target is None else arguments.parse_target(target)
+    work = direct_mode.open_work(direct=direct)
     found = _found(work, wanted)
     if as_json:
-        output.print_json(
-            {"repository": work.repository.id, "backups": [one.to_json() for one in found]}
-        )
+        output.print_json({"repository": work.repository.id, "backups": found})
     elif found:
-        output.out().print(backups.listing(found, work.zone))
+        output.out().print(backups.backups_table(found, work.zone))
     else:
         of = f" of '{wanted}'" if wanted else ""
         output.say(f"there are no backups{of} in {work.repository.describe()}")
@@ -70,10 +68,10 @@ def _found(work: Workplace | DirectPlace, target: Target | None) -> list[Listed]
 
     if isinstance(work, Workplace):
         try:
-            return backups.from_index(work.index, target)
+            return backups.read_index(work.index, target)
         except DatabaseUnavailable as exc:
             output.say(f"{exc.sentence}; reading the repository instead", style="yellow")
-    return backups.from_repository(work.repository, target)
+    return backups.read_repository(work.repository, target)
 
 
 @app.command(epilog=SHOW_EXAMPLES)
@@ -85,12 +83,12 @@ def show(
     """Show one backup: its signed manifest, and every statement about it."""
     from pgben_tasks.cli.view import backups
 
-    work = direct_mode.choose(direct=direct)
-    manifest, statements = backups.read(work.repository, backup)
+    work = direct_mode.open_work(direct=direct)
+    manifest, statements = backups.read_backup(work.repository, backup)
     if as_json:
-        output.print_json(backups.describe(manifest, statements))
+        output.print_json(backups.backup_document(manifest, statements))
     else:
-        for part in backups.pages(manifest, statements, work.zone):
+        for part in backups.backup_tables(manifest, statements, work.zone):
             output.out().print(part)
     return outcome.DONE
 

@@ -72,9 +72,9 @@ def jobs(
         return _show_job(work, job, as_json=as_json)
     found = work.ledger.jobs(limit=limit)
     if as_json:
-        output.print_json({"jobs": [outcome.document(one) for one in found]})
+        output.print_json({"jobs": [outcome.job_document(one) for one in found]})
     elif found:
-        output.out().print(outcome.listing(found, work.zone))
+        output.out().print(outcome.jobs_table(found, work.zone))
     else:
         output.say("there are no jobs yet")
     return outcome.DONE
@@ -92,7 +92,7 @@ def cancel(
     before = work.ledger.find(job)
     cancelled = cancel_job(work, before)
     if as_json:
-        output.print_json({"jobs": [outcome.document(cancelled)]})
+        output.print_json({"jobs": [outcome.job_document(cancelled)]})
         return outcome.DONE
     output.say(f"job {cancelled.id} is cancelled")
     if before.state == "running":
@@ -124,10 +124,10 @@ def _retry(work: Workplace, job: Job, *, follow: bool, as_json: bool) -> int:
     if follow:
         return enqueue.follow(work, [queued], as_json=as_json)
     if as_json:
-        output.print_json({"jobs": [outcome.document(queued)]})
+        output.print_json({"jobs": [outcome.job_document(queued)]})
         return outcome.DONE
     output.say(f"job {queued.id} is queued again")
-    output.hint(f"`pgben jobs --follow {outcome.short(queued)}` follows it")
+    output.hint(f"`pgben jobs --follow {outcome.short_id(queued)}` follows it")
     return outcome.DONE
 
 
@@ -135,10 +135,10 @@ def _show_job(work: Workplace, text: str, *, as_json: bool) -> int:
     job = work.ledger.find(text)
     steps = work.ledger.steps(job.id)
     if as_json:
-        output.print_json({"jobs": [outcome.document(job, steps)]})
+        output.print_json({"jobs": [outcome.job_document(job, steps)]})
         return outcome.DONE
     console = output.out()
-    console.print(outcome.listing([job], work.zone))
+    console.print(outcome.jobs_table([job], work.zone))
     if steps:
         console.print(outcome.step_table(steps, work.zone))
     if job.ended:

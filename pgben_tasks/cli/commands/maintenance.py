@@ -65,13 +65,13 @@ def acknowledge(
     work = runtime.workplace()
     request: dict[str, Any] = {"reason": reason}
     if key:
-        (target,) = arguments.protected([backup], work.target_names())
+        (target,) = arguments.parse_protected([backup], work.target_names())
         request["keys"] = tuple(digest_of(one) for one in key)
     else:
-        target, request["backup"] = arguments.backup(backup, work.repository)
+        target, request["backup"] = arguments.find_backup(backup, work.repository)
         request["backup"] = str(request["backup"])
     wanted = [(str(target), {"target": str(target), **request})]
-    return enqueue.ask(work, "acknowledge", wanted, wait=wait, as_json=as_json)
+    return enqueue.enqueue_and_follow(work, "acknowledge", wanted, wait=wait, as_json=as_json)
 
 
 @app.command(epilog=PRUNE_EXAMPLES)
@@ -114,6 +114,6 @@ def _ask_each(
 
     work = runtime.workplace()
     known = work.target_names()
-    chosen = arguments.protected([target] if target is not None else known, known)
+    chosen = arguments.parse_protected([target] if target is not None else known, known)
     wanted = [(str(one), {"target": str(one), "dry_run": dry_run}) for one in chosen]
-    return enqueue.ask(work, kind, wanted, wait=wait, as_json=as_json)
+    return enqueue.enqueue_and_follow(work, kind, wanted, wait=wait, as_json=as_json)

@@ -170,7 +170,7 @@ def _compared(snapshot: str, others: list[str]) -> tuple[str, str | None]:
     first = snapshot
     target = None
     if not arguments.looks_like_backup(snapshot):
-        target = arguments.target(snapshot)
+        target = arguments.parse_target(snapshot)
         if left:
             first = f"{target}/{left.pop(0)}"
     for one in others:

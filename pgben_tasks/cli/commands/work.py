@@ -93,9 +93,9 @@ def backup(
             "several targets are protected, and none was named",
             f"name some of {', '.join(known)}, or give --all",
         )
-    chosen = arguments.protected(targets or known, known)
+    chosen = arguments.parse_protected(targets or known, known)
     wanted = [(str(one), {"target": str(one)}) for one in chosen]
-    return enqueue.ask(work, "backup", wanted, wait=wait, as_json=as_json)
+    return enqueue.enqueue_and_follow(work, "backup", wanted, wait=wait, as_json=as_json)
 
 
 @app.command(epilog=VERIFY_EXAMPLES)
@@ -114,17 +114,16 @@ def verify(
     as_json: AsJson = False,
 ) -> int:
     """Verify stored backups; exit 5 when anything is found."""
-    work = direct_mode.choose(direct=direct, wait=wait)
+    work = direct_mode.open_work(direct=direct, wait=wait)
     request: dict[str, Any] = {"level": "full" if full else level}
     target: Target | None = None
     if what is not None and arguments.looks_like_backup(what):
-        place = arguments.backup(what, work.repository)
-        target = place.target
-        request |= {"target": str(target), "backup": str(place.backup)}
+        target, found = arguments.find_backup(what, work.repository)
+        request |= {"target": str(target), "backup": str(found)}
     elif what is not None:
-        target = arguments.target(what)
+        target = arguments.parse_target(what)
         request["target"] = str(target)
-    return direct_mode.ask(work, "verify", target, request, wait=wait, as_json=as_json)
+    return direct_mode.run_or_enqueue(work, "verify", target, request, wait=wait, as_json=as_json)
 
 
 @app.command(epilog=RESTORE_EXAMPLES)
@@ -202,14 +201,15 @@ def restore(  # noqa: PLR0913 - one parameter per option
     """Restore beside the original; a database with --swap, a bucket --in-place in its place."""
     if old_list:
         return _list_the_old_way(as_json=as_json)
-    work = direct_mode.choose(direct=direct, wait=wait)
+    work = direct_mode.open_work(direct=direct, wait=wait)
     old = old_postgres or old_minio
     if old is not None:
-        place = arguments.backup(old, work.repository)
-        target, backup = str(place.target), str(place.backup)
+        target, backup = map(str, arguments.find_backup(old, work.repository))
         output.say(f"this is now: pgben restore {target} --backup {backup}")
     if target is None:
-        raise ConfigurationError("no target was named", f"name one of {direct_mode.known(work)}")
+        raise ConfigurationError(
+            "no target was named", f"name one of {', '.join(work.target_names())}"
+        )
     if at is not None and backup != "latest":
         raise ConfigurationError("--backup and --at were given", "give one of the two")
     if direct and swap:
@@ -218,11 +218,11 @@ def restore(  # noqa: PLR0913 - one parameter per option
             "without the catalog nobody would end a swap that dies; restore beside, or onto an "
             "empty server with --into",
         )
-    chosen = direct_mode.target_of(work, target)
+    chosen = direct_mode.target_to_restore(work, target)
     only = {"prefix": prefix, "keys": tuple(key or ()), "put_below": put_below}
     if dry_run:
         _require_plan(chosen, only, in_place=in_place)
-        until = None if at is None else arguments.moment(at, work.zone)
+        until = None if at is None else arguments.parse_moment(at, work.zone)
         snapshot = str(chosen) if backup == "latest" else f"{chosen}/{backup}"
         return _show_plan(snapshot, until, only, as_json=as_json)
     bucket = {
@@ -239,14 +239,15 @@ def restore(  # noqa: PLR0913 - one parameter per option
         **_bucket_fields(chosen, bucket),
     }
     if at is not None:
-        moment = arguments.moment(at, work.zone)
+        moment = arguments.parse_moment(at, work.zone)
         output.say(f"restoring the data as of {output.moment(moment, work.zone)} or before")
         request["at"] = moment
     elif backup != "latest":
-        request["backup"] = str(arguments.backup(f"{chosen}/{backup}", work.repository).backup)
+        _, found = arguments.find_backup(f"{chosen}/{backup}", work.repository)
+        request["backup"] = str(found)
     if into is not None:
-        request["into"] = into if chosen.kind == "bucket" else arguments.database(into)
-    return direct_mode.ask(work, "restore", chosen, request, wait=wait, as_json=as_json)
+        request["into"] = into if chosen.kind == "bucket" else arguments.parse_database(into)
+    return direct_mode.run_or_enqueue(work, "restore", chosen, request, wait=wait, as_json=as_json)
 
 
 @app.command(epilog=UNDO_EXAMPLES)
@@ -264,10 +265,12 @@ def undo(
 
     work = runtime.workplace()
     swapped = work.ledger.find(job)
-    target = arguments.target(swapped.target)
+    target = arguments.parse_target(swapped.target)
     check_confirmation(target.name, confirm)
     request = {"target": str(target), "job": swapped.id, "confirm": confirm}
-    return enqueue.ask(work, "undo", [(str(target), request)], wait=wait, as_json=as_json)
+    return enqueue.enqueue_and_follow(
+        work, "undo", [(str(target), request)], wait=wait, as_json=as_json
+    )
 
 
 def _replacement(

@@ -16,7 +16,6 @@ from pgben_tasks.domain.buckets.capture import BucketCapture
 from pgben_tasks.domain.documents import Manifest, PostgresCapture, Verification
 from pgben_tasks.domain.states import state_of
 from pgben_tasks.domain.target import Target
-from pgben_tasks.errors import BackupNotFound
 from pgben_tasks.operations.repository.survey import survey
 from pgben_tasks.ports import Repository
 
@@ -41,26 +40,9 @@ class Listed:
     verified_at: datetime | None = None
     detail: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the line as JSON."""
-        return {
-            "target": self.target,
-            "backup": self.backup,
-            "state": self.state,
-            "suspect": self.suspect,
-            "acknowledged": self.acknowledged,
-            "taken": self.taken and output.plain(self.taken),
-            "stored_bytes": self.stored_bytes,
-            "tables": self.tables,
-            "rows": self.rows,
-            "objects": self.objects,
-            "verified_at": self.verified_at and output.plain(self.verified_at),
-            "detail": self.detail,
-        }
 
-
-def from_index(index: BackupIndex, target: Target | None) -> list[Listed]:
-    """Read the catalog's index: fast, and as true as its last verification."""
+def read_index(index: BackupIndex, target: Target | None) -> list[Listed]:
+    """Read the catalog's index: fast, and as true as the last verification."""
     return [
         Listed(
             target=one.target,
@@ -79,13 +61,13 @@ def from_index(index: BackupIndex, target: Target | None) -> list[Listed]:
     ]
 
 
-def from_repository(repository: Repository, target: Target | None) -> list[Listed]:
+def read_repository(repository: Repository, target: Target | None) -> list[Listed]:
     """Read every manifest and statement, checking signatures; needs no catalog."""
     targets = repository.targets() if target is None else [target]
     return [line for one in targets for line in _surveyed(repository, one)]
 
 
-def listing(found: Sequence[Listed], zone: tzinfo) -> RenderableType:
+def backups_table(found: Sequence[Listed], zone: tzinfo) -> RenderableType:
     """Make the table of `pgben list`."""
     columns = (
         "target",
@@ -121,16 +103,13 @@ def _note(one: Listed) -> output.Cell:
     return Text(f"suspect: {one.suspect}", style="yellow")
 
 
-def read(repository: Repository, text: str) -> tuple[Manifest, list[Verification]]:
+def read_backup(repository: Repository, text: str) -> tuple[Manifest, list[Verification]]:
     """Fetch the manifest of a backup and every statement about it, signatures checked."""
-    place = arguments.backup(text, repository)
-    if place.backup is None:
-        raise BackupNotFound(f"'{text[:80]}' names no backup", "`pgben list` shows their ids")
-    manifest = repository.manifest(place.target, place.backup)
-    return manifest, repository.verifications(place.target, place.backup)
+    target, backup = arguments.find_backup(text, repository)
+    return repository.manifest(target, backup), repository.verifications(target, backup)
 
 
-def describe(manifest: Manifest, statements: Sequence[Verification]) -> dict[str, Any]:
+def backup_document(manifest: Manifest, statements: Sequence[Verification]) -> dict[str, Any]:
     """Return all that is known of a backup as JSON."""
     standing = state_of(manifest, statements)
     return {
@@ -147,7 +126,7 @@ def describe(manifest: Manifest, statements: Sequence[Verification]) -> dict[str
     }
 
 
-def pages(
+def backup_tables(
     manifest: Manifest, statements: Sequence[Verification], zone: tzinfo
 ) -> Iterator[RenderableType]:
     """Yield the tables of `pgben show`."""

@@ -40,7 +40,7 @@ COLUMNS: Final = (
 
 @dataclass(slots=True)
 class _Watched:
-    """One job as it was last seen, and what was already said of it."""
+    """One job as it was last read, and the ends of steps that were already written."""
 
     job: Job
     bar: TaskID
@@ -53,11 +53,15 @@ class Follower:
     """Follows some jobs; ``jobs`` and ``steps`` are as last seen, also after an interruption."""
 
     def __init__(self, work: Workplace, jobs: Sequence[Job], *, console: Console) -> None:
-        """Follow ``jobs`` through the ledger of ``work``, telling ``console``."""
+        """Follow ``jobs`` through the ledger of ``work``, writing to ``console``."""
         self._work = work
         self._console = console
-        self._bars = Progress(*COLUMNS, console=console, transient=True, disable=not live(console))
-        self._watched = [_Watched(job, self._bars.add_task(title(job), text="")) for job in jobs]
+        self._bars = Progress(
+            *COLUMNS, console=console, transient=True, disable=not can_move_bars(console)
+        )
+        self._watched = [
+            _Watched(job, self._bars.add_task(job_title(job), text="")) for job in jobs
+        ]
         self._several = len(jobs) > 1
         self._hinted: set[str] = set()
         self._explain_at = 0.0
@@ -69,7 +73,7 @@ class Follower:
 
     def documents(self) -> list[dict[str, Any]]:
         """Describe the jobs as JSON."""
-        return [outcome.document(one.job, one.steps) for one in self._watched]
+        return [outcome.job_document(one.job, one.steps) for one in self._watched]
 
     def run(self) -> list[Job]:
         """Return when every job has ended; raise ``TransientError`` when the catalog is gone."""
@@ -112,22 +116,22 @@ class Follower:
                 self._console.print(step_line(one.job, step, named=self._several))
 
     def _explain(self) -> None:
-        """Say why jobs stand still: no worker, or another job before them; lines without bars."""
+        """Write why jobs wait: no worker, or another job before them; and progress without bars."""
         idle = [one for one in self._watched if one.job.state in {"queued", "waiting"}]
         if idle:
             living = {name.partition(".")[0] for name in self._work.recovery.live_workers()}
-            missing = {role for one in idle for role in roles(one.job)} - living
+            missing = {role for one in idle for role in roles_of_job(one.job)} - living
             self._hint_workers(sorted(missing - self._hinted))
         queued = [one for one in idle if one.job.state == "queued"]
         if queued:
             open_jobs = self._work.ledger.jobs(limit=200, open_only=True)
             for one in queued:
                 one.behind = _behind(one.job, open_jobs)
-        if not live(self._console):
+        if not can_move_bars(self._console):
             for one in self._watched:
                 if one.job.state == "running" and one.job.progress:
                     self._console.print(
-                        f"  … {title(one.job)} {progress_text(one.job)}", markup=False
+                        f"  … {job_title(one.job)} {progress_text(one.job.progress)}", markup=False
                     )
 
     def _hint_workers(self, missing: Sequence[str]) -> None:
@@ -146,15 +150,15 @@ class Follower:
     def _show(self, one: _Watched) -> None:
         job = one.job
         progress = (job.progress or {}) if job.state == "running" else {}
-        description = title(job) + one.behind * (job.state == "queued")
-        move(self._bars, one.bar, progress, description=description, visible=not job.ended)
+        description = job_title(job) + one.behind * (job.state == "queued")
+        move_bar(self._bars, one.bar, progress, description=description, visible=not job.ended)
 
     def _tell(self, text: str) -> None:
         self._console.print(Text(text, style="yellow"), soft_wrap=True)
 
 
-def roles(job: Job) -> list[str]:
-    """Name the roles of workers that a job needs, each once, in the order of its steps."""
+def roles_of_job(job: Job) -> list[str]:
+    """Return the roles of workers that a job needs, each once, in the order of its steps."""
     from pgben_tasks import canvases
 
     chain = canvases.CHAINS[job.chain]
@@ -162,7 +166,7 @@ def roles(job: Job) -> list[str]:
     return list(dict.fromkeys(place.removeprefix("node:") for place in places))
 
 
-def move(
+def move_bar(
     bars: Progress,
     bar: TaskID,
     progress: Mapping[str, Any],
@@ -170,25 +174,25 @@ def move(
     description: str,
     visible: bool = True,
 ) -> None:
-    """Let a bar show how far a phase is."""
+    """Move a bar to where a phase is."""
     total, done = progress.get("total"), int(progress.get("done") or 0)
     bars.update(
         bar,
         description=description,
         total=max(int(total), 1) if total else None,
         completed=min(done, int(total)) if total else 0,
-        text=words(progress),
+        text=progress_text(progress),
         visible=visible,
     )
 
 
-def live(console: Console) -> bool:
+def can_move_bars(console: Console) -> bool:
     """Return whether a bar can move there."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
-def title(job: Job) -> str:
-    """Return of a job what it is about and what it does."""
+def job_title(job: Job) -> str:
+    """Return a job's target and what is being done to it."""
     phase = (job.progress or {}).get("phase")
     if job.state == "running":
         step = _step_name(job.step or "")
@@ -200,13 +204,8 @@ def title(job: Job) -> str:
     return f"{outcome.subject(job.target)} {doing}"
 
 
-def progress_text(job: Job) -> str:
-    """Write how far a running step is: ``45% 68 MiB of 150 MiB, 12 MiB/s, 7 s left, tables 12``."""
-    return words(job.progress or {})
-
-
-def words(progress: Mapping[str, Any]) -> str:
-    """Write how far a phase is."""
+def progress_text(progress: Mapping[str, Any]) -> str:
+    """Write how far a phase is: ``45% 68 MiB of 150 MiB, 12 MiB/s, 7 s left, tables 12``."""
     unit = str(progress.get("unit") or "bytes")
     total, done = progress.get("total"), int(progress.get("done") or 0)
     parts = []
@@ -232,7 +231,7 @@ def _step_name(name: str) -> str:
 
 
 def step_line(job: Job, step: StepRun, *, named: bool) -> Text:
-    """Return of a step that ended; ``named`` says whose it was."""
+    """Return the line about a step that ended, with ``named`` the job's target, too."""
     mark = _MARKS.get(step.state, "…")
     style = {"✓": "green", "✗": "bold red"}.get(mark, "yellow")
     words = [f"{_step_name(step.name):<10}", f"{output.duration(step.seconds):>12}"]
@@ -251,4 +250,4 @@ def _behind(job: Job, open_jobs: Sequence[Job]) -> str:
         for one in open_jobs
         if one.target == job.target and one.id != job.id and one.state != "queued"
     ]
-    return f" behind job {outcome.short(before[0])} ({before[0].kind})" if before else ""
+    return f" behind job {outcome.short_id(before[0])} ({before[0].kind})" if before else ""

@@ -1,9 +1,9 @@
-"""What became of jobs: exit codes, the JSON of a job, and the table at its end. Pure."""
+"""How jobs end on a screen: exit codes, the JSON of a job, and tables. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from typing import Any, Final
 
 from rich.console import RenderableType
@@ -20,14 +20,14 @@ REFUSED: Final = 3
 SUSPECT: Final = 4
 DAMAGED: Final = 5
 INTERRUPTED: Final = 130
-#: Whoever read standard output went away, as after SIGPIPE.
-UNHEARD: Final = 141
+#: The reader of standard output has closed it, as after SIGPIPE.
+OUTPUT_CLOSED: Final = 141
 
 #: From the least to the most alarming; the code of several jobs is that of the worst.
 _SEVERITY: Final = (0, 75, 4, 3, 2, 1, 5)
 
-#: Keys of results that are shown elsewhere or only in JSON.
-_WORDS: Final[dict[str, tuple[str, str]]] = {
+#: The keys of a result that a table shows: their words, and what kind of value they have.
+_RESULT_WORDS: Final[dict[str, tuple[str, str]]] = {
     "level": ("level", ""),
     "backups": ("backups", "count"),
     "backup": ("backup", ""),
@@ -86,12 +86,12 @@ def exit_code(job: Job) -> int:
     return REFUSED if job.state == "refused" else FAILED
 
 
-def worst(codes: Iterable[int]) -> int:
-    """Choose the most alarming of several exit codes."""
+def worst_code(codes: Iterable[int]) -> int:
+    """Return the most alarming of several exit codes."""
     return max(codes, key=_SEVERITY.index, default=DONE)
 
 
-def document(job: Job, steps: Sequence[StepRun] = ()) -> dict[str, Any]:
+def job_document(job: Job, steps: Sequence[StepRun] = ()) -> dict[str, Any]:
     """Describe a job as JSON."""
     seconds = None
     if job.ended_at is not None:
@@ -126,7 +126,7 @@ def document(job: Job, steps: Sequence[StepRun] = ()) -> dict[str, Any]:
     }
 
 
-def tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
+def job_tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
     """Yield what is shown of a job that ended: its facts, then decisions or findings."""
     if job.kind == "prune":
         yield from _prune(job)
@@ -145,19 +145,19 @@ def tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
 
 
 def subject(target: str) -> str:
-    """Name what a job is about."""
+    """Return a job's target in words."""
     return "everything" if target == "*" else target
 
 
-def short(job: Job) -> str:
-    """Return the part of a job's id that tells it apart on a screen."""
+def short_id(job: Job) -> str:
+    """Return the beginning of a job's id, which is enough to name it."""
     return str(job.id)[:8]
 
 
 def _facts(job: Job, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
     yield "job", str(job.id)
     yield "state", output.state(_state(job))
-    for key, (name, kind) in _WORDS.items():
+    for key, (name, kind) in _RESULT_WORDS.items():
         value = job.result.get(key)
         if value not in (None, "", []):
             yield name, _shown(value, kind, zone)
@@ -184,7 +184,7 @@ def _shown(value: Any, kind: str, zone: tzinfo) -> output.Cell:
     if kind == "flag":
         return "yes" if value else "no"
     if kind == "moment":
-        return output.moment_text(str(value), zone)
+        return output.moment(datetime.fromisoformat(str(value)), zone)
     return str(value)
 
 
@@ -227,11 +227,11 @@ def _sweep(job: Job) -> Iterator[RenderableType]:
         yield Text(f"nothing is swept now: {done['skipped']}", style="yellow")
 
 
-def listing(jobs: Sequence[Job], zone: tzinfo) -> RenderableType:
+def jobs_table(jobs: Sequence[Job], zone: tzinfo) -> RenderableType:
     """Make the table of `pgben jobs`."""
     rows = [
         (
-            short(job),
+            short_id(job),
             job.kind,
             subject(job.target),
             output.state(job.state),

@@ -22,9 +22,8 @@ _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _KIBI: Final = 1024
 _MINUTE: Final = 60
 _HOUR: Final = 3600
-_TEN: Final = 10
-#: Where nobody looks at a screen, lines are never cut or wrapped.
-_UNCUT: Final = 400
+#: The width of lines that go to a file or another program, so that none is cut.
+_FILE_WIDTH: Final = 400
 
 #: Columns whose values people copy: other columns give way before these are folded.
 _COPIED: Final = frozenset({"backup", "job"})
@@ -68,7 +67,7 @@ def size(count: int | None) -> str:
     # 1023.9 KiB would be written as 1024 KiB and is one MiB.
     while value >= _KIBI - 0.5 and unit < len(_UNITS) - 1:
         value, unit = value / _KIBI, unit + 1
-    digits = 2 if value < _TEN else 1 if value < _TEN**2 else 0
+    digits = 2 if value < 10 else 1 if value < 100 else 0  # noqa: PLR2004
     return f"{value:.{digits}f} {_UNITS[unit]}"
 
 
@@ -78,7 +77,7 @@ def duration(seconds: float | timedelta | None) -> str:
         return "-"
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
-    if seconds < _TEN:
+    if seconds < 10:  # noqa: PLR2004
         return f"{max(seconds, 0):.1f} s"
     whole = round(seconds)
     if whole < _MINUTE:
@@ -94,11 +93,6 @@ def moment(at: datetime | None, zone: tzinfo = UTC) -> str:
     if at is None:
         return "-"
     return at.astimezone(zone).replace(microsecond=0).isoformat(sep=" ")
-
-
-def moment_text(text: str, zone: tzinfo) -> str:
-    """Write a moment that came as ISO 8601 text."""
-    return moment(datetime.fromisoformat(text), zone)
 
 
 def number(value: int | None) -> str:
@@ -198,4 +192,4 @@ def plain(value: object) -> Any:
 
 
 def _console(stream: TextIO) -> Console:
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else _UNCUT)
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else _FILE_WIDTH)

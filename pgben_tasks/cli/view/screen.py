@@ -36,7 +36,7 @@ class Meter:
     def __init__(self, console: Console) -> None:
         """Show nothing yet."""
         self.console = console
-        self.live = follow.live(console)
+        self.live = follow.can_move_bars(console)
         self.bars = Progress(
             *follow.COLUMNS, console=console, transient=True, disable=not self.live
         )
@@ -71,9 +71,9 @@ class Meter:
         reading = self._gauge.read()
         doing = self.doing(str(reading.get("phase", "")))
         if self.live:
-            follow.move(self.bars, self._bar, reading, description=doing)
+            follow.move_bar(self.bars, self._bar, reading, description=doing)
         else:
-            self.console.print(f"  … {doing} {follow.words(reading)}", markup=False)
+            self.console.print(f"  … {doing} {follow.progress_text(reading)}", markup=False)
 
     def doing(self, phase: str) -> str:
         """Return what is done in a phase."""
@@ -101,7 +101,7 @@ class Screen(Meter):
         """Return what the running step does, in the words of following a job."""
         if self._chain is None:
             return phase
-        return follow.title(replace(self._chain.job, progress={"phase": phase}))
+        return follow.job_title(replace(self._chain.job, progress={"phase": phase}))
 
     def told(self) -> None:
         """Write a line for every step that ended, and show the one that runs."""

@@ -35,7 +35,7 @@ def document(found: Situation) -> dict[str, Any]:
         "reasons": [{"colour": one.colour, "text": one.text} for one in verdict.reasons],
         "now": output.plain(found.now),
         "targets": [_target(one, found.now) for one in found.targets],
-        "jobs": None if found.jobs is None else [outcome.document(job) for job in found.jobs],
+        "jobs": None if found.jobs is None else [outcome.job_document(job) for job in found.jobs],
         "workers": None if found.workers is None else list(found.workers),
         "last_tick": found.last_tick and output.plain(found.last_tick),
         "reconciler": found.surroundings.reconciler,
