@@ -18,7 +18,7 @@ MOST: Final = 1.50
 
 
 def measure(objects: int, *, tell: Callable[[str], None]) -> dict[str, float]:
-    """Take a full snapshot, then one after each of thirty nights; gives bytes and their ratio.
+    """Take a full snapshot, then one after each of thirty nights; return bytes and their ratio.
 
     One full copy is what a copy of the bucket takes, its objects' own bytes.
 
@@ -49,7 +49,7 @@ def measure(objects: int, *, tell: Callable[[str], None]) -> dict[str, float]:
 
 
 def sentence(found: dict[str, float]) -> str:
-    """Say in one line whether the bar holds."""
+    """Return one line about whether the bar holds."""
     word = "holds" if found["ratio"] <= MOST else "is missed"
     return (
         f"{word}: after {NIGHTS} nights with {SHARE:.0%} changed the repository had "
@@ -60,5 +60,5 @@ def sentence(found: dict[str, float]) -> str:
 
 
 def _stored(at: Installation) -> int:
-    """Add up everything in the repository, inventories and signed papers too."""
+    """Add up everything in the repository, inventories and signed documents, too."""
     return sum(one.size for one in open_store(at.work.settings).list(""))

@@ -50,7 +50,7 @@ class _Silent:
 
 
 def measure(keys: int, gibibytes: int, *, tell: Callable[[str], None]) -> dict[str, dict[str, Any]]:
-    """Run both; gives seconds and the largest memory of the processes, in bytes."""
+    """Run both; return seconds and the largest memory of the processes, in bytes."""
     found = {}
     with servers() as on:
         cases: dict[str, dict[str, Any]] = {
@@ -76,7 +76,7 @@ def measure(keys: int, gibibytes: int, *, tell: Callable[[str], None]) -> dict[s
 
 
 def sentence(name: str, found: Mapping[str, Any]) -> str:
-    """Say in one line whether the bar holds."""
+    """Return one line about whether the bar holds."""
     word = "holds" if found["memory"] <= MOST else "is missed"
     return (
         f"{word}: {name} took {found['memory'] / 1e6:.0f} MB of memory and "

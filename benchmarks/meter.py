@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +17,21 @@ PROC: Final = Path("/proc")
 _POLL_SECONDS: Final = 0.25
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def measure_program(
+    argv: Sequence[str], environment: Mapping[str, str], *, stderr: int | None = None
+) -> tuple[float, Meter]:
+    """Run a program to its end; return its wall seconds and what it took."""
+    began = time.perf_counter()
+    with subprocess.Popen(argv, env=environment, stderr=stderr) as process:
+        with Meter(process.pid) as meter:
+            # Not collected yet, so that its figures can still be read.
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            seconds = time.perf_counter() - began
+        if process.wait() != 0:
+            raise SystemExit(f"'{argv[0]}' ended with status {process.returncode}")
+    return seconds, meter
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ class Installation:
 
     @staticmethod
     def prepare(on: Servers, name: str, **settings: str) -> dict[str, str]:
-        """Do what `pgben init` does in a place called ``name``; gives the whole environment."""
+        """Do what `pgben init` does in a place called ``name``; return the whole environment."""
         folder = on.folder / name
         redis = EmbeddedRedis.start(supervisor=on.stack.supervisor)
         environment = {

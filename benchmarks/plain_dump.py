@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import time
 from typing import Final
 
-from benchmarks.meter import Meter
+from benchmarks.meter import measure_program
 from benchmarks.places import Ground
 from benchmarks.rounds import Measured
 
@@ -32,14 +29,7 @@ class PlainDump:
             *(str(tools.pg_dump), "--format=directory", f"--jobs={JOBS}"),
             *(f"--compress={tools.compression}", "--no-sync", f"--file={destination}"),
         )
-        began = time.perf_counter()
-        with subprocess.Popen(argv, env=self._on.connection()) as process:
-            with Meter(process.pid) as meter:
-                # Not collected yet, so that its figures can still be read.
-                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-                seconds = time.perf_counter() - began
-            if process.wait() != 0:
-                raise SystemExit(f"pg_dump ended with status {process.returncode}")
+        seconds, meter = measure_program(argv, self._on.connection())
         stored = sum(path.stat().st_size for path in destination.iterdir())
         shutil.rmtree(destination)
         return Measured(seconds=seconds, cpu=meter.cpu, memory=meter.peak, stored=stored)

@@ -1,4 +1,4 @@
-"""What the rounds came to: tables for people, one document for machines, and whether bars hold."""
+"""The results of the rounds: tables, one JSON document, and whether bars hold."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of a bar: the median of the rounds' ratios decides."""
+    """Whether a bar holds: the median of the rounds' ratios decides."""
 
     bar: Bar
     ratio: Spread
@@ -36,7 +36,7 @@ class Verdict:
         return self.ratio.median <= self.bar.most
 
     def sentence(self) -> str:
-        """Say it in one line."""
+        """Return it as one line."""
         word = "holds" if self.holds else "is missed"
         ratio = self.ratio
         return (
@@ -47,7 +47,7 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What one part of the benchmarks came to; ``title`` says on what it was measured."""
+    """The results of one part of the benchmarks; ``title`` says on what it was measured."""
 
     title: str
     found: Mapping[str, Sequence[Measured]]

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from benchmarks.meter import Meter
@@ -50,32 +50,21 @@ class Script:
             "dump": str(dump),
             "location": self._location,
         }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.script"],
-            env={**self._on.connection(), "PYTHONPATH": str(_ROOT), "PATH": os.defpath},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=self._on.folder,
-        )
-        with Meter(process.pid) as meter:
-            answer, _ = process.communicate(json.dumps(order).encode())
-        if process.returncode != 0:
-            raise SystemExit(f"the script ended with status {process.returncode}")
-        told = json.loads(answer)
+        figures, memory = run_program("benchmarks.script", self._on, order)
         stored = dump.stat().st_size
         dump.unlink()
         store_at(self._location).delete(dump.name)
         return Measured(
-            seconds=told["seconds"],
-            cpu=told["cpu"],
-            memory=meter.peak,
+            seconds=figures["seconds"],
+            cpu=figures["cpu"],
+            memory=memory,
             stored=stored,
-            parts=told["parts"],
+            parts=figures["parts"],
         )
 
 
 def main() -> None:
-    """Dump, hash, upload; say how long each took and what processor time it cost."""
+    """Dump, hash, upload; write how long each took and what processor time it cost."""
     order = json.load(sys.stdin)
     dump = Path(order["dump"])
     store = store_at(order["location"])
@@ -100,8 +89,24 @@ def main() -> None:
     )
 
 
+def run_program(module: str, on: Ground, order: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """Run a script's program with ``order``; return its figures and its peak memory in bytes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module],
+        env={**on.connection(), "PYTHONPATH": str(_ROOT), "PATH": os.defpath},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=on.folder,
+    )
+    with Meter(process.pid) as meter:
+        answer, _ = process.communicate(json.dumps(order).encode())
+    if process.returncode != 0:
+        raise SystemExit(f"'{module}' ended with status {process.returncode}")
+    return json.loads(answer), meter.peak
+
+
 def location_of(on: Ground, *, prefix: str) -> dict[str, str]:
-    """Say, for another process, where on the S3 server a script stores."""
+    """Return, for another process, where on the S3 server a script stores."""
     s3 = on.stack.s3
     return {
         "endpoint": s3.endpoint,

@@ -17,13 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from benchmarks.meter import Meter
 from benchmarks.places import Ground
 from benchmarks.plain_dump import JOBS
 from benchmarks.rounds import Measured
-from benchmarks.script import location_of, store_at
+from benchmarks.script import location_of, run_program, store_at
 
-_ROOT: Final = Path(__file__).parents[1]
 _DONE: Final = re.compile(r"finished item (\d+) TABLE DATA")
 
 
@@ -50,28 +48,19 @@ class StreamingScript:
             "suffix": ".dat" if tools.compression == "none" else ".dat.zst",
             "location": self._location,
         }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.streaming_script"],
-            env={**self._on.connection(), "PYTHONPATH": str(_ROOT), "PATH": os.defpath},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=self._on.folder,
-        )
-        with Meter(process.pid) as meter:
-            answer, _ = process.communicate(json.dumps(order).encode())
-        if process.returncode != 0:
-            raise SystemExit(f"the streaming script ended with status {process.returncode}")
-        told = json.loads(answer)
+        figures, memory = run_program("benchmarks.streaming_script", self._on, order)
         stored = sum(path.stat().st_size for path in dump.iterdir())
         store = store_at(self._location)
         for path in dump.iterdir():
             store.delete(path.name)
         shutil.rmtree(dump)
-        return Measured(seconds=told["seconds"], cpu=told["cpu"], memory=meter.peak, stored=stored)
+        return Measured(
+            seconds=figures["seconds"], cpu=figures["cpu"], memory=memory, stored=stored
+        )
 
 
 def main() -> None:
-    """Dump and upload; say how long it took and what processor time it cost."""
+    """Dump and upload; write how long it took and what processor time it cost."""
     order = json.load(sys.stdin)
     dump = Path(order["dump"])
     store = store_at(order["location"])

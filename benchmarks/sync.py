@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from typing import Final
 
 from benchmarks.documents import BUCKET, Documents
-from benchmarks.meter import Meter
+from benchmarks.meter import measure_program
 from benchmarks.rounds import Measured
 from pgben_tasks.embedded import binaries
 from pgben_tasks.embedded.s3 import EmbeddedS3
@@ -53,14 +52,7 @@ class Sync:
             **_remote("FROM", self._documents.server),
             **_remote("TO", self._to),
         }
-        began = time.perf_counter()
-        with subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL) as process:
-            with Meter(process.pid) as meter:
-                # Not collected yet, so that its figures can still be read.
-                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-                seconds = time.perf_counter() - began
-            if process.wait() != 0:
-                raise SystemExit(f"rclone ended with status {process.returncode}")
+        seconds, meter = measure_program(argv, environment, stderr=subprocess.DEVNULL)
         return Measured(
             seconds=seconds, cpu=meter.cpu, memory=meter.peak, stored=self._documents.size
         )

@@ -42,11 +42,7 @@ class EmbeddedRedis(EmbeddedServer):
     @property
     def url(self) -> str:
         """The URL of database 0; it holds the password."""
-        return self.database_url(0)
-
-    def database_url(self, number: int) -> str:
-        """Return the URL of one of the 16 databases; it holds the password."""
-        return f"redis://:{self.password}@{self.host}:{self.port}/{number}"
+        return f"redis://:{self.password}@{self.host}:{self.port}/0"
 
     def _command(self) -> Command:
         configuration = self.folder / "redis.conf"

@@ -38,8 +38,6 @@ class EmbeddedStack(Closable):
         folder: Path | None = None,
         *,
         protected: bool = False,
-        major: int | None = None,
-        fsync: bool = False,
     ) -> Self:
         """Start all servers at the same time, with their files in one new folder.
 
@@ -50,12 +48,10 @@ class EmbeddedStack(Closable):
         supervisor = Supervisor.start(folder)
         executor = ThreadPoolExecutor(max_workers=4, thread_name_prefix="pgben-embedded")
         try:
-            postgres = executor.submit(
-                EmbeddedPostgres.start, major=major, fsync=fsync, supervisor=supervisor
-            )
+            postgres = executor.submit(EmbeddedPostgres.start, supervisor=supervisor)
             redis = executor.submit(EmbeddedRedis.start, supervisor=supervisor)
             s3 = executor.submit(_s3, supervisor, "rclone", REPOSITORY_BUCKET)
-            rich = (
+            documents = (
                 executor.submit(_s3, supervisor, "ministack", PROTECTED_BUCKET)
                 if protected
                 else None
@@ -65,7 +61,7 @@ class EmbeddedStack(Closable):
                 postgres=postgres.result(),
                 redis=redis.result(),
                 s3=s3.result(),
-                protected_s3=rich.result() if rich else None,
+                protected_s3=documents.result() if documents else None,
             )
         except BaseException:
             # Without their supervisor, starts that still run fail at once.
