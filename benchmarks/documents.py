@@ -60,9 +60,9 @@ class Documents:
         }
 
     def change(self, share: float) -> None:
-        """Let a share of the documents be overwritten, and as many hundredths come and go.
+        """Change a share of the documents.
 
-        Of what changes eight tenths are overwritten, one tenth is deleted and one tenth added.
+        Eight tenths of it are overwritten, one tenth is deleted, and as many are added.
         """
         bucket = self._bucket(BUCKET)
         keys = [listed.key for listed in bucket.list()]

@@ -2,7 +2,7 @@
 
 The operations run in a process of their own, over a bucket that is only computed, on the real
 repository, spool and key files. The first snapshot has no inventory before it; the second one has
-to sort its listing, to join it with the whole inventory before, and to empty half-dead packs.
+to sort its listing, to join it with the whole inventory before, and to empty half-used packs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NAME: Final = "simulated"
 
 
 class _Silent:
-    """Progress that nobody looks at."""
+    """Progress that is not shown."""
 
     def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
         """Start a phase."""
@@ -46,7 +46,7 @@ class _Silent:
         """Take side facts."""
 
     def check(self) -> None:
-        """Let the work go on."""
+        """Never interrupt the work."""
 
 
 def measure(keys: int, gibibytes: int, *, tell: Callable[[str], None]) -> dict[str, dict[str, Any]]:

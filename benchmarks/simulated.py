@@ -20,7 +20,7 @@ class SimulatedBucket(MemoryBucket):
     """``number`` small objects, and one of zeros with ``large`` bytes where that is not nothing.
 
     After ``overwrite`` six of ten objects in the first tenth are others, so that packs are half
-    dead, and the listing is out of order, so that it has to be sorted.
+    unused, and the listing is out of order, so that it has to be sorted.
     """
 
     def __init__(self, name: str, *, number: int, large: int) -> None:
@@ -31,7 +31,7 @@ class SimulatedBucket(MemoryBucket):
         self._night = 0
 
     def overwrite(self) -> None:
-        """Let the next night come."""
+        """Change what the next night reads."""
         self._night += 1
 
     def list(self, prefix: str = "") -> Iterator[ListedObject]:

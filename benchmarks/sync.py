@@ -1,4 +1,4 @@
-"""``rclone sync`` from one S3 server to another: what people copy buckets with."""
+"""``rclone sync`` from one S3 server to another: the usual way to copy a bucket."""
 
 from __future__ import annotations
 

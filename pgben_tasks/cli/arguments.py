@@ -1,4 +1,4 @@
-"""What people type, read strictly: targets, backups, moments. Nothing typed here is trusted."""
+"""Parse what is typed: targets, backups, moments. Nothing typed here is trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how examples stand in their help."""
+"""Options that several commands share, and the format of examples in their help."""
 
 from __future__ import annotations
 

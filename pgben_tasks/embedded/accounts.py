@@ -1,8 +1,8 @@
 """Which account an embedded server runs under, and whether that account can reach its files.
 
 PostgreSQL refuses to run as root, so a stack started by root runs it as ``nobody``; that account
-must be able to pass through every folder above the programs and the data. Nothing is ever opened
-up for it: where it cannot pass, files are put elsewhere.
+must be able to pass through every folder above the programs and the data. No
+permission is changed for it: where it cannot pass, files are put elsewhere.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def server_account() -> Account | None:
 
 
 def private_base(wanted: Path | None) -> Path:
-    """Choose the folder below which a stack may put its own: ``wanted``, or for temporary files.
+    """Return the folder below which a stack may make its own: ``wanted``, or for temporary files.
 
     Raises ``ConfigurationError`` when the servers' account cannot reach it.
     """

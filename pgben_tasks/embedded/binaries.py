@@ -1,6 +1,6 @@
 """Find the programs of embedded servers: in Python packages, or on PATH.
 
-Nothing is started here but ``redis-server --version``.
+Only ``redis-server --version`` is started here.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def redis_server() -> Path:
 
 
 def redis_version(program: Path) -> tuple[int, int]:
-    """Ask a ``redis-server`` for its version; (0, 0) when it does not say."""
+    """Return the version of a ``redis-server``; (0, 0) when it cannot be read."""
     try:
         answer = subprocess.run(  # noqa: S603  # a program found on PATH
             [str(program), "--version"],

@@ -39,7 +39,7 @@ _LOG_TAIL: Final = 1_500
 
 
 def free_port() -> int:
-    """Find a loopback port that nobody listens on at this moment.
+    """Return a loopback port that no process listens on at this moment.
 
     Another process may take it before the caller does; the server then fails to bind, and its
     start is repeated with another port.

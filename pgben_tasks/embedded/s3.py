@@ -48,7 +48,7 @@ class EmbeddedS3(EmbeddedServer):
     ) -> Self:
         """Start a server with its files below ``folder`` (default: temporary files).
 
-        ``etags`` lets rclone digest what it stores, for etags that tell contents apart.
+        With ``etags`` rclone digests what it stores, so that etags differ where contents do.
         Raises ``ConfigurationError`` when the package is not installed.
         """
         if kind == "rclone":
@@ -116,7 +116,7 @@ class EmbeddedS3(EmbeddedServer):
                 # Digests are kept as long as what was read of their folder.
                 *("--dir-cache-time", "24h" if self.etags else "5s"),
                 # It would read everything again that it has just written, and everything that it
-                # lists. What is stored is checked by whoever reads it back.
+                # lists. What is stored is checked when it is read back.
                 *("--ignore-checksum", "--etag-hash", "MD5" if self.etags else ""),
             ),
             environment=plain_environment(

@@ -107,7 +107,7 @@ class Supervisor:
         child = self._children[request["pid"]]
         if child.status is None:
             tree = self._descendants(child.process.pid) if request["tree"] else []
-            # The parent first: a postmaster that lives would start its helpers anew.
+            # The parent first: a running postmaster would start its helpers anew.
             for pid in (child.process.pid, *tree):
                 self._kill(pid, request["signal"])
         return {}

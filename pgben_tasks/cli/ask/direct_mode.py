@@ -1,4 +1,4 @@
-"""Direct mode at a terminal: run a chain here, show how far it is, and what became of it.
+"""Direct mode at a terminal: run a chain in this process, show its progress and how it ended.
 
 Bars, tables, JSON and exit codes are those of following a job; there is only no job to follow
 afterwards, so an interruption undoes what was begun.
@@ -63,7 +63,7 @@ def run_or_enqueue(
 ) -> int:
     """Leave a job to the workers and follow it or, in direct mode, do it here.
 
-    ``target`` None means everything. Gives the exit code.
+    ``target`` None means everything. Return the exit code.
     """
     from pgben_tasks.runtime import Workplace
 
@@ -81,7 +81,7 @@ def run_here(
     target: Target | None,
     as_json: bool,
 ) -> int:
-    """Run one job in this process and show what became of it; give the exit code."""
+    """Run one job in this process and show how it ended; return the exit code."""
     from pgben_tasks.contracts import request_model
     from pgben_tasks.direct.chain import Chain
 
@@ -95,8 +95,8 @@ def run_here(
     with place.tools(*(() if target is None else (target,))) as tools:
         chain = Chain(job, tools, screen, told=screen.told, again=screen.again)
         with screen.showing(chain):
-            ended = _carried_out(chain)
-    _tell_of_the_copy(chain, ended)
+            ended = _run_to_end(chain)
+    _report_copy(chain, ended)
     if as_json:
         document = outcome.job_document(ended, chain.steps)
         output.print_json({"jobs": [document], "direct": {"recorded": place.records}})
@@ -108,8 +108,8 @@ def run_here(
     return outcome.INTERRUPTED if ended.state == "cancelled" else outcome.exit_code(ended)
 
 
-def _carried_out(chain: Chain) -> Job:
-    """Run a chain to its end, whatever that is."""
+def _run_to_end(chain: Chain) -> Job:
+    """Run a chain; return its job as it ended, also when it failed or was interrupted."""
     from pgben_tasks.adapters.clock import SystemClock
     from pgben_tasks.operations import spool
     from pgben_tasks.tasks.failures import described
@@ -118,7 +118,7 @@ def _carried_out(chain: Chain) -> Job:
         return replace(chain.job, ended_at=SystemClock().now(), **fields)
 
     try:
-        # Another command of this machine may be sweeping what dead ones left.
+        # Another command of this machine may be sweeping what ended ones left.
         with spool.occupied(chain.folder):
             return chain.run()
     except KeyboardInterrupt:
@@ -131,7 +131,7 @@ def _carried_out(chain: Chain) -> Job:
 def _warn(place: DirectPlace, kind: JobKind) -> None:
     output.say(
         "direct mode: no lock of a catalog is held and nothing is written to a ledger or audit "
-        "trail; stop the maintenance worker where one still lives, or it may prune meanwhile",
+        "trail; stop the maintenance worker where one still runs, or it may prune meanwhile",
         style="yellow",
     )
     if kind == "verify" and not place.records:
@@ -142,8 +142,8 @@ def _warn(place: DirectPlace, kind: JobKind) -> None:
         )
 
 
-def _tell_of_the_copy(chain: Chain, ended: Job) -> None:
-    """Say what became of the copy when its restore did not come to its end."""
+def _report_copy(chain: Chain, ended: Job) -> None:
+    """Write whether the copy exists when its restore did not succeed."""
     if ended.kind != "restore" or ended.state == "succeeded":
         return
     into = chain.job.context["into"]

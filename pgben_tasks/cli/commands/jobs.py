@@ -204,13 +204,15 @@ def retry_job(work: Workplace, job: Job) -> Job:
 
 
 def _publish_cancelled(work: Workplace, task_id: str, error: JobCancelled) -> None:
-    """Write the job's end to the broker for whoever waits; one that is away is not a failure."""
+    """Write the job's end to the broker, for callers that wait; one that is away is no failure."""
     from pgben_tasks.client import Client
 
     try:
         Client(_broker(work)).tell_end(task_id, error)
     except TransientError as exc:
-        output.say(f"{exc.sentence}, so whoever waits for this job's result does not know yet")
+        output.say(
+            f"{exc.sentence}, so a caller that waits for this job's result does not know yet"
+        )
 
 
 def _broker(work: Workplace) -> str:

@@ -109,7 +109,7 @@ def sweep(
 def _ask_each(
     target: str | None, kind: JobKind, *, dry_run: bool, wait: bool, as_json: bool
 ) -> int:
-    """Ask for a job of one target, or of every protected one; give the exit code."""
+    """Ask for a job of one target, or of every protected one; return the exit code."""
     from pgben_tasks import runtime
 
     work = runtime.workplace()

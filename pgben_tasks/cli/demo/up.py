@@ -44,7 +44,7 @@ def up(size_mb: int, *, as_json: bool) -> int:
         _await_flower(flower, processes[-1])
         file = _write_settings(stack, settings)
         about = _addresses(stack, flower, password)
-        # Whoever reads that everything is up may end it at once.
+        # The end may be requested as soon as the addresses are shown.
         with _end_requested() as requested:
             _show(about, file, settings, as_json=as_json)
             _wait_for_end(processes, requested)

@@ -278,7 +278,7 @@ def bucket_faults(proof: dict[str, Any]) -> list[str]:
 
 
 def _bucket_facts(proof: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what was proved, for people."""
+    """Yield the lines of the table about the bucket."""
     compared = proof["objects_compared"]
     unlike = sum(len(proof[f"objects_{what}"]) for what in ("missing", "extra", "differing"))
     yield "first snapshot", f"{proof['snapshot']} ({proof['snapshot_state']})"

@@ -1,4 +1,4 @@
-"""How far work in this very process is, shown on a terminal, and how Ctrl-C stops a chain.
+"""The progress of work in this process on a terminal, and how Ctrl-C stops a chain.
 
 The bar is that of following a job. To stderr.
 """
@@ -31,7 +31,7 @@ _STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Meter:
-    """How far work is, on a terminal: a bar, or a line now and then where none can move."""
+    """Progress on a terminal: a bar, or a line now and then where none can move."""
 
     def __init__(self, console: Console) -> None:
         """Show nothing yet."""
@@ -52,7 +52,7 @@ class Meter:
             self.draw()
 
     def advance(self, amount: int) -> None:
-        """Add to what is done; whoever counts after an interruption is stopped by it."""
+        """Add to what is done; raise when the work was interrupted."""
         self.check()
         self._gauge.advance(amount)
         if time.monotonic() >= self._draw_at:
@@ -63,10 +63,10 @@ class Meter:
         self._gauge.note(**facts)
 
     def check(self) -> None:
-        """Let the work go on."""
+        """Raise when the work was interrupted; without a chain, nothing interrupts it here."""
 
     def draw(self) -> None:
-        """Show how far it is now."""
+        """Show the progress."""
         self._draw_at = time.monotonic() + self._every
         reading = self._gauge.read()
         doing = self.doing(str(reading.get("phase", "")))
@@ -76,15 +76,15 @@ class Meter:
             self.console.print(f"  … {doing} {follow.progress_text(reading)}", markup=False)
 
     def doing(self, phase: str) -> str:
-        """Return what is done in a phase."""
+        """Return the words for a phase."""
         return phase
 
 
 class Screen(Meter):
-    """How far a chain in this process is, and what stops it."""
+    """The progress of a chain in this process, and the signals that stop it."""
 
     def __init__(self, console: Console, *, wait: Callable[[float], None] = time.sleep) -> None:
-        """Show nothing yet; ``wait`` lets seconds pass between two tries of a step."""
+        """Show nothing yet; ``wait`` waits for seconds between two tries of a step."""
         super().__init__(console)
         self._wait = wait
         self._chain: Chain | None = None
@@ -98,7 +98,7 @@ class Screen(Meter):
             raise KeyboardInterrupt
 
     def doing(self, phase: str) -> str:
-        """Return what the running step does, in the words of following a job."""
+        """Return the job's target and the running step, as following a job shows them."""
         if self._chain is None:
             return phase
         return follow.job_title(replace(self._chain.job, progress={"phase": phase}))
@@ -112,7 +112,7 @@ class Screen(Meter):
             self._said += 1
         step = (self._chain.job.step or "").rpartition(".")[2]
         if step != self._step:
-            # What the step before counted is not its own.
+            # The count begins anew with each step.
             self._step = step
             self._gauge.begin(step)
         if self._chain.undoing:
@@ -123,7 +123,7 @@ class Screen(Meter):
     def again(self, error: TransientError, tried: int) -> bool:
         """Wait before a step is tried again, as workers do.
 
-        The first step is not: nothing is lost yet, and a wrong address is better told at once.
+        The first step is not: nothing is lost yet, and a wrong address is better reported at once.
         """
         if tried > len(RETRY_DELAYS) or not (self._chain and self._chain.steps):
             return False
@@ -138,8 +138,8 @@ class Screen(Meter):
         """Show a chain for as long as it runs; a signal that asks to stop interrupts it once."""
         self._chain = chain
         # What is ignored, as a hangup is under nohup, stays so.
-        heard = [one for one in _STOPPING if signal.getsignal(one) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self._stop) for number in heard}
+        handled = [one for one in _STOPPING if signal.getsignal(one) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._stop) for number in handled}
         try:
             with self.bars:
                 yield
@@ -148,7 +148,7 @@ class Screen(Meter):
                 signal.signal(number, handler)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        # What is being undone must be undone whole, however often somebody presses Ctrl-C.
+        # An undo is not interrupted, however often Ctrl-C is pressed.
         if not (self._stopped or (self._chain and self._chain.undoing)):
             self._stopped = True
             raise KeyboardInterrupt

@@ -2,7 +2,7 @@
 
 Each is encrypted with AES-256-GCM. What opens it (initialisation vector, authentication tag), the
 digest of the plain document and its original name exist nowhere but in the object's metadata; the
-database knows key, size and digest. Whoever loses the metadata has lost the document.
+database knows key, size and digest. Without the metadata the document is lost.
 
 The bucket's client shares nothing with pgben's own adapters, so that what it finds proves something
 about them.
@@ -50,7 +50,7 @@ _HTTP_TIMEOUT: Final = 10.0
 _URL_VALID: Final = timedelta(hours=1)
 #: The headers that an application sends with an object beside its metadata, and gets back.
 _HEADERS: Final = ("content-type", "content-disposition", "cache-control")
-#: Left behind by those who want money.
+#: The object that the ransomware leaves behind.
 RANSOM_NOTE: Final = "LEIA-ME-RESGATE.txt"
 #: Which of the sorted keys are hit, so that all kinds of documents are.
 _DELETED_EVERY: Final = 13

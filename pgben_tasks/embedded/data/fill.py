@@ -153,7 +153,7 @@ def _store_models(connection: psycopg.Connection, seed: int) -> None:
 
 
 def _set_database(connection: psycopg.Connection, database: str) -> None:
-    """Give the database settings, a comment and grants, which a dump of it does not hold."""
+    """Set settings, a comment and grants of the database, which a dump of it does not hold."""
     name = sql.Identifier(database)
     connection.execute(
         sql.SQL(

@@ -231,7 +231,7 @@ class Inventor:
         return choices[int(self._draw() * len(choices))]
 
     def chance(self, share: float) -> bool:
-        """Say yes in ``share`` of the calls."""
+        """Return True in ``share`` of the calls."""
         return self._draw() < share
 
     def number(self, low: int, high: int) -> int:
@@ -299,7 +299,7 @@ class Inventor:
         }
 
     def family(self) -> list[dict[str, Any]]:
-        """Draw up to four people who live with somebody."""
+        """Draw up to four members of a household."""
         return [
             {
                 "nome": self.person(),
