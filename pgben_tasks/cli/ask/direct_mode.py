@@ -101,8 +101,7 @@ def run_here(
         document = outcome.job_document(ended, chain.steps)
         output.print_json({"jobs": [document], "direct": {"recorded": place.records}})
     else:
-        for part in outcome.job_tables(ended, zone=place.zone):
-            output.out().print(part)
+        output.show(outcome.job_tables(ended, zone=place.zone))
         if ended.error is not None:
             output.complain(ended.error["sentence"], ended.error["hint"])
     return outcome.INTERRUPTED if ended.state == "cancelled" else outcome.exit_code(ended)

@@ -84,9 +84,7 @@ def follow(work: Workplace, jobs: Sequence[Job], *, as_json: bool) -> int:
 
 def show_end(job: Job, work: Workplace) -> None:
     """Show an ended job: its tables on stdout, its error on stderr."""
-    console = output.out()
-    for part in outcome.job_tables(job, zone=work.zone):
-        console.print(part)
+    output.show(outcome.job_tables(job, zone=work.zone))
     if job.error is not None:
         output.complain(str(job.error.get("sentence", "")), str(job.error.get("hint", "")))
     elif job.result.get("suspect"):

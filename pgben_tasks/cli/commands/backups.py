@@ -88,8 +88,7 @@ def show(
     if as_json:
         output.print_json(backups.backup_document(manifest, statements))
     else:
-        for part in backups.backup_tables(manifest, statements, work.zone):
-            output.out().print(part)
+        output.show(backups.backup_tables(manifest, statements, work.zone))
     return outcome.DONE
 
 

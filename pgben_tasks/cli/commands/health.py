@@ -33,8 +33,7 @@ def status(as_json: AsJson = False) -> int:
     if as_json:
         output.print_json(screen.document(found))
     else:
-        for part in screen.pages(found, work.zone):
-            output.out().print(part)
+        output.show(screen.pages(found, work.zone))
     return screen.EXIT_CODES[found.verdict.colour]
 
 

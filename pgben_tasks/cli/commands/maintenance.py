@@ -15,6 +15,11 @@ from pgben_tasks.domain.job import JobKind
 
 app = typer.Typer()
 
+OneTarget = Annotated[
+    str | None,
+    typer.Argument(metavar="[TARGET]", help="One target; every protected one without it."),
+]
+
 ACKNOWLEDGE_EXAMPLES = examples(
     (
         "pgben acknowledge 20261123T050000Z-1f0c9a --reason 'old requests were archived'",
@@ -76,10 +81,7 @@ def acknowledge(
 
 @app.command(epilog=PRUNE_EXAMPLES)
 def prune(
-    target: Annotated[
-        str | None,
-        typer.Argument(metavar="[TARGET]", help="One target; every protected one without it."),
-    ] = None,
+    target: OneTarget = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan with its reasons; remove nothing.")
     ] = False,
@@ -92,10 +94,7 @@ def prune(
 
 @app.command(epilog=SWEEP_EXAMPLES)
 def sweep(
-    target: Annotated[
-        str | None,
-        typer.Argument(metavar="[TARGET]", help="One target; every protected one without it."),
-    ] = None,
+    target: OneTarget = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what is left over and why; remove nothing.")
     ] = False,

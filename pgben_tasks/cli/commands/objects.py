@@ -30,6 +30,7 @@ app = typer.Typer(help="Look into snapshots of buckets; needs an identity, no wo
 Snapshot = Annotated[
     str, typer.Argument(metavar="ID|TARGET", help="A snapshot's id, or 'bucket/NAME': its newest.")
 ]
+Prefix = Annotated[str, typer.Option(metavar="TEXT", help="Only keys that begin with this.")]
 
 LS_EXAMPLES = examples(
     ("pgben objects ls bucket/pgben-documents --prefix cidadao/42/", "what the newest one holds"),
@@ -59,9 +60,7 @@ _SIGNS = {
 @app.command("ls", epilog=LS_EXAMPLES)
 def list_objects(
     snapshot: Snapshot,
-    prefix: Annotated[
-        str, typer.Option(metavar="TEXT", help="Only keys that begin with this.")
-    ] = "",
+    prefix: Prefix = "",
     as_json: AsJson = False,
 ) -> int:
     """List the objects of a snapshot, sorted by key."""
@@ -121,9 +120,7 @@ def diff_objects(
             help="After a target: its snapshot. Then another one; without it, the bucket as it is.",
         ),
     ] = None,
-    prefix: Annotated[
-        str, typer.Option(metavar="TEXT", help="Only keys that begin with this.")
-    ] = "",
+    prefix: Prefix = "",
     bucket: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Compare with this bucket, such as a restored one."),

@@ -12,7 +12,7 @@ from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -155,6 +155,13 @@ def out() -> Console:
 def err() -> Console:
     """Return the console of everything else."""
     return _console(sys.stderr)
+
+
+def show(parts: Iterable[RenderableType]) -> None:
+    """Write tables and lines to stdout, one after another."""
+    console = out()
+    for part in parts:
+        console.print(part)
 
 
 def say(text: str, *, style: str = "") -> None:

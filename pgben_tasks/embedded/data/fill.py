@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -25,6 +25,14 @@ DEFAULT_MEGABYTES: Final = 150
 DEFAULT_SEED: Final = 2026
 _EXTENSIONS: Final = ("pgcrypto", "pg_trgm", "btree_gin", "unaccent")
 _TIME_ZONE: Final = "America/Fortaleza"
+_DATABASE_STATEMENTS: Final[tuple[LiteralString, ...]] = (
+    "ALTER DATABASE {} SET default_text_search_config = 'pg_catalog.portuguese'",
+    "ALTER ROLE pgben_auditor IN DATABASE {} SET statement_timeout = '30s'",
+    "ALTER DATABASE {} CONNECTION LIMIT 80",
+    "COMMENT ON DATABASE {} IS 'Demonstração do PGBen: dados inventados'",
+    "REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC",
+    "GRANT CONNECT ON DATABASE {} TO pgben_tecnico, pgben_coordenador",
+)
 #: Measured: what one citizen with all that belongs to it takes, and what the empty model takes.
 _CITIZENS_PER_MEGABYTE: Final = 115
 _MODEL_MEGABYTES: Final = 1
@@ -155,11 +163,8 @@ def _store_models(connection: psycopg.Connection, seed: int) -> None:
 def _set_database(connection: psycopg.Connection, database: str) -> None:
     """Set settings, a comment and grants of the database, which a dump of it does not hold."""
     name = sql.Identifier(database)
-    connection.execute(
-        sql.SQL(
-            "ALTER DATABASE {} SET default_text_search_config = 'pg_catalog.portuguese'"
-        ).format(name)
-    )
+    for statement in _DATABASE_STATEMENTS:
+        connection.execute(sql.SQL(statement).format(name))
     known = connection.execute(
         "SELECT FROM pg_timezone_names WHERE name = %s", [_TIME_ZONE]
     ).fetchone()
@@ -167,19 +172,6 @@ def _set_database(connection: psycopg.Connection, database: str) -> None:
         connection.execute(
             sql.SQL("ALTER DATABASE {} SET timezone = {}").format(name, sql.Literal(_TIME_ZONE))
         )
-    connection.execute(
-        sql.SQL("ALTER ROLE pgben_auditor IN DATABASE {} SET statement_timeout = '30s'").format(
-            name
-        )
-    )
-    connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT 80").format(name))
-    connection.execute(
-        sql.SQL("COMMENT ON DATABASE {} IS 'Demonstração do PGBen: dados inventados'").format(name)
-    )
-    connection.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(name))
-    connection.execute(
-        sql.SQL("GRANT CONNECT ON DATABASE {} TO pgben_tecnico, pgben_coordenador").format(name)
-    )
 
 
 def _summary(connection: psycopg.Connection) -> DemoSummary:
