@@ -41,7 +41,7 @@ class _FirstSnapshot:
     _made: int = 0
 
     def run(self) -> Measured:
-        """Make an installation, let it take a small snapshot unmeasured, and measure the first."""
+        """Make an installation, take a small snapshot unmeasured, and measure the first."""
         if self.installation is not None:
             self.installation.worker.stop()
         self._made += 1
@@ -104,7 +104,7 @@ def measure(objects: int, rounds: int, *, tell: Callable[[str], None]) -> Part:
 def _best(
     documents: Documents, mirror: EmbeddedS3, fresh: Callable[[], str], tell: Callable[[str], None]
 ) -> int:
-    """Find out with how many transfers rclone is the fastest here."""
+    """Return with how many transfers rclone is the fastest here."""
     tried = {}
     for transfers in TRANSFERS:
         sync = Sync(f"{transfers} transfers", documents, mirror, fresh, transfers=transfers)

@@ -54,9 +54,9 @@ class Chain:
         self._steps = _STEPS[target.partition("/")[0]]
 
     def run(self) -> Measured:
-        """Back up once; waits for the job's end."""
+        """Back up once and wait for the job's end."""
         work = self._at.work
-        # One session for all looks: a new one each time would cost more than the ledger itself.
+        # One session for all queries: a new one each time would cost more than the ledger itself.
         with closing(work.database.session()) as session:
             with Meter(self._at.worker.pid) as meter:
                 (job,), unsent = submit(work, "backup", [(self._target, {"target": self._target})])

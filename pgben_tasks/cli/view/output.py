@@ -106,7 +106,7 @@ def amount(value: int, unit: str) -> str:
 
 
 def key(text: str) -> str:
-    """Show an object's key: it may hold anything; what a terminal would obey becomes text."""
+    """Return an object's key as text that a terminal cannot take for a control sequence."""
     return text if text.isprintable() else repr(text)
 
 
@@ -118,9 +118,9 @@ def state(word: str) -> Text:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, title: str = "", right: str = ""
 ) -> Table:
-    """Make a table; the columns whose names are listed in ``right`` are set to the right.
+    """Return a table; the columns whose names are listed in ``right`` are set to the right.
 
-    Cells are taken as they are: nothing in them is read as markup.
+    Cells are shown as they are: nothing in them is read as markup.
     """
     made = Table(title=Text(title, style="bold") if title else None, title_justify="left")
     numeric = {name.strip() for name in right.split(",")}
@@ -137,7 +137,7 @@ def table(
 
 
 def facts(pairs: Iterable[tuple[str, Cell]], *, title: str = "") -> Table:
-    """Make a table of names and values."""
+    """Return a table of names and values."""
     made = Table(title=Text(title, style="bold") if title else None, title_justify="left")
     made.show_header = False
     made.add_column(style="dim", no_wrap=True)
@@ -188,7 +188,7 @@ def print_json(value: object) -> None:
 
 
 def plain(value: object) -> Any:
-    """Turn what JSON does not know into what it knows; moments in UTC."""
+    """Return a value that JSON lacks as one that it has; moments in UTC."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, timedelta):

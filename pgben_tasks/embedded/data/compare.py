@@ -76,7 +76,7 @@ class Difference:
 
 
 def bucket_contents(client: BucketClient) -> dict[str, StoredObject]:
-    """Fetch every object with everything it carries."""
+    """Return every object with everything it carries."""
     return {key: client.get(key) for key in client.listed()}
 
 

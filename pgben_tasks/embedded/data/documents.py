@@ -77,13 +77,13 @@ class BucketClient:
         self._http = urllib3.PoolManager(timeout=_HTTP_TIMEOUT, retries=False)
 
     def listed(self) -> Iterator[str]:
-        """List every key."""
+        """Yield every key."""
         for listed in self._client.list_objects(self.bucket, recursive=True):
             if listed.object_name is not None:
                 yield listed.object_name
 
     def get(self, key: str) -> StoredObject:
-        """Fetch an object with all that it carries."""
+        """Return an object with all that it carries."""
         answer = self._client.get_object(self.bucket, key)
         try:
             data = answer.read()

@@ -274,7 +274,7 @@ class Population:
 
 
 def _line(*values: object) -> str:
-    """Make one COPY line; no value here holds a tab, a newline or a backslash."""
+    """Return one COPY line; no value here holds a tab, a newline or a backslash."""
     return "\t".join([_NULL if value is None else str(value) for value in values]) + "\n"
 
 

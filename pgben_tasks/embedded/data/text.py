@@ -24,13 +24,13 @@ _Templates = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
 
 
 def _compiled(*templates: str) -> _Templates:
-    """Split templates into their fixed parts and the kinds of values between these."""
+    """Return templates split into their fixed parts and the kinds of values between these."""
     split = [_SLOT.split(template) for template in templates]
     return tuple((tuple(parts[::2]), tuple(parts[1::2])) for parts in split)
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """Split a text into words; ``_`` stands for a space inside one."""
+    """Return the words of a text; ``_`` stands for a space inside one."""
     return tuple(word.replace("_", " ") for word in text.split())
 
 
@@ -188,7 +188,7 @@ _REMARKS: Final = _compiled(
 
 
 class Inventor:
-    """Invents believable values from one stream of random numbers."""
+    """Draws believable values from one stream of random numbers."""
 
     def __init__(self, seed: int) -> None:
         """Begin the stream of ``seed``."""
@@ -227,7 +227,7 @@ class Inventor:
         }
 
     def pick(self, choices: tuple[str, ...]) -> str:
-        """Choose one of ``choices``."""
+        """Return one of ``choices``."""
         return choices[int(self._draw() * len(choices))]
 
     def chance(self, share: float) -> bool:
@@ -235,51 +235,51 @@ class Inventor:
         return self._draw() < share
 
     def number(self, low: int, high: int) -> int:
-        """Draw a whole number from ``low`` to ``high``, both included."""
+        """Return a whole number from ``low`` to ``high``, both included."""
         return low + int(self._draw() * (high - low + 1))
 
     def digits(self, count: int) -> str:
-        """Draw decimal digits."""
+        """Return decimal digits."""
         return f"{int(self._draw() * 10**count):0{count}d}"
 
     def money(self, low: int, high: int) -> str:
-        """Draw an amount with two decimals."""
+        """Return an amount with two decimals."""
         return f"{low + self._draw() * (high - low):.2f}"
 
     def uuid(self) -> str:
-        """Draw a version 4 UUID."""
+        """Return a version 4 UUID."""
         return str(UUID(int=self.random.getrandbits(128), version=4))
 
     def digest(self) -> str:
-        """Draw what a SHA-256 looks like, in hex."""
+        """Return 64 hex digits, like a SHA-256."""
         return f"{self.random.getrandbits(256):064x}"
 
     def moment(self) -> datetime:
-        """Draw a moment of the platform's life, more of the recent ones."""
+        """Return a moment since the platform's first day, more of the recent ones."""
         return _FIRST_DAY + timedelta(seconds=int(_SPAN * self._draw() ** 0.7))
 
     def birthday(self) -> date:
-        """Draw the day an adult was born."""
+        """Return the day an adult was born."""
         return date(1938 + int(self._draw() * 70), 1, 1) + timedelta(days=int(self._draw() * 365))
 
     def telephone(self) -> str:
-        """Draw a mobile number."""
+        """Return a mobile number."""
         return f"(84) 9{self.digits(4)}-{self.digits(4)}"
 
     def cpf(self) -> str:
-        """Draw a CPF number with its two check digits."""
+        """Return a CPF number with its two check digits."""
         return with_check_digits(self.digits(9))
 
     def person(self) -> str:
-        """Draw a full name."""
+        """Return a full name."""
         return self.woman() if self.chance(0.6) else self.man()
 
     def woman(self) -> str:
-        """Draw a woman's name."""
+        """Return a woman's name."""
         return self._named(WOMEN)
 
     def man(self) -> str:
-        """Draw a man's name."""
+        """Return a man's name."""
         return self._named(MEN)
 
     def _named(self, first_names: tuple[str, ...]) -> str:
@@ -289,7 +289,7 @@ class Inventor:
         return f"{first} {self.pick(FAMILY_NAMES)} {self.pick(FAMILY_NAMES)}"
 
     def address(self) -> dict[str, Any]:
-        """Draw an address."""
+        """Return an address."""
         return {
             "logradouro": f"{self.pick(('Rua', 'Rua', 'Travessa', 'Avenida'))} "
             f"{self.pick(STREETS)}",
@@ -299,7 +299,7 @@ class Inventor:
         }
 
     def family(self) -> list[dict[str, Any]]:
-        """Draw up to four members of a household."""
+        """Return up to four members of a household."""
         return [
             {
                 "nome": self.person(),
@@ -337,7 +337,7 @@ class Inventor:
 
 
 def with_check_digits(nine: str) -> str:
-    """Append a CPF's two check digits to its first nine."""
+    """Return a CPF's first nine digits with its two check digits."""
     digits = [int(character) for character in nine]
     for _ in range(2):
         weights = range(len(digits) + 1, 1, -1)
