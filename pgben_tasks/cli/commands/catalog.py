@@ -17,7 +17,7 @@ from pgben_tasks.cli.view.screen import Meter
 if TYPE_CHECKING:
     from pgben_tasks.setup.catalog_rebuild import Rebuilt
 
-app = typer.Typer(no_args_is_help=True, help="Look after the catalog itself.")
+app = typer.Typer(no_args_is_help=True, help="Maintain the catalog itself.")
 
 REBUILD_EXAMPLES = examples(
     ("pgben catalog rebuild", "make catalog and index anew from the repository alone"),
@@ -32,7 +32,7 @@ _SHOWN: Final = 20
 
 @app.callback()
 def catalog() -> None:
-    """Look after the catalog itself."""
+    """Maintain the catalog itself."""
 
 
 @app.command(epilog=REBUILD_EXAMPLES)

@@ -23,7 +23,7 @@ DOCTOR_EXAMPLES = examples(
 
 @app.command(epilog=STATUS_EXAMPLES)
 def status(as_json: AsJson = False) -> int:
-    """Say on one screen whether everything can be restored, and to when."""
+    """Show on one screen whether everything can be restored, and to when."""
     from pgben_tasks import runtime
     from pgben_tasks.cli.view import status as screen
     from pgben_tasks.health import situation

@@ -36,7 +36,7 @@ JOBS_EXAMPLES = examples(
     ("pgben jobs retry 1f0c9a2b --follow", "the same, and wait for its end"),
 )
 CANCEL_EXAMPLES = examples(
-    ("pgben cancel 1f0c9a2b", "call a job off; the beginning of its id is enough"),
+    ("pgben cancel 1f0c9a2b", "cancel a job; the beginning of its id is enough"),
     ("pgben cancel 1f0c9a2b --json", "the same for scripts: exit 0 means that it is cancelled"),
 )
 
@@ -85,7 +85,7 @@ def cancel(
     job: Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or its beginning.")],
     as_json: AsJson = False,
 ) -> int:
-    """Call a job off: a waiting one at once, a running one within seconds."""
+    """Cancel a job: a waiting one at once, a running one within seconds."""
     from pgben_tasks import runtime
 
     work = runtime.workplace()

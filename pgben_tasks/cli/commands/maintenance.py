@@ -23,7 +23,7 @@ OneTarget = Annotated[
 ACKNOWLEDGE_EXAMPLES = examples(
     (
         "pgben acknowledge 20261123T050000Z-1f0c9a --reason 'old requests were archived'",
-        "somebody looked: the backup is plausible",
+        "the backup was examined and is plausible",
     ),
     (
         "pgben acknowledge bucket/pgben-documents --key 'cidadao/42/rg.jpg' --reason 'disk lost'",
@@ -59,7 +59,7 @@ def acknowledge(
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> int:
-    """Say that a suspect or incomplete backup is plausible, or that single objects are lost.
+    """Declare a suspect or incomplete backup plausible, or single objects lost.
 
     The backup counts again, and pruning goes on. Of a lost object only the SHA-256 of its key is
     signed and kept; snapshots that lack nothing else are 'verified with exceptions'.
@@ -101,7 +101,7 @@ def sweep(
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> int:
-    """Remove what dead runs left in the repository; done by itself once a day."""
+    """Remove what interrupted runs left in the repository; runs by itself once a day."""
     return _request_each(target, "sweep", dry_run=dry_run, wait=wait, as_json=as_json)
 
 

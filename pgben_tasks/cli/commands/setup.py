@@ -94,7 +94,7 @@ def up(
     size: Annotated[int, typer.Option(min=1, metavar="MB", help="How much data to make.")] = 20,
     as_json: AsJson = False,
 ) -> int:
-    """Run servers, worker, beat and Flower for trying out; all of it vanishes at the end."""
+    """Run servers, worker, beat and Flower for trying out; all of it is removed at the end."""
     with _embedded_packages():
         from pgben_tasks.cli.demo import up as foreground
 

@@ -260,7 +260,7 @@ def undo(
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> int:
-    """Turn a swap back: the replaced database takes its name again, the restored one is kept."""
+    """Undo a swap: the replaced database takes its name again, the restored one is kept."""
     from pgben_tasks import runtime
 
     work = runtime.workplace()
