@@ -69,7 +69,7 @@ def enqueue_and_follow(
 
 def follow(work: Workplace, jobs: Sequence[Job], *, as_json: bool) -> int:
     """Follow jobs to their end and show how they ended; return the exit code."""
-    follower = Follower(work, jobs, console=output.err())
+    follower = Follower(work, jobs)
     try:
         ended = follower.run()
     except KeyboardInterrupt:

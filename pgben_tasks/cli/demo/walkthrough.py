@@ -98,7 +98,7 @@ class Jobs:
         jobs, unsent = enqueue.submit(self.work, kind, [(target, request)])
         if unsent is not None:
             raise unsent
-        (job,) = Follower(self.work, jobs, console=output.err()).run()
+        (job,) = Follower(self.work, jobs).run()
         if job.state != "succeeded":
             raise rebuilt(job)
         self.done.append(job)

@@ -52,10 +52,10 @@ class _Watched:
 class Follower:
     """Follows some jobs; ``jobs`` and ``steps`` are as last seen, also after an interruption."""
 
-    def __init__(self, work: Workplace, jobs: Sequence[Job], *, console: Console) -> None:
-        """Follow ``jobs`` through the ledger of ``work``, writing to ``console``."""
+    def __init__(self, work: Workplace, jobs: Sequence[Job]) -> None:
+        """Follow ``jobs`` through the ledger of ``work``."""
         self._work = work
-        self._console = console
+        self._console = console = output.err()
         self._bars = Progress(
             *COLUMNS, console=console, transient=True, disable=not can_move_bars(console)
         )
