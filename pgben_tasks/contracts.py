@@ -26,6 +26,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.target import BackupId, Target, check_name
 from pgben_tasks.errors import ConfigurationError, RequestRefused
 
@@ -366,6 +367,18 @@ class JobOutcome(BaseModel):
     backup: str | None = None
     ended: datetime | None = None
     result: JSON = Field(default_factory=dict)
+
+    @classmethod
+    def of_job(cls, job: Job) -> Self:
+        """Return what callers of an ended job receive."""
+        return cls(
+            job=job.id,
+            state=job.state,
+            target=job.target,
+            backup=job.backup,
+            ended=job.ended_at,
+            result=job.result,
+        )
 
     def to_json(self) -> JSON:
         """Return the outcome as plain JSON."""

@@ -23,19 +23,25 @@ from pgben_tasks.adapters.catalog.ledger import Ledger
 from pgben_tasks.adapters.catalog.locks import holding, job_lock, target_lock
 from pgben_tasks.adapters.postgres.server import Lock
 from pgben_tasks.app import HARD_LIMIT
-from pgben_tasks.contracts import JSON, JobRef
+from pgben_tasks.contracts import JSON, JobOutcome, JobRef
+from pgben_tasks.domain.failures import (
+    as_public_error,
+    error_record,
+    failed_state,
+    is_final,
+    public_sentence,
+    recorded_error,
+)
 from pgben_tasks.domain.job import RETRY_DELAYS, Job, JobState
 from pgben_tasks.errors import (
     FenceLost,
     PgbenError,
-    RequestRefused,
     TargetBusy,
     TransientError,
 )
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Sharing
-from pgben_tasks.tasks.failures import described, final, outcome, rebuilt, sentence, told
 from pgben_tasks.tasks.heartbeat import Heartbeat
 
 log = structlog.get_logger(__name__)
@@ -171,7 +177,7 @@ class PgbenTask(Task):
             if not ended.ended:
                 return ref.to_json()
             self._succeeded(ended)
-            return outcome(ended)
+            return JobOutcome.of_job(ended).to_json()
 
     @contextmanager
     def _leaving(self, job: UUID) -> Iterator[None]:
@@ -191,7 +197,7 @@ class PgbenTask(Task):
                 raise
             self._clean(lost)
             log.info("step_cancelled")
-            raise rebuilt(lost) from None
+            raise recorded_error(lost) from None
 
     def _clean(self, job: Job) -> None:
         """Remove what an ended job left; what cannot be removed now the reconciler removes."""
@@ -200,7 +206,7 @@ class PgbenTask(Task):
             self.work.ledger.cleaned(job.id)
         except (PgbenError, OSError) as exc:
             # Until it was tried again the ledger says that something is left.
-            log.error("cleanup_failed", why=sentence(exc))  # noqa: TRY400 - a sentence, no trace
+            log.error("cleanup_failed", why=public_sentence(exc))  # noqa: TRY400 - a sentence, no trace
 
     def _tools(self, ref: JobRef) -> Toolbox:
         """Return the toolbox; where it cannot be built, the job fails with that error."""
@@ -217,7 +223,7 @@ class PgbenTask(Task):
         if (job.state, job.step, job.fence) != ("waiting", self.name, ref.fence):
             raise FenceLost(f"step '{self.name}' of job '{job.id}' is not wanted here")
         self._end(ref, job, error)
-        raise told(error) from None
+        raise as_public_error(error) from None
 
     def _wait(self, ref: JobRef, busy: TargetBusy) -> NoReturn:
         """Try a step later whose locks are taken, unless its own other delivery has them."""
@@ -262,19 +268,19 @@ class PgbenTask(Task):
             log.error("step_surprised", exc_info=error)
         self._end(ref, run.job, error)
         self._clean(run.job)
-        raise told(error) from None
+        raise as_public_error(error) from None
 
     def _end(self, ref: JobRef, job: Job, error: Exception) -> None:
         """Write down everywhere that a job failed or was refused."""
-        state: JobState = "refused" if isinstance(error, RequestRefused) else "failed"
+        state = failed_state(error)
         self.work.ledger.fail(
             ref,
             state=state,
-            error=described(error, self.name),
-            retry_at=None if final(job, error) else self.work.next_attempt(job, state),
+            error=error_record(error, self.name),
+            retry_at=None if is_final(job, error) else self.work.next_attempt(job, state),
         )
-        log.error("job_failed", state=state, error=type(error).__name__, why=sentence(error))
-        self.work.audit(job, result=state, detail=sentence(error))
+        log.error("job_failed", state=state, error=type(error).__name__, why=public_sentence(error))
+        self.work.audit(job, result=state, detail=public_sentence(error))
         self._note(job, state, error)
         try:
             self._tell_flower(job, error)
@@ -289,7 +295,7 @@ class PgbenTask(Task):
                 status=state,
                 name=f"{job.target}/{job.backup or job.id}",
                 size=0,
-                message=f"backup of '{job.target}' {state}: {sentence(error)}",
+                message=f"backup of '{job.target}' {state}: {public_sentence(error)}",
             )
 
     def _succeeded(self, job: Job) -> None:
@@ -301,7 +307,7 @@ class PgbenTask(Task):
         if job.root_task is None or job.root_task == self.request.id:
             return
         with self.app.events.default_dispatcher() as dispatcher:
-            shown = repr(told(error))
+            shown = repr(as_public_error(error))
             dispatcher.send("task-failed", uuid=job.root_task, exception=shown, traceback="")
 
     def _shower(self) -> Callable[[dict[str, Any]], None]:

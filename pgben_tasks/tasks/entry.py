@@ -17,13 +17,20 @@ from pgben_tasks.contracts import (
     JSON,
     BackupRequest,
     BucketRestoreRequest,
+    JobOutcome,
     Request,
     RestoreRequest,
     VerifyRequest,
     request_model,
 )
 from pgben_tasks.domain.buckets.capture import places
-from pgben_tasks.domain.job import Job, JobState, window_key
+from pgben_tasks.domain.failures import (
+    error_record,
+    failed_state,
+    public_sentence,
+    recorded_error,
+)
+from pgben_tasks.domain.job import Job, window_key
 from pgben_tasks.domain.swap import check_confirmation, restored_name
 from pgben_tasks.domain.target import Target, check_name, may_hold_password
 from pgben_tasks.errors import (
@@ -35,7 +42,6 @@ from pgben_tasks.errors import (
 )
 from pgben_tasks.operations import spool
 from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask
-from pgben_tasks.tasks.failures import described, outcome, rebuilt, sentence
 
 log = structlog.get_logger(__name__)
 
@@ -65,9 +71,9 @@ class EntryTask(PgbenTask):
             self._refuse(kind, raw, request, exc)
         with structlog.contextvars.bound_contextvars(job=str(job.id), target=job.target):
             if job.state == "succeeded":
-                return outcome(job)
+                return JobOutcome.of_job(job).to_json()
             if job.ended:
-                raise rebuilt(job)
+                raise recorded_error(job)
             if job.state != "queued":
                 log.info("entry_ignored", state=job.state)
                 raise Ignore
@@ -107,7 +113,7 @@ class EntryTask(PgbenTask):
         try:
             spool.sweep(self.work.tools.spool, keep=self.work.open_jobs)
         except (PgbenError, OSError) as exc:
-            log.warning("spool_not_swept", why=sentence(exc))
+            log.warning("spool_not_swept", why=public_sentence(exc))
 
     def _target(self, kind: str, request: Any) -> str:
         """Check the target a request names against what this installation protects."""
@@ -215,11 +221,11 @@ class EntryTask(PgbenTask):
             self._again(exc)
 
     def _end_unclaimed(self, job: Job, error: PgbenError) -> NoReturn:
-        state: JobState = "refused" if isinstance(error, RequestRefused) else "failed"
+        state = failed_state(error)
         self.work.ledger.fail_unclaimed(
             job.id,
             state=state,
-            error=described(error, self.name),
+            error=error_record(error, self.name),
             retry_at=self.work.next_attempt(job, state),
         )
         self.work.audit(job, result=state, detail=error.sentence)

@@ -17,6 +17,7 @@ from pgben_tasks.adapters.catalog.locks import HeldLocks, holding
 from pgben_tasks.adapters.catalog.shards import ShardRows, shard_lock, shard_step
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON, JobRef
+from pgben_tasks.domain.failures import as_public_error
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import FenceLost, PgbenError, TargetBusy, TransientError
 from pgben_tasks.operations import spool
@@ -24,7 +25,6 @@ from pgben_tasks.operations.buckets import sharding
 from pgben_tasks.operations.toolbox import Run
 from pgben_tasks.ports import Progress, Sharing, Taken
 from pgben_tasks.tasks.base import OwnRow, PgbenTask
-from pgben_tasks.tasks.failures import told
 from pgben_tasks.tasks.heartbeat import Heartbeat
 
 log = structlog.get_logger(__name__)
@@ -116,7 +116,7 @@ class HelpTask(PgbenTask):
                     raise Ignore from exc
                 except PgbenError as exc:
                     log.warning("help_failed", why=exc.sentence)
-                    raise told(exc) from None
+                    raise as_public_error(exc) from None
 
     def _help(self, ref: JobRef) -> JSON:
         work, tools = self.work, self.work.tools

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -70,6 +72,19 @@ def stubborn(
         connection.execute(drop)
 
 
+#: Runs one command, then prints which tasks of pgben it registered or loaded.
+LOADED = """
+import sys
+from pgben_tasks.cli.main import main
+code = main(sys.argv[1:])
+from pgben_tasks.app import app
+found = {name for name in app.tasks if name.startswith("pgben.")}
+found |= {name for name in sys.modules if name.startswith("pgben_tasks.tasks")}
+print("loaded:", *sorted(found))
+sys.exit(code)
+"""
+
+
 def result(said: Said) -> dict[str, Any]:
     (job,) = said.json["jobs"]
     found: dict[str, Any] = job["result"]
@@ -92,6 +107,24 @@ def test_a_restore_needs_the_escrow_key_the_trusted_keys_and_a_server(
     assert steps == ["select", "fetch", "load", "check", "finish"]
     assert "no lock of a catalog is held" in said.err
     assert ruin.left_in_spool() == []
+
+
+@pytest.mark.parametrize("into", ["new", "taken"])
+def test_direct_mode_imports_and_registers_no_task(
+    ruin: Ruin, installation: Installation, into: str
+) -> None:
+    database = installation.target.name
+    name = installation.free_name() if into == "new" else database
+    ran = subprocess.run(
+        [sys.executable, "-c", LOADED, "restore", database, "--direct", "--into", name],
+        env=ruin.site.others | ruin.site.environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == (0 if into == "new" else 3), ran.stderr
+    assert ran.stdout.splitlines()[-1].rstrip() == "loaded:"
 
 
 def test_the_chosen_backup_and_moment_are_honoured(ruin: Ruin, installation: Installation) -> None:
@@ -175,7 +208,7 @@ def test_a_verification_without_a_signing_key_reports_and_records_nothing(
     ruin: Ruin, installation: Installation
 ) -> None:
     before = ruin.statements()
-    clean = ruin.run("verify", "--full", "--direct", "--json")
+    clean = ruin.run("verify", "--level", "full", "--direct", "--json")
     assert clean.code == 0, clean.err
     assert result(clean)["state"] == "clean"
     assert result(clean)["backups"] == 2

@@ -99,6 +99,21 @@ def test_a_lost_object_is_acknowledged_by_the_digest_of_its_key(ready: Site) -> 
     assert ready.run(*asked, "--key", keys[0]).code == 2
 
 
+@pytest.mark.parametrize("option", [("--level", "full"), ("--full",)])
+def test_a_verification_in_full_is_asked_for_by_either_option(
+    ready: Site, option: tuple[str, ...]
+) -> None:
+    said = ready.run("verify", *option, "--no-wait")
+    assert said.code == 0, said.err
+    assert ready.ledger.find(said.out.strip()).request["level"] == "full"
+
+
+def test_help_shows_only_the_level(ready: Site) -> None:
+    shown = ready.run("verify", "--help").out
+    assert "--level" in shown
+    assert "--full" not in shown
+
+
 def test_without_a_broker_the_job_stays_written_for_the_reconciler(ready: Site) -> None:
     away = {"PGBEN_REDIS_URL": f"redis://:{CANARY}@127.0.0.1:1/0"}
     said = ready.run("verify", "--full", "--json", **away)

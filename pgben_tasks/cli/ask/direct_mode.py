@@ -17,7 +17,7 @@ from pgben_tasks.cli.ask import enqueue
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.screen import Screen
 from pgben_tasks.domain.job import Job, JobKind
-from pgben_tasks.errors import ConfigurationError, PgbenError, RequestRefused
+from pgben_tasks.errors import ConfigurationError, PgbenError
 
 if TYPE_CHECKING:
     from pgben_tasks.direct.chain import Chain
@@ -110,8 +110,8 @@ def run_here(
 def _run_to_end(chain: Chain) -> Job:
     """Run a chain; return its job as it ended, also when it failed or was interrupted."""
     from pgben_tasks.adapters.clock import SystemClock
+    from pgben_tasks.domain.failures import error_record, failed_state
     from pgben_tasks.operations import spool
-    from pgben_tasks.tasks.failures import described
 
     def ended(**fields: Any) -> Job:
         return replace(chain.job, ended_at=SystemClock().now(), **fields)
@@ -123,8 +123,7 @@ def _run_to_end(chain: Chain) -> Job:
     except KeyboardInterrupt:
         return ended(state="cancelled")
     except PgbenError as exc:
-        state = "refused" if isinstance(exc, RequestRefused) else "failed"
-        return ended(state=state, error=described(exc, chain.job.step or ""))
+        return ended(state=failed_state(exc), error=error_record(exc, chain.job.step or ""))
 
 
 def _warn(place: DirectPlace, kind: JobKind) -> None:

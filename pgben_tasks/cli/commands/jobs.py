@@ -152,7 +152,7 @@ def cancel_job(work: Workplace, job: Job) -> Job:
     Nothing begins it again by itself. A step that runs learns of it with its next heartbeat, stops
     and removes what it made. Raises ``RequestRefused`` when the job has ended.
     """
-    from pgben_tasks.tasks.failures import described
+    from pgben_tasks.domain.failures import error_record
 
     swapped = work.swaps.swap_of_job(job.id)
     if swapped is not None and swapped.state in {"intended", "done"}:
@@ -165,7 +165,7 @@ def cancel_job(work: Workplace, job: Job) -> Job:
     error = JobCancelled(
         f"job '{job.id}' was cancelled by '{who}'", f"`pgben jobs retry {job.id}` begins it again"
     )
-    if not work.ledger.cancel(job.id, error=described(error, job.step or "")):
+    if not work.ledger.cancel(job.id, error=error_record(error, job.step or "")):
         now = work.ledger.job(job.id)
         raise RequestRefused(
             uncancellable(now) or f"job '{job.id}' had ended",

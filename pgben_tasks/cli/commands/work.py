@@ -35,8 +35,8 @@ BACKUP_EXAMPLES = examples(
 VERIFY_EXAMPLES = examples(
     ("pgben verify", "look at every backup of every target: presence, sizes, signatures"),
     ("pgben verify pgben --level full", "read every stored byte of one target again"),
-    ("pgben verify 20261123T050000Z-1f0c9a --full", "one backup"),
-    ("pgben verify --full --direct", "here and now, when Redis, workers or the catalog are gone"),
+    ("pgben verify 20261123T050000Z-1f0c9a --level full", "one backup"),
+    ("pgben verify --level full --direct", "here and now, without Redis, workers or the catalog"),
 )
 RESTORE_EXAMPLES = examples(
     ("pgben restore pgben", "the newest verified backup, beside the original"),
@@ -108,7 +108,7 @@ def verify(
         Literal["quick", "full"],
         typer.Option(help="'quick': presence and signatures; 'full': every stored byte."),
     ] = "quick",
-    full: Annotated[bool, typer.Option("--full", help="The same as --level full.")] = False,
+    full: Annotated[bool, typer.Option("--full", hidden=True)] = False,
     direct: Direct = False,
     wait: Wait = True,
     as_json: AsJson = False,

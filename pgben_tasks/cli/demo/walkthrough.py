@@ -20,11 +20,11 @@ from pgben_tasks.cli.demo import environment
 from pgben_tasks.cli.demo.environment import DATABASE, Documents
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.follow import Follower
+from pgben_tasks.domain.failures import recorded_error
 from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.embedded.data import compare, documents
 from pgben_tasks.embedded.stack import EmbeddedStack
 from pgben_tasks.runtime import Workplace
-from pgben_tasks.tasks.failures import rebuilt
 
 TARGET: Final = f"postgres/{DATABASE}"
 
@@ -100,7 +100,7 @@ class Jobs:
             raise unsent
         (job,) = Follower(self.work, jobs).run()
         if job.state != "succeeded":
-            raise rebuilt(job)
+            raise recorded_error(job)
         self.done.append(job)
         return job
 
