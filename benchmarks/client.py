@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from pgben_tasks.adapters.buckets import S3Bucket
-from pgben_tasks.adapters.s3.location import BucketLocation
+from pgben_tasks.adapters.s3.errors import BUCKET_HINTS
+from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.embedded.s3 import EmbeddedS3
 
 _BUCKET: Final = "pgben-client"
@@ -20,7 +21,8 @@ def measure() -> dict[str, float]:
     with EmbeddedS3.start() as server:
         server.make_bucket(_BUCKET)
         bucket = S3Bucket(
-            BucketLocation(
+            S3Location(
+                hints=BUCKET_HINTS,
                 endpoint=server.endpoint,
                 bucket=_BUCKET,
                 access_key=server.access_key,

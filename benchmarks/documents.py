@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pgben_tasks.adapters.buckets import S3Bucket
-from pgben_tasks.adapters.s3.location import BucketLocation
+from pgben_tasks.adapters.s3.errors import BUCKET_HINTS
+from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.embedded.child import Supervisor
 from pgben_tasks.embedded.s3 import EmbeddedS3
 
@@ -114,7 +115,8 @@ class Documents:
     def _bucket(self, name: str) -> S3Bucket:
         server = self.server
         return S3Bucket(
-            BucketLocation(
+            S3Location(
+                hints=BUCKET_HINTS,
                 endpoint=server.endpoint,
                 bucket=name,
                 access_key=server.access_key,

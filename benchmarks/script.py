@@ -21,6 +21,7 @@ from uuid import uuid4
 from benchmarks.meter import Meter
 from benchmarks.places import Ground
 from benchmarks.rounds import Measured
+from pgben_tasks.adapters.s3.errors import REPOSITORY_HINTS
 from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.adapters.stores.s3 import S3ObjectStore
 from pgben_tasks.embedded.stack import REPOSITORY_BUCKET
@@ -121,6 +122,7 @@ def store_at(location: Mapping[str, str]) -> S3ObjectStore:
     """Return the store at ``location``."""
     return S3ObjectStore(
         S3Location(
+            hints=REPOSITORY_HINTS,
             endpoint=location["endpoint"],
             bucket=location["bucket"],
             access_key=location["access_key"],

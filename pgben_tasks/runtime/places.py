@@ -17,7 +17,8 @@ from pgben_tasks.adapters.mail import SmtpMailer, SmtpServer
 from pgben_tasks.adapters.postgres.server import PostgresServer
 from pgben_tasks.adapters.postgres.swap import PostgresSwap
 from pgben_tasks.adapters.repository.repository import StoreRepository
-from pgben_tasks.adapters.s3.location import BucketLocation, S3Location
+from pgben_tasks.adapters.s3.errors import BUCKET_HINTS, REPOSITORY_HINTS
+from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.adapters.stores.s3 import S3ObjectStore
 from pgben_tasks.domain.target import Target
@@ -78,7 +79,8 @@ def bucket_at(
             "set PGBEN_MINIO_HOST, PGBEN_MINIO_ACCESS_KEY and PGBEN_MINIO_SECRET_KEY",
         )
     return S3Bucket(
-        BucketLocation(
+        S3Location(
+            hints=BUCKET_HINTS,
             endpoint=settings.minio_url,
             bucket=name,
             access_key=access.get_secret_value(),
@@ -143,6 +145,7 @@ def s3_location(settings: Settings) -> S3Location:
             "PGBEN_REPOSITORY_SECRET_KEY",
         )
     return S3Location(
+        hints=REPOSITORY_HINTS,
         endpoint=settings.repository_endpoint,
         bucket=parts.netloc,
         prefix=parts.path.strip("/"),

@@ -19,7 +19,7 @@ from pgben_tasks.adapters.keys import key_set
 from pgben_tasks.adapters.keys.key_set import KeySet, Roles
 from pgben_tasks.adapters.keys.signatures import Trust
 from pgben_tasks.adapters.repository.repository import StoreRepository
-from pgben_tasks.adapters.s3.bucket import ensure_bucket
+from pgben_tasks.adapters.s3.administration import ensure_bucket
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.domain import layout
 from pgben_tasks.errors import ConfigurationError, ObjectMissing, RequestRefused, SignatureInvalid

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from pgben_tasks.adapters.buckets import MemoryBucket, S3Bucket
 from pgben_tasks.adapters.buckets.uploads import Sizes
-from pgben_tasks.adapters.s3.whole_get import LARGEST
+from pgben_tasks.adapters.s3.client import LARGEST_WHOLE
 from pgben_tasks.domain.buckets.capture import BucketSettings
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import (
@@ -246,7 +246,7 @@ def test_small_objects_come_whole_and_all_else_another_way(place: Place) -> None
     empty = sender.get_whole("empty")
     assert empty is not None
     assert empty.body == b""
-    large = bytes(LARGEST + 1)
+    large = bytes(LARGEST_WHOLE + 1)
     place.put("large", large)
     assert sender.get_whole("large") is None
     assert place.get("large")[0] == large

@@ -15,7 +15,8 @@ import pytest
 
 from pgben_tasks.adapters.buckets import S3Bucket
 from pgben_tasks.adapters.buckets.uploads import Sizes
-from pgben_tasks.adapters.s3.location import BucketLocation
+from pgben_tasks.adapters.s3.errors import BUCKET_HINTS
+from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.domain.buckets.capture import BucketSettings
 from pgben_tasks.errors import (
     ConfigurationError,
@@ -51,7 +52,7 @@ class Answer:
 class Script:
     """A server that answers as it was told: in turn, the last answer for ever."""
 
-    location: BucketLocation
+    location: S3Location
     answers: list[Answer] = field(default_factory=list)
     #: Method, target and Host of every request.
     asked: list[tuple[str, str, str]] = field(default_factory=list)
@@ -101,7 +102,8 @@ def script() -> Iterator[Script]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         told = Script(
-            BucketLocation(
+            S3Location(
+                hints=BUCKET_HINTS,
                 endpoint=f"http://127.0.0.1:{server.server_port}",
                 bucket="documents",
                 access_key="key",
@@ -515,14 +517,18 @@ def test_a_setting_is_taken_when_what_was_asked_for_is_there(
 @pytest.mark.parametrize("endpoint", ["localhost:9000", "http://a:canary@host", "ftp://host", ""])
 def test_an_endpoint_that_is_none_is_refused_without_being_shown(endpoint: str) -> None:
     with pytest.raises(ConfigurationError, match="PGBEN_MINIO_HOST") as raised:
-        BucketLocation(endpoint=endpoint, bucket="b", access_key="a", secret_key="s")
+        S3Location(
+            hints=BUCKET_HINTS, endpoint=endpoint, bucket="b", access_key="a", secret_key="s"
+        )
     assert "canary" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "é"])
 def test_a_name_that_no_bucket_has_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="PGBEN_BUCKETS"):
-        BucketLocation(endpoint="http://h", bucket=name, access_key="a", secret_key="s")
+        S3Location(
+            hints=BUCKET_HINTS, endpoint="http://h", bucket=name, access_key="a", secret_key="s"
+        )
 
 
 def test_a_private_ca_is_believed_only_when_it_is_named(

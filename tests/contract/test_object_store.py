@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from pgben_tasks.adapters.s3.bucket import ensure_bucket
+from pgben_tasks.adapters.s3.administration import ensure_bucket
+from pgben_tasks.adapters.s3.errors import REPOSITORY_HINTS
 from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.adapters.stores.memory import MemoryObjectStore
@@ -54,7 +55,7 @@ def s3_location(server: EmbeddedS3, **fields: object) -> S3Location:
         "secret_key": server.secret_key,
         "patience": timedelta(seconds=5),
     }
-    return S3Location(**(values | fields))  # type: ignore[arg-type]  # test values by name
+    return S3Location(hints=REPOSITORY_HINTS, **(values | fields))  # type: ignore[arg-type]  # test values by name
 
 
 @pytest.fixture(params=["memory", "directory", "rclone", "ministack"])
@@ -213,7 +214,7 @@ def opened(where: str) -> ObjectStore:
     kind, *fields = json.loads(where)
     if kind == "directory":
         return DirectoryObjectStore(Path(*fields))
-    return S3ObjectStore(S3Location(**dict(fields)))
+    return S3ObjectStore(S3Location(hints=REPOSITORY_HINTS, **dict(fields)))
 
 
 def place(store: ObjectStore) -> str:

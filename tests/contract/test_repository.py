@@ -11,7 +11,7 @@ import pytest
 from pgben_tasks.adapters.keys.signatures import Signer, Trust
 from pgben_tasks.adapters.repository.read_only import UnrecordedRepository
 from pgben_tasks.adapters.repository.repository import StoreRepository
-from pgben_tasks.adapters.s3.bucket import ensure_bucket
+from pgben_tasks.adapters.s3.administration import ensure_bucket
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.adapters.stores.memory import MemoryObjectStore
 from pgben_tasks.adapters.stores.s3 import S3ObjectStore

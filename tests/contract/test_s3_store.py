@@ -22,9 +22,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from pgben_tasks.adapters.s3.bucket import ensure_bucket
-from pgben_tasks.adapters.s3.control import S3Control
-from pgben_tasks.adapters.s3.errors import by_code
+from pgben_tasks.adapters.s3.administration import ensure_bucket
+from pgben_tasks.adapters.s3.errors import REPOSITORY_HINTS, error_for
 from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.adapters.stores.s3 import S3ObjectStore
 from pgben_tasks.embedded.s3 import EmbeddedS3
@@ -96,6 +95,7 @@ def test_a_server_that_is_not_there_is_unavailable(file: Path) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         location = S3Location(
+            hints=REPOSITORY_HINTS,
             endpoint=f"http://127.0.0.1:{held.getsockname()[1]}",
             bucket="backups",
             access_key="key",
@@ -163,12 +163,8 @@ def test_uploads_are_listed_page_by_page(protected_s3: EmbeddedS3, tmp_path: Pat
     store = S3ObjectStore(location)
     for number in range(3):
         kill_a_writer(store, f"packs/{number}", tmp_path)
-    small = S3Control(location, page=1)
-    assert [one.key.rpartition("/")[2] for one in small.uploads(f"{location.prefix}/")] == [
-        "0",
-        "1",
-        "2",
-    ]
+    for reader in (S3ObjectStore(location, page=1), store):
+        assert [one.key for one in reader.unfinished("")] == ["packs/0", "packs/1", "packs/2"]
     assert [one.key for one in store.unfinished("packs/")] == ["packs/0", "packs/1", "packs/2"]
 
 
@@ -178,7 +174,9 @@ def test_uploads_are_listed_page_by_page(protected_s3: EmbeddedS3, tmp_path: Pat
 )
 def test_an_endpoint_that_is_none_is_refused_without_being_shown(endpoint: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        S3Location(endpoint=endpoint, bucket="b", access_key="a", secret_key="s")
+        S3Location(
+            hints=REPOSITORY_HINTS, endpoint=endpoint, bucket="b", access_key="a", secret_key="s"
+        )
     assert CANARY not in str(raised.value)
 
 
@@ -243,6 +241,7 @@ def simple(request: pytest.FixtureRequest) -> Iterator[S3Location]:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield S3Location(
+            hints=REPOSITORY_HINTS,
             endpoint=f"http://127.0.0.1:{server.server_port}",
             bucket="backups",
             access_key="a",
@@ -345,6 +344,7 @@ def private_tls(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 def test_a_private_ca_is_believed_only_when_it_is_named(private_tls: tuple[str, Path]) -> None:
     endpoint, authority = private_tls
     location = S3Location(
+        hints=REPOSITORY_HINTS,
         endpoint=endpoint,
         bucket="backups",
         access_key="a",
@@ -371,6 +371,7 @@ def test_an_absent_or_empty_ca_file_is_a_wrong_setting(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError):
             S3ObjectStore(
                 S3Location(
+                    hints=REPOSITORY_HINTS,
                     endpoint="https://127.0.0.1:1",
                     bucket="backups",
                     access_key="a",
@@ -392,4 +393,4 @@ def test_an_absent_or_empty_ca_file_is_a_wrong_setting(tmp_path: Path) -> None:
     ],
 )
 def test_codes_of_servers_mean_what_the_operator_must_do(code: str, error: type) -> None:
-    assert type(by_code(code, "a", store="s3://b")) is error
+    assert type(error_for([code], "a", store="s3://b", hints=REPOSITORY_HINTS)) is error

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pgben_tasks.adapters.buckets import S3Bucket
-from pgben_tasks.adapters.s3.location import BucketLocation
+from pgben_tasks.adapters.s3.errors import BUCKET_HINTS
+from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.client import Client
 from pgben_tasks.domain.job import StepRun
 from pgben_tasks.embedded.s3 import EmbeddedS3
@@ -223,7 +224,8 @@ def test_a_snapshot_is_given_back_on_another_server(house: House) -> None:
     ran = house.pgben("restore", str(BUCKET), "--into", INTO, "--direct", "--json", changed=changed)
     assert ran.code == 0, ran.err
     there = S3Bucket(
-        BucketLocation(
+        S3Location(
+            hints=BUCKET_HINTS,
             endpoint=server.endpoint,
             bucket=INTO,
             access_key=server.access_key,

@@ -11,7 +11,8 @@ from typing import Final
 
 import pytest
 
-from pgben_tasks.adapters.s3.location import BucketLocation
+from pgben_tasks.adapters.s3.errors import BUCKET_HINTS
+from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.embedded.s3 import EmbeddedS3
 
 #: Keys that clients and servers are known to change, by what is special about them.
@@ -126,7 +127,7 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def bucket_location(server: EmbeddedS3, **fields: object) -> BucketLocation:
+def bucket_location(server: EmbeddedS3, **fields: object) -> S3Location:
     """Name a new bucket on a server; it is not made yet."""
     values: dict[str, object] = {
         "endpoint": server.endpoint,
@@ -135,4 +136,4 @@ def bucket_location(server: EmbeddedS3, **fields: object) -> BucketLocation:
         "secret_key": server.secret_key,
         "patience": timedelta(milliseconds=500),
     }
-    return BucketLocation(**(values | fields))  # type: ignore[arg-type]  # test values by name
+    return S3Location(hints=BUCKET_HINTS, **(values | fields))  # type: ignore[arg-type]  # test values by name

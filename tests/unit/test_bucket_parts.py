@@ -7,8 +7,12 @@ from urllib.parse import parse_qsl
 import pytest
 from hypothesis import given, strategies as st
 
-from pgben_tasks.adapters.buckets.headers import facts_of, headers_of, tags_header
-from pgben_tasks.adapters.buckets.keys import require_key
+from pgben_tasks.adapters.buckets.headers import (
+    facts_of,
+    headers_of,
+    require_key,
+    tags_header,
+)
 from pgben_tasks.adapters.buckets.uploads import blocks, part_size
 from pgben_tasks.errors import IntegrityError, PermanentError
 

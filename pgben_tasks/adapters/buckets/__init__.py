@@ -2,6 +2,6 @@
 
 from pgben_tasks.adapters.buckets.memory import MemoryBucket
 from pgben_tasks.adapters.buckets.s3 import S3Bucket
-from pgben_tasks.adapters.s3.location import BucketLocation
+from pgben_tasks.adapters.s3.location import S3Location
 
-__all__ = ["BucketLocation", "MemoryBucket", "S3Bucket"]
+__all__ = ["MemoryBucket", "S3Bucket", "S3Location"]

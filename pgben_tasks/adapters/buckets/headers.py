@@ -1,4 +1,4 @@
-"""What objects carry, as headers of requests and answers. No requests here.
+"""Which keys objects can have, and what they carry as headers. No requests here.
 
 A header's value is its bytes, one character for each (latin-1), read and written as it is.
 """
@@ -23,6 +23,7 @@ STANDARD: Final = (
     "content-type",
     "expires",
 )
+MAX_KEY_BYTES: Final = 1024
 _METADATA: Final = "x-amz-meta-"
 _MONTHS: Final = {
     name: at
@@ -42,6 +43,22 @@ _FUTURE: Final = timedelta(seconds=5)
 #: Characters that a header's name may have (RFC 9110, "token").
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _VALUE: Final = re.compile(r"[^\r\n\0\u0100-\U0010ffff]*")
+
+
+def require_key(key: str) -> str:
+    """Return the key; raises ``ObjectRefused`` for one that no object can have.
+
+    An empty one would mean the bucket itself, in a deletion too.
+    """
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as exc:
+        raise ObjectRefused(f"{key!r} is not a key of an object: it is not UTF-8") from exc
+    if not 0 < size <= MAX_KEY_BYTES:
+        raise ObjectRefused(
+            f"'{key}' is not a key of an object", f"keys have 1 to {MAX_KEY_BYTES} bytes"
+        )
+    return key
 
 
 def facts_of(headers: Mapping[str, str]) -> ObjectFacts:
@@ -93,9 +110,9 @@ def _moment(text: str) -> datetime:
     )
 
 
-def _tag_count(told: str | None, server: str) -> int | None:
-    if told is not None:
-        return int(told)
+def _tag_count(count: str | None, server: str) -> int | None:
+    if count is not None:
+        return int(count)
     return 0 if server in _COUNTS_TAGS else None
 
 

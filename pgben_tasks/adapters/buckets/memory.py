@@ -10,8 +10,7 @@ from hashlib import md5
 from threading import Lock
 from typing import Final
 
-from pgben_tasks.adapters.buckets.headers import headers_of
-from pgben_tasks.adapters.buckets.keys import require_key
+from pgben_tasks.adapters.buckets.headers import headers_of, require_key
 from pgben_tasks.adapters.buckets.uploads import blocks
 from pgben_tasks.domain.buckets.capture import BucketSettings
 from pgben_tasks.errors import ConfigurationError, ObjectMissing

@@ -1,8 +1,8 @@
 """A protected bucket on a server that speaks S3.
 
-One signed client for everything: obstore changes keys that begin or end with a slash and tells
-neither tags nor all headers, and minio-py refuses some keys and metadata
-(docs/decisions/0014-clients-of-buckets.md).
+One signed client for objects and settings: obstore changes keys that begin or end with a slash and
+tells neither tags nor all headers, and minio-py refuses some keys and metadata. minio-py finds and
+makes the bucket, and sets its versioning (docs/decisions/0014-clients-of-buckets.md).
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit
-from xml.etree import ElementTree as ET
 
 import urllib3
 
-from pgben_tasks.adapters.buckets.headers import facts_of, headers_of, tags_header
-from pgben_tasks.adapters.buckets.keys import require_key
+from pgben_tasks.adapters.buckets.headers import (
+    facts_of,
+    headers_of,
+    require_key,
+    tags_header,
+)
 from pgben_tasks.adapters.buckets.listing import READING_ERRORS, Page
 from pgben_tasks.adapters.buckets.settings import apply_settings, read_settings
 from pgben_tasks.adapters.buckets.tagging import (
@@ -30,16 +33,15 @@ from pgben_tasks.adapters.buckets.tagging import (
 from pgben_tasks.adapters.buckets.uploads import (
     Part,
     Sizes,
-    abandon,
     blocks,
     copied,
     in_parts,
     part_size,
     uploaded,
 )
+from pgben_tasks.adapters.s3.administration import BucketAdministration
 from pgben_tasks.adapters.s3.client import S3Request, S3Sender, succeeded
-from pgben_tasks.adapters.s3.errors import PROTECTED, by_code
-from pgben_tasks.adapters.s3.location import BucketLocation
+from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.domain.buckets.capture import BucketSettings
 from pgben_tasks.errors import ObjectMissing, PgbenError
 from pgben_tasks.ports.buckets import FetchedObject, ListedObject, ObjectFacts, Uploads
@@ -47,9 +49,6 @@ from pgben_tasks.ports.buckets import FetchedObject, ListedObject, ObjectFacts, 
 _CHUNK: Final = 1024 * 1024
 #: Servers take about 8 KiB of headers; longer tags follow by a request of their own.
 _LONGEST_TAGS: Final = 2048
-_NOT_FOUND: Final = 404
-_CONFLICT: Final = 409
-_PLAIN_REGION: Final = "us-east-1"
 #: Servers whose listings say metadata and tags when they are asked for them.
 _LISTS_TAGS: Final = frozenset({"MinIO"})
 
@@ -58,19 +57,14 @@ class S3Bucket:
     """One bucket of an S3 server; safe to use from several threads."""
 
     def __init__(
-        self, location: BucketLocation, *, page: int = 1000, sizes: Sizes | None = None
+        self, location: S3Location, *, page: int = 1000, sizes: Sizes | None = None
     ) -> None:
         """Prepare; the server is not asked yet. A listing's answers have ``page`` objects each."""
         self._where = location
         self._page = page
         self._sizes = sizes or Sizes()
-        self._sender = S3Sender(
-            location,
-            side=PROTECTED,
-            store=self.describe(),
-            patience=location.patience,
-            addressing=location.addressing,
-        )
+        self._sender = S3Sender(location, store=self.describe(), patience=location.patience)
+        self._administration = BucketAdministration(location, store=self.describe())
 
     @property
     def name(self) -> str:
@@ -82,26 +76,12 @@ class S3Bucket:
         return f"s3://{self._where.bucket} at {urlsplit(self._where.endpoint).netloc}"
 
     def exists(self) -> bool:
-        """Whether the bucket is there."""
-        request = S3Request(method="HEAD")
-        answer = self._sender.ask(request)
-        if answer.status == _NOT_FOUND:
-            return False
-        self._require_success(request, answer)
-        return True
+        """Return whether the bucket is there."""
+        return self._administration.exists()
 
     def create(self) -> None:
         """Make the bucket; one that is there and ours is no error."""
-        body = b""
-        if self._where.region != _PLAIN_REGION:
-            root = ET.Element("CreateBucketConfiguration")
-            ET.SubElement(root, "LocationConstraint").text = self._where.region
-            body = bytes(ET.tostring(root, encoding="utf-8"))
-        request = S3Request(method="PUT", body=body)
-        answer = self._sender.ask(request)
-        # One that this key may look at is ours, whatever the server calls it.
-        if answer.status != _CONFLICT or not self.exists():
-            self._require_success(request, answer)
+        self._administration.make()
 
     def list(self, prefix: str = "") -> Iterator[ListedObject]:
         """Yield every object, in the order of the server, page by page, with tags where it can."""
@@ -121,7 +101,7 @@ class S3Bucket:
             while True:
                 page = coming.result()
                 if page.truncated and page.token in {"", seen}:
-                    raise self._sender.nonsense(prefix)
+                    raise self._sender.unexpected_answer(prefix)
                 if page.truncated:
                     seen = page.token
                     further = {**query, "continuation-token": seen}
@@ -144,22 +124,22 @@ class S3Bucket:
         try:
             return Page(answer.data, server=answer.headers.get("server", ""))
         except READING_ERRORS as exc:
-            raise self._sender.nonsense(prefix) from exc
+            raise self._sender.unexpected_answer(prefix) from exc
 
     def _objects_of(self, page: Page, prefix: str) -> Iterator[ListedObject]:
         try:
             yield from page.objects()
         except READING_ERRORS as exc:
-            raise self._sender.nonsense(prefix) from exc
+            raise self._sender.unexpected_answer(prefix) from exc
 
     def head(self, key: str) -> ObjectFacts:
-        """Look at one object."""
+        """Return what one object carries."""
         try:
             answer = self._sender.send(S3Request(method="HEAD", key=require_key(key)))
         except ObjectMissing as exc:
             # An answer to HEAD has no body: this is how "no such bucket" shows itself.
             if not self.exists():
-                raise by_code("NoSuchBucket", key, store=self.describe(), side=PROTECTED) from exc
+                raise self._sender.error_for(["NoSuchBucket"], key) from exc
             raise
         return self._facts(key, answer)
 
@@ -169,7 +149,7 @@ class S3Bucket:
         whole = self._sender.get_whole(require_key(key))
         if whole is not None:
             chunks = iter([whole.body] if whole.body else ())
-            yield FetchedObject(facts=self._told(key, whole.headers), chunks=chunks)
+            yield FetchedObject(facts=self._facts_in(key, whole.headers), chunks=chunks)
             return
         request = S3Request(method="GET", key=key, stream=True)
         answer = self._sender.send(request)
@@ -185,7 +165,7 @@ class S3Bucket:
         return read_tags(self._sender, require_key(key))
 
     def keeps_tags(self, key: str) -> bool:
-        """Try on an object that is there whether the server knows tags at all."""
+        """Return whether the server knows tags at all, tried on an object that is there."""
         looked_at = self._sender.send(S3Request(method="HEAD", key=require_key(key)))
         return knows_tags(self._sender, key, looked_at)
 
@@ -233,7 +213,7 @@ class S3Bucket:
 
     def give_up(self, key: str, upload: str) -> None:
         """Remove the parts of an upload that was begun; one that is not there is no error."""
-        abandon(self._sender, require_key(key), upload)
+        self._sender.abandon_upload(require_key(key), upload)
 
     def put_tags(self, key: str, tags: Mapping[str, str]) -> None:
         """Replace the tags of an object; none removes them."""
@@ -268,8 +248,8 @@ class S3Bucket:
         return read_settings(self._sender)
 
     def apply(self, settings: BucketSettings) -> tuple[str, ...]:
-        """Return the bucket these settings; names those that the server did not take."""
-        return apply_settings(self._sender, settings)
+        """Write these settings; return the names of those that the server did not take."""
+        return apply_settings(self._sender, self._administration, settings)
 
     def _require_success(self, request: S3Request, answer: urllib3.BaseHTTPResponse) -> None:
         if not succeeded(answer):
@@ -277,13 +257,13 @@ class S3Bucket:
 
     def _facts(self, key: str, answer: urllib3.BaseHTTPResponse) -> ObjectFacts:
         headers = {name.lower(): value for name, value in answer.headers.itermerged()}
-        return self._told(key, headers)
+        return self._facts_in(key, headers)
 
-    def _told(self, key: str, headers: Mapping[str, str]) -> ObjectFacts:
+    def _facts_in(self, key: str, headers: Mapping[str, str]) -> ObjectFacts:
         try:
             return facts_of(headers)
         except (KeyError, ValueError) as exc:
-            raise self._sender.nonsense(key) from exc
+            raise self._sender.unexpected_answer(key) from exc
 
     def _chunks(self, key: str, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         try:
@@ -291,7 +271,7 @@ class S3Bucket:
                 yield chunk
         except (urllib3.exceptions.HTTPError, OSError) as exc:
             # Too few bytes are an error to urllib3, too.
-            raise self._sender.told(exc, key) from exc
+            raise self._sender.as_public_error(exc, key) from exc
 
     def _copied_parts(self, to: str, source: Mapping[str, str], size: int) -> Iterator[Part]:
         block = part_size(size, self._sizes.copied_part)

@@ -1,15 +1,21 @@
-"""The settings of a bucket, as the server words them."""
+"""The settings of a bucket, read and written as the server's own bytes.
+
+Nothing here makes an object of a setting and a document of that again: minio-py 7.2, which does,
+loses the bare ``<Prefix>`` of a lifecycle rule, and the rule then removes everything.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 from xml.parsers.expat import ExpatError
 
 from pgben_tasks.adapters.buckets.tagging import body_digest
+from pgben_tasks.adapters.s3.administration import BucketAdministration
 from pgben_tasks.adapters.s3.client import S3Request, S3Sender, error_code, succeeded
+from pgben_tasks.adapters.s3.errors import is_unaskable
 from pgben_tasks.adapters.s3.xml import read_xml, text_of
 from pgben_tasks.domain.buckets.capture import BucketSettings
 
@@ -30,6 +36,10 @@ class _Setting:
 _VERSIONING: Final = _Setting(
     "versioning", ("VersioningConfiguration", "GetBucketVersioningResponse"), ""
 )
+_STATUSES: Final[Mapping[str, Literal["Enabled", "Suspended"]]] = {
+    "enabled": "Enabled",
+    "suspended": "Suspended",
+}
 _OTHERS: Final = {
     "lifecycle": _Setting("lifecycle", ("LifecycleConfiguration",), "NoSuchLifecycleConfiguration"),
     "policy": _Setting("policy", (), "NoSuchBucketPolicy"),
@@ -43,14 +53,7 @@ _OTHERS: Final = {
         "object-lock", ("ObjectLockConfiguration",), "ObjectLockConfigurationNotFoundError"
     ),
 }
-#: Statuses of a server that does not know a question.
-_UNASKABLE: Final = frozenset({400, 404, 405, 501})
-_FORBIDDEN: Final = 403
 _CONFLICT: Final = 409
-_DENIED: Final = "AccessDenied"
-_NO_BUCKET: Final = "NoSuchBucket"
-
-
 #: What servers without settings answer, rclone for one: the question is not looked at.
 _LISTING: Final = "ListBucketResult"
 
@@ -59,7 +62,7 @@ class _Unknown(Exception):
     """The server cannot be asked for this setting."""
 
 
-class _Unheard(_Unknown):
+class _Ignored(_Unknown):
     """The server looks at no such question."""
 
 
@@ -70,13 +73,13 @@ def read_settings(sender: S3Sender) -> BucketSettings:
     """
     unknown = []
     found: dict[str, str | None] = {}
-    hears = True
+    asked = True
     for name, setting in {"versioning": _VERSIONING, **_OTHERS}.items():
-        if hears:
+        if asked:
             try:
                 found[name] = _read(sender, setting)
-            except _Unheard:
-                hears = False
+            except _Ignored:
+                asked = False
             except _Unknown:
                 pass
         if name not in found:
@@ -84,23 +87,24 @@ def read_settings(sender: S3Sender) -> BucketSettings:
     status = _status(found.pop("versioning", None))
     return BucketSettings.model_validate(
         {
-            "versioning": {"Enabled": "enabled", "Suspended": "suspended"}.get(status, "off"),
+            "versioning": next((n for n, written in _STATUSES.items() if written == status), "off"),
             **found,
             "unknown": tuple(unknown),
         }
     )
 
 
-def apply_settings(sender: S3Sender, settings: BucketSettings) -> tuple[str, ...]:
-    """Return the bucket each setting that is set, and read it back; names those not taken.
+def apply_settings(
+    sender: S3Sender, administration: BucketAdministration, settings: BucketSettings
+) -> tuple[str, ...]:
+    """Write each setting that is set, and read it back; return the names of those not taken.
 
     Versions first: a lock needs them. What is not set is left as it is.
     """
     refused = []
     if settings.versioning != "off" and "versioning" not in settings.unknown:
-        status = settings.versioning.capitalize()
-        body = f"<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>"
-        taken = _write(sender, _VERSIONING, body)
+        status = _STATUSES[settings.versioning]
+        taken = administration.set_versioning(status)
         if not taken or _status(_read_back(sender, _VERSIONING)) != status:
             refused.append("versioning")
     for name, setting in _OTHERS.items():
@@ -124,7 +128,7 @@ def _read(sender: S3Sender, setting: _Setting) -> str | None:
         code = error_code(answer)
         if setting.absent and code == setting.absent:
             return None
-        if _is_unaskable(answer.status, code):
+        if is_unaskable((code, str(answer.status))):
             raise _Unknown
         raise sender.error(request, answer)
     try:
@@ -134,7 +138,7 @@ def _read(sender: S3Sender, setting: _Setting) -> str | None:
     except (ValueError, ExpatError) as exc:
         raise _Unknown from exc
     if root == _LISTING:
-        raise _Unheard
+        raise _Ignored
     if not known:
         raise _Unknown
     return text
@@ -149,16 +153,9 @@ def _write(sender: S3Sender, setting: _Setting, value: str) -> bool:
     if succeeded(answer):
         return True
     code = error_code(answer)
-    if answer.status == _CONFLICT or _is_unaskable(answer.status, code):
+    if answer.status == _CONFLICT or is_unaskable((code, str(answer.status))):
         return False
     raise sender.error(request, answer)
-
-
-def _is_unaskable(status: int, code: str) -> bool:
-    if status == _FORBIDDEN:
-        # Keys may be good for objects only; wrong ones have other codes.
-        return code == _DENIED
-    return status in _UNASKABLE and code != _NO_BUCKET
 
 
 def _read_back(sender: S3Sender, setting: _Setting) -> str | None:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 from pgben_tasks.adapters.buckets.tagging import ask_to_store
 from pgben_tasks.adapters.s3.client import S3Request, S3Sender
 from pgben_tasks.adapters.s3.xml import text_of
-from pgben_tasks.errors import IntegrityError, ObjectMissing, PgbenError
+from pgben_tasks.errors import IntegrityError, PgbenError
 from pgben_tasks.ports.buckets import Uploads
 
 _MEBIBYTE: Final = 1024 * 1024
@@ -76,7 +76,7 @@ def in_parts(
     before_end: Callable[[], None] | None = None,
     uploads: Uploads | None = None,
 ) -> str:
-    """Make an object of parts; gives its etag. Whatever fails, no part is left behind.
+    """Make an object of parts; return its etag. Whatever fails, no part is left behind.
 
     ``before_end`` is called when all parts are stored, before the object comes to be there;
     ``uploads`` is told that the upload began, and when nothing of it is left.
@@ -87,7 +87,7 @@ def in_parts(
     document = sender.document(begun, ask_to_store(sender, begun), *roots)
     upload = text_of(document, "UploadId")
     if not upload:
-        raise sender.nonsense(key)
+        raise sender.unexpected_answer(key)
     with ExitStack() as undo:
         undo.callback(_abort, sender, key, upload, uploads)
         if uploads is not None:
@@ -145,15 +145,9 @@ def _completion(etags: list[str]) -> bytes:
     return bytes(ET.tostring(root, encoding="utf-8"))
 
 
-def abandon(sender: S3Sender, key: str, upload: str) -> None:
-    """Remove the parts of an upload; one that is not there is no error."""
-    with suppress(ObjectMissing):
-        sender.send(S3Request(method="DELETE", key=key, query={"uploadId": upload}))
-
-
 def _abort(sender: S3Sender, key: str, upload: str, uploads: Uploads | None) -> None:
     # What made the upload fail is the news; parts that stay are found as an unfinished upload.
     with suppress(PgbenError):
-        abandon(sender, key, upload)
+        sender.abandon_upload(key, upload)
         if uploads is not None:
             uploads.ended(key, upload)

@@ -1,30 +1,32 @@
 """Signed requests to an S3 server, byte for byte as they are meant, repeated while it is away.
 
-urllib3's pool sends them: its manager would take dot segments out of a path. Nothing here
-decompresses, follows redirections or knows what a request means.
+urllib3's pool sends them, whose manager would take dot segments out of a path, or libcurl. Nothing
+here decompresses, follows redirections or knows what a request means.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 from xml.parsers.expat import ExpatError
 
+import pycurl
 import urllib3
 
-from pgben_tasks.adapters.s3.errors import Side, by_answer, code_of, told
-from pgben_tasks.adapters.s3.location import Addressing
+from pgben_tasks.adapters.s3.errors import code_in, codes_of, error_for
+from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.adapters.s3.signing import S3Signer, quoted_path, quoted_query
-from pgben_tasks.adapters.s3.whole_get import WholeAnswer, WholeGet
 from pgben_tasks.adapters.s3.xml import read_xml
-from pgben_tasks.errors import ConfigurationError, PgbenError, StoreUnavailable, TransientError
+from pgben_tasks.errors import ObjectMissing, PgbenError, TransientError
 
 _CONNECT_SECONDS: Final = 5.0
 #: Seconds of silence; a server that copies a large object takes its time.
@@ -34,40 +36,10 @@ _SUCCESS: Final = range(200, 300)
 _LATER: Final = frozenset({429, 500, 502, 503, 504})
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 5.0
-
-
-class S3Place(Protocol):
-    """Where a bucket is, and the credentials for it."""
-
-    @property
-    def endpoint(self) -> str:
-        """``http[s]://host[:port]``."""
-        ...
-
-    @property
-    def bucket(self) -> str:
-        """The bucket's name."""
-        ...
-
-    @property
-    def access_key(self) -> str:
-        """Who asks."""
-        ...
-
-    @property
-    def secret_key(self) -> str:
-        """What signs."""
-        ...
-
-    @property
-    def region(self) -> str:
-        """The region that signatures name."""
-        ...
-
-    @property
-    def ca_file(self) -> Path | None:
-        """The authority of the server's certificate; None for the system's."""
-        ...
+#: Larger bodies are streamed by urllib3.
+LARGEST_WHOLE: Final = 4 * 1024 * 1024
+_OK: Final = 200
+_BUFFER: Final = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,35 +64,27 @@ class S3Request:
 class S3Sender:
     """Send requests about one bucket; safe to use from several threads."""
 
-    def __init__(
-        self,
-        place: S3Place,
-        *,
-        side: Side,
-        store: str,
-        patience: timedelta,
-        addressing: Addressing = "path",
-    ) -> None:
+    def __init__(self, location: S3Location, *, store: str, patience: timedelta) -> None:
         """Prepare; the server is not asked yet. ``store`` names the bucket in sentences."""
-        parts = urlsplit(place.endpoint)
-        self.bucket = place.bucket
+        parts = urlsplit(location.endpoint)
+        self.bucket = location.bucket
         self.store = store
-        self.side = side
+        self._hints = location.hints
         self._patience = patience.total_seconds()
-        self._signer = S3Signer(place.access_key, place.secret_key, place.region)
-        virtual = addressing == "virtual"
-        self._host = f"{place.bucket}.{parts.netloc}" if virtual else parts.netloc
-        self._root = parts.path.rstrip("/") + ("" if virtual else f"/{place.bucket}")
+        self._signer = S3Signer(location.access_key, location.secret_key, location.region)
+        virtual = location.addressing == "virtual"
+        self._host = f"{location.bucket}.{parts.netloc}" if virtual else parts.netloc
+        self._root = parts.path.rstrip("/") + ("" if virtual else f"/{location.bucket}")
         self._scheme = parts.scheme
         self._whole = WholeGet(
-            ca_file=place.ca_file, connect_limit=_CONNECT_SECONDS, silence_limit=_SILENCE_SECONDS
+            ca_file=location.ca_file, connect_limit=_CONNECT_SECONDS, silence_limit=_SILENCE_SECONDS
         )
         self._pool = urllib3.connection_from_url(
             f"{parts.scheme}://{self._host}",
             maxsize=_CONNECTIONS,
             timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_SILENCE_SECONDS),
             retries=False,
-            **({"ssl_context": self._trust(place.ca_file)} if parts.scheme == "https" else {}),
+            **({"ssl_context": location.trusted_authorities()} if location.secure else {}),
         )
 
     def send(self, request: S3Request) -> urllib3.BaseHTTPResponse:
@@ -144,7 +108,7 @@ class S3Sender:
             try:
                 answer = self._once(request)
             except (urllib3.exceptions.HTTPError, OSError) as exc:
-                error = self.told(exc, request.key)
+                error = self.as_public_error(exc, request.key)
                 if last or not isinstance(error, TransientError):
                     raise error from exc
             else:
@@ -156,20 +120,20 @@ class S3Sender:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def error(self, request: S3Request, answer: urllib3.BaseHTTPResponse) -> PgbenError:
-        """Tell an answer that is an error in our own words."""
-        what = request.key or self.bucket
-        return by_answer(answer.status, body_of(answer), what, store=self.store, side=self.side)
+        """Return our error for an answer that is one: by its code, else by its status."""
+        return self.error_for((error_code(answer), str(answer.status)), request.key)
 
-    def told(self, exc: Exception, key: str) -> PgbenError:
-        """Tell a failure of the connection in our own words."""
-        return told(exc, key or self.bucket, store=self.store, side=self.side)
+    def error_for(self, codes: Iterable[str], key: str) -> PgbenError:
+        """Return our error for codes and statuses of S3; ``key`` is empty for the bucket."""
+        return error_for(codes, key or self.bucket, store=self.store, hints=self._hints)
 
-    def nonsense(self, key: str) -> StoreUnavailable:
-        """Make the error for an answer that cannot be what the server meant to say."""
-        return StoreUnavailable(
-            f"'{self.store}' does not answer as it should for '{key or self.bucket}'",
-            "check that the server runs and can be reached from here",
-        )
+    def as_public_error(self, exc: Exception, key: str) -> PgbenError:
+        """Return our error for a connection that failed."""
+        return self.error_for(codes_of(exc), key)
+
+    def unexpected_answer(self, key: str) -> PgbenError:
+        """Return the error for an answer that cannot be what the server meant to say."""
+        return self.error_for((), key)
 
     def xml(self, request: S3Request, *roots: str) -> ET.Element:
         """Send a request that is answered by a document, with one of these roots."""
@@ -187,12 +151,17 @@ class S3Sender:
         try:
             document = read_xml(answer.data)
         except ExpatError as exc:
-            raise self.nonsense(request.key) from exc
+            raise self.unexpected_answer(request.key) from exc
         if document.tag == "Error":
             raise self.error(request, answer)
         if document.tag not in roots:
-            raise self.nonsense(request.key)
+            raise self.unexpected_answer(request.key)
         return document
+
+    def abandon_upload(self, key: str, upload: str) -> None:
+        """Remove the parts of an unfinished upload; one that is not there is no error."""
+        with suppress(ObjectMissing):
+            self.send(S3Request(method="DELETE", key=key, query={"uploadId": upload}))
 
     def source(self, key: str) -> str:
         """Name an object of this bucket as the source of a copy."""
@@ -230,30 +199,100 @@ class S3Sender:
         )
         return target, headers
 
-    def _trust(self, ca_file: Path | None) -> ssl.SSLContext:
-        try:
-            return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
-        except OSError as exc:
-            raise ConfigurationError(
-                f"the CA file '{ca_file}' of '{self.store}' cannot be read",
-                f"correct {self.side.ca_file}, or the file's content, owner and mode",
-            ) from exc
-
 
 def succeeded(answer: urllib3.BaseHTTPResponse) -> bool:
     """Return whether a server did what it was asked for."""
     return answer.status in _SUCCESS
 
 
-def body_of(answer: urllib3.BaseHTTPResponse) -> str:
-    """Return the body of an answer that is an error, as text; its connection is free then."""
+def error_code(answer: urllib3.BaseHTTPResponse) -> str:
+    """Return the code by which a server explains an error; empty when it gives none.
+
+    The answer's connection is free then.
+    """
     try:
-        return answer.data.decode(errors="replace")
+        return code_in(answer.data.decode(errors="replace"))
     except (urllib3.exceptions.HTTPError, OSError):
         # Its status has to do.
         return ""
 
 
-def error_code(answer: urllib3.BaseHTTPResponse) -> str:
-    """Return the code by which a server explains an error; empty when it gives none."""
-    return code_of(body_of(answer))
+@dataclass(frozen=True, slots=True)
+class WholeAnswer:
+    """The headers of an answer (lower case, latin-1) and its raw body."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class WholeGet:
+    """GET requests by libcurl, over connections that each thread keeps.
+
+    Nearly all of a bucket's objects fit into memory, and a GET over urllib3 costs nearly twice the
+    processor time, much of it in the standard library's reader of headers. Only what goes well ends
+    here: whatever is unusual (an error, an answer that breaks off, a large object) is asked for
+    again by ``S3Sender``, which knows what to make of it.
+    """
+
+    def __init__(self, *, ca_file: Path | None, connect_limit: float, silence_limit: float) -> None:
+        """Prepare; nothing is opened yet."""
+        paths = ssl.get_default_verify_paths()
+        self._ca_file = str(ca_file) if ca_file else paths.cafile
+        self._ca_path = None if ca_file else paths.capath
+        self._connect_limit = connect_limit
+        self._silence_limit = silence_limit
+        self._here = threading.local()
+
+    def ask(self, url: str, headers: Mapping[str, str]) -> WholeAnswer | None:
+        """Send a GET; None when anything but a whole, small, successful answer comes."""
+        curl = self._curl()
+        lines: list[bytes] = []
+        chunks: list[bytes] = []
+        curl.setopt(pycurl.URL, url)
+        curl.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in headers.items()])
+        curl.setopt(pycurl.HEADERFUNCTION, lines.append)
+        curl.setopt(pycurl.WRITEFUNCTION, chunks.append)
+        try:
+            curl.perform()
+        except pycurl.error:
+            return None
+        if curl.getinfo(pycurl.RESPONSE_CODE) != _OK:
+            return None
+        answer = WholeAnswer(_headers(lines), b"".join(chunks))
+        announced = answer.headers.get("content-length")
+        return answer if announced == str(len(answer.body)) else None
+
+    def _curl(self) -> pycurl.Curl:
+        made: pycurl.Curl | None = getattr(self._here, "curl", None)
+        if made is None:
+            made = self._here.curl = pycurl.Curl()
+            made.setopt(pycurl.NOSIGNAL, 1)
+            made.setopt(pycurl.PATH_AS_IS, 1)
+            # As the other client: no proxy of the environment, no redirection, no second protocol.
+            made.setopt(pycurl.PROXY, "")
+            made.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+            made.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+            made.setopt(pycurl.CONNECTTIMEOUT_MS, round(self._connect_limit * 1000))
+            made.setopt(pycurl.LOW_SPEED_LIMIT, 1)
+            made.setopt(pycurl.LOW_SPEED_TIME, round(self._silence_limit))
+            made.setopt(pycurl.BUFFERSIZE, _BUFFER)
+            made.setopt(pycurl.MAXFILESIZE_LARGE, LARGEST_WHOLE)
+            if self._ca_file:
+                made.setopt(pycurl.CAINFO, self._ca_file)
+            if self._ca_path:
+                made.setopt(pycurl.CAPATH, self._ca_path)
+        return made
+
+
+def _headers(lines: list[bytes]) -> dict[str, str]:
+    """Read header lines; those of several answers, or of one name, are not told apart further."""
+    found: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.decode("latin-1").partition(":")
+        if colon:
+            name, value = name.lower(), value.strip(" \t\r\n")
+            found[name] = f"{found[name]}, {value}" if name in found else value
+        elif line.startswith(b"HTTP/"):
+            # An answer before the last one, such as "100 Continue".
+            found.clear()
+    return found

@@ -1,13 +1,17 @@
-"""What the errors of S3 servers and their clients mean to the operator. No requests here."""
+"""What the errors of S3 servers and their clients mean to the operator. No requests here.
+
+obstore, minio-py and the signed client of ``client`` meet the same codes and statuses, and one
+table says what they mean.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from minio.error import S3Error
 from obstore import exceptions
 
 from pgben_tasks.errors import (
@@ -20,14 +24,30 @@ from pgben_tasks.errors import (
     StoreUnavailable,
 )
 
+#: Where the text of an answer or of a vendor's exception names the code and the status.
 _CODE: Final = re.compile(r"<Code>(\w{1,64})</Code>")
 _STATUS: Final = re.compile(r"(?:non-2xx status|Response) code: (\d{3})")
+#: Vendors' exceptions that name neither, and what to look up for them. What no server can say has
+#: spaces in it.
+_KINDS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
+    (FileNotFoundError, "", "404"),
+    (exceptions.AlreadyExistsError, "", "412"),
+    (exceptions.PreconditionError, "", "412"),
+    (exceptions.PermissionDeniedError, "", "403"),
+    (exceptions.UnauthenticatedError, "", "401"),
+    (Exception, "InvalidCertificate", "untrusted certificate"),
+    (Exception, "CERTIFICATE_VERIFY_FAILED", "untrusted certificate"),
+    (exceptions.InvalidPathError, "", "alien key"),
+    (exceptions.BaseError, "InvalidPath", "alien key"),
+    (ValueError, "", "unusable client"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class Hints:
     """What hints tell the operator to look at: the repository's settings, or the bucket's."""
 
+    endpoint: str
     keys: str
     name: str
     ca_file: str
@@ -36,7 +56,8 @@ class Side:
     gone: str
 
 
-REPOSITORY: Final = Side(
+REPOSITORY_HINTS: Final = Hints(
+    endpoint="PGBEN_REPOSITORY_ENDPOINT",
     keys="PGBEN_REPOSITORY_ACCESS_KEY and PGBEN_REPOSITORY_SECRET_KEY",
     name="PGBEN_REPOSITORY",
     ca_file="PGBEN_REPOSITORY_CA_FILE",
@@ -44,7 +65,8 @@ REPOSITORY: Final = Side(
     full="free or add space there; `pgben prune --dry-run` shows what may go",
     gone="verify the target",
 )
-PROTECTED: Final = Side(
+BUCKET_HINTS: Final = Hints(
+    endpoint="PGBEN_MINIO_HOST",
     keys="PGBEN_MINIO_ACCESS_KEY and PGBEN_MINIO_SECRET_KEY",
     name="PGBEN_BUCKETS",
     ca_file="PGBEN_MINIO_CA_FILE",
@@ -56,65 +78,59 @@ PROTECTED: Final = Side(
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
-    """What a group of codes and statuses means; ``{store}``, ``{what}``, ``{side}`` are filled in.
+    """What a group of codes and statuses means; ``{store}``, ``{what}``, ``{hints}`` are filled in.
 
-    ``{side}`` stands in hints only.
+    ``{hints}`` stands in hints only.
     """
 
     error: type[PgbenError]
     sentence: str
     hint: str
-    codes: frozenset[str]
-
-    def tell(self, what: str, store: str, side: Side) -> PgbenError:
-        sentence = self.sentence.format(what=what, store=store)
-        return self.error(sentence, self.hint.format(side=side))
+    codes: frozenset[str] = frozenset()
 
 
-_FORBIDDEN: Final = _Meaning(
-    ConfigurationError,
-    "'{store}' refuses the credentials for '{what}'",
-    "check {side.keys}, and what the key may do",
-    frozenset(
-        {
-            "AccessDenied",
-            "AccountProblem",
-            "ExpiredToken",
-            "InvalidAccessKeyId",
-            "InvalidToken",
-            "SignatureDoesNotMatch",
-            "Unauthorized",
-            "401",
-            "403",
-        }
-    ),
-)
-_EXISTS: Final = _Meaning(
-    ObjectExists,
-    "'{what}' exists already",
-    "objects are never replaced",
-    frozenset({"PreconditionFailed", "409", "412"}),
-)
-_MISSING: Final = _Meaning(
-    ObjectMissing,
-    "'{what}' is not in '{store}'",
-    "{side.gone}",
-    frozenset({"NoSuchKey", "NoSuchUpload", "404"}),
-)
+#: The one table of what a code or a status means, whichever client met it.
 _MEANINGS: Final = (
-    _FORBIDDEN,
-    _EXISTS,
-    _MISSING,
+    _Meaning(
+        ConfigurationError,
+        "'{store}' refuses the credentials for '{what}'",
+        "check {hints.keys}, and what the key may do",
+        frozenset(
+            {
+                "AccessDenied",
+                "AccountProblem",
+                "ExpiredToken",
+                "InvalidAccessKeyId",
+                "InvalidToken",
+                "SignatureDoesNotMatch",
+                "Unauthorized",
+                "401",
+                "403",
+            }
+        ),
+    ),
+    _Meaning(
+        ObjectExists,
+        "'{what}' exists already",
+        "objects are never replaced",
+        frozenset({"PreconditionFailed", "409", "412"}),
+    ),
+    _Meaning(
+        ObjectMissing,
+        "'{what}' is not in '{store}'",
+        "{hints.gone}",
+        frozenset({"NoSuchKey", "NoSuchUpload", "404"}),
+    ),
     _Meaning(
         ConfigurationError,
         "the bucket of '{store}' does not exist",
-        "{side.absent}",
+        "{hints.absent}",
         frozenset({"NoSuchBucket"}),
     ),
     _Meaning(
         ConfigurationError,
         "the bucket of '{store}' has a name that S3 does not take",
-        "correct {side.name}",
+        "correct {hints.name}",
         frozenset({"InvalidBucketName"}),
     ),
     _Meaning(
@@ -126,7 +142,7 @@ _MEANINGS: Final = (
     _Meaning(
         PermanentError,
         "'{store}' has no room left",
-        "{side.full}",
+        "{hints.full}",
         frozenset(
             {
                 "InsufficientCapacity",
@@ -160,90 +176,78 @@ _MEANINGS: Final = (
             }
         ),
     ),
+    _Meaning(
+        ConfigurationError,
+        "the certificate of '{store}' is not trusted",
+        "give the CA that signed it: {hints.ca_file}",
+        frozenset({"untrusted certificate"}),
+    ),
+    _Meaning(
+        PermanentError,
+        "'{store}' holds a key at '{what}' that pgben cannot have written",
+        "look at the bucket with another S3 client and remove it",
+        frozenset({"alien key"}),
+    ),
+    _Meaning(
+        ConfigurationError,
+        "'{store}' cannot be spoken to",
+        "check the settings of the repository",
+        frozenset({"unusable client"}),
+    ),
 )
 _BY_CODE: Final = {code: meaning for meaning in _MEANINGS for code in meaning.codes}
-
-_UNTRUSTED_CERTIFICATE: Final = _Meaning(
-    ConfigurationError,
-    "the certificate of '{store}' is not trusted",
-    "give the CA that signed it: {side.ca_file}",
-    frozenset(),
-)
-_ALIEN_KEY: Final = _Meaning(
-    PermanentError,
-    "'{store}' holds a key at '{what}' that pgben cannot have written",
-    "look at the bucket with another S3 client and remove it",
-    frozenset(),
-)
-_UNUSABLE: Final = _Meaning(
-    ConfigurationError,
-    "'{store}' cannot be spoken to",
-    "check the settings of the repository",
-    frozenset(),
-)
 _UNAVAILABLE: Final = _Meaning(
     StoreUnavailable,
     "'{store}' does not answer as it should for '{what}'",
     "check that the server runs and can be reached from here",
-    frozenset(),
 )
+#: Statuses of a server that does not know a question about a bucket's settings.
+_UNASKABLE: Final = frozenset({"400", "404", "405", "501"})
 
 
-def by_code(code: str, what: str, *, store: str, side: Side = REPOSITORY) -> PgbenError:
-    """Tell an error code or status of S3 in our own words."""
-    return _BY_CODE.get(code, _UNAVAILABLE).tell(what, store, side)
+def error_for(codes: Iterable[str], what: str, *, store: str, hints: Hints) -> PgbenError:
+    """Return our error for the first of these codes and statuses that the table has.
+
+    Where it has none, the server is unavailable: a later attempt may be answered.
+    """
+    known = (_BY_CODE[code] for code in codes if code in _BY_CODE)
+    meaning = next(known, _UNAVAILABLE)
+    sentence = meaning.sentence.format(what=what, store=store)
+    return meaning.error(sentence, meaning.hint.format(hints=hints))
 
 
-def code_of(body: str) -> str:
+def as_public_error(exc: Exception, what: str, *, store: str, hints: Hints) -> PgbenError:
+    """Return our error for an exception of obstore, minio-py or urllib3."""
+    return error_for(codes_of(exc), what, store=store, hints=hints)
+
+
+def codes_of(exc: Exception) -> Iterator[str]:
+    """Yield the code and the status that an exception names, then the code that it stands for."""
+    if isinstance(exc, S3Error):
+        yield exc.code or ""
+        yield str(exc.response.status)
+        return
+    text = str(exc)
+    for pattern in (_CODE, _STATUS):
+        if match := pattern.search(text):
+            yield match[1]
+    for kind, words, code in _KINDS:
+        if isinstance(exc, kind) and words in text:
+            yield code
+
+
+def code_in(body: str) -> str:
     """Return the code in the body of an answer that is an error; empty when it has none."""
     code = _CODE.search(body)
     return code[1] if code else ""
 
 
-def by_answer(
-    status: int, body: str, what: str, *, store: str, side: Side = REPOSITORY
-) -> PgbenError:
-    """Tell an answer that is an error: by the code in its body, else by its status."""
-    code = code_of(body)
-    return by_code(code if code in _BY_CODE else str(status), what, store=store, side=side)
+def is_unaskable(codes: Iterable[str]) -> bool:
+    """Return whether these codes of one answer say that a server does not know the question.
 
-
-def told(exc: Exception, what: str, *, store: str, side: Side = REPOSITORY) -> PgbenError:
-    """Tell a vendor's exception in our own words."""
-    return _meaning(exc).tell(what, store, side)
-
-
-def is_not_implemented(exc: Exception) -> bool:
-    """Return whether the server does not know what it was asked for."""
-    code, status = _CODE.search(str(exc)), _STATUS.search(str(exc))
-    return bool((code and code[1] == "NotImplemented") or (status and status[1] == "501"))
-
-
-def _meaning(exc: Exception) -> _Meaning:
-    text = str(exc)
-    for pattern in (_CODE, _STATUS):
-        match = pattern.search(text)
-        if match and match[1] in _BY_CODE:
-            return _BY_CODE[match[1]]
-    for kinds, words, meaning in (
-        (FileNotFoundError, "", _MISSING),
-        ((exceptions.AlreadyExistsError, exceptions.PreconditionError), "", _EXISTS),
-        ((exceptions.PermissionDeniedError, exceptions.UnauthenticatedError), "", _FORBIDDEN),
-        (Exception, "InvalidCertificate", _UNTRUSTED_CERTIFICATE),
-        (Exception, "CERTIFICATE_VERIFY_FAILED", _UNTRUSTED_CERTIFICATE),
-        (exceptions.InvalidPathError, "", _ALIEN_KEY),
-        (exceptions.BaseError, "InvalidPath", _ALIEN_KEY),
-        (ValueError, "", _UNUSABLE),
-    ):
-        if isinstance(exc, kinds) and words in text:
-            return meaning
-    return _UNAVAILABLE
-
-
-@contextmanager
-def translated(what: str, *, store: str) -> Iterator[None]:
-    """Turn the vendor's errors of a block into ours."""
-    try:
-        yield
-    except (exceptions.BaseError, FileNotFoundError, ValueError) as exc:
-        raise told(exc, what, store=store) from exc
+    Keys may be good for objects only ("AccessDenied"); wrong keys have other codes.
+    """
+    found = set(codes)
+    if "403" in found:
+        return "AccessDenied" in found
+    return bool(found & _UNASKABLE) and "NoSuchBucket" not in found

@@ -1,4 +1,7 @@
-"""An object store on S3: bytes by obstore, control by minio-py, errors told in our own words.
+"""An object store on S3: bytes by obstore, its clock and unfinished uploads by signed requests.
+
+minio-py can list unfinished uploads, but only by a private call which sends an empty delimiter,
+whereupon rclone names none, and which loses the marker of the second page.
 
 Vendor texts never reach an operator's sentence: they hold addresses and request details.
 """
@@ -7,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
@@ -16,9 +19,10 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.store import S3Store
 
-from pgben_tasks.adapters.s3.control import S3Control
-from pgben_tasks.adapters.s3.errors import is_not_implemented, translated
+from pgben_tasks.adapters.s3.client import S3Request, S3Sender
+from pgben_tasks.adapters.s3.errors import as_public_error, codes_of
 from pgben_tasks.adapters.s3.location import S3Location
+from pgben_tasks.adapters.s3.xml import text_of
 from pgben_tasks.domain.layout import check_key, check_prefix
 from pgben_tasks.errors import ConfigurationError, IntegrityError, ObjectExists, ObjectMissing
 from pgben_tasks.ports import StoredObject, Unfinished
@@ -37,18 +41,26 @@ _SMALL_LIMIT: Final = timedelta(minutes=2)
 #: obstore's limit is for the whole request, and a pack may be as large as the largest table.
 _BULK_LIMIT: Final = timedelta(hours=24)
 _SILENCE_LIMIT: Final = timedelta(minutes=5)
+#: Small questions are asked by people who wait for the answer.
+_SMALL_PATIENCE: Final = timedelta(seconds=2)
+_NOT_IMPLEMENTED: Final = frozenset({"NotImplemented", "501"})
 
 
 class S3ObjectStore:
     """Keep objects in a bucket, below a prefix."""
 
-    def __init__(self, location: S3Location) -> None:
-        """Prepare the clients; the server is not asked yet."""
+    def __init__(self, location: S3Location, *, page: int = 1000) -> None:
+        """Prepare the clients; the server is not asked yet. It lists ``page`` uploads at a time."""
         self._where = location
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._small = _client(location, limit=_SMALL_LIMIT)
         self._bulk = _client(location, limit=_BULK_LIMIT)
-        self._control = S3Control(location)
+        self._page = page
+        self._sender = S3Sender(
+            location,
+            store=f"s3://{location.bucket}",
+            patience=min(location.patience, _SMALL_PATIENCE),
+        )
         self._put_mode: Literal["create", "overwrite"] = "create"
 
     def describe(self) -> str:
@@ -144,27 +156,59 @@ class S3ObjectStore:
             self._require_bucket()
 
     def now(self) -> datetime:
-        """Return the server's clock."""
-        return self._control.now()
+        """Return the server's clock, to the second: every answer is dated."""
+        # A listing of nothing needs no right that the other requests do not need.
+        query = {"list-type": "2", "max-keys": "1", "prefix": "none/", "delimiter": "/"}
+        answer = self._sender.send(S3Request(method="GET", query=query))
+        try:
+            return parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC)
+        except (KeyError, ValueError) as exc:
+            raise ConfigurationError(
+                f"'{self._sender.store}' does not tell its time",
+                "look at what stands between here and the server: its answers have no Date header",
+            ) from exc
 
     def unfinished(self, prefix: str) -> Iterator[Unfinished]:
         """Return the multipart uploads that killed writers left, sorted by key."""
-        found = [
-            replace(one, key=one.key.removeprefix(self._prefix))
-            for one in self._control.uploads(self._prefix + check_prefix(prefix))
-        ]
+        found = self._uploads(self._prefix + check_prefix(prefix))
         return iter(sorted(found, key=lambda one: (one.key, one.upload)))
 
     def abort(self, upload: Unfinished) -> None:
-        """Give a multipart upload up; its parts are freed."""
-        self._control.abort(replace(upload, key=self._path(upload.key)))
+        """Give a multipart upload up; its parts are freed. One that is not there is no error."""
+        self._sender.abandon_upload(self._path(upload.key), upload.upload)
+
+    def _uploads(self, prefix: str) -> Iterator[Unfinished]:
+        """Yield the unfinished uploads under keys of the bucket that begin with ``prefix``."""
+        marker: dict[str, str] = {}
+        while True:
+            query = {"uploads": "", "prefix": prefix, "max-uploads": str(self._page), **marker}
+            try:
+                page = self._sender.xml(
+                    S3Request(method="GET", query=query), "ListMultipartUploadsResult"
+                )
+            except ObjectMissing:
+                # So says rclone, NoSuchUpload, of a bucket that never had one.
+                return
+            for found in page.iterfind("Upload"):
+                yield Unfinished(
+                    text_of(found, "Key").removeprefix(self._prefix),
+                    text_of(found, "UploadId"),
+                    datetime.fromisoformat(text_of(found, "Initiated")).astimezone(UTC),
+                )
+            following = {
+                "key-marker": text_of(page, "NextKeyMarker"),
+                "upload-id-marker": text_of(page, "NextUploadIdMarker"),
+            }
+            if text_of(page, "IsTruncated") != "true" or following == marker:
+                return
+            marker = following
 
     def _put_new(self, key: str, path: str, data: bytes) -> None:
         with self._translated(key):
             try:
                 obstore.put(self._small, path, data, mode=self._put_mode, use_multipart=False)
             except obstore.exceptions.BaseError as exc:
-                if self._put_mode == "overwrite" or not is_not_implemented(exc):
+                if self._put_mode == "overwrite" or _NOT_IMPLEMENTED.isdisjoint(codes_of(exc)):
                     raise
                 # The server knows no If-None-Match at all: the look before has to do.
                 self._put_mode = "overwrite"
@@ -187,8 +231,12 @@ class S3ObjectStore:
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
-        with translated(what, store=self.describe()):
+        try:
             yield
+        except (obstore.exceptions.BaseError, FileNotFoundError, ValueError) as exc:
+            raise as_public_error(
+                exc, what, store=self.describe(), hints=self._where.hints
+            ) from exc
 
 
 def _client(location: S3Location, *, limit: timedelta) -> S3Store:
