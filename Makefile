@@ -29,7 +29,7 @@ except ImportError:
 endef
 export CHECK_PYTHON
 
-.PHONY: help setup demo test lint format bench clean lock configuration system-tools
+.PHONY: help setup demo test lint format bench clean lock configuration catalogues system-tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ bench: setup ## Measure backups against pg_dump and rclone; ARGS="--help" tells 
 configuration: setup ## Write docs/configuration.md from the settings
 	$(BIN)/python -m pgben_tasks.settings.reference > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
+
+catalogues: setup ## Collect the texts of the code for the translators and compile their catalogues
+	$(BIN)/python -m tests.support.catalogue
 
 lock: setup ## Choose versions anew and pin them by hash
 	$(COMPILE) --upgrade --extra worker --extra flower --extra embedded --extra report --extra dev \

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pgben_tasks.language import Language
 from pgben_tasks.settings import values as kinds
 from pgben_tasks.settings.broker import DEFAULT_REDIS_URL
 from pgben_tasks.settings.servers import ServersFile, read_servers
@@ -205,7 +206,7 @@ class Fields(BaseSettings):
     contacts: kinds.Contacts = setting(
         (), "People to reach, one `name; mail; phone` per line; printed wherever help is needed."
     )
-    language: Literal["pt_BR", "en"] = setting(
+    language: Language = setting(
         "pt_BR", "Language of mails, reports and hints; logs and JSON are English."
     )
     step_wait: kinds.Duration = setting(

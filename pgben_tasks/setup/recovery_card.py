@@ -1,23 +1,34 @@
 """The recovery card: one printed page that leads from bare metal to a restored database.
 
 Pure text. It holds fingerprints, places and people, and no secret key: whoever finds it can read
-nothing with it. The words stand in ``recovery_words``; here is what is said in which order.
+nothing with it.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from typing import Final, Literal
 
 from pgben_tasks import __version__
-from pgben_tasks.words.recovery import WORDS, Language
+from pgben_tasks.language import Language, translatable as _, translate
 
 _WIDTH: Final = 92
 _LINE: Final = "_" * 48
+
+_TITLE: Final = _("pgben recovery card")
+_SUBTITLE: Final = _(
+    "Print this page and keep it with the escrow key, away from the servers. It holds no secret."
+)
+
+#: What the identities are for whose public halves the card lists, by their names.
+_RECIPIENTS: Final[Mapping[str, str]] = {
+    "operations": _("operations key: opens backups, on restore workers only"),
+    "escrow": _("escrow key: opens backups, kept offline"),
+}
 
 Block = tuple[Literal["text", "facts", "code"], tuple[tuple[str, str], ...]]
 Section = tuple[str, tuple[Block, ...]]
@@ -30,6 +41,27 @@ COMMANDS: Final = (
     "age -d -i escrow-identity.txt 2.tar.zst.age | zstd -d | tar -x -C dump",
     "createdb -T template0 -E UTF8 --locale=... -O OWNER NEWDB",
     "pg_restore -j 4 --exit-on-error -d NEWDB dump",
+)
+
+_BEFORE_COMMANDS: Final = (
+    _(
+        "1. From the repository, fetch backups/postgres/<database>/<backup>/manifest.json and "
+        'every file under "packs" in it.'
+    ),
+    _("2. The SHA-256 of every fetched pack must equal the one in the manifest."),
+    _("3. Open every pack into one folder; those named .tar.zst.age go through zstd as well:"),
+)
+_AFTER_COMMANDS: Final = (
+    _(
+        "4. Encoding, locale and owner of the new database stand in the manifest under "
+        '"postgres"; create roles that are missing with CREATE ROLE … NOLOGIN '
+        "(globals.sql names them). Never feed a dump to psql."
+    ),
+    _('5. Compare the rows of every table with "tables" in the manifest.'),
+    _(
+        "6. Apply grants, settings and comment from the manifest, run ANALYZE, then let the "
+        "application in."
+    ),
 )
 
 
@@ -52,8 +84,8 @@ class Card:
 
 def as_text(card: Card, language: Language) -> str:
     """Write the card as plain text."""
-    words = WORDS[language]
-    lines = [words["title"].upper(), words["subtitle"], _made(card, language), ""]
+    title, subtitle = translate(_TITLE, language), translate(_SUBTITLE, language)
+    lines = [title.upper(), subtitle, _made(card, language), ""]
     for heading, blocks in _sections(card, language):
         lines += [heading, "-" * len(heading)]
         for kind, rows in blocks:
@@ -64,14 +96,14 @@ def as_text(card: Card, language: Language) -> str:
 
 def as_html(card: Card, language: Language) -> str:
     """Write the card as one A4 page of HTML that needs no other file."""
-    words = WORDS[language]
-    body = [f"<h1>{escape(words['title'])}</h1>", f"<p>{escape(words['subtitle'])}</p>"]
+    title, subtitle = translate(_TITLE, language), translate(_SUBTITLE, language)
+    body = [f"<h1>{escape(title)}</h1>", f"<p>{escape(subtitle)}</p>"]
     for heading, blocks in _sections(card, language):
         body.append(f"<h2>{escape(heading)}</h2>")
         body += [_html_rows(kind, rows) for kind, rows in blocks]
     body.append(f"<footer>{escape(_made(card, language))}</footer>")
     return _PAGE.format(
-        language=language.replace("_", "-"), title=escape(words["title"]), body="\n".join(body)
+        language=language.replace("_", "-"), title=escape(title), body="\n".join(body)
     )
 
 
@@ -81,52 +113,103 @@ def grouped(fingerprint: str) -> str:
 
 
 def _sections(card: Card, language: Language) -> Iterator[Section]:
-    words = WORDS[language]
     blank = "; ".join((_LINE[:24],) * 3)
     yield (
-        words["repository"],
-        (("facts", ((words["place"], card.repository), (words["id"], card.repository_id))),),
-    )
-    yield (
-        words["keys"],
+        translate("Where the backups are", language),
         (
-            (
-                "facts",
-                tuple((words.get(name, name), key) for name, key in card.recipients.items()),
+            _facts(
+                (translate("repository", language), card.repository),
+                (translate("repository id", language), card.repository_id),
             ),
-            (
-                "facts",
-                tuple(
-                    (f"{words['signing']} ({', '.join(roles)})", grouped(fingerprint))
-                    for _, roles, fingerprint in card.signing_keys
-                ),
+        ),
+    )
+    signing = translate("signing key", language)
+    yield (
+        translate("Keys (public halves and fingerprints)", language),
+        (
+            _facts(
+                *(
+                    (translate(_RECIPIENTS.get(name, name), language), key)
+                    for name, key in card.recipients.items()
+                )
             ),
-            ("text", (("", words["compare"]),)),
+            _facts(
+                *(
+                    (f"{signing} ({', '.join(roles)})", grouped(fingerprint))
+                    for _name, roles, fingerprint in card.signing_keys
+                )
+            ),
+            _text(
+                translate(
+                    "On a new site, compare the fingerprints here with trusted-keys.json before "
+                    "believing any backup.",
+                    language,
+                )
+            ),
         ),
     )
     yield (
-        words["escrow_heading"],
+        translate("The escrow key", language),
         (
-            ("text", (("", words["escrow_text"].format(file=card.escrow_file)),)),
-            ("facts", ((words["lies_at"], _LINE), (words["opened_by"], _LINE))),
+            _text(
+                translate(
+                    "The file {file} opens every backup. Print it or copy it to two media, lock "
+                    "them away in two places together with trusted-keys.json and recipients.txt, "
+                    "then delete it from the machine where it was made. Without this key and "
+                    "without the operations key, no backup can ever be opened again.",
+                    language,
+                    file=card.escrow_file,
+                )
+            ),
+            _facts(
+                (translate("it lies at", language), _LINE),
+                (translate("who can get it", language), _LINE),
+            ),
         ),
     )
     people = tuple((name, f"{mail}; {phone}") for name, mail, phone in card.contacts)
-    yield words["contacts"], (("facts", people or ((words["nobody"], blank),)),)
-    yield words["with_pgben"], (("text", (("", words["with_pgben_text"]),)),)
+    nobody = ((translate("name; mail; phone", language), blank),)
+    yield translate("People", language), (_facts(*(people or nobody)),)
     yield (
-        words["by_hand"],
+        translate("Restoring with pgben", language),
         (
-            ("text", tuple(("", words[f"hand_{n}"]) for n in range(1, 4))),
+            _text(
+                translate(
+                    "Install pgben. Set PGBEN_REPOSITORY with its credentials, "
+                    "PGBEN_TRUSTED_KEYS_FILE to trusted-keys.json, PGBEN_AGE_IDENTITY_FILE to the "
+                    "escrow file, and PGBEN_DB_HOST, PGBEN_DB_USER, PGBEN_DB_PASS to the new "
+                    "server. `pgben list --direct` shows what there is, `pgben restore TARGET "
+                    "--direct --into NAME` brings it back; Redis, workers and a catalog are not "
+                    "needed. Afterwards `pgben catalog rebuild` makes the catalog anew.",
+                    language,
+                )
+            ),
+        ),
+    )
+    yield (
+        translate("Restoring by hand (age, tar, zstd, pg_restore)", language),
+        (
+            _text(*(translate(step, language) for step in _BEFORE_COMMANDS)),
             ("code", tuple(("", command) for command in COMMANDS)),
-            ("text", tuple(("", words[f"hand_{n}"]) for n in range(4, 7))),
+            _text(*(translate(step, language) for step in _AFTER_COMMANDS)),
         ),
     )
 
 
+def _facts(*rows: tuple[str, str]) -> Block:
+    return "facts", rows
+
+
+def _text(*paragraphs: str) -> Block:
+    return "text", tuple(("", paragraph) for paragraph in paragraphs)
+
+
 def _made(card: Card, language: Language) -> str:
-    return WORDS[language]["made"].format(
-        at=card.made.replace(microsecond=0).isoformat(sep=" "), version=__version__
+    return translate(
+        "made {at} by pgben {version}",
+        language,
+        at=card.made.replace(microsecond=0).isoformat(sep=" "),
+        version=__version__,
     )
 
 

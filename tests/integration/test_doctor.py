@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import redis
@@ -25,13 +25,14 @@ from pgben_tasks.embedded.redis import EmbeddedRedis
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.health.doctor import checks
 from pgben_tasks.health.doctor.report import Result
+from pgben_tasks.language import Language
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
 from pgben_tasks.settings.values import SecretUrl
-from pgben_tasks.words import doctor as words
 from tests.support.workshop import Workshop
 
 DAY = timedelta(days=1)
+LANGUAGES: tuple[Language, ...] = get_args(Language)
 #: What every test's server has, whatever is planted: it is the catalog's too, and of last month.
 KNOWN = {("catalog_place", "same"), ("holes", "server"), ("holes", "client")}
 
@@ -56,9 +57,9 @@ class Clinic:
     def wrong(self, **changed: Any) -> dict[tuple[str, str], Result]:
         """Return what is not as it should be, beside what every test's server has."""
         return {
-            (one.check, one.word): one
+            (one.check, one.code): one
             for one in self.examine(**changed)
-            if one.status != "ok" and (one.check, one.word) not in KNOWN
+            if one.status != "ok" and (one.check, one.code) not in KNOWN
         }
 
     def run_sql(self, statement: str, *values: Any) -> None:
@@ -108,7 +109,7 @@ def clinic(shop: Workshop) -> Clinic:
 
 
 def english(result: Result) -> str:
-    return " ".join(words.written(result, "en"))
+    return " ".join(result.written("en"))
 
 
 def test_a_healthy_installation_has_no_error_and_every_check_says_something(
@@ -177,13 +178,13 @@ def test_a_fault_in_the_settings_is_told_with_what_to_do(clinic: Clinic, fault: 
         work.settings._ignored = ("PGBEN_API_SERVICE_HOST",)
         work.settings._retired = ("PGBEN_RTO",)
         results = list(checks.examine(lambda: work))
-        found = {(one.check, one.word): one for one in results if one.status != "ok"}
+        found = {(one.check, one.code): one for one in results if one.status != "ok"}
     else:
         found = clinic.wrong(**changed)
     assert expected <= set(found)
     for name in expected:
-        for language in ("en", "pt_BR"):
-            sentence, hint = words.written(found[name], language)
+        for language in LANGUAGES:
+            sentence, hint = found[name].written(language)
             assert sentence
             assert hint
             assert "canary-x1" not in sentence + hint
@@ -270,7 +271,7 @@ def test_a_spool_of_another_user_is_found(clinic: Clinic, tmp_path: Path) -> Non
 def test_workers_that_are_gone_and_a_beat_that_is_down_are_found(clinic: Clinic) -> None:
     clinic.run_sql("DELETE FROM worker WHERE name IN ('backup.workshop', 'verify.workshop')")
     absent = [
-        one.facts for one in clinic.examine() if (one.check, one.word) == ("workers", "absent")
+        one.facts for one in clinic.examine() if (one.check, one.code) == ("workers", "absent")
     ]
     assert absent == [{"role": "backup"}, {"role": "verify"}]
     clinic.run_sql("UPDATE worker SET heartbeat_at = heartbeat_at - %s WHERE name = %s", DAY, BEAT)
@@ -299,7 +300,7 @@ def test_buckets_that_answer_that_are_missing_and_whose_server_is_away_are_told(
             "buckets": ("there", "nowhere"),
         }
         found = [one for one in clinic.examine(**account) if one.check == "buckets"]
-        assert [(one.word, one.facts["target"]) for one in found] == [
+        assert [(one.code, one.facts["target"]) for one in found] == [
             ("ok", "bucket/there"),
             ("missing", "bucket/nowhere"),
         ]
@@ -394,7 +395,7 @@ def role(shop: Workshop) -> Iterator[Callable[[str], Mapping[str, Any]]]:
 def test_settings_that_cannot_be_read_are_a_result_and_the_only_one() -> None:
     environment = {"PGBEN_TIMEZONE": "Mars/Base", "PGBEN_RETENTION_DAYS": "0"}
     (only,) = checks.examine(lambda: Workplace(Settings.load(environment)))
-    assert (only.check, only.status, only.word) == ("settings", "error", "failed")
+    assert (only.check, only.status, only.code) == ("settings", "error", "failed")
     assert "PGBEN_TIMEZONE" in english(only)
 
 
@@ -402,7 +403,7 @@ def test_each_target_is_told_by_itself(clinic: Clinic) -> None:
     protected = clinic.shop.target.name
     told: dict[tuple[str, str], list[str]] = defaultdict(list)
     for one in clinic.examine(db_name=(protected, "postgres")):
-        told[one.check, one.word].append(one.facts.get("target", ""))
+        told[one.check, one.code].append(one.facts.get("target", ""))
     assert told["backups", "ok"] == [f"postgres/{protected}"]
     assert told["backups", "none"] == ["postgres/postgres"]
     assert len(told["postgres", "ok"]) == 2

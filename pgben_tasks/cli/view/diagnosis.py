@@ -12,22 +12,19 @@ from pgben_tasks import runtime
 from pgben_tasks.cli.view import output
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.health.doctor.report import Result, Status
+from pgben_tasks.language import Language, translatable as _, translate
 from pgben_tasks.redaction import redact
-from pgben_tasks.words.doctor import Language, written
 
 _MARKS: Final[dict[Status, tuple[str, str]]] = {
     "ok": ("✓", "green"),
     "warning": ("!", "yellow"),
     "error": ("✗", "bold red"),
 }
-_SUMS: Final[dict[Language, str]] = {
-    "en": "{ok} as they should be, {warning} warning(s), {error} error(s)",
-    "pt_BR": "{ok} em ordem, {warning} aviso(s), {error} erro(s)",
-}
+_SUM: Final = _("{ok} as they should be, {warning} warning(s), {error} error(s)")
 
 
 def language() -> Language:
-    """Return PGBEN_LANGUAGE; settings that cannot be read are told in its default."""
+    """Return PGBEN_LANGUAGE, or its default where the settings cannot be read."""
     try:
         return runtime.workplace().settings.language
     except ConfigurationError:
@@ -41,8 +38,8 @@ def document(results: Sequence[Result]) -> dict[str, Any]:
             {
                 "check": one.check,
                 "status": one.status,
-                "sentence": redact(written(one, "en")[0]),
-                "hint": redact(written(one, "en")[1]),
+                "sentence": redact(one.written("en")[0]),
+                "hint": redact(one.written("en")[1]),
             }
             for one in results
         ],
@@ -51,17 +48,17 @@ def document(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def show(results: Iterable[Result], *, language: Language) -> list[Result]:
-    """Write results one after another, and give them."""
+    """Write results one after another; return them."""
     console = output.out()
     found = []
     for one in results:
         found.append(one)
-        sentence, hint = written(one, language)
+        sentence, hint = one.written(language)
         mark, style = _MARKS[one.status]
         console.print(Text.assemble((f"{mark} ", style), redact(sentence)), soft_wrap=True)
         if hint:
             console.print(Text(f"    {redact(hint)}", style="yellow"), soft_wrap=True)
-    console.print(Text(_SUMS[language].format_map(_counts(found))))
+    console.print(Text(translate(_SUM, language, **_counts(found))))
     return found
 
 

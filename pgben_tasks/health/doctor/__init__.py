@@ -1,5 +1,5 @@
 """What `pgben doctor` examines: each check is a small function, and none keeps another back.
 
-Beside ``runtime`` in the layers: checks look at the parts it builds. Nothing is changed, nothing
-secret is told. What a result says stands in ``words_en`` and ``words_pt``.
+Beside ``runtime`` in the layers: checks look at the parts it builds. Nothing is changed, and no
+result holds a secret.
 """

@@ -5,81 +5,130 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from pgben_tasks.health import situation
-from pgben_tasks.health.doctor.patient import Patient
-from pgben_tasks.health.doctor.report import Finding, Unseen, error, ok, warning
+from pgben_tasks.health.doctor.installation import Installation
+from pgben_tasks.health.doctor.report import Result, Unseen, error, ok, warning
+from pgben_tasks.language import translatable as _
 from pgben_tasks.operations.spool import size_of
 
 _PRIVATE: Final = 0o700
 _KIBI: Final = 1024
 
 
-def spool(patient: Patient) -> Iterator[Finding]:
-    """Look whether dumps have a private place on this machine, with room for the largest."""
-    path = patient.settings.spool_dir
+def spool(installation: Installation) -> Iterator[Result]:
+    """Check that dumps have a private place on this machine."""
+    path = installation.settings.spool_dir
     if not path.exists():
-        yield warning("absent", path=path)
+        yield warning(
+            "absent",
+            _("the spool '{path}' is not there"),
+            _("the first worker makes it; on a machine without workers that is well"),
+            path=path,
+        )
         return
     if not path.is_dir():
-        yield error("file", path=path)
+        yield error(
+            "file",
+            _("the spool '{path}' is no folder"),
+            _("PGBEN_SPOOL_DIR must name a folder"),
+            path=path,
+        )
         return
     about = path.stat()
     wrong = False
     if about.st_mode & 0o777 != _PRIVATE:
         wrong = True
-        yield error("mode", path=path, mode=f"{about.st_mode & 0o777:04o}")
+        yield error(
+            "mode",
+            _("the spool '{path}' has the mode {mode}"),
+            _("run `chmod 700 {path}`"),
+            path=path,
+            mode=f"{about.st_mode & 0o777:04o}",
+        )
     if about.st_uid != os.geteuid():
         wrong = True
-        yield warning("owner", path=path, owner=about.st_uid, user=os.geteuid())
+        yield warning(
+            "owner",
+            _("the spool '{path}' belongs to the user {owner}, and this is {user}"),
+            _("run doctor as the workers' user, or give the folder to that user"),
+            path=path,
+            owner=about.st_uid,
+            user=os.geteuid(),
+        )
     elif not os.access(path, os.W_OK | os.X_OK):
         wrong = True
-        yield error("denied", path=path)
+        yield error(
+            "denied",
+            _("the spool '{path}' cannot be written"),
+            _("look whether its volume is mounted read-only"),
+            path=path,
+        )
     if not wrong:
-        yield ok(path=path, free=_size(shutil.disk_usage(path).free))
+        yield ok(
+            _("the spool '{path}' is private and has {free} free"),
+            path=path,
+            free=_size(shutil.disk_usage(path).free),
+        )
 
 
-def spool_room(patient: Patient) -> Iterator[Finding]:
-    """Look whether the largest database fits into the spool, disk and limit."""
-    path = patient.settings.spool_dir
+def spool_room(installation: Installation) -> Iterator[Result]:
+    """Check that the largest database fits into the spool, disk and limit."""
+    path = installation.settings.spool_dir
     if not path.is_dir():
         raise Unseen("spool")
-    largest = max(found.database_bytes for found in patient.servers.values())
+    largest = max(found.database_bytes for found in installation.servers.values())
     free = shutil.disk_usage(path).free
-    limit = patient.settings.spool_limit
+    limit = installation.settings.spool_limit
     left = free if limit is None else min(free, int(limit) - size_of(path))
     facts = {"path": path, "needed": _size(largest), "left": _size(max(left, 0))}
-    yield ok(**facts) if largest <= left else error("small", **facts)
-
-
-def node(patient: Patient) -> Iterator[Finding]:
-    """Look whether the spool belongs to the node that the settings name."""
-    note = patient.settings.spool_dir / "node"
-    wanted = patient.settings.node
-    kept = _read(note)
-    if kept is None:
-        yield ok("new")
-    elif wanted is not None and wanted != kept:
-        yield error("foreign", wanted=wanted, kept=kept, path=patient.settings.spool_dir)
+    if largest <= left:
+        yield ok(_("the largest database ({needed}) fits into the spool ({left} left)"), **facts)
     else:
-        yield ok(node=kept)
+        yield error(
+            "small",
+            _("the largest database ({needed}) may not fit into the spool '{path}' ({left} left)"),
+            _("make room there, use a larger volume, or raise PGBEN_SPOOL_LIMIT"),
+            **facts,
+        )
 
 
-def disks(patient: Patient) -> Iterator[Finding]:
-    """Look how full the disks are that pgben writes to."""
-    critical = float(patient.settings.disk_critical)
-    for disk in situation.disks(patient.settings):
+def node(installation: Installation) -> Iterator[Result]:
+    """Check that the spool belongs to the node that the settings name."""
+    note = installation.settings.spool_dir / "node"
+    named = installation.settings.node
+    kept = note.read_text(encoding="utf-8").strip() if note.exists() else None
+    if kept is None:
+        yield ok(_("no worker has run with this spool yet"))
+    elif named is not None and named != kept:
+        yield error(
+            "foreign",
+            _("PGBEN_NODE is '{named}', and the spool '{path}' belongs to '{kept}'"),
+            _("give each node its own PGBEN_SPOOL_DIR"),
+            named=named,
+            kept=kept,
+            path=installation.settings.spool_dir,
+        )
+    else:
+        yield ok(_("this is the node '{node}'"), node=kept)
+
+
+def disks(installation: Installation) -> Iterator[Result]:
+    """Check how full the disks are that pgben writes to."""
+    critical = float(installation.settings.disk_critical)
+    for disk in situation.disks(installation.settings):
         facts = {"path": disk.path, "used": f"{disk.used:.0%}", "free": _size(disk.free)}
         if disk.used >= critical:
-            yield error("full", **facts, critical=f"{critical:.0%}")
+            yield error(
+                "full",
+                _("{used} of the disk of '{path}' is used, PGBEN_DISK_CRITICAL is {critical}"),
+                _("make room or enlarge it; never delete files of a repository by hand"),
+                **facts,
+                critical=f"{critical:.0%}",
+            )
         else:
-            yield ok(**facts)
-
-
-def _read(note: Path) -> str | None:
-    return note.read_text(encoding="utf-8").strip() if note.exists() else None
+            yield ok(_("{used} of the disk of '{path}' is used, {free} are free"), **facts)
 
 
 def _size(count: float) -> str:

@@ -3,76 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
 from pgben_tasks.errors import PgbenError
+from pgben_tasks.language import Language, translatable as _, translate
 
 Status = Literal["ok", "warning", "error"]
 
-#: Words that every check may use.
-FAILED = "failed"
-UNSEEN = "unseen"
+#: Codes of results that every check may have.
+FAILED: Final = "failed"
+UNSEEN: Final = "unseen"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What one check found of one thing.
+    """What one check found of one thing: templates for people, and the facts that fill them.
 
-    ``check`` and ``word`` together name a sentence of the catalogues, which ``facts`` fill in.
+    ``code`` tells the results of one check apart, for tests.
     """
 
-    check: str
+    check: str = ""
     status: Status
-    word: str
+    code: str
+    sentence: str
+    hint: str = ""
     facts: dict[str, str] = field(default_factory=dict)
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A result without the name of its check, as checks give it."""
-
-    status: Status
-    word: str
-    facts: dict[str, str] = field(default_factory=dict)
+    def written(self, language: Language) -> tuple[str, str]:
+        """Return the sentence and what to do about it (often nothing) in a language."""
+        return (
+            translate(self.sentence, language, **self.facts),
+            translate(self.hint, language, **self.facts).strip(),
+        )
 
 
-def ok(word: str = "ok", /, **facts: object) -> Finding:
-    """Say that something is as it should be."""
-    return Finding("ok", word, _texts(facts))
+def ok(sentence: str, /, **facts: object) -> Result:
+    """Return that something is as it should be."""
+    return Result(status="ok", code="ok", sentence=sentence, facts=_texts(facts))
 
 
-def warning(word: str, /, **facts: object) -> Finding:
-    """Say that something works, and should be otherwise."""
-    return Finding("warning", word, _texts(facts))
+def warning(code: str, sentence: str, hint: str, /, **facts: object) -> Result:
+    """Return that something works, and should be otherwise."""
+    return Result(status="warning", code=code, sentence=sentence, hint=hint, facts=_texts(facts))
 
 
-def error(word: str, /, **facts: object) -> Finding:
-    """Say that something does not work, or will not when it is needed."""
-    return Finding("error", word, _texts(facts))
+def error(code: str, sentence: str, hint: str, /, **facts: object) -> Result:
+    """Return that something does not work, or will not when it is needed."""
+    return Result(status="error", code=code, sentence=sentence, hint=hint, facts=_texts(facts))
+
+
+def failed(exc: PgbenError) -> Result:
+    """Return that something failed with an error, which says why."""
+    return error(FAILED, "{why}", "{remedy}", why=exc.sentence, remedy=exc.hint)
 
 
 class Unseen(Exception):
-    """A check could not look, because something that another check tells of is away."""
+    """A check could not look, because what is named here is away; its own check says why."""
 
 
-Check = Callable[[], Iterable[Finding]]
+Check = Callable[[], Iterable[Result]]
 
 
 def run(checks: Iterable[tuple[str, Check]]) -> Iterator[Result]:
-    """Run named checks one after another; give each result as soon as it is there."""
+    """Run named checks one after another; yield each result as soon as it is there."""
     for name, check in checks:
-        try:
-            for found in check():
-                yield Result(check=name, status=found.status, word=found.word, facts=found.facts)
-        except Unseen as exc:
-            yield Result(check=name, status="warning", word=UNSEEN, facts={"what": str(exc)})
-        except PgbenError as exc:
-            facts = {"why": exc.sentence, "remedy": exc.hint}
-            yield Result(check=name, status="error", word=FAILED, facts=facts)
-        except OSError as exc:
-            facts = {"why": f"{exc.strerror or exc}".lower(), "remedy": ""}
-            yield Result(check=name, status="error", word=FAILED, facts=facts)
+        for found in _run(check):
+            yield replace(found, check=name)
+
+
+def _run(check: Check) -> Iterator[Result]:
+    try:
+        yield from check()
+    except Unseen as exc:
+        yield warning(
+            UNSEEN,
+            _("could not be looked at without '{what}'"),
+            _("mend that first, then ask again"),
+            what=exc,
+        )
+    except PgbenError as exc:
+        yield failed(exc)
+    except OSError as exc:
+        yield failed(PgbenError(f"{exc.strerror or exc}".lower()))
 
 
 def _texts(facts: dict[str, object]) -> dict[str, str]:

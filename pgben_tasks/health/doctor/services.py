@@ -9,49 +9,77 @@ from pgben_tasks.adapters.postgres import facts as server_facts
 from pgben_tasks.adapters.postgres.server import PostgresServer
 from pgben_tasks.adapters.redis import BrokerFacts
 from pgben_tasks.errors import PgbenError
-from pgben_tasks.health.doctor.patient import Patient
-from pgben_tasks.health.doctor.report import Finding, Unseen, error, ok, warning
+from pgben_tasks.health.doctor.installation import Installation
+from pgben_tasks.health.doctor.report import Result, Unseen, error, ok, warning
+from pgben_tasks.language import translatable as _
 
 #: What Celery needs, and the oldest release that is still looked after.
 _OLDEST_REDIS: Final = (6, 2)
 
 
-def settings(patient: Patient) -> Iterator[Finding]:
-    """Say that the settings were read, and what was left aside."""
-    rows = patient.settings.rows()
-    yield ok(count=sum(row.origin != "default" for row in rows), all=len(rows))
-    if patient.settings.ignored:
-        yield warning("ignored", names=", ".join(patient.settings.ignored))
-    if patient.settings.retired:
-        yield warning("retired", names=", ".join(patient.settings.retired))
+def settings(installation: Installation) -> Iterator[Result]:
+    """Return how many settings are set, and which variables were left aside."""
+    rows = installation.settings.rows()
+    yield ok(
+        _("{count} of {all} settings are set, the others have their defaults"),
+        count=sum(row.origin != "default" for row in rows),
+        all=len(rows),
+    )
+    if installation.settings.ignored:
+        yield warning(
+            "ignored",
+            _("variables of Kubernetes' service links are left aside: {names}"),
+            _("set enableServiceLinks to false in the pods, as k8s/ does"),
+            names=", ".join(installation.settings.ignored),
+        )
+    if installation.settings.retired:
+        yield warning(
+            "retired",
+            _("settings that nothing obeys were retired and are left aside: {names}"),
+            _("take them out of the environment"),
+            names=", ".join(installation.settings.retired),
+        )
 
 
-def catalog(patient: Patient) -> Iterator[Finding]:
-    """Look whether the catalog answers and has the tables of this version."""
-    if patient.catalog_fault is not None:
-        raise patient.catalog_fault
-    database = patient.work.database
-    yield ok(name=database.name, server=database.server)
+def catalog(installation: Installation) -> Iterator[Result]:
+    """Check that the catalog answers and has the tables of this version."""
+    if installation.catalog_fault is not None:
+        raise installation.catalog_fault
+    database = installation.work.database
+    yield ok(
+        _("the catalog '{name}' at {server} answers and is up to date"),
+        name=database.name,
+        server=database.server,
+    )
 
 
-def catalog_place(patient: Patient) -> Iterator[Finding]:
-    """Look whether the catalog falls together with a server that it describes."""
-    database = patient.work.database
-    there = [server for server in patient.addresses.values() if _same(patient, server)]
+def catalog_place(installation: Installation) -> Iterator[Result]:
+    """Check that the catalog is not lost together with a server that it describes."""
+    database = installation.work.database
+    there = [server for server in installation.addresses.values() if _same(installation, server)]
     if there:
-        yield warning("same", name=database.name, server=there[0])
+        yield warning(
+            "same",
+            _(
+                "the catalog '{name}' is on the protected server {server} and is lost together "
+                "with it"
+            ),
+            _("put it on another server: PGBEN_CATALOG_URL, then `pgben init`"),
+            name=database.name,
+            server=there[0],
+        )
     else:
-        yield ok(name=database.name)
+        yield ok(_("the catalog '{name}' is on a server of its own"), name=database.name)
 
 
-def _same(patient: Patient, server: PostgresServer) -> bool:
-    own = patient.work.database.server
+def _same(installation: Installation, server: PostgresServer) -> bool:
+    own = installation.work.database.server
     if (server.host, server.port) == (own.host, own.port):
         return True
-    if patient.catalog_fault is not None:
+    if installation.catalog_fault is not None:
         return False
     identities = []
-    for one, name in ((own, patient.work.database.name), (server, "postgres")):
+    for one, name in ((own, installation.work.database.name), (server, "postgres")):
         try:
             identities.append(server_facts.inspect_server(one, name).identity)
         except PgbenError:
@@ -60,44 +88,71 @@ def _same(patient: Patient, server: PostgresServer) -> bool:
     return identities[0] is not None and identities[0] == identities[1]
 
 
-def broker(patient: Patient) -> Iterator[Finding]:
-    """Look whether Redis answers and is new enough."""
-    facts = patient.broker
+def broker(installation: Installation) -> Iterator[Result]:
+    """Check that Redis answers and is new enough."""
+    facts = installation.broker
     if isinstance(facts, PgbenError):
         raise facts
     version = tuple(int(part) for part in facts.version.split(".")[:2] if part.isdigit())
     if version < _OLDEST_REDIS:
-        yield error("old", version=facts.version)
+        yield error(
+            "old",
+            _("Redis {version} is older than 6.2"),
+            _("upgrade Redis to 6.2 or newer"),
+            version=facts.version,
+        )
     else:
-        yield ok(version=facts.version)
+        yield ok(_("Redis {version} answers"), version=facts.version)
 
 
-def broker_memory(patient: Patient) -> Iterator[Finding]:
-    """Look whether Redis keeps what it was given: no eviction, an append-only file that grows."""
-    facts = _seen(patient)
+def broker_memory(installation: Installation) -> Iterator[Result]:
+    """Check that Redis keeps what it was given: no eviction, an append-only file that grows."""
+    facts = _answering_broker(installation)
     if facts.eviction != "noeviction":
-        yield error("evicts", policy=facts.eviction)
+        yield error(
+            "evicts",
+            _("Redis may throw messages away: its maxmemory-policy is '{policy}'"),
+            _("set 'maxmemory-policy noeviction' in redis.conf, on an instance of pgben's own"),
+            policy=facts.eviction,
+        )
     if not facts.append_only:
-        yield error("volatile")
+        yield error(
+            "volatile",
+            _("Redis forgets its messages when it is restarted"),
+            _("set 'appendonly yes' and 'appendfsync everysec' in redis.conf"),
+        )
     elif not facts.last_write_ok:
-        yield error("unwritten")
+        yield error(
+            "unwritten",
+            _("Redis cannot write its append-only file"),
+            _("look at the disk of Redis, its owner and its log"),
+        )
     elif facts.eviction == "noeviction":
-        yield ok()
+        yield ok(_("Redis keeps what it is given: append-only file, no eviction"))
 
 
-def queues(patient: Patient) -> Iterator[Finding]:
-    """Look whether messages wait in a queue that nobody reads."""
-    facts = _seen(patient)
-    patient.catalog  # noqa: B018 - without it nobody knows who reads
-    living = {name.partition(".")[0] for name in patient.work.recovery.live_workers()}
+def queues(installation: Installation) -> Iterator[Result]:
+    """Check that no message waits in a queue that nobody reads."""
+    facts = _answering_broker(installation)
+    installation.catalog  # noqa: B018 - without it nobody knows who reads
+    living = {name.partition(".")[0] for name in installation.work.recovery.live_workers()}
     unread = [name for name, count in facts.queues.items() if count and name not in living]
     for name in unread:
-        yield warning("unread", queue=name, count=facts.queues[name])
+        yield warning(
+            "unread",
+            _("{count} message(s) wait in the queue '{queue}', and no worker reads it"),
+            _("start one with `python -m workers {queue}`"),
+            queue=name,
+            count=facts.queues[name],
+        )
     if not unread:
-        yield ok(lengths=", ".join(f"{name} {count}" for name, count in facts.queues.items()))
+        yield ok(
+            _("messages that wait: {lengths}"),
+            lengths=", ".join(f"{name} {count}" for name, count in facts.queues.items()),
+        )
 
 
-def _seen(patient: Patient) -> BrokerFacts:
-    if isinstance(patient.broker, PgbenError):
+def _answering_broker(installation: Installation) -> BrokerFacts:
+    if isinstance(installation.broker, PgbenError):
         raise Unseen("broker")
-    return patient.broker
+    return installation.broker

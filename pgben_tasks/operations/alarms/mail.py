@@ -7,20 +7,95 @@ stays on its line: nobody can write a line of a mail, let alone a header.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from pgben_tasks.domain.alarm import Alarm, KeptAlarm, one_line, split_for_mail
+from pgben_tasks.domain.alarm import Alarm, AlarmKind, KeptAlarm, one_line, split_for_mail
 from pgben_tasks.domain.overdue import Restorable
+from pgben_tasks.language import Language, translatable as _, translate
 from pgben_tasks.ports import Mail
-from pgben_tasks.words.alarms import WORDS
-from pgben_tasks.words.recovery import Language
 
-#: Facts that are said as they are, in this order, under the label of the same name.
-_PLAIN: Final = ("hint", "requested_by", "step", "backup_id")
+#: What a job does, by its kind.
+WORK: Final[Mapping[str, str]] = {
+    "backup": _("backup of {target}"),
+    "restore": _("restore of {target}"),
+    "verify": _("verification of {target}"),
+    "prune": _("retention of {target}"),
+    "undo": _("undoing of a swap of {target}"),
+    "acknowledge": _("acknowledgement of a backup of {target}"),
+    "sweep": _("sweep of {target}"),
+}
+
+#: One line for each kind of alarm: subjects and headings.
+HEADLINES: Final[Mapping[AlarmKind, str]] = {
+    "failed": _("{work} failed"),
+    "refused": _("{work} was refused"),
+    "damaged": _("damage found, {work}"),
+    "suspect": _("{work} is suspect"),
+    "overdue": _("{work} is overdue"),
+    "stale": _("{target} has no recent verified backup"),
+    "silent": _("the scheduler (beat) is silent"),
+}
+
+#: The same without a target, for alarms that a mail only counts.
+_COUNTED: Final[Mapping[AlarmKind, str]] = {
+    "failed": _("a job failed"),
+    "refused": _("a request was refused"),
+    "damaged": _("damage was found"),
+    "suspect": _("a backup is suspect"),
+    "overdue": _("a window is overdue"),
+    "stale": _("a target has no recent verified backup"),
+    "silent": _("the scheduler was silent"),
+}
+
+#: What happened, where no error says it.
+HAPPENED: Final[Mapping[str, str]] = {
+    "not_begun": _("its job was written and no worker has begun it"),
+    "not_ended": _("its job has begun and does not come to an end"),
+    "missed": _("its window passed without any job, and is not made up for any more"),
+    "stale": _("the newest verified backup is older than {hours} h, and none is under way"),
+    "silent": _(
+        "no tick of beat has been run; the maintenance worker does its work meanwhile, but only "
+        "every five minutes"
+    ),
+}
+
+RUNBOOK: Final = _("docs/operations.md, “{section}”")
+
+#: Headings of the runbook.
+SECTIONS: Final[Mapping[AlarmKind, str]] = {
+    "failed": _("A backup failed"),
+    "refused": _("Alarms"),
+    "damaged": _("Verification found damage"),
+    "suspect": _("A backup is suspect"),
+    "overdue": _("Nothing happened last night"),
+    "stale": _("Alarms"),
+    "silent": _("Alarms"),
+}
+
+#: States of a backup that can be restored.
+_STATES: Final[Mapping[str, str]] = {
+    "verified": _("verified"),
+    "verified (unopened)": _("verified (unopened)"),
+}
+
+#: Facts that are written as they are, in this order, with their labels.
+_PLAIN: Final[Mapping[str, str]] = {
+    "hint": _("Hint"),
+    "requested_by": _("Asked for by"),
+    "step": _("Step"),
+    "backup_id": _("Backup"),
+}
+
+#: Facts that are moments.
+_MOMENTS: Final[Mapping[str, str]] = {
+    "window": _("Window"),
+    "last_sign": _("Last sign of life"),
+}
+
 #: Letters of a job's id that `pgben jobs` finds it by.
 _SHORT: Final = 8
 
@@ -34,9 +109,9 @@ class Letterhead:
     node: str
     contacts: Sequence[tuple[str, str, str]]
 
-    def say(self, word: str, **filled: object) -> str:
-        """Return a word or sentence in the mail's language."""
-        return WORDS[self.language][word].format(**filled)
+    def translate(self, text: str, **values: object) -> str:
+        """Return a text in the mail's language, its gaps filled."""
+        return translate(text, self.language, **values)
 
     def moment(self, at: datetime | str) -> str:
         """Write a moment in local time with its offset."""
@@ -52,20 +127,29 @@ def compose(
     now: datetime,
 ) -> Mail:
     """Write one mail of alarms: the worst in full, the others counted."""
-    say = letterhead.say
-    told, others = split_for_mail(waiting)
-    headline = _headline(told[0].alarm, letterhead)
+    in_full, others = split_for_mail(waiting)
+    headline = _headline(in_full[0].alarm, letterhead)
     count = len(waiting) - 1
-    subject = "subject_more" if count else "subject"
+    subject = (
+        _("[pgben] ALARM: {headline} (and {count} more)")
+        if count
+        else _("[pgben] ALARM: {headline}")
+    )
     parts = [
-        "\n".join(_told(one.alarm, letterhead, restorable=restorable, now=now)) for one in told
+        "\n".join(_lines(one.alarm, letterhead, restorable=restorable, now=now)) for one in in_full
     ]
     if others:
-        lines = [f"  {number} × {_kind(kind, letterhead)}" for kind, number in others.items()]
-        parts.append("\n".join([say("others"), *lines, say("see_alarms")]))
+        lines = [
+            f"  {number} × {letterhead.translate(_COUNTED[kind])}"
+            for kind, number in others.items()
+        ]
+        heading = letterhead.translate("Further alarms, told only by their number:")
+        parts.append(
+            "\n".join([heading, *lines, letterhead.translate("`pgben alarms` lists them.")])
+        )
     names = "\n".join(one.alarm.key for one in waiting)
     return Mail(
-        subject=one_line(say(subject, headline=headline, count=count)),
+        subject=one_line(letterhead.translate(subject, headline=headline, count=count)),
         body=_page(parts, letterhead),
         at=now,
         id=f"pgben.{hashlib.sha256(names.encode()).hexdigest()[:32]}",
@@ -75,8 +159,15 @@ def compose(
 def compose_test(*, letterhead: Letterhead, now: datetime) -> Mail:
     """Write the mail by which an operator tries the settings."""
     return Mail(
-        subject=letterhead.say("test_subject"),
-        body=_page([letterhead.say("test_body")], letterhead),
+        subject=letterhead.translate("[pgben] TEST: alarms arrive here"),
+        body=_page(
+            [
+                letterhead.translate(
+                    "This is a test. Nothing happened: if you read this, alarms will reach you."
+                )
+            ],
+            letterhead,
+        ),
         at=now,
         id=f"pgben.test.{now:%Y%m%dT%H%M%S%f}",
     )
@@ -94,14 +185,18 @@ def age(elapsed: timedelta) -> str:
 
 def _page(parts: Sequence[str], letterhead: Letterhead) -> str:
     contacts = [f"  {one_line('; '.join(one))}" for one in letterhead.contacts]
-    foot = letterhead.say("footer", node=letterhead.node, zone=letterhead.zone.key)
+    foot = letterhead.translate(
+        "Sent by pgben on {node}. Nobody reads answers. Times are those of {zone}.",
+        node=letterhead.node,
+        zone=letterhead.zone.key,
+    )
     if contacts:
-        parts = [*parts, "\n".join([letterhead.say("contacts") + ":", *contacts])]
+        parts = [*parts, "\n".join([letterhead.translate("Contacts") + ":", *contacts])]
     # A line of two hyphens and a space begins what mail programs fold away.
     return "\n\n".join([*parts, f"-- \n{foot}"]) + "\n"
 
 
-def _told(
+def _lines(
     alarm: Alarm,
     letterhead: Letterhead,
     *,
@@ -112,65 +207,66 @@ def _told(
     yield headline
     yield "=" * len(headline)
     for label, text in _facts(alarm, letterhead):
-        yield f"{letterhead.say(label)}: {text}"
+        yield f"{letterhead.translate(label)}: {text}"
     if alarm.target.startswith("postgres/"):
         newest = restorable(alarm.target)
-        yield f"{letterhead.say('restorable')}: {_standing(newest, letterhead, now)}"
-    yield f"{letterhead.say('to_do')}:"
+        label = letterhead.translate("Can be restored")
+        yield f"{label}: {_newest_backup(newest, letterhead, now)}"
+    yield letterhead.translate("What to do") + ":"
     if alarm.job:
         yield f"  pgben jobs {str(alarm.job)[:_SHORT]}"
-    section = letterhead.say(f"on_{alarm.kind}")
-    yield f"  {letterhead.say('runbook', section=section)}"
+    section = letterhead.translate(SECTIONS[alarm.kind])
+    yield f"  {letterhead.translate(RUNBOOK, section=section)}"
 
 
 def _facts(alarm: Alarm, letterhead: Letterhead) -> Iterator[tuple[str, str]]:
-    facts, say = alarm.facts, letterhead.say
-    yield "happened", _what(alarm, letterhead)
-    yield "when", letterhead.moment(alarm.happened_at)
+    """Yield what is known of an alarm: labels, not translated, and their values."""
+    facts = alarm.facts
+    yield _("What happened"), _what(alarm, letterhead)
+    yield _("When"), letterhead.moment(alarm.happened_at)
     if alarm.target:
-        yield "about", say("everything") if alarm.target == "*" else alarm.target
+        yield _("Target"), _target(alarm, letterhead)
     if alarm.job:
-        yield "job", str(alarm.job)
-    for name in _PLAIN:
+        yield _("Job"), str(alarm.job)
+    for name, label in _PLAIN.items():
         if text := facts.get(name):
-            yield name, text
-    for name in ("window", "last_sign"):
+            yield label, text
+    for name, label in _MOMENTS.items():
         if text := facts.get(name):
-            yield name, letterhead.moment(text)
+            yield label, letterhead.moment(text)
     if alarm.kind in {"failed", "damaged"}:
         later = facts.get("next_attempt")
-        yield "next_attempt", letterhead.moment(later) if later else say("no_attempt")
+        when = letterhead.moment(later) if later else letterhead.translate("none by itself")
+        yield _("Next attempt"), when
 
 
 def _what(alarm: Alarm, letterhead: Letterhead) -> str:
     """Return what happened in one sentence: an error's own, ours, or at least the headline."""
     if sentence := alarm.facts.get("sentence"):
         return sentence
-    if alarm.kind in {"stale", "silent"}:
-        return letterhead.say(f"{alarm.kind}_what", hours=alarm.facts.get("hours", "?"))
-    what = alarm.facts.get("what")
-    return letterhead.say(what) if what else _headline(alarm, letterhead)
+    what = alarm.kind if alarm.kind in {"stale", "silent"} else alarm.facts.get("what")
+    if not what:
+        return _headline(alarm, letterhead)
+    return letterhead.translate(HAPPENED[what], hours=alarm.facts.get("hours", "?"))
 
 
-def _standing(newest: Restorable | None, letterhead: Letterhead, now: datetime) -> str:
+def _newest_backup(newest: Restorable | None, letterhead: Letterhead, now: datetime) -> str:
     if newest is None:
-        return letterhead.say("restorable_none")
-    return letterhead.say(
-        "restorable_what",
+        return letterhead.translate("nothing: there is no verified backup")
+    return letterhead.translate(
+        "backup {backup}, data as of {moment} ({age} old), {state}",
         backup=newest.backup,
         moment=letterhead.moment(newest.snapshot_at),
         age=age(now - newest.snapshot_at),
-        state=newest.state,
+        state=letterhead.translate(_STATES.get(newest.state, newest.state)),
     )
 
 
 def _headline(alarm: Alarm, letterhead: Letterhead) -> str:
-    say = letterhead.say
-    target = say("everything") if alarm.target == "*" else alarm.target
-    work = say(alarm.facts.get("work", "backup"), target=target)
-    return say(alarm.kind, work=work, target=target)
+    target = _target(alarm, letterhead)
+    work = letterhead.translate(WORK[alarm.facts.get("work", "backup")], target=target)
+    return letterhead.translate(HEADLINES[alarm.kind], work=work, target=target)
 
 
-def _kind(kind: str, letterhead: Letterhead) -> str:
-    """Name a kind of alarm without a target."""
-    return letterhead.say(f"many_{kind}")
+def _target(alarm: Alarm, letterhead: Letterhead) -> str:
+    return letterhead.translate("everything") if alarm.target == "*" else alarm.target

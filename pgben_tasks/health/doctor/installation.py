@@ -1,4 +1,4 @@
-"""What checks look at: the parts of the runtime, each asked once, and who else needs them."""
+"""What checks look at: the parts of one installation, each asked once."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from pgben_tasks.settings import Settings
 
 
 @dataclass(frozen=True)
-class Patient:
+class Installation:
     """One installation under examination.
 
     Each part is asked once, because one that is away is waited for. ``catalog``, ``repository`` and
-    ``servers`` raise ``Unseen`` when they are away: their own check tells why, and only that one.
+    ``servers`` raise ``Unseen`` when they are away: only their own check says why.
     """
 
     work: Workplace
@@ -44,14 +44,14 @@ class Patient:
 
     @property
     def catalog(self) -> Records:
-        """What the catalog remembers."""
+        """The records of the catalog."""
         if self.catalog_fault is not None:
             raise Unseen("catalog")
         return Records(self.work.database)
 
     @cached_property
     def broker(self) -> BrokerFacts | PgbenError:
-        """What Redis says of itself, or why it says nothing."""
+        """The facts that Redis reports, or why it does not answer."""
         url = self.settings.redis_url.get_secret_value()
         try:
             return broker_facts.inspect_broker(url, names.QUEUES)
@@ -88,7 +88,7 @@ class Patient:
 
     @cached_property
     def examined(self) -> dict[Target, Preflight | PgbenError]:
-        """What a dump of every protected database would learn before it begins, or why not."""
+        """The preflight of a dump of every protected database, or why it failed."""
         found: dict[Target, Preflight | PgbenError] = {}
         for target, server in self.addresses.items():
             try:
@@ -99,16 +99,16 @@ class Patient:
 
     @property
     def servers(self) -> dict[Target, Preflight]:
-        """What was learned of those that answer and may be dumped."""
+        """The preflights of the databases that answer and may be dumped."""
         found = {target: one for target, one in self.examined.items() if isinstance(one, Preflight)}
         if not found:
             raise Unseen("postgres")
         return found
 
 
-def _fault(look: Callable[[], object]) -> PgbenError | None:
+def _fault(ask: Callable[[], object]) -> PgbenError | None:
     try:
-        look()
+        ask()
     except PgbenError as exc:
         return exc
     return None

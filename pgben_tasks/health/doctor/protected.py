@@ -1,0 +1,192 @@
+"""Checks of what is protected: databases, the client programs that dump them, and buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final
+
+from pgben_tasks.adapters.postgres import facts as server_facts
+from pgben_tasks.adapters.postgres.server import PostgresServer
+from pgben_tasks.domain.known_holes import known_holes
+from pgben_tasks.errors import DatabaseUnavailable, PgbenError
+from pgben_tasks.health.doctor.installation import Installation
+from pgben_tasks.health.doctor.report import Result, Unseen, error, failed, ok, warning
+from pgben_tasks.language import translatable as _
+from pgben_tasks.runtime.places import bucket_at
+
+#: Further apart than this, decisions about ages and windows go wrong.
+_APART: Final = timedelta(minutes=5)
+
+#: How long a bucket's server may take: somebody waits for the answer.
+_PATIENCE: Final = timedelta(seconds=3)
+
+
+def postgres(installation: Installation) -> Iterator[Result]:
+    """Check that every protected database answers and may be dumped whole."""
+    for target, found in installation.examined.items():
+        if isinstance(found, PgbenError):
+            yield failed(found)
+        else:
+            yield ok(
+                _("{target} answers at {server}, PostgreSQL {version}, and can be dumped"),
+                target=target,
+                server=installation.addresses[target],
+                version=found.server_version,
+            )
+
+
+def role(installation: Installation) -> Iterator[Result]:
+    """Check that the role may also restore."""
+    for target, found in installation.servers.items():
+        user = installation.addresses[target].user
+        if found.is_superuser:
+            yield ok(_("'{user}' may dump and restore {target}"), target=target, user=user)
+        else:
+            yield warning(
+                "limited",
+                _("'{user}' is no superuser: it may dump {target} and not restore it"),
+                _("give restore workers a superuser in PGBEN_DB_USER"),
+                target=target,
+                user=user,
+            )
+
+
+def clients(installation: Installation) -> Iterator[Result]:
+    """Check which client programs serve each database, and whether they compress well."""
+    for target, found in installation.servers.items():
+        facts = {
+            "target": target,
+            "version": found.tools.version,
+            "folder": found.tools.pg_dump.parent,
+        }
+        if found.tools.compression != "none":
+            yield ok(_("{target} is dumped by the clients {version} in '{folder}'"), **facts)
+        else:
+            yield warning(
+                "plain",
+                _(
+                    "{target} is dumped by clients {version} in '{folder}' that were built "
+                    "without zstd"
+                ),
+                _(
+                    "install the clients of PostgreSQL's own packages: dumps need half the room "
+                    "then"
+                ),
+                **facts,
+            )
+
+
+def holes(installation: Installation) -> Iterator[Result]:
+    """Check for releases with known holes, of servers and of client programs."""
+    # A server with several databases, and clients that serve several servers, are told once.
+    releases = dict.fromkeys(
+        release
+        for target, found in installation.servers.items()
+        for release in (
+            ("server", str(installation.addresses[target]), found.server_version),
+            ("client", str(found.tools.pg_dump.parent), found.tools.version),
+        )
+    )
+    texts = {
+        "server": (
+            _("the server {where} is PostgreSQL {version}, which has {hole}"),
+            _("upgrade it to {mended} or newer"),
+        ),
+        "client": (
+            _("the client programs in '{where}' are of {version}, which has {hole}"),
+            _("upgrade them to {mended} or newer"),
+        ),
+    }
+    found_one = False
+    for what, where, version in releases:
+        for name, mended in known_holes(version).items():
+            found_one = True
+            facts = {"where": where, "version": version, "hole": name, "mended": mended}
+            yield warning(what, *texts[what], **facts)
+    if not found_one:
+        yield ok(_("no release with a known hole is in use"))
+
+
+def clocks(installation: Installation) -> Iterator[Result]:
+    """Check that this machine, the catalog and the protected servers agree on the time."""
+    database = installation.work.database
+    asked: dict[PostgresServer, str] = {}
+    if installation.catalog_fault is None:
+        asked[database.server] = database.name
+    for target, server in installation.addresses.items():
+        if not isinstance(installation.examined[target], DatabaseUnavailable):
+            asked.setdefault(server, target.name)
+    ahead: dict[PostgresServer, timedelta] = {}
+    for server, name in asked.items():
+        # The check of a server tells why it does not answer.
+        with suppress(PgbenError):
+            ahead[server] = server_facts.inspect_server(server, name).ahead
+    if not ahead:
+        raise Unseen("postgres")
+    apart = {server: by for server, by in ahead.items() if abs(by) > _APART}
+    for server, by in apart.items():
+        yield error(
+            "apart",
+            _("the clock of {server} is {seconds} s ahead of this machine's"),
+            _("run NTP on every machine (chrony, systemd-timesyncd)"),
+            server=server,
+            seconds=round(by.total_seconds()),
+        )
+    if not apart:
+        yield ok(
+            _("the clocks agree to within {seconds} s"),
+            seconds=f"{max(abs(by) for by in ahead.values()).total_seconds():.1f}",
+        )
+
+
+def buckets(installation: Installation) -> Iterator[Result]:
+    """Check that every protected bucket can be listed, and the next snapshot compared."""
+    settings = installation.settings
+    targets = settings.bucket_targets()
+    if not targets:
+        if settings.minio_secret_key is None:
+            yield ok(
+                _("no bucket is protected: PGBEN_MINIO_ACCESS_KEY is not set, or its file is empty")
+            )
+        else:
+            yield warning(
+                "half",
+                _(
+                    "no bucket is protected: PGBEN_MINIO_SECRET_KEY is set and "
+                    "PGBEN_MINIO_ACCESS_KEY is not"
+                ),
+                _("set both, or neither"),
+            )
+        return
+    if settings.minio_secret_key is None:
+        # Workers that only decide about snapshots need none.
+        yield ok(_("buckets are protected; no secret key is at hand here, so none is asked"))
+        return
+    identities = (settings.inventory_identity_file, settings.age_identity_file)
+    if settings.encryption and not any(identities):
+        yield warning(
+            "blind",
+            _("no identity at hand opens inventories, so buckets cannot be backed up from here"),
+            _("set PGBEN_INVENTORY_IDENTITY_FILE on workers that back up buckets"),
+        )
+    for target in targets:
+        bucket = bucket_at(settings, target.name, patience=_PATIENCE)
+        try:
+            there = bucket.exists()
+            if there:
+                next(bucket.list(), None)
+        except PgbenError as exc:
+            yield failed(exc)
+            continue
+        facts = {"target": target, "server": settings.minio_url}
+        if there:
+            yield ok(_("{target} answers at {server}"), **facts)
+        else:
+            yield error(
+                "missing",
+                _("{target} does not exist at {server}"),
+                _("make the bucket, or correct PGBEN_BUCKETS and PGBEN_MINIO_HOST"),
+                **facts,
+            )

@@ -1,0 +1,38 @@
+"""Finds texts for people in the code, without running it."""
+
+from __future__ import annotations
+
+import ast
+import string
+from pathlib import Path
+
+
+def calls(path: Path, *names: str) -> list[ast.Call]:
+    """Return the calls of functions or methods with these names."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return [call for call in found if _name(call.func) in names]
+
+
+def texts_in(call: ast.Call) -> list[str]:
+    """Return the translatable texts among the arguments of a call."""
+    return [
+        inner.args[0].value
+        for argument in call.args
+        for inner in ast.walk(argument)
+        if isinstance(inner, ast.Call)
+        and _name(inner.func) == "_"
+        and isinstance(inner.args[0], ast.Constant)
+        and isinstance(inner.args[0].value, str)
+    ]
+
+
+def gaps_in(text: str) -> list[str]:
+    """Return the named gaps of a template, in alphabetical order."""
+    return sorted(name for _, name, _, _ in string.Formatter().parse(text) if name)
+
+
+def _name(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""

@@ -1,0 +1,78 @@
+"""How checks of the doctor are run, and how their results are written."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pgben_tasks.health.doctor
+from pgben_tasks.errors import StoreUnavailable
+from pgben_tasks.health.doctor.report import FAILED, UNSEEN, Result, Unseen, ok, run, warning
+from pgben_tasks.language import Language
+from tests.support.texts import calls, gaps_in, texts_in
+
+FOLDER = Path(pgben_tasks.health.doctor.__file__).parent
+LANGUAGES: tuple[Language, ...] = ("en", "pt_BR")
+
+
+def results() -> list[ast.Call]:
+    """Return the code of every result that a check can give."""
+    return [call for path in FOLDER.glob("*.py") for call in calls(path, "ok", "warning", "error")]
+
+
+@pytest.mark.parametrize("call", results(), ids=ast.unparse)
+def test_every_result_fills_its_sentence_and_reads_like_the_others(call: ast.Call) -> None:
+    given = {one.arg for one in call.keywords}
+    for text in texts_in(call):
+        # Facts that several results share are passed as a mapping.
+        assert None in given or set(gaps_in(text)) <= given
+        named = text.startswith(("Redis", "PGBEN_", "{", "'"))
+        assert named or text[:1].islower()
+        assert not text.endswith(".")
+
+
+def test_the_results_of_the_checks_are_found() -> None:
+    assert sum(len(texts_in(call)) for call in results()) > 90
+
+
+def test_a_fact_is_never_read_as_a_template() -> None:
+    for language in LANGUAGES:
+        assert "{secret}" in ok("this is the node '{node}'", node="{secret}").written(language)[0]
+
+
+def _raised(exc: Exception) -> list[Result]:
+    raise exc
+
+
+def test_one_check_that_fails_keeps_no_other_back() -> None:
+    def away() -> Iterator[Result]:
+        yield ok("all is well")
+        raise StoreUnavailable("it is away", "look at it")
+
+    def blind() -> Iterator[Result]:
+        yield from _raised(Unseen("catalog"))
+
+    def broken() -> Iterator[Result]:
+        yield from _raised(PermissionError(13, "Permission denied"))
+
+    checks = {
+        "one": away,
+        "two": blind,
+        "three": broken,
+        "four": lambda: [warning("odd", "this is odd", "look")],
+    }
+    found = list(run(checks.items()))
+    assert [(one.check, one.status, one.code) for one in found] == [
+        ("one", "ok", "ok"),
+        ("one", "error", FAILED),
+        ("two", "warning", UNSEEN),
+        ("three", "error", FAILED),
+        ("four", "warning", "odd"),
+    ]
+    assert found[1].written("en") == ("it is away", "look at it")
+    assert "it is away" in found[1].written("pt_BR")[0]
+    assert found[2].written("pt_BR")[0] == "sem 'catalog' não foi possível examinar"
+    assert found[3].written("en") == ("permission denied", "")
