@@ -6,7 +6,6 @@ without the other. Workers and beats are real processes with the production sett
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -32,6 +31,8 @@ from pgben_tasks.embedded.stack import EmbeddedStack
 from pgben_tasks.runtime import Workplace, postgres_servers
 from pgben_tasks.settings import Settings
 from pgben_tasks.setup.initialise import initialise
+from tests.support import commands
+from tests.support.commands import Ran
 from tests.support.timetables import NOTHING_SCHEDULED
 
 ROOT = Path(__file__).parents[2]
@@ -137,6 +138,13 @@ class House:
 
     def pgben(self, *arguments: str, timeout: float = 120, changed: Settled | None = None) -> Ran:
         """Run the command line as a person would."""
+        if self.interpreter == sys.executable:
+            return commands.run(
+                *arguments,
+                environment=self.process_environment(**(changed or {})),
+                folder=self.stack.folder,
+                timeout=timeout,
+            )
         with self.begin(*arguments, changed=changed) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
@@ -178,20 +186,6 @@ class House:
         with self.stack.postgres.connect() as connection:
             rows = connection.execute("SELECT datname FROM pg_database").fetchall()
         return {name for (name,) in rows}
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command line ended and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """What it said to machines."""
-        return json.loads(self.out)
 
 
 class SlowPath:

@@ -16,7 +16,8 @@ from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.operations.repository.rebuild import read_trail
 from pgben_tasks.ports import ObjectStore
 from pgben_tasks.settings import Settings
-from tests.end_to_end.house import DATABASE, TARGET, House, Ran, plain_dump
+from tests.end_to_end.house import DATABASE, TARGET, House, plain_dump
+from tests.support.commands import Ran
 from tests.support.workshop import SilentProgress
 
 #: All that a person brings to a new site, beside the address of its server.

@@ -17,7 +17,8 @@ from psycopg import sql
 from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.embedded.data.compare import contents
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
-from tests.support.cli_site import UNKNOWN, Said, Site
+from tests.support.cli_site import UNKNOWN, Site
+from tests.support.commands import Ran
 from tests.support.installation import Installation
 from tests.support.ruin import Nobody, Ruin
 from tests.support.workshop import Workshop
@@ -85,7 +86,7 @@ sys.exit(code)
 """
 
 
-def result(said: Said) -> dict[str, Any]:
+def result(said: Ran) -> dict[str, Any]:
     (job,) = said.json["jobs"]
     found: dict[str, Any] = job["result"]
     return found

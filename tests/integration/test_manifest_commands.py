@@ -28,7 +28,8 @@ from pgben_tasks.embedded import binaries
 from pgben_tasks.embedded.child import free_port, wait_until
 from pgben_tasks.settings import Settings
 from tests.support import manifests
-from tests.support.cli_site import Said, Site, clean_environment
+from tests.support.cli_site import Site, clean_environment
+from tests.support.commands import Ran
 from tests.support.manifests import Process
 
 SECRET = "s3cr3t-of-a-file"
@@ -197,7 +198,7 @@ def test_a_worker_is_not_ready_without_its_catalog(ready: Site) -> None:
     assert "Traceback" not in said.all
 
 
-def probe(site: Site, role: str) -> Said:
+def probe(site: Site, role: str) -> Ran:
     done = subprocess.run(
         [sys.executable, "-m", "workers.ready", role],
         cwd=manifests.ROOT,
@@ -207,4 +208,4 @@ def probe(site: Site, role: str) -> Said:
         check=False,
         timeout=60,
     )
-    return Said(done.returncode, done.stdout, done.stderr)
+    return Ran(done.returncode, done.stdout, done.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import subprocess
@@ -19,28 +18,12 @@ from pgben_tasks.adapters.repository.repository import StoreRepository
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.domain.job import Job
 from pgben_tasks.settings import Settings
-from tests.support import samples
+from tests.support import commands, samples
+from tests.support.commands import Ran
 
 CANARY = "canary-5b1c"
 UNKNOWN = "20200101T000000Z-abcdef"
 WAIT = timedelta(minutes=5)
-
-
-@dataclass
-class Said:
-    """What a command said: exit code, stdout, stderr."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def all(self) -> str:
-        return self.out + self.err
 
 
 @dataclass
@@ -69,12 +52,10 @@ class Site:
             start_new_session=True,
         )
 
-    def run(self, *arguments: str, **changed: str) -> Said:
-        with self.start(*arguments, **changed) as process:
-            out, err = process.communicate(timeout=60)
-        return Said(process.returncode, out, err)
+    def run(self, *arguments: str, **changed: str) -> Ran:
+        return commands.run(*arguments, environment=self.others | self.environment | changed)
 
-    def init(self, *arguments: str, **changed: str) -> Said:
+    def init(self, *arguments: str, **changed: str) -> Ran:
         said = self.run("init", "--keys", str(self.keys), *arguments, **changed)
         if said.code == 0:
             self.use_keys()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from tests.support.cli_site import Said, Site, clean_environment
+from tests.support.cli_site import Site, clean_environment
+from tests.support.commands import Ran
 from tests.support.workshop import Workshop
 
 
@@ -54,7 +55,7 @@ class Ruin:
         self.site = Site(folder, environment, clean_environment())
         self.signing = {"PGBEN_SIGNING_KEY_FILE": str(shop.keys.signing_key("backup"))}
 
-    def run(self, *arguments: str, **changed: str) -> Said:
+    def run(self, *arguments: str, **changed: str) -> Ran:
         """Run a command; whatever it does, it asks neither Redis nor the catalog."""
         said = self.site.run(*arguments, **changed)
         assert not self.redis.was_asked
