@@ -19,7 +19,7 @@ from pgben_tasks.domain.values import Document
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
-DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
+DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(#[^)\s]+)?\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -110,6 +110,23 @@ def test_every_step_is_documented_with_its_queue() -> None:
             assert f"| `{name}` | `{queue}` |" in text
 
 
+def test_the_overview_shows_every_chain_with_its_steps() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| `(pgben[\w.]+)` \| ([\w., ]+) \|$",
+        read(DOCS / "architecture.md"),
+        re.MULTILINE,
+    )
+    shown = {name: [f"{entry}.{step}" for step in steps.split(", ")] for name, entry, steps in rows}
+    assert shown == {name: [step for step, _ in steps] for name, steps in canvases.CHAINS.items()}
+
+
+def test_the_overview_shows_every_package() -> None:
+    picture = read(DOCS / "architecture.md").partition("```mermaid\nflowchart TB")[2]
+    picture = picture.partition("```")[0]
+    packages = {entry.parent.name for entry in (ROOT / "pgben_tasks").glob("*/__init__.py")}
+    assert [name for name in packages - {"embedded"} if f'{name}["{name}<br/>' not in picture] == []
+
+
 @pytest.mark.parametrize("request_model", contracts.REQUESTS.values())
 def test_every_field_of_a_request_is_documented(request_model: type[contracts.Request]) -> None:
     text = read(DOCS / "tasks.md")
@@ -175,6 +192,18 @@ def test_decisions_are_numbered_without_gaps() -> None:
     assert [page.name[:4] for page in DECISIONS] == [
         f"{number:04}" for number in range(1, len(DECISIONS) + 1)
     ]
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=title)
+def test_the_index_gives_the_title_and_the_status_of_a_decision(page: Path) -> None:
+    heading = read(page).splitlines()[0].partition(" ")[2].partition(" ")[2]
+    found = re.search(
+        rf"^\| \[{page.name[:4]}\]\({page.name}\) \| (.+?) \| (in force|replaced by) ?.*\|$",
+        read(DOCS / "decisions" / "README.md"),
+        re.MULTILINE,
+    )
+    assert found is not None
+    assert found[1] == heading
 
 
 def test_the_license_is_the_one_that_the_package_names() -> None:
