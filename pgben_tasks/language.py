@@ -2,18 +2,24 @@
 
 English texts stand in the code where they are used, as templates with named gaps; `locale/` holds
 their translations. `make catalogues` collects the texts and compiles the translations.
+
+Errors are raised in English with their values filled in, and travel so: to logs, through the ledger
+to a mail. Where one is shown in another language, the catalogue `errors` tells it by its pattern.
 """
 
 from __future__ import annotations
 
 import gettext
+import re
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Language = Literal["pt_BR", "en"]
 
-DOMAIN: Final = "pgben"
+#: The catalogues: texts, and patterns of errors.
+TEXTS: Final = "pgben"
+ERRORS: Final = "errors"
 LOCALE: Final = Path(__file__).parent / "locale"
 
 
@@ -25,11 +31,60 @@ def translatable(text: str) -> str:
 def translate(text: str, language: Language, **values: object) -> str:
     """Return a text in a language, its gaps filled; values are never read as templates."""
     # An empty text would be answered with the catalogue's header.
-    return _catalogue(language).gettext(text).format_map(values) if text else ""
+    return _catalogue(TEXTS, language).gettext(text).format_map(values) if text else ""
+
+
+def translate_error(sentence: str, hint: str, language: Language) -> tuple[str, str]:
+    """Return what an error says in a language; as it is, when a part of it has no translation."""
+    translated = [translation_of_error(text, language) if text else "" for text in (sentence, hint)]
+    if language == "en" or None in translated:
+        return sentence, hint
+    return translated[0] or "", translated[1] or ""
+
+
+class _Pattern(NamedTuple):
+    expression: re.Pattern[str]
+    translation: str
+    #: Which values are names in quotes, and stay as they are whatever they look like.
+    quoted: tuple[bool, ...]
+
+
+_GAP: Final = re.compile(r"(['\"`]?)\{\d+\}")
+
+
+def translation_of_error(text: str, language: Language) -> str | None:
+    """Return a sentence or a hint in a language; None when no pattern knows it."""
+    for pattern in _error_patterns(language):
+        if match := pattern.expression.fullmatch(text):
+            # A value may be what another error says.
+            values = (
+                value if quoted else translation_of_error(value, language) or value
+                for value, quoted in zip(match.groups(), pattern.quoted, strict=True)
+            )
+            return pattern.translation.format(*values)
+    return None
 
 
 @cache
-def _catalogue(language: Language) -> gettext.NullTranslations:
+def _error_patterns(language: Language) -> tuple[_Pattern, ...]:
+    """Return the patterns of errors, those that say most first."""
+    # gettext finds texts, and has no public way to list them.
+    known = vars(_catalogue(ERRORS, language)).get("_catalog", {})
+    texts = sorted(filter(None, known), key=lambda text: (-len(_GAP.sub("", text)), text))
+    return tuple(
+        _Pattern(
+            expression=re.compile(
+                "(.*?)".join(re.escape(part) for part in re.split(r"\{\d+\}", text)), re.DOTALL
+            ),
+            translation=known[text],
+            quoted=tuple(bool(quote) for quote in _GAP.findall(text)),
+        )
+        for text in texts
+    )
+
+
+@cache
+def _catalogue(domain: str, language: Language) -> gettext.NullTranslations:
     if language == "en":
         return gettext.NullTranslations()
-    return gettext.translation(DOMAIN, LOCALE, [language])
+    return gettext.translation(domain, LOCALE, [language])

@@ -207,7 +207,9 @@ class Fields(BaseSettings):
         (), "People to reach, one `name; mail; phone` per line; printed wherever help is needed."
     )
     language: Language = setting(
-        "pt_BR", "Language of mails, reports and hints; logs and JSON are English."
+        "pt_BR",
+        "Language of `pgben doctor`, mails and the recovery card, with the errors and hints in "
+        "them; other screens, logs and JSON are English.",
     )
     step_wait: kinds.Duration = setting(
         timedelta(minutes=30), "How long a step may wait for a worker before an alarm."

@@ -16,7 +16,8 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import read_mo, write_mo
 from babel.messages.pofile import read_po, write_po
 
-from pgben_tasks.language import DOMAIN, LOCALE
+from pgben_tasks.language import ERRORS, LOCALE, TEXTS
+from tests.support.errors_in_code import patterns
 
 _PACKAGE = LOCALE.parent
 #: The functions whose first argument is a text (pgben_tasks/language.py).
@@ -32,12 +33,14 @@ _CHANGING = re.compile(
 
 
 def sources() -> list[Path]:
-    """Return the catalogue of every language, as translators write them."""
-    return sorted(LOCALE.glob(f"*/LC_MESSAGES/{DOMAIN}.po"))
+    """Return the catalogues of every language, as translators write them."""
+    return sorted(LOCALE.glob("*/LC_MESSAGES/*.po"))
 
 
-def collect() -> set[str]:
-    """Return every text of the code that is translated."""
+def collect(domain: str) -> set[str]:
+    """Return every text of the code that belongs into a catalogue."""
+    if domain == ERRORS:
+        return patterns(_PACKAGE)
     return {
         text
         for _file, _line, text, _comments, _context in extract_from_dir(
@@ -60,11 +63,11 @@ def read_compiled(source: Path) -> dict[str, str]:
 
 def update() -> Iterator[str]:
     """Bring every catalogue up to date, and compile it; yield what has no translation."""
-    texts = collect()
+    texts = {domain: collect(domain) for domain in (TEXTS, ERRORS)}
     for source in sources():
         old = _catalog(source)
         new = Catalog(locale=old.locale, header_comment=_COMMENT, fuzzy=False)
-        for text in sorted(texts):
+        for text in sorted(texts[source.stem]):
             known = old.get(text)
             new.add(text, known.string if known else "")
         written = BytesIO()
@@ -78,7 +81,7 @@ def update() -> Iterator[str]:
 
 def _catalog(source: Path) -> Catalog:
     with source.open("rb") as file:
-        return read_po(file, locale=source.parents[1].name, domain=DOMAIN)
+        return read_po(file, locale=source.parents[1].name, domain=source.stem)
 
 
 def _messages(catalog: Catalog) -> dict[str, str]:

@@ -103,6 +103,17 @@ def test_a_mail_in_portuguese_says_what_happened_what_is_left_and_what_to_do() -
         assert line in mail.body.splitlines()
 
 
+def test_an_error_is_told_in_the_language_of_the_mail() -> None:
+    said = facts(
+        sentence="the PostgreSQL server 'db:5432' does not answer",
+        hint="check that it runs, and the host and port that are set",
+    )
+    lines = written(kept(facts=said)).body.splitlines()
+    assert "O que aconteceu: o servidor PostgreSQL 'db:5432' não responde" in lines
+    assert "Dica: confira se está no ar, e o host e a porta configurados" in lines
+    assert f"What happened: {said['sentence']}" in written(kept(facts=said), language="en").body
+
+
 def test_the_same_mail_in_english() -> None:
     mail = written(kept(), language="en")
     assert mail.subject == "[pgben] ALARM: backup of postgres/pgben failed"

@@ -9,10 +9,20 @@ from typing import Any, get_args
 
 import pytest
 
-from pgben_tasks.language import LOCALE, Language, translate
+from pgben_tasks.language import (
+    ERRORS,
+    LOCALE,
+    TEXTS,
+    Language,
+    translate,
+    translate_error,
+    translation_of_error,
+)
 from tests.support.texts import calls, gaps_in
 
-SOURCE = LOCALE / "pt_BR" / "LC_MESSAGES" / "pgben.po"
+FOLDER = LOCALE / "pt_BR" / "LC_MESSAGES"
+SOURCES = [FOLDER / "pgben.po", FOLDER / "errors.po"]
+BOTH = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 CODE = sorted(LOCALE.parent.rglob("*.py"))
 
 
@@ -22,27 +32,65 @@ def catalogue() -> Any:
     return import_module("tests.support.catalogue")
 
 
-def test_every_language_but_english_has_a_catalogue(catalogue: Any) -> None:
-    assert {path.parents[1].name for path in catalogue.sources()} | {"en"} == set(
-        get_args(Language)
-    )
+def test_every_language_but_english_has_its_catalogues(catalogue: Any) -> None:
+    assert [source.stem for source in SOURCES] == [TEXTS, ERRORS]
+    for language in {*get_args(Language)} - {"en"}:
+        assert {path for path in catalogue.sources() if path.parents[1].name == language} == {
+            LOCALE / language / "LC_MESSAGES" / source.name for source in SOURCES
+        }
 
 
-def test_every_text_is_translated_and_no_translation_is_left_over(catalogue: Any) -> None:
-    texts = catalogue.collect()
+@BOTH
+def test_every_text_is_translated_and_no_translation_is_left_over(
+    catalogue: Any, source: Path
+) -> None:
+    texts = catalogue.collect(source.stem)
     assert len(texts) > 200
-    known = catalogue.read(SOURCE)
+    known = catalogue.read(source)
     assert {text for text in texts if not known.get(text)} == set(), "run `make catalogues`"
     assert set(known) == texts, "run `make catalogues`"
 
 
-def test_a_translation_has_the_gaps_of_its_original(catalogue: Any) -> None:
-    for text, translation in catalogue.read(SOURCE).items():
+@BOTH
+def test_a_translation_has_the_gaps_of_its_original(catalogue: Any, source: Path) -> None:
+    for text, translation in catalogue.read(source).items():
         assert gaps_in(translation) == gaps_in(text), text
 
 
-def test_the_compiled_catalogue_is_current(catalogue: Any) -> None:
-    assert catalogue.read_compiled(SOURCE) == catalogue.read(SOURCE), "run `make catalogues`"
+@BOTH
+def test_the_compiled_catalogue_is_current(catalogue: Any, source: Path) -> None:
+    assert catalogue.read_compiled(source) == catalogue.read(source), "run `make catalogues`"
+
+
+def test_no_pattern_of_an_error_hides_another(catalogue: Any) -> None:
+    for text, translation in catalogue.read(SOURCES[1]).items():
+        values = [f"x{number}/y" for number in range(len(gaps_in(text)))]
+        found = translation_of_error(text.format(*values), "pt_BR")
+        assert found == translation.format(*values), text
+
+
+def test_an_error_is_known_again_with_the_error_that_it_quotes() -> None:
+    said = translate_error(
+        "backup '20261123T050000Z-1f0c9a' cannot be believed: the signature of 'is missing' does "
+        "not fit its bytes",
+        "restore it from the copy",
+        "pt_BR",
+    )
+    assert said == (
+        (
+            "não se pode confiar no backup '20261123T050000Z-1f0c9a': a assinatura de "
+            "'is missing' não corresponde aos bytes"
+        ),
+        "restaure-o da cópia",
+    )
+
+
+def test_an_error_is_never_half_translated() -> None:
+    known, unknown = "restore it from the copy", "say it to somebody"
+    assert translate_error(unknown, known, "pt_BR") == (unknown, known)
+    assert translate_error(known, unknown, "pt_BR") == (known, unknown)
+    assert translate_error(known, known, "en") == (known, known)
+    assert translate_error(known, "", "pt_BR") == ("restaure-o da cópia", "")
 
 
 @pytest.mark.parametrize(

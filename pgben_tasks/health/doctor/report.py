@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from pgben_tasks.errors import PgbenError
-from pgben_tasks.language import Language, translatable as _, translate
+from pgben_tasks.language import Language, translatable as _, translate, translate_error
 
 Status = Literal["ok", "warning", "error"]
 
@@ -32,6 +32,8 @@ class Result:
 
     def written(self, language: Language) -> tuple[str, str]:
         """Return the sentence and what to do about it (often nothing) in a language."""
+        if self.code == FAILED:
+            return translate_error(self.facts["why"], self.facts["remedy"], language)
         return (
             translate(self.sentence, language, **self.facts),
             translate(self.hint, language, **self.facts).strip(),

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from pgben_tasks.domain.alarm import Alarm, AlarmKind, KeptAlarm, one_line, split_for_mail
 from pgben_tasks.domain.overdue import Restorable
-from pgben_tasks.language import Language, translatable as _, translate
+from pgben_tasks.language import Language, translatable as _, translate, translate_error
 from pgben_tasks.ports import Mail
 
 #: What a job does, by its kind.
@@ -84,7 +84,6 @@ _STATES: Final[Mapping[str, str]] = {
 
 #: Facts that are written as they are, in this order, with their labels.
 _PLAIN: Final[Mapping[str, str]] = {
-    "hint": _("Hint"),
     "requested_by": _("Asked for by"),
     "step": _("Step"),
     "backup_id": _("Backup"),
@@ -228,6 +227,8 @@ def _facts(alarm: Alarm, letterhead: Letterhead) -> Iterator[tuple[str, str]]:
         yield _("Target"), _target(alarm, letterhead)
     if alarm.job:
         yield _("Job"), str(alarm.job)
+    if hint := _error(alarm, letterhead)[1]:
+        yield _("Hint"), hint
     for name, label in _PLAIN.items():
         if text := facts.get(name):
             yield label, text
@@ -242,12 +243,18 @@ def _facts(alarm: Alarm, letterhead: Letterhead) -> Iterator[tuple[str, str]]:
 
 def _what(alarm: Alarm, letterhead: Letterhead) -> str:
     """Return what happened in one sentence: an error's own, ours, or at least the headline."""
-    if sentence := alarm.facts.get("sentence"):
+    if sentence := _error(alarm, letterhead)[0]:
         return sentence
     what = alarm.kind if alarm.kind in {"stale", "silent"} else alarm.facts.get("what")
     if not what:
         return _headline(alarm, letterhead)
     return letterhead.translate(HAPPENED[what], hours=alarm.facts.get("hours", "?"))
+
+
+def _error(alarm: Alarm, letterhead: Letterhead) -> tuple[str, str]:
+    """Return the sentence and the hint of an error in the mail's language; empty without one."""
+    facts = alarm.facts
+    return translate_error(facts.get("sentence", ""), facts.get("hint", ""), letterhead.language)
 
 
 def _newest_backup(newest: Restorable | None, letterhead: Letterhead, now: datetime) -> str:
