@@ -1,4 +1,4 @@
-"""Mail over SMTP. Errors say what to mend; nothing here holds or repeats a password."""
+"""Mail over SMTP. No error repeats a password."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FINAL: Final = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmtpServer:
-    """Where mails are handed over, as whom, and how the line is protected."""
+    """A mail server, the login on it, and how the connection is protected."""
 
     host: str
     port: int
@@ -42,22 +42,22 @@ class SmtpMailer:
     """Sends plain text from one sender to a few recipients."""
 
     def __init__(self, server: SmtpServer, *, sender: str, recipients: tuple[str, ...]) -> None:
-        """Hand mails to ``server``."""
+        """Send through ``server``."""
         self._server = server
         self.sender = sender
         self.recipients = recipients
 
     def describe(self) -> str:
-        """Name the server for people."""
+        """Return the server as ``host:port``."""
         return f"{self._server.host}:{self._server.port}"
 
     def send(self, mail: Mail) -> tuple[str, ...]:
-        """Hand a mail over; give the recipients that the server refused while it took others.
+        """Send a mail; return the recipients that the server refused while it accepted others.
 
         Raises ``ConfigurationError`` for what waiting does not mend, else ``TransientError``.
         """
         message = self._message(mail)
-        with _translated(self._server), self._connected() as smtp:
+        with _own_errors(self._server), self._connected() as smtp:
             refused = smtp.send_message(message, self.sender, self.recipients)
         return tuple(sorted(refused))
 
@@ -127,8 +127,8 @@ def _context(server: SmtpServer) -> ssl.SSLContext:
 
 
 @contextmanager
-def _translated(server: SmtpServer) -> Iterator[None]:
-    """Turn what the libraries raise into our errors."""
+def _own_errors(server: SmtpServer) -> Iterator[None]:
+    """Raise the errors of the libraries as errors of pgben."""
     where = f"the mail server '{server.host}:{server.port}'"
     try:
         yield
@@ -141,27 +141,27 @@ def _translated(server: SmtpServer) -> Iterator[None]:
         ) from None
     except smtplib.SMTPNotSupportedError as exc:
         raise ConfigurationError(
-            f"{where} does not offer what the settings ask for: {_said(str(exc), server)}",
+            f"{where} does not offer what the settings ask for: {_answer(str(exc), server)}",
             "PGBEN_SMTP_SECURITY says how the line is protected; a login wants a server with AUTH",
         ) from exc
     except smtplib.SMTPRecipientsRefused as exc:
         code, said = max(exc.recipients.values())
         raise _by_code(
             code,
-            f"{where} refuses every recipient: {code} {_said(said, server)}",
+            f"{where} refuses every recipient: {code} {_answer(said, server)}",
             "look at PGBEN_ADMIN_EMAIL; some servers take mail for others after a login only",
         ) from exc
     except smtplib.SMTPSenderRefused as exc:
         raise _by_code(
             exc.smtp_code,
             f"{where} refuses the sender '{exc.sender}': {exc.smtp_code} "
-            f"{_said(exc.smtp_error, server)}",
+            f"{_answer(exc.smtp_error, server)}",
             "set PGBEN_SMTP_FROM to an address that this login may use",
         ) from exc
     except smtplib.SMTPResponseException as exc:
         raise _by_code(
             exc.smtp_code,
-            f"{where} refuses the mail: {exc.smtp_code} {_said(exc.smtp_error, server)}",
+            f"{where} refuses the mail: {exc.smtp_code} {_answer(exc.smtp_error, server)}",
             "ask whoever runs the mail server",
         ) from exc
     except ssl.SSLCertVerificationError as exc:
@@ -180,7 +180,7 @@ def _translated(server: SmtpServer) -> Iterator[None]:
         ) from exc
     except (smtplib.SMTPException, OSError) as exc:
         raise TransientError(
-            f"{where} does not answer: {_said(str(exc) or type(exc).__name__, server)}",
+            f"{where} does not answer: {_answer(str(exc) or type(exc).__name__, server)}",
             "look at PGBEN_SMTP_HOST and PGBEN_SMTP_PORT, the server and the network",
         ) from exc
 
@@ -190,8 +190,8 @@ def _by_code(code: int, sentence: str, hint: str) -> PgbenError:
     return kind(sentence, hint)
 
 
-def _said(text: str | bytes, server: SmtpServer) -> str:
-    """Return what a server said as a line, without our password should it repeat that."""
+def _answer(text: str | bytes, server: SmtpServer) -> str:
+    """Return a server's answer as one line, without our password should it repeat that."""
     said = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     if server.password:
         said = said.replace(server.password, "…")

@@ -1,7 +1,7 @@
-"""Gather what is known of an installation's ability to restore, from whatever answers.
+"""What is known of an installation's ability to restore, gathered from whatever answers.
 
-Beside ``runtime`` in the layers. Nothing is changed, and nothing that is away keeps the rest from
-being told: without the catalog the repository itself is read, with its signatures checked.
+Beside ``runtime`` in the layers. Nothing is changed, and a part that does not answer hides no
+other: without the catalog the repository itself is read, with its signatures checked.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class Situation:
 
 
 def gather(work: Workplace) -> Situation:
-    """Look at catalog, repository and disks."""
+    """Return the situation of catalog, repository and disks."""
     volumes = disks(work.settings)
     full = tuple(
         str(disk.path) for disk in volumes if disk.used >= float(work.settings.disk_critical)
     )
-    catalog_away, repository_away = _away(work.database.check), _away(lambda: work.repository)
+    catalog_away, repository_away = _fault(work.database.check), _fault(lambda: work.repository)
     known = catalog_away is None
     now = work.database.now() if known else datetime.now(UTC)
     records = Records(work.database) if known else None
@@ -93,7 +93,7 @@ def gather(work: Workplace) -> Situation:
 
 
 def disks(settings: Settings) -> tuple[Disk, ...]:
-    """Measure the volumes of spool, history and a repository in a folder, each volume once.
+    """Return the volumes of spool, history and a repository in a folder, each volume once.
 
     A folder that is not there yet is measured where it would be made.
     """
@@ -123,15 +123,15 @@ def reconciler(work: Workplace, records: Records) -> Reconciler:
 
 
 def missing_roles(living: Sequence[str]) -> tuple[str, ...]:
-    """Name the roles for which none of these workers (``<role>.<node>``) lives."""
+    """Return the roles for which none of these workers (``<role>.<node>``) is alive."""
     there = {name.partition(".")[0] for name in living}
     return tuple(role for role in names.QUEUES if role not in there)
 
 
-def _away(look: Callable[[], object]) -> str | None:
+def _fault(ask: Callable[[], object]) -> str | None:
     """Return why something cannot be asked; None when it can."""
     try:
-        look()
+        ask()
     except PgbenError as exc:
         return exc.sentence
     return None

@@ -1,4 +1,4 @@
-"""Turns pydantic's findings into sentences for operators, without the values they are about."""
+"""Pydantic's findings as sentences for operators, without the values they are about."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-#: Better words for the findings that operators meet most.
+#: Sentences for the findings that operators meet most.
 _SENTENCES: Final = {
     "bool_parsing": "must be 'on' or 'off'",
     "byte_size": "must be a size like '64MiB'",

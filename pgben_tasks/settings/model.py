@@ -7,21 +7,23 @@ see this class, only values taken from it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, Final, Literal, NamedTuple, Self, get_args
 from zoneinfo import ZoneInfo
 
-from pydantic import PrivateAttr, SecretStr, ValidationError
+from pydantic import ByteSize, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.windows import Schedule, parse_zone
 from pgben_tasks.errors import ConfigurationError
-from pgben_tasks.settings.display import show
+from pgben_tasks.redaction import HIDDEN, redact
 from pgben_tasks.settings.faults import explain
 from pgben_tasks.settings.fields import OPTIONAL_FILES, Fields
-from pgben_tasks.settings.servers import Server
+from pgben_tasks.settings.servers import Server, ServersFile
 from pgben_tasks.settings.sources import PREFIX, Origin, gather
+from pgben_tasks.settings.values import Contact, SecretUrl, format_duration
 
 _MEBIBYTE: Final = 1024**2
 _DUMP_PACK: Final = 64 * _MEBIBYTE
@@ -52,7 +54,7 @@ class Settings(Fields):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take values from ``load`` only, which knows NAME_FILE and unknown names."""
+        """Return the values of ``load`` only, which handles NAME_FILE and unknown names."""
         return (init_settings,)
 
     @classmethod
@@ -172,7 +174,30 @@ def show_setting(field: str, value: object) -> str:
     """Write the value of a setting for people, or in words when it is found only later."""
     extra = Settings.model_fields[field].json_schema_extra
     words = extra.get("shown") if isinstance(extra, dict) else None
-    return words if value is None and isinstance(words, str) else show(value)
+    return words if value is None and isinstance(words, str) else _show(value)
+
+
+def _show(value: object) -> str:
+    """Write a setting's value for people, without what is secret in it."""
+    if value is None or value == ():
+        return "not set"
+    for kind, write in _SHOWN:
+        if isinstance(value, kind):
+            return write(value)
+    return redact(str(value))
+
+
+#: How values are shown, the narrower kind before the wider one.
+_SHOWN: Final[tuple[tuple[type, Callable[[Any], str]], ...]] = (
+    (SecretUrl, str),
+    (SecretStr, lambda _: HIDDEN),
+    (bool, lambda value: "on" if value else "off"),
+    (timedelta, format_duration),
+    (ByteSize, lambda value: value.human_readable(separator="").replace(".0", "")),
+    (Contact, "; ".join),
+    (ServersFile, lambda value: str(value.path)),
+    (tuple, lambda value: ", ".join(map(_show, value))),
+)
 
 
 def _holds_secret(annotation: object) -> bool:

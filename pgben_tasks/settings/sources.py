@@ -1,4 +1,4 @@
-"""Gathers the raw texts of settings from an environment and from the files it names.
+"""The raw texts of settings: from an environment, and from the files that it names.
 
 Knows names and files, not types or defaults. Values never appear in its messages.
 """
@@ -50,7 +50,7 @@ _LINK_PART: Final = re.compile(r"(?P<link>PGBEN_(?:.+_)?PORT_\d+_(?:TCP|UDP))_(?
 
 @dataclass(slots=True)
 class Found:
-    """What an environment holds: texts and origins by setting, and what was left aside."""
+    """The texts and origins of settings in an environment, and which variables were ignored."""
 
     texts: dict[str, str] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
@@ -139,7 +139,7 @@ def _read_plain(environ: Mapping[str, str], name: str) -> tuple[str, Origin] | N
 
 
 def _service_links(environ: Mapping[str, str]) -> Iterator[str]:
-    """Name what Kubernetes injects for Services that are called ``pgben-…``."""
+    """Yield the variables that Kubernetes injects for Services called ``pgben-…``."""
     links = {
         name
         for name, text in environ.items()

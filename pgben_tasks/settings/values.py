@@ -87,8 +87,8 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-def _asking(check: Callable[[str], object]) -> Callable[[str], str]:
-    """Turn a check that raises ``ConfigurationError`` into one that pydantic collects."""
+def _checked_by(check: Callable[[str], object]) -> Callable[[str], str]:
+    """Return a check whose ``ConfigurationError`` pydantic collects with other faults."""
 
     def checked(value: str) -> str:
         try:
@@ -194,7 +194,7 @@ Share = Annotated[Decimal, Field(ge=0, le=1, allow_inf_nan=False)]
 Size = Annotated[ByteSize, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Name = Annotated[str, AfterValidator(_asking(check_name))]
+Name = Annotated[str, AfterValidator(_checked_by(check_name))]
 Names = Annotated[
     tuple[Name, ...],
     NoDecode,
@@ -202,9 +202,9 @@ Names = Annotated[
     Field(min_length=1),
     AfterValidator(_distinct),
 ]
-Node = Annotated[str, AfterValidator(_asking(check_name))]
-Cron = Annotated[str, AfterValidator(_asking(_cron))]
-Zone = Annotated[str, AfterValidator(_asking(parse_zone))]
+Node = Annotated[str, AfterValidator(_checked_by(check_name))]
+Cron = Annotated[str, AfterValidator(_checked_by(_cron))]
+Zone = Annotated[str, AfterValidator(_checked_by(parse_zone))]
 Recipients = Annotated[
     tuple[str, ...],
     NoDecode,

@@ -29,7 +29,7 @@ from pgben_tasks.ports import Progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetRebuilt:
-    """What became of one target's index; ``sequence`` is the last number that is taken."""
+    """How one target's index changed; ``sequence`` is the highest number in use."""
 
     index: TargetIndex
     added: int
@@ -73,8 +73,8 @@ def rebuild(place: DirectPlace, progress: Progress, *, who: str, dry_run: bool) 
     made = _make(database)
     known = catalog.known()
     names = {*protected, *repository.targets(), *(Target.parse(one) for one, _ in known)}
-    with _alone(database, sorted(names)):
-        # Between the first look and the locks a job may have ended.
+    with _exclusive(database, sorted(names)):
+        # A job may have ended between the first reading and the locks.
         known = catalog.known()
         targets = read_index(repository, protected, known, progress)
         trail = read_trail(repository, progress)
@@ -155,8 +155,8 @@ def _untouched(
 
 
 @contextmanager
-def _alone(database: CatalogDatabase, targets: Sequence[Target]) -> Iterator[None]:
-    """Keep every step out that reads or changes the repository; it waits and goes on by itself."""
+def _exclusive(database: CatalogDatabase, targets: Sequence[Target]) -> Iterator[None]:
+    """Hold the locks of every step that reads or changes the repository; such steps wait."""
     locks: list[Lock] = []
     for target in map(str, targets):
         locks.append(target_lock("write", target, shared=False))

@@ -108,7 +108,7 @@ def lines(environment: Mapping[str, str]) -> str:
 
 
 def _make_catalog(settings: Settings, made: list[str]) -> bool:
-    """Make what the catalog lacks; say whether it is a new one."""
+    """Make what the catalog lacks; return whether it is a new one."""
     database = runtime.catalog_database(settings)
     if database.create():
         made.append(f"catalog database '{database.name}' at {database.server}")

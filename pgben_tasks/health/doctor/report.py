@@ -41,27 +41,27 @@ class Result:
 
 
 def ok(sentence: str, /, **facts: object) -> Result:
-    """Return that something is as it should be."""
+    """Return the result of something that is as it should be."""
     return Result(status="ok", code="ok", sentence=sentence, facts=_texts(facts))
 
 
 def warning(code: str, sentence: str, hint: str, /, **facts: object) -> Result:
-    """Return that something works, and should be otherwise."""
+    """Return the result of something that works, and should be otherwise."""
     return Result(status="warning", code=code, sentence=sentence, hint=hint, facts=_texts(facts))
 
 
 def error(code: str, sentence: str, hint: str, /, **facts: object) -> Result:
-    """Return that something does not work, or will not when it is needed."""
+    """Return the result of something that does not work, or will not when it is needed."""
     return Result(status="error", code=code, sentence=sentence, hint=hint, facts=_texts(facts))
 
 
 def failed(exc: PgbenError) -> Result:
-    """Return that something failed with an error, which says why."""
+    """Return the result of an error."""
     return error(FAILED, "{why}", "{remedy}", why=exc.sentence, remedy=exc.hint)
 
 
 class Unseen(Exception):
-    """A check could not look, because what is named here is away; its own check says why."""
+    """A check needs a part that does not answer; the check of that part says why."""
 
 
 Check = Callable[[], Iterable[Result]]

@@ -70,7 +70,7 @@ def repository_writable(installation: Installation) -> Iterator[Result]:
 
 
 def trusted_keys(installation: Installation) -> Iterator[Result]:
-    """Check that there is a file that says who is believed."""
+    """Check that the file of trusted keys can be read."""
     path = installation.settings.trusted_keys_file
     if path is None:
         yield error(
@@ -84,7 +84,7 @@ def trusted_keys(installation: Installation) -> Iterator[Result]:
 
 
 def signing_key(installation: Installation) -> Iterator[Result]:
-    """Check that what this process would sign is believed, and in which roles."""
+    """Check that the signing key of this process is trusted, and in which roles."""
     path = installation.settings.signing_key_file
     if path is None:
         yield warning(

@@ -13,7 +13,7 @@ from pgben_tasks.health.doctor.installation import Installation
 from pgben_tasks.health.doctor.report import Result, Unseen, error, ok, warning
 from pgben_tasks.language import translatable as _
 
-#: What Celery needs, and the oldest release that is still looked after.
+#: The oldest release that Celery works with and that still gets fixes.
 _OLDEST_REDIS: Final = (6, 2)
 
 

@@ -1,4 +1,4 @@
-"""Raising alarms: what the ledger shows to be bad, late or silent goes into the outbox.
+"""Raising alarms: jobs that failed, are late or are missing go into the outbox as alarms.
 
 Alarms are derived from what is written anyway, by every tick, instead of being raised where a job
 ends: no way to end a job can forget its alarm, none is lost when a process dies at that moment, and
@@ -23,18 +23,18 @@ log = structlog.get_logger(__name__)
 
 
 class Watch(Protocol):
-    """What is looked at."""
+    """The facts of the catalog that alarms are derived from."""
 
     def since(self) -> datetime:
         """Return when this catalog began to keep alarms."""
         ...
 
     def bad_ends(self, *, since: datetime) -> list[UUID]:
-        """Name the jobs that ended badly, or suspect, and have no alarm for that end."""
+        """Return the jobs that failed, were refused or are suspect, and have no alarm for that."""
         ...
 
     def open_windows(self) -> list[UUID]:
-        """Name the scheduled jobs that have not ended."""
+        """Return the scheduled jobs that have not ended."""
         ...
 
     def known(self, keys: Sequence[str]) -> set[str]:
@@ -42,7 +42,7 @@ class Watch(Protocol):
         ...
 
     def under_way(self, *, within: timedelta) -> set[str]:
-        """Name the targets with a backup that runs, or will."""
+        """Return the targets with a backup that runs, or will."""
         ...
 
     def restorable(self, target: str) -> Restorable | None:
@@ -58,7 +58,7 @@ class Outbox(Protocol):
     """Where alarms wait for their mail."""
 
     def add(self, alarm: Alarm) -> bool:
-        """Keep an alarm; say whether it is new."""
+        """Write an alarm; return whether it is new."""
         ...
 
 
@@ -71,7 +71,7 @@ def raise_alarms(
     bounds: Bounds,
     now: datetime,
 ) -> int:
-    """Put every alarm that is due into the outbox; give how many are new."""
+    """Write every alarm that is due into the outbox; return how many are new."""
     new = 0
     for alarm in _found(watch, job=job, timetable=timetable, bounds=bounds, now=now):
         if outbox.add(alarm):

@@ -1,4 +1,4 @@
-"""Alarms as mails: what happened, what can still be restored, what to do, whom to call. Pure.
+"""Alarms as mails: what happened, what can still be restored, what to do, contacts. Pure.
 
 What strangers wrote (targets, names of who asks, errors of servers) came through ``one_line`` and
 stays on its line: nobody can write a line of a mail, let alone a header.
@@ -113,7 +113,7 @@ class Letterhead:
         return translate(text, self.language, **values)
 
     def moment(self, at: datetime | str) -> str:
-        """Write a moment in local time with its offset."""
+        """Return a moment in local time with its offset."""
         moment = datetime.fromisoformat(at) if isinstance(at, str) else at
         return moment.astimezone(self.zone).replace(microsecond=0).isoformat(sep=" ")
 
@@ -125,7 +125,7 @@ def compose(
     restorable: Callable[[str], Restorable | None],
     now: datetime,
 ) -> Mail:
-    """Write one mail of alarms: the worst in full, the others counted."""
+    """Return one mail of alarms: the worst in full, the others counted."""
     in_full, others = split_for_mail(waiting)
     headline = _headline(in_full[0].alarm, letterhead)
     count = len(waiting) - 1
@@ -156,7 +156,7 @@ def compose(
 
 
 def compose_test(*, letterhead: Letterhead, now: datetime) -> Mail:
-    """Write the mail by which an operator tries the settings."""
+    """Return the mail by which an operator tests the settings."""
     return Mail(
         subject=letterhead.translate("[pgben] TEST: alarms arrive here"),
         body=_page(
@@ -173,7 +173,7 @@ def compose_test(*, letterhead: Letterhead, now: datetime) -> Mail:
 
 
 def age(elapsed: timedelta) -> str:
-    """Write an age in two units that every language reads: ``1 d 2 h``, ``3 h 20 min``."""
+    """Return an age in two units that every language reads: ``1 d 2 h``, ``3 h 20 min``."""
     minutes = max(int(elapsed.total_seconds() // 60), 0)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

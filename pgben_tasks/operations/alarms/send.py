@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 class Delivery(Protocol):
-    """Alarms that nobody else sends meanwhile."""
+    """Alarms that no other process sends meanwhile."""
 
     @property
     def alarms(self) -> list[KeptAlarm]:
@@ -36,15 +36,15 @@ class Delivery(Protocol):
 
     @property
     def last_refusal_sent(self) -> datetime | None:
-        """When a mail last told of a refusal."""
+        """When a mail with a refusal was last sent."""
         ...
 
     def sent(self, *, note: str | None) -> None:
-        """Write that a server took the mail."""
+        """Write that a server accepted the mail."""
         ...
 
     def not_sent(self, error: str) -> None:
-        """Write why the mail did not go."""
+        """Write why the mail was not sent."""
         ...
 
 
@@ -52,7 +52,7 @@ class Outbox(Protocol):
     """Where alarms wait for their mail."""
 
     def delivery(self) -> AbstractContextManager[Delivery]:
-        """Hold all alarms that were not sent."""
+        """Yield all alarms that were not sent, locked for this process."""
         ...
 
 
@@ -63,7 +63,7 @@ def send_alarms(
     letterhead: Letterhead,
     restorable: Callable[[str], Restorable | None],
 ) -> int:
-    """Send what waits, as one mail; give how many alarms were sent."""
+    """Send the waiting alarms as one mail; return how many were sent."""
     with outbox.delivery() as delivery:
         waiting = delivery.alarms
         if not may_go(waiting, now=delivery.now, last_refusal_sent=delivery.last_refusal_sent):
