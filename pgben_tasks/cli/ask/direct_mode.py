@@ -1,4 +1,4 @@
-"""Direct mode at a terminal: run a chain in this process, show its progress and how it ended.
+"""Work in this process: run a chain in direct mode, show its progress and end; open a snapshot.
 
 Bars, tables, JSON and exit codes are those of following a job; there is only no job to follow
 afterwards, so an interruption undoes what was begun.
@@ -8,7 +8,11 @@ afterwards, so an interruption undoes what was begun.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgben_tasks import names
@@ -17,12 +21,14 @@ from pgben_tasks.cli.ask import enqueue
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.screen import Screen
 from pgben_tasks.domain.job import Job, JobKind
-from pgben_tasks.errors import ConfigurationError, PgbenError
+from pgben_tasks.errors import BackupNotFound, ConfigurationError, PgbenError
 
 if TYPE_CHECKING:
     from pgben_tasks.direct.chain import Chain
     from pgben_tasks.direct.place import DirectPlace
-    from pgben_tasks.domain.target import Target
+    from pgben_tasks.domain.documents import Manifest
+    from pgben_tasks.domain.target import BackupId, Target
+    from pgben_tasks.operations.toolbox import Toolbox
     from pgben_tasks.runtime import Workplace
 
 
@@ -172,3 +178,40 @@ def _objects_left(ended: Job, into: str) -> str:
     if ended.step in {names.RESTORE_BUCKET_REPLACE_WRITE, names.RESTORE_BUCKET_REPLACE_FINISH}:
         return f"what was put back into '{into}' stays; what was overwritten lies in '{aside}'"
     return "nothing was changed"
+
+
+@contextmanager
+def open_snapshot(
+    text: str, *, at: datetime | None = None
+) -> Iterator[tuple[Toolbox, Manifest, Path]]:
+    """Yield the tools for a snapshot, its manifest, and a private folder that is removed after.
+
+    ``text`` is an id, or a target: then the newest verified one, or the newest listed by ``at``.
+    """
+    from pgben_tasks.direct.place import DirectPlace
+    from pgben_tasks.operations import spool
+
+    place = DirectPlace.load()
+    if arguments.looks_like_backup(text):
+        target, backup = arguments.find_backup(text, place.repository)
+    else:
+        target = arguments.parse_target(text)
+        backup = _newest(place, target, at)
+    manifest = place.repository.manifest(target, backup)
+    with place.tools(target) as tools, spool.passing_folder(tools.spool) as folder:
+        yield tools, manifest, folder
+
+
+def _newest(place: DirectPlace, target: Target, at: datetime | None) -> BackupId:
+    from pgben_tasks.domain.selection import select
+    from pgben_tasks.operations.repository.survey import survey
+
+    surveyed = survey(place.repository, target)
+    if at is not None:
+        return select(surveyed.known, at, allow_unverified=False).backup.id
+    newest = surveyed.newest_good
+    if newest is None:
+        raise BackupNotFound(
+            f"'{target}' has no verified snapshot", "`pgben list` shows the backups there are"
+        )
+    return newest.known.id

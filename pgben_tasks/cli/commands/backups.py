@@ -4,9 +4,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import RenderableType
+from rich.text import Text
 
 from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import direct_mode
@@ -15,9 +20,12 @@ from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from pgben_tasks.cli.view.backups import Listed
+    from pgben_tasks.adapters.catalog.index import BackupIndex
     from pgben_tasks.direct.place import DirectPlace
+    from pgben_tasks.domain.buckets.capture import BucketCapture
+    from pgben_tasks.domain.documents import Manifest, PostgresCapture, Verification
     from pgben_tasks.domain.target import Target
+    from pgben_tasks.ports import Repository
     from pgben_tasks.runtime import Workplace
 
 app = typer.Typer()
@@ -36,6 +44,24 @@ CONFIG_EXAMPLES = examples(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One line of `pgben list`; sizes in bytes, None where a manifest cannot be believed."""
+
+    target: str
+    backup: str
+    state: str
+    suspect: str | None = None
+    acknowledged: bool = False
+    taken: datetime | None = None
+    stored_bytes: int | None = None
+    tables: int | None = None
+    rows: int | None = None
+    objects: int | None = None
+    verified_at: datetime | None = None
+    detail: str = ""
+
+
 @app.command("list", epilog=LIST_EXAMPLES)
 def list_backups(
     target: Annotated[
@@ -45,15 +71,13 @@ def list_backups(
     as_json: AsJson = False,
 ) -> int:
     """List backups, newest first."""
-    from pgben_tasks.cli.view import backups
-
     wanted = None if target is None else arguments.parse_target(target)
     work = direct_mode.open_work(direct=direct)
     found = _found(work, wanted)
     if as_json:
         output.print_json({"repository": work.repository.id, "backups": found})
     elif found:
-        output.out().print(backups.backups_table(found, work.zone))
+        output.out().print(_backups_table(found, work.zone))
     else:
         of = f" of '{wanted}'" if wanted else ""
         output.say(f"there are no backups{of} in {work.repository.describe()}")
@@ -63,15 +87,14 @@ def list_backups(
 
 def _found(work: Workplace | DirectPlace, target: Target | None) -> list[Listed]:
     """Read the index; the repository itself where there is none, or none that answers."""
-    from pgben_tasks.cli.view import backups
     from pgben_tasks.runtime import Workplace
 
     if isinstance(work, Workplace):
         try:
-            return backups.read_index(work.index, target)
+            return _read_index(work.index, target)
         except DatabaseUnavailable as exc:
             output.say(f"{exc.sentence}; reading the repository instead", style="yellow")
-    return backups.read_repository(work.repository, target)
+    return _read_repository(work.repository, target)
 
 
 @app.command(epilog=SHOW_EXAMPLES)
@@ -81,14 +104,14 @@ def show(
     as_json: AsJson = False,
 ) -> int:
     """Show one backup: its signed manifest, and every statement about it."""
-    from pgben_tasks.cli.view import backups
-
     work = direct_mode.open_work(direct=direct)
-    manifest, statements = backups.read_backup(work.repository, backup)
+    target, found = arguments.find_backup(backup, work.repository)
+    manifest = work.repository.manifest(target, found)
+    statements = work.repository.verifications(target, found)
     if as_json:
-        output.print_json(backups.backup_document(manifest, statements))
+        output.print_json(_backup_document(manifest, statements))
     else:
-        output.show(backups.backup_tables(manifest, statements, work.zone))
+        output.show(_backup_tables(manifest, statements, work.zone))
     return outcome.DONE
 
 
@@ -108,3 +131,172 @@ def config(as_json: AsJson = False) -> int:
     else:
         output.out().print(output.table(("setting", "value", "origin"), rows))
     return outcome.DONE
+
+
+def _read_index(index: BackupIndex, target: Target | None) -> list[Listed]:
+    """Read the catalog's index: fast, and as true as the last verification."""
+    return [
+        Listed(
+            target=one.target,
+            backup=one.id,
+            state=one.state,
+            suspect=one.suspect,
+            acknowledged=one.acknowledged,
+            taken=one.snapshot_at,
+            stored_bytes=one.stored_bytes,
+            tables=one.table_count,
+            rows=one.row_count,
+            objects=one.object_count,
+            verified_at=one.verified_at,
+        )
+        for one in index.backups(target)
+    ]
+
+
+def _read_repository(repository: Repository, target: Target | None) -> list[Listed]:
+    """Read every manifest and statement, checking signatures; needs no catalog."""
+    targets = repository.targets() if target is None else [target]
+    return [line for one in targets for line in _surveyed(repository, one)]
+
+
+def _backups_table(found: Sequence[Listed], zone: tzinfo) -> RenderableType:
+    """Return the table of `pgben list`."""
+    columns = (
+        "target",
+        "backup",
+        "data as of",
+        "state",
+        "stored",
+        "tables",
+        "rows or objects",
+        "note",
+    )
+    rows = [
+        (
+            one.target,
+            one.backup,
+            output.moment(one.taken, zone),
+            output.state(one.state),
+            output.size(one.stored_bytes),
+            output.number(one.tables),
+            output.number(one.rows if one.objects is None else one.objects),
+            _note(one),
+        )
+        for one in found
+    ]
+    return output.table(columns, rows, right="stored, tables, rows or objects")
+
+
+def _note(one: Listed) -> output.Cell:
+    if one.suspect is None:
+        return one.detail
+    if one.acknowledged:
+        return f"suspect (acknowledged): {one.suspect}"
+    return Text(f"suspect: {one.suspect}", style="yellow")
+
+
+def _backup_document(manifest: Manifest, statements: Sequence[Verification]) -> dict[str, Any]:
+    """Return all that is known of a backup as JSON."""
+    from pgben_tasks.domain.states import state_of
+
+    standing = state_of(manifest, statements)
+    return {
+        "state": standing.state.label,
+        "suspect": standing.suspect,
+        "acknowledged": standing.acknowledged,
+        "held": standing.held,
+        "stored_bytes": manifest.stored_bytes,
+        "plain_bytes": manifest.plain_bytes,
+        "rows": manifest.rows,
+        "objects": manifest.objects,
+        "manifest": manifest.values(),
+        "verifications": [one.model_dump(mode="json") for one in statements],
+    }
+
+
+def _backup_tables(
+    manifest: Manifest, statements: Sequence[Verification], zone: tzinfo
+) -> Iterator[RenderableType]:
+    """Yield the tables of `pgben show`."""
+    from pgben_tasks.domain.states import state_of
+
+    standing = state_of(manifest, statements)
+    took = manifest.finished - manifest.started
+    lines: list[tuple[str, output.Cell]] = [
+        ("target", manifest.target),
+        ("state", output.state(standing.state.label)),
+        ("data as of", output.moment(manifest.snapshot_time, zone)),
+        ("sequence", output.number(manifest.sequence)),
+        ("took", output.duration(took)),
+        *(_database_facts(manifest.postgres) if manifest.postgres else ()),
+        *(_bucket_facts(manifest.bucket) if manifest.bucket else ()),
+        ("stored", f"{output.size(manifest.stored_bytes)} in {len(manifest.packs)} packs"),
+        ("sealed to", ", ".join(manifest.recipients) or Text("nobody: not sealed", style="yellow")),
+        ("last verified", output.moment(standing.last_verified, zone)),
+        ("job", manifest.job),
+    ]
+    if standing.suspect:
+        seen = " (acknowledged)" if standing.acknowledged else ""
+        lines.insert(2, ("suspect", Text(standing.suspect + seen, style="yellow")))
+    yield output.facts(lines, title=f"backup {manifest.backup}")
+    tables = manifest.postgres.tables if manifest.postgres else ()
+    biggest = sorted(tables, key=lambda one: one.rows, reverse=True)[:10]
+    if biggest:
+        rows = [(f"{one.schema_name}.{one.table}", output.number(one.rows)) for one in biggest]
+        yield output.table(("largest tables", "rows"), rows, right="rows")
+    if statements:
+        yield output.table(
+            ("verified", "kind", "packs", "read", "opened", "findings"),
+            [_statement(one, zone) for one in statements],
+            right="packs, read",
+        )
+
+
+def _database_facts(capture: PostgresCapture) -> Iterator[tuple[str, output.Cell]]:
+    yield "server", capture.server_version
+    yield "database", f"{output.size(capture.database_bytes)} of '{capture.owner}'"
+    yield "tables, rows", f"{output.number(len(capture.tables))}, {output.number(capture.rows)}"
+
+
+def _bucket_facts(capture: BucketCapture) -> Iterator[tuple[str, output.Cell]]:
+    yield "objects", f"{output.number(capture.objects)}, {output.size(capture.bytes)}"
+    yield "since the one before", f"{capture.fetched} fetched, {capture.gone} gone"
+    if capture.unreadable:
+        yield "unreadable", Text(f"{capture.unreadable} keys", style="bold red")
+    yield "versioning", capture.settings.versioning
+
+
+def _statement(one: Verification, zone: tzinfo) -> tuple[output.Cell, ...]:
+    found = "; ".join(f"{each.kind} {each.path}: {each.detail}" for each in one.findings)
+    return (
+        output.moment(one.at, zone),
+        one.kind,
+        output.number(one.packs_checked),
+        output.size(one.bytes_read),
+        "yes" if one.opened else "no",
+        Text(found, style="bold red") if found else ", ".join(one.reasons) or "none",
+    )
+
+
+def _surveyed(repository: Repository, target: Target) -> Iterator[Listed]:
+    from pgben_tasks.operations.repository.survey import survey
+
+    surveyed = survey(repository, target)
+    for backup, finding in surveyed.unreadable:
+        yield Listed(
+            target=str(target), backup=str(backup), state="unreadable", detail=finding.detail
+        )
+    for one in surveyed.backups:
+        yield Listed(
+            target=str(target),
+            backup=one.manifest.backup,
+            state=one.known.standing.state.label,
+            suspect=one.known.standing.suspect,
+            acknowledged=one.known.standing.acknowledged,
+            taken=one.known.snapshot_time,
+            stored_bytes=one.known.bytes,
+            tables=one.manifest.tables,
+            rows=one.manifest.rows,
+            objects=one.manifest.objects,
+            verified_at=one.known.standing.last_verified,
+        )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pgben_tasks.cli import arguments
-from pgben_tasks.cli.ask.snapshots import open_snapshot
+from pgben_tasks.cli.ask import direct_mode
 from pgben_tasks.cli.options import AsJson, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.screen import Meter
@@ -66,7 +66,7 @@ def list_objects(
     """List the objects of a snapshot, sorted by key."""
     from pgben_tasks.operations.buckets.browse import lines_of
 
-    with open_snapshot(snapshot) as (tools, manifest, folder):
+    with direct_mode.open_snapshot(snapshot) as (tools, manifest, folder):
         for line in lines_of(tools, manifest, folder):
             if not line.key.startswith(prefix):
                 continue
@@ -92,7 +92,7 @@ def get_object(
 
     if to == "-" and as_json:
         raise ConfigurationError("--json and --to - were given", "both write to standard output")
-    with open_snapshot(snapshot) as (tools, manifest, folder):
+    with direct_mode.open_snapshot(snapshot) as (tools, manifest, folder):
         entry = find(tools, manifest, key, folder)
         meter = Meter(output.err())
         with meter.bars:
@@ -143,7 +143,7 @@ def diff_objects(
     if bucket is not None and other is not None:
         raise ConfigurationError("--bucket and two snapshots were given", "two are compared")
     choice = KeyChoice(prefix=prefix)
-    with open_snapshot(first) as (tools, manifest, folder):
+    with direct_mode.open_snapshot(first) as (tools, manifest, folder):
         inventory = open_inventory(tools, manifest, folder)
         if other is None:
             live = tools.other_bucket(bucket or manifest.target_name.name)
@@ -153,7 +153,7 @@ def diff_objects(
                 output.say("its server kept no tags of objects, so none are compared")
             _show(compare_live(tools, live, capture, inventory, choice, folder), as_json=as_json)
             return outcome.DONE
-        with open_snapshot(other) as (_, second, apart):
+        with direct_mode.open_snapshot(other) as (_, second, apart):
             output.say(f"comparing snapshot '{manifest.backup}' with '{second.backup}'")
             later = open_inventory(tools, second, apart)
             both = between(chosen(inventory, choice), chosen(later, choice))

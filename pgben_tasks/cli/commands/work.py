@@ -13,7 +13,6 @@ import typer
 
 from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import direct_mode, enqueue
-from pgben_tasks.cli.ask.snapshots import open_snapshot
 from pgben_tasks.cli.options import AsJson, Confirm, Direct, Wait, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.contracts import BucketRestoreRequest
@@ -327,7 +326,7 @@ def _show_plan(snapshot: str, at: datetime | None, only: dict[str, Any], *, as_j
 
     totals = PlanTotals()
     choice = KeyChoice(prefix=only["prefix"], keys=frozenset(only["keys"]))
-    with open_snapshot(snapshot, at=at) as (tools, manifest, folder):
+    with direct_mode.open_snapshot(snapshot, at=at) as (tools, manifest, folder):
         live = tools.other_bucket(manifest.target_name.name)
         output.say(f"comparing snapshot '{manifest.backup}' with {live.describe()}")
         capture, inventory = capture_of(manifest), open_inventory(tools, manifest, folder)
