@@ -61,7 +61,7 @@ class Capture(Protocol):
         ...
 
     def count(self, *, on_table: Callable[[], None] | None = None) -> tuple[TableCount, ...]:
-        """Count every table's rows inside the snapshot; sorted by schema and table."""
+        """Return every table's rows inside the snapshot, sorted by schema and table."""
         ...
 
     def describe(self, tables: tuple[TableCount, ...]) -> PostgresCapture:
@@ -76,7 +76,7 @@ class PostgresSource(Protocol):
         """Check that the server answers, the credentials work, the role sees every row.
 
         Raises ``DatabaseUnavailable``, ``ConfigurationError`` (password, database, BYPASSRLS,
-        client older than server).
+        a table that may not be read, client older than server).
         """
         ...
 
@@ -149,15 +149,15 @@ class PostgresDestination(Protocol):
     def count(
         self, name: str, *, on_table: Callable[[], None] | None = None
     ) -> tuple[TableCount, ...]:
-        """Count every table's rows, as ``Capture.count`` does; sorted by schema and table."""
+        """Return every table's rows as ``Capture.count`` does."""
         ...
 
     def count_large_objects(self, name: str) -> int:
-        """Count the large objects of a database."""
+        """Return how many large objects a database has."""
         ...
 
     def abandon(self, name: str, *, marker: str) -> bool:
-        """Drop the database if it exists and still carries ``marker``; say whether it did."""
+        """Drop the database if it exists and still carries ``marker``; return whether it did."""
         ...
 
 
@@ -167,10 +167,11 @@ class PostgresSwap(Protocol):
     def blockers(
         self, live: str, aside: str, capture: PostgresCapture | None, *, room: bool
     ) -> tuple[str, ...]:
-        """Say everything that stands against ``live`` becoming ``aside``; empty when nothing does.
+        """Return everything that stands against ``live`` becoming ``aside``, as sentences.
 
         ``capture`` describes the backup that is to take its place, None when that is a database
-        already; with ``room`` the space for one more copy is looked at.
+        already; with ``room`` the space for one more copy is looked at, where the server's disk is
+        one of this machine.
         """
         ...
 

@@ -57,7 +57,7 @@ def early(
 ) -> Toolbox:
     """Return tools that pack finished files when there are ``early_size`` bytes of them."""
     address = runtime.postgres_servers(installation.shop.work.settings)[installation.target]
-    client = pg_clients.inspect(installation.shop.server.bin_dir, "bundled")
+    client = pg_clients.inspect_client(installation.shop.server.bin_dir, "bundled")
     assert client is not None
     source = WatchedSource(address, installation.target.name, candidates=[client])
     source.afterwards = afterwards

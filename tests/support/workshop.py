@@ -103,7 +103,7 @@ class Workshop:
         work = runtime.Workplace(Settings.load({**made.environment, **environment}))
         target = Target("postgres", database)
         address = runtime.postgres_servers(work.settings)[target]
-        client = pg_clients.inspect(server.bin_dir, "bundled")
+        client = pg_clients.inspect_client(server.bin_dir, "bundled")
         clients = () if client is None else (client,)
         nightly = Schedule.parse("0 2 * * *", work.zone)
         tools = replace(

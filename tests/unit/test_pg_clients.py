@@ -14,7 +14,7 @@ from pgben_tasks.adapters.postgres.clients import (
     choose_for_dump,
     choose_for_restore,
     find_installations,
-    inspect,
+    inspect_client,
 )
 from pgben_tasks.errors import ConfigurationError
 
@@ -157,14 +157,14 @@ def test_a_directory_on_path_that_may_not_be_read_is_passed_over(
 
 def test_a_directory_without_all_programs_is_no_client(tmp_path: Path) -> None:
     (tmp_path / "pg_dump").symlink_to("/bin/true")
-    assert inspect(tmp_path, "path") is None
+    assert inspect_client(tmp_path, "path") is None
 
 
 def test_programs_that_say_nothing_sensible_are_no_client(tmp_path: Path) -> None:
     for name in ("pg_dump", "pg_dumpall", "pg_restore"):
         (tmp_path / name).write_text("not a program", encoding="ascii")
         (tmp_path / name).chmod(0o700)
-    assert inspect(tmp_path, "path") is None
+    assert inspect_client(tmp_path, "path") is None
 
 
 def test_debians_wrapper_is_no_client(tmp_path: Path) -> None:
@@ -173,4 +173,4 @@ def test_debians_wrapper_is_no_client(tmp_path: Path) -> None:
     wrapper.chmod(0o700)
     for name in ("pg_dump", "pg_dumpall", "pg_restore"):
         (tmp_path / name).symlink_to(wrapper)
-    assert inspect(tmp_path, "path") is None
+    assert inspect_client(tmp_path, "path") is None

@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from pgben_tasks.adapters.postgres.failures import explain_dump, explain_restore
 from pgben_tasks.adapters.postgres.listing import DumpListing, listing_argv, schema_argv
-from pgben_tasks.adapters.postgres.programs import dump_argv, globals_argv, restore_argv
+from pgben_tasks.adapters.postgres.programs import (
+    dump_argv,
+    explain_dump,
+    explain_restore,
+    globals_argv,
+    restore_argv,
+)
 from pgben_tasks.adapters.postgres.server import PostgresServer
 from pgben_tasks.adapters.process import Completed
 from pgben_tasks.errors import (

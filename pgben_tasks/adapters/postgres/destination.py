@@ -16,9 +16,8 @@ from psycopg import errors, sql
 
 from pgben_tasks.adapters.postgres import programs as pg_dump
 from pgben_tasks.adapters.postgres.clients import Installation
-from pgben_tasks.adapters.postgres.describe import LARGE_OBJECTS
-from pgben_tasks.adapters.postgres.fitness import check_destination
 from pgben_tasks.adapters.postgres.listing import named_tablespaces
+from pgben_tasks.adapters.postgres.obstacles import check_destination, tablespaces
 from pgben_tasks.adapters.postgres.recreate import (
     CLOSED,
     create_database,
@@ -26,8 +25,21 @@ from pgben_tasks.adapters.postgres.recreate import (
     marked_roles,
     unfinished_name,
 )
-from pgben_tasks.adapters.postgres.server import Connection, PostgresServer, connect, translated
-from pgben_tasks.adapters.postgres.tables import count_rows, list_tables, prepare_session, with_rows
+from pgben_tasks.adapters.postgres.server import (
+    Connection,
+    PostgresServer,
+    column,
+    connect,
+    scalar,
+    translated,
+)
+from pgben_tasks.adapters.postgres.tables import (
+    count_large_objects,
+    count_rows,
+    list_tables,
+    prepare_session,
+    with_rows,
+)
 from pgben_tasks.domain.documents import PostgresCapture, TableCount
 from pgben_tasks.domain.target import check_name
 from pgben_tasks.errors import ConfigurationError, PgbenError, RestoreRefused
@@ -42,7 +54,6 @@ SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_datab
 WHERE datname = %s
 """
 _ROLES = "SELECT rolname FROM pg_catalog.pg_roles"
-_TABLESPACES = "SELECT spcname FROM pg_catalog.pg_tablespace"
 
 
 class PostgresDestination:
@@ -67,10 +78,7 @@ class PostgresDestination:
         self._timeout = timeout
 
     def preflight(self, name: str, capture: PostgresCapture) -> ClientTools:
-        """Check that ``name`` is free and the server can take the database; choose the client.
-
-        Raises ``RestoreRefused`` (name taken), ``ConfigurationError``, ``DatabaseUnavailable``.
-        """
+        """Check that ``name`` is free and the server can take the database; choose the client."""
         with self._session(f"looking whether '{check_name(name)}' can be restored") as connection:
             self._require_free(connection, name)
             return check_destination(connection, self._server, capture, self._candidates)
@@ -104,12 +112,12 @@ class PostgresDestination:
         """
         check_name(name)
         with self._session(f"opening '{name}'") as connection:
-            limit = connection.execute(_LIMIT, (name,)).fetchone()
+            limit = scalar(connection, _LIMIT, (name,))
             wanted = named_tablespaces(dump, tools)
-            known = {row[0] for row in connection.execute(_TABLESPACES).fetchall()}
+            known = tablespaces(connection)
         with self._session(f"looking into '{name}'", database=name) as connection:
             empty = not list_tables(connection)
-        if limit != (CLOSED,) or not empty:
+        if limit != CLOSED or not empty:
             raise RestoreRefused(
                 f"the database '{name}' is not a new one, so nothing was loaded into it",
                 "restore into a name that is free",
@@ -163,11 +171,10 @@ class PostgresDestination:
     def count_large_objects(self, name: str) -> int:
         """Count the large objects of a database."""
         with self._session(f"counting '{name}'", database=check_name(name)) as connection:
-            row = connection.execute(LARGE_OBJECTS).fetchone()
-        return int(row[0]) if row is not None else 0
+            return count_large_objects(connection)
 
     def abandon(self, name: str, *, marker: str) -> bool:
-        """Drop the database if it exists and still carries ``marker``; say whether it did.
+        """Drop the database if it exists and still carries ``marker``; return whether it did.
 
         Sessions in it are ended. Roles that were created for it go too, unless something else uses
         them by now.
@@ -208,8 +215,8 @@ class PostgresDestination:
 
 
 def _create_roles(connection: Connection, capture: PostgresCapture, marker: str) -> None:
-    existing = {row[0] for row in connection.execute(_ROLES).fetchall()}
-    for name in sorted({*capture.roles, capture.owner} - existing):
+    existing = column(connection, _ROLES)
+    for name in sorted({*capture.roles, capture.owner}.difference(existing)):
         role = sql.Identifier(name)
         with connection.transaction():
             connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
@@ -221,13 +228,12 @@ def _create_roles(connection: Connection, capture: PostgresCapture, marker: str)
 def _create_marked(
     connection: Connection, name: str, capture: PostgresCapture, marker: str
 ) -> None:
-    known = {row[0] for row in connection.execute(_TABLESPACES).fetchall()}
     unmarked = unfinished_name(name, marker)
     statement = create_database(
         unmarked,
         capture,
         server_version=connection.info.server_version,
-        tablespace=capture.tablespace if capture.tablespace in known else None,
+        tablespace=capture.tablespace if capture.tablespace in tablespaces(connection) else None,
     )
     try:
         connection.execute(statement)
@@ -252,9 +258,9 @@ def _create_marked(
 
 
 def _exists(connection: Connection, name: str) -> bool:
-    return connection.execute(_LIMIT, (name,)).fetchone() is not None
+    return scalar(connection, _LIMIT, (name,)) is not None
 
 
 def _comment(connection: Connection, name: str) -> str | None:
-    row = connection.execute(_COMMENT, (name,)).fetchone()
-    return row[0] if row else None
+    comment: str | None = scalar(connection, _COMMENT, (name,))
+    return comment

@@ -1,8 +1,12 @@
-"""Command lines of ``pg_dump``, ``pg_dumpall`` and ``pg_restore``, and running them.
+"""Command lines of ``pg_dump``, ``pg_dumpall`` and ``pg_restore``, running them, and their errors.
 
 The command lines are pure values. Hosts, users and passwords never stand in them: they go through
 ``PG*`` variables of the child. Only directory dumps are made and only ``pg_restore`` reads them;
 psql never sees a dump (CVE-2025-8714: it runs commands hidden in plain ones).
+
+Why a program failed is read from its last lines, and only from words of the client itself: it runs
+with ``LC_ALL=C``, while a server speaks whatever language it was set to. Detail and context lines
+may quote rows, so they are never shown.
 """
 
 from __future__ import annotations
@@ -19,10 +23,16 @@ from types import TracebackType
 from typing import Final, Self
 
 from pgben_tasks.adapters import process
-from pgben_tasks.adapters.postgres.failures import explain_dump, explain_restore
 from pgben_tasks.adapters.postgres.server import PostgresServer
 from pgben_tasks.domain.target import check_name
-from pgben_tasks.errors import PgbenError, TransientError
+from pgben_tasks.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    PgbenError,
+    SpoolFull,
+    TargetBusy,
+    TransientError,
+)
 from pgben_tasks.ports import ClientTools, Progress
 
 GLOBALS: Final = "globals.sql"
@@ -35,6 +45,26 @@ _ITEM_DONE: Final = re.compile(r"pg_restore: finished item (\d+) ")
 #: A worker of pg_dump has closed a table's file. Parallel workers write prefix and message apart,
 #: so there may be several prefixes, or none behind a piece of another line.
 _FILE_DONE: Final = re.compile(r"(?:pg_dump: )*finished item (\d+) TABLE DATA ")
+
+Explain = Callable[[process.Completed], PgbenError | None]
+
+_ERROR_LINE: Final = re.compile(r"^(pg_\w+: )?(error|fatal):|\b(ERROR|FATAL|PANIC):", re.IGNORECASE)
+_SERVER_LINE: Final = re.compile(r"\b(ERROR|FATAL|PANIC):")
+_CONNECTION_LOST: Final = (
+    "connection to server ",
+    "server closed the connection",
+    "no connection to the server",
+    "connection not open",
+    "could not receive data from server",
+    "could not send data to server",
+    "SSL SYSCALL error",
+    "SSL connection has been closed",
+    "lost synchronization",
+    "Connection refused",
+    "connection pointer is NULL",
+)
+_TABLE_LOCKED: Final = ("could not obtain lock on relation", "Query was: LOCK TABLE")
+_SHOWN_LINES: Final = 3
 
 
 def dump_argv(
@@ -207,7 +237,7 @@ class _Beside:
         env: Mapping[str, str],
         cwd: Path,
         timeout: timedelta,
-        explain: Callable[[process.Completed], PgbenError | None],
+        explain: Explain,
     ) -> None:
         self._given_up = threading.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="beside")
@@ -312,3 +342,64 @@ def _environment(
         "LC_ALL": "C",
         **server.environment(check_name(database), application_name=name),
     }
+
+
+def explain_dump(server: PostgresServer, directory: Path) -> Explain:
+    """Read failures of ``pg_dump`` and ``pg_dumpall`` writing into ``directory``."""
+
+    def explain(completed: process.Completed) -> PgbenError | None:
+        lines = completed.stderr_tail
+        own = [line for line in lines if not _SERVER_LINE.search(line)]
+        if _any(own, ("No space left on device", "Disk quota exceeded")):
+            return SpoolFull(
+                f"'{completed.program}' found no room left in '{directory}'",
+                "make room in the spool (PGBEN_SPOOL_DIR), or set it to a larger disk",
+            )
+        if _any(own, ("Read-only file system", "Permission denied")):
+            return ConfigurationError(
+                f"'{completed.program}' may not write into '{directory}'",
+                "make the spool (PGBEN_SPOOL_DIR) writable for the user that runs pgben",
+            )
+        if (gone := _gone(completed, server)) is not None:
+            return gone
+        if _any(lines, _TABLE_LOCKED):
+            return TargetBusy(
+                f"'{completed.program}' could not lock a table because another session asked for "
+                "it exclusively after the backup began",
+                "wait for migrations and maintenance to end; the backup is tried again",
+            )
+        return _failed(completed, "")
+
+    return explain
+
+
+def explain_restore(server: PostgresServer) -> Explain:
+    """Read failures of ``pg_restore`` loading into ``server``."""
+
+    def explain(completed: process.Completed) -> PgbenError | None:
+        hint = (
+            "the destination's disk is full; make room there"
+            if _any(completed.stderr_tail, ("No space left on device",))
+            else ""
+        )
+        return _gone(completed, server) or _failed(completed, hint)
+
+    return explain
+
+
+def _gone(completed: process.Completed, server: PostgresServer) -> PgbenError | None:
+    if not _any(completed.stderr_tail, _CONNECTION_LOST):
+        return None
+    return DatabaseUnavailable(
+        f"the PostgreSQL server '{server}' went away while '{completed.program}' was running",
+        "see whether it was restarted; the work is tried again",
+    )
+
+
+def _failed(completed: process.Completed, hint: str) -> PgbenError:
+    lines = [line for line in completed.stderr_tail if _ERROR_LINE.search(line)]
+    return process.failure(completed, lines=lines[:_SHOWN_LINES], hint=hint)
+
+
+def _any(lines: tuple[str, ...] | list[str], words: tuple[str, ...]) -> bool:
+    return any(word in line for line in lines for word in words)

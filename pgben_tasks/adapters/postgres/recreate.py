@@ -11,7 +11,7 @@ from typing import Final
 
 from psycopg import sql
 
-from pgben_tasks.adapters.postgres.server import Connection
+from pgben_tasks.adapters.postgres.server import Connection, column
 from pgben_tasks.domain.documents import PostgresCapture, Setting
 
 #: Settings whose stored value is a list of quoted names. As one literal they would become one name
@@ -52,7 +52,7 @@ WHERE d.datname = %s
 
 
 def unfinished_name(name: str, marker: str) -> str:
-    """Name a database between its creation and its marking.
+    """Return the name of a database between its creation and its marking.
 
     ``CREATE DATABASE`` cannot set a comment in the same transaction. Until the comment stands, the
     name itself says whose it is, so a crash in between leaves nothing that nobody may remove.
@@ -109,10 +109,8 @@ def finish_database(
 
 
 def marked_roles(connection: Connection, marker: str) -> list[sql.Identifier]:
-    """Name the roles that were made for the database with this marker."""
-    return [
-        sql.Identifier(row[0]) for row in connection.execute(_MARKED_ROLES, (marker,)).fetchall()
-    ]
+    """Return the roles that were made for the database with this marker."""
+    return [sql.Identifier(name) for name in column(connection, _MARKED_ROLES, (marker,))]
 
 
 def apply_settings(connection: Connection, name: str, settings: tuple[Setting, ...]) -> None:
@@ -148,7 +146,7 @@ def apply_acl(connection: Connection, name: str, capture: PostgresCapture) -> No
     if capture.acl is None:
         return
     database = sql.Identifier(name)
-    for (grantee,) in connection.execute(_GRANTEES, (name,)).fetchall():
+    for grantee in column(connection, _GRANTEES, (name,)):
         connection.execute(
             sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, _grantee(grantee))
         )

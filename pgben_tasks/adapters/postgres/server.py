@@ -1,6 +1,6 @@
-"""Connections to PostgreSQL servers and the translation of their errors into ours.
+"""Connections to PostgreSQL servers, what a server says of itself, and its errors as ours.
 
-What is asked over a connection lives in the modules that use it. No text that leaves this module
+What is asked of a database lives in the modules that use it. No text that leaves this module
 holds a password: libpq never repeats it, and nothing here does.
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import errors
@@ -31,6 +31,26 @@ _MINIMUM_CONNECT_SECONDS: Final = 2
 #: libpq notices a dead peer after about a minute, not after the system's two hours.
 _KEEPALIVE_IDLE: Final = 30
 _KEEPALIVE_INTERVAL: Final = 10
+
+_CLOCK: Final = "SELECT clock_timestamp()"
+_IDENTITY: Final = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
+
+#: A server that will take the connection later; English and Portuguese texts of PostgreSQL.
+_BUSY: Final = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"the database system is",
+        r"sistema de banco de dados (está|não está)",
+        r"too many (clients|connections)",
+        r"remaining connection slots",
+        r"muitos clientes|muitas conexões|conexões disponíveis|vagas de conexão",
+        r"terminating connection",
+        r"terminando conexão",
+    )
+)
+
+#: A sentence about a role, for the case that role and database have the same name.
+_ABOUT_ROLE: Final = re.compile(r"\b(role|user|usuário|função)\b|autentica", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +138,47 @@ def connect(
         raise refusal(exc, server, database) from exc
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """``ahead`` is how far its clock is ahead of this machine's (negative: behind).
+
+    ``identity`` is what tells two servers apart whatever they are called, where it may be asked.
+    """
+
+    ahead: timedelta
+    identity: int | None
+
+
+def inspect_server(server: PostgresServer, database: str) -> ServerFacts:
+    """Return the server's clock and identity. Raises what ``connect`` raises."""
+    with (
+        connect(server, database, application_name="pgben doctor") as connection,
+        translated(server, "looking at the server"),
+    ):
+        before = datetime.now(UTC)
+        clock: datetime = scalar(connection, _CLOCK)
+        after = datetime.now(UTC)
+        try:
+            identity = scalar(connection, _IDENTITY)
+        except errors.InsufficientPrivilege:
+            identity = None
+        # The answer was made somewhere between the question and its arrival.
+        return ServerFacts(ahead=clock - (before + (after - before) / 2), identity=identity)
+
+
+def scalar(connection: Connection, query: LiteralString, values: Sequence[object] = ()) -> Any:
+    """Return the first column of the first row; None when there is no row."""
+    row = connection.execute(query, values).fetchone()
+    return None if row is None else row[0]
+
+
+def column(
+    connection: Connection, query: LiteralString, values: Sequence[object] = ()
+) -> list[Any]:
+    """Return the first column of every row."""
+    return [row[0] for row in connection.execute(query, values).fetchall()]
+
+
 @contextmanager
 def translated(server: PostgresServer, doing: str) -> Iterator[None]:
     """Turn vendor errors raised inside into ours; ``doing`` completes "while …"."""
@@ -128,7 +189,7 @@ def translated(server: PostgresServer, doing: str) -> Iterator[None]:
 
 
 def translate(exc: psycopg.Error, server: PostgresServer, doing: str) -> PgbenError:
-    """Say in our words what a failed statement means.
+    """Return what a failed statement means as an error of ours.
 
     Only the server's primary message is repeated: its detail may quote rows.
     """
@@ -169,7 +230,7 @@ def _seconds(timeout: timedelta) -> int:
 
 
 def refusal(exc: psycopg.OperationalError, server: PostgresServer, database: str) -> PgbenError:
-    """Read why a connection was refused.
+    """Return why a connection was refused as an error of ours.
 
     libpq gives no SQLSTATE here, only text, and the server's part of it is in the server's
     language. What stays the same in every language is looked at first: names in quotes, file
@@ -237,21 +298,3 @@ def _server_refusal(text: str, server: PostgresServer, database: str) -> PgbenEr
         f"the PostgreSQL server '{server}' refused the connection: {message}",
         "look into the server's log",
     )
-
-
-#: A server that will take the connection later; English and Portuguese texts of PostgreSQL.
-_BUSY: Final = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        r"the database system is",
-        r"sistema de banco de dados (está|não está)",
-        r"too many (clients|connections)",
-        r"remaining connection slots",
-        r"muitos clientes|muitas conexões|conexões disponíveis|vagas de conexão",
-        r"terminating connection",
-        r"terminando conexão",
-    )
-)
-
-#: A sentence about a role, for the case that role and database have the same name.
-_ABOUT_ROLE: Final = re.compile(r"\b(role|user|usuário|função)\b|autentica", re.IGNORECASE)

@@ -12,7 +12,13 @@ from pgben_tasks.adapters.postgres import clients as pg_clients, programs as pg_
 from pgben_tasks.adapters.postgres.capture import LOCK_TIMEOUT, SnapshotCapture, open_capture
 from pgben_tasks.adapters.postgres.clients import Installation
 from pgben_tasks.adapters.postgres.listing import read_listing
-from pgben_tasks.adapters.postgres.server import Connection, PostgresServer, connect, translated
+from pgben_tasks.adapters.postgres.server import (
+    Connection,
+    PostgresServer,
+    column,
+    connect,
+    translated,
+)
 from pgben_tasks.adapters.postgres.tables import list_tables, prepare_session
 from pgben_tasks.domain.documents import PostgresCapture
 from pgben_tasks.domain.target import check_name
@@ -62,11 +68,7 @@ class PostgresSource:
         self._lock_timeout = lock_timeout
 
     def preflight(self) -> Preflight:
-        """Check that the server answers, the credentials work, the role sees every row.
-
-        Raises ``DatabaseUnavailable``, ``ConfigurationError`` (password, database, BYPASSRLS,
-        a table that may not be read, client older than server).
-        """
+        """Check that the server answers, the credentials work, the role sees every row."""
         doing = f"looking at '{self._database}'"
         with (
             connect(self._server, self._database, application_name="pgben preflight") as connection,
@@ -144,10 +146,7 @@ class PostgresSource:
         _require_alive(capture)
 
     def check_dump(self, dump: Path, capture: PostgresCapture) -> int:
-        """Check that the dump's table of contents names the data of exactly the counted tables.
-
-        Returns the number of its entries. Raises ``IntegrityError``.
-        """
+        """Check that the dump's table of contents names the data of exactly the counted tables."""
         listing = read_listing(dump, self._choose(capture.server_version_num))
         counted = [(table.schema_name, table.table) for table in capture.tables]
         missing = listing.missing(counted)
@@ -191,8 +190,7 @@ def _require_alive(capture: Capture) -> None:
 
 
 def _those(connection: Connection, query: LiteralString, names: Mapping[int, str]) -> list[str]:
-    rows = connection.execute(query, (list(names),)).fetchall()
-    return [names[row[0]] for row in rows]
+    return [names[oid] for oid in column(connection, query, (list(names),))]
 
 
 def _some(names: Sequence[str]) -> str:

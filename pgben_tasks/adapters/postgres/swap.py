@@ -28,6 +28,7 @@ from pgben_tasks.adapters.postgres.server import (
     Lock,
     PostgresServer,
     connect,
+    scalar,
     translated,
 )
 from pgben_tasks.adapters.postgres.tables import prepare_session
@@ -101,11 +102,7 @@ class PostgresSwap:
     def blockers(
         self, live: str, aside: str, capture: PostgresCapture | None, *, room: bool
     ) -> tuple[str, ...]:
-        """Say everything that stands against ``live`` becoming ``aside``; empty when nothing does.
-
-        ``capture`` describes what is to take its place, None when that exists already. With
-        ``room`` the space for one more copy is looked at, where it can be seen from here.
-        """
+        """Return everything that stands against ``live`` becoming ``aside``."""
         with self._session(f"looking whether '{check_name(live)}' can be replaced") as connection:
             oids = database_oids(connection)
             needed = live in oids and (live == self._maintenance or self._is_catalog(live))
@@ -117,10 +114,7 @@ class PostgresSwap:
             )
 
     def inspect_pair(self, live: str, incoming: str) -> tuple[int, int, bool]:
-        """Return the oids of both databases, and whether ``live`` takes connections.
-
-        Raises ``RestoreRefused`` when one of them does not exist.
-        """
+        """Return the oids of both databases, and whether ``live`` takes connections."""
         with self._session("looking at the databases to swap") as connection:
             oids = database_oids(connection)
             for name in (live, incoming):
@@ -272,7 +266,10 @@ class PostgresSwap:
                     "databases that were to trade places",
                     "somebody renamed, removed or replaced one; nothing was changed",
                 )
-            if restored is not None and _comment(connection, swap.incoming_oid) != restored[1]:
+            if (
+                restored is not None
+                and scalar(connection, _COMMENT, (swap.incoming_oid,)) != restored[1]
+            ):
                 raise RestoreRefused(
                     f"'{swap.incoming}' at '{self._server}' is not the copy of this restore",
                     "somebody took its mark away; nothing was changed",
@@ -290,8 +287,7 @@ class PostgresSwap:
             suppress(PgbenError),
             self._session(f"looking into '{database}'", database=database) as connection,
         ):
-            row = connection.execute(_CATALOG).fetchone()
-            return row is not None and bool(row[0])
+            return bool(scalar(connection, _CATALOG))
         return False
 
     @contextmanager
@@ -310,21 +306,15 @@ class PostgresSwap:
 
 def _locked(connection: Connection, swap: Swap) -> bool:
     key = Lock(f"swap:{swap.live}").key
-    row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (key,)).fetchone()
-    return row is not None and bool(row[0])
-
-
-def _comment(connection: Connection, oid: int) -> str | None:
-    row = connection.execute(_COMMENT, (oid,)).fetchone()
-    return row[0] if row else None
+    return bool(scalar(connection, "SELECT pg_catalog.pg_try_advisory_lock(%s)", (key,)))
 
 
 def _is_open(connection: Connection, oid: int) -> bool:
-    row = connection.execute(_OPEN, (oid,)).fetchone()
-    if row is None:
+    is_open = scalar(connection, _OPEN, (oid,))
+    if is_open is None:
         message = f"database {oid} vanished"
         raise PermanentError(message, "somebody removed it; nothing was changed")
-    return bool(row[0])
+    return bool(is_open)
 
 
 def _sessions(connection: Connection, databases: list[int]) -> list[tuple[int, bool]]:

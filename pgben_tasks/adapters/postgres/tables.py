@@ -1,4 +1,4 @@
-"""Which tables of a database a dump holds with their rows, and how many rows these are.
+"""Which tables of a database a dump holds with their rows, and how many rows and large objects.
 
 The same rules serve the source inside its snapshot and the restored copy, so that the two counts
 can be compared.
@@ -13,7 +13,7 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from pgben_tasks.adapters.postgres.server import Connection
+from pgben_tasks.adapters.postgres.server import Connection, scalar
 from pgben_tasks.domain.documents import TableCount
 
 #: What pg_dump dumps with data: plain tables and leaf partitions of user schemas. Tables that
@@ -38,6 +38,8 @@ WHERE c.relkind IN ('r', 'p')
         AND d.deptype = 'e'))
 """
 
+_LARGE_OBJECTS = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata"
+
 #: These would end a long session, or make it see fewer rows than there are.
 _SESSION = {
     "search_path": "",
@@ -45,7 +47,8 @@ _SESSION = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
-_SINCE = ((140000, "idle_session_timeout"), (170000, "transaction_timeout"))
+#: Settings by the server version that brought them.
+_SETTINGS_SINCE = ((140000, "idle_session_timeout"), (170000, "transaction_timeout"))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,14 +73,16 @@ def prepare_session(connection: Connection, *, lock_timeout: timedelta) -> None:
     With ``row_security`` off a policy that would hide rows is an error instead.
     """
     settings = dict(_SESSION)
-    settings |= {name: "0" for since, name in _SINCE if connection.info.server_version >= since}
+    settings |= {
+        name: "0" for since, name in _SETTINGS_SINCE if connection.info.server_version >= since
+    }
     settings["lock_timeout"] = f"{round(lock_timeout.total_seconds() * 1000)}ms"
     for name, value in settings.items():
         connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
 
 
 def list_tables(connection: Connection) -> tuple[Table, ...]:
-    """List the tables, partitioned parents included, sorted by schema and name."""
+    """Return the tables, partitioned parents included, sorted by schema and name."""
     rows = connection.execute(_TABLES).fetchall()
     return tuple(
         sorted(
@@ -88,24 +93,27 @@ def list_tables(connection: Connection) -> tuple[Table, ...]:
 
 
 def with_rows(tables: Iterable[Table]) -> tuple[Table, ...]:
-    """Keep the tables that hold rows of their own."""
+    """Return the tables that hold rows of their own."""
     return tuple(table for table in tables if not table.partitioned)
 
 
 def count_rows(
     connection: Connection, tables: Sequence[Table], *, on_table: Callable[[], None] | None
 ) -> tuple[TableCount, ...]:
-    """Count each table's own rows (children are counted as themselves)."""
+    """Return how many rows of its own each table has (children are counted as themselves)."""
     counts = []
     for table in tables:
         # The filter is SQL that the extension's script registered; pg_dump runs it the same way.
         query = sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {} {}").format(
             table.identifier, sql.SQL(table.filter)
         )
-        row = connection.execute(query).fetchone()
-        counts.append(
-            TableCount(schema_name=table.schema, table=table.name, rows=int(row[0]) if row else 0)
-        )
+        (rows,) = connection.execute(query).fetchone() or (0,)
+        counts.append(TableCount(schema_name=table.schema, table=table.name, rows=rows))
         if on_table is not None:
             on_table()
     return tuple(counts)
+
+
+def count_large_objects(connection: Connection) -> int:
+    """Return how many large objects the database has."""
+    return int(scalar(connection, _LARGE_OBJECTS))

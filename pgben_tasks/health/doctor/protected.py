@@ -7,8 +7,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
-from pgben_tasks.adapters.postgres import facts as server_facts
-from pgben_tasks.adapters.postgres.server import PostgresServer
+from pgben_tasks.adapters.postgres.server import PostgresServer, inspect_server
 from pgben_tasks.domain.known_holes import known_holes
 from pgben_tasks.errors import DatabaseUnavailable, PgbenError
 from pgben_tasks.health.doctor.installation import Installation
@@ -122,7 +121,7 @@ def clocks(installation: Installation) -> Iterator[Result]:
     for server, name in asked.items():
         # The check of a server tells why it does not answer.
         with suppress(PgbenError):
-            ahead[server] = server_facts.inspect_server(server, name).ahead
+            ahead[server] = inspect_server(server, name).ahead
     if not ahead:
         raise Unseen("postgres")
     apart = {server: by for server, by in ahead.items() if abs(by) > _APART}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from pgben_tasks.adapters.postgres import facts as server_facts
-from pgben_tasks.adapters.postgres.server import PostgresServer
+from pgben_tasks.adapters.postgres.server import PostgresServer, inspect_server
 from pgben_tasks.adapters.redis import BrokerFacts
 from pgben_tasks.errors import PgbenError
 from pgben_tasks.health.doctor.installation import Installation
@@ -81,7 +80,7 @@ def _same(installation: Installation, server: PostgresServer) -> bool:
     identities = []
     for one, name in ((own, installation.work.database.name), (server, "postgres")):
         try:
-            identities.append(server_facts.inspect_server(one, name).identity)
+            identities.append(inspect_server(one, name).identity)
         except PgbenError:
             return False
     # One server may have two names.
