@@ -20,11 +20,10 @@ from pgben_tasks.adapters.catalog.audit import AuditTrail
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.index import BackupIndex
 from pgben_tasks.adapters.catalog.ledger import Ledger
+from pgben_tasks.adapters.catalog.live_changes import CatalogOwnWrites, CatalogSwaps
 from pgben_tasks.adapters.catalog.outbox import AlarmOutbox
-from pgben_tasks.adapters.catalog.own_writes import CatalogOwnWrites
+from pgben_tasks.adapters.catalog.records import Records
 from pgben_tasks.adapters.catalog.recovery import Recovery
-from pgben_tasks.adapters.catalog.swaps import CatalogSwaps
-from pgben_tasks.adapters.catalog.watch import Watch
 from pgben_tasks.adapters.history import History
 from pgben_tasks.adapters.mail import SmtpMailer
 from pgben_tasks.adapters.postgres.swap import PostgresSwap
@@ -104,9 +103,9 @@ class Workplace:
         return AuditTrail(self.database, self.repository.id, self.repository.audit)
 
     @cached_property
-    def watch(self) -> Watch:
+    def records(self) -> Records:
         """What alarms are decided from."""
-        return Watch(self.database)
+        return Records(self.database)
 
     @cached_property
     def outbox(self) -> AlarmOutbox:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pgben_tasks import runtime
 from pgben_tasks.adapters.catalog.audit import AuditTrail, TakenUp
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
+from pgben_tasks.adapters.catalog.index import BackupIndex
 from pgben_tasks.adapters.catalog.ledger import Ledger
 from pgben_tasks.adapters.catalog.locks import holding, target_lock
-from pgben_tasks.adapters.catalog.rebuild import CatalogRebuild
 from pgben_tasks.adapters.postgres.server import Lock
 from pgben_tasks.direct.place import DirectPlace
 from pgben_tasks.domain.documents import Finding
@@ -60,7 +60,7 @@ def rebuild(place: DirectPlace, progress: Progress, *, who: str, dry_run: bool) 
     database = runtime.catalog_database(place.settings)
     repository = place.repository
     repository.check_place()
-    catalog = CatalogRebuild(database, repository.id)
+    catalog = BackupIndex(database, repository.id)
     protected = place.settings.targets()
     if dry_run:
         missing = _missing(database)
@@ -110,11 +110,11 @@ def _rebuilt(
     made: tuple[str, ...],
     targets: Sequence[TargetIndex],
     trail: Trail,
-    catalog: CatalogRebuild,
+    catalog: BackupIndex,
     *,
     dry_run: bool,
 ) -> Rebuilt:
-    written = catalog.write(targets, trail, dry_run=dry_run)
+    written = catalog.rewrite(targets, trail, dry_run=dry_run)
     return Rebuilt(
         made=made,
         targets=tuple(

@@ -84,7 +84,7 @@ def _each(things: Iterable[_T], do: Callable[[_T], int]) -> int:
 
 def _raise_alarms(work: runtime.Workplace) -> int:
     return raise_alarms(
-        work.watch,
+        work.records,
         work.outbox,
         job=work.ledger.job,
         timetable=work.timed(),
@@ -101,7 +101,7 @@ def _send_alarms(work: runtime.Workplace) -> int:
         work.outbox,
         work.mailer,
         letterhead=work.letterhead,
-        restorable=work.watch.restorable,
+        restorable=work.records.restorable,
     )
 
 

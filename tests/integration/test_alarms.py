@@ -87,7 +87,7 @@ def place(installation: Installation) -> Iterator[Place]:
         work = installation.shop.work
         made = Place(work, server, str(installation.target)).with_settings(**mail)
         made.sql("TRUNCATE alarm, worker")
-        since = made.work.watch.since()
+        since = made.work.records.since()
         # Beat counts as silent from here on, not from whenever this catalog was made.
         made.sql("UPDATE migration SET applied_at = clock_timestamp() WHERE version = 4")
         yield made
@@ -220,7 +220,9 @@ def test_damage_is_told(place: Place, installation: Installation) -> None:
 def test_what_failed_before_there_was_an_outbox_is_not_told(place: Place) -> None:
     job = place.job()
     place.fail(job)
-    place.sql("UPDATE job SET ended_at = %s WHERE id = %s", place.work.watch.since() - HOUR, job.id)
+    place.sql(
+        "UPDATE job SET ended_at = %s WHERE id = %s", place.work.records.since() - HOUR, job.id
+    )
     assert place.tick() == (0, 0)
 
 
@@ -289,7 +291,7 @@ def test_a_process_that_dies_after_the_server_took_the_mail_sends_it_again(place
             place.work.outbox,
             Dying(),
             letterhead=place.work.letterhead,
-            restorable=place.work.watch.restorable,
+            restorable=place.work.records.restorable,
         )
     assert place.tick() == (0, 1)
     one, other = place.server.letters
@@ -401,7 +403,7 @@ def test_suspect_and_damaged_backups_do_not_count_as_restorable(place: Place) ->
 
 
 def restorable(place: Place) -> str | None:
-    found = place.work.watch.restorable(place.target)
+    found = place.work.records.restorable(place.target)
     return found.backup if found else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pgben_tasks.adapters.catalog.swaps import CatalogSwaps
+from pgben_tasks.adapters.catalog.live_changes import CatalogSwaps
 from pgben_tasks.app import create_app
 from pgben_tasks.client import Client
 from pgben_tasks.domain.job import Job

@@ -22,7 +22,8 @@ from pgben_tasks.errors import IntegrityError, ObjectExists
 #: Guards the sequence: one entry is written at a time.
 AUDIT_LOCK = 7_290_114_402
 
-_COLUMNS = "sequence, previous, at, who, action, target, backup, job, result, detail"
+_NAMES = tuple(name for name in AuditEntry.model_fields if name not in {"format", "repository"})
+_COLUMNS = ", ".join(_NAMES)
 
 
 class AuditTrail:
@@ -117,7 +118,7 @@ class TakenUp:
 
 
 def take_up(cursor: psycopg.Cursor[Row], repository: str, trail: Trail) -> TakenUp:
-    """Let the catalog's trail go on where the repository's ends.
+    """Continue the catalog's trail where the repository's ends.
 
     What the catalog stored is never changed. Entries that a new catalog wrote before it knew of
     the old ones were signed by nobody: they get the next numbers.
@@ -165,26 +166,15 @@ def _unlike(rows: list[Row], there: dict[int, str], repository: str) -> Iterator
 
 
 def _insert(cursor: psycopg.Cursor[Row], entry: AuditEntry, *, stored: bool) -> None:
+    row = {name: getattr(entry, name) for name in _NAMES}
+    row |= {"sha256": entry_digest(entry), "stored": stored}
+    values = ", ".join(f"%({name})s" for name in row)
     cursor.execute(
-        f"INSERT INTO audit ({_COLUMNS}, sha256, stored)"  # noqa: S608 - constant columns
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (
-            entry.sequence,
-            entry.previous,
-            entry.at,
-            entry.who,
-            entry.action,
-            entry.target,
-            entry.backup,
-            entry.job,
-            entry.result,
-            entry.detail,
-            entry_digest(entry),
-            stored,
-        ),
+        f"INSERT INTO audit ({', '.join(row)}) VALUES ({values})".encode(),  # noqa: S608 - our own columns
+        row,
     )
 
 
 def _entry(row: Row, repository: str) -> AuditEntry:
-    fields = {name: row[name] for name in _COLUMNS.split(", ")}
+    fields = {name: row[name] for name in _NAMES}
     return AuditEntry(**{**fields, "at": require_utc(row["at"])}, repository=repository)

@@ -1,13 +1,25 @@
-"""The catalog's index of the repository: what lists and decisions read fast, never trusted."""
+"""The catalog's index of the repository: what lists and decisions read fast, never trusted.
+
+It is written backup by backup as they are made, or anew from what a repository says.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
-from pgben_tasks.adapters.catalog.database import CatalogDatabase, require
+import psycopg
+
+from pgben_tasks.adapters.catalog.audit import TakenUp, take_up
+from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
 from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.reindex import IndexEntry, TargetIndex
 from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.trail import Trail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +48,22 @@ class IndexedBackup:
     acknowledged: bool
 
 
-_COLUMNS = (
-    "target, id, sequence, state, suspect, job, started_at, finished_at, snapshot_at,"
-    " manifest_sha256, stored_bytes, plain_bytes, row_count, table_count, object_count,"
-    " verified_at, acknowledged"
-)
+_COLUMNS = ", ".join(one.name for one in fields(IndexedBackup))
+_SEQUENCE = """
+INSERT INTO backup_sequence AS old (repository, target, last) VALUES (%s, %s, %s)
+ON CONFLICT (repository, target) DO UPDATE SET last = greatest(old.last, excluded.last)
+RETURNING last
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What writing the index anew changed: rows per target, sequence numbers, the trail."""
+
+    added: Mapping[str, int]
+    changed: Mapping[str, int]
+    sequences: Mapping[str, int]
+    trail: TakenUp
 
 
 class BackupIndex:
@@ -64,36 +87,13 @@ class BackupIndex:
 
     def add(self, manifest: Manifest, digest: str, *, state: str) -> None:
         """Write a backup that was committed; only a row without its facts is written again."""
+        facts = _manifest_facts(manifest, digest)
         with self._database.transaction() as cursor:
-            cursor.execute(
-                f"INSERT INTO backup (repository, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s,"  # noqa: S608 - constant columns
-                " %s, %s, %s, %s, %s, %s, %s, %s, %s, NULL, false)"
-                " ON CONFLICT (repository, target, id) DO UPDATE SET sequence = excluded.sequence,"
-                " suspect = excluded.suspect, job = excluded.job,"
-                " started_at = excluded.started_at, finished_at = excluded.finished_at,"
-                " snapshot_at = excluded.snapshot_at, manifest_sha256 = excluded.manifest_sha256,"
-                " stored_bytes = excluded.stored_bytes, plain_bytes = excluded.plain_bytes,"
-                " row_count = excluded.row_count, table_count = excluded.table_count,"
-                " object_count = excluded.object_count"
-                " WHERE backup.manifest_sha256 IS NULL",
-                (
-                    self._repository,
-                    manifest.target,
-                    manifest.backup,
-                    manifest.sequence,
-                    state,
-                    manifest.suspect,
-                    manifest.job,
-                    manifest.started,
-                    manifest.finished,
-                    manifest.snapshot_time,
-                    digest,
-                    manifest.stored_bytes,
-                    manifest.plain_bytes,
-                    manifest.rows,
-                    manifest.tables,
-                    manifest.objects,
-                ),
+            _upsert(
+                cursor,
+                {**self._key(manifest.target, manifest.backup), "state": state, **facts},
+                changes=facts,
+                condition=" WHERE backup.manifest_sha256 IS NULL",
             )
 
     def set_state(
@@ -122,9 +122,92 @@ class BackupIndex:
         """Return known backups, newest first; expired ones only when asked."""
         with self._database.transaction() as cursor:
             rows = cursor.execute(
-                f"SELECT {_COLUMNS} FROM backup WHERE repository = %s"  # noqa: S608 - constant columns
+                f"SELECT {_COLUMNS} FROM backup WHERE repository = %s"  # noqa: S608 - our own columns
                 " AND (%s::text IS NULL OR target = %s) AND (%s OR state <> 'expired')"
                 " ORDER BY target, sequence DESC NULLS LAST, id DESC",
                 (self._repository, target and str(target), target and str(target), expired),
             ).fetchall()
         return [IndexedBackup(**row) for row in rows]
+
+    def known(self) -> set[tuple[str, str]]:
+        """Return the (target, backup) pairs that the index knows now; none without its tables."""
+        with self._database.transaction() as cursor:
+            there = require(cursor.execute("SELECT to_regclass('backup') AS t").fetchone())
+            return set(self._rows(cursor)) if there["t"] is not None else set()
+
+    def rewrite(self, targets: Sequence[TargetIndex], trail: Trail, *, dry_run: bool) -> Written:
+        """Write everything anew in one transaction; with ``dry_run`` return what would change."""
+        with self._database.transaction() as cursor:
+            before = self._rows(cursor)
+            sequences = {}
+            for one in targets:
+                for entry in one.entries:
+                    self._put(cursor, str(one.target), entry)
+                number = (self._repository, str(one.target), one.last_sequence)
+                last = require(cursor.execute(_SEQUENCE, number).fetchone())["last"]
+                sequences[str(one.target)] = last
+            after = self._rows(cursor)
+            written = Written(
+                added=Counter(target for target, _ in after.keys() - before.keys()),
+                changed=Counter(
+                    key[0] for key in after.keys() & before.keys() if after[key] != before[key]
+                ),
+                sequences=sequences,
+                trail=take_up(cursor, self._repository, trail),
+            )
+            if dry_run:
+                cursor.connection.rollback()
+        return written
+
+    def _rows(self, cursor: psycopg.Cursor[Row]) -> dict[tuple[str, str], Any]:
+        query = "SELECT target, id, to_jsonb(backup) AS row FROM backup WHERE repository = %s"
+        rows = cursor.execute(query, (self._repository,)).fetchall()
+        return {(row["target"], row["id"]): row["row"] for row in rows}
+
+    def _put(self, cursor: psycopg.Cursor[Row], target: str, entry: IndexEntry) -> None:
+        key, state = self._key(target, str(entry.backup)), {"state": entry.state}
+        if entry.manifest is None:
+            # A backup whose manifest is gone keeps what was known of it.
+            _upsert(cursor, key | state | {"started_at": entry.backup.started}, changes=state)
+            return
+        digest = hashlib.sha256(entry.manifest.encode()).hexdigest()
+        facts = state | _manifest_facts(entry.manifest, digest)
+        facts |= {"verified_at": entry.verified_at, "acknowledged": entry.acknowledged}
+        _upsert(cursor, key | facts, changes=facts)
+
+    def _key(self, target: str, backup: str) -> dict[str, object]:
+        return {"repository": self._repository, "target": target, "id": backup}
+
+
+def _manifest_facts(manifest: Manifest, digest: str) -> dict[str, object]:
+    return {
+        "sequence": manifest.sequence,
+        "suspect": manifest.suspect,
+        "job": manifest.job,
+        "started_at": manifest.started,
+        "finished_at": manifest.finished,
+        "snapshot_at": manifest.snapshot_time,
+        "manifest_sha256": digest,
+        "stored_bytes": manifest.stored_bytes,
+        "plain_bytes": manifest.plain_bytes,
+        "row_count": manifest.rows,
+        "table_count": manifest.tables,
+        "object_count": manifest.objects,
+    }
+
+
+def _upsert(
+    cursor: psycopg.Cursor[Row],
+    row: Mapping[str, object],
+    *,
+    changes: Iterable[str],
+    condition: str = "",
+) -> None:
+    """Write a row of ``backup``; one that is there gets ``changes`` only."""
+    values = ", ".join(f"%({name})s" for name in row)
+    replaced = ", ".join(f"{name} = excluded.{name}" for name in changes)
+    cursor.execute(
+        f"INSERT INTO backup ({', '.join(row)}) VALUES ({values})"  # noqa: S608 - our own columns
+        f" ON CONFLICT (repository, target, id) DO UPDATE SET {replaced}{condition}".encode(),
+        row,
+    )

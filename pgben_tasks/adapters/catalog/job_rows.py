@@ -1,7 +1,8 @@
-"""Jobs as the ledger has them: written once when asked for, and read. Nothing here owns one."""
+"""Jobs as the ledger has them: written once when asked for, and read. Nothing here changes one."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -19,6 +20,7 @@ JOB_ROWS: Final = (
     "SELECT job.*, s.progress FROM job LEFT JOIN step s"
     " ON s.job = job.id AND s.attempt = job.attempt AND s.name = job.step"
 )
+_SAME_NAMES: Final = tuple(one.name for one in fields(Job) if one.name != "window")
 
 
 class JobRows:
@@ -40,7 +42,7 @@ class JobRows:
         published: bool = False,
         root_task: str | None = None,
     ) -> tuple[Job, bool]:
-        """Write a job unless its key is known; give it and whether it is new.
+        """Write a job unless its key is known; return it and whether it is new.
 
         ``root_task`` is the id of the message that asks, which its sender may wait on.
         """
@@ -138,28 +140,5 @@ class JobRows:
 
 
 def job_of(row: Row) -> Job:
-    """Read one of ``JOB_ROWS``."""
-    return Job(
-        id=row["id"],
-        key=row["key"],
-        kind=row["kind"],
-        target=row["target"],
-        window=row["window_at"],
-        request=row["request"],
-        requested_by=row["requested_by"],
-        state=row["state"],
-        fence=row["fence"],
-        attempt=row["attempt"],
-        node=row["node"],
-        backup=row["backup"],
-        root_task=row["root_task"],
-        step=row["step"],
-        context=row["context"],
-        result=row["result"],
-        error=row["error"],
-        retry_at=row["retry_at"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        progress=row["progress"],
-    )
+    """Return the job of one of ``JOB_ROWS``."""
+    return Job(window=row["window_at"], **{name: row[name] for name in _SAME_NAMES})

@@ -1,12 +1,23 @@
-"""What the catalog remembers that tells how well things go: ends of jobs, workers, the audit."""
+"""What verdicts and alarms are decided from: ends of jobs, the index, heartbeats, the audit.
+
+Nothing is changed here. Kept apart from the ledger, because nothing that steers a job may depend
+on it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, require
 from pgben_tasks.adapters.catalog.recovery import BEAT, TICK
+from pgben_tasks.domain.overdue import Restorable
+
+#: The migration that brought the outbox: what happened before it is nobody's alarm.
+_OUTBOX_MIGRATION: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +76,13 @@ class Records:
 
     def last_tick(self) -> datetime | None:
         """Return when the reconciler last ran."""
-        return self._last_life(TICK)
+        return self._heartbeat(TICK)
 
     def last_beat(self) -> datetime | None:
-        """Return when the reconciler last ran because beat had woken it."""
-        return self._last_life(BEAT)
+        """Return when the reconciler last ran because beat had sent it."""
+        return self._heartbeat(BEAT)
 
-    def _last_life(self, name: str) -> datetime | None:
+    def _heartbeat(self, name: str) -> datetime | None:
         with self._database.transaction() as cursor:
             row = cursor.execute(
                 "SELECT heartbeat_at AS at FROM worker WHERE name = %s", (name,)
@@ -79,7 +90,7 @@ class Records:
         return row["at"] if row else None
 
     def unstored_entries(self) -> tuple[int, timedelta]:
-        """Count the audit entries that the repository lacks; say how old the oldest is."""
+        """Return how many audit entries the repository lacks, and how old the oldest is."""
         with self._database.transaction() as cursor:
             row = require(
                 cursor.execute(
@@ -88,3 +99,63 @@ class Records:
                 ).fetchone()
             )
         return row["n"], row["age"]
+
+    def since(self) -> datetime:
+        """Return when this catalog began to keep alarms."""
+        with self._database.transaction() as cursor:
+            row = cursor.execute(
+                "SELECT applied_at FROM migration WHERE version = %s", (_OUTBOX_MIGRATION,)
+            ).fetchone()
+        return require(row)["applied_at"]  # type: ignore[no-any-return]
+
+    def bad_ends(self, *, since: datetime) -> list[UUID]:
+        """Return the jobs that ended badly, or suspect, and have no alarm for that end."""
+        with self._database.transaction() as cursor:
+            rows = cursor.execute(
+                "SELECT id FROM job WHERE ended_at >= %s AND (state IN ('failed', 'refused')"
+                " OR (state = 'succeeded' AND result ->> 'suspect' IS NOT NULL))"
+                " AND NOT EXISTS (SELECT FROM alarm WHERE alarm.job = job.id"
+                " AND alarm.happened_at >= job.ended_at) ORDER BY ended_at",
+                (since,),
+            ).fetchall()
+        return [row["id"] for row in rows]
+
+    def open_windows(self) -> list[UUID]:
+        """Return the scheduled jobs that have not ended."""
+        with self._database.transaction() as cursor:
+            rows = cursor.execute(
+                "SELECT id FROM job WHERE window_at IS NOT NULL"
+                " AND state IN ('queued', 'running', 'waiting') ORDER BY created_at"
+            ).fetchall()
+        return [row["id"] for row in rows]
+
+    def known(self, keys: Sequence[str]) -> set[str]:
+        """Return which of these keys have a job."""
+        with self._database.transaction() as cursor:
+            rows = cursor.execute("SELECT key FROM job WHERE key = ANY(%s)", (list(keys),))
+            return {row["key"] for row in rows.fetchall()}
+
+    def under_way(self, *, within: timedelta) -> set[str]:
+        """Return the targets with a backup that runs or will, asked for ``within`` so long."""
+        with self._database.transaction() as cursor:
+            rows = cursor.execute(
+                "SELECT DISTINCT target FROM job WHERE kind = 'backup'"
+                " AND created_at > clock_timestamp() - %s AND (state IN"
+                " ('queued', 'running', 'waiting') OR (state = 'failed' AND retry_at IS NOT NULL))",
+                (within,),
+            ).fetchall()
+        return {row["target"] for row in rows}
+
+    def restorable(self, target: str) -> Restorable | None:
+        """Return the newest verified backup of a target that is not suspect, or was acknowledged.
+
+        It is read from the index without opening the repository, which may be what is away.
+        """
+        with self._database.transaction() as cursor:
+            row = cursor.execute(
+                "SELECT id AS backup, state, snapshot_at FROM backup WHERE target = %s"
+                " AND starts_with(state, 'verified') AND (suspect IS NULL OR acknowledged)"
+                " ORDER BY snapshot_at DESC LIMIT 1",
+                (target,),
+            ).fetchone()
+        return None if row is None else Restorable(**row)

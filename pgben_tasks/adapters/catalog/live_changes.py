@@ -1,18 +1,21 @@
-"""The catalog's record of swaps: what was intended, and how it ended.
+"""What jobs change in live targets: swaps of databases, and objects written in place.
 
-A row is written before the live database is touched, so that whoever finds it open knows what a
-dead process was about to do. What really happened is asked of the protected server.
+A row is written before anything is touched, so that whoever finds a swap open knows what a process
+that ended was about to do. What really happened is asked of the protected server.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from psycopg import Cursor
 
-from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row
+from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
+from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.swap import Swap, SwapState
+from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import PermanentError
 
 _COLUMNS = (
@@ -33,23 +36,14 @@ class CatalogSwaps:
         with self._database.transaction() as cursor:
             cursor.execute(
                 "INSERT INTO swap (job, target, live, incoming, aside, live_oid, incoming_oid,"
-                " was_open, undoes) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+                " was_open, undoes) VALUES (%(job)s, %(target)s, %(live)s, %(incoming)s, %(aside)s,"
+                " %(live_oid)s, %(incoming_oid)s, %(was_open)s, %(undoes)s)"
                 " ON CONFLICT (job) DO UPDATE SET incoming = excluded.incoming,"
                 " aside = excluded.aside, live_oid = excluded.live_oid,"
                 " incoming_oid = excluded.incoming_oid, was_open = excluded.was_open,"
                 " state = 'intended', intended_at = clock_timestamp(), settled_at = NULL"
                 " WHERE swap.state = 'abandoned'",
-                (
-                    swap.job,
-                    swap.target,
-                    swap.live,
-                    swap.incoming,
-                    swap.aside,
-                    swap.live_oid,
-                    swap.incoming_oid,
-                    swap.was_open,
-                    swap.undoes,
-                ),
+                asdict(swap),
             )
             if cursor.rowcount != 1:
                 raise PermanentError(
@@ -121,3 +115,36 @@ def _move(cursor: Cursor[Row], swap: Swap, old: SwapState, new: SwapState) -> No
         " AND (aside, live_oid, incoming_oid) = (%s, %s, %s)",
         (new, swap.job, old, swap.aside, swap.live_oid, swap.incoming_oid),
     )
+
+
+class CatalogOwnWrites:
+    """The rows of ``own_write`` (``toolbox.OwnWrites``)."""
+
+    def __init__(self, database: CatalogDatabase) -> None:
+        """Use the catalog at ``database``."""
+        self._database = database
+
+    def intend(self, job: Job, part: str, objects: int) -> None:
+        """Write down that a part of a job's work is about to change so many objects.
+
+        A part that is begun again after a crash counts once, at its latest beginning.
+        """
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO own_write (job, attempt, part, target, objects)"
+                " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (job, attempt, part)"
+                " DO UPDATE SET objects = excluded.objects, at = clock_timestamp()",
+                (job.id, job.attempt, part, job.target, objects),
+            )
+
+    def since(self, target: Target, moment: datetime) -> int:
+        """Return how many objects of a target were changed by ourselves since then, at most."""
+        with self._database.transaction() as cursor:
+            row = require(
+                cursor.execute(
+                    "SELECT coalesce(sum(objects), 0)::bigint AS objects FROM own_write"
+                    " WHERE target = %s AND at >= %s",
+                    (str(target), moment),
+                ).fetchone()
+            )
+        return int(row["objects"])
