@@ -58,6 +58,8 @@ class Script:
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     #: What signed each of them.
     signed: list[str] = field(default_factory=list)
+    #: The body of every request.
+    sent: list[bytes] = field(default_factory=list)
 
     def bucket(self, **fields: object) -> S3Bucket:
         sizes = Sizes(single=10, part=10, single_copy=10, copied_part=10)
@@ -74,7 +76,7 @@ def script() -> Iterator[Script]:
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            told.sent.append(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
             # The path lost its second slash, as a protection of that library.
             target = self.requestline.split(" ")[1]
             told.asked.append((self.command, target, self.headers["Host"]))
@@ -512,6 +514,31 @@ def test_a_setting_is_taken_when_what_was_asked_for_is_there(
     script.answers = [Answer(), Answer(body=found.encode())]
     settings = BucketSettings.model_validate({"versioning": "off", **asked})
     assert script.bucket().apply(settings) == refused
+
+
+#: A bare <Prefix>, an <And> and a limit of sizes, with the server's own spaces and order.
+LIFECYCLE = """<?xml version="1.0" encoding="UTF-8"?>
+<LifecycleConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+<Rule><Expiration><Days>1</Days></Expiration><ID>old</ID><Prefix>tmp/</Prefix>
+ <Status>Enabled</Status></Rule>
+<Rule><ID>and</ID><Filter><And><Prefix>logs/</Prefix><Tag><Key>keep</Key><Value>no</Value></Tag></And>
+ </Filter><Status>Enabled</Status><Expiration><Days>30</Days></Expiration></Rule>
+<Rule><ID>size</ID><Filter><ObjectSizeGreaterThan>1048576</ObjectSizeGreaterThan></Filter>
+ <Status>Enabled</Status><Expiration><Days>7</Days></Expiration></Rule>
+</LifecycleConfiguration>"""
+
+
+def test_lifecycle_rules_are_written_byte_for_byte_as_a_server_worded_them(script: Script) -> None:
+    unknown = Answer(status=501, body=b"<Error><Code>NotImplemented</Code></Error>")
+    found = Answer(body=LIFECYCLE.encode())
+    script.answers = [unknown, found, unknown]
+    settings = script.bucket().settings()
+    assert settings.lifecycle == LIFECYCLE
+    script.answers = [Answer(), found]
+    script.asked.clear()
+    assert script.bucket().apply(settings) == ()
+    assert script.asked[0][:2] == ("PUT", "/documents?lifecycle=")
+    assert script.sent[-2] == LIFECYCLE.encode()
 
 
 @pytest.mark.parametrize("endpoint", ["localhost:9000", "http://a:canary@host", "ftp://host", ""])
