@@ -14,7 +14,6 @@ from pgben_tasks.contracts import JSON
 from pgben_tasks.operations.buckets import (
     backup as backup_bucket,
     in_place as replace_objects,
-    in_place_plan as plan_objects,
     restore as restore_bucket,
 )
 from pgben_tasks.operations.postgres import (
@@ -55,7 +54,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     names.RESTORE_BUCKET_PLAN: restore_bucket.plan,
     names.RESTORE_BUCKET_COPY: restore_bucket.copy,
     names.RESTORE_BUCKET_FINISH: restore_bucket.finish,
-    names.RESTORE_BUCKET_REPLACE_PLAN: plan_objects.plan,
+    names.RESTORE_BUCKET_REPLACE_PLAN: replace_objects.plan,
     names.RESTORE_BUCKET_REPLACE_ASIDE: replace_objects.aside,
     names.RESTORE_BUCKET_REPLACE_WRITE: replace_objects.write,
     names.RESTORE_BUCKET_REPLACE_FINISH: replace_objects.finish,

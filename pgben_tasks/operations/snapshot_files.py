@@ -12,7 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from pgben_tasks.domain.buckets.line import Line, read_line
+from pgben_tasks.domain.buckets.inventory import Line, read_line
 from pgben_tasks.domain.documents import Pack
 from pgben_tasks.errors import IntegrityError, ManifestInvalid
 from pgben_tasks.operations import spool

@@ -76,7 +76,7 @@ class ListingSort(Protocol):
 
 
 class Uploads(Protocol):
-    """Who notes uploads in parts, so that those of a dead process can be given up.
+    """Notes uploads in parts, so that those of a killed process can be ended.
 
     A server keeps the parts of an upload that never ended, unseen, for ever. Called from several
     threads.
@@ -123,7 +123,7 @@ class Bucket(Protocol):
         ...
 
     def head(self, key: str) -> ObjectFacts:
-        """Look at one object."""
+        """Return what is known of one object without its bytes."""
         ...
 
     def fetch(self, key: str) -> AbstractContextManager[FetchedObject]:
@@ -153,12 +153,12 @@ class Bucket(Protocol):
         before_commit: Callable[[], None] | None = None,
         uploads: Uploads | None = None,
     ) -> str:
-        """Store an object of exactly ``size`` bytes with all it carries; gives its etag.
+        """Store an object of exactly ``size`` bytes with all it carries; return its etag.
 
         Fewer or more bytes raise ``IntegrityError`` and nothing is stored. A server that knows no
         tags loses them. ``before_commit`` is called when all bytes are read, right before each
         request by which the object may come to be there: whatever it raises is raised, and nothing
-        is stored by that request. ``uploads`` is told of an upload in parts.
+        is stored by that request. ``uploads`` notes an upload in parts.
         """
         ...
 

@@ -55,5 +55,5 @@ class Sharing(Protocol):
         ...
 
     def pause(self) -> None:
-        """Let a moment pass, in which others may end their shards."""
+        """Wait a moment, in which others may end their shards."""
         ...

@@ -8,7 +8,6 @@ from pgben_tasks.contracts import JSON
 from pgben_tasks.operations.buckets import (
     backup as backup_bucket,
     in_place as replace_objects,
-    in_place_plan as plan_objects,
     restore as restore_bucket,
 )
 from pgben_tasks.operations.repository import acknowledge, commit as committing
@@ -100,7 +99,7 @@ def finish(self: PgbenTask, ref: JSON) -> JSON:
 @app.task(name=names.RESTORE_BUCKET_REPLACE_PLAN, base=PgbenTask, bind=True)
 def replace_plan(self: PgbenTask, ref: JSON) -> JSON:
     """Compare the live bucket with the snapshot, object by object."""
-    return self.step(ref, plan_objects.plan, locks=READ)
+    return self.step(ref, replace_objects.plan, locks=READ)
 
 
 @app.task(name=names.RESTORE_BUCKET_REPLACE_ASIDE, base=PgbenTask, bind=True)

@@ -21,7 +21,7 @@ from pgben_tasks.errors import (
     PgbenError,
     StoreUnavailable,
 )
-from pgben_tasks.operations.buckets import fetching
+from pgben_tasks.operations.buckets import copying
 from pgben_tasks.operations.repository.survey import survey
 from tests.support.bucketshop import TARGET, BucketShop
 from tests.support.troubled_bucket import TroubledBucket, fill, require_whole
@@ -31,7 +31,7 @@ KEY = "doc/00001"
 
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "_DELAYS", (0.0, 0.0))
+    monkeypatch.setattr(copying, "_RETRY_DELAYS", (0.0, 0.0))
 
 
 def limited(shop: BucketShop, **limits: object) -> None:

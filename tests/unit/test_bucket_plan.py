@@ -16,8 +16,7 @@ from pgben_tasks.domain.buckets.capture import (
     further_aside,
     places,
 )
-from pgben_tasks.domain.buckets.inventory import Entry
-from pgben_tasks.domain.buckets.line import Line, read_line
+from pgben_tasks.domain.buckets.inventory import Entry, Line, read_line
 from pgben_tasks.domain.buckets.restore_plan import (
     Content,
     KeyChoice,
@@ -134,7 +133,7 @@ def test_totals_count_objects_and_bytes() -> None:
     totals = PlanTotals()
     for found in ("same", "same", "missing", "extra", "unreadable"):
         totals.count(Verdict(found=found, line=line()))
-    assert (totals.of("same"), totals.size("same", "missing"), totals.readable) == (2, 9, 3)
+    assert (totals.objects_of("same"), totals.size("same", "missing"), totals.readable) == (2, 9, 3)
 
 
 def test_single_keys_and_a_prefix_choose() -> None:

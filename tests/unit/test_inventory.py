@@ -24,8 +24,7 @@ from pgben_tasks.domain.buckets.diff import (
     mass_change,
     vacating,
 )
-from pgben_tasks.domain.buckets.inventory import Entry, parse_line
-from pgben_tasks.domain.buckets.line import Line, read_line
+from pgben_tasks.domain.buckets.inventory import Entry, Line, parse_line, read_line
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.layout import inventory_of, inventory_path, is_inventory, is_known
 from pgben_tasks.domain.target import BackupId, Target

@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import quote, urlencode
 
+from pgben_tasks.domain.buckets.inventory import LONGEST_KEY
 from pgben_tasks.errors import ObjectRefused
 from pgben_tasks.ports.buckets import ObjectFacts
 
@@ -23,7 +24,6 @@ STANDARD: Final = (
     "content-type",
     "expires",
 )
-MAX_KEY_BYTES: Final = 1024
 _METADATA: Final = "x-amz-meta-"
 _MONTHS: Final = {
     name: at
@@ -54,9 +54,9 @@ def require_key(key: str) -> str:
         size = len(key.encode())
     except UnicodeEncodeError as exc:
         raise ObjectRefused(f"{key!r} is not a key of an object: it is not UTF-8") from exc
-    if not 0 < size <= MAX_KEY_BYTES:
+    if not 0 < size <= LONGEST_KEY:
         raise ObjectRefused(
-            f"'{key}' is not a key of an object", f"keys have 1 to {MAX_KEY_BYTES} bytes"
+            f"'{key}' is not a key of an object", f"keys have 1 to {LONGEST_KEY} bytes"
         )
     return key
 

@@ -43,7 +43,7 @@ _PLAIN: Final = re.compile(
     rf"{_MORE}{_TAGGED}{_MORE}</Contents>"
 )
 _STEP: Final = _PLAIN.groups + 1
-#: Key, date, etag, size; whether tags were told, and which.
+#: Key, date, etag, size; whether tags were listed, and which.
 _Found = tuple[str, str, str, str, str | None, str | None]
 
 
@@ -122,8 +122,8 @@ class Page:
             self._text = None
         elif self._depth == _ENTRY_DEPTH and name == "Contents":
             key, modified, etag, size = (self._found[field] for field in _NEEDED)
-            told = (self._found.get(_METADATA), self._found.get(_TAGS))
-            self._entries.append((key, modified, etag.strip('"'), size, *told))
+            tags = (self._found.get(_METADATA), self._found.get(_TAGS))
+            self._entries.append((key, modified, etag.strip('"'), size, *tags))
         self._depth -= 1
 
     def _data(self, text: str) -> None:

@@ -78,7 +78,7 @@ class MemoryBucket:
         )
 
     def head(self, key: str) -> ObjectFacts:
-        """Look at one object."""
+        """Return what is known of one object without its bytes."""
         one = self._find(key)
         return replace(one.facts, tag_count=len(one.tags))
 
@@ -110,7 +110,7 @@ class MemoryBucket:
         before_commit: Callable[[], None] | None = None,
         uploads: Uploads | None = None,  # noqa: ARG002 - nothing is uploaded in parts here
     ) -> str:
-        """Store an object of exactly ``size`` bytes with all it carries; gives its etag."""
+        """Store an object of exactly ``size`` bytes with all it carries; return its etag."""
         self._require_made()
         headers_of(require_key(key), headers, metadata)
         (data,) = blocks(key, chunks, size=size, block=max(size, 1))

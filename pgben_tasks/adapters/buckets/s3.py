@@ -181,7 +181,7 @@ class S3Bucket:
         before_commit: Callable[[], None] | None = None,
         uploads: Uploads | None = None,
     ) -> str:
-        """Store an object of exactly ``size`` bytes with all it carries; gives its etag."""
+        """Store an object of exactly ``size`` bytes with all it carries; return its etag."""
         sent = headers_of(require_key(key), headers, metadata)
         inline = tags_header(tags)
         late = len(inline) > _LONGEST_TAGS

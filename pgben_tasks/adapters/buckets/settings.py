@@ -63,7 +63,7 @@ class _Unknown(Exception):
 
 
 class _Ignored(_Unknown):
-    """The server looks at no such question."""
+    """The server overlooks such questions."""
 
 
 def read_settings(sender: S3Sender) -> BucketSettings:

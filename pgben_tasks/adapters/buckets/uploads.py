@@ -18,7 +18,7 @@ _MEBIBYTE: Final = 1024 * 1024
 #: S3 allows 10,000 parts of an upload.
 _MOST_PARTS: Final = 9_000
 
-#: Stores part ``number`` of the upload and gives its etag as the server worded it.
+#: Stores part ``number`` of the upload and returns its etag as the server worded it.
 Part = Callable[[str, int], str]
 
 
@@ -79,7 +79,7 @@ def in_parts(
     """Make an object of parts; return its etag. Whatever fails, no part is left behind.
 
     ``before_end`` is called when all parts are stored, before the object comes to be there;
-    ``uploads`` is told that the upload began, and when nothing of it is left.
+    ``uploads`` notes that the upload began, and when nothing of it is left.
     """
     begun = S3Request(method="POST", key=key, query={"uploads": ""}, headers=headers)
     # The second root is rclone's.

@@ -285,7 +285,7 @@ class WholeGet:
 
 
 def _headers(lines: list[bytes]) -> dict[str, str]:
-    """Read header lines; those of several answers, or of one name, are not told apart further."""
+    """Read header lines; those of several answers, or of one name, are joined."""
     found: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.decode("latin-1").partition(":")

@@ -111,7 +111,7 @@ class DirectoryObjectStore:
         return self._chunks(key, file)
 
     def head(self, key: str) -> StoredObject:
-        """Look at one object."""
+        """Return what is known of one object without its bytes."""
         with self._translated(key):
             found = self._path(key).lstat()
             if not S_ISREG(found.st_mode):

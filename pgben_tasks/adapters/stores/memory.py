@@ -67,7 +67,7 @@ class MemoryObjectStore:
         return (data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK))
 
     def head(self, key: str) -> StoredObject:
-        """Look at one object."""
+        """Return what is known of one object without its bytes."""
         data, modified = self._find(key)
         return StoredObject(key, len(data), modified)
 

@@ -124,7 +124,7 @@ class S3ObjectStore:
         return self._chunks(key, chunks)
 
     def head(self, key: str) -> StoredObject:
-        """Look at one object."""
+        """Return what is known of one object without its bytes."""
         try:
             with self._translated(key):
                 return self._stored(obstore.head(self._small, self._path(key)))
@@ -174,7 +174,7 @@ class S3ObjectStore:
         return iter(sorted(found, key=lambda one: (one.key, one.upload)))
 
     def abort(self, upload: Unfinished) -> None:
-        """Give a multipart upload up; its parts are freed. One that is not there is no error."""
+        """Remove a multipart upload; its parts are freed. One that is not there is no error."""
         self._sender.abandon_upload(self._path(upload.key), upload.upload)
 
     def _uploads(self, prefix: str) -> Iterator[Unfinished]:

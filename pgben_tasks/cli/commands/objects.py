@@ -207,11 +207,11 @@ def _show(verdicts: Iterable[Verdict], *, as_json: bool) -> None:
 
 def _totals(totals: PlanTotals) -> dict[str, int]:
     return {
-        "gone": totals.of("missing"),
-        "new": totals.of("extra"),
-        "changed": totals.of("differing", "tags"),
-        "same": totals.of("same"),
-        "unreadable": totals.of("unreadable"),
+        "gone": totals.objects_of("missing"),
+        "new": totals.objects_of("extra"),
+        "changed": totals.objects_of("differing", "tags"),
+        "same": totals.objects_of("same"),
+        "unreadable": totals.objects_of("unreadable"),
     }
 
 

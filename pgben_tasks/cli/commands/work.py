@@ -338,12 +338,13 @@ def _show_plan(snapshot: str, at: datetime | None, only: dict[str, Any], *, as_j
         require_found(
             choice,
             readable=totals.readable,
-            unreadable=totals.of("unreadable"),
+            unreadable=totals.objects_of("unreadable"),
             backup=manifest.backup,
         )
     if as_json:
         counted = {
-            found: {"objects": totals.of(found), "bytes": totals.size(found)} for found in _SHOWN
+            found: {"objects": totals.objects_of(found), "bytes": totals.size(found)}
+            for found in _SHOWN
         }
         document = {"snapshot": manifest.backup, "dry_run": True, "totals": counted}
         sys.stdout.write(json.dumps(document) + "\n")
@@ -354,9 +355,9 @@ def _show_plan(snapshot: str, at: datetime | None, only: dict[str, Any], *, as_j
 
 def _rows(totals: PlanTotals) -> list[tuple[str, str, str]]:
     return [
-        (output.number(totals.of(found)), output.size(totals.size(found)), words)
+        (output.number(totals.objects_of(found)), output.size(totals.size(found)), words)
         for found, words in _SHOWN.items()
-        if totals.of(found)
+        if totals.objects_of(found)
     ]
 
 

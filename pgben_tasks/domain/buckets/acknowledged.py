@@ -23,7 +23,7 @@ def digest_of(key: str) -> str:
 
 
 def reasons_of(digests: Iterable[str]) -> tuple[str, ...]:
-    """Say in a statement which keys it is about."""
+    """Return the reasons of a statement that name the keys it is about."""
     return tuple(f"key sha256:{digest}" for digest in sorted(digests))
 
 

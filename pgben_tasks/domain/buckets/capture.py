@@ -35,7 +35,7 @@ def further_aside(aside: str, number: int) -> str:
 def places(
     target: str, now: datetime, *, into: str | None, in_place: bool, kept: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Say to which bucket a restore writes, and to which it copies what it overwrites.
+    """Return to which bucket a restore writes, and to which it copies what it overwrites.
 
     ``now`` is local to the reader. A further attempt takes the names of the one before, ``kept``,
     and its snapshot: the newest may be one of the half-restored bucket by then. What was

@@ -16,7 +16,7 @@ from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
-from pgben_tasks.domain.buckets.line import Line, Listed
+from pgben_tasks.domain.buckets.inventory import Line, Listed
 from pgben_tasks.errors import ListingUnordered, ManifestInvalid
 
 Why = Literal["new", "changed", "unreadable before", "pack avoided", "tags"]
@@ -191,14 +191,14 @@ def vacating(
     for line in lines:
         if line.pack is not None:
             alive[line.pack] += _BLOCK + -(-line.size // _BLOCK) * _BLOCK
-    half_dead = sorted(
+    half_alive = sorted(
         (Decimal(alive[place]) / size, place)
         for place, size in packs.items()
         if size and alive[place] + _AROUND < _VACATE_BELOW * size
     )
     room = share * sum(packs.values())
     chosen = []
-    for _, place in half_dead:
+    for _, place in half_alive:
         room -= alive[place]
         if room < 0:
             break
@@ -225,14 +225,14 @@ def unordered(number: int) -> ListingUnordered:
     )
 
 
-def listed_moment(listed: int | None, told: datetime) -> datetime:
+def listed_moment(listed: int | None, fetched: datetime) -> datetime:
     """Return when a fetched object was stored, so that the next listing says the same.
 
-    ``listed`` is what the listing said, in seconds since 1970; ``told`` what came with the object.
+    ``listed`` is the date in the listing, in seconds since 1970; ``fetched`` came with the object.
     Servers may cut off parts of a second in one place and round them in the other: an object would
     be fetched anew each night. One that was stored again meanwhile has a later date in the next
     listing than in this one, so the listed date hides nothing.
     """
-    if listed is None or abs(told.timestamp() - listed) > 1:
-        return told
+    if listed is None or abs(fetched.timestamp() - listed) > 1:
+        return fetched
     return datetime.fromtimestamp(listed, UTC)

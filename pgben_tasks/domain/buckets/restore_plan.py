@@ -17,8 +17,7 @@ from typing import Final, Literal
 
 from pydantic import ValidationError
 
-from pgben_tasks.domain.buckets.inventory import Entry, Key, parse_line
-from pgben_tasks.domain.buckets.line import Line, Listed
+from pgben_tasks.domain.buckets.inventory import Entry, Key, Line, Listed, parse_line
 from pgben_tasks.domain.values import Document, Size
 from pgben_tasks.errors import ManifestInvalid
 
@@ -102,7 +101,7 @@ def is_settled(modified: datetime, listing_started: datetime) -> bool:
 
 
 def version_mark(etag: str, modified: datetime, tags: Mapping[str, str]) -> str:
-    """Tell versions of an object apart: the same bytes stored again are another version.
+    """Return what tells versions of an object apart: equal bytes stored again are another one.
 
     So are other tags, which change neither etag nor date. Only their digest is shown.
     """
@@ -152,11 +151,11 @@ def between(before: Iterable[Line], after: Iterable[Line]) -> Iterator[Verdict]:
             yield Verdict(found="extra", listed=new)
             new = next(right, None)
         else:
-            yield _of_both(old, new)
+            yield _compared(old, new)
             old, new = next(left, None), next(right, None)
 
 
-def _of_both(old: Line, new: Line) -> Verdict:
+def _compared(old: Line, new: Line) -> Verdict:
     if old.pack is None or new.pack is None:
         return Verdict(found="unreadable", line=old)
     differs = content_of(old.entry()).differs(content_of(new.entry()))
@@ -221,14 +220,14 @@ class PlanTotals:
         self.objects[found] = self.objects.get(found, 0) + 1
         self.bytes[found] = self.bytes.get(found, 0) + verdict.size
 
-    def of(self, *found: Found) -> int:
+    def objects_of(self, *found: Found) -> int:
         """Return the number of objects that came to one of these."""
         return sum(self.objects.get(one, 0) for one in found)
 
     @property
     def readable(self) -> int:
         """How many of the keys the snapshot has with their bytes."""
-        return self.of("same", *WRITTEN)
+        return self.objects_of("same", *WRITTEN)
 
     def size(self, *found: Found) -> int:
         """Return the bytes of the objects that came to one of these."""

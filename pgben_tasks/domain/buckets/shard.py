@@ -1,8 +1,8 @@
-"""A shard: a part of what a snapshot wants, bounded in count and bytes. Pure.
+"""A shard: a part of the objects that a snapshot fetches, bounded in count and bytes. Pure.
 
-A copy that is larger than one shard is shared between workers. Whoever takes a shard reads what it
-wants from the repository, and leaves there what it stored, piece by piece, so that another worker
-can go on where a dead one stood.
+A copy that is larger than one shard is shared between workers. The owner of a shard reads the list
+of its objects from the repository and stores there what it copied, part by part, so that another
+worker can go on where one was killed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Part(Document):
 
 
 class Shard(Document):
-    """One shard as the ledger has it: what it wants, and what of that is stored."""
+    """One shard as the ledger has it: the objects to copy, and which of them are stored."""
 
     n: Size
     objects: Size
@@ -48,7 +48,7 @@ class Shard(Document):
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the objects that were wanted."""
+    """How many objects were fetched, had vanished or could not be read."""
 
     fetched: int = 0
     vanished: int = 0
@@ -92,7 +92,7 @@ def shard_bytes(total: int, *, least: int) -> int:
 
 
 def divided(wanted: Iterable[_S], *, objects: int, size: int) -> Iterator[list[_S]]:
-    """Divide what is wanted, in its order: at most ``objects`` and about ``size`` bytes each.
+    """Yield lists for shards, in order: at most ``objects`` and about ``size`` bytes each.
 
     One object that is larger makes a shard of its own.
     """

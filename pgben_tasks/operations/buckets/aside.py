@@ -31,8 +31,8 @@ from pgben_tasks.ports import Bucket, FetchedObject, Uploads
 
 log = structlog.get_logger(__name__)
 
-#: So often an object is taken up again that changes while it is copied, or replaced.
-LOOKS: Final = 4
+#: How often an object is tried again that changes while it is copied or overwritten.
+MOST_TRIES: Final = 4
 
 
 class Aside:
@@ -49,7 +49,7 @@ class Aside:
     ) -> None:
         """Copy objects of ``live`` to the bucket ``name``; ``hold`` is called before it is made.
 
-        ``noting`` gives who notes the uploads to a bucket.
+        ``noting`` returns what notes the uploads to a bucket.
         """
         self._live = CurrentObjects(live)
         self._name = name
@@ -60,7 +60,7 @@ class Aside:
         self._ready: dict[int, CurrentObjects] = {}
 
     def keep(self, key: str) -> str | None:
-        """Copy an object aside as it is now, unless it lies there; gives the mark of its version.
+        """Copy an object aside as it is now, unless it lies there; return its version mark.
 
         None when there is no such object (any more). Raises ``IntegrityError`` when the copy is
         not what was copied, ``StoreUnavailable`` when it cannot be made now.
@@ -69,11 +69,11 @@ class Aside:
             for number in count(1):
                 aside = self._place(number)
                 try:
-                    there, _ = aside.look(key)
+                    there, _ = aside.inspect(key)
                 except ObjectMissing:
                     return self._copied(aside, key)
                 try:
-                    now, mark = self._live.look(key)
+                    now, mark = self._live.inspect(key)
                 except ObjectMissing:
                     return None
                 if not now.differs(there):
@@ -82,21 +82,21 @@ class Aside:
         raise AssertionError(message)
 
     def secure(self, key: str, kept: str | None) -> str | None:
-        """See to it that an object lies aside as it is now; gives the mark of its version.
+        """Copy an object aside until it lies there as it is now; return its version mark.
 
         ``kept`` is the mark of a version that is known to lie there. None when there is no such
         object. Raises ``TargetBusy`` when it changes again and again while it is copied.
         """
         with unnamed(key):
-            for _ in range(LOOKS):
+            for _ in range(MOST_TRIES):
                 now = self._live.mark(key)
                 if now is None or now == kept:
                     return now
                 kept = self.keep(key)
-        raise self.outrun()
+        raise self.changes_too_fast()
 
-    def outrun(self) -> TargetBusy:
-        """Make the error for an object that somebody stores again and again."""
+    def changes_too_fast(self) -> TargetBusy:
+        """Return the error for an object that somebody stores again and again."""
         return TargetBusy(
             f"an object in {self._live.bucket.describe()} changes as fast as it is copied aside",
             "it was not overwritten; stop whoever writes to the bucket, then try again",
@@ -167,7 +167,7 @@ class Aside:
             tags=tags,
         )
         with _not_missing(aside.bucket):
-            copy, _ = aside.look(key)
+            copy, _ = aside.inspect(key)
         differs = original.differs(copy)
         if differs:
             raise IntegrityError(

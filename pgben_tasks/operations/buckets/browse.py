@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pgben_tasks.domain.buckets.inventory import Entry
-from pgben_tasks.domain.buckets.line import Line
+from pgben_tasks.domain.buckets.inventory import Entry, Line
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.layout import inventory_of
 from pgben_tasks.errors import DigestMismatch, ManifestInvalid, ObjectMissing
@@ -24,7 +23,7 @@ def lines_of(tools: Toolbox, manifest: Manifest, folder: Path) -> Iterator[Line]
 
 
 def open_inventory(tools: Toolbox, manifest: Manifest, folder: Path) -> Path:
-    """Fetch a snapshot's inventory, open it and compare it with the manifest; gives its lines.
+    """Fetch a snapshot's inventory, open it and compare it with the manifest; return its file.
 
     Raises ``DigestMismatch``, ``DecryptionFailed``, ``ConfigurationError`` (no identity).
     """
@@ -56,7 +55,7 @@ def find(tools: Toolbox, manifest: Manifest, key: str, folder: Path) -> Entry:
 def take(
     tools: Toolbox, manifest: Manifest, entry: Entry, folder: Path, progress: Progress
 ) -> Path:
-    """Take one object's bytes out of its pack, checked; gives a file in ``folder``."""
+    """Write one object's bytes from its pack, checked; return the file in ``folder``."""
     pack = next((one for one in manifest.packs if place_of(one) == entry.pack), None)
     if pack is None or entry.sha256 is None:
         raise ManifestInvalid(f"the inventory names the pack '{entry.pack}', the manifest not")

@@ -23,7 +23,7 @@ from pgben_tasks.domain.buckets.diff import (
     is_refreshed,
     vacating,
 )
-from pgben_tasks.domain.buckets.line import Line
+from pgben_tasks.domain.buckets.inventory import Line
 from pgben_tasks.domain.documents import Finding, Manifest
 from pgben_tasks.domain.layout import inventory_of
 from pgben_tasks.errors import IntegrityError, ListingUnordered, ObjectMissing
@@ -39,9 +39,9 @@ from pgben_tasks.ports import Bucket, ListedObject
 
 log = structlog.get_logger(__name__)
 
-#: On so many objects it is tried whether the server knows tags: one may just have gone.
-_TRIES: Final = 5
-#: So many objects are compared between two looks whether the job is still ours.
+#: On how many objects it is tried whether the server knows tags: one may just have gone.
+_TAG_TRIALS: Final = 5
+#: How many objects are compared between two checks whether the job is still ours.
 _REPORT_EVERY_OBJECTS: Final = 1000
 
 
@@ -51,10 +51,10 @@ def kept_tags(before: Manifest | None) -> bool:
 
 
 def tries_tags(run: Run, bucket: Bucket) -> bool:
-    """Return whether the server knows tags; one without them answers nonsense for objects."""
+    """Return whether the server knows tags; one without them may answer with the object."""
     wanted = (item.key for item in read_to_fetch(run.folder / "wanted.jsonl"))
     carried = (line.key for line in read_lines(run.folder / "carried.jsonl"))
-    for key in islice(chain(wanted, carried), _TRIES):
+    for key in islice(chain(wanted, carried), _TAG_TRIALS):
         try:
             with unnamed(key):
                 return bucket.keeps_tags(key)

@@ -13,8 +13,7 @@ from typing import TypeVar
 
 from pgben_tasks.domain.buckets.capture import BucketCapture
 from pgben_tasks.domain.buckets.diff import Carried, Change, Gone, Wanted, compare
-from pgben_tasks.domain.buckets.inventory import Entry
-from pgben_tasks.domain.buckets.line import Line
+from pgben_tasks.domain.buckets.inventory import Entry, Line
 from pgben_tasks.domain.buckets.restore_plan import Found, KeyChoice, Verdict, is_settled
 from pgben_tasks.errors import ObjectMissing
 from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
@@ -48,7 +47,7 @@ def compare_live(
     ):
         changes = compare(listing, chosen(inventory, choice))
         for batch in batches(changes, 4 * at_once):
-            yield from pool.map(judge.of, batch)
+            yield from pool.map(judge.compare, batch)
 
 
 def chosen(inventory: Path, choice: KeyChoice) -> Iterator[Line]:
@@ -92,8 +91,8 @@ class _Judge:
         # Of a server that kept none then, a snapshot does not know which tags there should be.
         self._tags = capture.settings.knows_object_tags
 
-    def of(self, change: Change) -> Verdict:
-        """Judge one key."""
+    def compare(self, change: Change) -> Verdict:
+        """Return how one key is now."""
         line = change.line
         if isinstance(change, Wanted) and line is None:
             return Verdict(found="extra", listed=change.listed)

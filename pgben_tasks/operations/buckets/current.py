@@ -1,7 +1,7 @@
 """Objects of a bucket as they are now, on servers that keep tags and on those that do not.
 
 Here, and nowhere else in restores and comparisons, tags are asked for: a server that knows none
-answers such questions with nonsense.
+may answer such questions with the object itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class CurrentObjects:
     """
 
     def __init__(self, bucket: Bucket) -> None:
-        """Look into ``bucket``; nothing is asked yet."""
+        """Read from ``bucket``; nothing is asked yet."""
         self.bucket = bucket
         self._keeps_tags: bool | None = None
 
@@ -49,8 +49,8 @@ class CurrentObjects:
             return {}
         return self.bucket.tags(key) if self.keep_tags(key) else None
 
-    def look(self, key: str) -> tuple[Content, str]:
-        """Fetch an object; gives what it is and carries, and the mark of its version."""
+    def inspect(self, key: str) -> tuple[Content, str]:
+        """Fetch an object; return its content with all it carries, and its version mark."""
         digest = hashlib.sha256()
         with self.bucket.fetch(key) as got:
             for chunk in got.chunks:
@@ -79,7 +79,7 @@ class CurrentObjects:
 
         Tags are compared where the server keeps any, and only with ``tags``.
         """
-        now, _ = self.look(key)
+        now, _ = self.inspect(key)
         wanted = content_of(entry)
         # Some servers say that there are no tags, and know none.
         kept = now.tags == entry.tags or self.keep_tags(key)

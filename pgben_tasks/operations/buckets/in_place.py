@@ -4,46 +4,46 @@ Missing objects and those that differ are put back into the live bucket; nothing
 What is overwritten or deleted lies in a bucket aside before, compared. At no moment are there fewer
 objects than at the beginning, live and aside together, and a step that died goes on.
 
-What is done stands in ``written/`` and ``deleted/`` of the job's folder; ``plan_objects`` names the
-rest that lies there.
+In the job's folder: ``inventory.jsonl`` (the snapshot's lines), ``plan.jsonl`` (what is written, by
+pack), ``extra.jsonl``, ``kept/`` (which versions lie aside), and what is done in ``written/``
+and ``deleted/``.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
 from pgben_tasks.contracts import JSON, BucketRestoreRequest
-from pgben_tasks.domain.buckets.restore_plan import WRITTEN, Planned
+from pgben_tasks.domain.buckets.capture import BucketCapture
+from pgben_tasks.domain.buckets.restore_plan import WRITTEN, Planned, PlanTotals, Verdict, planned
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.errors import ObjectMissing, ObjectRefused, PackLost
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.buckets.aside import LOOKS, Aside
+from pgben_tasks.operations.buckets.aside import MOST_TRIES, Aside
+from pgben_tasks.operations.buckets.browse import open_inventory
+from pgben_tasks.operations.buckets.compare import batches, compare_live
 from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
-from pgben_tasks.operations.buckets.in_place_plan import (
-    extra_groups,
-    groups,
-    keep_marks,
-    kept_marks,
-    live_bucket,
-    planned_groups,
-    verdicts,
-)
 from pgben_tasks.operations.buckets.restoring import (
     capture_of,
+    choice_of,
     manifest_of,
     not_restored,
     once,
     opened_objects,
     put,
+    require_found,
 )
 from pgben_tasks.operations.buckets.uploads import NotedUploads, give_up_uploads
+from pgben_tasks.operations.snapshot_files import by_pack, read_lines
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket
 
@@ -51,6 +51,55 @@ log = structlog.get_logger(__name__)
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+
+#: How many extra objects make a group, which is deleted at once.
+_EXTRA_GROUP: Final = 1000
+
+#: A name that a file may have, and the objects: those of one pack, or some extra ones.
+Group = tuple[str, list[Planned]]
+
+
+def plan(run: Run, tools: Toolbox) -> JSON:
+    """Compare the live bucket with the snapshot, and write down what is to be done."""
+    # The notes of an attempt before go with its folder.
+    give_up_uploads(run.folder, tools.other_bucket)
+    manifest = manifest_of(run, tools)
+    folder = spool.fresh(run.folder)
+    inventory = open_inventory(tools, manifest, folder).replace(folder / "inventory.jsonl")
+    totals = PlanTotals()
+    scratch = spool.fresh(folder / "scratch")
+    unsorted = scratch / "unsorted.jsonl"
+    run.progress.begin("plan", unit="objects")
+    with (
+        spool.disk_errors(folder),
+        unsorted.open("wb") as written,
+        (folder / "extra.jsonl").open("wb") as extra,
+    ):
+        for verdict in _verdicts(run, tools, capture_of(manifest), inventory):
+            totals.count(verdict)
+            line = planned(verdict)
+            if line is not None:
+                (extra if line.found == "extra" else written).write(line.raw())
+    with spool.disk_errors(folder), (folder / "plan.jsonl").open("wb") as file:
+        file.writelines(line.raw for line in by_pack(read_lines(unsorted), scratch))
+    spool.remove(scratch)
+    require_found(
+        choice_of(run),
+        readable=totals.readable,
+        unreadable=totals.objects_of("unreadable"),
+        backup=manifest.backup,
+    )
+    log.info("restore_planned", **totals.objects)
+    return {
+        "objects": totals.readable,
+        "bytes": totals.size("missing", "differing"),
+        "missing": totals.objects_of("missing"),
+        "differing": totals.objects_of("differing"),
+        "tags_differing": totals.objects_of("tags"),
+        "already_same": totals.objects_of("same"),
+        "extra": totals.objects_of("extra"),
+        "not_in_snapshot": totals.objects_of("unreadable"),
+    }
 
 
 def aside(run: Run, tools: Toolbox) -> JSON:
@@ -60,13 +109,13 @@ def aside(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("aside", unit="objects")
     copied = 0
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="aside") as pool:
-        for name, group in groups(run):
+        for name, group in _groups(run):
             keys = [one.key for one in group if one.found != "missing"]
             if not (run.folder / "kept" / name).exists():
                 run.ledger.hold()
                 kept = _each(run, pool, place.keep, keys)
-                keep_marks(run, name, dict(zip(keys, kept, strict=True)))
-            copied += sum(mark is not None for mark in kept_marks(run, name).values())
+                _keep_marks(run, name, dict(zip(keys, kept, strict=True)))
+            copied += sum(mark is not None for mark in _kept_marks(run, name).values())
             run.progress.advance(len(keys))
     log.info("objects_set_aside", objects=copied)
     # Whoever reads of a later failure must know where to look.
@@ -88,7 +137,7 @@ def write(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("write", total=int(run.job.result["bytes"]))
     written = retagged = lost = refused = 0
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool:
-        for name, group in planned_groups(run):
+        for name, group in _planned_groups(run):
             tagged = sum(one.found == "tags" for one in group)
             retagged += tagged
             try:
@@ -110,12 +159,12 @@ def write(run: Run, tools: Toolbox) -> JSON:
 def finish(run: Run, tools: Toolbox) -> JSON:
     """Compare every object with the snapshot; only then delete what is extra, where asked."""
     give_up_uploads(run.folder, tools.other_bucket)
-    live, place = live_bucket(run, tools), _aside(run, tools)
+    live, place = _live_bucket(run, tools), _aside(run, tools)
     run.progress.begin("compare", total=int(run.job.result["objects"]), unit="objects")
     compared = tags_lost = 0
     differing: Counter[str] = Counter()
     capture = capture_of(manifest_of(run, tools))
-    for verdict in verdicts(run, tools, capture, run.folder / "inventory.jsonl"):
+    for verdict in _verdicts(run, tools, capture, run.folder / "inventory.jsonl"):
         if verdict.found in WRITTEN:
             differing[", ".join(verdict.differs) or "missing"] += 1
         compared += verdict.found == "same"
@@ -152,13 +201,13 @@ def _delete_extra(run: Run, tools: Toolbox, live: Bucket, place: Aside) -> int:
     deleted = 0
     run.progress.begin("delete", unit="objects")
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="delete") as pool:
-        for name, group in extra_groups(run):
+        for name, group in _extra_groups(run):
             deleted += len(group)
             with once(run.folder / "deleted", name) as undone:
                 if undone:
                     run.ledger.hold()
                     tools.own_writes.intend(run.job, name, len(group))
-                    _each(run, pool, partial(_delete, live, place, kept_marks(run, name)), group)
+                    _each(run, pool, partial(_delete, live, place, _kept_marks(run, name)), group)
             run.progress.advance(len(group))
     return deleted
 
@@ -171,7 +220,7 @@ class _Writing:
     """Writes to the live bucket, after what is there at that moment is known to lie aside."""
 
     def __init__(self, run: Run, tools: Toolbox) -> None:
-        self.live = live_bucket(run, tools)
+        self.live = _live_bucket(run, tools)
         self._now = CurrentObjects(self.live)
         self._run = run
         self._tools = tools
@@ -182,9 +231,9 @@ class _Writing:
     ) -> int:
         """Write the objects of one pack; it is fetched only where bytes are wanted.
 
-        Gives how many the server does not take.
+        Return how many the server does not take.
         """
-        run, kept = self._run, kept_marks(self._run, name)
+        run, kept = self._run, _kept_marks(self._run, name)
         tagged = [one for one in group if one.found == "tags"]
         run.ledger.hold()
         done = _each(run, pool, partial(self._tags, kept), tagged)
@@ -213,7 +262,7 @@ class _Writing:
     def _object(self, kept: Mapping[str, str | None], folder: Path, one: Planned) -> bool:
         """Put an object back; False when the server does not take it."""
         safe = kept.get(one.key)
-        for _ in range(LOOKS):
+        for _ in range(MOST_TRIES):
             with unnamed(one.key):
                 now = self._now.mark(one.key)
                 # A run that died may have put it back; otherwise somebody stored it since.
@@ -233,7 +282,7 @@ class _Writing:
                 return False
             else:
                 return True
-        raise self._place.outrun()
+        raise self._place.changes_too_fast()
 
     def _require(self, key: str, mark: str | None) -> None:
         """Raise ``_Changed`` unless the live object is the version with this mark, or gone."""
@@ -273,9 +322,62 @@ def _each(
 
 def _aside(run: Run, tools: Toolbox) -> Aside:
     return Aside(
-        live_bucket(run, tools),
+        _live_bucket(run, tools),
         str(run.context["aside"]),
         open_bucket=tools.other_bucket,
         hold=run.ledger.hold,
         noting=partial(NotedUploads, run.folder),
     )
+
+
+def _verdicts(
+    run: Run, tools: Toolbox, capture: BucketCapture, inventory: Path
+) -> Iterator[Verdict]:
+    """Yield of every chosen key how it is now beside the snapshot's lines."""
+    scratch = spool.fresh(run.folder / "listing")
+    live, choice = _live_bucket(run, tools), choice_of(run)
+    for verdict in compare_live(tools, live, capture, inventory, choice, scratch):
+        run.progress.advance(1)
+        run.progress.check()
+        yield verdict
+    spool.remove(scratch)
+
+
+def _groups(run: Run) -> Iterator[Group]:
+    """Yield all that is to be changed."""
+    yield from _planned_groups(run)
+    yield from _extra_groups(run)
+
+
+def _planned_groups(run: Run) -> Iterator[Group]:
+    """Yield the objects that are to be written, pack after pack."""
+    lines = read_lines(run.folder / "plan.jsonl")
+    for place, group in groupby(lines, key=lambda line: line.pack or ""):
+        yield place.replace("/", "_"), [Planned.read(line) for line in group]
+
+
+def _extra_groups(run: Run) -> Iterator[Group]:
+    """Yield the extra objects that are to be deleted; none unless that was asked for."""
+    if not BucketRestoreRequest.parse(run.job.request).delete_extra:
+        return
+    lines = read_lines(run.folder / "extra.jsonl")
+    for number, batch in enumerate(batches(lines, _EXTRA_GROUP), start=1):
+        yield f"extra-{number}", [Planned.read(line) for line in batch]
+
+
+def _keep_marks(run: Run, name: str, marks: dict[str, str | None]) -> None:
+    """Note which versions of a group's objects lie aside, by key."""
+    folder = run.folder / "kept"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    spool.write_durably(folder / name, json.dumps(marks).encode())
+
+
+def _kept_marks(run: Run, name: str) -> dict[str, str | None]:
+    """Return which versions of a group's objects lie aside, by key; None: there was no object."""
+    marks: dict[str, str | None] = json.loads(spool.read(run.folder / "kept" / name))
+    return marks
+
+
+def _live_bucket(run: Run, tools: Toolbox) -> Bucket:
+    """Return the bucket that is written to, which need not be a protected one."""
+    return tools.other_bucket(str(run.context["into"]))

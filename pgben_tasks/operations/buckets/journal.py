@@ -22,8 +22,8 @@ from pgben_tasks.operations.snapshot_files import place_of
 from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.ports import Sharing
 
-#: Entries that wait for no pack are written down in groups of so many.
-_GROUP: Final = 1000
+#: How many entries that wait for no pack are written down at once.
+_ENTRIES_AT_ONCE: Final = 1000
 
 
 class Journal(Protocol):
@@ -126,7 +126,7 @@ def store_lines(tools: Toolbox, key: str, lines: bytes, folder: Path) -> StoredF
 
 
 def fetch_lines(tools: Toolbox, file: StoredFile, folder: Path) -> Path:
-    """Fetch and open lines that were stored so; gives the plain file in ``folder``."""
+    """Fetch and open lines that ``store_lines`` stored; return the plain file in ``folder``."""
     name = file.path.rpartition("/")[2]
     sealed, plain = folder / f"{name}.fetched", folder / name.partition(".")[0]
     tools.repository.shards.fetch(file, sealed)
@@ -140,8 +140,8 @@ def fetch_lines(tools: Toolbox, file: StoredFile, folder: Path) -> Path:
 _Lines = list[tuple[str, bytes]]
 
 
-class Done:
-    """Hands entries to the journal once their packs are stored. Safe to use from any thread."""
+class PendingEntries:
+    """Entries that go to the journal once their packs are stored. Safe to use from any thread."""
 
     def __init__(self, journal: Journal) -> None:
         """Begin with nothing pending."""
@@ -164,11 +164,11 @@ class Done:
                 return
             self._free.append(line)
             self._named.add(entry.pack or "")
-            if len(self._free) >= _GROUP:
+            if len(self._free) >= _ENTRIES_AT_ONCE:
                 self._write_free()
 
     def stored(self, pack: Pack) -> None:
-        """Hear that a pack is stored."""
+        """Write down the entries that waited for this pack: it is stored."""
         place = place_of(pack)
         with self._lock:
             self._stored.add(place)

@@ -16,8 +16,7 @@ from pathlib import Path
 import structlog
 
 from pgben_tasks.contracts import JSON, BucketRestoreRequest
-from pgben_tasks.domain.buckets.inventory import Entry
-from pgben_tasks.domain.buckets.line import Line
+from pgben_tasks.domain.buckets.inventory import Entry, Line
 from pgben_tasks.domain.selection import select as choose
 from pgben_tasks.errors import (
     ObjectMissing,
@@ -203,7 +202,7 @@ def _differing(
 
 
 def _difference(run: Run, there: CurrentObjects, line: Line) -> str | None:
-    """Say in what the restored object differs, without naming it: keys may be personal data."""
+    """Return in what the restored object differs, unnamed: keys may be personal data."""
     entry = line.entry()
     key = _request(run).put_below + entry.key
     try:

@@ -92,7 +92,7 @@ def once(folder: Path, name: str) -> Iterator[bool]:
 def opened_objects(
     run: Run, tools: Toolbox, manifest: Manifest, place: str, entries: Iterable[Entry]
 ) -> Iterator[Path]:
-    """Fetch a pack and check it; gives a folder with the entries' bytes, named by digest.
+    """Fetch a pack and check it; yield a folder with the entries' bytes, named by digest.
 
     Damage is recorded, then raised as ``PackLost``.
     """

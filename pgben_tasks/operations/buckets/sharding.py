@@ -97,7 +97,7 @@ def _offer(run: Run, tools: Toolbox, sharing: Sharing) -> bool:
 
 
 def _round(run: Run, tools: Toolbox, sharing: Sharing, previous: Sequence[Path]) -> set[int]:
-    """Take every shard that is free, one after another; gives those that were copied here."""
+    """Copy every free shard, one after another; return the numbers of those copied here."""
     copied: set[int] = set()
     with ExitStack() as stack:
         known: DigestIndex | None = None
@@ -141,7 +141,7 @@ def _copy(run: Run, tools: Toolbox, sharing: Sharing, taken: Taken, known: Diges
 
 
 def _others(run: Run, sharing: Sharing, waiting: dict[int, int], ours: set[int]) -> dict[int, int]:
-    """Count what others stored meanwhile as progress; gives what is still waited for."""
+    """Count what others stored meanwhile as progress; return the shards still to be stored."""
     left = {shard.n: shard.bytes for shard in sharing.open()}
     run.progress.advance(
         sum(size for n, size in waiting.items() if n not in left and n not in ours)

@@ -1,4 +1,4 @@
-"""Uploads in parts that a dead process left in a bucket: noted while they last, given up later.
+"""Uploads in parts that a killed process left in a bucket: noted while they last, ended later.
 
 In ``uploads/`` of the job's folder, one file each. Only what is noted there is ever given up: other
 uploads, even of the same keys, are somebody else's. Listing them would not tell whose they are.

@@ -13,7 +13,7 @@ from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 
-from pgben_tasks.domain.buckets.line import Line
+from pgben_tasks.domain.buckets.inventory import Line
 from pgben_tasks.domain.documents import Pack
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.snapshot_files import by_pack, place_of, read_lines
