@@ -1,4 +1,4 @@
-"""A copy that several workers share: who has which shard, and what of it is stored."""
+"""A copy that several workers share: who owns which shard, and which parts of it are stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgben_tasks.ports.work import Progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """A shard that is ours, as it stands, and where to report while it is copied."""
+    """A shard that we own, as the ledger has it, and where to report while it is copied."""
 
     shard: Shard
     progress: Progress
@@ -26,7 +26,7 @@ class Sharing(Protocol):
         """Write the shards down; those that are there already stay as they are."""
         ...
 
-    def call(self, helpers: int) -> None:
+    def ask_for_helpers(self, helpers: int) -> None:
         """Ask for so many helpers; that none comes is no error."""
         ...
 

@@ -44,7 +44,7 @@ class LedgerSharing(ShardRows):
         super().__init__(work.database, ref, _STEP, node=work.tools.node)
         self._report = report
 
-    def call(self, helpers: int) -> None:
+    def ask_for_helpers(self, helpers: int) -> None:
         """Ask for so many helpers; that none comes is no error."""
         try:
             for _ in range(helpers):

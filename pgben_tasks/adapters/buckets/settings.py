@@ -73,13 +73,13 @@ def read_settings(sender: S3Sender) -> BucketSettings:
     """
     unknown = []
     found: dict[str, str | None] = {}
-    asked = True
+    answers = True
     for name, setting in {"versioning": _VERSIONING, **_OTHERS}.items():
-        if asked:
+        if answers:
             try:
                 found[name] = _read(sender, setting)
             except _Ignored:
-                asked = False
+                answers = False
             except _Unknown:
                 pass
         if name not in found:

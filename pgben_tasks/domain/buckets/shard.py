@@ -16,11 +16,11 @@ from pgben_tasks.domain.values import Document, Size
 
 #: Packs of the shard ``n`` are numbered from ``n * PACKS_EACH + 1``.
 PACKS_EACH: Final = 100_000
-#: Whoever takes a shard numbers apart from those who had it before and may not know that they lost
-#: it: so many numbers, more than a shard has objects. The seventeenth to take it begins again.
+#: How many numbers each owner of a shard has for its packs, apart from those of earlier owners, who
+#: may not know yet that they lost it: more than a shard has objects. The seventeenth begins again.
 _EACH_CLAIM: Final = PACKS_EACH // 16
-#: A pack's number has nine digits at most.
-_MOST: Final = 9_000
+#: How many shards there are at most: a pack's number has nine digits.
+_MOST_SHARDS: Final = 9_000
 
 
 class Part(Document):
@@ -88,7 +88,7 @@ def pack_numbers(shard: Shard) -> range:
 
 def shard_bytes(total: int, *, least: int) -> int:
     """Return how many bytes a shard holds, so that there are never too many shards."""
-    return max(least, -(-total // _MOST))
+    return max(least, -(-total // _MOST_SHARDS))
 
 
 def divided(wanted: Iterable[_S], *, objects: int, size: int) -> Iterator[list[_S]]:

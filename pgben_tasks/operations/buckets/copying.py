@@ -1,6 +1,6 @@
 """Fetching the objects of a snapshot, some at a time, into packs that are stored at once.
 
-What is stored is written down in a journal, so that whoever goes on after a crash fetches nothing
+What is stored is written down in a journal, so that a further run after a crash fetches nothing
 twice but what was on its way.
 
 An object ends in one of four ways: its bytes are in a pack; it is gone, by two answers of different
@@ -196,13 +196,13 @@ class Copy:
             raise self._cause
 
     def _work(self, items: _Shared) -> None:
-        """Take objects until none is left, or until somebody gave up."""
+        """Fetch objects until none is left, or until one thread failed."""
         try:
             while not self._stop.is_set() and (some := items.take()):
                 for item in some:
                     self._took(self._fetcher.entry(item))
         except BaseException as exc:  # noqa: BLE001 - ``all`` raises it
-            # The others end of this one's giving up, which is not what went wrong.
+            # The others end because this one stops them, which is not what went wrong.
             with self._counting:
                 self._cause = self._cause or exc
             self._stop.set()

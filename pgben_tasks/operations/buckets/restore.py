@@ -1,8 +1,8 @@
 """Restore a snapshot's objects into another bucket: select, plan, copy, finish.
 
-Nothing that exists is replaced: the place must be empty. What a failed restore has copied stays,
-for whoever looks and for its next attempt, which goes on; the original bucket is never written to.
-``select`` also begins a restore in place (``replace_objects``).
+Nothing that exists is replaced: the place must be empty. What a failed restore has copied stays
+and its next attempt goes on from there; the original bucket is never written to. ``select`` also
+begins a restore in place (``in_place``).
 """
 
 from __future__ import annotations
