@@ -58,6 +58,13 @@ def test_a_translation_has_the_gaps_of_its_original(catalogue: Any, source: Path
 
 
 @BOTH
+def test_no_translation_is_the_english_text(catalogue: Any, source: Path) -> None:
+    same = {text for text, translation in catalogue.read(source).items() if text == translation}
+    # SQL, and a word that is Portuguese as well.
+    assert {text for text in same if not text.startswith(("ALTER ROLE", "GRANT "))} <= {"Backup"}
+
+
+@BOTH
 def test_the_compiled_catalogue_is_current(catalogue: Any, source: Path) -> None:
     assert catalogue.read_compiled(source) == catalogue.read(source), "run `make catalogues`"
 
