@@ -36,10 +36,13 @@ def translate(text: str, language: Language, **values: object) -> str:
 
 def translate_error(sentence: str, hint: str, language: Language) -> tuple[str, str]:
     """Return what an error says in a language; as it is, when a part of it has no translation."""
-    translated = [translation_of_error(text, language) if text else "" for text in (sentence, hint)]
-    if language == "en" or None in translated:
+    # The faults of settings are told one to a line.
+    texts = sentence, *hint.splitlines()
+    translated = [translation_of_error(text, language) if text else "" for text in texts]
+    known = [text for text in translated if text is not None]
+    if language == "en" or len(known) < len(texts):
         return sentence, hint
-    return translated[0] or "", translated[1] or ""
+    return known[0], "\n".join(known[1:])
 
 
 class _Pattern(NamedTuple):

@@ -23,19 +23,61 @@ _ERRORS = frozenset(
     for name, value in vars(errors).items()
     if isinstance(value, type) and issubclass(value, PgbenError)
 )
+#: What pydantic says of settings, and faults of their files with a reason.
+_FAULTS = frozenset(
+    {
+        "{0} must be '{1}' or '{2}'",
+        "{0} must be '{1}', '{2}' or '{3}'",
+        "{0} must be a finite number",
+        "{0} must be a valid string",
+        "{0} and {1} are both set: {2}",
+        "{0} names '{1}', which cannot be read: {2}",
+        "{0} names '{1}', which is empty: {2}",
+        "{0} names '{1}', which is no text: {2}",
+        "{0} must be greater than or equal to {1}",
+        "{0} must be greater than {1}",
+        "{0} must be less than or equal to {1}",
+    }
+)
 #: Fewer letters than this beside the gaps, and a pattern would match almost anything.
 _FEWEST_LETTERS = 6
 
 
 def patterns(package: Path) -> set[str]:
     """Return the pattern of everything that errors of a package say, outside the command line."""
-    return {
-        pattern
-        for path in package.rglob("*.py")
-        if path.relative_to(package).parts[0] not in _ENGLISH_ONLY
-        for pattern in _patterns_in(ast.parse(path.read_text(encoding="utf-8")))
-        if " " in pattern and _letters(pattern) >= _FEWEST_LETTERS
-    }
+    found = {*_FAULTS, *_of_settings(package / "settings")}
+    for path in package.rglob("*.py"):
+        if path.relative_to(package).parts[0] not in _ENGLISH_ONLY:
+            found.update(_patterns_in(ast.parse(path.read_text(encoding="utf-8"))))
+    return {one for one in found if " " in one and _letters(one) >= _FEWEST_LETTERS}
+
+
+def _of_settings(folder: Path) -> Iterator[str]:
+    """Yield the patterns of faults in settings, which begin with the name of the setting."""
+    for name in ("faults.py", "fields.py", "servers.py", "sources.py", "values.py"):
+        tree = ast.parse((folder / name).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Yield) and isinstance(node.value, ast.JoinedStr):
+                yield from _read(node.value, {})
+            for said in _messages(node):
+                for pattern in _read(said, {}):
+                    yield _numbered(_after(pattern))
+
+
+def _messages(node: ast.AST) -> list[ast.expr]:
+    """Return the texts in the code of a ``ValueError``, of a message for one, or of a table."""
+    if isinstance(node, ast.Call) and _name(node.func) == "ValueError":
+        return node.args
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "message":
+        return [node.value]
+    if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict):
+        return node.value.values
+    return []
+
+
+def _after(pattern: str) -> list[str]:
+    first, *others = re.split(r"\{\d+\}", pattern)
+    return ["", f" {first}", *others]
 
 
 def _patterns_in(tree: ast.Module) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
+from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.language import (
     ERRORS,
     LOCALE,
@@ -18,6 +19,7 @@ from pgben_tasks.language import (
     translate_error,
     translation_of_error,
 )
+from pgben_tasks.settings import Settings
 from tests.support.texts import calls, gaps_in
 
 FOLDER = LOCALE / "pt_BR" / "LC_MESSAGES"
@@ -90,6 +92,30 @@ def test_an_error_is_known_again_with_the_error_that_it_quotes() -> None:
         ),
         "restaure-o da cópia",
     )
+
+
+def test_faults_of_settings_are_translated_line_by_line() -> None:
+    environment = {
+        "PGBEN_DB_PORT": "x",
+        "PGBEN_DB_PROT": "1",
+        "PGBEN_PRUNE_BRAKE": "1.2",
+        "PGBEN_SMTP_SECURITY": "ssl",
+        "PGBEN_SMTP_PASS_FILE": "/nonexistent/smtp",
+    }
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load(environment)
+    sentence, hint = translate_error(caught.value.sentence, caught.value.hint, "pt_BR")
+    assert sentence == "5 configurações estão erradas"
+    assert hint.splitlines() == [
+        (
+            "PGBEN_SMTP_PASS_FILE aponta para '/nonexistent/smtp', que não pode ser lido: "
+            "no such file or directory"
+        ),
+        "PGBEN_DB_PROT não é uma configuração: você quis dizer PGBEN_DB_PORT?",
+        "PGBEN_DB_PORT deve ser um número inteiro",
+        "PGBEN_PRUNE_BRAKE deve ser menor ou igual a 1",
+        "PGBEN_SMTP_SECURITY deve ser 'none', 'starttls' ou 'tls'",
+    ]
 
 
 def test_an_error_is_never_half_translated() -> None:
