@@ -18,18 +18,21 @@ from pgben_tasks.errors import PgbenError
 _ENGLISH_ONLY = frozenset({"cli", "direct", "embedded", "setup"})
 #: Classes of adapters whose fields become sentences and hints.
 _TABLES = frozenset({"_Meaning", "Hints"})
+#: Arguments that errors quote.
+_VALUES = frozenset({"settings", "what"})
 _ERRORS = frozenset(
     name
     for name, value in vars(errors).items()
     if isinstance(value, type) and issubclass(value, PgbenError)
 )
-#: What pydantic says of settings, and faults of their files with a reason.
+#: What pydantic says of settings, faults of their files with a reason, and where a server is set.
 _FAULTS = frozenset(
     {
         "{0} must be '{1}' or '{2}'",
         "{0} must be '{1}', '{2}' or '{3}'",
         "{0} must be a finite number",
         "{0} must be a valid string",
+        "PGBEN_DB_HOST, PGBEN_DB_USER and PGBEN_DB_PASS",
         "{0} and {1} are both set: {2}",
         "{0} names '{1}', which cannot be read: {2}",
         "{0} names '{1}', which is empty: {2}",
@@ -40,7 +43,7 @@ _FAULTS = frozenset(
     }
 )
 #: Fewer letters than this beside the gaps, and a pattern would match almost anything.
-_FEWEST_LETTERS = 6
+_FEWEST_LETTERS = 5
 
 
 def patterns(package: Path) -> set[str]:
@@ -95,8 +98,8 @@ def _said(tree: ast.Module) -> Iterator[ast.expr]:
             yield from call.args
             yield from (keyword.value for keyword in call.keywords)
         elif isinstance(call, ast.Call):
-            # The purpose of a file in the errors about it.
-            yield from (keyword.value for keyword in call.keywords if keyword.arg == "what")
+            # The purpose of a file, and where a server is set, in the errors about them.
+            yield from (keyword.value for keyword in call.keywords if keyword.arg in _VALUES)
     for function in functions:
         # Why something is refused, and what to do about it.
         if function.returns and ast.unparse(function.returns) == "tuple[str, str] | None":
