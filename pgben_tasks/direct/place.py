@@ -22,8 +22,7 @@ from pgben_tasks import runtime
 from pgben_tasks.adapters.catalog.absent import AbsentLedger, ForgetfulIndex, ForgottenWrites
 from pgben_tasks.adapters.clock import SystemClock
 from pgben_tasks.adapters.packs.codec import AgePackCodec
-from pgben_tasks.adapters.repository.read_only import UnrecordedRepository
-from pgben_tasks.adapters.repository.repository import StoreRepository
+from pgben_tasks.adapters.repository.repository import StoreRepository, UnrecordedRepository
 from pgben_tasks.contracts import JSON, BucketRestoreRequest, Request, RestoreRequest
 from pgben_tasks.direct import chain as in_process
 from pgben_tasks.domain.buckets.capture import places

@@ -25,16 +25,16 @@ SIGNATURE_SUFFIX: Final = ".sig"
 _MANIFEST: Final = "manifest.json"
 #: Sealed, or in the clear where encryption is off.
 _INVENTORIES: Final = ("inventory.jsonl.zst.age", "inventory.jsonl.zst")
-#: What a shard of a copy wants, and what of it is stored.
+#: What a shard of a copy is to hold, and what of it is stored.
 _SHARD_FILE: Final = re.compile(
     r"shard-[1-9][0-9]{0,3}-(?:wanted|[1-9][0-9]{0,8})\.jsonl\.zst(?:\.age)?", re.ASCII
 )
-#: ``<kind>/<target kind>/<target name>/<backup>/<file>``
-#: The one rule for keys that every store checks: a second wall, since keys are made from checked
-#: names; one that breaks it never reaches a file system or a server.
+#: The one rule for keys that every store checks, although keys are made from checked names: a key
+#: that breaks it never reaches a file system or a server.
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 _MAX_SEGMENT: Final = 200
-_DEPTH: Final = 5
+#: Parts of ``<folder>/<target kind>/<target name>/<backup>/<file>``.
+_PARTS: Final = 5
 _AUDIT_ENTRY: Final = re.compile(r"audit/[0-9]{4}/[0-9]{2}/([1-9][0-9]{0,17})\.json", re.ASCII)
 
 
@@ -52,6 +52,11 @@ def verifications_prefix(target: Target, backup: BackupId | None = None) -> str:
     """Return what all keys of statements about a target, or one backup of it, begin with."""
     prefix = f"verifications/{target}/"
     return prefix if backup is None else f"{prefix}{backup}/"
+
+
+def prefixes(target: Target) -> tuple[str, str, str]:
+    """Return what all keys of a target begin with, in each of ``FOLDERS``."""
+    return backups_prefix(target), packs_prefix(target), verifications_prefix(target)
 
 
 def manifest_path(target: Target, backup: BackupId) -> str:
@@ -72,7 +77,7 @@ def is_inventory(key: str) -> bool:
 def shard_path(
     target: Target, backup: BackupId, shard: int, part: int | None, *, sealed: bool
 ) -> str:
-    """Return the key of what a shard wants, or with ``part`` of a part that it stored."""
+    """Return the key of what a shard is to hold, or with ``part`` of a part that it stored."""
     what = "wanted" if part is None else str(part)
     suffix = ".age" if sealed else ""
     return f"{backups_prefix(target)}{backup}/shard-{shard}-{what}.jsonl.zst{suffix}"
@@ -91,7 +96,7 @@ def shard_part(key: str, shard: int) -> int | None:
 
 
 def inventory_of(manifest: Manifest) -> StoredFile:
-    """Describe the stored inventory of a snapshot as its manifest does."""
+    """Return the stored inventory of a snapshot as its manifest describes it."""
     if manifest.bucket is None:
         raise ManifestInvalid(f"'{manifest.target}' is no bucket", "name a snapshot of a bucket")
     return StoredFile(
@@ -127,7 +132,7 @@ def document_path(document: Manifest | Verification | AuditEntry) -> str:
 def target_of(key: str) -> Target | None:
     """Return which target a key below ``backups/`` or ``packs/`` belongs to, if to any."""
     parts = key.split("/")
-    if len(parts) != _DEPTH or f"{parts[0]}/" not in {BACKUPS, PACKS}:
+    if len(parts) != _PARTS or f"{parts[0]}/" not in {BACKUPS, PACKS}:
         return None
     try:
         return Target.parse(f"{parts[1]}/{parts[2]}")
@@ -138,7 +143,7 @@ def target_of(key: str) -> Target | None:
 def backup_of_manifest(key: str) -> BackupId | None:
     """Return which backup a key is the manifest of, or None when it is no manifest's."""
     parts = key.split("/")
-    if len(parts) != _DEPTH or f"{parts[0]}/" != BACKUPS or parts[4] != _MANIFEST:
+    if len(parts) != _PARTS or f"{parts[0]}/" != BACKUPS or parts[4] != _MANIFEST:
         return None
     return _backup_id(parts[3])
 
@@ -152,7 +157,7 @@ def audit_sequence(key: str) -> int | None:
 def is_known(key: str, target: Target) -> bool:
     """Return whether the format knows ``key`` below the folders of ``target``."""
     parts = key.split("/")
-    if len(parts) != _DEPTH or f"{parts[1]}/{parts[2]}" != str(target):
+    if len(parts) != _PARTS or f"{parts[1]}/{parts[2]}" != str(target):
         return False
     if _backup_id(parts[3]) is None:
         return False
@@ -175,7 +180,7 @@ def has_place(key: str) -> bool:
         return True
     parts = key.split("/")
     try:
-        return len(parts) == _DEPTH and is_known(key, Target.parse(f"{parts[1]}/{parts[2]}"))
+        return len(parts) == _PARTS and is_known(key, Target.parse(f"{parts[1]}/{parts[2]}"))
     except ConfigurationError:
         return False
 

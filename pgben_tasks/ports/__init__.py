@@ -32,9 +32,7 @@ from pgben_tasks.ports.postgres import (
 from pgben_tasks.ports.repository import (
     ObjectStore,
     PackCodec,
-    Remains,
     Repository,
-    ShardFiles,
     StoredObject,
     Unfinished,
 )
@@ -71,10 +69,8 @@ __all__ = [
     "PostgresSwap",
     "Preflight",
     "Progress",
-    "Remains",
     "Repository",
     "Sealed",
-    "ShardFiles",
     "Sharing",
     "SigningRole",
     "StoredObject",

@@ -1,4 +1,4 @@
-"""Where backups lie: an object store, the format over it, packs, and what dead runs left."""
+"""Where backups lie: an object store, the format over it, and packs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pgben_tasks.domain.target import BackupId, Target
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """What a listing says of one object."""
+    """One object as a listing shows it."""
 
     key: str
     size: int
@@ -30,7 +30,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """An upload that was begun and neither ended nor given up.
+    """An upload that was begun and neither ended nor aborted.
 
     ``upload`` is what the store calls it; ``touched`` is when it was begun or last written to, as
     far as the store can tell, by the store's own clock.
@@ -50,7 +50,7 @@ class ObjectStore(Protocol):
     """
 
     def describe(self) -> str:
-        """Name the store for people, without secrets."""
+        """Return the store's name for people, without secrets."""
         ...
 
     def put(self, key: str, data: bytes) -> None:
@@ -64,15 +64,15 @@ class ObjectStore(Protocol):
         ...
 
     def get(self, key: str, *, limit: int) -> bytes:
-        """Fetch a small object whole; more than ``limit`` bytes is an ``IntegrityError``."""
+        """Return a small object whole; more than ``limit`` bytes is an ``IntegrityError``."""
         ...
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """Fetch an object as chunks of about 1 MiB."""
+        """Yield an object in chunks of about 1 MiB."""
         ...
 
     def head(self, key: str) -> StoredObject:
-        """Look at one object; ``ObjectMissing`` when there is none."""
+        """Return the facts of one object; ``ObjectMissing`` when there is none."""
         ...
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
@@ -84,7 +84,7 @@ class ObjectStore(Protocol):
         ...
 
     def now(self) -> datetime:
-        """Return the store's own clock: the one that ``StoredObject.modified`` is told by."""
+        """Return the time by the clock that ``StoredObject.modified`` is taken from."""
         ...
 
     def unfinished(self, prefix: str) -> Iterator[Unfinished]:
@@ -92,7 +92,7 @@ class ObjectStore(Protocol):
         ...
 
     def abort(self, upload: Unfinished) -> None:
-        """Give an unfinished upload up; one that is not there is no error."""
+        """Abort an unfinished upload; one that is not there is no error."""
         ...
 
 
@@ -105,7 +105,7 @@ class PackCodec(Protocol):
         ...
 
     def can_open(self, recipients: Sequence[str]) -> bool:
-        """Whether an identity at hand opens what is sealed to ``recipients`` (none: unsealed)."""
+        """Return whether an identity at hand opens what is sealed to ``recipients``, if to any."""
         ...
 
     def seal(
@@ -143,46 +143,6 @@ class PackCodec(Protocol):
         ...
 
 
-class Remains(Protocol):
-    """What dead runs may have left in a repository, beside packs: it belongs to no backup."""
-
-    def signatures(self, target: Target) -> list[StoredObject]:
-        """Signatures below the target's folders whose document does not exist, sorted by key."""
-        ...
-
-    def uploads(self, target: Target) -> list[Unfinished]:
-        """Unfinished uploads below the target's folders, sorted by key."""
-        ...
-
-    def remove_signature(self, key: str) -> None:
-        """Remove a signature, unless its document came to exist meanwhile."""
-        ...
-
-    def abort(self, upload: Unfinished) -> None:
-        """Give an unfinished upload up."""
-        ...
-
-
-class ShardFiles(Protocol):
-    """Files of shards in a repository. No manifest names them; the sweep removes them."""
-
-    def shard_files(self, target: Target) -> dict[str, StoredObject]:
-        """Return every file of a shard of the target, by path."""
-        ...
-
-    def store(self, key: str, file: Path) -> None:
-        """Store a file under its path, replacing what an earlier try left."""
-        ...
-
-    def fetch(self, stored: StoredFile, destination: Path) -> None:
-        """Store the bytes as a file, checking size and digest on the way."""
-        ...
-
-    def remove(self, key: str) -> None:
-        """Remove one."""
-        ...
-
-
 class Repository(Protocol):
     """The repository format over an object store, with signatures checked on every read."""
 
@@ -191,22 +151,12 @@ class Repository(Protocol):
         """The repository's id."""
         ...
 
-    @property
-    def remains(self) -> Remains:
-        """What dead runs may have left here."""
-        ...
-
-    @property
-    def shards(self) -> ShardFiles:
-        """What workers that share a copy leave for each other here."""
-        ...
-
     def describe(self) -> str:
-        """Name the repository for people, without secrets."""
+        """Return the repository's name for people, without secrets."""
         ...
 
     def now(self) -> datetime:
-        """Return the clock of the store that the repository lies in."""
+        """Return the time by the clock of the repository's store."""
         ...
 
     def check_place(self) -> None:
@@ -217,11 +167,11 @@ class Repository(Protocol):
         ...
 
     def targets(self) -> list[Target]:
-        """All targets that have backups or packs, sorted."""
+        """Return all targets that have backups or packs, sorted."""
         ...
 
     def backups(self, target: Target) -> list[BackupId]:
-        """Ids under ``target`` that have a ``manifest.json`` object, sorted by name."""
+        """Return the ids under ``target`` that have a ``manifest.json`` object, sorted by name."""
         ...
 
     def manifest(self, target: Target, backup: BackupId) -> Manifest:
@@ -240,19 +190,19 @@ class Repository(Protocol):
         ...
 
     def packs(self, target: Target) -> dict[str, StoredObject]:
-        """Every stored object under ``packs/<target>/``, by path."""
+        """Return every stored object under ``packs/<target>/``, by path."""
         ...
 
     def inventories(self, target: Target) -> dict[str, StoredObject]:
-        """Every stored inventory of a bucket, by path; none for a database."""
+        """Return every stored inventory of a bucket, by path; none for a database."""
         ...
 
     def stray(self, target: Target) -> list[str]:
-        """Keys under the target's folders that the format does not know."""
+        """Return the keys under the target's folders that the format does not know."""
         ...
 
     def foreign(self) -> list[str]:
-        """Keys anywhere in the repository that the format does not know, sorted."""
+        """Return the keys anywhere in the repository that the format does not know, sorted."""
         ...
 
     def read_pack(self, pack: StoredFile) -> Iterator[bytes]:
@@ -260,7 +210,7 @@ class Repository(Protocol):
         ...
 
     def fetch_pack(self, pack: Pack, destination: Path, *, advance: Callable[[int], None]) -> None:
-        """Store the sealed bytes as a file, checking size and digest on the way."""
+        """Write the sealed bytes to a file, checking size and digest on the way."""
         ...
 
     def store_inventory(self, target: Target, backup: BackupId, path: Path) -> None:
@@ -268,7 +218,7 @@ class Repository(Protocol):
         ...
 
     def fetch_inventory(self, manifest: Manifest, destination: Path) -> None:
-        """Store a snapshot's inventory as a file, checking size and digest on the way."""
+        """Write a snapshot's inventory to a file, checking size and digest on the way."""
         ...
 
     def commit(self, manifest: Manifest) -> str:
@@ -280,11 +230,11 @@ class Repository(Protocol):
         ...
 
     def backups_with_statements(self, target: Target) -> list[BackupId]:
-        """Ids under ``target`` that signed statements speak of, sorted by name."""
+        """Return the ids under ``target`` that signed statements are about, sorted by name."""
         ...
 
     def verifications(self, target: Target, backup: BackupId) -> list[Verification]:
-        """Every signed statement about a backup, oldest first; a bad one raises."""
+        """Return every signed statement about a backup, oldest first; a bad one raises."""
         ...
 
     def record(self, verification: Verification) -> None:
@@ -292,11 +242,11 @@ class Repository(Protocol):
         ...
 
     def audit(self, entry: AuditEntry) -> str:
-        """Sign and store an audit entry; returns its SHA-256."""
+        """Sign and store an audit entry; return its SHA-256."""
         ...
 
     def audited(self) -> list[str]:
-        """Paths of every stored audit entry, by their sequence number."""
+        """Return the paths of every stored audit entry, by their sequence number."""
         ...
 
     def audit_entry(self, path: str) -> AuditEntry:
@@ -316,4 +266,39 @@ class Repository(Protocol):
 
     def remove_pack(self, path: str) -> None:
         """Remove one pack."""
+        ...
+
+    def lone_signatures(self, target: Target) -> list[StoredObject]:
+        """Return the signatures whose document does not exist, sorted by key.
+
+        They, unfinished uploads and files of shards are what killed jobs leave beside packs.
+        """
+        ...
+
+    def remove_signature(self, key: str) -> None:
+        """Remove a signature, unless its document came to exist meanwhile."""
+        ...
+
+    def unfinished_uploads(self, target: Target) -> list[Unfinished]:
+        """Return the unfinished uploads below the target's folders, sorted by key."""
+        ...
+
+    def abort_upload(self, upload: Unfinished) -> None:
+        """Abort an unfinished upload."""
+        ...
+
+    def shard_files(self, target: Target) -> dict[str, StoredObject]:
+        """Return every file of a shard of the target, by path. No manifest names them."""
+        ...
+
+    def store_shard_file(self, key: str, file: Path) -> None:
+        """Store a file of a shard under its path, replacing what an earlier try left."""
+        ...
+
+    def fetch_shard_file(self, stored: StoredFile, destination: Path) -> None:
+        """Write a shard's file to ``destination``, checking size and digest on the way."""
+        ...
+
+    def remove_shard_file(self, key: str) -> None:
+        """Remove a file of a shard."""
         ...

@@ -9,8 +9,7 @@ from typing import get_args
 import pytest
 
 from pgben_tasks.adapters.keys.signatures import Signer, Trust
-from pgben_tasks.adapters.repository.read_only import UnrecordedRepository
-from pgben_tasks.adapters.repository.repository import StoreRepository
+from pgben_tasks.adapters.repository.repository import StoreRepository, UnrecordedRepository
 from pgben_tasks.adapters.s3.administration import ensure_bucket
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.adapters.stores.memory import MemoryObjectStore
@@ -657,17 +656,17 @@ def test_only_signatures_without_their_document_are_remains(
 ) -> None:
     commit(repository, sealed)
     repository.record(samples.verification())
-    assert repository.remains.signatures(TARGET) == []
+    assert repository.lone_signatures(TARGET) == []
     dead = f"backups/{TARGET}/20261122T050000Z-aaaaaa/manifest.json.sig"
     statement = f"verifications/{TARGET}/{BACKUP}/20261123T052000Z-bbbbbb.json.sig"
     # Whose they are cannot be said, so they are nobody's business here.
     strange = (f"backups/{TARGET}/notes.sig", f"verifications/{TARGET}/{BACKUP}/x.json.sig")
     for key in (dead, statement, *strange, dead.replace("pgben", "other")):
         store.put(key, b"{}")
-    assert [one.key for one in repository.remains.signatures(TARGET)] == [dead, statement]
+    assert [one.key for one in repository.lone_signatures(TARGET)] == [dead, statement]
     for key in (dead, statement):
-        repository.remains.remove_signature(key)
-    assert repository.remains.signatures(TARGET) == []
+        repository.remove_signature(key)
+    assert repository.lone_signatures(TARGET) == []
     assert repository.manifest(TARGET, BACKUP).backup == str(BACKUP)
 
 
@@ -676,10 +675,10 @@ def test_a_signature_whose_document_exists_is_not_removed(
 ) -> None:
     commit(repository, sealed)
     key = f"backups/{TARGET}/{BACKUP}/manifest.json"
-    repository.remains.remove_signature(f"{key}.sig")
+    repository.remove_signature(f"{key}.sig")
     assert store.head(f"{key}.sig").size
     with pytest.raises(PermanentError, match="is not a signature"):
-        repository.remains.remove_signature(key)
+        repository.remove_signature(key)
     assert store.head(key).size
 
 
@@ -687,4 +686,4 @@ def test_the_repositorys_clock_is_the_stores(
     repository: StoreRepository, store: ObjectStore
 ) -> None:
     assert abs(repository.now() - store.now()) < timedelta(seconds=30)
-    assert repository.remains.uploads(TARGET) == []
+    assert repository.unfinished_uploads(TARGET) == []

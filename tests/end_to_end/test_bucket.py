@@ -148,7 +148,7 @@ def test_a_worker_killed_while_it_copies_goes_on_where_it_was(house: House) -> N
     assert steps(house, job).count("snapshot") == 1
     after = house.work.repository.packs(BUCKET)
     assert {path: after[path] for path in before} == before
-    assert list(house.work.repository.remains.uploads(BUCKET)) == []
+    assert list(house.work.repository.unfinished_uploads(BUCKET)) == []
 
     ran = house.pgben("restore", str(BUCKET), "--into", INTO, "--json")
     assert ran.code == 0, ran.err
@@ -200,7 +200,7 @@ def test_two_workers_share_a_large_copy_and_one_of_them_is_killed(house: House) 
     assert (ended.attempt, ended.result["objects"]) == (1, 420)
     assert held
     assert held <= {one.name for one in shards(owner)}
-    assert list(house.work.repository.remains.uploads(BUCKET)) == []
+    assert list(house.work.repository.unfinished_uploads(BUCKET)) == []
 
     house.start("restore", name="restore")
     ran = house.pgben("restore", str(BUCKET), "--into", INTO, "--json")

@@ -268,7 +268,7 @@ def test_a_copy_of_one_shard_is_not_shared(city: City) -> None:
     chain = city.begin(city.worker("alone"))
     chain.step()
     assert shares(chain) == {}
-    assert not city.shop.tools.repository.shards.shard_files(TARGET)
+    assert not city.shop.tools.repository.shard_files(TARGET)
     city.require_whole(chain)
 
 
@@ -413,11 +413,11 @@ def test_what_workers_left_for_each_other_is_swept(city: City) -> None:
     chain = city.begin(city.worker("alone"))
     chain.step()
     city.require_whole(chain)
-    files = city.shop.tools.repository.shards.shard_files(TARGET)
+    files = city.shop.tools.repository.shard_files(TARGET)
     assert files
     assert all(is_shard_file(key) for key in files)
     for key in files:
-        city.shop.tools.repository.shards.remove(key)
+        city.shop.tools.repository.remove_shard_file(key)
     assert city.shop.run("verify", {"level": "full"}).state == "succeeded"
 
 

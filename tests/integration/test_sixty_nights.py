@@ -425,7 +425,7 @@ def _nothing_else_is_left(story: Story) -> None:
     repository = installation.tools.repository
     named = {pack.path for one in story.books for pack in story.manifest(one).packs}
     assert set(repository.packs(installation.target)) == named
-    assert repository.remains.signatures(installation.target) == []
+    assert repository.lone_signatures(installation.target) == []
     assert repository.stray(installation.target) == []
     files = installation.files()
     for backup in story.removed:

@@ -126,7 +126,7 @@ def test_a_document_that_came_meanwhile_keeps_its_signature(installation: Instal
     first = installation.backups[0]
     path = installation.manifest_file(first).with_name("manifest.json.sig")
     key = str(path.relative_to(installation.repository))
-    installation.tools.repository.remains.remove_signature(key)
+    installation.tools.repository.remove_signature(key)
     assert path.exists()
 
 

@@ -1,4 +1,4 @@
-"""Bringing the sealed bytes of a pack into a file, checked on the way. Nothing is opened here."""
+"""Write the sealed bytes of a stored file to a file, checked on the way. Nothing is opened here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from pgben_tasks.files.durable import NO_ROOM, durable_file
 
 
 def fetch_checked(
-    chunks: Iterable[bytes], pack: StoredFile, destination: Path, *, advance: Callable[[int], None]
+    chunks: Iterable[bytes],
+    pack: StoredFile,
+    destination: Path,
+    *,
+    advance: Callable[[int], None] = lambda _size: None,
 ) -> None:
     """Write ``chunks`` to ``destination``, whole or not at all, if they are the pack's bytes.
 

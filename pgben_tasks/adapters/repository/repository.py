@@ -1,6 +1,6 @@
 """The repository format over an object store: what a ``Repository`` promises, whatever the store.
 
-Signatures are ``signed_documents``; places are ``domain.layout``; bytes of packs are ``packs``.
+Signatures are ``documents``; places are ``domain.layout``; how bytes become a file is ``fetch``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from typing import Final, Self
 from pgben_tasks.adapters.keys.signatures import Signer, Trust
 from pgben_tasks.adapters.repository.documents import SignedDocuments
 from pgben_tasks.adapters.repository.fetch import fetch_checked
-from pgben_tasks.adapters.repository.remains import StoreRemains
-from pgben_tasks.adapters.repository.shards import StoreShardFiles
 from pgben_tasks.domain import layout
 from pgben_tasks.domain.documents import (
     AuditEntry,
@@ -39,9 +37,10 @@ from pgben_tasks.errors import (
     PermanentError,
     RequestRefused,
 )
-from pgben_tasks.ports import ObjectStore, StoredObject
+from pgben_tasks.ports import ObjectStore, StoredObject, Unfinished
 
 _CARD_LIMIT: Final = 64 * 1024
+_RETRY: Final = "the upload was not complete; start the backup again"
 #: The id is part of what signatures cover, so its form is checked.
 _REPOSITORY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{7,63}", re.ASCII)
 
@@ -109,16 +108,6 @@ class StoreRepository:
         """The repository's id."""
         return self._card.repository
 
-    @property
-    def remains(self) -> StoreRemains:
-        """What dead runs may have left here."""
-        return StoreRemains(self._store)
-
-    @property
-    def shards(self) -> StoreShardFiles:
-        """What workers that share a copy leave for each other here."""
-        return StoreShardFiles(self._store)
-
     def describe(self) -> str:
         """Name the repository for people, without secrets."""
         return self._store.describe()
@@ -137,7 +126,7 @@ class StoreRepository:
             )
 
     def targets(self) -> list[Target]:
-        """All targets that have backups or packs, sorted."""
+        """Return all targets that have backups or packs, sorted."""
         found = {
             layout.target_of(stored.key)
             for prefix in (layout.BACKUPS, layout.PACKS)
@@ -146,7 +135,7 @@ class StoreRepository:
         return sorted(target for target in found if target is not None)
 
     def backups(self, target: Target) -> list[BackupId]:
-        """Ids under ``target`` that have a manifest, sorted by name."""
+        """Return the ids under ``target`` that have a manifest, sorted by name."""
         found = (
             layout.backup_of_manifest(stored.key)
             for stored in self._store.list(layout.backups_prefix(target))
@@ -179,31 +168,24 @@ class StoreRepository:
             self._store.put_file(pack.path, path, advance=advance)
 
     def packs(self, target: Target) -> dict[str, StoredObject]:
-        """Every stored object under ``packs/<target>/``, by path."""
+        """Return every stored object under ``packs/<target>/``, by path."""
         return {stored.key: stored for stored in self._store.list(layout.packs_prefix(target))}
 
     def inventories(self, target: Target) -> dict[str, StoredObject]:
-        """Every stored inventory of a bucket, by path; none for a database."""
-        if target.kind != "bucket":
-            return {}
-        found = self._store.list(layout.backups_prefix(target))
-        return {stored.key: stored for stored in found if layout.is_inventory(stored.key)}
+        """Return every stored inventory of a bucket, by path; none for a database."""
+        return self._bucket_files(target, layout.is_inventory)
 
     def stray(self, target: Target) -> list[str]:
-        """Keys under the target's folders that the format does not know."""
+        """Return the keys under the target's folders that the format does not know."""
         return sorted(
             stored.key
-            for prefix in (
-                layout.backups_prefix(target),
-                layout.packs_prefix(target),
-                layout.verifications_prefix(target),
-            )
+            for prefix in layout.prefixes(target)
             for stored in self._store.list(prefix)
             if not layout.is_known(stored.key, target)
         )
 
     def foreign(self) -> list[str]:
-        """Keys anywhere in the repository that the format does not know, sorted."""
+        """Return the keys anywhere in the repository that the format does not know, sorted."""
         return sorted(one.key for one in self._store.list("") if not layout.has_place(one.key))
 
     def read_pack(self, pack: StoredFile) -> Iterator[bytes]:
@@ -211,19 +193,18 @@ class StoreRepository:
         return self._store.stream(pack.path)
 
     def fetch_pack(self, pack: Pack, destination: Path, *, advance: Callable[[int], None]) -> None:
-        """Store the sealed bytes as a file, checking size and digest on the way."""
+        """Write the sealed bytes to a file, checking size and digest on the way."""
         fetch_checked(self._store.stream(pack.path), pack, destination, advance=advance)
 
     def store_inventory(self, target: Target, backup: BackupId, path: Path) -> None:
-        """Store the inventory of a snapshot; see ``Repository.store_inventory``."""
+        """Store the inventory of a snapshot."""
         sealed = path.suffix == ".age"
         self._store.put_file(layout.inventory_path(target, backup, sealed=sealed), path)
 
     def fetch_inventory(self, manifest: Manifest, destination: Path) -> None:
-        """Store a snapshot's inventory as a file; see ``Repository.fetch_inventory``."""
+        """Write a snapshot's inventory to a file, checking size and digest on the way."""
         inventory = layout.inventory_of(manifest)
-        chunks = self._store.stream(inventory.path)
-        fetch_checked(chunks, inventory, destination, advance=lambda _size: None)
+        fetch_checked(self._store.stream(inventory.path), inventory, destination)
 
     def commit(self, manifest: Manifest) -> str:
         """Make the backup exist; see ``Repository.commit``."""
@@ -255,17 +236,17 @@ class StoreRepository:
             )
 
     def backups_with_statements(self, target: Target) -> list[BackupId]:
-        """Ids under ``target`` that signed statements speak of, sorted by name."""
+        """Return the ids under ``target`` that signed statements are about, sorted by name."""
         keys = [one.key for one in self._store.list(layout.verifications_prefix(target))]
         return sorted({layout.capture_of(key) for key in keys if layout.is_known(key, target)})
 
     def verifications(self, target: Target, backup: BackupId) -> list[Verification]:
-        """Every signed statement about a backup, oldest first; a bad one raises."""
-        found = []
-        for stored in self._store.list(layout.verifications_prefix(target, backup)):
-            if stored.key.endswith(".json"):
-                statement, _ = self._documents.read(Verification, stored.key)
-                found.append(statement)
+        """Return every signed statement about a backup, oldest first; a bad one raises."""
+        found = [
+            self._documents.read(Verification, stored.key)[0]
+            for stored in self._store.list(layout.verifications_prefix(target, backup))
+            if stored.key.endswith(".json")
+        ]
         return sorted(found, key=lambda statement: (statement.at, statement.id))
 
     def record(self, verification: Verification) -> None:
@@ -277,11 +258,11 @@ class StoreRepository:
         return self._documents.may_sign(kind)
 
     def audit(self, entry: AuditEntry) -> str:
-        """Sign and store an audit entry; returns its SHA-256."""
+        """Sign and store an audit entry; return its SHA-256."""
         return hashlib.sha256(self._documents.write(entry)).hexdigest()
 
     def audited(self) -> list[str]:
-        """Paths of every stored audit entry, by their sequence number."""
+        """Return the paths of every stored audit entry, by their sequence number."""
         numbers = {
             stored.key: layout.audit_sequence(stored.key)
             for stored in self._store.list(layout.AUDIT)
@@ -319,6 +300,72 @@ class StoreRepository:
             raise PermanentError(f"'{path}' is not a pack and is not removed", "verify the target")
         self._store.delete(path)
 
+    def lone_signatures(self, target: Target) -> list[StoredObject]:
+        """Return the signatures whose document does not exist, sorted by key."""
+        found = {
+            stored.key: stored
+            for prefix in (layout.backups_prefix(target), layout.verifications_prefix(target))
+            for stored in self._store.list(prefix)
+        }
+        return [
+            stored
+            for key, stored in sorted(found.items())
+            if layout.is_known(key, target)
+            and (document := layout.signed_document(key)) is not None
+            and document not in found
+        ]
+
+    def remove_signature(self, key: str) -> None:
+        """Remove a signature, unless its document came to exist meanwhile."""
+        document = layout.signed_document(key)
+        if document is None:
+            raise PermanentError(f"'{key}' is not a signature and is not removed", "verify all")
+        try:
+            self._store.head(document)
+        except ObjectMissing:
+            self._store.delete(key)
+
+    def unfinished_uploads(self, target: Target) -> list[Unfinished]:
+        """Return the unfinished uploads below the target's folders, sorted by key."""
+        return [
+            upload
+            for prefix in layout.prefixes(target)
+            for upload in self._store.unfinished(prefix)
+            if layout.is_known(upload.key, target)
+        ]
+
+    def abort_upload(self, upload: Unfinished) -> None:
+        """Abort an unfinished upload."""
+        self._store.abort(upload)
+
+    def shard_files(self, target: Target) -> dict[str, StoredObject]:
+        """Return every file of a shard of the target, by path."""
+        return self._bucket_files(target, layout.is_shard_file)
+
+    def store_shard_file(self, key: str, file: Path) -> None:
+        """Store a file of a shard under its path, replacing what an earlier try left."""
+        self._store.put_file(key, file)
+
+    def fetch_shard_file(self, stored: StoredFile, destination: Path) -> None:
+        """Write a shard's file to ``destination``, checking size and digest on the way."""
+        fetch_checked(self._store.stream(stored.path), stored, destination)
+
+    def remove_shard_file(self, key: str) -> None:
+        """Remove a file of a shard."""
+        if layout.target_of(key) is None or not layout.is_shard_file(key):
+            raise PermanentError(
+                f"'{key}' is no file of a shard and is not removed", "verify the target"
+            )
+        self._store.delete(key)
+
+    def _bucket_files(
+        self, target: Target, is_one: Callable[[str], bool]
+    ) -> dict[str, StoredObject]:
+        if target.kind != "bucket":
+            return {}
+        found = self._store.list(layout.backups_prefix(target))
+        return {stored.key: stored for stored in found if is_one(stored.key)}
+
     def _manifest(self, target: Target, backup: BackupId) -> tuple[Manifest, bytes]:
         path = layout.manifest_path(target, backup)
         try:
@@ -330,7 +377,15 @@ class StoreRepository:
             ) from exc
 
 
-_RETRY: Final = "the upload was not complete; start the backup again"
+class UnrecordedRepository(StoreRepository):
+    """A repository read by somebody without a key that may sign what was found.
+
+    It reads and checks as every repository does, and keeps no statement. Never for workers: a
+    verification by one that is not recorded is worth nothing to the next.
+    """
+
+    def record(self, verification: Verification) -> None:
+        """Keep nothing; whoever opened this repository so has said it to the person asking."""
 
 
 def _read_card(store: ObjectStore) -> RepositoryCard:

@@ -91,7 +91,7 @@ class SharedJournal:
         self._files = [fetch_lines(tools, part.file, folder) for part in shard.parts]
         # Numbered above whatever is there: what nobody noted may still be there.
         numbers = part_numbers(shard)
-        there = (shard_part(key, shard.n) for key in tools.repository.shards.shard_files(target))
+        there = (shard_part(key, shard.n) for key in tools.repository.shard_files(target))
         own = [number for number in there if number is not None and number in numbers]
         self._last = max(own, default=numbers[0] - 1)
 
@@ -120,7 +120,7 @@ def store_lines(tools: Toolbox, key: str, lines: bytes, folder: Path) -> StoredF
         plain.write_bytes(lines)
         made = tools.objects.seal_inventory(plain, sealed)
         plain.unlink()
-    tools.repository.shards.store(key, sealed)
+    tools.repository.store_shard_file(key, sealed)
     sealed.unlink()
     return StoredFile(path=key, size=made.size, sha256=made.sha256)
 
@@ -129,7 +129,7 @@ def fetch_lines(tools: Toolbox, file: StoredFile, folder: Path) -> Path:
     """Fetch and open lines that ``store_lines`` stored; return the plain file in ``folder``."""
     name = file.path.rpartition("/")[2]
     sealed, plain = folder / f"{name}.fetched", folder / name.partition(".")[0]
-    tools.repository.shards.fetch(file, sealed)
+    tools.repository.fetch_shard_file(file, sealed)
     tools.objects.open_inventory(file, sealed, plain)
     sealed.unlink()
     return plain

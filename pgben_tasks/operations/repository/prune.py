@@ -18,8 +18,7 @@ from pgben_tasks.domain.retention import Plan, plan, unreferenced
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import FenceLost, PgbenError, PruneRefused
 from pgben_tasks.operations.repository import statements
-from pgben_tasks.operations.repository.leftovers import is_pruned, orphans
-from pgben_tasks.operations.repository.survey import Survey, survey
+from pgben_tasks.operations.repository.survey import Survey, is_pruned, orphans, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
@@ -49,12 +48,7 @@ def decide(tools: Toolbox, target: Target, *, own: BackupId | None = None) -> tu
     Raises ``PruneRefused`` when a manifest cannot be believed.
     """
     surveyed = survey(tools.repository, target)
-    if surveyed.unreadable:
-        backup, finding = surveyed.unreadable[0]
-        raise PruneRefused(
-            f"backup '{backup}' of '{target}' cannot be believed: {finding.detail}",
-            f"run `pgben verify {target}`; nothing is removed while a manifest is in doubt",
-        )
+    surveyed.require_readable(PruneRefused)
     now = tools.clock.now()
     policy = tools.limits.retention
     schedule = tools.schedules.get(target.kind)
@@ -124,7 +118,7 @@ def _carry_out(run: Run, tools: Toolbox, decided: Plan, surveyed: Survey) -> lis
 
 
 def _settle(tools: Toolbox, surveyed: Survey) -> None:
-    """Let the index show what a run removed that died before it said so."""
+    """Write into the index what a run removed that was killed before it did so."""
     for known in tools.index.backups(surveyed.target):
         backup = BackupId.parse(known.id)
         if surveyed.readable_backup(backup) is None and is_pruned(

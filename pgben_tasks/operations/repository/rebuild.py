@@ -13,7 +13,7 @@ from pgben_tasks.domain.reindex import DAMAGED, EXPIRED, MISSING, IndexEntry, Ta
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.domain.trail import Trail, assemble
 from pgben_tasks.errors import IntegrityError
-from pgben_tasks.operations.repository.survey import finding_of, survey
+from pgben_tasks.operations.repository.survey import finding_of, survey, was_pruned
 from pgben_tasks.ports import Progress, Repository
 
 
@@ -25,7 +25,7 @@ def read_index(
 ) -> list[TargetIndex]:
     """Read all that signed documents say of ``targets``.
 
-    ``known`` are the (target, backup) pairs of the old index: what became of each is said too.
+    ``known`` are the (target, backup) pairs of the old index: each gets a row, too.
     """
     wanted = sorted({*targets, *repository.targets(), *(Target.parse(one) for one, _ in known)})
     progress.begin(
@@ -75,17 +75,9 @@ def _target(
         *(BackupId.parse(one) for one in known),
     }
     entries += [
-        IndexEntry(backup=backup, state=_fate(repository, target, backup))
+        IndexEntry(
+            backup=backup, state=EXPIRED if was_pruned(repository, target, backup) else MISSING
+        )
         for backup in sorted(spoken_of - there)
     ]
     return TargetIndex(target=target, entries=tuple(entries))
-
-
-def _fate(repository: Repository, target: Target, backup: BackupId) -> str:
-    """Return what became of a backup without a manifest."""
-    try:
-        statements = repository.verifications(target, backup)
-    except IntegrityError:
-        # A decision that cannot be believed explains nothing.
-        return MISSING
-    return EXPIRED if any(one.kind == "prune" for one in statements) else MISSING

@@ -1,4 +1,4 @@
-"""Remove what dead runs left in the repository: packs, unfinished uploads, lone signatures.
+"""Remove what killed jobs left in the repository: packs, unfinished uploads, lone signatures.
 
 What is left over is decided in ``domain/sweeping.py``. A file that the format does not know is
 nobody's leftover but somebody's file: verifications name it, nothing here touches it.
@@ -13,13 +13,18 @@ import structlog
 
 from pgben_tasks.contracts import JSON, SweepRequest
 from pgben_tasks.domain.layout import capture_of, is_known
-from pgben_tasks.domain.sweeping import SWEEP_AGE, Remnant, RemnantDecision, decide_remnants
+from pgben_tasks.domain.sweeping import (
+    SWEEP_AGE,
+    Remnant,
+    RemnantDecision,
+    RemnantKind,
+    decide_remnants,
+)
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import IntegrityError, SweepRefused
-from pgben_tasks.operations.repository.leftovers import is_pruned
-from pgben_tasks.operations.repository.survey import Survey, survey
+from pgben_tasks.operations.repository.survey import Survey, is_pruned, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.ports import Unfinished
+from pgben_tasks.ports import StoredObject, Unfinished
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +36,7 @@ _LEFT_OVER: Final = (
 
 
 def finish(run: Run, tools: Toolbox) -> JSON:
-    """Sweep one target; with ``dry_run`` only say what would be removed."""
+    """Sweep one target; with ``dry_run`` only return what would be removed."""
     dry_run = SweepRequest.parse(run.job.request).dry_run
     run.progress.begin("look")
     tools.repository.check_place()
@@ -45,17 +50,12 @@ def finish(run: Run, tools: Toolbox) -> JSON:
             else:
                 gone = []
                 busy = f"a restore or verification of '{run.target}' is reading the repository"
-    return {"sweep": _told(verdicts, gone, dry_run=dry_run, skipped=busy)}
+    return {"sweep": _result(verdicts, gone, dry_run=dry_run, skipped=busy)}
 
 
 def _decide(tools: Toolbox, target: Target) -> tuple[RemnantDecision, ...]:
     surveyed = survey(tools.repository, target)
-    if surveyed.unreadable:
-        backup, finding = surveyed.unreadable[0]
-        raise SweepRefused(
-            f"backup '{backup}' of '{target}' cannot be believed: {finding.detail}",
-            f"run `pgben verify {target}`; nothing is removed while a manifest is in doubt",
-        )
+    surveyed.require_readable(SweepRefused)
     remnants = _remnants(tools, surveyed)
     try:
         lost = _lost(tools, surveyed, {one.capture for one in remnants})
@@ -73,33 +73,28 @@ def _decide(tools: Toolbox, target: Target) -> tuple[RemnantDecision, ...]:
 
 
 def _remnants(tools: Toolbox, surveyed: Survey) -> list[Remnant]:
-    target = surveyed.target
-    named = {pack.path for backup in surveyed.backups for pack in backup.manifest.packs}
-    packs = [
-        Remnant(kind="pack", key=key, capture=capture_of(key), touched=one.modified, size=one.size)
-        for key, one in sorted(tools.repository.packs(target).items())
-        if key not in named and is_known(key, target)
-    ]
+    target, repository = surveyed.target, tools.repository
+    named = surveyed.named_packs
+    packs = repository.packs(target).values()
     backups = {one.known.id for one in surveyed.backups}
-    packs += [
-        Remnant(kind="inventory", key=key, capture=backup, touched=one.modified, size=one.size)
-        for key, one in sorted(tools.repository.inventories(target).items())
-        if (backup := capture_of(key)) not in backups
-    ]
-    # No manifest ever names what workers left for each other.
-    shards = [
-        Remnant(kind="shard", key=key, capture=capture_of(key), touched=one.modified, size=one.size)
-        for key, one in sorted(tools.repository.shards.shard_files(target).items())
-    ]
-    signatures = [
+    inventories = repository.inventories(target).values()
+    files: dict[RemnantKind, list[StoredObject]] = {
+        "pack": [one for one in packs if one.key not in named and is_known(one.key, target)],
+        "inventory": [one for one in inventories if capture_of(one.key) not in backups],
+        # No manifest ever names what workers left for each other.
+        "shard": list(repository.shard_files(target).values()),
+        "signature": repository.lone_signatures(target),
+    }
+    remnants = [
         Remnant(
-            kind="signature",
+            kind=kind,
             key=one.key,
             capture=capture_of(one.key),
             touched=one.modified,
             size=one.size,
         )
-        for one in tools.repository.remains.signatures(target)
+        for kind, found in files.items()
+        for one in sorted(found, key=lambda one: one.key)
     ]
     uploads = [
         Remnant(
@@ -109,13 +104,13 @@ def _remnants(tools: Toolbox, surveyed: Survey) -> list[Remnant]:
             touched=one.touched,
             upload=one.upload,
         )
-        for one in tools.repository.remains.uploads(target)
+        for one in repository.unfinished_uploads(target)
     ]
-    return [*packs, *shards, *signatures, *uploads]
+    return [*remnants, *uploads]
 
 
 def _lost(tools: Toolbox, surveyed: Survey, captures: set[BackupId]) -> set[BackupId]:
-    """Find those of ``captures`` that were backups and have lost their manifest unexplained."""
+    """Return those of ``captures`` that were backups and have lost their manifest unexplained."""
     target = surveyed.target
     indexed = {one.id for one in tools.index.backups(target)}
     spoken_of = set(tools.repository.backups_with_statements(target))
@@ -137,16 +132,16 @@ def _remove(run: Run, tools: Toolbox, gone: Sequence[Remnant]) -> None:
         elif one.kind == "inventory":
             tools.repository.remove_inventory(one.key)
         elif one.kind == "shard":
-            tools.repository.shards.remove(one.key)
+            tools.repository.remove_shard_file(one.key)
         elif one.kind == "signature":
-            tools.repository.remains.remove_signature(one.key)
+            tools.repository.remove_signature(one.key)
         else:
-            tools.repository.remains.abort(Unfinished(one.key, one.upload, one.touched))
+            tools.repository.abort_upload(Unfinished(one.key, one.upload, one.touched))
         log.info("remnant_removed", kind=one.kind, key=one.key)
         run.progress.advance(1)
 
 
-def _told(
+def _result(
     verdicts: Sequence[RemnantDecision],
     gone: Sequence[Remnant],
     *,

@@ -1,4 +1,4 @@
-"""Look whether stored backups are what was stored: quick, full, and the read-back of a new one.
+"""Check whether stored backups are what was stored: quick, full, and the read-back of a new one.
 
 Failing to look is a failure: a verification that examined nothing raises. What is found is signed
 and stored beside the backup, so that its state survives the loss of the catalog.
@@ -30,9 +30,15 @@ from pgben_tasks.operations.repository.examine import (
     stored_files,
     unread,
 )
-from pgben_tasks.operations.repository.leftovers import foreign, is_pruned, unaccounted
 from pgben_tasks.operations.repository.pack_contents import PackContents
-from pgben_tasks.operations.repository.survey import Survey, Surveyed, survey
+from pgben_tasks.operations.repository.survey import (
+    Survey,
+    Surveyed,
+    foreign,
+    survey,
+    unaccounted,
+    was_pruned,
+)
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
@@ -131,7 +137,7 @@ def read_back(run: Run, tools: Toolbox, backup: BackupId) -> Verification:
 
 
 def damage_finding(path: str, error: PgbenError) -> Finding:
-    """Describe what whoever wanted to use the file at ``path`` met there."""
+    """Return the finding for an error that a job met when it used the file at ``path``."""
     kind: FindingKind = "missing" if isinstance(error, ObjectMissing) else "damaged"
     return Finding(kind=kind, path=path, detail=error.sentence)
 
@@ -148,7 +154,7 @@ def record_damage(
         _record(run, tools, manifest, looked, "full")
         tools.index.set_state(manifest.target_name, manifest.backup, "damaged")
     except PgbenError as exc:
-        # The job tells of the damage itself; that it could not be signed comes second.
+        # The job reports the damage itself; that it could not be signed comes second.
         log.warning("damage_not_recorded", why=exc.sentence)
 
 
@@ -196,7 +202,7 @@ def _state(run: Run, tools: Toolbox, one: Surveyed, looked: Examined, level: Lev
 
 
 def _unreadable(run: Run, tools: Toolbox, one: Survey, request: VerifyRequest) -> list[Finding]:
-    """Count backups whose manifest cannot be believed, and let the index show them damaged."""
+    """Return the manifests that cannot be believed, and write them into the index as damaged."""
     found = []
     for backup, finding in one.unreadable:
         if request.backup is None or request.backup == str(backup):
@@ -206,21 +212,17 @@ def _unreadable(run: Run, tools: Toolbox, one: Survey, request: VerifyRequest) -
     return found
 
 
-def _is_pruned(tools: Toolbox, target: Target, backup: str) -> bool:
-    try:
-        return is_pruned(tools.repository, target, BackupId.parse(backup))
-    except IntegrityError:
-        # That statement is a finding of its own; it explains nothing.
-        return False
-
-
 def _vanished(tools: Toolbox, one: Survey) -> list[Finding]:
-    """Find backups that the index knows and the repository has no longer, without a reason."""
+    """Return the backups that the index knows and the repository has no longer, unexplained."""
     there = {str(backup.known.id) for backup in one.backups}
     there |= {str(backup) for backup, _ in one.unreadable}
     unknown = [known.id for known in tools.index.backups(one.target) if known.id not in there]
-    # A prune may have died after it removed a manifest and before it told the index.
-    pruned = {backup for backup in unknown if _is_pruned(tools, one.target, backup)}
+    # A prune may have been killed after it removed a manifest and before it wrote the index.
+    pruned = {
+        backup
+        for backup in unknown
+        if was_pruned(tools.repository, one.target, BackupId.parse(backup))
+    }
     for backup in unknown:
         tools.index.set_state(one.target, backup, "expired" if backup in pruned else "missing")
     gone = [backup for backup in unknown if backup not in pruned]
