@@ -1,4 +1,4 @@
-"""What a Redis server says of itself: version, what it keeps, what waits in its queues."""
+"""Facts about a Redis server: version, persistence, length of its queues."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMEOUT_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerFacts:
-    """What was learned; ``queues`` are the messages that wait in each."""
+    """What a server reported; ``queues`` are the messages that wait in each."""
 
     version: str
     append_only: bool
@@ -28,7 +28,7 @@ class BrokerFacts:
 
 
 def inspect_broker(url: str, queues: Iterable[str]) -> BrokerFacts:
-    """Ask the server at ``url`` about itself and about ``queues``; nothing is changed.
+    """Return the facts of the server at ``url`` and of ``queues``; nothing is changed.
 
     Raises ``TransientError`` when it does not answer, ``ConfigurationError`` when it refuses.
     """

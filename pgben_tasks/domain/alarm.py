@@ -17,7 +17,7 @@ from pgben_tasks.redaction import redact
 
 AlarmKind = Literal["damaged", "failed", "suspect", "stale", "overdue", "silent", "refused"]
 
-#: The worst first: in a mail of many, these are told in full and the last ones are counted.
+#: The worst first: a mail of many shows these in full and counts the last ones.
 SEVERITY: Final[tuple[AlarmKind, ...]] = (
     "damaged",
     "failed",
@@ -27,7 +27,7 @@ SEVERITY: Final[tuple[AlarmKind, ...]] = (
     "silent",
     "refused",
 )
-#: How many alarms a mail tells in full.
+#: How many alarms a mail shows in full.
 MOST_IN_A_MAIL: Final = 5
 #: Anybody who reaches the queue can be refused, again and again; mails of nothing but refusals
 #: therefore keep this distance.
@@ -36,7 +36,7 @@ REFUSALS_APART: Final = timedelta(minutes=15)
 LONGEST_WAIT: Final = timedelta(minutes=30)
 
 #: Longer texts are cut: a mail is read on a telephone.
-_LONGEST: Final = 600
+_LONGEST_TEXT: Final = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +69,17 @@ class KeptAlarm:
 
 
 def one_line(text: object) -> str:
-    """Make a single printable line of what a stranger or a server wrote, secrets hidden.
+    """Return as a single printable line what a stranger or a server wrote, secrets hidden.
 
     Nothing that passes here can begin a new line or header of a mail.
     """
     printable = "".join(sign if sign.isprintable() else " " for sign in redact(str(text)))
     line = " ".join(printable.split())
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+    return line if len(line) <= _LONGEST_TEXT else line[: _LONGEST_TEXT - 1] + "…"
 
 
 def facts(**texts: object) -> dict[str, str]:
-    """Make the facts of an alarm from what is known; what is None or empty is left out."""
+    """Return the facts of an alarm; what is None or empty is left out."""
     return {name: one_line(text) for name, text in texts.items() if text is not None and text != ""}
 
 
@@ -87,7 +87,7 @@ def alarm_of_job(job: Job) -> Alarm | None:
     """Return the alarm that the end of a job is worth; None for a good end and for an open job.
 
     A job that is tried again has one alarm for its first failure and one when it is given up; the
-    attempts between share the first one's key, under which nothing is told twice.
+    attempts between share the first one's key, under which no second mail is sent.
     """
     if job.ended_at is None:
         return None
@@ -142,7 +142,7 @@ def may_go(
 def split_for_mail(
     waiting: Sequence[KeptAlarm], *, most: int = MOST_IN_A_MAIL
 ) -> tuple[list[KeptAlarm], Counter[AlarmKind]]:
-    """Choose which alarms a mail tells in full, the worst and oldest first; count the others."""
+    """Return the alarms that a mail shows in full, the worst first, and counts of the rest."""
     ordered = sorted(waiting, key=lambda one: (SEVERITY.index(one.alarm.kind), one.id))
     return ordered[:most], Counter(one.alarm.kind for one in ordered[most:])
 

@@ -15,7 +15,7 @@ JobState = Literal["queued", "running", "waiting", "succeeded", "failed", "refus
 ENDED: Final[frozenset[str]] = frozenset({"succeeded", "failed", "refused", "cancelled"})
 
 #: A running step whose heartbeat is this old, and whose lock is free, has lost its worker. The
-#: lock of a dead process is freed by the catalog's server at once; the six missed heartbeats only
+#: lock of a killed process is freed by the catalog's server at once; the six missed heartbeats only
 #: bridge a short loss of its connection (docs/decisions/0005-takeover-after-a-minute.md).
 STALE_AFTER: Final = timedelta(seconds=60)
 HEARTBEAT_EVERY: Final = timedelta(seconds=10)
@@ -102,7 +102,7 @@ class StepRun:
 
 
 def uncancellable(job: Job) -> str | None:
-    """Return why a job cannot be called off, or None when it can.
+    """Return why a job cannot be cancelled, or None when it can.
 
     A failed one can while its next attempt is still to come.
     """
@@ -126,7 +126,7 @@ def window_key(kind: str, target: str, window: datetime) -> str:
 
 
 def next_attempt(*, attempt: int, now: datetime, successor: datetime | None) -> datetime | None:
-    """When a failed scheduled job begins its next attempt, or None when it is given up.
+    """Return when a failed scheduled job begins its next attempt; None when it is given up.
 
     ``attempt`` is the number of the attempt that failed (1 for the first), ``successor`` the
     moment its next window is due: a new attempt never begins at or after it.

@@ -1,4 +1,4 @@
-"""Releases of PostgreSQL that are known to be dangerous to back up with, and what mends them.
+"""Releases of PostgreSQL that are known to be dangerous to back up with, and what fixes them.
 
 A table and a comparison; it is as old as this program, so a release that passes here may have
 holes that were found later.
@@ -33,9 +33,9 @@ HOLES: Final = (
 
 
 def known_holes(version: str) -> dict[str, str]:
-    """Map the flaws of a release such as ``17.4`` to the release that mends each of them.
+    """Return the flaws of a release such as ``17.4``, each with the release that fixes it.
 
-    Beta releases count as minor 0. Where no release of the major mends a flaw, the oldest major
+    Beta releases count as minor 0. Where no release of the major fixes a flaw, the oldest major
     that has one is named. Raises ``ValueError`` for text that is no version.
     """
     found = _VERSION.match(version)

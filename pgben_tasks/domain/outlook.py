@@ -62,17 +62,17 @@ class TargetOutlook:
         return sum(one.good for one in self.backups)
 
     def age(self, now: datetime) -> timedelta | None:
-        """How old the data of the newest good backup is."""
+        """Return how old the data of the newest good backup is; None without one."""
         good = self.newest_good
         return None if good is None or good.taken is None else now - good.taken
 
     def within_rpo(self, now: datetime) -> bool:
-        """Whether no more would be lost than PGBEN_RPO allows."""
+        """Return whether no more would be lost than PGBEN_RPO allows."""
         age = self.age(now)
         return age is not None and age <= self.rpo
 
     def verification_overdue(self, now: datetime) -> bool:
-        """Whether stored bytes were not read again for longer than PGBEN_VERIFY_DAYS.
+        """Return whether stored bytes were not read again for longer than PGBEN_VERIFY_DAYS.
 
         A backup younger than that was read back when it was made.
         """

@@ -1,4 +1,4 @@
-"""What should have happened and did not: windows, verified backups, the scheduler's life. Pure.
+"""What should have happened and did not: windows, verified backups, ticks of the scheduler. Pure.
 
 Nothing is called overdue for the time before ``since``, when this installation began to watch.
 """
@@ -42,7 +42,7 @@ class Bounds:
 
 
 def late(job: Job, *, now: datetime, bounds: Bounds) -> Alarm | None:
-    """Judge the open job of a window: not begun, or not ended, for too long.
+    """Return an alarm for the open job of a window that has not begun, or not ended, for too long.
 
     Time counts from when the job was written, not from its window: one that was made up for after
     an outage has only just begun to be anybody's fault.
@@ -68,7 +68,7 @@ def late(job: Job, *, now: datetime, bounds: Bounds) -> Alarm | None:
 
 
 def missed(line: Timed, *, now: datetime, since: datetime, bounds: Bounds) -> Alarm | None:
-    """Judge the latest window of a line: too long ago to be made up for.
+    """Return an alarm for the latest window of a line when it is too long ago to be made up for.
 
     The caller leaves the alarm aside when a job of this window is known (``key_of_window``).
     """
@@ -92,7 +92,7 @@ def key_of_window(line: Timed, now: datetime) -> str:
 def stale(
     line: Timed, newest: Restorable | None, *, now: datetime, since: datetime, bounds: Bounds
 ) -> Alarm | None:
-    """Judge the age of what could be restored; the caller asks only when no backup is under way.
+    """Return an alarm when what could be restored is too old; not while a backup is under way.
 
     A schedule that runs less often than the objective asks for is a choice of the settings, and
     nights get an hour longer when clocks are put back: the longer of the two is the bound.
@@ -110,7 +110,7 @@ def stale(
 
 
 def silent(last_sign: datetime | None, *, now: datetime, since: datetime) -> Alarm | None:
-    """Judge the scheduler by the last tick that it sent: one outage has one last sign."""
+    """Return an alarm when the scheduler last sent a tick too long ago: one alarm per outage."""
     last = last_sign or since
     if now - last < BEAT_SILENCE:
         return None

@@ -21,7 +21,7 @@ class Measure(NamedTuple):
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> Self:
-        """Measure a stored backup of a database."""
+        """Return the measure of a stored backup of a database."""
         return cls(manifest.plain_bytes, manifest.database.rows, len(manifest.database.tables))
 
 

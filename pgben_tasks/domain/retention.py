@@ -1,4 +1,4 @@
-"""Which backups retention keeps, and why.
+"""Which backups retention keeps, and why, and whether the clocks agree.
 
 Pure: a plan is computed here and carried out elsewhere, so that ``--dry-run`` shows exactly what
 would be done. Nothing here looks at a clock or a repository.
@@ -7,7 +7,7 @@ would be done. Nothing here looks at a clock or a repository.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Final
@@ -22,6 +22,9 @@ BRAKE_FLOOR: Final = 2
 
 #: A newest backup older than this many intervals means that backups, or the clock, have stopped.
 SILENT_INTERVALS: Final = 3
+
+#: Clocks that differ by more than this stop all pruning. NTP keeps them within a second.
+CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,33 @@ class Plan:
             raise PruneRefused(self.refused, self.hint)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """What the three clocks showed at one moment; all aware.
+
+    ``catalog`` names backups and judges their age, ``worker`` is the machine that prunes, and
+    ``store`` is where the backups lie.
+    """
+
+    catalog: datetime
+    worker: datetime
+    store: datetime
+
+    def doubt(self) -> tuple[str, str] | None:
+        """Return which two clocks differ too much, with a hint; None when all agree."""
+        shown = {one.name: require_utc(getattr(self, one.name)) for one in fields(self)}
+        behind, ahead = min(shown, key=shown.__getitem__), max(shown, key=shown.__getitem__)
+        gap = shown[ahead] - shown[behind]
+        if gap <= CLOCK_TOLERANCE:
+            return None
+        rounded = timedelta(seconds=round(gap.total_seconds()))
+        moments = ", ".join(f"{name} {at:%Y-%m-%dT%H:%M:%SZ}" for name, at in shown.items())
+        return (
+            f"the clock of the {ahead} is {rounded} ahead of the {behind}'s ({moments})",
+            "set all three by NTP; nothing is removed while it is unclear how old a backup is",
+        )
+
+
 @dataclass(slots=True)
 class _Reasons:
     """Collects why backups stay."""
@@ -118,7 +148,7 @@ def plan(
     own: BackupId | None = None,
     named: Container[str] = (),
 ) -> Plan:
-    """Decide which backups of one target stay and which expire.
+    """Return which backups of one target stay and which expire.
 
     ``now`` is aware. The order of ``backups`` does not matter: their sequence numbers order them.
     ``own`` is the backup whose chain asks: it was made by the very clock that is in question, so it
@@ -141,7 +171,7 @@ def plan(
 def unreferenced(
     packs: Iterable[str], *, remaining: Iterable[Manifest], gone: Iterable[Manifest]
 ) -> tuple[str, ...]:
-    """Name the stored packs that only removed backups referred to, sorted.
+    """Return the stored packs that only removed backups referred to, sorted.
 
     ``packs`` are the paths that exist. A pack that no manifest ever named is none of these: it may
     belong to a capture that still runs, and is the sweeper's concern.

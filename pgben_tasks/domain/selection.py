@@ -34,7 +34,7 @@ def select(
     allow_unverified: bool = False,
     allow_damaged: bool = False,
 ) -> Selection:
-    """Choose a backup of one target.
+    """Return the backup of one target that a restore takes.
 
     ``wanted`` is ``latest`` (the newest verified), an aware moment (the newest verified whose
     snapshot is not younger), or an id. With ``allow_unverified`` the first two fall back to

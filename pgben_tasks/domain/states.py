@@ -24,7 +24,7 @@ _EXAMINING: Final = frozenset({"readback", "quick", "full", "drill"})
 _READING: Final = frozenset({"readback", "full", "drill"})
 
 #: The only statement that clears an earlier finding, as after a repair from a copy.
-_HEALING: Final = "full"
+_CLEARING: Final = "full"
 
 
 class State(StrEnum):
@@ -102,7 +102,7 @@ class KnownBackup:
 
     @classmethod
     def from_manifest(cls, manifest: Manifest, verifications: Iterable[Verification]) -> Self:
-        """Describe a backup by its manifest and the statements about it."""
+        """Return a backup as its manifest and the statements about it describe it."""
         return cls(
             id=manifest.backup_id,
             sequence=manifest.sequence,
@@ -114,7 +114,7 @@ class KnownBackup:
 
 
 def state_of(manifest: Manifest, verifications: Iterable[Verification]) -> BackupStanding:
-    """Judge a backup by the signed statements about it, in any order.
+    """Return the standing of a backup from the signed statements about it, in any order.
 
     A statement without findings counts when it examined at least one pack and does not speak of
     another manifest. Any finding damages the backup until a later full verification is clean.
@@ -133,7 +133,7 @@ def state_of(manifest: Manifest, verifications: Iterable[Verification]) -> Backu
             continue
         if one.packs_checked == 0 or one.manifest not in {None, digest}:
             continue
-        if damaged and one.kind != _HEALING:
+        if damaged and one.kind != _CLEARING:
             continue
         damaged = False
         opened = opened or one.opened

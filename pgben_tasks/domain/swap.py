@@ -70,20 +70,20 @@ def marker(job: UUID) -> str:
 
 
 def replaced_name(database: str, now: datetime) -> str:
-    """Name the database that a restore replaces, ``<name>_replaced_<yyyymmdd_hhmmss>``.
+    """Return the name of the database that a restore replaces, ``<name>_replaced_<date_time>``.
 
-    ``now`` is local to the reader. The name is cut so that 63 bytes suffice.
+    The time is ``yyyymmdd_hhmmss``, local to the reader. The name is cut so that 63 bytes suffice.
     """
     return _suffixed(database, "replaced", now)
 
 
 def undone_name(database: str, now: datetime) -> str:
-    """Name the restored database that an undo sets aside, ``<name>_undone_<yyyymmdd_hhmmss>``."""
+    """Return the name of what an undo sets aside, ``<name>_undone_<date_time>``."""
     return _suffixed(database, "undone", now)
 
 
 def restored_name(database: str, now: datetime) -> str:
-    """Name the copy beside the original, ``<name>_restored_<yyyymmdd_hhmmss>``."""
+    """Return the name of the copy beside the original, ``<name>_restored_<date_time>``."""
     return _suffixed(database, "restored", now)
 
 

@@ -23,8 +23,8 @@ RemnantKind = Literal["pack", "inventory", "shard", "upload", "signature"]
 class Remnant:
     """A stored thing that no manifest names.
 
-    ``key`` is where it lies or was to lie; ``touched`` is told by the store's clock; ``size`` is in
-    bytes, 0 where the store does not tell it; ``upload`` is the store's name of an upload.
+    ``key`` is where it lies or was to lie; ``touched`` is by the store's clock; ``size`` is in
+    bytes, 0 where the store does not say it; ``upload`` is the store's name of an upload.
     """
 
     kind: RemnantKind
@@ -50,7 +50,7 @@ def decide_remnants(
     running: Collection[str],
     lost: Collection[BackupId],
 ) -> tuple[RemnantDecision, ...]:
-    """Decide what is removed and what stays, in the order given.
+    """Return what is removed and what stays, in the order given.
 
     ``now`` is the store's own clock; ``running`` are the backup ids of jobs that have not ended;
     ``lost`` are backups that did exist and whose manifest is gone without a prune decision: their

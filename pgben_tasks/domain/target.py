@@ -103,7 +103,7 @@ class BackupId:
 
     @classmethod
     def make(cls, started: datetime, suffix: str) -> BackupId:
-        """Name a capture that began at ``started`` (aware); ``suffix`` is 6 hex digits."""
+        """Return the id of a capture begun at ``started`` (aware); ``suffix`` is 6 hex digits."""
         return cls.parse(f"{require_utc(started).strftime(_STAMP)}-{suffix}")
 
     @classmethod

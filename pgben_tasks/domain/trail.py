@@ -31,7 +31,7 @@ def entry_digest(entry: AuditEntry) -> str:
 def assemble(
     entries: Collection[AuditEntry], unreadable: Mapping[int, Finding] | None = None
 ) -> Trail:
-    """Put a trail together from entries in any order; ``unreadable`` are others, by number.
+    """Return the trail of entries in any order; ``unreadable`` are others, by number.
 
     Where several have one number, as when two catalogs wrote to one repository, the one stays that
     the entry after it names, else the youngest.
@@ -57,7 +57,7 @@ def assemble(
 
 
 def _breaks(chain: Sequence[AuditEntry], unreadable: Collection[int]) -> Iterator[Finding]:
-    """Find the entries that do not follow on the one before."""
+    """Yield the entries that do not follow on the one before."""
     before: AuditEntry | None = None
     for entry in chain:
         expected = 1 if before is None else before.sequence + 1

@@ -29,7 +29,7 @@ MAX_FILE_NAME_BYTES = 255
 
 
 def target_text(value: str) -> str:
-    """Check a target's text; ``ValueError`` for one that is none."""
+    """Return a target's text; ``ValueError`` for one that is none."""
     try:
         return str(Target.parse(value))
     except ConfigurationError as exc:
@@ -37,7 +37,7 @@ def target_text(value: str) -> str:
 
 
 def backup_id_text(value: str) -> str:
-    """Check a backup id's text; ``ValueError`` for one that is none."""
+    """Return a backup id's text; ``ValueError`` for one that is none."""
     try:
         return str(BackupId.parse(value))
     except ConfigurationError as exc:
@@ -99,7 +99,7 @@ _D = TypeVar("_D", bound=Document)
 
 
 def canonical(value: Any) -> bytes:
-    """Encode a JSON value canonically: sorted keys, UTF-8, no floats, a newline at the end."""
+    """Return a JSON value's canonical bytes: sorted keys, UTF-8, no floats, a final newline."""
     _refuse_floats(value)
     text = json.dumps(
         value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False

@@ -32,7 +32,7 @@ _FIELD: Final = re.compile(r"(?:\*|\d+|[A-Z]{3})(?:-(?:\d+|[A-Z]{3}))?(?:/\d+)?"
 
 
 def parse_zone(name: str) -> ZoneInfo:
-    """Find a time zone by its name in the tz database; raise ``ConfigurationError`` else."""
+    """Return a time zone by its name in the tz database; raise ``ConfigurationError`` else."""
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as exc:
@@ -83,7 +83,7 @@ class Schedule:
 
 
 def crontab_fields(cron: str) -> dict[str, str]:
-    """Split a cron line into the keyword arguments of Celery's ``crontab``.
+    """Return the keyword arguments of Celery's ``crontab`` for a cron line.
 
     Steps, ranges and names are written out as numbers, and Sunday is 0, because Celery refuses 7
     and reads some forms otherwise than cron does. Raises ``ConfigurationError`` for a bad line.
@@ -110,7 +110,7 @@ def _numbers(values: Iterable[object], modulus: int) -> str:
 
 
 def _simulate(cron: str, start: datetime, *, backwards: bool = False) -> CronSim:
-    """Check a cron line and enumerate its wall-clock times from ``start`` (without a zone)."""
+    """Return the wall-clock times of a cron line from ``start`` (without a zone), once checked."""
     fields = cron.upper().split()
     sentence = f"'{cron[:80]}' is not a cron line"
     if len(fields) != len(_NAMES):

@@ -65,7 +65,7 @@ class Capture(Protocol):
         ...
 
     def describe(self, tables: tuple[TableCount, ...]) -> PostgresCapture:
-        """Describe the database as the snapshot shows it; checks the table list once more."""
+        """Describe the database as the snapshot shows it; check the table list once more."""
         ...
 
 
@@ -96,8 +96,8 @@ class PostgresSource(Protocol):
     ) -> None:
         """Run ``pg_dump -Fd`` on the capture's snapshot and write ``globals.sql`` beside.
 
-        ``on_file`` hears, in the calling thread, the names of files that pg_dump has finished
-        while it goes on with others; not of all, and of none where they cannot be told for sure.
+        ``on_file`` is called in the calling thread with the names of files that pg_dump has
+        finished while it goes on with others; not with all, and with none where they are not sure.
 
         Raises ``CommandFailed``, ``DatabaseUnavailable``, ``SpoolFull``.
         """
@@ -201,9 +201,12 @@ class PostgresSwap(Protocol):
         ...
 
     def settle(self, swap: Swap) -> Standing | None:
-        """Find out how a swap ended, and leave the live database open; None while it is at work."""
+        """Return how a swap ended, and leave the live database open; None while it is at work."""
         ...
 
     def drop(self, swap: Swap) -> Literal["dropped", "gone", "in use"]:
-        """Drop the database that a swap set aside, unless somebody opened it again."""
+        """Drop the database that a swap set aside, unless somebody opened it again.
+
+        ``gone`` when there is no such database any more; ``in use`` when it is open.
+        """
         ...

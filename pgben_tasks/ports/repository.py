@@ -175,7 +175,7 @@ class Repository(Protocol):
         ...
 
     def manifest(self, target: Target, backup: BackupId) -> Manifest:
-        """Fetch a manifest and check signature, role and path.
+        """Return a manifest after a check of its signature, role and path.
 
         Raises ``BackupNotFound``, ``SignatureInvalid``, ``ManifestInvalid``.
         """
@@ -206,7 +206,7 @@ class Repository(Protocol):
         ...
 
     def read_pack(self, pack: StoredFile) -> Iterator[bytes]:
-        """Stream the stored bytes of a pack or an inventory; ``ObjectMissing`` when it is gone."""
+        """Yield the stored bytes of a pack or an inventory; ``ObjectMissing`` when it is gone."""
         ...
 
     def fetch_pack(self, pack: Pack, destination: Path, *, advance: Callable[[int], None]) -> None:
@@ -222,7 +222,7 @@ class Repository(Protocol):
         ...
 
     def commit(self, manifest: Manifest) -> str:
-        """Make the backup exist: list its packs once more, signature, manifest, both read back.
+        """Make the backup exist: list its packs, write signature and manifest, read both back.
 
         Returns the manifest's SHA-256. Raises ``IntegrityError`` when a pack is missing or has
         another size, ``ObjectExists`` when the id is taken by another manifest.
@@ -250,7 +250,7 @@ class Repository(Protocol):
         ...
 
     def audit_entry(self, path: str) -> AuditEntry:
-        """Fetch an audit entry and check signature, role and path.
+        """Return an audit entry after a check of its signature, role and path.
 
         Raises ``SignatureInvalid``, ``ManifestInvalid``.
         """

@@ -1,4 +1,4 @@
-"""What every operation is handed: the time, somebody to report to, somebody who mails."""
+"""What every operation gets: the time, where it reports its progress, and who sends mails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SigningRole = Literal["backup", "verify", "restore", "maintenance"]
 
 
 class Clock(Protocol):
-    """Where the time comes from; production asks the catalog's server."""
+    """The source of the time; production asks the catalog's server."""
 
     def now(self) -> datetime:
         """Return the present moment, aware, in UTC."""
@@ -48,10 +48,10 @@ class Mail:
 
 
 class Mailer(Protocol):
-    """Who hands mails to a server; sender and recipients are its own."""
+    """Sends mails; sender and recipients are its own."""
 
     def send(self, mail: Mail) -> tuple[str, ...]:
-        """Hand a mail over; give the recipients that were refused while others were taken.
+        """Send a mail; return the recipients that were refused while others were accepted.
 
         Raises ``ConfigurationError`` for what waiting does not mend, else ``TransientError``.
         """

@@ -7,8 +7,7 @@ from itertools import permutations
 
 import pytest
 
-from pgben_tasks.domain.clocks import Clocks
-from pgben_tasks.domain.retention import Policy, plan
+from pgben_tasks.domain.retention import Clocks, Policy, plan
 from pgben_tasks.errors import PruneRefused
 
 NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)

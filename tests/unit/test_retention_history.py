@@ -16,8 +16,7 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
-from pgben_tasks.domain.clocks import Clocks
-from pgben_tasks.domain.retention import Policy, plan
+from pgben_tasks.domain.retention import Clocks, Policy, plan
 from pgben_tasks.domain.states import BackupStanding, KnownBackup, State
 from pgben_tasks.domain.target import BackupId
 from tests.support.retention_promises import PROMISES, Look, Past, Rules, expected

@@ -1,4 +1,4 @@
-"""What stands where there is no catalog: an index that forgets, a ledger that refuses."""
+"""What is used where there is no catalog: an index that forgets, a ledger that refuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pgben_tasks.errors import ConfigurationError
 
 
 class ForgetfulIndex:
-    """Takes what it is told and knows nothing: the repository itself is asked for everything."""
+    """Keeps nothing and knows nothing: the repository itself is asked for everything."""
 
     def next_sequence(self, target: Target, *, at_least: int) -> int:
         """Refuse: two that count for themselves would give out the same number."""
@@ -28,7 +28,7 @@ class ForgetfulIndex:
         """Forget a backup."""
 
     def backups(self, target: Target) -> Sequence[IndexedBackup]:  # noqa: ARG002 - nothing is known
-        """Know of no backup."""
+        """Return no backup."""
         return ()
 
     def acknowledge(self, target: Target, backup: str) -> None:
@@ -41,13 +41,13 @@ class ForgetfulIndex:
 
 
 class ForgottenWrites:
-    """Nobody remembers what a restore wrote: the next snapshot is rather called suspect."""
+    """Nobody remembers what a restore wrote: the next snapshot may be called suspect."""
 
     def intend(self, job: Job, part: str, objects: int) -> None:
         """Forget what is about to be written."""
 
     def since(self, target: Target, moment: datetime) -> int:  # noqa: ARG002 - nothing is known
-        """Know of nothing written."""
+        """Return 0."""
         return 0
 
 
@@ -63,7 +63,7 @@ class AbsentLedger:
         raise self._absent(f"prune '{target}'")
 
     def intend(self, swap: Swap) -> None:
-        """Refuse: nobody would end the swap of a dead process."""
+        """Refuse: nobody would end the swap of a killed process."""
         raise self._absent(f"swap '{swap.live}'")
 
     def settle(self, swap: Swap, state: SwapState) -> None:

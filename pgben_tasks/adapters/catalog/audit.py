@@ -71,7 +71,7 @@ class AuditTrail:
             _insert(cursor, entry, stored=False)
 
     def store_missing(self) -> int:
-        """Store every entry that the repository lacks, oldest first; returns how many."""
+        """Store every entry that the repository lacks, oldest first; return how many."""
         with self._database.transaction() as cursor:
             rows = cursor.execute(
                 f"SELECT {_COLUMNS}, sha256 FROM audit"  # noqa: S608 - constant columns
@@ -86,7 +86,7 @@ class AuditTrail:
         return len(rows)
 
     def _store_once(self, entry: AuditEntry, expected: str) -> None:
-        """Store an entry that may be there already, stored by a tick that died or runs beside."""
+        """Store an entry, unless another tick has stored the same one."""
         if entry_digest(entry) != expected:
             raise IntegrityError(
                 f"audit entry {entry.sequence} was changed in the catalog after it was written",
@@ -154,7 +154,7 @@ def take_up(cursor: psycopg.Cursor[Row], repository: str, trail: Trail) -> Taken
 
 
 def _unlike(rows: list[Row], there: dict[int, str], repository: str) -> Iterator[Finding]:
-    """Find what the catalog stored and the repository does not have so."""
+    """Yield what the catalog stored and the repository does not have so."""
     for row in rows:
         path = document_path(_entry(row, repository))
         if row["stored"] and row["sequence"] not in there:

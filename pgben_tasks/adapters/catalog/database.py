@@ -39,7 +39,7 @@ class _Kept:
         self._connection: Connection | None = None
 
     def live_connection(self) -> Connection:
-        """Return the connection; one that died meanwhile is replaced."""
+        """Return the connection; one that was lost meanwhile is replaced."""
         if self._connection is not None:
             try:
                 self._connection.execute("SELECT 1")
@@ -115,8 +115,8 @@ class CatalogDatabase:
     def kept(self) -> Iterator[None]:
         """Let this thread's transactions share one connection until the block ends.
 
-        To open one costs as much as everything else that a transaction here does. Whether it still
-        lives is asked each time; within a transaction another one gets a connection of its own.
+        To open one costs as much as everything else that a transaction here does. It is checked
+        each time; within a transaction another one gets a connection of its own.
         """
         outer = getattr(_here, "kept", None)
         _here.kept = kept = _Kept(self)
@@ -162,7 +162,7 @@ class CatalogDatabase:
         return require(row)["now"].astimezone(UTC)  # type: ignore[no-any-return]
 
     def exists(self) -> bool:
-        """Whether the server has this database."""
+        """Return whether the server has this database."""
         with (
             translated(self.server, "looking for the catalog"),
             connect(self.server, "postgres", application_name="pgben catalog") as connection,
@@ -170,7 +170,7 @@ class CatalogDatabase:
             return self._is_there(connection)
 
     def create(self) -> bool:
-        """Make the database when it is missing; say whether it was made."""
+        """Create the database when it is missing; return whether it was created."""
         with (
             translated(self.server, "making the catalog"),
             connect(self.server, "postgres", application_name="pgben init") as connection,
@@ -191,7 +191,7 @@ class CatalogDatabase:
         return connection.execute(query, (self.name,)).fetchone() is not None
 
     def migrate(self) -> list[int]:
-        """Apply the migrations that are missing, under a lock; returns their numbers.
+        """Apply the migrations that are missing, under a lock; return their numbers.
 
         Raises ``ConfigurationError`` when an applied migration differs from this program's.
         """
@@ -227,7 +227,7 @@ class CatalogDatabase:
         return applied
 
     def is_current(self) -> bool:
-        """Whether every migration is applied."""
+        """Return whether every migration is applied."""
         with self.transaction() as cursor:
             row = require(cursor.execute("SELECT to_regclass('migration') AS t").fetchone())
             done = 0

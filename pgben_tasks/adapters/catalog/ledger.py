@@ -76,7 +76,7 @@ class Ledger(JobRows):
         return JobRef(job=job, fence=row["fence"])
 
     def begin_step(self, ref: JobRef, step: str, *, node: str) -> JobRef:
-        """Begin a waiting step, or take over a running one whose process is known to be dead.
+        """Begin a waiting step, or take over a running one whose process has ended.
 
         The caller holds the job's lock, which is why a step that the ledger still calls running
         has lost its process; its fence is raised. Returns the reference to go on with. ``node`` is
@@ -103,7 +103,7 @@ class Ledger(JobRows):
         return JobRef(job=ref.job, fence=row["fence"])
 
     def heartbeat(self, ref: JobRef, step: str, progress: Mapping[str, Any]) -> None:
-        """Say that a running step lives and how far it is; ``FenceLost`` when it lost the job."""
+        """Write a step's heartbeat and how far it is; ``FenceLost`` when it lost the job."""
         with self.database.transaction() as cursor:
             cursor.execute(
                 "UPDATE step SET heartbeat_at = clock_timestamp(), progress = %s FROM job"
@@ -226,7 +226,7 @@ class Ledger(JobRows):
             _close_attempt(cursor, ref, row["attempt"], state, error)
 
     def cancel(self, job: UUID, *, error: JSON) -> bool:
-        """End a job that has not ended, or that is to be tried again; say whether it was so.
+        """End a job that has not ended, or that is to be tried again; return whether it was so.
 
         Its fence is raised: whatever works on it stops before its next irreversible action. What
         it left is removed once its lock is free. A job that swaps, or has swapped, is not ended.
@@ -258,7 +258,7 @@ class Ledger(JobRows):
         return True
 
     def queue_again(self, job: UUID) -> bool:
-        """Queue a failed or cancelled job for a new attempt; say whether it was one."""
+        """Queue a failed or cancelled job for a new attempt; return whether it was one."""
         with self.database.transaction() as cursor:
             cursor.execute(
                 "UPDATE job SET state = 'queued', step = NULL, error = NULL, retry_at = NULL,"

@@ -1,6 +1,6 @@
 """Session advisory locks in the catalog: they guard one running step and die with its process.
 
-Every step holds the lock of its job, so that the reconciler can tell a dead step from a slow one.
+Every step holds the lock of its job, so that the reconciler can tell a lost step from a slow one.
 On top come the locks of the target (docs/architecture.md): ``write`` exclusive for what changes
 the repository, ``read`` shared for what relies on it, ``live`` for the live database.
 """
@@ -20,17 +20,17 @@ from pgben_tasks.errors import TargetBusy
 
 
 def job_lock(job: UUID) -> Lock:
-    """Name the lock that a running step of ``job`` holds."""
+    """Return the lock that a running step of ``job`` holds."""
     return Lock(f"job:{job}")
 
 
 def worker_lock(worker: str) -> Lock:
-    """Name the lock that the worker ``<role>.<node>`` holds while it lives."""
+    """Return the lock that the worker ``<role>.<node>`` holds while it runs."""
     return Lock(f"worker:{worker}")
 
 
 def target_lock(kind: Literal["write", "read", "live"], target: str, *, shared: bool) -> Lock:
-    """Name one of the three locks of a target."""
+    """Return one of the three locks of a target."""
     return Lock(f"{kind}:{target}", shared)
 
 
@@ -55,7 +55,7 @@ class HeldLocks:
         return session
 
     def keep(self) -> None:
-        """Check that the session lives; take the locks again on a new one when it is lost.
+        """Check that the session is open; take the locks again on a new one when it is lost.
 
         Raises ``TargetBusy`` when somebody else took a lock meanwhile, ``DatabaseUnavailable``
         when the catalog does not answer.
@@ -92,7 +92,7 @@ def holding(database: CatalogDatabase, locks: Sequence[Lock]) -> Iterator[HeldLo
 
 
 def is_free(database: CatalogDatabase, lock: Lock) -> bool:
-    """Whether nobody holds ``lock`` at this moment; looks without taking it."""
+    """Return whether nobody holds ``lock`` at this moment; it is not taken."""
     high, low = divmod(lock.key % 2**64, 2**32)
     with database.transaction() as cursor:
         row = cursor.execute(

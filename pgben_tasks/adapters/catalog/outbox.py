@@ -1,7 +1,7 @@
-"""The outbox of alarms: raised once, kept until a mail server took them.
+"""The outbox of alarms: raised once, kept until a mail server accepted them.
 
 A row is marked as sent in the transaction that held it while the mail went out. A process that
-dies between the two sends the mail again: twice is better than never.
+is killed between the two sends the mail again: twice is better than never.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class AlarmOutbox:
         self._database = database
 
     def add(self, alarm: Alarm) -> bool:
-        """Keep an alarm until it is sent; say whether it is new."""
+        """Keep an alarm until it is sent; return whether it is new."""
         with self._database.transaction() as cursor:
             cursor.execute(
                 "INSERT INTO alarm (key, kind, target, job, happened_at, facts)"
@@ -76,7 +76,7 @@ class AlarmOutbox:
 
 
 class Delivery:
-    """Alarms that one tick holds until it said what became of their mail."""
+    """Alarms that one tick holds until it has written what became of their mail."""
 
     def __init__(self, cursor: psycopg.Cursor[Row], alarms: list[KeptAlarm], last: Row) -> None:
         """Hold ``alarms`` in the transaction of ``cursor``."""

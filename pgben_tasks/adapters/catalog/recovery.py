@@ -1,7 +1,7 @@
 """What the reconciler asks of the ledger and does to it: jobs that stand still, and the nodes.
 
 Staleness is never counted from before the catalog's server started: after an outage of the
-catalog every live step gets the time to show its heartbeat again.
+catalog every running step gets the time to send its heartbeat again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SINCE = "greatest({}, pg_postmaster_start_time())"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stalled:
-    """A job that nobody works on: where it stood and whether its node lives.
+    """A job that nobody works on: where it stood and whether its node sends heartbeats.
 
     ``overdue`` says that its next step should have begun by now, or was lost with its node.
     """
@@ -50,10 +50,10 @@ class Stalled:
 
 
 class Recovery:
-    """Finds jobs that stand still and takes them away from the dead."""
+    """Finds jobs that stand still, and takes over those of workers without heartbeats."""
 
     def __init__(self, database: CatalogDatabase, *, stale_after: timedelta = STALE_AFTER) -> None:
-        """Use the catalog at ``database``; a heartbeat older than ``stale_after`` is a dead one."""
+        """Use the catalog at ``database``; a worker with an older heartbeat is lost."""
         self._database = database
         self._stale_after = stale_after
 
@@ -113,7 +113,7 @@ class Recovery:
         return JobRef(job=stalled.job, fence=row["fence"])
 
     def begin_again(self, stalled: Stalled) -> bool:
-        """Queue the job for a new attempt on any node; say whether it was still the same."""
+        """Queue the job for a new attempt on any node; return whether it was still the same."""
         with self._database.transaction() as cursor:
             row = cursor.execute(
                 "UPDATE job SET fence = fence + 1, state = 'queued', step = NULL,"
@@ -136,7 +136,7 @@ class Recovery:
         return row is not None
 
     def to_publish(self) -> list[tuple[UUID, JobKind]]:
-        """Mark and give the jobs whose entry message must be sent (again).
+        """Mark and return the jobs whose entry message must be sent (again).
 
         Queued ones that nobody claimed, and failed ones whose next attempt is due.
         """
@@ -163,7 +163,7 @@ class Recovery:
             )
 
     def register_workers(self, workers: Sequence[str]) -> None:
-        """Write that workers with these names (``<role>.<node>``) have just been started.
+        """Write that the workers with these names (``<role>.<node>``) were just started.
 
         What waited for them in the memory of a process before is sent again by the next tick.
         """
@@ -172,7 +172,7 @@ class Recovery:
         self.send_heartbeat(workers)
 
     def send_heartbeat(self, workers: Sequence[str]) -> None:
-        """Write that the workers with these names (``<role>.<node>``) live."""
+        """Write a heartbeat of the workers with these names (``<role>.<node>``)."""
         with self._database.transaction() as cursor:
             cursor.execute(
                 "INSERT INTO worker (name, started_at, heartbeat_at)"
@@ -182,7 +182,7 @@ class Recovery:
             )
 
     def tick_is_overdue(self, silence: timedelta = BEAT_SILENCE) -> bool:
-        """Whether no tick has run for longer than beat may be silent."""
+        """Return whether no tick has run for longer than beat may be silent."""
         with self._database.transaction() as cursor:
             row = cursor.execute(
                 "SELECT 1 FROM worker WHERE name = %s"

@@ -1,6 +1,6 @@
 """The shards of a copy in the ledger: steps named ``<step>/<n>``, offered before they begin.
 
-Who works on a shard holds its lock, which dies with its process: a shard that is not done and whose
+Who works on a shard holds its lock, which ends with its process: a shard that is not done and whose
 lock is free may be taken. Each taking is a new claim, the shard's own fence: a lock can be lost
 with its session while its holder works on. A change names the fence of the job and the claim, and
 must hit its row.
@@ -33,12 +33,12 @@ _RUNNING: Final[LiteralString] = (
 
 
 def shard_lock(job: UUID, n: int) -> Lock:
-    """Name the lock that whoever copies a shard holds."""
+    """Return the lock that whoever copies a shard holds."""
     return Lock(f"shard:{job}:{n}")
 
 
 def shard_step(step: str, n: int) -> str:
-    """Name the step that a shard of ``step`` is."""
+    """Return the name of the step that a shard of ``step`` is."""
     return f"{step}/{n}"
 
 
@@ -46,7 +46,7 @@ class ShardRows:
     """The rows of the shards of one step; everything raises ``FenceLost`` for a lost job."""
 
     def __init__(self, database: CatalogDatabase, ref: JobRef, step: str, *, node: str) -> None:
-        """Speak for the job ``ref``; ``node`` is noted with what is done here."""
+        """Act for the job ``ref``; ``node`` is noted with what is done here."""
         self.database = database
         self.ref = ref
         self._step = step
@@ -90,7 +90,7 @@ class ShardRows:
                 " to_jsonb(COALESCE((step.result->>'claim')::int, 0) + 1))"
                 + _OWN
                 + " AND step.name = %(name)s AND step.state <> 'done' RETURNING step.result",
-                self._of(n),
+                self._key(n),
             ).fetchone()
             if row is None:
                 self._own(cursor)
@@ -105,7 +105,7 @@ class ShardRows:
             cursor.execute(
                 "UPDATE step SET result = jsonb_set(step.result, '{parts}',"  # noqa: S608 - our own words
                 " step.result->'parts' || %(part)s::jsonb)" + _OWN + _RUNNING,
-                {**self._of(n), "part": Jsonb([part.values()])},
+                {**self._key(n), "part": Jsonb([part.values()])},
             )
             self._still_has(cursor, n)
 
@@ -115,20 +115,20 @@ class ShardRows:
             cursor.execute(
                 "UPDATE step SET state = 'done', ended_at = clock_timestamp(),"  # noqa: S608 - our own words
                 " progress = %(counts)s" + _OWN + _RUNNING,
-                {**self._of(n), "counts": Jsonb(asdict(counts))},
+                {**self._key(n), "counts": Jsonb(asdict(counts))},
             )
             self._still_has(cursor, n)
 
     def give_back(self, n: int) -> None:
-        """Show that nobody works on a shard any more that is not done; a lost job is no error."""
+        """Write that nobody works on an unfinished shard any more; a lost job is no error."""
         with self.database.transaction() as cursor:
             cursor.execute(
                 "UPDATE step SET state = 'interrupted'" + _OWN + _RUNNING,  # noqa: S608 - our own words
-                self._of(n),
+                self._key(n),
             )
 
     def counts(self) -> Counts:
-        """Add up what the shards came to that are done."""
+        """Return the sum of the shards that are done."""
         total = Counts()
         for row in self._rows():
             if row["state"] == "done":
@@ -146,7 +146,7 @@ class ShardRows:
                 (self.ref.job, shard_step(self._step, 0).removesuffix("0")),
             ).fetchall()
 
-    def _of(self, n: int) -> dict[str, object]:
+    def _key(self, n: int) -> dict[str, object]:
         return {**self._values, "name": shard_step(self._step, n), "claim": self._claims.get(n)}
 
     def _still_has(self, cursor: psycopg.Cursor[Row], n: int) -> None:

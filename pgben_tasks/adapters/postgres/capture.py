@@ -172,12 +172,12 @@ class SnapshotCapture:
             self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
 
     def count(self, *, on_table: Callable[[], None] | None = None) -> tuple[TableCount, ...]:
-        """Count every table's rows inside the snapshot; sorted by schema and table."""
+        """Return every table's rows inside the snapshot; sorted by schema and table."""
         with translated(self._server, "counting rows in the snapshot"):
             return count_rows(self._connection, self._tables, on_table=on_table)
 
     def describe(self, tables: tuple[TableCount, ...]) -> PostgresCapture:
-        """Describe the database as the snapshot shows it; checks the table list once more."""
+        """Describe the database as the snapshot shows it; check the table list once more."""
         with translated(self._server, "reading the snapshot"):
             listed = list_tables(self._connection)
             counted = tuple((table.schema_name, table.table) for table in tables)
@@ -274,7 +274,7 @@ def _describe(  # What only the snapshot's owner knows is handed in.
     dump_compression: Literal["zstd:3", "none"],
     tables: tuple[TableCount, ...],
 ) -> PostgresCapture:
-    """Describe the connection's database."""
+    """Return what the connection's database is like."""
     row = connection.execute(_database_query(connection.info.server_version)).fetchone()
     if row is None:
         message = "the current database is not in pg_database"

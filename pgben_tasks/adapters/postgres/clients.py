@@ -1,7 +1,7 @@
-"""Finds PostgreSQL's client programs on this machine and chooses those that fit a server.
+"""Find PostgreSQL's client programs on this machine and choose those that fit a server.
 
 The rules of choosing are pure functions over ``Installation`` values; running the chosen programs
-lives in ``pg_dump``. Programs that come inside a wheel are the last resort, and their packages are
+is in ``programs``. Programs that come inside a wheel are the last resort, and their packages are
 located, never imported.
 """
 
@@ -106,7 +106,7 @@ def _compression(pg_dump: Path) -> Compression:
 
 
 def choose_for_dump(server_version_num: int, candidates: Sequence[Installation]) -> ClientTools:
-    """Choose the client for a dump: the server's major, else the nearest newer one.
+    """Return the client for a dump: the server's major, else the nearest newer one.
 
     Raises ``ConfigurationError`` when every client is older than the server, because ``pg_dump``
     refuses to read a server newer than itself.
@@ -129,7 +129,7 @@ def choose_for_restore(
     source_version_num: int,
     dump_compression: Compression,
 ) -> ClientTools:
-    """Choose the client for a restore: the destination's major, else the nearest that works.
+    """Return the client for a restore: the destination's major, else the nearest that works.
 
     ``source_version_num`` is the version of the server that was dumped: its dump is at least as
     new, and an older ``pg_restore`` cannot read it. A ``pg_restore`` of 17 or newer fails on

@@ -164,12 +164,12 @@ class PostgresDestination:
     def count(
         self, name: str, *, on_table: Callable[[], None] | None = None
     ) -> tuple[TableCount, ...]:
-        """Count every table's rows, as ``Capture.count`` does; sorted by schema and table."""
+        """Return every table's rows as ``Capture.count`` does."""
         with self._session(f"counting rows of '{name}'", database=check_name(name)) as connection:
             return count_rows(connection, with_rows(list_tables(connection)), on_table=on_table)
 
     def count_large_objects(self, name: str) -> int:
-        """Count the large objects of a database."""
+        """Return how many large objects a database has."""
         with self._session(f"counting '{name}'", database=check_name(name)) as connection:
             return count_large_objects(connection)
 

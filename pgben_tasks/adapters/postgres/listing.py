@@ -1,4 +1,4 @@
-"""Reads what a dump directory says it holds, without any server.
+"""Read what a dump directory says it holds, without any server.
 
 ``pg_restore --list`` proves only that the table of contents can be read and that the data files it
 names are there; digests prove the bytes.
@@ -17,7 +17,7 @@ from pgben_tasks.adapters import process
 from pgben_tasks.errors import CommandFailed, IntegrityError
 from pgben_tasks.ports import ClientTools
 
-_TIMEOUT: Final = timedelta(minutes=10)
+_LIST_TIMEOUT: Final = timedelta(minutes=10)
 _ENTRY: Final = re.compile(r"(?P<id>\d+); \d+ \d+ (?P<rest>.*)")
 _DATA: Final = "TABLE DATA "
 _DATA_SUFFIXES: Final = (".dat", ".dat.zst", ".dat.gz", ".dat.lz4")
@@ -67,7 +67,7 @@ def schema_argv(tools: ClientTools, *, dump: Path) -> list[str]:
 
 
 def read_listing(dump: Path, tools: ClientTools) -> DumpListing:
-    """List a dump; the data file of every table named must be there.
+    """Return a dump's table of contents; the data file of every table named must be there.
 
     Raises ``IntegrityError`` when the table of contents cannot be read or a file is missing.
     """
@@ -104,7 +104,7 @@ def named_tablespaces(dump: Path, tools: ClientTools) -> frozenset[str]:
 def _read(argv: list[str], dump: Path) -> str:
     try:
         completed = process.run(
-            argv, env=_ENVIRONMENT, cwd=dump, timeout=_TIMEOUT, capture_stdout=True
+            argv, env=_ENVIRONMENT, cwd=dump, timeout=_LIST_TIMEOUT, capture_stdout=True
         )
     except CommandFailed as exc:
         raise IntegrityError(

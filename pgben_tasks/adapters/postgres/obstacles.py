@@ -82,7 +82,7 @@ def check_destination(
 
 
 def is_older(version: str, than: str) -> bool | None:
-    """Compare two extension versions; None when they are not both dotted numbers."""
+    """Return whether a version is older; None when they are not both dotted numbers."""
     if _DOTTED.fullmatch(version) is None or _DOTTED.fullmatch(than) is None:
         return None
     one, other = ([int(part) for part in text.split(".")] for text in (version, than))
@@ -108,7 +108,7 @@ def _check_locale(connection: Connection, server: PostgresServer, capture: Postg
 
 
 def _try_locale(connection: Connection, server: PostgresServer, locale: str) -> None:
-    """Find out whether the server's host has a locale: make a collation of it and undo that."""
+    """Check that the server's host has a locale: make a collation of it and undo that."""
     try:
         with connection.transaction(force_rollback=True):
             connection.execute(

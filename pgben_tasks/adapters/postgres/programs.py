@@ -146,7 +146,7 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
     """Dump ``database`` into ``destination`` and the cluster's roles into ``globals.sql`` there.
 
     The roles are read while pg_dump runs, into a file beside ``destination``, because pg_dump
-    wants that empty. ``on_file`` hears the names of tables' files as they are finished (with
+    wants that empty. ``on_file`` gets the names of tables' files as they are finished (with
     parallel jobs only).
 
     Raises ``CommandFailed``, ``DatabaseUnavailable``, ``TargetBusy``, ``SpoolFull``, and whatever
@@ -157,7 +157,7 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
     seen = _Seen(progress, total=tables)
     suffix = ".dat" if tools.compression == "none" else ".dat.zst"
 
-    def hear(line: str) -> None:
+    def on_line(line: str) -> None:
         seen.line(line)
         if on_file is not None and (item := _FILE_DONE.match(line)) is not None:
             on_file(item[1] + suffix)
@@ -183,7 +183,7 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
             cwd=target.parent,
             timeout=timeout,
             check=check,
-            on_line=hear,
+            on_line=on_line,
             explain=explain,
         )
         roles.finish(growth.check)
@@ -307,7 +307,7 @@ class _Seen:
 
 
 class _Growth:
-    """Tells how far the dump's directory has grown, now and then, and checks for a stop."""
+    """Reports how far the dump's directory has grown, now and then, and checks for a stop."""
 
     def __init__(self, directory: Path, progress: Progress) -> None:
         self._directory = directory

@@ -28,7 +28,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 _MINIMUM_CONNECT_SECONDS: Final = 2
 
-#: libpq notices a dead peer after about a minute, not after the system's two hours.
+#: libpq notices a lost peer after about a minute, not after the system's two hours.
 _KEEPALIVE_IDLE: Final = 30
 _KEEPALIVE_INTERVAL: Final = 10
 
@@ -67,7 +67,7 @@ class PostgresServer:
     settings: str = "PGBEN_DB_HOST, PGBEN_DB_USER and PGBEN_DB_PASS"
 
     def __str__(self) -> str:
-        """Name the server for people."""
+        """Return the server's name for people."""
         return f"{self.host}:{self.port}"
 
     def environment(self, database: str, *, application_name: str) -> dict[str, str]:

@@ -118,8 +118,8 @@ class PostgresSource:
     ) -> None:
         """Run ``pg_dump -Fd`` on the capture's snapshot and write ``globals.sql`` beside.
 
-        ``destination`` must not exist or be empty. ``on_file`` hears the names of finished files,
-        unless a table's name is made of several lines: it could speak like pg_dump. Raises
+        ``destination`` must not exist or be empty. ``on_file`` gets the names of finished files,
+        unless a table's name has several lines: it could look like a message of pg_dump. Raises
         ``CommandFailed``, ``DatabaseUnavailable`` (also when the capture's session died meanwhile:
         the dump is then void), ``TargetBusy``, ``SpoolFull``.
         """
@@ -139,8 +139,8 @@ class PostgresSource:
                 on_file=None if several_lines else on_file,
             )
         except (CommandFailed, TargetBusy):
-            # A capture that died takes the snapshot along, and pg_dump only says that it is gone.
-            # A worker of pg_dump calls whatever fails its lock a lock refused, a dead server too.
+            # When the capture's session ended, pg_dump only says that the snapshot is gone. Its
+            # workers report a refused lock even when the server stopped.
             _require_alive(capture)
             raise
         _require_alive(capture)

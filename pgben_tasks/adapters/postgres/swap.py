@@ -44,7 +44,7 @@ from pgben_tasks.errors import (
 
 #: How long sessions may end their transactions once new ones are kept out; idle ones end at once.
 GRACE: Final = timedelta(seconds=15)
-_ENDING: Final = timedelta(seconds=20)
+_END_WITHIN: Final = timedelta(seconds=20)
 _LOCK_TIMEOUT: Final = timedelta(seconds=10)
 _POLL_SECONDS: Final = 0.1
 _TRIES: Final = 3
@@ -70,7 +70,7 @@ SELECT pg_catalog.set_config('tcp_keepalives_idle', '20', false),
        pg_catalog.set_config('synchronous_commit', 'on', false)
 """
 #: Since PostgreSQL 14: a session whose client is gone ends also while it waits for a lock.
-_NOTICE_DEATH = (
+_NOTICE_LOST_CLIENT = (
     "SELECT pg_catalog.set_config('client_connection_check_interval', '2s', false)"
     " WHERE pg_catalog.current_setting('client_connection_check_interval', true) IS NOT NULL"
 )
@@ -159,7 +159,7 @@ class PostgresSwap:
             raise
 
     def settle(self, swap: Swap) -> Standing | None:
-        """Find out how ``swap`` ended; one that did not happen leaves ``live`` open as it was.
+        """Return how ``swap`` ended; one that did not happen leaves ``live`` open as it was.
 
         None when a session still works on it.
         """
@@ -172,10 +172,7 @@ class PostgresSwap:
             return standing
 
     def drop(self, swap: Swap) -> Literal["dropped", "gone", "in use"]:
-        """Drop the database that ``swap`` set aside, and no other.
-
-        ``gone`` when there is no such database any more; ``in use`` when somebody opened it again.
-        """
+        """Drop the database that ``swap`` set aside, and no other."""
         with self._session(f"removing '{swap.aside}'") as connection:
             if database_oids(connection).get(swap.aside) != swap.live_oid:
                 return "gone"
@@ -187,7 +184,7 @@ class PostgresSwap:
     def _rehearse(
         self, connection: Connection, swap: Swap, capture: PostgresCapture, marker: str
     ) -> None:
-        """Find out what the server will not take while everybody can still work."""
+        """Check what the server will not accept while everybody can still work."""
         try:
             with connection.transaction(force_rollback=True):
                 finish_database(connection, swap.incoming, capture, marker=marker)
@@ -238,7 +235,7 @@ class PostgresSwap:
             if not any(working for _, working in _sessions(connection, both)):
                 break
             time.sleep(_POLL_SECONDS)
-        deadline = time.monotonic() + _ENDING.total_seconds()
+        deadline = time.monotonic() + _END_WITHIN.total_seconds()
         while left := _sessions(connection, both):
             if time.monotonic() > deadline:
                 raise TargetBusy(
@@ -300,7 +297,7 @@ class PostgresSwap:
             connection.execute(_SESSION)
             with suppress(psycopg.errors.InvalidParameterValue):
                 # Not every system can notice; the lock timeout then bounds the wait.
-                connection.execute(_NOTICE_DEATH)
+                connection.execute(_NOTICE_LOST_CLIENT)
             yield connection
 
 

@@ -86,14 +86,14 @@ class SignedDocuments:
             )
 
     def read(self, kind: type[_D], path: str) -> tuple[_D, bytes]:
-        """Fetch a document and check its signature; give it with its bytes.
+        """Return a document with its bytes, after a check of its signature.
 
         Raises ``ObjectMissing``, ``SignatureInvalid``, ``ManifestInvalid``.
         """
         data = self._store.get(path, limit=DOCUMENT_LIMIT)
         signature = self._signature(path)
         # Decoding before the signature is checked tells damage (it decodes no longer) from
-        # forgery. What it gives leaves this method only after the check.
+        # forgery. The result leaves this method only after the check.
         document = kind.decode(data, where=path)
         if document.repository != self._repository:
             raise SignatureInvalid(
@@ -116,7 +116,7 @@ class SignedDocuments:
         return document, data
 
     def write(self, document: _D) -> bytes:
-        """Sign a document and store it, signature first; read both back. Gives its bytes.
+        """Sign a document and store it, signature first; read both back; return its bytes.
 
         The same document may be written again; ``ObjectExists`` when another one has the path.
         """
@@ -143,7 +143,7 @@ class SignedDocuments:
         return data
 
     def may_sign(self, kind: StatementKind) -> bool:
-        """Whether the key at hand may sign statements of this kind."""
+        """Return whether the key at hand may sign statements of this kind."""
         return self._role(_STATEMENT_ROLES[kind]) is not None
 
     def _role(self, wanted: tuple[SigningRole, ...]) -> SigningRole | None:
@@ -191,8 +191,8 @@ class SignedDocuments:
     def _put_signature(self, key: str, data: bytes) -> None:
         """Store a signature whose document does not exist yet.
 
-        An attempt that died before its document may have left another one. It signs nothing that
-        exists, so it is replaced, which only ``put_file`` does.
+        An attempt that was killed before its document may have left another one. It signs nothing
+        that exists, so it is replaced, which only ``put_file`` does.
         """
         try:
             self._store.put(key, data)

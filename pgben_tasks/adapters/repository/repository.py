@@ -109,7 +109,7 @@ class StoreRepository:
         return self._card.repository
 
     def describe(self) -> str:
-        """Name the repository for people, without secrets."""
+        """Return the repository's name for people, without secrets."""
         return self._store.describe()
 
     def now(self) -> datetime:
@@ -143,7 +143,7 @@ class StoreRepository:
         return sorted((backup for backup in found if backup is not None), key=str)
 
     def manifest(self, target: Target, backup: BackupId) -> Manifest:
-        """Fetch a manifest and check signature, role and path."""
+        """Return a manifest after a check of its signature, role and path."""
         return self._manifest(target, backup)[0]
 
     def manifest_digest(self, target: Target, backup: BackupId) -> str:
@@ -189,7 +189,7 @@ class StoreRepository:
         return sorted(one.key for one in self._store.list("") if not layout.has_place(one.key))
 
     def read_pack(self, pack: StoredFile) -> Iterator[bytes]:
-        """Stream the stored bytes of a pack or an inventory."""
+        """Yield the stored bytes of a pack or an inventory."""
         return self._store.stream(pack.path)
 
     def fetch_pack(self, pack: Pack, destination: Path, *, advance: Callable[[int], None]) -> None:
@@ -207,7 +207,7 @@ class StoreRepository:
         fetch_checked(self._store.stream(inventory.path), inventory, destination)
 
     def commit(self, manifest: Manifest) -> str:
-        """Make the backup exist; see ``Repository.commit``."""
+        """Make the backup exist; return the SHA-256 of its manifest."""
         if manifest.repository != self.id:
             raise PermanentError(
                 f"a manifest for the repository '{manifest.repository}' cannot be stored in "
@@ -254,7 +254,7 @@ class StoreRepository:
         self._documents.write(verification)
 
     def may_record(self, kind: StatementKind) -> bool:
-        """Whether the key at hand may sign statements of this kind."""
+        """Return whether the key at hand may sign statements of this kind."""
         return self._documents.may_sign(kind)
 
     def audit(self, entry: AuditEntry) -> str:
@@ -271,7 +271,7 @@ class StoreRepository:
         return [path for _, path in sorted(known)]
 
     def audit_entry(self, path: str) -> AuditEntry:
-        """Fetch an audit entry and check signature, role and path."""
+        """Return an audit entry after a check of its signature, role and path."""
         return self._documents.read(AuditEntry, path)[0]
 
     def remove_manifest(self, target: Target, backup: BackupId) -> None:

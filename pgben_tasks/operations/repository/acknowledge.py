@@ -43,11 +43,11 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     run.ledger.keep(context={}, backup=str(backup))
     tools.repository.check_place()
     manifest = tools.repository.manifest(run.target, backup)
-    told = tools.repository.verifications(run.target, backup)
-    standing = state_of(manifest, told)
-    said = {one.job for one in told if one.kind == "acknowledgement"}
-    # A step that died after its statement was stored has done its work.
-    if str(run.job_id) not in said:
+    known = tools.repository.verifications(run.target, backup)
+    standing = state_of(manifest, known)
+    acknowledging = {one.job for one in known if one.kind == "acknowledgement"}
+    # A step that was killed after its statement was stored has done its work.
+    if str(run.job_id) not in acknowledging:
         _check(backup, standing)
         run.ledger.hold()
         statements.sign_statement(
@@ -104,10 +104,10 @@ def _accept(run: Run, tools: Toolbox) -> bool:
 
 
 def _said_before(surveyed: Survey, manifest: Manifest) -> Sequence[Verification]:
-    """Return what is said of the snapshot right before one.
+    """Return the statements about the snapshot right before one.
 
     Where one that cannot be believed may lie between the two, nobody knows what that lacked: then
-    nothing is said, and people are asked again.
+    there are none, and people are asked again.
     """
     older = (one for one in surveyed.backups if one.manifest.sequence < manifest.sequence)
     before = next(older, None)

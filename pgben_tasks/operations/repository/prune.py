@@ -12,9 +12,8 @@ from itertools import chain
 import structlog
 
 from pgben_tasks.contracts import JSON, PruneRequest
-from pgben_tasks.domain.clocks import Clocks
 from pgben_tasks.domain.documents import Manifest
-from pgben_tasks.domain.retention import Plan, plan, unreferenced
+from pgben_tasks.domain.retention import Clocks, Plan, plan, unreferenced
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import FenceLost, PgbenError, PruneRefused
 from pgben_tasks.operations.repository import statements
@@ -43,7 +42,7 @@ def on_demand(run: Run, tools: Toolbox) -> JSON:
 
 
 def decide(tools: Toolbox, target: Target, *, own: BackupId | None = None) -> tuple[Plan, Survey]:
-    """Make the plan for one target, ``own`` being the backup whose chain asks.
+    """Return the plan for one target, ``own`` being the backup whose chain asks.
 
     Raises ``PruneRefused`` when a manifest cannot be believed.
     """
@@ -62,7 +61,7 @@ def decide(tools: Toolbox, target: Target, *, own: BackupId | None = None) -> tu
 
 
 def prune(run: Run, tools: Toolbox, *, dry_run: bool, own: BackupId | None = None) -> JSON:
-    """Remove what the plan expires; with ``dry_run`` only say what would go."""
+    """Remove what the plan expires; with ``dry_run`` only return what would go."""
     run.progress.begin("prune")
     decided, surveyed = decide(tools, run.target, own=own)
     rows = [
@@ -73,7 +72,7 @@ def prune(run: Run, tools: Toolbox, *, dry_run: bool, own: BackupId | None = Non
         decided.check()
     gone: list[str] = []
     stored = tools.repository.packs(run.target)
-    # A run that died between manifest and packs signed its decision first.
+    # A run that was killed between manifest and packs signed its decision first.
     left = [one for one in orphans(tools.repository, surveyed, stored) if one.pruned]
     if (decided.expire or left) and not dry_run:
         with run.try_lock("read") as free:
