@@ -72,11 +72,10 @@ class AuditTrail:
 
     def store_missing(self) -> int:
         """Store every entry that the repository lacks, oldest first; return how many."""
-        with self._database.transaction() as cursor:
-            rows = cursor.execute(
-                f"SELECT {_COLUMNS}, sha256 FROM audit"  # noqa: S608 - constant columns
-                " WHERE NOT stored ORDER BY sequence LIMIT 500"
-            ).fetchall()
+        rows = self._database.fetch_all(
+            f"SELECT {_COLUMNS}, sha256 FROM audit"  # noqa: S608 - constant columns
+            " WHERE NOT stored ORDER BY sequence LIMIT 500"
+        )
         for row in rows:
             self._store_once(_entry(row, self._repository), row["sha256"])
             with self._database.transaction() as cursor:

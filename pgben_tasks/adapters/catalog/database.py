@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from typing import Any, Final, Self
+from typing import Any, Final, LiteralString, Self
 
 import psycopg
 from psycopg import errors, sql
@@ -23,6 +23,7 @@ from pgben_tasks.errors import ConfigurationError
 _MIGRATION_LOCK = 7_290_114_401
 
 Row = dict[str, Any]
+_Values = Sequence[object] | Mapping[str, object] | None
 
 #: A network that was cut is noticed after this, and not after the system's quarter of an hour.
 _USER_TIMEOUT: Final = timedelta(seconds=20)
@@ -100,6 +101,21 @@ class CatalogDatabase:
                 if isinstance(exc, errors.UndefinedTable | errors.UndefinedColumn):
                     raise self._not_set_up() from exc
                 raise
+
+    def fetch_one(self, query: LiteralString | bytes, values: _Values = None) -> Row | None:
+        """Run one statement in a transaction of its own; return its first row."""
+        with self.transaction() as cursor:
+            return cursor.execute(query, values).fetchone()
+
+    def fetch_all(self, query: LiteralString | bytes, values: _Values = None) -> list[Row]:
+        """Run one statement in a transaction of its own; return its rows."""
+        with self.transaction() as cursor:
+            return cursor.execute(query, values).fetchall()
+
+    def execute(self, query: LiteralString | bytes, values: _Values = None) -> int:
+        """Run one statement in a transaction of its own; return how many rows it changed."""
+        with self.transaction() as cursor:
+            return cursor.execute(query, values).rowcount
 
     def connection(self) -> Connection:
         """Open a connection for transactions."""

@@ -76,13 +76,12 @@ class BackupIndex:
 
     def next_sequence(self, target: Target, *, at_least: int) -> int:
         """Return the next sequence number of a target, above ``at_least`` (the newest stored)."""
-        with self._database.transaction() as cursor:
-            row = cursor.execute(
-                "INSERT INTO backup_sequence (repository, target, last) VALUES (%s, %s, %s)"
-                " ON CONFLICT (repository, target) DO UPDATE SET"
-                " last = greatest(backup_sequence.last + 1, excluded.last) RETURNING last",
-                (self._repository, str(target), at_least + 1),
-            ).fetchone()
+        row = self._database.fetch_one(
+            "INSERT INTO backup_sequence (repository, target, last) VALUES (%s, %s, %s)"
+            " ON CONFLICT (repository, target) DO UPDATE SET"
+            " last = greatest(backup_sequence.last + 1, excluded.last) RETURNING last",
+            (self._repository, str(target), at_least + 1),
+        )
         return int(require(row)["last"])
 
     def add(self, manifest: Manifest, digest: str, *, state: str) -> None:
@@ -100,33 +99,30 @@ class BackupIndex:
         self, target: Target, backup: str, state: str, *, verified_at: datetime | None = None
     ) -> None:
         """Write what a verification or a prune found out."""
-        with self._database.transaction() as cursor:
-            cursor.execute(
-                "UPDATE backup SET state = %s, verified_at = coalesce(%s, verified_at)"
-                " WHERE repository = %s AND target = %s AND id = %s",
-                (state, verified_at, self._repository, str(target), backup),
-            )
+        self._database.execute(
+            "UPDATE backup SET state = %s, verified_at = coalesce(%s, verified_at)"
+            " WHERE repository = %s AND target = %s AND id = %s",
+            (state, verified_at, self._repository, str(target), backup),
+        )
 
     def acknowledge(self, target: Target, backup: str) -> None:
         """Write that somebody looked at a suspect backup and found it plausible."""
-        with self._database.transaction() as cursor:
-            cursor.execute(
-                "UPDATE backup SET acknowledged = true"
-                " WHERE repository = %s AND target = %s AND id = %s",
-                (self._repository, str(target), backup),
-            )
+        self._database.execute(
+            "UPDATE backup SET acknowledged = true"
+            " WHERE repository = %s AND target = %s AND id = %s",
+            (self._repository, str(target), backup),
+        )
 
     def backups(
         self, target: Target | None = None, *, expired: bool = False
     ) -> list[IndexedBackup]:
         """Return known backups, newest first; expired ones only when asked."""
-        with self._database.transaction() as cursor:
-            rows = cursor.execute(
-                f"SELECT {_COLUMNS} FROM backup WHERE repository = %s"  # noqa: S608 - our own columns
-                " AND (%s::text IS NULL OR target = %s) AND (%s OR state <> 'expired')"
-                " ORDER BY target, sequence DESC NULLS LAST, id DESC",
-                (self._repository, target and str(target), target and str(target), expired),
-            ).fetchall()
+        rows = self._database.fetch_all(
+            f"SELECT {_COLUMNS} FROM backup WHERE repository = %s"  # noqa: S608 - our own columns
+            " AND (%s::text IS NULL OR target = %s) AND (%s OR state <> 'expired')"
+            " ORDER BY target, sequence DESC NULLS LAST, id DESC",
+            (self._repository, target and str(target), target and str(target), expired),
+        )
         return [IndexedBackup(**row) for row in rows]
 
     def known(self) -> set[tuple[str, str]]:

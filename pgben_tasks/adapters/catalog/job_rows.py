@@ -59,18 +59,16 @@ class JobRows:
 
     def job(self, job: UUID) -> Job:
         """Return one job; ``JobNotFound`` when there is none."""
-        with self.database.transaction() as cursor:
-            row = cursor.execute(JOB_ROWS + " WHERE job.id = %s", (job,)).fetchone()
+        row = self.database.fetch_one(JOB_ROWS + " WHERE job.id = %s", (job,))
         if row is None:
             raise JobNotFound(f"there is no job '{job}'", "`pgben jobs` lists them")
         return job_of(row)
 
     def find(self, text: str) -> Job:
         """Return the job whose id begins with ``text``; ``JobNotFound`` when none or several do."""
-        with self.database.transaction() as cursor:
-            rows = cursor.execute(
-                JOB_ROWS + " WHERE starts_with(job.id::text, %s) LIMIT 2", (text.lower(),)
-            ).fetchall()
+        rows = self.database.fetch_all(
+            JOB_ROWS + " WHERE starts_with(job.id::text, %s) LIMIT 2", (text.lower(),)
+        )
         if len(rows) != 1:
             found = "several jobs begin" if rows else "no job begins"
             raise JobNotFound(f"{found} with '{text[:36]}'", "`pgben jobs` lists them")
@@ -79,20 +77,18 @@ class JobRows:
     def jobs(self, *, limit: int = 20, open_only: bool = False) -> list[Job]:
         """Return the newest jobs first."""
         where = " WHERE job.state IN ('queued', 'running', 'waiting')" if open_only else ""
-        with self.database.transaction() as cursor:
-            rows = cursor.execute(
-                JOB_ROWS + where + " ORDER BY job.created_at DESC LIMIT %s", (limit,)
-            ).fetchall()
+        rows = self.database.fetch_all(
+            JOB_ROWS + where + " ORDER BY job.created_at DESC LIMIT %s", (limit,)
+        )
         return [job_of(row) for row in rows]
 
     def running(self, target: Target) -> frozenset[str]:
         """Return the backup ids of a target's jobs that have not ended."""
-        with self.database.transaction() as cursor:
-            rows = cursor.execute(
-                "SELECT backup FROM job WHERE target = %s AND backup IS NOT NULL"
-                " AND state IN ('queued', 'running', 'waiting')",
-                (str(target),),
-            ).fetchall()
+        rows = self.database.fetch_all(
+            "SELECT backup FROM job WHERE target = %s AND backup IS NOT NULL"
+            " AND state IN ('queued', 'running', 'waiting')",
+            (str(target),),
+        )
         return frozenset(row["backup"] for row in rows)
 
     def named(self, target: Target) -> frozenset[str]:
@@ -101,41 +97,36 @@ class JobRows:
         A further attempt forgets its backup until it has selected it again from its context. What
         stands in a request may also be ``latest``, which is no id.
         """
-        with self.database.transaction() as cursor:
-            rows = cursor.execute(
-                "SELECT DISTINCT one.backup FROM job, unnest(ARRAY[job.backup,"
-                " job.context->>'snapshot', job.request->>'backup']) AS one (backup)"
-                " WHERE job.target = %s AND one.backup IS NOT NULL"
-                " AND job.state IN ('queued', 'running', 'waiting')",
-                (str(target),),
-            ).fetchall()
+        rows = self.database.fetch_all(
+            "SELECT DISTINCT one.backup FROM job, unnest(ARRAY[job.backup,"
+            " job.context->>'snapshot', job.request->>'backup']) AS one (backup)"
+            " WHERE job.target = %s AND one.backup IS NOT NULL"
+            " AND job.state IN ('queued', 'running', 'waiting')",
+            (str(target),),
+        )
         return frozenset(row["backup"] for row in rows)
 
     def known_since(self, target: Target) -> datetime | None:
         """Return when the first job of a target was asked for; None when there is none."""
-        with self.database.transaction() as cursor:
-            row = cursor.execute(
-                "SELECT min(created_at) AS first FROM job WHERE target = %s", (str(target),)
-            ).fetchone()
+        row = self.database.fetch_one(
+            "SELECT min(created_at) AS first FROM job WHERE target = %s", (str(target),)
+        )
         return require(row)["first"]  # type: ignore[no-any-return]
 
     def steps(self, job: UUID, *, shards: bool = False) -> list[StepRun]:
         """Return the steps of a job as they began; with ``shards`` those of a copy, too."""
-        with self.database.transaction() as cursor:
-            rows = cursor.execute(
-                "SELECT attempt, name, state, node, started_at, ended_at, result FROM step"
-                " WHERE job = %s AND (%s OR strpos(name, '/') = 0) ORDER BY started_at",
-                (job, shards),
-            ).fetchall()
+        rows = self.database.fetch_all(
+            "SELECT attempt, name, state, node, started_at, ended_at, result FROM step"
+            " WHERE job = %s AND (%s OR strpos(name, '/') = 0) ORDER BY started_at",
+            (job, shards),
+        )
         return [StepRun(**row) for row in rows]
 
     def to_clean(self) -> list[Job]:
         """Return the ended jobs whose remains were not removed when they ended."""
-        with self.database.transaction() as cursor:
-            rows = cursor.execute(
-                JOB_ROWS
-                + " WHERE job.cleanup AND job.state NOT IN ('queued', 'running', 'waiting')"
-            ).fetchall()
+        rows = self.database.fetch_all(
+            JOB_ROWS + " WHERE job.cleanup AND job.state NOT IN ('queued', 'running', 'waiting')"
+        )
         return [job_of(row) for row in rows]
 
 

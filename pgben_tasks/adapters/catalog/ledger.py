@@ -104,33 +104,30 @@ class Ledger(JobRows):
 
     def heartbeat(self, ref: JobRef, step: str, progress: Mapping[str, Any]) -> None:
         """Write a step's heartbeat and how far it is; ``FenceLost`` when it lost the job."""
-        with self.database.transaction() as cursor:
-            cursor.execute(
-                "UPDATE step SET heartbeat_at = clock_timestamp(), progress = %s FROM job"
-                " WHERE job.id = %s AND job.fence = %s AND job.state = 'running'"
-                " AND step.job = job.id AND step.attempt = job.attempt AND step.name = %s",
-                (Jsonb(dict(progress)), ref.job, ref.fence, step),
-            )
-            self._one(cursor, ref)
+        changed = self.database.execute(
+            "UPDATE step SET heartbeat_at = clock_timestamp(), progress = %s FROM job"
+            " WHERE job.id = %s AND job.fence = %s AND job.state = 'running'"
+            " AND step.job = job.id AND step.attempt = job.attempt AND step.name = %s",
+            (Jsonb(dict(progress)), ref.job, ref.fence, step),
+        )
+        _require_one(changed, ref)
 
     def hold(self, ref: JobRef) -> None:
         """Raise ``FenceLost`` unless ``ref`` still owns its running job."""
-        with self.database.transaction() as cursor:
-            cursor.execute(
-                "UPDATE job SET fence = fence WHERE id = %s AND fence = %s AND state = 'running'",
-                (ref.job, ref.fence),
-            )
-            self._one(cursor, ref)
+        changed = self.database.execute(
+            "UPDATE job SET fence = fence WHERE id = %s AND fence = %s AND state = 'running'",
+            (ref.job, ref.fence),
+        )
+        _require_one(changed, ref)
 
     def keep(self, ref: JobRef, *, context: JSON, backup: str | None = None) -> None:
         """Merge ``context`` into what the job's later steps will find."""
-        with self.database.transaction() as cursor:
-            cursor.execute(
-                "UPDATE job SET context = context || %s, backup = coalesce(%s, backup)"
-                " WHERE id = %s AND fence = %s AND state = 'running'",
-                (Jsonb(context), backup, ref.job, ref.fence),
-            )
-            self._one(cursor, ref)
+        changed = self.database.execute(
+            "UPDATE job SET context = context || %s, backup = coalesce(%s, backup)"
+            " WHERE id = %s AND fence = %s AND state = 'running'",
+            (Jsonb(context), backup, ref.job, ref.fence),
+        )
+        _require_one(changed, ref)
 
     def end_step(
         self, ref: JobRef, step: str, *, result: JSON, following: str | None, wait: timedelta
@@ -164,12 +161,11 @@ class Ledger(JobRows):
 
     def retries(self, ref: JobRef, step: str) -> int:
         """Return how often the present attempt tried a step again after a passing failure."""
-        with self.database.transaction() as cursor:
-            row = cursor.execute(
-                "SELECT s.retries FROM step s JOIN job ON job.id = s.job AND job.attempt ="
-                " s.attempt WHERE job.id = %s AND s.name = %s",
-                (ref.job, step),
-            ).fetchone()
+        row = self.database.fetch_one(
+            "SELECT s.retries FROM step s JOIN job ON job.id = s.job AND job.attempt ="
+            " s.attempt WHERE job.id = %s AND s.name = %s",
+            (ref.job, step),
+        )
         return int(row["retries"]) if row is not None else 0
 
     def release_step(self, ref: JobRef, step: str, *, state: str, wait: timedelta) -> None:
@@ -196,12 +192,11 @@ class Ledger(JobRows):
 
     def wait_on(self, ref: JobRef, *, wait: timedelta) -> None:
         """Let a waiting step begin later than it should have: its locks are another job's."""
-        with self.database.transaction() as cursor:
-            cursor.execute(
-                "UPDATE job SET step_due_at = clock_timestamp() + %s WHERE id = %s AND fence = %s"
-                " AND state = 'waiting'",
-                (wait, ref.job, ref.fence),
-            )
+        self.database.execute(
+            "UPDATE job SET step_due_at = clock_timestamp() + %s WHERE id = %s AND fence = %s"
+            " AND state = 'waiting'",
+            (wait, ref.job, ref.fence),
+        )
 
     def fail(
         self,
@@ -259,43 +254,39 @@ class Ledger(JobRows):
 
     def queue_again(self, job: UUID) -> bool:
         """Queue a failed or cancelled job for a new attempt; return whether it was one."""
-        with self.database.transaction() as cursor:
-            cursor.execute(
-                "UPDATE job SET state = 'queued', step = NULL, error = NULL, retry_at = NULL,"
-                " ended_at = NULL, published_at = NULL WHERE id = %s"
-                " AND state IN ('failed', 'cancelled')",
-                (job,),
-            )
-            return cursor.rowcount == 1
+        changed = self.database.execute(
+            "UPDATE job SET state = 'queued', step = NULL, error = NULL, retry_at = NULL,"
+            " ended_at = NULL, published_at = NULL WHERE id = %s"
+            " AND state IN ('failed', 'cancelled')",
+            (job,),
+        )
+        return changed == 1
 
     def cleaned(self, job: UUID) -> None:
         """Note that nothing of a failed job is left behind."""
-        with self.database.transaction() as cursor:
-            cursor.execute("UPDATE job SET cleanup = false WHERE id = %s", (job,))
+        self.database.execute("UPDATE job SET cleanup = false WHERE id = %s", (job,))
 
     def postpone(self, job: UUID) -> None:
         """Note that a queued job's message is under way, so that it is not sent again early."""
-        with self.database.transaction() as cursor:
-            cursor.execute(
-                "UPDATE job SET published_at = clock_timestamp() WHERE id = %s"
-                " AND state = 'queued'",
-                (job,),
-            )
+        self.database.execute(
+            "UPDATE job SET published_at = clock_timestamp() WHERE id = %s AND state = 'queued'",
+            (job,),
+        )
 
     def fail_unclaimed(
         self, job: UUID, *, state: JobState, error: JSON, retry_at: datetime | None = None
     ) -> None:
         """End a job that was refused or failed before any worker claimed it."""
-        with self.database.transaction() as cursor:
-            cursor.execute(
-                "UPDATE job SET state = %s, error = %s, retry_at = %s,"
-                " ended_at = clock_timestamp() WHERE id = %s AND state = 'queued'",
-                (state, Jsonb(error), retry_at, job),
-            )
+        self.database.execute(
+            "UPDATE job SET state = %s, error = %s, retry_at = %s,"
+            " ended_at = clock_timestamp() WHERE id = %s AND state = 'queued'",
+            (state, Jsonb(error), retry_at, job),
+        )
 
-    def _one(self, cursor: psycopg.Cursor[Row], ref: JobRef) -> None:
-        if cursor.rowcount != 1:
-            raise FenceLost(f"job '{ref.job}' is owned by another attempt")
+
+def _require_one(changed: int, ref: JobRef) -> None:
+    if changed != 1:
+        raise FenceLost(f"job '{ref.job}' is owned by another attempt")
 
 
 def _close_step(

@@ -6,7 +6,7 @@ that ended was about to do. What really happened is asked of the protected serve
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -18,10 +18,7 @@ from pgben_tasks.domain.swap import Swap, SwapState
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import PermanentError
 
-_COLUMNS = (
-    "job, target, live, incoming, aside, live_oid, incoming_oid, was_open, undoes, state,"
-    " settled_at"
-)
+_COLUMNS = ", ".join(one.name for one in fields(Swap))
 
 
 class CatalogSwaps:
@@ -33,23 +30,22 @@ class CatalogSwaps:
 
     def intend(self, swap: Swap) -> None:
         """Write down a swap before anything is touched; a job may intend again what it gave up."""
-        with self._database.transaction() as cursor:
-            cursor.execute(
-                "INSERT INTO swap (job, target, live, incoming, aside, live_oid, incoming_oid,"
-                " was_open, undoes) VALUES (%(job)s, %(target)s, %(live)s, %(incoming)s, %(aside)s,"
-                " %(live_oid)s, %(incoming_oid)s, %(was_open)s, %(undoes)s)"
-                " ON CONFLICT (job) DO UPDATE SET incoming = excluded.incoming,"
-                " aside = excluded.aside, live_oid = excluded.live_oid,"
-                " incoming_oid = excluded.incoming_oid, was_open = excluded.was_open,"
-                " state = 'intended', intended_at = clock_timestamp(), settled_at = NULL"
-                " WHERE swap.state = 'abandoned'",
-                asdict(swap),
+        changed = self._database.execute(
+            "INSERT INTO swap (job, target, live, incoming, aside, live_oid, incoming_oid,"
+            " was_open, undoes) VALUES (%(job)s, %(target)s, %(live)s, %(incoming)s, %(aside)s,"
+            " %(live_oid)s, %(incoming_oid)s, %(was_open)s, %(undoes)s)"
+            " ON CONFLICT (job) DO UPDATE SET incoming = excluded.incoming,"
+            " aside = excluded.aside, live_oid = excluded.live_oid,"
+            " incoming_oid = excluded.incoming_oid, was_open = excluded.was_open,"
+            " state = 'intended', intended_at = clock_timestamp(), settled_at = NULL"
+            " WHERE swap.state = 'abandoned'",
+            asdict(swap),
+        )
+        if changed != 1:
+            raise PermanentError(
+                f"job '{swap.job}' has a swap already whose end is not settled",
+                "the reconciler settles it within two minutes",
             )
-            if cursor.rowcount != 1:
-                raise PermanentError(
-                    f"job '{swap.job}' has a swap already whose end is not settled",
-                    "the reconciler settles it within two minutes",
-                )
 
     def settle(self, swap: Swap, state: SwapState) -> None:
         """Write how a swap ended; ``done`` also corrects one that was given up too early."""
@@ -70,12 +66,8 @@ class CatalogSwaps:
 
     def swap_of_job(self, job: UUID) -> Swap | None:
         """Return the swap of a job, None when it has none."""
-        with self._database.transaction() as cursor:
-            row = cursor.execute(
-                f"SELECT {_COLUMNS} FROM swap WHERE job = %s",  # noqa: S608 - constant columns
-                (job,),
-            ).fetchone()
-        return None if row is None else Swap(**row)
+        found = self._some("job = %s", (job,))
+        return found[0] if found else None
 
     def open(self, target: str | None = None) -> list[Swap]:
         """Return the swaps (of one target) whose end is not settled, oldest first."""
@@ -100,11 +92,10 @@ class CatalogSwaps:
         )
 
     def _some(self, condition: str, values: tuple[object, ...]) -> list[Swap]:
-        with self._database.transaction() as cursor:
-            rows = cursor.execute(
-                f"SELECT {_COLUMNS} FROM swap WHERE {condition} ORDER BY intended_at".encode(),  # noqa: S608 - constant texts
-                values,
-            ).fetchall()
+        rows = self._database.fetch_all(
+            f"SELECT {_COLUMNS} FROM swap WHERE {condition} ORDER BY intended_at".encode(),  # noqa: S608 - constant texts
+            values,
+        )
         return [Swap(**row) for row in rows]
 
 
@@ -129,22 +120,20 @@ class CatalogOwnWrites:
 
         A part that is begun again after a crash counts once, at its latest beginning.
         """
-        with self._database.transaction() as cursor:
-            cursor.execute(
-                "INSERT INTO own_write (job, attempt, part, target, objects)"
-                " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (job, attempt, part)"
-                " DO UPDATE SET objects = excluded.objects, at = clock_timestamp()",
-                (job.id, job.attempt, part, job.target, objects),
-            )
+        self._database.execute(
+            "INSERT INTO own_write (job, attempt, part, target, objects)"
+            " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (job, attempt, part)"
+            " DO UPDATE SET objects = excluded.objects, at = clock_timestamp()",
+            (job.id, job.attempt, part, job.target, objects),
+        )
 
     def since(self, target: Target, moment: datetime) -> int:
         """Return how many objects of a target were changed by ourselves since then, at most."""
-        with self._database.transaction() as cursor:
-            row = require(
-                cursor.execute(
-                    "SELECT coalesce(sum(objects), 0)::bigint AS objects FROM own_write"
-                    " WHERE target = %s AND at >= %s",
-                    (str(target), moment),
-                ).fetchone()
+        row = require(
+            self._database.fetch_one(
+                "SELECT coalesce(sum(objects), 0)::bigint AS objects FROM own_write"
+                " WHERE target = %s AND at >= %s",
+                (str(target), moment),
             )
+        )
         return int(row["objects"])

@@ -35,20 +35,19 @@ class AlarmOutbox:
 
     def add(self, alarm: Alarm) -> bool:
         """Keep an alarm until it is sent; return whether it is new."""
-        with self._database.transaction() as cursor:
-            cursor.execute(
-                "INSERT INTO alarm (key, kind, target, job, happened_at, facts)"
-                " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO NOTHING",
-                (
-                    alarm.key,
-                    alarm.kind,
-                    alarm.target,
-                    alarm.job,
-                    alarm.happened_at,
-                    Jsonb(dict(alarm.facts)),
-                ),
-            )
-            return cursor.rowcount == 1
+        changed = self._database.execute(
+            "INSERT INTO alarm (key, kind, target, job, happened_at, facts)"
+            " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO NOTHING",
+            (
+                alarm.key,
+                alarm.kind,
+                alarm.target,
+                alarm.job,
+                alarm.happened_at,
+                Jsonb(dict(alarm.facts)),
+            ),
+        )
+        return changed == 1
 
     @contextmanager
     def delivery(self) -> Iterator[Delivery]:
@@ -67,11 +66,10 @@ class AlarmOutbox:
 
     def newest(self, limit: int) -> list[KeptAlarm]:
         """Return the newest alarms first, sent or not."""
-        with self._database.transaction() as cursor:
-            rows = cursor.execute(
-                f"SELECT {_COLUMNS} FROM alarm ORDER BY id DESC LIMIT %s",  # noqa: S608 - constant columns
-                (limit,),
-            ).fetchall()
+        rows = self._database.fetch_all(
+            f"SELECT {_COLUMNS} FROM alarm ORDER BY id DESC LIMIT %s",  # noqa: S608 - constant columns
+            (limit,),
+        )
         return [_kept(row) for row in rows]
 
 

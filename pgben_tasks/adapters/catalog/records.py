@@ -83,50 +83,45 @@ class Records:
         return self._heartbeat(BEAT)
 
     def _heartbeat(self, name: str) -> datetime | None:
-        with self._database.transaction() as cursor:
-            row = cursor.execute(
-                "SELECT heartbeat_at AS at FROM worker WHERE name = %s", (name,)
-            ).fetchone()
+        row = self._database.fetch_one(
+            "SELECT heartbeat_at AS at FROM worker WHERE name = %s", (name,)
+        )
         return row["at"] if row else None
 
     def unstored_entries(self) -> tuple[int, timedelta]:
         """Return how many audit entries the repository lacks, and how old the oldest is."""
-        with self._database.transaction() as cursor:
-            row = require(
-                cursor.execute(
-                    "SELECT count(*) AS n, coalesce(clock_timestamp() - min(at),"
-                    " interval '0') AS age FROM audit WHERE NOT stored"
-                ).fetchone()
+        row = require(
+            self._database.fetch_one(
+                "SELECT count(*) AS n, coalesce(clock_timestamp() - min(at),"
+                " interval '0') AS age FROM audit WHERE NOT stored"
             )
+        )
         return row["n"], row["age"]
 
     def since(self) -> datetime:
         """Return when this catalog began to keep alarms."""
-        with self._database.transaction() as cursor:
-            row = cursor.execute(
-                "SELECT applied_at FROM migration WHERE version = %s", (_OUTBOX_MIGRATION,)
-            ).fetchone()
+        row = self._database.fetch_one(
+            "SELECT applied_at FROM migration WHERE version = %s", (_OUTBOX_MIGRATION,)
+        )
         return require(row)["applied_at"]  # type: ignore[no-any-return]
 
     def bad_ends(self, *, since: datetime) -> list[UUID]:
         """Return the jobs that ended badly, or suspect, and have no alarm for that end."""
-        with self._database.transaction() as cursor:
-            rows = cursor.execute(
-                "SELECT id FROM job WHERE ended_at >= %s AND (state IN ('failed', 'refused')"
-                " OR (state = 'succeeded' AND result ->> 'suspect' IS NOT NULL))"
-                " AND NOT EXISTS (SELECT FROM alarm WHERE alarm.job = job.id"
-                " AND alarm.happened_at >= job.ended_at) ORDER BY ended_at",
-                (since,),
-            ).fetchall()
+        rows = self._database.fetch_all(
+            "SELECT id FROM job WHERE ended_at >= %s AND (state IN ('failed', 'refused')"
+            " OR (state = 'succeeded' AND result ->> 'suspect' IS NOT NULL))"
+            " AND NOT EXISTS (SELECT FROM alarm WHERE alarm.job = job.id"
+            " AND alarm.happened_at >= job.ended_at) ORDER BY ended_at",
+            (since,),
+        )
         return [row["id"] for row in rows]
 
     def open_windows(self) -> list[UUID]:
         """Return the scheduled jobs that have not ended."""
-        with self._database.transaction() as cursor:
-            rows = cursor.execute(
-                "SELECT id FROM job WHERE window_at IS NOT NULL"
-                " AND state IN ('queued', 'running', 'waiting') ORDER BY created_at"
-            ).fetchall()
+        rows = self._database.fetch_all(
+            "SELECT id FROM job WHERE window_at IS NOT NULL"
+            " AND state IN ('queued', 'running', 'waiting') ORDER BY created_at"
+        )
         return [row["id"] for row in rows]
 
     def known(self, keys: Sequence[str]) -> set[str]:
@@ -137,13 +132,12 @@ class Records:
 
     def under_way(self, *, within: timedelta) -> set[str]:
         """Return the targets with a backup that runs or will, asked for ``within`` so long."""
-        with self._database.transaction() as cursor:
-            rows = cursor.execute(
-                "SELECT DISTINCT target FROM job WHERE kind = 'backup'"
-                " AND created_at > clock_timestamp() - %s AND (state IN"
-                " ('queued', 'running', 'waiting') OR (state = 'failed' AND retry_at IS NOT NULL))",
-                (within,),
-            ).fetchall()
+        rows = self._database.fetch_all(
+            "SELECT DISTINCT target FROM job WHERE kind = 'backup'"
+            " AND created_at > clock_timestamp() - %s AND (state IN"
+            " ('queued', 'running', 'waiting') OR (state = 'failed' AND retry_at IS NOT NULL))",
+            (within,),
+        )
         return {row["target"] for row in rows}
 
     def restorable(self, target: str) -> Restorable | None:
@@ -151,11 +145,10 @@ class Records:
 
         It is read from the index without opening the repository, which may be what is away.
         """
-        with self._database.transaction() as cursor:
-            row = cursor.execute(
-                "SELECT id AS backup, state, snapshot_at FROM backup WHERE target = %s"
-                " AND starts_with(state, 'verified') AND (suspect IS NULL OR acknowledged)"
-                " ORDER BY snapshot_at DESC LIMIT 1",
-                (target,),
-            ).fetchone()
+        row = self._database.fetch_one(
+            "SELECT id AS backup, state, snapshot_at FROM backup WHERE target = %s"
+            " AND starts_with(state, 'verified') AND (suspect IS NULL OR acknowledged)"
+            " ORDER BY snapshot_at DESC LIMIT 1",
+            (target,),
+        )
         return None if row is None else Restorable(**row)

@@ -62,32 +62,31 @@ class Recovery:
 
         The caller checks that the job's lock is free before it acts.
         """
-        with self._database.transaction() as cursor:
-            rows = cursor.execute(
-                "SELECT job.id AS job, job.kind, job.fence, job.step, job.node, job.state,"  # noqa: S608 - constant columns
-                " job.losses,"
-                f" coalesce({_SINCE.format('node.heartbeat_at')} > clock_timestamp() - %(stale)s,"
-                " false) AND node.heartbeat_at IS NOT NULL AS node_alive,"
-                " coalesce(job.step_due_at < clock_timestamp()"
-                " OR node.started_at > job.waiting_since, false) AS overdue,"
-                " CASE WHEN job.state = 'running' THEN 'its step stopped showing a heartbeat'"
-                " WHEN job.step_due_at < clock_timestamp() THEN 'its next step did not begin'"
-                " WHEN node.started_at > job.waiting_since THEN 'its node was started anew'"
-                " ELSE 'its node stopped showing a heartbeat' END AS why"
-                " FROM job LEFT JOIN worker node ON node.name = CASE"
-                " WHEN job.kind IN ('prune', 'acknowledge', 'sweep') THEN 'maintenance'"
-                " WHEN job.kind = 'undo' THEN 'restore'"
-                " ELSE job.kind END || '.' || job.node"
-                " LEFT JOIN step s ON s.job = job.id AND s.attempt = job.attempt"
-                " AND s.name = job.step WHERE"
-                f" (job.state = 'running' AND {_SINCE.format('s.heartbeat_at')}"
-                " < clock_timestamp() - %(stale)s)"
-                " OR (job.state = 'waiting' AND (job.step_due_at < clock_timestamp()"
-                " OR node.started_at > job.waiting_since"
-                f" OR {_SINCE.format('coalesce(node.heartbeat_at, job.started_at)')}"
-                " < clock_timestamp() - %(stale)s)) ORDER BY job.created_at",
-                {"stale": self._stale_after},
-            ).fetchall()
+        rows = self._database.fetch_all(
+            "SELECT job.id AS job, job.kind, job.fence, job.step, job.node, job.state,"  # noqa: S608 - constant columns
+            " job.losses,"
+            f" coalesce({_SINCE.format('node.heartbeat_at')} > clock_timestamp() - %(stale)s,"
+            " false) AND node.heartbeat_at IS NOT NULL AS node_alive,"
+            " coalesce(job.step_due_at < clock_timestamp()"
+            " OR node.started_at > job.waiting_since, false) AS overdue,"
+            " CASE WHEN job.state = 'running' THEN 'its step stopped showing a heartbeat'"
+            " WHEN job.step_due_at < clock_timestamp() THEN 'its next step did not begin'"
+            " WHEN node.started_at > job.waiting_since THEN 'its node was started anew'"
+            " ELSE 'its node stopped showing a heartbeat' END AS why"
+            " FROM job LEFT JOIN worker node ON node.name = CASE"
+            " WHEN job.kind IN ('prune', 'acknowledge', 'sweep') THEN 'maintenance'"
+            " WHEN job.kind = 'undo' THEN 'restore'"
+            " ELSE job.kind END || '.' || job.node"
+            " LEFT JOIN step s ON s.job = job.id AND s.attempt = job.attempt"
+            " AND s.name = job.step WHERE"
+            f" (job.state = 'running' AND {_SINCE.format('s.heartbeat_at')}"
+            " < clock_timestamp() - %(stale)s)"
+            " OR (job.state = 'waiting' AND (job.step_due_at < clock_timestamp()"
+            " OR node.started_at > job.waiting_since"
+            f" OR {_SINCE.format('coalesce(node.heartbeat_at, job.started_at)')}"
+            " < clock_timestamp() - %(stale)s)) ORDER BY job.created_at",
+            {"stale": self._stale_after},
+        )
         return [Stalled(**row) for row in rows]
 
     def take_over(self, stalled: Stalled, *, wait: timedelta) -> JobRef | None:
@@ -155,48 +154,43 @@ class Recovery:
 
     def step_not_sent(self, ref: JobRef) -> None:
         """Note that a step's message could not be sent, so that the next tick sends it."""
-        with self._database.transaction() as cursor:
-            cursor.execute(
-                "UPDATE job SET step_due_at = clock_timestamp() WHERE id = %s AND fence = %s"
-                " AND state = 'waiting'",
-                (ref.job, ref.fence),
-            )
+        self._database.execute(
+            "UPDATE job SET step_due_at = clock_timestamp() WHERE id = %s AND fence = %s"
+            " AND state = 'waiting'",
+            (ref.job, ref.fence),
+        )
 
     def register_workers(self, workers: Sequence[str]) -> None:
         """Write that the workers with these names (``<role>.<node>``) were just started.
 
         What waited for them in the memory of a process before is sent again by the next tick.
         """
-        with self._database.transaction() as cursor:
-            cursor.execute("DELETE FROM worker WHERE name = ANY(%s)", (list(workers),))
+        self._database.execute("DELETE FROM worker WHERE name = ANY(%s)", (list(workers),))
         self.send_heartbeat(workers)
 
     def send_heartbeat(self, workers: Sequence[str]) -> None:
         """Write a heartbeat of the workers with these names (``<role>.<node>``)."""
-        with self._database.transaction() as cursor:
-            cursor.execute(
-                "INSERT INTO worker (name, started_at, heartbeat_at)"
-                " SELECT name, clock_timestamp(), clock_timestamp() FROM unnest(%s::text[]) name"
-                " ON CONFLICT (name) DO UPDATE SET heartbeat_at = clock_timestamp()",
-                (list(workers),),
-            )
+        self._database.execute(
+            "INSERT INTO worker (name, started_at, heartbeat_at)"
+            " SELECT name, clock_timestamp(), clock_timestamp() FROM unnest(%s::text[]) name"
+            " ON CONFLICT (name) DO UPDATE SET heartbeat_at = clock_timestamp()",
+            (list(workers),),
+        )
 
     def tick_is_overdue(self, silence: timedelta = BEAT_SILENCE) -> bool:
         """Return whether no tick has run for longer than beat may be silent."""
-        with self._database.transaction() as cursor:
-            row = cursor.execute(
-                "SELECT 1 FROM worker WHERE name = %s"
-                " AND greatest(heartbeat_at, pg_postmaster_start_time()) > clock_timestamp() - %s",
-                (TICK, silence),
-            ).fetchone()
+        row = self._database.fetch_one(
+            "SELECT 1 FROM worker WHERE name = %s"
+            " AND greatest(heartbeat_at, pg_postmaster_start_time()) > clock_timestamp() - %s",
+            (TICK, silence),
+        )
         return row is None
 
     def live_workers(self) -> list[str]:
         """Return the names of workers whose heartbeat is fresh, as ``<role>.<node>``."""
-        with self._database.transaction() as cursor:
-            rows = cursor.execute(
-                "SELECT name FROM worker WHERE name <> ALL(%s)"
-                " AND heartbeat_at > clock_timestamp() - %s ORDER BY name",
-                ([TICK, BEAT], 3 * HEARTBEAT_EVERY),
-            ).fetchall()
+        rows = self._database.fetch_all(
+            "SELECT name FROM worker WHERE name <> ALL(%s)"
+            " AND heartbeat_at > clock_timestamp() - %s ORDER BY name",
+            ([TICK, BEAT], 3 * HEARTBEAT_EVERY),
+        )
         return [row["name"] for row in rows]

@@ -166,14 +166,16 @@ def inspect_server(server: PostgresServer, database: str) -> ServerFacts:
         return ServerFacts(ahead=clock - (before + (after - before) / 2), identity=identity)
 
 
-def scalar(connection: Connection, query: LiteralString, values: Sequence[object] = ()) -> Any:
+def scalar(
+    connection: Connection, query: LiteralString, values: Sequence[object] | None = None
+) -> Any:
     """Return the first column of the first row; None when there is no row."""
     row = connection.execute(query, values).fetchone()
     return None if row is None else row[0]
 
 
 def column(
-    connection: Connection, query: LiteralString, values: Sequence[object] = ()
+    connection: Connection, query: LiteralString, values: Sequence[object] | None = None
 ) -> list[Any]:
     """Return the first column of every row."""
     return [row[0] for row in connection.execute(query, values).fetchall()]
