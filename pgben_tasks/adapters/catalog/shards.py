@@ -121,11 +121,10 @@ class ShardRows:
 
     def give_back(self, n: int) -> None:
         """Write that nobody works on an unfinished shard any more; a lost job is no error."""
-        with self.database.transaction() as cursor:
-            cursor.execute(
-                "UPDATE step SET state = 'interrupted'" + _OWN + _RUNNING,  # noqa: S608 - our own words
-                self._key(n),
-            )
+        self.database.execute(
+            "UPDATE step SET state = 'interrupted'" + _OWN + _RUNNING,  # noqa: S608 - our own words
+            self._key(n),
+        )
 
     def counts(self) -> Counts:
         """Return the sum of the shards that are done."""
@@ -160,9 +159,6 @@ class ShardRows:
             " FOR SHARE",
             self._values,
         )
-        self._one(cursor)
-
-    def _one(self, cursor: psycopg.Cursor[Row]) -> None:
         if cursor.rowcount != 1:
             raise FenceLost(f"job '{self.ref.job}' is owned by another attempt")
 
