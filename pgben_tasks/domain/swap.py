@@ -1,4 +1,4 @@
-"""A swap as a value: two databases of one server that trade places under one name.
+"""A swap as a value: one database of a server takes the name of another.
 
 Databases are told apart by oid, never by name: names are what a swap changes. Pure; what is true
 of a server at a moment comes in, what became of the swap comes out.
@@ -16,11 +16,11 @@ from pgben_tasks.domain.target import MAX_NAME_BYTES
 from pgben_tasks.errors import RestoreRefused
 
 #: ``intended``: written down before anything is touched, and open until its end is known;
-#: ``done``: the names changed hands; ``abandoned``: they did not, and will not;
+#: ``done``: the names were exchanged; ``abandoned``: they were not, and will not be;
 #: ``undone``: a later swap turned it back; ``dropped``: the database set aside was removed.
 SwapState = Literal["intended", "done", "abandoned", "undone", "dropped"]
 
-#: What a look at the server says: the names changed hands, they did not, or somebody else renamed
+#: What a look at the server says: the names were exchanged, they were not, or somebody renamed
 #: or removed one of the databases, and nothing may be guessed.
 Standing = Literal["done", "not done", "unclear"]
 

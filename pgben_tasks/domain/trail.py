@@ -42,8 +42,8 @@ def assemble(
     doubles: list[Finding] = []
     for number, same in groupby(newest_first, key=lambda one: one.sequence):
         candidates = list(same)
-        wanted = chain[-1].previous if chain else None
-        chosen = next((one for one in candidates if entry_digest(one) == wanted), candidates[0])
+        named = chain[-1].previous if chain else None
+        chosen = next((one for one in candidates if entry_digest(one) == named), candidates[0])
         chain.append(chosen)
         detail = f"there is another entry {number}, at '{document_path(chosen)}'"
         doubles += [

@@ -1,4 +1,4 @@
-"""Databases: one to dump, a server to restore to, two that trade places."""
+"""Databases: one to dump, a server to restore to, two to swap."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class PostgresDestination(Protocol):
 
 
 class PostgresSwap(Protocol):
-    """A server whose databases trade places, in one transaction or not at all."""
+    """A server whose databases are swapped, in one transaction or not at all."""
 
     def blockers(
         self, live: str, aside: str, capture: PostgresCapture | None, *, room: bool

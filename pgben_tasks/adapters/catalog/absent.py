@@ -15,7 +15,7 @@ from pgben_tasks.errors import ConfigurationError
 
 
 class ForgetfulIndex:
-    """Keeps nothing and knows nothing: the repository itself is asked for everything."""
+    """Keeps nothing and knows nothing: everything is read from the repository itself."""
 
     def next_sequence(self, target: Target, *, at_least: int) -> int:
         """Refuse: two that count for themselves would give out the same number."""

@@ -280,10 +280,10 @@ class Ledger:
         return int(row["retries"]) if row is not None else 0
 
     def release_step(self, ref: JobRef, step: str, *, state: str, wait: timedelta) -> None:
-        """Give a running step back to be begun again within ``wait``: a retry, or a shutdown.
+        """Release a running step to be begun again within ``wait``: a retry, or a shutdown.
 
         ``state`` is ``retrying``, which is counted, or ``interrupted``. A lost fence is no error
-        here: there is nothing to give back.
+        here: there is nothing to release.
         """
         with self.database.transaction() as cursor:
             row = cursor.execute(
@@ -302,7 +302,7 @@ class Ledger:
                 )
 
     def wait_on(self, ref: JobRef, *, wait: timedelta) -> None:
-        """Let a waiting step begin later than it should have: its locks are another job's."""
+        """Postpone a waiting step whose locks another job holds."""
         self.database.execute(
             "UPDATE job SET step_due_at = clock_timestamp() + %s WHERE id = %s AND fence = %s"
             " AND state = 'waiting'",

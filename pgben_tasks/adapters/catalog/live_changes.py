@@ -1,7 +1,7 @@
 """What jobs change in live targets: swaps of databases, and objects written in place.
 
 A row is written before anything is touched, so that whoever finds a swap open knows what a process
-that ended was about to do. What really happened is asked of the protected server.
+that ended was about to do. What really happened is read from the protected server.
 """
 
 from __future__ import annotations

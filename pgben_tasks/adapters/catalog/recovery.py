@@ -1,4 +1,4 @@
-"""What the reconciler asks of the ledger and does to it: jobs that stand still, and the nodes.
+"""What the reconciler reads and changes in the ledger: jobs that stand still, and workers.
 
 Staleness is never counted from before the catalog's server started: after an outage of the
 catalog every running step gets the time to send its heartbeat again.

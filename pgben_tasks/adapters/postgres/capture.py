@@ -7,7 +7,7 @@ after them, and the list of tables, which had to be read before either, is compa
 snapshot shows.
 
 A description is read inside the snapshot and as any role that may connect: only catalogs that
-everybody may read are asked.
+everybody may read are queried.
 """
 
 from __future__ import annotations

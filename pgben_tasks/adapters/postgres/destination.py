@@ -113,7 +113,7 @@ class PostgresDestination:
         check_name(name)
         with self._session(f"opening '{name}'") as connection:
             limit = scalar(connection, _LIMIT, (name,))
-            wanted = named_tablespaces(dump, tools)
+            needed = named_tablespaces(dump, tools)
             known = tablespaces(connection)
         with self._session(f"looking into '{name}'", database=name) as connection:
             empty = not list_tables(connection)
@@ -128,7 +128,7 @@ class PostgresDestination:
             name,
             dump,
             jobs=jobs,
-            tablespaces=wanted <= known,
+            tablespaces=needed <= known,
             timeout=self._timeout,
             progress=progress,
         )
@@ -143,7 +143,7 @@ class PostgresDestination:
     ) -> None:
         """ANALYZE, then settings, ACL, connection limit and comment in one transaction.
 
-        The marker goes with it: from then on the database is nobody's to remove, so
+        The marker is replaced then: from then on nothing removes the database, so
         ``before_opening`` may raise between the two. Raises ``RestoreRefused`` when ``name`` does
         not carry it.
         """

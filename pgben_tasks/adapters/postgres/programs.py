@@ -225,7 +225,7 @@ def restore(  # One call, one load: what is loaded, to where, how.
 
 
 class _Beside:
-    """A second program that runs during the block; its failure ends what asks ``check``.
+    """A second program that runs during the block; its failure ends whatever calls ``check``.
 
     The thread that starts the program waits for it, so its parent-death signal means what it says.
     """
@@ -247,7 +247,7 @@ class _Beside:
             env=env,
             cwd=cwd,
             timeout=timeout,
-            check=self._wanted,
+            check=self._check_given_up,
             explain=explain,
         )
 
@@ -277,7 +277,7 @@ class _Beside:
         if self._ended.done():
             self._ended.result()
 
-    def _wanted(self) -> None:
+    def _check_given_up(self) -> None:
         if self._given_up.is_set():
             raise TransientError("the program beside it failed")
 

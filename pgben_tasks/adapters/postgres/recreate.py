@@ -1,6 +1,6 @@
-"""The statements that give a restored database what ``pg_restore`` does not.
+"""The statements that set for a restored database what ``pg_restore`` does not.
 
-Where building them needs an answer of the server, the caller's connection is asked.
+Where building them needs a query, it runs on the caller's connection.
 """
 
 from __future__ import annotations
@@ -88,10 +88,10 @@ def create_database(
 def finish_database(
     connection: Connection, name: str, capture: PostgresCapture, *, marker: str
 ) -> None:
-    """Give a loaded database the source's settings, ACL, connection limit and comment.
+    """Set the source's settings, ACL, connection limit and comment on a loaded database.
 
     The comment takes the place of ``marker``, which also leaves the roles that were made with the
-    database: from then on they are nobody's to remove. Runs inside the caller's transaction.
+    database: from then on nothing removes them. Runs inside the caller's transaction.
     """
     apply_settings(connection, name, capture.settings)
     apply_acl(connection, name, capture)
@@ -138,7 +138,7 @@ def apply_settings(connection: Connection, name: str, settings: tuple[Setting, .
 
 
 def apply_acl(connection: Connection, name: str, capture: PostgresCapture) -> None:
-    """Give the database exactly the source's privileges, entry by entry in the same order.
+    """Grant exactly the source's privileges on the database, entry by entry in the same order.
 
     Without an explicit list nothing is done: the default then holds here as it held there. Runs
     inside the caller's transaction.

@@ -1,6 +1,6 @@
 """Connections to PostgreSQL servers, what a server says of itself, and its errors as ours.
 
-What is asked of a database lives in the modules that use it. No text that leaves this module
+What is read from a database is in the modules that use it. No text that leaves this module
 holds a password: libpq never repeats it, and nothing here does.
 """
 
@@ -142,7 +142,7 @@ def connect(
 class ServerFacts:
     """``ahead`` is how far its clock is ahead of this machine's (negative: behind).
 
-    ``identity`` is what tells two servers apart whatever they are called, where it may be asked.
+    ``identity`` tells two servers apart whatever they are called; None where it may not be read.
     """
 
     ahead: timedelta

@@ -1,4 +1,4 @@
-"""Two databases of one server trade places: fence, end sessions, rename both in one transaction.
+"""Swap two databases of one server: close, end sessions, rename both in one transaction.
 
 The truth of a swap is in the server's own catalogs, where it happens in one transaction or not at
 all. A session that works on a swap holds an advisory lock of that same server, so whoever gets the
@@ -74,7 +74,7 @@ _NOTICE_LOST_CLIENT = (
     "SELECT pg_catalog.set_config('client_connection_check_interval', '2s', false)"
     " WHERE pg_catalog.current_setting('client_connection_check_interval', true) IS NOT NULL"
 )
-#: A catalog of pgben is rebuilt, never replaced under the feet of its own jobs.
+#: A catalog of pgben is rebuilt, never replaced while its own jobs use it.
 _CATALOG = """
 SELECT pg_catalog.to_regclass('public.lease') IS NOT NULL
    AND pg_catalog.to_regclass('public.backup_sequence') IS NOT NULL
@@ -82,7 +82,7 @@ SELECT pg_catalog.to_regclass('public.lease') IS NOT NULL
 
 
 class PostgresSwap:
-    """One server whose databases trade places (``ports.PostgresSwap``)."""
+    """One server whose databases are swapped (``ports.PostgresSwap``)."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class PostgresSwap:
         maintenance_database: str = "postgres",
         grace: timedelta = GRACE,
     ) -> None:
-        """Work on ``server`` from ``maintenance_database``, which never changes hands itself.
+        """Work on ``server`` from ``maintenance_database``, which is never swapped itself.
 
         ``grace`` is how long running transactions are waited for.
         """
@@ -145,11 +145,11 @@ class PostgresSwap:
         swap is under way, ``RestoreRefused`` when the databases are not those of ``swap``.
         """
         try:
-            with self._alone(swap, restored) as connection:
+            with self._locked_session(swap, restored) as connection:
                 if restored is not None:
-                    self._rehearse(connection, swap, *restored)
+                    self._try_finish(connection, swap, *restored)
                 _allow_connections(connection, swap.live, allowed=False)
-                self._trade(connection, swap, hold, restored)
+                self._rename_both(connection, swap, hold, restored)
         except BaseException:
             # The session is over, and with it its lock and whatever was not committed.
             with suppress(PgbenError):
@@ -181,7 +181,7 @@ class PostgresSwap:
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(swap.aside)))
             return "dropped"
 
-    def _rehearse(
+    def _try_finish(
         self, connection: Connection, swap: Swap, capture: PostgresCapture, marker: str
     ) -> None:
         """Check what the server will not accept while everybody can still work."""
@@ -191,7 +191,7 @@ class PostgresSwap:
         except errors.LockNotAvailable as exc:
             raise self._held_up(swap, exc) from exc
 
-    def _trade(
+    def _rename_both(
         self,
         connection: Connection,
         swap: Swap,
@@ -246,7 +246,7 @@ class PostgresSwap:
             time.sleep(_POLL_SECONDS)
 
     @contextmanager
-    def _alone(
+    def _locked_session(
         self, swap: Swap, restored: tuple[PostgresCapture, str] | None
     ) -> Iterator[Connection]:
         """Hold the lock of a swap that has not happened yet, of the very databases it is about."""

@@ -68,7 +68,7 @@ class Table:
 
 
 def prepare_session(connection: Connection, *, lock_timeout: timedelta) -> None:
-    """Let a session run as long as it must, wait for locks as long as it may, and see all rows.
+    """Set a session to run without time limits, wait ``lock_timeout`` for locks, see all rows.
 
     With ``row_security`` off a policy that would hide rows is an error instead.
     """

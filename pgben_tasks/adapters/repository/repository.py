@@ -385,7 +385,7 @@ class UnrecordedRepository(StoreRepository):
     """
 
     def record(self, verification: Verification) -> None:
-        """Keep nothing; whoever opened this repository so has said it to the person asking."""
+        """Keep nothing; whoever opened this repository has said so to the operator."""
 
 
 def _read_card(store: ObjectStore) -> RepositoryCard:

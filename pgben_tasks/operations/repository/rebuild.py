@@ -27,13 +27,13 @@ def read_index(
 
     ``known`` are the (target, backup) pairs of the old index: each gets a row, too.
     """
-    wanted = sorted({*targets, *repository.targets(), *(Target.parse(one) for one, _ in known)})
+    needed = sorted({*targets, *repository.targets(), *(Target.parse(one) for one, _ in known)})
     progress.begin(
-        "read", total=sum(len(repository.backups(one)) for one in wanted), unit="backups"
+        "read", total=sum(len(repository.backups(one)) for one in needed), unit="backups"
     )
     return [
         _target(repository, one, {backup for of, backup in known if of == str(one)}, progress)
-        for one in wanted
+        for one in needed
     ]
 
 

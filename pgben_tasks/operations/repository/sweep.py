@@ -1,7 +1,7 @@
 """Remove what killed jobs left in the repository: packs, unfinished uploads, lone signatures.
 
-What is left over is decided in ``domain/sweeping.py``. A file that the format does not know is
-nobody's leftover but somebody's file: verifications name it, nothing here touches it.
+What is left over is decided in ``domain/sweeping.py``. A file that the format does not
+know is no leftover: verifications name it, nothing here touches it.
 """
 
 from __future__ import annotations

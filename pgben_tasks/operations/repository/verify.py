@@ -84,7 +84,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
             for backup in backups:
                 run.progress.check()
                 looked = examine_packs(run, tools, backup.manifest, files, request.level, reading)
-                _state(run, tools, backup, looked, request.level)
+                _record_state(run, tools, backup, looked, request.level)
                 findings += looked.findings
                 packs += looked.packs
                 read += looked.read
@@ -145,7 +145,7 @@ def damage_finding(path: str, error: PgbenError) -> Finding:
 def record_damage(
     run: Run, tools: Toolbox, manifest: Manifest, findings: Sequence[Finding]
 ) -> None:
-    """Record damage that a job met, so that nobody chooses this backup again unawares.
+    """Record damage that a job met, so that no later job chooses this backup without a warning.
 
     Findings that name a pack also keep later snapshots from inheriting it.
     """
@@ -185,7 +185,7 @@ def _record(
     return verification
 
 
-def _state(run: Run, tools: Toolbox, one: Surveyed, looked: Examined, level: Level) -> None:
+def _record_state(run: Run, tools: Toolbox, one: Surveyed, looked: Examined, level: Level) -> None:
     verification = _record(run, tools, one.manifest, looked, level)
     standing = state_of(one.manifest, (*one.statements, verification))
     # The index may have missed the commit.
