@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from pgben_tasks.domain.job import Job
-from pgben_tasks.domain.target import BackupId, Target, check_name
+from pgben_tasks.domain.target import LATEST, BackupId, Target, check_name
 from pgben_tasks.errors import ConfigurationError, RequestRefused
 
 JSON = dict[str, Any]
@@ -36,9 +36,6 @@ _LONGEST_FIELD: Final = 40
 _LONGEST_KEY: Final = 1024
 #: More keys than this are no matter of single keys.
 MOST_KEYS: Final = 1000
-
-#: Instead of a backup's id: the newest verified one.
-LATEST: Final = "latest"
 
 
 def _by(rule: Callable[[str], object]) -> AfterValidator:

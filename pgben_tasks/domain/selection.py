@@ -12,10 +12,9 @@ from datetime import datetime
 from typing import Final
 
 from pgben_tasks.domain.states import KnownBackup, State
-from pgben_tasks.domain.target import BackupId, require_utc
+from pgben_tasks.domain.target import LATEST, BackupId, require_utc
 from pgben_tasks.errors import BackupNotFound, RestoreRefused
 
-LATEST: Final = "latest"
 _NEAREST: Final = 3
 
 

@@ -14,6 +14,9 @@ TargetKind = Literal["postgres", "bucket"]
 #: PostgreSQL's NAMEDATALEN - 1, in bytes.
 MAX_NAME_BYTES: Final = 63
 
+#: Instead of a backup's id: the newest verified one.
+LATEST: Final = "latest"
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 _BACKUP_ID = re.compile(r"(\d{8}T\d{6}Z)-([0-9a-f]{6})", re.ASCII)
 _STAMP: Final = "%Y%m%dT%H%M%SZ"

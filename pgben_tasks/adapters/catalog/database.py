@@ -173,8 +173,7 @@ class CatalogDatabase:
 
     def now(self) -> datetime:
         """Return the catalog server's clock: the only clock that decisions use."""
-        with self.transaction() as cursor:
-            row = cursor.execute("SELECT clock_timestamp() AS now").fetchone()
+        row = self.fetch_one("SELECT clock_timestamp() AS now")
         return require(row)["now"].astimezone(UTC)  # type: ignore[no-any-return]
 
     def exists(self) -> bool:
