@@ -81,7 +81,10 @@ class PostgresSource(Protocol):
         ...
 
     def capture(self, tools: ClientTools) -> AbstractContextManager[Capture]:
-        """Lock all tables against TRUNCATE and DROP, then export a snapshot."""
+        """Lock all tables against TRUNCATE and DROP, then export a snapshot.
+
+        Raises ``TargetBusy``, ``DatabaseUnavailable``, ``ConfigurationError``.
+        """
         ...
 
     def dump(
@@ -96,10 +99,13 @@ class PostgresSource(Protocol):
     ) -> None:
         """Run ``pg_dump -Fd`` on the capture's snapshot and write ``globals.sql`` beside.
 
+        ``destination`` must not exist or be empty.
+
         ``on_file`` is called in the calling thread with the names of files that pg_dump has
         finished while it goes on with others; not with all, and with none where they are not sure.
 
-        Raises ``CommandFailed``, ``DatabaseUnavailable``, ``SpoolFull``.
+        Raises ``CommandFailed``, ``TargetBusy``, ``SpoolFull``, ``DatabaseUnavailable`` (also when
+        the capture's session ended meanwhile: the dump is then void).
         """
         ...
 
@@ -128,7 +134,11 @@ class PostgresDestination(Protocol):
     def load(
         self, name: str, dump: Path, *, tools: ClientTools, jobs: int, progress: Progress
     ) -> None:
-        """Run ``pg_restore --exit-on-error`` from the dump directory into the new database."""
+        """Run ``pg_restore --exit-on-error`` from the dump directory into the new database.
+
+        Raises ``RestoreRefused`` unless the database is closed and empty, ``IntegrityError`` when
+        the dump cannot be read, ``CommandFailed``, ``DatabaseUnavailable``.
+        """
         ...
 
     def finish(
@@ -141,7 +151,8 @@ class PostgresDestination(Protocol):
     ) -> None:
         """ANALYZE; apply settings, ACL, connection limit and, in place of the marker, the comment.
 
-        ``before_opening`` is called between the two, and what it raises leaves the marker.
+        ``before_opening`` is called between the two, and what it raises leaves the marker; once
+        that is replaced, nothing removes the database.
         Raises ``RestoreRefused`` when the database does not carry ``marker``.
         """
         ...
@@ -195,8 +206,11 @@ class PostgresSwap(Protocol):
     ) -> None:
         """Carry out a swap; when it raises, the live database is as it was, or will be settled.
 
-        ``hold`` is called right before the transaction; ``restored`` is the capture of a copy and
-        its marker. Raises ``TargetBusy``, ``RestoreRefused``, ``DatabaseUnavailable``.
+        ``hold`` is called right before the transaction. ``restored`` is (capture, marker) of a
+        restored copy, which gets its settings, grants and comment in the same transaction; None
+        for a database that has its own. Raises ``TargetBusy`` when sessions do not end or another
+        swap is under way, ``RestoreRefused`` when the databases are not those of ``swap``,
+        ``DatabaseUnavailable``.
         """
         ...
 

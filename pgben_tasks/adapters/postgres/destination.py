@@ -105,11 +105,7 @@ class PostgresDestination:
     def load(
         self, name: str, dump: Path, *, tools: ClientTools, jobs: int, progress: Progress
     ) -> None:
-        """Run ``pg_restore --exit-on-error`` from the dump directory into the new database.
-
-        Raises ``RestoreRefused`` unless the database is closed and empty, ``IntegrityError`` when
-        the dump cannot be read, ``CommandFailed``, ``DatabaseUnavailable``.
-        """
+        """Run ``pg_restore --exit-on-error`` from the dump directory into the new database."""
         check_name(name)
         with self._session(f"opening '{name}'") as connection:
             limit = scalar(connection, _LIMIT, (name,))
@@ -141,12 +137,7 @@ class PostgresDestination:
         marker: str,
         before_opening: Callable[[], None] | None = None,
     ) -> None:
-        """ANALYZE, then settings, ACL, connection limit and comment in one transaction.
-
-        The marker is replaced then: from then on nothing removes the database, so
-        ``before_opening`` may raise between the two. Raises ``RestoreRefused`` when ``name`` does
-        not carry it.
-        """
+        """ANALYZE, then settings, ACL, connection limit and comment in one transaction."""
         check_name(name)
         with self._session(f"looking at '{name}'") as connection:
             if _comment(connection, name) != marker:

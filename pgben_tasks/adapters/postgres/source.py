@@ -95,10 +95,7 @@ class PostgresSource:
             )
 
     def capture(self, tools: ClientTools) -> AbstractContextManager[SnapshotCapture]:
-        """Lock all tables against TRUNCATE and DROP, then export a snapshot.
-
-        Raises ``TargetBusy``, ``DatabaseUnavailable``, ``ConfigurationError``.
-        """
+        """Lock all tables against TRUNCATE and DROP, then export a snapshot."""
         return open_capture(
             self._server,
             self._database,
@@ -116,13 +113,8 @@ class PostgresSource:
         progress: Progress,
         on_file: Callable[[str], None] | None = None,
     ) -> None:
-        """Run ``pg_dump -Fd`` on the capture's snapshot and write ``globals.sql`` beside.
-
-        ``destination`` must not exist or be empty. ``on_file`` gets the names of finished files,
-        unless a table's name has several lines: it could look like a message of pg_dump. Raises
-        ``CommandFailed``, ``DatabaseUnavailable`` (also when the capture's session died meanwhile:
-        the dump is then void), ``TargetBusy``, ``SpoolFull``.
-        """
+        """Run ``pg_dump -Fd`` on the capture's snapshot and write ``globals.sql`` beside."""
+        # A table's name of several lines could look like a message of pg_dump.
         several_lines = any("\n" in word for table in capture.table_names for word in table)
         try:
             pg_dump.dump(

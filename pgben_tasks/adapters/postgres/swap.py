@@ -137,13 +137,7 @@ class PostgresSwap:
         hold: Callable[[], None],
         restored: tuple[PostgresCapture, str] | None,
     ) -> None:
-        """Carry out ``swap``; when this raises, ``live`` is as it was wherever the server answers.
-
-        ``hold`` is called right before the transaction. ``restored`` is (capture, marker) of a
-        restored copy, which gets its settings, grants and comment in the same transaction; None
-        for a database that has its own. Raises ``TargetBusy`` when sessions do not end or another
-        swap is under way, ``RestoreRefused`` when the databases are not those of ``swap``.
-        """
+        """Carry out ``swap``; when this raises, ``live`` is as it was if the server answers."""
         try:
             with self._locked_session(swap, restored) as connection:
                 if restored is not None:
@@ -159,10 +153,7 @@ class PostgresSwap:
             raise
 
     def settle(self, swap: Swap) -> Standing | None:
-        """Return how ``swap`` ended; one that did not happen leaves ``live`` open as it was.
-
-        None when a session still works on it.
-        """
+        """Return how ``swap`` ended; one that did not happen leaves ``live`` open as it was."""
         with self._session(f"ending the swap of '{swap.live}'") as connection:
             if not _locked(connection, swap):
                 return None
