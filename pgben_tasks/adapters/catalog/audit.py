@@ -78,10 +78,9 @@ class AuditTrail:
         )
         for row in rows:
             self._store_once(_entry(row, self._repository), row["sha256"])
-            with self._database.transaction() as cursor:
-                cursor.execute(
-                    "UPDATE audit SET stored = true WHERE sequence = %s", (row["sequence"],)
-                )
+            self._database.execute(
+                "UPDATE audit SET stored = true WHERE sequence = %s", (row["sequence"],)
+            )
         return len(rows)
 
     def _store_once(self, entry: AuditEntry, expected: str) -> None:

@@ -126,9 +126,8 @@ class Records:
 
     def known(self, keys: Sequence[str]) -> set[str]:
         """Return which of these keys have a job."""
-        with self._database.transaction() as cursor:
-            rows = cursor.execute("SELECT key FROM job WHERE key = ANY(%s)", (list(keys),))
-            return {row["key"] for row in rows.fetchall()}
+        rows = self._database.fetch_all("SELECT key FROM job WHERE key = ANY(%s)", (list(keys),))
+        return {row["key"] for row in rows}
 
     def under_way(self, *, within: timedelta) -> set[str]:
         """Return the targets with a backup that runs or will, asked for ``within`` so long."""
