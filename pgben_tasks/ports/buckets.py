@@ -170,10 +170,6 @@ class Bucket(Protocol):
         """Replace the tags of an object; none removes them."""
         ...
 
-    def copy(self, key: str, to: str) -> None:
-        """Copy an object inside the bucket, with everything it carries."""
-        ...
-
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
         ...

@@ -44,7 +44,7 @@ RAW = {
     "bytes": "\xff\xfe\x85\xa0.",
 }
 TAGS = {f"tag {number}": f"value+{number}=/:ç" for number in range(10)}
-SMALL = Sizes(single=MEBIBYTE, part=5 * MEBIBYTE, single_copy=MEBIBYTE, copied_part=5 * MEBIBYTE)
+SMALL = Sizes(single=MEBIBYTE, part=5 * MEBIBYTE)
 
 
 @dataclass
@@ -117,14 +117,14 @@ def test_a_strange_key_makes_the_whole_round(place: Place, name: str) -> None:
     data, facts = place.get(key)
     assert data == b"content"
     assert facts == place.bucket.head(key)
-    other = "copy"
-    place.bucket.copy(key, other)
+    other = "other"
+    place.put(other, b"content")
     place.bucket.delete(key)
     assert place.keys() == [other]
     with pytest.raises(ObjectMissing):
         place.bucket.head(key)
-    place.bucket.copy(other, key)
-    assert place.get(key)[0] == b"content"
+    place.put(key, b"again")
+    assert place.get(key)[0] == b"again"
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -282,16 +282,6 @@ def test_an_object_without_tags_has_none(place: Place) -> None:
     assert place.bucket.tags("a") == {}
 
 
-def test_a_copy_carries_everything(place: Place) -> None:
-    need(place.kind, Trait.METADATA, Trait.TAGS)
-    place.put("a", b"content", headers=HEADERS, metadata=METADATA, tags=TAGS)
-    place.bucket.copy("a", "b")
-    data, facts = place.get("b")
-    assert (data, facts.headers, facts.metadata) == (b"content", HEADERS, METADATA)
-    assert place.bucket.tags("b") == TAGS
-    assert place.keys() == ["a", "b"]
-
-
 def test_an_object_in_parts_comes_back_with_what_it_carries(place: Place) -> None:
     tags = {} if Trait.TAGS in SERVERS[place.kind].lacks else TAGS
     data = secrets.token_bytes(11 * MEBIBYTE)
@@ -303,17 +293,6 @@ def test_an_object_in_parts_comes_back_with_what_it_carries(place: Place) -> Non
         assert facts.etag == etag
     if tags:
         assert place.bucket.tags("a") == tags
-
-
-def test_a_copy_in_parts_carries_everything(place: Place) -> None:
-    need(place.kind, Trait.METADATA, Trait.TAGS)
-    data = secrets.token_bytes(11 * MEBIBYTE)
-    place.put("a ü", data, headers=HEADERS, metadata=METADATA, tags=TAGS)
-    place.bucket.copy("a ü", "b")
-    found, facts = place.get("b")
-    assert found == data
-    assert (facts.headers, facts.metadata) == (HEADERS, METADATA)
-    assert place.bucket.tags("b") == TAGS
 
 
 @pytest.mark.parametrize("announced", [0, 2, 4, 11 * MEBIBYTE])
@@ -458,7 +437,7 @@ def test_a_thousand_keys_are_more_than_one_page(real: tuple[str, EmbeddedS3]) ->
 
 
 def test_what_is_not_there_is_missing_and_deleting_it_is_no_error(place: Place) -> None:
-    for call in (place.bucket.head, place.get, lambda key: place.bucket.copy(key, "b")):
+    for call in (place.bucket.head, place.get):
         with pytest.raises(ObjectMissing):
             call("a")
     if Trait.TAGS not in SERVERS[place.kind].lacks:
@@ -481,7 +460,6 @@ def test_a_missing_bucket_is_a_wrong_setting(request: pytest.FixtureRequest, kin
         lambda: place.bucket.head("a"),
         lambda: place.get("a"),
         lambda: place.put("a", b""),
-        lambda: place.bucket.copy("a", "b"),
         lambda: place.bucket.delete("a"),
         place.keys,
         place.bucket.settings,

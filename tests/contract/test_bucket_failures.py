@@ -62,7 +62,7 @@ class Script:
     sent: list[bytes] = field(default_factory=list)
 
     def bucket(self, **fields: object) -> S3Bucket:
-        sizes = Sizes(single=10, part=10, single_copy=10, copied_part=10)
+        sizes = Sizes(single=10, part=10)
         location = replace(self.location, **fields)  # type: ignore[arg-type]  # by name
         return S3Bucket(location, sizes=sizes)
 
@@ -242,7 +242,6 @@ def calls(bucket: S3Bucket) -> list[Callable[[], object]]:
         lambda: bucket.fetch("a").__enter__(),
         lambda: bucket.tags("a"),
         lambda: bucket.put_tags("a", {"a": "b"}),
-        lambda: bucket.copy("a", "b"),
         lambda: bucket.delete("a"),
         lambda: put(bucket),
         lambda: put(bucket, 30),
@@ -381,13 +380,6 @@ def test_the_end_of_an_upload_is_not_asked_for_twice(script: Script) -> None:
     with pytest.raises(StoreUnavailable):
         put(script.bucket(), 30)
     assert [method for method, *_ in script.asked].count("POST") == 2
-
-
-def test_a_copy_that_ends_in_an_error_is_one(script: Script) -> None:
-    failed = Answer(body=b"<Error><Code>InternalError</Code></Error>")
-    script.answers = [Answer(headers=FACTS), failed]
-    with pytest.raises(StoreUnavailable):
-        script.bucket().copy("a", "b")
 
 
 @pytest.mark.parametrize("key", ["a", "/a", "//a", "a/../b", ".", "a b"])

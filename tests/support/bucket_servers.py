@@ -52,7 +52,6 @@ class Trait(StrEnum):
     CREDENTIALS = "checks credentials"
     ETAGS = "gives etags that tell contents apart"
     EXPIRES = "keeps the header Expires"
-    METADATA = "keeps metadata through a copy, and adds none"
     RAW_METADATA = "gives metadata back byte for byte"
     TAGS = "keeps tags"
     SETTINGS = "keeps settings of the bucket"
@@ -75,7 +74,7 @@ SERVERS: Final = {
     "ministack": Server(lacks=frozenset({Trait.CREDENTIALS, Trait.RAW_METADATA})),
     # Its routes end at a line break.
     "moto": Server(lacks=frozenset({Trait.CREDENTIALS}), bad_keys=frozenset({"newline"})),
-    # It keeps metadata in memory only and adds 'mtime' to copies. PutObjectTagging overwrites the
+    # It keeps metadata in memory only. PutObjectTagging overwrites the
     # object's bytes with the tags: never send it one. To most questions about the bucket it
     # answers with a listing. Its keys become paths.
     "rclone": Server(
@@ -83,7 +82,6 @@ SERVERS: Final = {
             {
                 Trait.ETAGS,
                 Trait.EXPIRES,
-                Trait.METADATA,
                 Trait.TAGS,
                 Trait.SETTINGS,
                 Trait.VERSIONS,

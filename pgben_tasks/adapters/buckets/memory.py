@@ -136,13 +136,6 @@ class MemoryBucket:
         with self._lock:
             self._objects[key] = replace(one, tags=dict(tags))
 
-    def copy(self, key: str, to: str) -> None:
-        """Copy an object inside the bucket, with everything it carries."""
-        one = self._find(key)
-        facts = replace(one.facts, modified=self._now())
-        with self._lock:
-            self._objects[require_key(to)] = replace(one, facts=facts)
-
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
         self._require_made()

@@ -31,10 +31,8 @@ from pgben_tasks.adapters.buckets.tagging import (
     write_tags,
 )
 from pgben_tasks.adapters.buckets.uploads import (
-    Part,
     Sizes,
     blocks,
-    copied,
     in_parts,
     part_size,
     uploaded,
@@ -219,23 +217,6 @@ class S3Bucket:
         """Replace the tags of an object; none removes them."""
         write_tags(self._sender, require_key(key), tags)
 
-    def copy(self, key: str, to: str) -> None:
-        """Copy an object inside the bucket, with everything it carries."""
-        facts = self.head(key)
-        require_key(to)
-        source = {"x-amz-copy-source": self._sender.source(key)}
-        if facts.etag:
-            source["x-amz-copy-source-if-match"] = f'"{facts.etag}"'
-        if facts.size <= self._sizes.single_copy:
-            request = S3Request(method="PUT", key=to, headers=source)
-            self._sender.xml(request, "CopyObjectResult")
-            return
-        tags = self.tags(key) if facts.tag_count != 0 and self.keeps_tags(key) else {}
-        sent = headers_of(to, facts.headers, facts.metadata)
-        in_parts(self._sender, to, sent, self._copied_parts(to, source, facts.size))
-        if tags:
-            self.put_tags(to, tags)
-
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
         try:
@@ -272,8 +253,3 @@ class S3Bucket:
         except (urllib3.exceptions.HTTPError, OSError) as exc:
             # Too few bytes are an error to urllib3, too.
             raise self._sender.as_public_error(exc, key) from exc
-
-    def _copied_parts(self, to: str, source: Mapping[str, str], size: int) -> Iterator[Part]:
-        block = part_size(size, self._sizes.copied_part)
-        for first in range(0, size, block):
-            yield copied(self._sender, to, source, first, min(first + block, size) - 1)

@@ -1,4 +1,4 @@
-"""Objects in parts: uploads and copies that one request cannot carry; abandoned when they fail."""
+"""Uploads in parts, which one request cannot carry; abandoned when they fail."""
 
 from __future__ import annotations
 
@@ -26,14 +26,12 @@ Part = Callable[[str, int], str]
 class Sizes:
     """Where one request ends and parts begin, in bytes.
 
-    Up to ``single`` an object is stored by one request, up to ``single_copy`` copied by one (S3
-    copies 5 GiB at a time). Parts have at least ``part``; each is held in memory, once.
+    Up to ``single`` an object is stored by one request. Parts have at least ``part``; each is held
+    in memory, once.
     """
 
     single: int = 16 * _MEBIBYTE
     part: int = 8 * _MEBIBYTE
-    single_copy: int = 5 * 1024 * _MEBIBYTE
-    copied_part: int = 512 * _MEBIBYTE
 
 
 def part_size(size: int, smallest: int) -> int:
@@ -117,21 +115,6 @@ def uploaded(sender: S3Sender, key: str, data: bytes) -> Part:
         query = {"partNumber": str(number), "uploadId": upload}
         answer = sender.send(S3Request(method="PUT", key=key, query=query, body=data))
         return answer.headers.get("etag", "")
-
-    return store
-
-
-def copied(sender: S3Sender, key: str, source: Mapping[str, str], first: int, last: int) -> Part:
-    """Copy the bytes ``first`` to ``last`` of the source that the headers name as a part."""
-
-    def store(upload: str, number: int) -> str:
-        part = S3Request(
-            method="PUT",
-            key=key,
-            query={"partNumber": str(number), "uploadId": upload},
-            headers={**source, "x-amz-copy-source-range": f"bytes={first}-{last}"},
-        )
-        return text_of(sender.xml(part, "CopyPartResult"), "ETag")
 
     return store
 

@@ -29,7 +29,7 @@ from pgben_tasks.adapters.s3.xml import read_xml
 from pgben_tasks.errors import ObjectMissing, PgbenError, TransientError
 
 _CONNECT_SECONDS: Final = 5.0
-#: Seconds of silence; a server that copies a large object takes its time.
+#: Seconds of silence; a server that joins the parts of a large object takes its time.
 _SILENCE_SECONDS: Final = 300.0
 _CONNECTIONS: Final = 32
 _SUCCESS: Final = range(200, 300)
@@ -144,7 +144,7 @@ class S3Sender:
     ) -> ET.Element:
         """Read the document of an answer, which has one of these roots.
 
-        A success whose body tells an error, as copies end that took long, is an error.
+        A success whose body is an error, as uploads in parts end that took long, is an error.
         """
         if not succeeded(answer):
             raise self.error(request, answer)
@@ -162,10 +162,6 @@ class S3Sender:
         """Remove the parts of an unfinished upload; one that is not there is no error."""
         with suppress(ObjectMissing):
             self.send(S3Request(method="DELETE", key=key, query={"uploadId": upload}))
-
-    def source(self, key: str) -> str:
-        """Name an object of this bucket as the source of a copy."""
-        return quoted_path(f"/{self.bucket}/{key}")
 
     def get_whole(self, key: str) -> WholeAnswer | None:
         """Fetch an object that fits into memory; None where another way must be gone."""
