@@ -13,11 +13,6 @@ from datetime import datetime
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.target import BackupId, Target
 
-#: States of backups that signed words or the old index speak of, and that are not there.
-EXPIRED = "expired"
-MISSING = "missing"
-DAMAGED = "damaged"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexEntry:
@@ -62,6 +57,6 @@ class TargetIndex:
         """
         numbers = [one.manifest.sequence for one in self.entries if one.manifest is not None]
         unknown = sum(
-            one.manifest is None and one.state in {DAMAGED, MISSING} for one in self.entries
+            one.manifest is None and one.state in {"damaged", "missing"} for one in self.entries
         )
         return max(numbers, default=0) + unknown

@@ -22,7 +22,7 @@ from pgben_tasks.errors import ConfigurationError
 
 _HINT: Final = "write minute, hour, day of month, month, day of week, for example '0 2 * * *'"
 _NAMES: Final = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
-_MINUTE: Final = timedelta(minutes=1)
+_ONE_MINUTE: Final = timedelta(minutes=1)
 
 #: Where a line is parsed without being searched.
 _EPOCH: Final = datetime(2000, 1, 1)  # noqa: DTZ001  # A wall-clock time has no zone.
@@ -59,7 +59,7 @@ class Schedule:
     def previous(self, now: datetime) -> datetime:
         """Return the latest window at or before ``now``."""
         local = now.astimezone(self.zone)
-        wall = local.replace(tzinfo=None, second=0, microsecond=0, fold=0) + _MINUTE
+        wall = local.replace(tzinfo=None, second=0, microsecond=0, fold=0) + _ONE_MINUTE
         if local.fold:
             # The clock was put back: wall-clock times up to one shift ahead have already passed.
             wall += _offset(local.replace(fold=0)) - _offset(local)
@@ -137,7 +137,7 @@ def _place(wall: datetime, zone: ZoneInfo) -> datetime:
         moment = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
         if moment.astimezone(zone).replace(tzinfo=None, fold=0) == wall:
             return moment
-        wall += _MINUTE
+        wall += _ONE_MINUTE
 
 
 def _offset(local: datetime) -> timedelta:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgben_tasks.embedded.data.fill import ROLES, fill
+from pgben_tasks.embedded.data.fill import DATABASE_ROLES, fill
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 
 
@@ -199,4 +199,4 @@ def test_it_fills_a_database_that_does_not_exist_yet_on_the_other_major() -> Non
                 connection,
                 "SELECT count(*) FROM pg_roles WHERE rolcanlogin AND rolname LIKE 'pgben%'",
             )
-        assert (owner, able) == (ROLES[0], 0)
+        assert (owner, able) == (DATABASE_ROLES[0], 0)

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 
 from pgben_tasks.domain.documents import Manifest
-from pgben_tasks.embedded.data.fill import ROLES, fill
+from pgben_tasks.embedded.data.fill import DATABASE_ROLES, fill
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from tests.support.needs import needs
 from tests.support.workshop import Workshop
@@ -146,7 +146,7 @@ def stranger(
     )
     with empty_server.connect() as connection:
         connection.execute("DROP DATABASE IF EXISTS pgben WITH (FORCE)")
-        for role in ROLES:
+        for role in DATABASE_ROLES:
             connection.execute(f"DROP ROLE IF EXISTS {role}")
 
 
@@ -166,7 +166,7 @@ def database_values(capture: dict[str, Any], server: EmbeddedPostgres) -> dict[s
         # pg_dump prints the roles of a policy in the order in which the cluster made them, so
         # that dumps compare only when they are made in the same order.
         "ROLES": " ".join(
-            sorted(set(capture["roles"]) - {row[0] for row in rows}, key=ROLES.index)
+            sorted(set(capture["roles"]) - {row[0] for row in rows}, key=DATABASE_ROLES.index)
         ),
     }
 
@@ -258,7 +258,7 @@ def test_roles_come_back_without_the_right_to_log_in(stranger: Stranger) -> None
         rows = connection.execute(
             "SELECT rolname FROM pg_roles WHERE rolname LIKE 'pgben%' AND NOT rolcanlogin"
         ).fetchall()
-    assert {row[0] for row in rows} == set(ROLES)
+    assert {row[0] for row in rows} == set(DATABASE_ROLES)
 
 
 def test_the_counting_commands_find_a_missing_row(stranger: Stranger) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import pgben_tasks.health.doctor
 from pgben_tasks.errors import StoreUnavailable
-from pgben_tasks.health.doctor.report import FAILED, UNSEEN, Result, Unseen, ok, run, warning
+from pgben_tasks.health.doctor.report import CHECK_FAILED, UNSEEN, Result, Unseen, ok, run, warning
 from pgben_tasks.language import Language
 from tests.support.texts import calls, gaps_in, texts_in
 
@@ -67,9 +67,9 @@ def test_one_check_that_fails_keeps_no_other_back() -> None:
     found = list(run(checks.items()))
     assert [(one.check, one.status, one.code) for one in found] == [
         ("one", "ok", "ok"),
-        ("one", "error", FAILED),
+        ("one", "error", CHECK_FAILED),
         ("two", "warning", UNSEEN),
-        ("three", "error", FAILED),
+        ("three", "error", CHECK_FAILED),
         ("four", "warning", "odd"),
     ]
     assert found[1].written("en") == found[1].written("pt_BR") == ("it is away", "look at it")

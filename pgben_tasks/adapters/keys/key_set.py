@@ -25,7 +25,7 @@ from pgben_tasks.ports import SigningRole
 
 Roles = Literal["single", "separate"]
 
-ROLES: Final[tuple[SigningRole, ...]] = ("backup", "verify", "restore", "maintenance")
+SIGNING_ROLES: Final[tuple[SigningRole, ...]] = ("backup", "verify", "restore", "maintenance")
 OPERATIONS_IDENTITY: Final = "operations-identity.txt"
 ESCROW_IDENTITY: Final = "escrow-identity.txt"
 INVENTORY_IDENTITY: Final = "inventory-identity.txt"
@@ -115,7 +115,7 @@ def _fill(staging: Path, roles: Roles, now: datetime) -> None:
         staging / RECIPIENTS, f"# operations\n{operations.public}\n# escrow\n{escrow.public}\n"
     )
     shares: Mapping[str, tuple[SigningRole, ...]] = (
-        {"all": ROLES} if roles == "single" else {role: (role,) for role in ROLES}
+        {"all": SIGNING_ROLES} if roles == "single" else {role: (role,) for role in SIGNING_ROLES}
     )
     trusted = []
     for name, signs in shares.items():
@@ -145,7 +145,7 @@ def _recipients(folder: Path) -> dict[str, str]:
 
 
 def _names(roles: Roles) -> list[str]:
-    signing = ["all"] if roles == "single" else list(ROLES)
+    signing = ["all"] if roles == "single" else list(SIGNING_ROLES)
     return [
         OPERATIONS_IDENTITY,
         ESCROW_IDENTITY,

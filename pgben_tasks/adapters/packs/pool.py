@@ -26,7 +26,7 @@ from pgben_tasks.errors import PermanentError, PgbenError, TransientError
 #: How many packs are sealed or opened at a time; each has a child of its own.
 PACK_CHILDREN: Final = 2
 #: A child reports at least once a MiB; silence this long (seconds) means that its disk hangs.
-_SILENCE_LIMIT: Final = 600.0
+_SILENCE_SECONDS: Final = 600.0
 #: Seconds a child may take to start, and to end once its input has ended.
 _START_LIMIT: Final = 60.0
 _STOP_LIMIT: Final = 5.0
@@ -164,9 +164,9 @@ class _Child:
         poll = select.poll()
         poll.register(answers, select.POLLIN)
         while b"\n" not in self._unread:
-            if not poll.poll(_SILENCE_LIMIT * 1000):
+            if not poll.poll(_SILENCE_SECONDS * 1000):
                 raise TransientError(
-                    f"the process that makes packs said nothing for {_SILENCE_LIMIT:.0f} seconds",
+                    f"the process that makes packs said nothing for {_SILENCE_SECONDS:.0f} seconds",
                     "look at the disk of the spool",
                 )
             data = os.read(answers, _READ_SIZE)

@@ -20,7 +20,7 @@ from pgben_tasks.embedded.data.rows import ROWS_PER_CITIZEN, Population
 
 OWNER: Final = "pgben_owner"
 #: Roles that policies and grants name; made NOLOGIN when missing, and left there.
-ROLES: Final = (OWNER, "pgben_tecnico", "pgben_coordenador", "pgben_auditor")
+DATABASE_ROLES: Final = (OWNER, "pgben_tecnico", "pgben_coordenador", "pgben_auditor")
 DEFAULT_MEGABYTES: Final = 150
 DEFAULT_SEED: Final = 2026
 _EXTENSIONS: Final = ("pgcrypto", "pg_trgm", "btree_gin", "unaccent")
@@ -93,7 +93,7 @@ def fill(
 
 def _make_database(server: Mapping[str, Any], database: str) -> None:
     with psycopg.connect(**{"dbname": "postgres", **server}, autocommit=True) as connection:
-        for role in ROLES:
+        for role in DATABASE_ROLES:
             try:
                 connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
             except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):

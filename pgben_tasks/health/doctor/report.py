@@ -12,7 +12,7 @@ from pgben_tasks.language import Language, translatable as _, translate, transla
 Status = Literal["ok", "warning", "error"]
 
 #: Codes of results that every check may have.
-FAILED: Final = "failed"
+CHECK_FAILED: Final = "failed"
 UNSEEN: Final = "unseen"
 
 
@@ -32,7 +32,7 @@ class Result:
 
     def written(self, language: Language) -> tuple[str, str]:
         """Return the sentence and what to do about it (often nothing) in a language."""
-        if self.code == FAILED:
+        if self.code == CHECK_FAILED:
             return translate_error(self.facts["why"], self.facts["remedy"], language)
         return (
             translate(self.sentence, language, **self.facts),
@@ -57,7 +57,7 @@ def error(code: str, sentence: str, hint: str, /, **facts: object) -> Result:
 
 def failed(exc: PgbenError) -> Result:
     """Return the result of an error."""
-    return error(FAILED, "{why}", "{remedy}", why=exc.sentence, remedy=exc.hint)
+    return error(CHECK_FAILED, "{why}", "{remedy}", why=exc.sentence, remedy=exc.hint)
 
 
 class Unseen(Exception):

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 
 from pgben_tasks.domain.documents import AuditEntry, Finding
 from pgben_tasks.domain.layout import audit_sequence
-from pgben_tasks.domain.reindex import DAMAGED, EXPIRED, MISSING, IndexEntry, TargetIndex
+from pgben_tasks.domain.reindex import IndexEntry, TargetIndex
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.domain.trail import Trail, assemble
 from pgben_tasks.errors import IntegrityError
@@ -68,7 +68,7 @@ def _target(
         )
         for one in surveyed.backups
     ]
-    entries += [IndexEntry(backup=backup, state=DAMAGED) for backup, _ in surveyed.unreadable]
+    entries += [IndexEntry(backup=backup, state="damaged") for backup, _ in surveyed.unreadable]
     there = {entry.backup for entry in entries}
     spoken_of = {
         *repository.backups_with_statements(target),
@@ -76,7 +76,7 @@ def _target(
     }
     entries += [
         IndexEntry(
-            backup=backup, state=EXPIRED if was_pruned(repository, target, backup) else MISSING
+            backup=backup, state="expired" if was_pruned(repository, target, backup) else "missing"
         )
         for backup in sorted(spoken_of - there)
     ]
