@@ -88,7 +88,7 @@ def test_a_wrong_password_arrives(place: Watched) -> None:
         finally:
             connection.execute(change(sql.Literal(server.password)))
     assert ran.code == 2
-    letter = place.letter("does not accept the role")
+    letter = place.letter("não aceita o papel")
 
     (newest,) = place.house.work.index.backups(TARGET)
     assert letter.subject == f"[pgben] ALARME: backup de {TARGET} falhou"
@@ -120,7 +120,7 @@ def test_a_server_that_is_down_arrives(place: Watched) -> None:
     try:
         ran = place.house.pgben("backup", DATABASE)
         assert ran.code == 75
-        letter = place.letter("does not answer")
+        letter = place.letter("não responde")
     finally:
         server.restart()
     assert letter.subject == f"[pgben] ALARME: backup de {TARGET} falhou"
