@@ -14,12 +14,13 @@ from benchmarks import bucket, churn, client, memory, postgres
 from benchmarks.meter import PROC
 from benchmarks.report import document, lines, machine
 
-_PARTS: Final = ("postgres", "bucket", "churn", "memory", "client")
+_PARTS: Final = ("postgres", "bucket", "shared", "churn", "memory", "client")
 
 _EXAMPLES: Final = """
 parts (all of them unless some are named):
   postgres  backups of a database against pg_dump alone and against scripts
   bucket    snapshots of a bucket against rclone sync
+  shared    a first snapshot that two processes share against one that one makes
   churn     what thirty nights of changes add to a repository
   memory    what snapshots of very many objects, and of a very large one, take of it
   client    what one request of the buckets' client costs in processor time
@@ -76,10 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             told[name] = memory.measure(asked.keys, asked.gibibytes, tell=_tell)
             said = [memory.sentence(case, found) for case, found in told[name].items()]
         else:
+            of_buckets = {"bucket": bucket.measure, "shared": bucket.measure_shared}
             part = (
                 postgres.measure(asked.megabytes, asked.rounds, tell=_tell)
                 if name == "postgres"
-                else bucket.measure(asked.objects, asked.rounds, tell=_tell)
+                else of_buckets[name](asked.objects, asked.rounds, tell=_tell)
             )
             said, told[name] = list(lines(part)), document(part)
         print(f"\n{name}, {time.monotonic() - began:.0f} s in all", *said, sep="\n", flush=True)

@@ -28,6 +28,8 @@ _BARS: Final = (
     Bar(subject=CHANGED, yardstick=_SYNC_CHANGED, most=1.00),
 )
 _SHARE: Final = 0.01
+ALONE: Final = "snapshot, one process"
+SHARED: Final = "snapshot, two processes"
 
 
 @dataclass
@@ -37,6 +39,7 @@ class _FirstSnapshot:
     on: Servers
     documents: Documents
     name: str = FIRST
+    processes: int = 4
     installation: Installation | None = None
     _made: int = 0
 
@@ -45,7 +48,12 @@ class _FirstSnapshot:
         if self.installation is not None:
             self.installation.worker.stop()
         self._made += 1
-        at = Installation.make(self.on, f"first{self._made}", **self.documents.settings())
+        at = Installation.make(
+            self.on,
+            f"first{self._made}of{self.processes}",
+            self.processes,
+            **self.documents.settings(),
+        )
         self.installation = at
         Chain(self.name, at, f"bucket/{WARM_UP}").run()
         return Chain(self.name, at, f"bucket/{BUCKET}").run()
@@ -98,6 +106,24 @@ def measure(objects: int, rounds: int, *, tell: Callable[[str], None]) -> Part:
         found=found,
         judged=verdicts(_BARS, found),
         facts=facts,
+    )
+
+
+def measure_shared(objects: int, rounds: int, *, tell: Callable[[str], None]) -> Part:
+    """Measure what a second process of the worker gains for a first snapshot of ``objects``."""
+    tell(f"filling a bucket with {objects} documents …")
+    with servers() as on:
+        documents = Documents.make(objects, on.stack.supervisor)
+        ways = [
+            _FirstSnapshot(on, documents, name, processes)
+            for name, processes in ((ALONE, 1), (SHARED, 2))
+        ]
+        found = run_rounds(ways, rounds, tell=tell)
+    return Part(
+        title=f"{objects} objects, {documents.size / 1e6:.0f} MB; {rounds} rounds",
+        found=found,
+        judged=verdicts([Bar(subject=SHARED, yardstick=ALONE, most=1.00)], found),
+        facts={"objects": objects, "bytes": documents.size, "rounds": rounds},
     )
 
 

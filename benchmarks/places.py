@@ -93,10 +93,10 @@ class Installation:
     worker: Child
 
     @classmethod
-    def make(cls, on: Servers, name: str, **settings: str) -> Installation:
+    def make(cls, on: Servers, name: str, processes: int = 4, /, **settings: str) -> Installation:
         """Prepare a place called ``name`` and start the worker."""
         environment = cls.prepare(on, name, **settings)
-        worker = _start_worker(on, name, environment)
+        worker = _start_worker(on, name, environment, processes)
         return cls(work=Workplace(Settings.load(environment)), worker=worker)
 
     @staticmethod
@@ -125,12 +125,15 @@ class Installation:
         return {**environment, **made.environment, **settings}
 
 
-def _start_worker(on: Servers, name: str, environment: dict[str, str]) -> Child:
+def _start_worker(on: Servers, name: str, environment: dict[str, str], processes: int) -> Child:
     kept = {key: os.environ[key] for key in ("PATH", "LANG", "HOME") if key in os.environ}
     worker = on.stack.supervisor.spawn(
         f"worker-{name}",
         Command(
-            argv=(sys.executable, "-m", "workers", "all", "--loglevel=INFO"),
+            argv=(
+                *(sys.executable, "-m", "workers", "all"),
+                *("--loglevel=INFO", f"--concurrency={processes}"),
+            ),
             environment={**kept, **environment, "PYTHONPATH": str(_ROOT)},
             folder=on.folder,
         ),
