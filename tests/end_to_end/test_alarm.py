@@ -16,9 +16,9 @@ from pgben_tasks.adapters.catalog.recovery import BEAT
 from pgben_tasks.app import configuration
 from pgben_tasks.client import Client
 from pgben_tasks.embedded.child import Child
-from tests.end_to_end.house import DATABASE, TARGET, House, eventually
+from tests.support.deployment import DATABASE, TARGET, Deployment, eventually
 from tests.support.mailbox import Letter, MailServer
-from tests.support.timetables import daily, never, soon
+from tests.support.timetables import daily, never
 from workers.presence import Presence
 
 CANARY = "canary-Zq83hfPw"
@@ -27,9 +27,9 @@ SMTP_CANARY = "canary-mail-77"
 
 @dataclass
 class Watched:
-    """A house with a worker and a beat, whose alarms go to a mail server in this process."""
+    """A deployment with a worker and a beat, whose alarms go to a mail server in this process."""
 
-    house: House
+    deployment: Deployment
     mails: MailServer
     worker: Child
     beat: Child
@@ -51,7 +51,7 @@ class Watched:
 
     def sql(self, statement: str, *values: object) -> None:
         """Change the catalog behind everybody's back, as time would."""
-        with self.house.work.database.transaction() as cursor:
+        with self.deployment.work.database.transaction() as cursor:
             cursor.execute(statement.encode(), values)
 
 
@@ -63,34 +63,34 @@ def watched(*, backup: str) -> Iterator[Watched]:
             PGBEN_TIMEZONE="UTC",
             PGBEN_LANGUAGE="pt_BR",
         )
-        with House.build(megabytes=3, **settings) as house:
+        with Deployment.build(megabytes=3, bucket=False, **settings) as deployment:
             app = Celery("nudge")
-            app.conf.update(configuration(house.environment["PGBEN_REDIS_URL"]))
+            app.conf.update(configuration(deployment.environment["PGBEN_REDIS_URL"]))
             with closing(app):
-                worker = house.start("all", name="worker")
-                yield Watched(house, mails, worker, house.start("beat", name="beat"), app)
+                worker = deployment.start("all", name="worker")
+                yield Watched(deployment, mails, worker, deployment.start("beat", name="beat"), app)
 
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Watched]:
     with watched(backup=never()) as made:
-        assert made.house.pgben("backup", DATABASE).code == 0
+        assert made.deployment.pgben("backup", DATABASE).code == 0
         yield made
 
 
 def test_a_wrong_password_arrives(place: Watched) -> None:
-    server = place.house.stack.postgres
+    server = place.deployment.stack.postgres
     change = sql.SQL("ALTER ROLE postgres PASSWORD {}").format
     with server.connect() as connection:
         connection.execute(change(sql.Literal(CANARY)))
         try:
-            ran = place.house.pgben("backup", DATABASE)
+            ran = place.deployment.pgben("backup", DATABASE)
         finally:
             connection.execute(change(sql.Literal(server.password)))
     assert ran.code == 2
     letter = place.letter("não aceita o papel")
 
-    (newest,) = place.house.work.index.backups(TARGET)
+    (newest,) = place.deployment.work.index.backups(TARGET)
     assert letter.subject == f"[pgben] ALARME: backup de {TARGET} falhou"
     assert f"Pode ser restaurado: backup {newest.id}" in letter.body
     assert "Maria da Conceição; maria@example.org; +55 84 99999-0000" in letter.body
@@ -101,11 +101,11 @@ def test_a_wrong_password_arrives(place: Watched) -> None:
 
 
 def test_a_refused_request_arrives(place: Watched) -> None:
-    Client(place.house.environment["PGBEN_REDIS_URL"]).backup(
+    Client(place.deployment.environment["PGBEN_REDIS_URL"]).backup(
         "postgres/unknown", requested_by="month-end closing"
     )
     eventually(
-        lambda: any(job.state == "refused" for job in place.house.jobs()),
+        lambda: any(job.state == "refused" for job in place.deployment.jobs()),
         seconds=30,
         what="the request is refused",
     )
@@ -115,10 +115,10 @@ def test_a_refused_request_arrives(place: Watched) -> None:
 
 
 def test_a_server_that_is_down_arrives(place: Watched) -> None:
-    server = place.house.stack.postgres
+    server = place.deployment.stack.postgres
     server.stop()
     try:
-        ran = place.house.pgben("backup", DATABASE)
+        ran = place.deployment.pgben("backup", DATABASE)
         assert ran.code == 75
         letter = place.letter("não responde")
     finally:
@@ -134,7 +134,7 @@ def test_a_silent_beat_arrives_once(place: Watched) -> None:
         # Five minutes, for the catalog as for the worker that looks after beat.
         place.sql("UPDATE worker SET heartbeat_at = now() - interval '6 min' WHERE name = %s", BEAT)
         observer = Presence(
-            place.house.work,
+            place.deployment.work,
             ["maintenance.observer"],
             app=place.app,
             beat_silence=timedelta(seconds=1),
@@ -146,30 +146,30 @@ def test_a_silent_beat_arrives_once(place: Watched) -> None:
         finally:
             observer.leave()
     finally:
-        place.beat = place.house.start("beat", name="beat-again")
+        place.beat = place.deployment.start("beat", name="beat-again")
     assert "Último sinal de vida" in letter.body
     assert [one.subject for one in place.mails.letters].count(letter.subject) == 1
 
 
 def test_a_worker_without_a_mail_server_says_so_once(place: Watched) -> None:
-    spool = place.house.stack.folder / "mute"
+    spool = place.deployment.stack.folder / "mute"
     changed = {"PGBEN_SMTP_HOST": "", "PGBEN_NODE": "mute", "PGBEN_SPOOL_DIR": str(spool)}
-    mute = place.house.start("maintenance", name="mute", changed=changed)
+    mute = place.deployment.start("maintenance", name="mute", changed=changed)
     mute.stop()
     assert mute.log.read_text().count("alarms_have_no_mail") == 1
     assert "alarms_have_no_mail" not in place.worker.log.read_text()
 
 
 def test_an_emptied_table_arrives(place: Watched) -> None:
-    assert place.house.pgben("backup", DATABASE).code == 0
-    with place.house.stack.postgres.connect(DATABASE) as connection:
+    assert place.deployment.pgben("backup", DATABASE).code == 0
+    with place.deployment.stack.postgres.connect(DATABASE) as connection:
         row = connection.execute(
             "SELECT format('%I.%I', schemaname, relname) FROM pg_stat_user_tables"
             " ORDER BY n_live_tup DESC LIMIT 1"
         ).fetchone()
         assert row is not None
         connection.execute(f"TRUNCATE {row[0]} CASCADE".encode())
-    ran = place.house.pgben("backup", DATABASE)
+    ran = place.deployment.pgben("backup", DATABASE)
     assert ran.code == 4
     letter = place.letter("suspeito")
     assert letter.subject == f"[pgben] ALARME: backup de {TARGET} é suspeito"
@@ -177,19 +177,19 @@ def test_an_emptied_table_arrives(place: Watched) -> None:
 
 @pytest.mark.timeout(280)
 def test_a_clean_night_sends_nothing() -> None:
-    window = soon()
+    # The tick begins what is due, whatever the minute.
+    window = datetime.now(UTC).replace(second=0, microsecond=0)
     with watched(backup=daily(window)) as place:
-        house = place.house
-        assert datetime.now(UTC) < window, "the servers took too long to start"
-        eventually(lambda: bool(house.jobs("backup")), seconds=130, what="the night begins")
-        job = house.wait_for(house.jobs("backup")[0], seconds=60)
+        deployment = place.deployment
+        eventually(lambda: bool(deployment.jobs("backup")), seconds=60, what="the night begins")
+        job = deployment.wait_for(deployment.jobs("backup")[0], seconds=60)
         assert (job.state, job.window) == ("succeeded", window)
         ticks = place.ticks()
         eventually(lambda: place.ticks() > ticks, seconds=80, what="beat's next tick runs")
 
-        assert house.work.outbox.newest(1) == []
+        assert deployment.work.outbox.newest(1) == []
         assert place.mails.letters == []
         # And not because no mail could have come.
-        Client(house.environment["PGBEN_REDIS_URL"]).backup("postgres/unknown")
-        eventually(lambda: len(house.jobs("backup")) == 2, seconds=30, what="it is refused")
+        Client(deployment.environment["PGBEN_REDIS_URL"]).backup("postgres/unknown")
+        eventually(lambda: len(deployment.jobs("backup")) == 2, seconds=30, what="it is refused")
         assert "postgres/unknown" in place.letter("recusado").subject

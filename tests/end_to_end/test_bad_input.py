@@ -15,7 +15,7 @@ from psycopg import sql
 
 from pgben_tasks.adapters.keys.files import make_age_identity
 from pgben_tasks.embedded.child import Child
-from tests.end_to_end.house import DATABASE, TARGET, House
+from tests.support.deployment import DATABASE, TARGET, Deployment
 
 CANARY = "canary-Zq83hfPw"
 
@@ -32,8 +32,8 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with House.build() as built:
+def deployment() -> Iterator[Deployment]:
+    with Deployment.build() as built:
         worker = built.start("all", name="good-worker")
         assert built.pgben("backup", DATABASE).code == 0
         with built.stack.postgres.connect() as connection:
@@ -45,13 +45,13 @@ def house() -> Iterator[House]:
         yield built
 
 
-def files(house: House) -> dict[str, str]:
+def files(deployment: Deployment) -> dict[str, str]:
     """Make the files that cases name."""
-    folder = house.stack.folder / "cases"
+    folder = deployment.stack.folder / "cases"
     folder.mkdir(exist_ok=True)
     other = folder / "other-identity.txt"
     if not other.exists():
-        make_age_identity(other, now=house.work.database.now())
+        make_age_identity(other, now=deployment.work.database.now())
     return {"OTHER_IDENTITY": str(other), "NO_FILE": str(folder / "absent")}
 
 
@@ -91,45 +91,55 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_wrong_input_is_one_sentence_and_a_hint(house: House, name: str) -> None:
+def test_wrong_input_is_one_sentence_and_a_hint(deployment: Deployment, name: str) -> None:
     case = CASES[name]
-    places = files(house)
+    places = files(deployment)
     changed = {key: places.get(value, value) for key, value in case.changed.items()}
-    before = (house.databases(), house.stored_packs(), house.work.repository.backups(TARGET))
-    known = {job.id for job in house.jobs()}
-    worker: Child = house.start("all", name=f"worker-{name.replace(' ', '-')}", changed=changed)
+    before = (
+        deployment.databases(),
+        deployment.stored_packs(),
+        deployment.work.repository.backups(TARGET),
+    )
+    known = {job.id for job in deployment.jobs()}
+    worker: Child = deployment.start(
+        "all", name=f"worker-{name.replace(' ', '-')}", changed=changed
+    )
     asking = {key: value for key, value in changed.items() if key == "PGBEN_DB_NAME"}
 
-    ran = house.pgben(*case.ask, changed=asking)
+    ran = deployment.pgben(*case.ask, changed=asking)
     worker.stop()
 
     assert ran.code == case.code, ran.err
     assert case.said in ran.err
     assert "HINT:" in ran.err
-    (job,) = [job for job in house.jobs() if job.id not in known]
+    (job,) = [job for job in deployment.jobs() if job.id not in known]
     assert job.state == case.state
     assert job.error is not None
     assert case.said in job.error["sentence"]
-    after = (house.databases(), house.stored_packs(), house.work.repository.backups(TARGET))
+    after = (
+        deployment.databases(),
+        deployment.stored_packs(),
+        deployment.work.repository.backups(TARGET),
+    )
     assert after == before
-    spool = Path(house.environment["PGBEN_SPOOL_DIR"])
+    spool = Path(deployment.environment["PGBEN_SPOOL_DIR"])
     assert [path for path in (spool / "jobs").glob("*") if path.is_dir()] == []
     for text in (ran.err, ran.out, worker.log.read_text(), str(job)):
         assert CANARY not in text
         assert "Traceback" not in text
 
 
-def test_an_unknown_host_is_tried_again_and_then_told(house: House) -> None:
-    worker = house.start(
+def test_an_unknown_host_is_tried_again_and_then_told(deployment: Deployment) -> None:
+    worker = deployment.start(
         "all", name="worker-no-host", changed={"PGBEN_DB_HOST": "no-such-host.invalid"}
     )
 
-    ran = house.pgben("backup", DATABASE, timeout=150)
+    ran = deployment.pgben("backup", DATABASE, timeout=150)
     worker.stop()
 
     assert ran.code == 75
     assert "the host name 'no-such-host.invalid' is unknown" in ran.err
-    assert house.jobs("backup")[0].state == "failed"
+    assert deployment.jobs("backup")[0].state == "failed"
     retries = worker.log.read_text().count("step_retried")
     assert retries == 3
 
@@ -145,16 +155,16 @@ def test_an_unknown_host_is_tried_again_and_then_told(house: House) -> None:
     ],
 )
 def test_a_malformed_target_is_refused_before_anything_is_written(
-    house: House, target: str
+    deployment: Deployment, target: str
 ) -> None:
-    known = len(house.jobs())
+    known = len(deployment.jobs())
 
-    ran = house.pgben("backup", target)
+    ran = deployment.pgben("backup", target)
 
     assert ran.code == 2
     assert ran.err.startswith("error: ")
     assert CANARY not in ran.err + ran.out
-    assert len(house.jobs()) == known
+    assert len(deployment.jobs()) == known
 
 
 @pytest.mark.parametrize(
@@ -167,13 +177,13 @@ def test_a_malformed_target_is_refused_before_anything_is_written(
     ],
 )
 def test_a_wrong_choice_is_told_before_anything_is_written(
-    house: House, options: tuple[str, str], said: str
+    deployment: Deployment, options: tuple[str, str], said: str
 ) -> None:
-    known = len(house.jobs())
+    known = len(deployment.jobs())
 
-    ran = house.pgben("restore", DATABASE, *options)
+    ran = deployment.pgben("restore", DATABASE, *options)
 
     assert ran.code in {1, 2}
     assert said in ran.err
     assert "HINT:" in ran.err
-    assert len(house.jobs()) == known
+    assert len(deployment.jobs()) == known

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pgben_tasks.embedded.child import wait_until
-from tests.end_to_end.house import ROOT, left
+from tests.support.deployment import ROOT, left
 
 
 def demo(tmp_path: Path, *options: str, measured: bool = True) -> subprocess.Popen[str]:

@@ -16,8 +16,8 @@ from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.operations.repository.rebuild import read_trail
 from pgben_tasks.ports import ObjectStore
 from pgben_tasks.settings import Settings
-from tests.end_to_end.house import DATABASE, TARGET, House, plain_dump
 from tests.support.commands import Ran
+from tests.support.deployment import DATABASE, TARGET, Deployment, plain_dump
 from tests.support.workshop import SilentProgress
 
 #: All that a person brings to a new site, beside the address of its server.
@@ -34,8 +34,8 @@ KEPT = (
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    with House.build(PGBEN_PACK_SIZE="256KiB") as built:
+def deployment() -> Iterator[Deployment]:
+    with Deployment.build(PGBEN_PACK_SIZE="256KiB") as built:
         yield built
 
 
@@ -79,42 +79,44 @@ def server_settings(server: EmbeddedPostgres) -> Mapping[str, str]:
 
 
 @pytest.mark.timeout(280)
-def test_repository_and_keys_bring_back_the_database_and_then_the_catalog(house: House) -> None:
-    worker = house.start("all", name="worker")
-    damaged = backup_of(house.pgben("backup", DATABASE, "--json"))
-    good = backup_of(house.pgben("backup", DATABASE, "--json"))
-    rows = contents(house.stack.postgres.dsn(), DATABASE)
-    text = text_of(house.stack.postgres)
-    with house.stack.postgres.connect(DATABASE) as connection:
+def test_repository_and_keys_bring_back_the_database_and_then_the_catalog(
+    deployment: Deployment,
+) -> None:
+    worker = deployment.start("all", name="worker")
+    damaged = backup_of(deployment.pgben("backup", DATABASE, "--json"))
+    good = backup_of(deployment.pgben("backup", DATABASE, "--json"))
+    rows = contents(deployment.stack.postgres.dsn(), DATABASE)
+    text = text_of(deployment.stack.postgres)
+    with deployment.stack.postgres.connect(DATABASE) as connection:
         connection.execute("TRUNCATE cidadao CASCADE")
-    shrunk = house.pgben("backup", DATABASE, "--json")
+    shrunk = deployment.pgben("backup", DATABASE, "--json")
     assert shrunk.code == 4, shrunk.err
     suspect = backup_of(shrunk)
-    store = runtime.open_store(house.work.settings)
-    damage(store, next(pack for pack in house.stored_packs() if f"/{damaged}/" in pack))
-    assert house.pgben("verify", "--level", "full").code == 5
+    store = runtime.open_store(deployment.work.settings)
+    damage(store, next(pack for pack in deployment.stored_packs() if f"/{damaged}/" in pack))
+    assert deployment.pgben("verify", "--level", "full").code == 5
     # One whose worker died between commit and read-back: nobody ever said a word about it.
-    unverified = backup_of(house.pgben("backup", DATABASE, "--json"))
+    unverified = backup_of(deployment.pgben("backup", DATABASE, "--json"))
     for said in list(store.list(f"verifications/{TARGET}/{unverified}/")):
         store.delete(said.key)
-    house.work.trail.store_missing()
+    deployment.work.trail.store_missing()
     numbers = {
-        str(one): house.work.repository.manifest(TARGET, one).sequence
-        for one in house.work.repository.backups(TARGET)
+        str(one): deployment.work.repository.manifest(TARGET, one).sequence
+        for one in deployment.work.repository.backups(TARGET)
     }
     assert sorted(numbers.values()) == [1, 2, 3, 4]
 
     worker.send(signal.SIGKILL, tree=True)
-    for lost in (house.stack.redis, house.catalog, house.stack.postgres):
+    for lost in (deployment.stack.redis, deployment.catalog, deployment.stack.postgres):
         lost.kill()
-    site = EmbeddedPostgres.start(supervisor=house.stack.supervisor)
+    site = EmbeddedPostgres.start(supervisor=deployment.stack.supervisor)
     bare = replace(
-        house,
+        deployment,
         environment={
-            **{name: house.environment[name] for name in KEPT},
+            **{name: deployment.environment[name] for name in KEPT},
             **server_settings(site),
-            "PGBEN_AGE_IDENTITY_FILE": str(house.stack.folder / "keys" / ESCROW_IDENTITY),
-            "PGBEN_SPOOL_DIR": str(house.stack.folder / "new-spool"),
+            "PGBEN_AGE_IDENTITY_FILE": str(deployment.stack.folder / "keys" / ESCROW_IDENTITY),
+            "PGBEN_SPOOL_DIR": str(deployment.stack.folder / "new-spool"),
         },
     )
 
@@ -127,16 +129,16 @@ def test_repository_and_keys_bring_back_the_database_and_then_the_catalog(house:
     direct = states(bare.pgben("list", "--direct", "--json"))
 
     # A new Redis and a new, empty server for the catalog; keys and repository are the old ones.
-    house.stack.redis.restart()
+    deployment.stack.redis.restart()
     environment = {
-        **house.environment,
+        **deployment.environment,
         **server_settings(site),
         "PGBEN_CATALOG_URL": site.url("pgben_catalog"),
-        "PGBEN_SPOOL_DIR": str(house.stack.folder / "new-spool"),
+        "PGBEN_SPOOL_DIR": str(deployment.stack.folder / "new-spool"),
         "PGBEN_NODE": "node-b",
     }
     anew = replace(
-        house, environment=environment, work=runtime.Workplace(Settings.load(environment))
+        deployment, environment=environment, work=runtime.Workplace(Settings.load(environment))
     )
     rebuilt = anew.pgben("catalog", "rebuild", "--json")
 

@@ -18,14 +18,13 @@ from pgben_tasks.embedded.stack import PROTECTED_BUCKET
 from pgben_tasks.errors import RestoreRefused
 from pgben_tasks.ports import Bucket
 from pgben_tasks.runtime.places import bucket_at
-from tests.end_to_end.bucket_house import BUCKET, BucketHouse, fill
-from tests.end_to_end.house import House, SlowPath, eventually
 from tests.support.bucketshop import contents
+from tests.support.deployment import BUCKET, Deployment, SlowPath, eventually, fill_bucket
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    with BucketHouse.build(megabytes=1, PGBEN_PACK_SIZE="64KiB") as built:
+def deployment() -> Iterator[Deployment]:
+    with Deployment.build(bucket=True, megabytes=1, PGBEN_PACK_SIZE="64KiB") as built:
         yield built
 
 
@@ -45,26 +44,26 @@ def lines(out: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
-def require_refused(house: House) -> None:
+def require_refused(deployment: Deployment) -> None:
     """Ask for a restore in place without its confirmation, by hand and by a task."""
     for wrong in ((), ("--confirm", "documents")):
-        assert house.pgben("restore", str(BUCKET), "--in-place", *wrong).code == 3
-    asked = Client(house.environment["PGBEN_REDIS_URL"]).send(
+        assert deployment.pgben("restore", str(BUCKET), "--in-place", *wrong).code == 3
+    asked = Client(deployment.environment["PGBEN_REDIS_URL"]).send(
         "restore", BucketRestoreRequest(target=str(BUCKET), in_place=True, confirm="documents")
     )
     with pytest.raises(RestoreRefused, match="would be replaced"):
         asked.get(timeout=60)
-    assert [job.state for job in house.jobs("restore")] == ["refused"]
+    assert [job.state for job in deployment.jobs("restore")] == ["refused"]
 
 
-def require_waiting(house: House, worker: Child, bucket: Bucket) -> None:
+def require_waiting(deployment: Deployment, worker: Child, bucket: Bucket) -> None:
     """Restore in place while a snapshot is copied: nothing is written until that has ended."""
     ruin(bucket, contents(bucket))
     ruined = contents(bucket)
     request = BucketRestoreRequest(target=str(BUCKET), in_place=True, confirm=PROTECTED_BUCKET)
     put_off = f"Task {names.RESTORE_BUCKET_REPLACE_WRITE}["
-    with holding(house.work.database, [target_lock("live", str(BUCKET), shared=True)]):
-        Client(house.environment["PGBEN_REDIS_URL"]).send("restore", request)
+    with holding(deployment.work.database, [target_lock("live", str(BUCKET), shared=True)]):
+        Client(deployment.environment["PGBEN_REDIS_URL"]).send("restore", request)
         eventually(
             lambda: any(
                 put_off in line and "retry" in line for line in worker.log.read_text().splitlines()
@@ -73,58 +72,62 @@ def require_waiting(house: House, worker: Child, bucket: Bucket) -> None:
             what="the step is put off",
         )
         assert contents(bucket) == ruined
-    ended = house.wait_for(house.jobs("restore")[0], seconds=60)
+    ended = deployment.wait_for(deployment.jobs("restore")[0], seconds=60)
     assert (ended.state, ended.result["written"]) == ("succeeded", 10)
 
 
 @pytest.mark.timeout(240)
-def test_what_was_lost_and_overwritten_comes_back_in_place(house: House) -> None:
-    bucket = bucket_at(house.work.settings, PROTECTED_BUCKET)
-    fill(bucket, 40)
-    worker = house.start("all", name="worker")
-    assert house.pgben("backup", str(BUCKET)).code == 0
+def test_what_was_lost_and_overwritten_comes_back_in_place(deployment: Deployment) -> None:
+    bucket = bucket_at(deployment.work.settings, PROTECTED_BUCKET)
+    fill_bucket(bucket, 40)
+    worker = deployment.start("all", name="worker")
+    assert deployment.pgben("backup", str(BUCKET)).code == 0
     before = contents(bucket)
     overwritten = ruin(bucket, before)
     ruined = contents(bucket)
 
-    shown = house.pgben("objects", "diff", str(BUCKET))
+    shown = deployment.pgben("objects", "diff", str(BUCKET))
     assert shown.code == 0, shown.err
     assert shown.out.splitlines()[-1] == "5 gone, 1 new, 6 changed, 29 same, 0 unreadable"
     assert "+ extra" in shown.out
     assert f"~ {overwritten[0]}  (size)" in shown.out
-    plan = house.pgben("restore", str(BUCKET), "--in-place", "--dry-run", "--json")
+    plan = deployment.pgben("restore", str(BUCKET), "--in-place", "--dry-run", "--json")
     assert plan.code == 0, plan.err
     *differing, totals = lines(plan.out)
     assert len(differing) == 12
     assert totals["totals"]["missing"]["objects"] == 5  # type: ignore[index]
 
-    require_refused(house)
+    require_refused(deployment)
     assert contents(bucket) == ruined
 
     in_place = ("restore", str(BUCKET), "--in-place", "--json")
     confirmed = (*in_place, "--confirm", PROTECTED_BUCKET)
-    ran = house.pgben(*confirmed)
+    ran = deployment.pgben(*confirmed)
     assert ran.code == 0, ran.err
     result = ran.json["jobs"][0]["result"]
     assert (result["written"], result["retagged"], result["extra"]) == (10, 1, 1)
     assert contents(bucket) == {**before, "extra": ruined["extra"]}
-    aside = contents(bucket_at(house.work.settings, result["aside"]))
+    aside = contents(bucket_at(deployment.work.settings, result["aside"]))
     changed = {key: ruined[key] for key in (*overwritten, sorted(before)[10])}
     assert (aside, result["aside_objects"]) == (changed, 6)
     assert not any(key in ran.out for key in before)
 
     # Nothing differs any more, so nothing is written; what is extra goes when that is asked.
-    ran = house.pgben(*confirmed, "--delete-extra")
+    ran = deployment.pgben(*confirmed, "--delete-extra")
     assert ran.code == 0, ran.err
     result = ran.json["jobs"][0]["result"]
     assert (result["written"], result["deleted"], result["already_same"]) == (0, 1, 40)
     assert contents(bucket) == before
-    assert contents(bucket_at(house.work.settings, result["aside"])) == {"extra": ruined["extra"]}
+    assert contents(bucket_at(deployment.work.settings, result["aside"])) == {
+        "extra": ruined["extra"]
+    }
 
-    again = house.pgben("backup", str(BUCKET), "--json")
+    again = deployment.pgben("backup", str(BUCKET), "--json")
     assert (again.code, again.json["jobs"][0]["result"]["suspect"]) == (0, None)
-    (older, newer) = sorted(one["backup"] for one in house.pgben("list", "--json").json["backups"])
-    both = house.pgben("objects", "diff", str(BUCKET), older, newer, "--json")
+    (older, newer) = sorted(
+        one["backup"] for one in deployment.pgben("list", "--json").json["backups"]
+    )
+    both = deployment.pgben("objects", "diff", str(BUCKET), older, newer, "--json")
     assert lines(both.out) == [
         {"totals": {"gone": 0, "new": 0, "changed": 0, "same": 40, "unreadable": 0}}
     ]
@@ -132,22 +135,24 @@ def test_what_was_lost_and_overwritten_comes_back_in_place(house: House) -> None
     # With Redis, workers and catalog gone it goes on all the same.
     ruin(bucket, before)
     away = {"PGBEN_REDIS_URL": "redis://localhost:1/0"}
-    refused = house.pgben(*confirmed, "--direct", "--key", "nenhum", changed=away)
+    refused = deployment.pgben(*confirmed, "--direct", "--key", "nenhum", changed=away)
     assert (refused.code, "nothing was changed" in refused.err) == (3, True)
-    ran = house.pgben(*confirmed, "--direct", "--delete-extra", changed=away)
+    ran = deployment.pgben(*confirmed, "--direct", "--delete-extra", changed=away)
     assert ran.code == 0, ran.err
     assert contents(bucket) == before
 
-    require_waiting(house, worker, bucket)
+    require_waiting(deployment, worker, bucket)
 
 
 @pytest.mark.timeout(240)
-def test_a_worker_killed_while_it_writes_in_place_goes_on_and_loses_nothing(house: House) -> None:
-    assert house.stack.protected_s3 is not None
-    bucket = bucket_at(house.work.settings, PROTECTED_BUCKET)
-    fill(bucket, 120)
-    worker = house.start("all", name="worker")
-    assert house.pgben("backup", str(BUCKET)).code == 0
+def test_a_worker_killed_while_it_writes_in_place_goes_on_and_loses_nothing(
+    deployment: Deployment,
+) -> None:
+    assert deployment.stack.protected_s3 is not None
+    bucket = bucket_at(deployment.work.settings, PROTECTED_BUCKET)
+    fill_bucket(bucket, 120)
+    worker = deployment.start("all", name="worker")
+    assert deployment.pgben("backup", str(BUCKET)).code == 0
     worker.stop(signal.SIGQUIT)
     before = contents(bucket)
     ruin(bucket, before)
@@ -158,24 +163,27 @@ def test_a_worker_killed_while_it_writes_in_place_goes_on_and_loses_nothing(hous
     def back() -> int:
         return sum(listed.size != 6 for listed in bucket.list())
 
-    with closing(SlowPath(house.stack.protected_s3.endpoint, rate=20_000)) as slow:
+    with closing(SlowPath(deployment.stack.protected_s3.endpoint, rate=20_000)) as slow:
         changed = {"PGBEN_MINIO_HOST": slow.endpoint, "PGBEN_COPY_CONCURRENCY": "2"}
-        worker = house.start("all", name="worker", changed=changed)
-        house.start("beat", name="beat")
+        worker = deployment.start("all", name="worker", changed=changed)
+        deployment.start("beat", name="beat")
         begun = back()
         asked = BucketRestoreRequest(target=str(BUCKET), in_place=True, confirm=PROTECTED_BUCKET)
-        Client(house.environment["PGBEN_REDIS_URL"]).send("restore", asked)
+        Client(deployment.environment["PGBEN_REDIS_URL"]).send("restore", asked)
         eventually(lambda: back() >= begun + 15, seconds=90, what="some objects are put back")
-        (job,) = house.jobs("restore")
+        (job,) = deployment.jobs("restore")
         assert job.step == names.RESTORE_BUCKET_REPLACE_WRITE
         worker.send(signal.SIGKILL, tree=True)
-    live, aside = contents(bucket), contents(bucket_at(house.work.settings, job.context["aside"]))
+    live, aside = (
+        contents(bucket),
+        contents(bucket_at(deployment.work.settings, job.context["aside"])),
+    )
     for key, what in ruined.items():
         assert what in (live[key], aside.get(key))
 
-    house.start("all", name="worker-again")
-    ended = house.wait_for(job, seconds=150)
+    deployment.start("all", name="worker-again")
+    ended = deployment.wait_for(job, seconds=150)
     assert ended.state == "succeeded", ended.error
     assert ended.attempt == 1
     assert contents(bucket) == {**before, "extra": ruined["extra"]}
-    assert contents(bucket_at(house.work.settings, job.context["aside"])) == aside
+    assert contents(bucket_at(deployment.work.settings, job.context["aside"])) == aside

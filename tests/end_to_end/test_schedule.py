@@ -11,8 +11,7 @@ from pgben_tasks import names
 from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded.stack import PROTECTED_BUCKET
 from pgben_tasks.runtime.places import bucket_at
-from tests.end_to_end.bucket_house import BUCKET, BucketHouse, fill
-from tests.end_to_end.house import TARGET, House, eventually
+from tests.support.deployment import BUCKET, TARGET, Deployment, eventually, fill_bucket
 from tests.support.timetables import daily, soon
 
 
@@ -22,19 +21,23 @@ def window() -> datetime:
 
 
 @pytest.fixture
-def house(window: datetime) -> Iterator[House]:
+def deployment(window: datetime) -> Iterator[Deployment]:
     line = daily(window)
-    with BucketHouse.build(
-        PGBEN_SCHEDULE_POSTGRES=line, PGBEN_SCHEDULE_BUCKETS=line, PGBEN_TIMEZONE="UTC"
+    with Deployment.build(
+        bucket=True, PGBEN_SCHEDULE_POSTGRES=line, PGBEN_SCHEDULE_BUCKETS=line, PGBEN_TIMEZONE="UTC"
     ) as built:
-        fill(bucket_at(built.work.settings, PROTECTED_BUCKET), 20)
+        fill_bucket(bucket_at(built.work.settings, PROTECTED_BUCKET), 20)
         built.start("all", name="worker")
         yield built
 
 
 @pytest.mark.timeout(280)
-def test_two_beats_and_the_tick_give_one_job_and_one_backup(house: House, window: datetime) -> None:
-    beats = [house.start("beat", name=name) for name in ("beat-one", "beat-two")]
+def test_two_beats_and_the_tick_give_one_job_and_one_backup(
+    deployment: Deployment, window: datetime
+) -> None:
+    beats = [
+        deployment.start("beat", name=name, by_the_clock=True) for name in ("beat-one", "beat-two")
+    ]
     assert datetime.now(UTC) < window, "the servers took too long to start"
     eventually(
         lambda: all(
@@ -45,10 +48,10 @@ def test_two_beats_and_the_tick_give_one_job_and_one_backup(house: House, window
         seconds=130,
         what="both beats send both backups",
     )
-    eventually(lambda: len(house.jobs("backup")) >= 2, seconds=20, what="the jobs are written")
-    jobs = [house.wait_for(job, seconds=60) for job in house.jobs("backup")]
+    eventually(lambda: len(deployment.jobs("backup")) >= 2, seconds=20, what="the jobs are written")
+    jobs = [deployment.wait_for(job, seconds=60) for job in deployment.jobs("backup")]
     # The tick of the same minute, sent by both beats, has run before this is looked at.
-    worker = house.processes[0]
+    worker = deployment.processes[0]
 
     def lines(text: str) -> int:
         return worker.log.read_text().count(text)
@@ -61,11 +64,13 @@ def test_two_beats_and_the_tick_give_one_job_and_one_backup(house: House, window
         what="the second beat's messages are handled",
     )
 
-    assert {job.id for job in house.jobs("backup")} == {job.id for job in jobs}
+    assert {job.id for job in deployment.jobs("backup")} == {job.id for job in jobs}
     assert sorted(job.target for job in jobs) == [str(BUCKET), str(TARGET)]
     for job in jobs:
         assert job.state == "succeeded", job.error
         assert job.key == f"backup:{job.target}:{window:%Y-%m-%dT%H:%MZ}"
         assert job.window == window
         target = Target.parse(job.target)
-        assert [str(backup) for backup in house.work.repository.backups(target)] == [job.backup]
+        assert [str(backup) for backup in deployment.work.repository.backups(target)] == [
+            job.backup
+        ]

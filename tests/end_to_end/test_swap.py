@@ -23,108 +23,112 @@ from pgben_tasks.domain.job import Job
 from pgben_tasks.embedded.child import Child
 from pgben_tasks.embedded.data.compare import TableContent, contents
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
-from tests.end_to_end.house import DATABASE, TARGET, House, described, eventually
+from tests.support.deployment import DATABASE, TARGET, Deployment, described, eventually
+from tests.support.timetables import TICK_OF_PRODUCTION
 
-#: From the SIGKILL of a worker to a live database that answers; beat's tick comes every minute.
-ANSWERS_WITHIN = timedelta(minutes=2)
+#: From the SIGKILL of a worker to a live database that answers, in production: a tick is the first
+#: that can notice, and comes up to a minute later there.
+ANSWERS_WITHIN = timedelta(minutes=2) - TICK_OF_PRODUCTION
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with House.build() as built:
+def deployment() -> Iterator[Deployment]:
+    with Deployment.build() as built:
         yield built
 
 
 @pytest.fixture
-def restorer(house: House) -> Iterator[Child]:
+def restorer(deployment: Deployment) -> Iterator[Child]:
     """Start a worker that restores; tests that kill theirs have one of their own."""
-    started = house.start("restore")
+    started = deployment.start("restore")
     yield started
     started.stop(signal.SIGQUIT)
 
 
 @pytest.fixture(scope="module")
-def backed_up(house: House) -> dict[str, object]:
+def backed_up(deployment: Deployment) -> dict[str, object]:
     """Start what is never killed here, back up, and describe what was backed up."""
-    house.start("backup", name="backup")
-    house.start("maintenance", name="maintenance")
-    assert house.pgben("backup", DATABASE).code == 0
-    return described(house)
+    deployment.start("backup", name="backup")
+    deployment.start("maintenance", name="maintenance")
+    assert deployment.pgben("backup", DATABASE).code == 0
+    return described(deployment)
 
 
-def change(house: House) -> None:
+def change(deployment: Deployment) -> None:
     """Let the live database differ from its backup, in rows, grants and settings."""
     name = sql.Identifier(DATABASE)
-    with house.stack.postgres.connect(DATABASE) as connection:
+    with deployment.stack.postgres.connect(DATABASE) as connection:
         connection.execute("DROP TABLE IF EXISTS agora; CREATE TABLE agora AS SELECT now() AS t")
         connection.execute(sql.SQL("ALTER DATABASE {} SET work_mem TO '7MB'").format(name))
         connection.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(name))
 
 
-def swap(house: House, *more: str) -> tuple[int, Job]:
-    ran = house.pgben("restore", DATABASE, "--swap", "--confirm", DATABASE, *more)
-    return ran.code, house.jobs("restore")[0]
+def swap(deployment: Deployment, *more: str) -> tuple[int, Job]:
+    ran = deployment.pgben("restore", DATABASE, "--swap", "--confirm", DATABASE, *more)
+    return ran.code, deployment.jobs("restore")[0]
 
 
-def content(house: House) -> dict[str, TableContent]:
-    return contents(house.stack.postgres.dsn(), DATABASE)
+def content(deployment: Deployment) -> dict[str, TableContent]:
+    return contents(deployment.stack.postgres.dsn(), DATABASE)
 
 
-def test_a_swap_and_its_undo(house: House, restorer: Child, backed_up: dict[str, object]) -> None:
-    change(house)
-    before, rows = described(house), content(house)
+def test_a_swap_and_its_undo(
+    deployment: Deployment, restorer: Child, backed_up: dict[str, object]
+) -> None:
+    change(deployment)
+    before, rows = described(deployment), content(deployment)
 
-    code, job = swap(house)
+    code, job = swap(deployment)
 
     assert code == 0
     assert job.result["state"] == "swapped"
-    assert described(house) == backed_up
-    assert {job.result["replaced"], DATABASE} <= house.databases()
+    assert described(deployment) == backed_up
+    assert {job.result["replaced"], DATABASE} <= deployment.databases()
     # The swapped-in database is backed up as the old one was.
-    assert house.pgben("backup", DATABASE).code == 0
+    assert deployment.pgben("backup", DATABASE).code == 0
 
-    ran = house.pgben("undo", str(job.id)[:8], "--confirm", DATABASE, "--json")
+    ran = deployment.pgben("undo", str(job.id)[:8], "--confirm", DATABASE, "--json")
 
     assert ran.code == 0, ran.err
     assert ran.json["jobs"][0]["result"]["state"] == "undone"
-    assert (described(house), content(house)) == (before, rows)
-    ran = house.pgben("undo", str(job.id), "--confirm", DATABASE, "--json")
+    assert (described(deployment), content(deployment)) == (before, rows)
+    ran = deployment.pgben("undo", str(job.id), "--confirm", DATABASE, "--json")
     assert ran.code == 3
     assert "undone already" in ran.json["jobs"][0]["error"]["sentence"]
 
 
 def test_a_swap_without_its_confirmation_is_refused(
-    house: House, restorer: Child, backed_up: dict[str, object]
+    deployment: Deployment, restorer: Child, backed_up: dict[str, object]
 ) -> None:
-    before = house.databases()
-    ran = house.pgben("restore", DATABASE, "--swap")
+    before = deployment.databases()
+    ran = deployment.pgben("restore", DATABASE, "--swap")
     assert ran.code == 3
     assert f"--confirm {DATABASE}" in ran.err
     # A service that goes past the command line is refused by the worker, on record.
-    app = create_app(house.environment["PGBEN_REDIS_URL"])
+    app = create_app(deployment.environment["PGBEN_REDIS_URL"])
     request = {"target": str(TARGET), "swap": True, "confirm": "another"}
     app.send_task(names.RESTORE_POSTGRES, args=(request,), queue="restore")
-    eventually(lambda: house.jobs("restore")[0].state == "refused", seconds=30, what="refused")
-    assert "would be replaced" in (house.jobs("restore")[0].error or {})["sentence"]
-    assert house.databases() == before
+    eventually(lambda: deployment.jobs("restore")[0].state == "refused", seconds=30, what="refused")
+    assert "would be replaced" in (deployment.jobs("restore")[0].error or {})["sentence"]
+    assert deployment.databases() == before
 
 
 def test_a_swap_with_something_in_its_way_is_refused_before_any_work(
-    house: House, restorer: Child, backed_up: dict[str, object]
+    deployment: Deployment, restorer: Child, backed_up: dict[str, object]
 ) -> None:
-    before = house.databases()
-    with house.stack.postgres.connect(DATABASE) as connection:
+    before = deployment.databases()
+    with deployment.stack.postgres.connect(DATABASE) as connection:
         connection.execute(
             "CREATE SUBSCRIPTION espera CONNECTION 'host=nowhere' PUBLICATION p"
             " WITH (connect = false, slot_name = NONE)"
         )
-    code, job = swap(house)
-    with house.stack.postgres.connect(DATABASE) as connection:
+    code, job = swap(deployment)
+    with deployment.stack.postgres.connect(DATABASE) as connection:
         connection.execute("DROP SUBSCRIPTION espera")
 
     assert (code, job.state) == (3, "refused")
     assert "subscription 'espera'" in (job.error or {})["sentence"]
-    assert house.databases() == before
+    assert deployment.databases() == before
 
 
 # Killed at five moments. Locks and an open transaction of the test hold the worker there.
@@ -132,9 +136,9 @@ def test_a_swap_with_something_in_its_way_is_refused_before_any_work(
 
 @dataclass
 class Scene:
-    """A house with a swap under way, and the sessions by which the test holds it up."""
+    """A deployment with a swap under way, and the sessions by which the test holds it up."""
 
-    house: House
+    deployment: Deployment
     server: psycopg.Connection[Any]
     catalog: psycopg.Connection[Any]
     inside: psycopg.Connection[Any]
@@ -142,10 +146,10 @@ class Scene:
     def before_the_fence(self) -> None:
         """Hold the swap between its record and its first change of the server."""
         self._lock(self.catalog, "swap")
-        until(lambda: waits(self.house.catalog, "pgben catalog"), "the record waits")
+        until(lambda: waits(self.deployment.catalog, "pgben catalog"), "the record waits")
         self._lock(self.server, "pg_database")
         self.catalog.rollback()
-        until(lambda: waits(self.house.stack.postgres, "pgben swap"), "the fence waits")
+        until(lambda: waits(self.deployment.stack.postgres, "pgben swap"), "the fence waits")
 
     def while_sessions_end(self) -> None:
         """Hold the swap by a transaction that takes its time."""
@@ -157,19 +161,19 @@ class Scene:
         self.while_sessions_end()
         self._lock(self.server, "pg_database")
         self.inside.rollback()
-        until(lambda: waits(self.house.stack.postgres, "pgben swap"), "the rename waits")
+        until(lambda: waits(self.deployment.stack.postgres, "pgben swap"), "the rename waits")
 
     def in_the_transaction(self) -> None:
         """Hold the swap after the renames, before the commit."""
         self._lock(self.server, "pg_db_role_setting")
-        until(lambda: waits(self.house.stack.postgres, "pgben swap"), "the settings wait")
+        until(lambda: waits(self.deployment.stack.postgres, "pgben swap"), "the settings wait")
 
     def after_the_commit(self) -> None:
         """Hold the swap before it can say that it is done."""
         self.while_sessions_end()
         self._lock(self.catalog, "swap")
         self.inside.rollback()
-        until(lambda: waits(self.house.catalog, "pgben catalog"), "the record waits")
+        until(lambda: waits(self.deployment.catalog, "pgben catalog"), "the record waits")
 
     def release(self) -> None:
         """Let everything go on."""
@@ -177,7 +181,7 @@ class Scene:
             session.close()
 
     def _fenced(self) -> bool:
-        with self.house.stack.postgres.connect() as connection:
+        with self.deployment.stack.postgres.connect() as connection:
             row = connection.execute(
                 "SELECT datallowconn FROM pg_database WHERE datname = %s", (DATABASE,)
             ).fetchone()
@@ -207,30 +211,30 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 @pytest.fixture
-def scene(house: House, backed_up: dict[str, object]) -> Iterator[Scene]:
-    """Yield a house whose live database has changed since its backup."""
-    change(house)
+def scene(deployment: Deployment, backed_up: dict[str, object]) -> Iterator[Scene]:
+    """Yield a deployment whose live database has changed since its backup."""
+    change(deployment)
     made = Scene(
-        house,
-        psycopg.connect(**house.stack.postgres.dsn()),
-        psycopg.connect(**house.catalog.dsn("pgben_catalog")),
-        psycopg.connect(**house.stack.postgres.dsn(DATABASE)),
+        deployment,
+        psycopg.connect(**deployment.stack.postgres.dsn()),
+        psycopg.connect(**deployment.catalog.dsn("pgben_catalog")),
+        psycopg.connect(**deployment.stack.postgres.dsn(DATABASE)),
     )
     yield made
     made.release()
 
 
-def answers(house: House) -> bool:
+def answers(deployment: Deployment) -> bool:
     try:
-        house.stack.postgres.connect(DATABASE).close()
+        deployment.stack.postgres.connect(DATABASE).close()
     except psycopg.OperationalError:
         return False
     return True
 
 
-def ticked(house: House, condition: Callable[[], bool]) -> Callable[[], bool]:
+def ticked(deployment: Deployment, condition: Callable[[], bool]) -> Callable[[], bool]:
     """Send the tick, as beat does, and say whether ``condition`` holds by now."""
-    app = create_app(house.environment["PGBEN_REDIS_URL"])
+    app = create_app(deployment.environment["PGBEN_REDIS_URL"])
 
     def look() -> bool:
         app.send_task(names.TICK, queue=names.QUEUE_MAINTENANCE, expires=60).get(timeout=30)
@@ -239,9 +243,9 @@ def ticked(house: House, condition: Callable[[], bool]) -> Callable[[], bool]:
     return look
 
 
-def age(house: House) -> None:
+def age(deployment: Deployment) -> None:
     """Let a minute pass for the heartbeats in the catalog."""
-    with house.catalog.connect("pgben_catalog") as connection:
+    with deployment.catalog.connect("pgben_catalog") as connection:
         connection.execute("UPDATE step SET heartbeat_at = heartbeat_at - interval '61 s'")
 
 
@@ -257,64 +261,68 @@ def age(house: House) -> None:
     ],
 )
 def test_a_worker_killed_in_mid_swap_leaves_old_or_new(
-    house: House,
+    deployment: Deployment,
     backed_up: dict[str, object],
     scene: Scene,
     moment: Callable[[Scene], None],
     new: bool,
 ) -> None:
-    old, rows = described(house), content(house)
-    known = house.databases()
-    victim = house.start("restore", name=f"victim-{moment.__name__}")
-    ran = house.pgben("restore", DATABASE, "--swap", "--confirm", DATABASE, "--no-wait")
+    old, rows = described(deployment), content(deployment)
+    known = deployment.databases()
+    victim = deployment.start("restore", name=f"victim-{moment.__name__}")
+    ran = deployment.pgben("restore", DATABASE, "--swap", "--confirm", DATABASE, "--no-wait")
     assert ran.code == 0, ran.err
-    job = house.jobs("restore")[0]
+    job = deployment.jobs("restore")[0]
     moment(scene)
-    assert house.work.ledger.job(job.id).step == names.RESTORE_POSTGRES_SWAP
+    assert deployment.work.ledger.job(job.id).step == names.RESTORE_POSTGRES_SWAP
     victim.kill()
     scene.release()
 
-    eventually(ticked(house, lambda: answers(house)), seconds=30, what="the live one answers")
+    eventually(
+        ticked(deployment, lambda: answers(deployment)), seconds=30, what="the live one answers"
+    )
 
-    assert described(house) == (backed_up if new else old)
+    assert described(deployment) == (backed_up if new else old)
     if not new:
-        assert content(house) == rows
-    assert is_free(house.work.database, job_lock(job.id))
-    assert house.work.swaps.open() == []
+        assert content(deployment) == rows
+    assert is_free(deployment.work.database, job_lock(job.id))
+    assert deployment.work.swaps.open() == []
 
     # Its worker is started again, and the job comes to its end: once.
-    again = house.start("restore", name=f"again-{moment.__name__}")
-    age(house)
+    again = deployment.start("restore", name=f"again-{moment.__name__}")
+    age(deployment)
     eventually(
-        ticked(house, lambda: house.work.ledger.job(job.id).ended), seconds=90, what="the job ends"
+        ticked(deployment, lambda: deployment.work.ledger.job(job.id).ended),
+        seconds=90,
+        what="the job ends",
     )
     again.stop(signal.SIGQUIT)
-    ended = house.work.ledger.job(job.id)
+    ended = deployment.work.ledger.job(job.id)
     assert ended.state == "succeeded", ended.error
     assert ended.attempt == 1
-    assert described(house) == backed_up
-    assert house.databases() - known == {ended.result["replaced"]}
+    assert described(deployment) == backed_up
+    assert deployment.databases() - known == {ended.result["replaced"]}
 
 
 @pytest.mark.timeout(240)
 def test_with_beat_the_live_database_answers_within_two_minutes(
-    house: House, backed_up: dict[str, object], scene: Scene
+    deployment: Deployment, backed_up: dict[str, object], scene: Scene
 ) -> None:
-    old = described(house)
-    house.start("beat", name="beat")
-    victim = house.start("restore", name="victim-of-beat")
-    house.pgben("restore", DATABASE, "--swap", "--confirm", DATABASE, "--no-wait")
+    old = described(deployment)
+    deployment.start("beat", name="beat")
+    victim = deployment.start("restore", name="victim-of-beat")
+    deployment.pgben("restore", DATABASE, "--swap", "--confirm", DATABASE, "--no-wait")
     scene.while_sessions_end()
     victim.kill()
     killed = datetime.now(UTC)
     scene.release()
-    assert not answers(house)
+    assert not answers(deployment)
 
     eventually(
-        lambda: answers(house),
+        lambda: answers(deployment),
         seconds=ANSWERS_WITHIN.total_seconds(),
         what="the live database answers",
     )
 
     assert datetime.now(UTC) - killed < ANSWERS_WITHIN
-    assert described(house) == old
+    assert described(deployment) == old

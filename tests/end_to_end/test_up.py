@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pgben_tasks.embedded.child import wait_until
-from tests.end_to_end.house import ROOT, command_lines, left
+from tests.support.deployment import ROOT, command_lines, left
 
 #: The machine's own disk may be fuller than an installation's should be.
 ROOMY = {"PGBEN_DISK_CRITICAL": "0.999", "PGBEN_LANGUAGE": "en"}

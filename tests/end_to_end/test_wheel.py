@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pgben_tasks import names
-from tests.end_to_end.house import DATABASE, ROOT, House, eventually
+from tests.support.deployment import DATABASE, ROOT, Deployment, eventually
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +59,11 @@ def test_a_worker_and_a_beat_run_from_the_wheel(interpreter: Path) -> None:
     where = run(str(interpreter), "-I", "-c", "import pgben_tasks; print(pgben_tasks.__file__)")
     assert where.startswith(str(interpreter.parents[1]))
 
-    with House.build() as house:
-        house.interpreter = str(interpreter)
-        worker = house.start("all", name="worker")
-        beat = house.start("beat", name="beat")
-        assert house.pgben("backup", DATABASE).code == 0
+    with Deployment.build() as deployment:
+        deployment.interpreter = str(interpreter)
+        worker = deployment.start("all", name="worker")
+        beat = deployment.start("beat", name="beat", by_the_clock=True)
+        assert deployment.pgben("backup", DATABASE).code == 0
         eventually(
             lambda: f"Task {names.TICK}[" in worker.log.read_text(),
             seconds=90,

@@ -9,6 +9,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+#: How long after another a tick comes in production; in tests it is seconds (frequent_tick.py).
+TICK_OF_PRODUCTION: Final = timedelta(minutes=1)
+
 
 def daily(at: datetime) -> str:
     """Write the cron line of a time of day, in the zone of ``at``."""

@@ -1,4 +1,4 @@
-"""A whole installation on real servers: what end-to-end tests live in.
+"""A whole installation on real servers, with workers and beats as processes.
 
 The protected database and the catalog are on servers of their own, so that one can be killed
 without the other. Workers and beats are real processes with the production settings.
@@ -7,6 +7,7 @@ without the other. Workers and beats are real processes with the production sett
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from pgben_tasks.adapters.postgres.source import PostgresSource
@@ -27,7 +28,8 @@ from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded.child import Child, Command, wait_until
 from pgben_tasks.embedded.data.fill import fill as fill_database
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
-from pgben_tasks.embedded.stack import EmbeddedStack
+from pgben_tasks.embedded.stack import PROTECTED_BUCKET, EmbeddedStack
+from pgben_tasks.ports import Bucket
 from pgben_tasks.runtime import Workplace, postgres_servers
 from pgben_tasks.settings import Settings
 from pgben_tasks.setup.initialise import initialise
@@ -38,6 +40,7 @@ from tests.support.timetables import NOTHING_SCHEDULED
 ROOT = Path(__file__).parents[2]
 DATABASE = "pgben"
 TARGET = Target("postgres", DATABASE)
+BUCKET = Target("bucket", PROTECTED_BUCKET)
 Settled = Mapping[str, str]
 _KEPT = ("PATH", "LANG", "HOME", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 
@@ -49,8 +52,8 @@ def eventually(condition: Callable[[], bool], *, seconds: float, what: str) -> N
 
 
 @dataclass
-class House:
-    """A stack, an initialised installation, and the processes started in it."""
+class Deployment:
+    """Servers, an initialised installation, and the processes started in it."""
 
     stack: EmbeddedStack
     catalog: EmbeddedPostgres
@@ -59,16 +62,15 @@ class House:
     processes: list[Child] = field(default_factory=list)
     #: What runs the processes; another than the tests' own brings its own copy of pgben.
     interpreter: str = sys.executable
-    #: Whether there is an S3 server with a bucket to protect.
-    protected: ClassVar[bool] = False
 
     @classmethod
-    def build(cls, *, megabytes: int = 3, **settings: str) -> Self:
+    def build(cls, *, megabytes: int = 3, bucket: bool = False, **settings: str) -> Self:
         """Start the servers, fill the database, run what `pgben init` runs.
 
-        Nothing is scheduled unless ``settings`` say so.
+        With ``bucket`` there is an S3 server with a bucket to protect, too. Nothing is scheduled
+        unless ``settings`` say so.
         """
-        stack = EmbeddedStack.start(protected=cls.protected)
+        stack = EmbeddedStack.start(protected=bucket)
         try:
             catalog = EmbeddedPostgres.start(supervisor=stack.supervisor)
             fill_database(stack.postgres.dsn(), database=DATABASE, megabytes=megabytes)
@@ -92,7 +94,7 @@ class House:
             raise
 
     def __enter__(self) -> Self:
-        """Return the house."""
+        """Return the deployment."""
         return self
 
     def __exit__(
@@ -101,10 +103,17 @@ class House:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Show the processes' logs when a test failed, then end everything."""
+        """Show the processes' logs when a test failed, then end everything, the servers last.
+
+        A worker whose servers end with it does not end before it is killed.
+        """
         if error is not None:
             for process in self.processes:
                 sys.stderr.write(f"\n--- {process.name}\n{process.log.read_text()[-6000:]}\n")
+        for process in self.processes:
+            if process.alive:
+                process.send(process.gentle)
+        wait_until(lambda: not any(process.alive for process in self.processes), seconds=10)
         self.stack.close()
 
     def process_environment(self, **changed: str) -> dict[str, str]:
@@ -114,14 +123,28 @@ class House:
             kept["PYTHONPATH"] = str(ROOT)
         return {**kept, **self.environment, **changed}
 
-    def start(self, role: str, *, name: str = "", changed: Settled | None = None) -> Child:
-        """Start ``python -m workers <role>``; a worker is ready when this returns."""
+    def start(
+        self,
+        role: str,
+        *,
+        name: str = "",
+        changed: Settled | None = None,
+        by_the_clock: bool = False,
+    ) -> Child:
+        """Start ``python -m workers <role>``; a worker is ready when this returns.
+
+        A beat sends the tick every few seconds, or every minute ``by_the_clock`` as in production.
+        """
         label = name or f"{role}-{len(self.processes)}"
-        extra = (f"--schedule={self.stack.folder / label}.schedule",) if role == "beat" else ()
+        program = ["workers", role, "--loglevel=INFO"]
+        if role == "beat":
+            if not by_the_clock:
+                program = ["celery", "-A", "tests.support.frequent_tick", "beat", "--loglevel=INFO"]
+            program.append(f"--schedule={self.stack.folder / label}.schedule")
         process = self.stack.supervisor.spawn(
             label,
             Command(
-                argv=(self.interpreter, "-m", "workers", role, "--loglevel=INFO", *extra),
+                argv=(self.interpreter, "-m", *program),
                 environment=self.process_environment(**(changed or {})),
                 folder=self.stack.folder,
             ),
@@ -295,13 +318,13 @@ def plain_dump(server: EmbeddedPostgres, database: str) -> list[str]:
     return [line for line in done.stdout.splitlines() if not line.startswith(volatile)]
 
 
-def described(house: House, database: str = DATABASE) -> dict[str, Any]:
+def described(deployment: Deployment, database: str = DATABASE) -> dict[str, Any]:
     """Describe a database with all that a restore could lose: settings, grants, counts and so on.
 
     What two descriptions of one database may differ in, when and where it was looked at, is left
     out.
     """
-    address = postgres_servers(house.work.settings)[TARGET]
+    address = postgres_servers(deployment.work.settings)[TARGET]
     source = PostgresSource(address, database)
     with source.capture(source.preflight().tools) as capture:
         found = capture.describe(capture.count())
@@ -310,10 +333,25 @@ def described(house: House, database: str = DATABASE) -> dict[str, Any]:
     )
 
 
-def steps(house: House, job: Job) -> Sequence[str]:
+def steps(deployment: Deployment, job: Job) -> Sequence[str]:
     """Name the finished steps of a job in order, without the chain's name."""
     return [
         step.name.rpartition(".")[2]
-        for step in house.work.ledger.steps(job.id)
+        for step in deployment.work.ledger.steps(job.id)
         if step.state == "done"
     ]
+
+
+def fill_bucket(bucket: Bucket, count: int, *, sizes: tuple[int, int] = (1_000, 9_000)) -> None:
+    """Store documents as the platform does: metadata of their encryption, some with tags."""
+    chance = random.Random(7)
+    for number in range(count):
+        data = chance.randbytes(chance.randrange(*sizes))
+        bucket.put(
+            f"cidadão {number:03}/solicitações/rg+{number}.jpg",
+            iter([data]),
+            size=len(data),
+            headers={"content-type": "image/jpeg"},
+            metadata={"iv": f"{number:032x}", "hash": f"{number:064x}", "encrypted": "true"},
+            tags={"setor": "assistência social"} if number % 3 == 0 else {},
+        )
