@@ -69,9 +69,6 @@ def bucket() -> TroubledBucket:
 
 
 @pytest.fixture
-def shop(
-    tmp_path: Path, postgres: EmbeddedPostgres, bucket: TroubledBucket
-) -> Iterator[BucketShop]:
+def shop(workshop: Workshop, bucket: TroubledBucket) -> BucketShop:
     """Protect an empty bucket."""
-    with Workshop.open(tmp_path / "shop", postgres, "postgres") as workshop:
-        yield BucketShop(workshop, bucket, TroubledBucket)
+    return BucketShop(workshop, bucket, TroubledBucket)

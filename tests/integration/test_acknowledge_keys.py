@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,6 @@ from pgben_tasks import names
 from pgben_tasks.adapters.buckets.memory import MemoryBucket
 from pgben_tasks.domain.buckets.acknowledged import digest_of, reasons_of
 from pgben_tasks.domain.states import BackupStanding
-from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import BackupIncomplete, BackupNotFound, PermanentError
 from pgben_tasks.operations.repository.survey import survey
 from pgben_tasks.ports import FetchedObject
@@ -54,14 +52,13 @@ def bucket() -> BrokenBucket:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, postgres: EmbeddedPostgres, bucket: BrokenBucket) -> Iterator[BucketShop]:
-    with Workshop.open(tmp_path / "shop", postgres, "postgres") as workshop:
-        shop = BucketShop(workshop, bucket, MemoryBucket)
-        for number in range(10):
-            shop.put(f"doc {number}", b"bytes")
-        for key in (LOST, OTHER):
-            shop.put(key, b"bytes")
-        yield shop
+def shop(workshop: Workshop, bucket: BrokenBucket) -> BucketShop:
+    shop = BucketShop(workshop, bucket, MemoryBucket)
+    for number in range(10):
+        shop.put(f"doc {number}", b"bytes")
+    for key in (LOST, OTHER):
+        shop.put(key, b"bytes")
+    return shop
 
 
 def newest(shop: BucketShop) -> BackupStanding:

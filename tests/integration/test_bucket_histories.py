@@ -166,12 +166,6 @@ class Story:
         return sum(one.size for one in self.repository.packs(TARGET).values())
 
 
-@pytest.fixture
-def workshop(tmp_path: Path, postgres: EmbeddedPostgres) -> Iterator[Workshop]:
-    with Workshop.open(tmp_path / "shop", postgres, "postgres") as workshop:
-        yield workshop
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_a_first_snapshot_that_died_anywhere_is_whole_after_it_goes_on(
     workshop: Workshop, seed: int

@@ -6,14 +6,12 @@ import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from pgben_tasks.adapters.buckets.memory import MemoryBucket
 from pgben_tasks.domain.buckets.capture import places
 from pgben_tasks.domain.target import BackupId
-from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import (
     BackupIncomplete,
     IntegrityError,
@@ -30,21 +28,20 @@ INTO = "documentos-copia"
 
 
 @pytest.fixture
-def shop(tmp_path: Path, postgres: EmbeddedPostgres) -> Iterator[BucketShop]:
+def shop(workshop: Workshop) -> BucketShop:
     """Protect a bucket with a few documents, and take a snapshot."""
-    with Workshop.open(tmp_path / "shop", postgres, "postgres") as workshop:
-        shop = BucketShop(workshop, MemoryBucket(TARGET.name), MemoryBucket)
-        for number in range(30):
-            shop.put(
-                f"cidadao/{number:03}/../rg {number}.jpg",
-                f"bytes {number}".encode() * number,
-                headers={"content-type": "image/jpeg"},
-                metadata={"iv": f"{number:032x}", "nome": "Jo\u00c3\u00a3o"},
-                tags={"setor": "social"} if number % 2 else {},
-            )
-        shop.put("grande", b"a" * 5_000_000)
-        shop.snapshot()
-        yield shop
+    shop = BucketShop(workshop, MemoryBucket(TARGET.name), MemoryBucket)
+    for number in range(30):
+        shop.put(
+            f"cidadao/{number:03}/../rg {number}.jpg",
+            f"bytes {number}".encode() * number,
+            headers={"content-type": "image/jpeg"},
+            metadata={"iv": f"{number:032x}", "nome": "Jo\u00c3\u00a3o"},
+            tags={"setor": "social"} if number % 2 else {},
+        )
+    shop.put("grande", b"a" * 5_000_000)
+    shop.snapshot()
+    return shop
 
 
 def copy_of(shop: BucketShop) -> Bucket:

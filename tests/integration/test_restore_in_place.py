@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from pgben_tasks import names
 from pgben_tasks.adapters.buckets.memory import MemoryBucket
 from pgben_tasks.adapters.packs.object_packs import SpoolPacks
 from pgben_tasks.direct import chain as in_process
-from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import (
     ConfigurationError,
     IntegrityError,
@@ -182,9 +180,8 @@ def contents(bucket: Bucket) -> Contents:
 
 
 @pytest.fixture
-def place(tmp_path: Path, postgres: EmbeddedPostgres) -> Iterator[Place]:
-    with Workshop.open(tmp_path / "shop", postgres, "postgres") as workshop:
-        yield Place(workshop)
+def place(workshop: Workshop) -> Place:
+    return Place(workshop)
 
 
 def test_what_is_missing_or_differs_comes_back_and_nothing_else_is_written(place: Place) -> None:

@@ -16,7 +16,6 @@ from pgben_tasks.adapters.buckets import MemoryBucket, S3Bucket
 from pgben_tasks.adapters.buckets.uploads import Sizes
 from pgben_tasks.adapters.s3.client import S3Request
 from pgben_tasks.adapters.s3.xml import text_of
-from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import ConfigurationError, PgbenError, StoreUnavailable
 from pgben_tasks.operations.buckets.uploads import NotedUploads, give_up_uploads
@@ -31,18 +30,15 @@ SIZES = Sizes(single=5 * MEBIBYTE, part=5 * MEBIBYTE)
 
 
 @pytest.fixture
-def shop(
-    tmp_path: Path, postgres: EmbeddedPostgres, protected_s3: EmbeddedS3
-) -> Iterator[BucketShop]:
+def shop(workshop: Workshop, protected_s3: EmbeddedS3) -> Iterator[BucketShop]:
     def at(name: str) -> S3Bucket:
         return S3Bucket(bucket_location(protected_s3, bucket=name), page=7, sizes=SIZES)
 
-    with Workshop.open(tmp_path / "shop", postgres, "postgres") as workshop:
-        shop = BucketShop(workshop, at(TARGET.name), at)
-        shop.bucket.create()
-        yield shop
-        for listed in list(shop.bucket.list()):
-            shop.bucket.delete(listed.key)
+    shop = BucketShop(workshop, at(TARGET.name), at)
+    shop.bucket.create()
+    yield shop
+    for listed in list(shop.bucket.list()):
+        shop.bucket.delete(listed.key)
 
 
 def test_strange_keys_parts_and_all_tags_come_back_and_lie_aside(shop: BucketShop) -> None:

@@ -6,14 +6,12 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from pgben_tasks.adapters.buckets import S3Bucket
 from pgben_tasks.adapters.buckets.uploads import Sizes
 from pgben_tasks.domain.buckets.restore_plan import KeyChoice, Verdict
-from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import IntegrityError
 from pgben_tasks.operations.buckets.compare import compare_live
@@ -48,37 +46,36 @@ def server(of: EmbeddedS3) -> At:
 
 
 @pytest.fixture
-def open_shop(tmp_path: Path, postgres: EmbeddedPostgres) -> Iterator[Open]:
+def open_shop(workshop: Workshop) -> Iterator[Open]:
     """Protect a bucket of the first server, with documents; restores write to the second."""
-    with Workshop.open(tmp_path / "shop", postgres, "postgres") as workshop:
-        made: list[Bucket] = []
+    made: list[Bucket] = []
 
-        def at_all(there: At, name: str) -> Bucket:
-            made.append(there(name))
-            return made[-1]
+    def at_all(there: At, name: str) -> Bucket:
+        made.append(there(name))
+        return made[-1]
 
-        def start(here: At, there: At) -> BucketShop:
-            shop = BucketShop(workshop, here(TARGET.name), lambda name: at_all(there, name))
-            others: dict[str, Bucket] = {}
-            shop.tools = replace(
-                shop.tools,
-                clock=Later(),
-                other_bucket=lambda name: others.setdefault(name, at_all(there, name)),
-            )
-            made.append(shop.bucket)
-            shop.bucket.create()
-            for number, (key, data) in enumerate(BYTES.items()):
-                tags = {"setor": "social"} if number % 2 else {}
-                shop.put(key, data, metadata={"iv": f"{number:032x}"}, tags=tags)
-            shop.put(LARGE, large(), tags={"a": "b"})
-            shop.put(LONG, b"as it is", tags=LONG_TAGS)
-            return shop
+    def start(here: At, there: At) -> BucketShop:
+        shop = BucketShop(workshop, here(TARGET.name), lambda name: at_all(there, name))
+        others: dict[str, Bucket] = {}
+        shop.tools = replace(
+            shop.tools,
+            clock=Later(),
+            other_bucket=lambda name: others.setdefault(name, at_all(there, name)),
+        )
+        made.append(shop.bucket)
+        shop.bucket.create()
+        for number, (key, data) in enumerate(BYTES.items()):
+            tags = {"setor": "social"} if number % 2 else {}
+            shop.put(key, data, metadata={"iv": f"{number:032x}"}, tags=tags)
+        shop.put(LARGE, large(), tags={"a": "b"})
+        shop.put(LONG, b"as it is", tags=LONG_TAGS)
+        return shop
 
-        yield start
-        for bucket in made:
-            if bucket.exists():
-                for listed in list(bucket.list()):
-                    bucket.delete(listed.key)
+    yield start
+    for bucket in made:
+        if bucket.exists():
+            for listed in list(bucket.list()):
+                bucket.delete(listed.key)
 
 
 def large() -> bytes:

@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -30,7 +29,6 @@ from pgben_tasks.domain.buckets.shard import PACKS_EACH, Shard, divided, pack_nu
 from pgben_tasks.domain.documents import StoredFile
 from pgben_tasks.domain.layout import is_shard_file
 from pgben_tasks.embedded.child import wait_until
-from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import FenceLost
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets import sharding
@@ -198,11 +196,10 @@ class City:
 
 
 @pytest.fixture
-def city(tmp_path: Path, postgres: EmbeddedPostgres) -> Iterator[City]:
+def city(workshop: Workshop) -> City:
     app.conf.update(broker_url="memory://", result_backend="cache+memory://")
     bucket = MemoryBucket(TARGET.name)
-    with Workshop.open(tmp_path / "shop", postgres, "postgres") as workshop:
-        yield City(BucketShop(workshop, bucket, MemoryBucket), bucket)
+    return City(BucketShop(workshop, bucket, MemoryBucket), bucket)
 
 
 def cut_lock_sessions(work: Workplace) -> None:

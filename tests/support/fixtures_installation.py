@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from psycopg import sql
@@ -15,6 +17,7 @@ from pgben_tasks.adapters.postgres.server import PostgresServer
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from tests.support.fixtures_postgres import open_database
 from tests.support.installation import Installation
+from tests.support.workshop import Workshop
 
 
 def drop(server: PostgresServer, name: str) -> None:
@@ -64,6 +67,25 @@ def alter(catalog: CatalogDatabase) -> Callable[..., None]:
             cursor.execute(statement.encode(), values)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def opened_once(
+    postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Workshop, Path]]:
+    """Yield an installation without any backup, and a copy of its folder as it was made."""
+    folder = tmp_path_factory.mktemp("workshop")
+    with Workshop.open(folder / "shop", postgres, "postgres") as opened:
+        shutil.copytree(opened.folder, folder / "pristine")
+        yield opened, folder / "pristine"
+
+
+@pytest.fixture
+def workshop(opened_once: tuple[Workshop, Path]) -> Workshop:
+    """Return that installation as it was made, whatever the last test did to it."""
+    opened, pristine = opened_once
+    opened.reset(pristine)
+    return opened
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ the job's row kept in memory. No pytest here: tests, benchmarks and people at a 
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -116,6 +117,18 @@ class Workshop:
         return cls(
             folder=folder, server=server, target=target, work=work, keys=made.keys, tools=tools
         )
+
+    def reset(self, pristine: Path) -> None:
+        """Put folder and catalog back to how ``pristine``, a copy of the folder, was made."""
+        shutil.rmtree(self.folder)
+        shutil.copytree(pristine, self.folder)
+        with self.work.database.transaction() as cursor:
+            cursor.execute(
+                "SELECT quote_ident(tablename) AS name FROM pg_tables"
+                " WHERE schemaname = current_schema() AND tablename <> 'migration'"
+            )
+            tables = ", ".join(row["name"] for row in cursor.fetchall())
+            cursor.execute(f"TRUNCATE {tables} RESTART IDENTITY".encode())
 
     @property
     def repository(self) -> Path:
