@@ -29,7 +29,7 @@ except ImportError:
 endef
 export CHECK_PYTHON
 
-.PHONY: help setup demo test lint format bench clean lock configuration catalogues system-tools
+.PHONY: help setup demo test test-days lint format bench clean lock configuration catalogues system-tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ test: setup ## Run every test; ARGS="-m unit" chooses, COVERAGE=1 also measures 
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 endif
 
+test-days: setup ## Run the tests that read the date on each of the next DAYS=40 days (needs cc)
+	$(BIN)/python -m tests.support.other_days 1-$(or $(DAYS),40)
+
 lint: setup ## Check style, types and the layers
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
@@ -97,10 +100,11 @@ lock: setup ## Choose versions anew and pin them by hash
 	echo hatchling | $(COMPILE) --constraint requirements/dev.txt \
 		--output-file requirements/build.txt -
 
-system-tools: ## Install the tools that a restore by hand needs: age, zstd, openssl (Debian)
-	@missing=$$(for tool in age zstd openssl; do command -v $$tool >/dev/null || echo $$tool; done); \
+system-tools: ## Install what a restore by hand needs (age, zstd, openssl) and cc for tests (Debian)
+	@missing=$$(for tool in age zstd openssl; do command -v $$tool >/dev/null || echo $$tool; done; \
+		command -v cc >/dev/null || echo gcc libc6-dev); \
 	set -- $$missing; \
-	if [ $$# -eq 0 ]; then echo "age, zstd and openssl are there"; exit 0; fi; \
+	if [ $$# -eq 0 ]; then echo "age, zstd, openssl and cc are there"; exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
 		echo "install $$* with this system's package manager; only Debian's is known here" >&2; exit 1; fi; \
 	as_root=; \

@@ -27,6 +27,9 @@ _TRIES: Final = 5
 #: Seconds until a started server must answer; generous, for machines with other work.
 READY_TIMEOUT: Final = 60.0
 
+#: What finds programs and libraries, and what moves the clock of a whole run of the tests.
+_INHERITED: Final = ("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "CLOCK_AHEAD")
+
 
 @dataclass(kw_only=True)
 class EmbeddedServer(Closable):
@@ -145,9 +148,7 @@ def new_folder(supervisor: Supervisor, name: str) -> Path:
 
 def plain_environment(folder: Path, **more: str) -> dict[str, str]:
     """Return a server's whole environment: of ours only what finds programs and libraries."""
-    inherited = {
-        name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ
-    }
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return {
         **inherited,
         "HOME": str(folder),

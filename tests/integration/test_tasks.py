@@ -41,7 +41,7 @@ from pgben_tasks.tasks import (
     verify,
 )
 from tests.support.installation import FILL_PEDIDO, Installation
-from tests.support.timetables import daily
+from tests.support.timetables import daily, noon
 
 BLINK = timedelta(milliseconds=100)
 DAY = timedelta(days=1)
@@ -61,7 +61,8 @@ class Site(runtime.Workplace):
 @pytest.fixture
 def site(installation: Installation) -> Iterator[Site]:
     app.conf.update(broker_url="memory://", result_backend="cache+memory://")
-    made = Site(installation.shop.work.settings)
+    # No day ends while a test looks at what is done once a day.
+    made = Site(installation.shop.work.settings.model_copy(update={"timezone": noon()}))
     process._workplace = made
     yield made
     queues = ("backup", "verify", "maintenance", "backup.workshop")

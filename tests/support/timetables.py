@@ -23,6 +23,12 @@ def soon() -> datetime:
     return (datetime.now(UTC) + timedelta(seconds=105)).replace(second=0, microsecond=0)
 
 
+def noon() -> str:
+    """Name the time zone in which it is about noon now: midnight is far away there."""
+    # West of Greenwich is plus in these names.
+    return f"Etc/GMT{datetime.now(UTC).hour - 12:+d}"
+
+
 def never() -> str:
     """Write a cron line that is half a year away."""
     at = datetime.now(UTC) + timedelta(days=180)
