@@ -193,7 +193,8 @@ class S3Bucket:
                 method="PUT", key=key, headers=sent, body=data, before=before_commit
             )
             answer = ask_to_store(self._sender, request)
-            self._require_success(request, answer)
+            if not succeeded(answer):
+                raise self._sender.error(request, answer)
             etag = answer.headers.get("etag", "").strip('"')
         else:
             block = part_size(size, self._sizes.part)
@@ -231,10 +232,6 @@ class S3Bucket:
     def apply(self, settings: BucketSettings) -> tuple[str, ...]:
         """Write these settings; return the names of those that the server did not take."""
         return apply_settings(self._sender, self._administration, settings)
-
-    def _require_success(self, request: S3Request, answer: urllib3.BaseHTTPResponse) -> None:
-        if not succeeded(answer):
-            raise self._sender.error(request, answer)
 
     def _facts(self, key: str, answer: urllib3.BaseHTTPResponse) -> ObjectFacts:
         headers = {name.lower(): value for name, value in answer.headers.itermerged()}
