@@ -54,7 +54,8 @@ def test_the_closing_table_tells_what_was_not_run(
     tests = tmp_path / "tests"
     for folder in ("unit", "support"):
         (tests / folder).mkdir(parents=True)
-    for name in ("__init__.py", "support/__init__.py", "support/needs.py"):
+    support = ("__init__.py", "needs.py", "durations.py", "durations.json")
+    for name in ("__init__.py", *(f"support/{one}" for one in support)):
         (tests / name).write_bytes((ROOT / "tests" / name).read_bytes())
     conftest = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
     kept = re.sub(r"^pytest_plugins = \[.*?\]$", "", conftest, flags=re.DOTALL | re.MULTILINE)
