@@ -7,6 +7,7 @@ mail. Their catalogue therefore holds patterns, by which `pgben_tasks.language` 
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,11 +94,16 @@ def _said(tree: ast.Module) -> Iterator[ast.expr]:
     """Yield the code of what errors say in a module."""
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     makers = _ERRORS | _TABLES | {one.name for one in functions if _names(one.returns) & _ERRORS}
+    # A class of error may be a parameter.
+    raised = {id(node.exc) for node in ast.walk(tree) if isinstance(node, ast.Raise)}
     for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and _name(call.func) in makers:
+        if not isinstance(call, ast.Call):
+            continue
+        name = _name(call.func)
+        if name in makers or (id(call) in raised and not hasattr(builtins, name)):
             yield from call.args
             yield from (keyword.value for keyword in call.keywords)
-        elif isinstance(call, ast.Call):
+        else:
             # The purpose of a file, and where a server is set, in the errors about them.
             yield from (keyword.value for keyword in call.keywords if keyword.arg in _VALUES)
     for function in functions:
