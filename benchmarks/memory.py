@@ -111,7 +111,7 @@ def main() -> None:
         job = in_process.new_job(
             "backup", request, target=str(target), node=work.node, now=datetime.now(UTC), context={}
         )
-        in_process.Chain(job, tools, _Silent()).run()
+        in_process.Chain(in_process.MemoryRow(job, tools.clock), tools, _Silent()).run()
         bucket.overwrite()
 
 

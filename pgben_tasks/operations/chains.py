@@ -1,19 +1,20 @@
-"""The operation behind every step. In which order a chain's steps run is ``canvases.CHAINS``.
+"""What every step of every chain does, and the one function that runs a step.
 
-Workers meet these functions one task at a time; whoever runs a whole chain in one process (direct
-mode, tests) takes them from here.
+In which order a chain's steps run, and where, is ``canvases.CHAINS``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from pgben_tasks import names
 from pgben_tasks.contracts import JSON
+from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets import (
     backup as backup_bucket,
-    in_place as replace_objects,
+    in_place,
     restore as restore_bucket,
 )
 from pgben_tasks.operations.postgres import (
@@ -21,47 +22,90 @@ from pgben_tasks.operations.postgres import (
     restore as restore_postgres,
     swap as swap_postgres,
 )
-from pgben_tasks.operations.repository import (
-    acknowledge,
-    commit as committing,
-    prune,
-    sweep,
-    verify,
-)
-from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.repository import acknowledge, commit, prune, sweep, verify
+from pgben_tasks.operations.toolbox import JobRow, Run, Toolbox
+from pgben_tasks.ports import Progress, Sharing
 
 Operation = Callable[[Run, Toolbox], JSON]
+LockNames = tuple[tuple[Literal["write", "read", "live"], bool], ...]
 
-OPERATIONS: Final[Mapping[str, Operation]] = {
-    names.BACKUP_POSTGRES_DUMP: backup_postgres.dump,
-    names.BACKUP_POSTGRES_CHECKSUM: backup_postgres.checksum,
-    names.BACKUP_POSTGRES_UPLOAD: backup_postgres.upload,
-    names.BACKUP_POSTGRES_PRUNE: prune.after_backup,
-    names.BACKUP_POSTGRES_RECORD: committing.record,
-    names.BACKUP_BUCKET_SNAPSHOT: backup_bucket.snapshot,
-    names.BACKUP_BUCKET_COPY: backup_bucket.copy,
-    names.BACKUP_BUCKET_CHECKSUM: backup_bucket.checksum,
-    names.BACKUP_BUCKET_UPLOAD: backup_bucket.upload,
-    names.BACKUP_BUCKET_PRUNE: acknowledge.then_prune,
-    names.BACKUP_BUCKET_RECORD: committing.record,
-    names.RESTORE_POSTGRES_SELECT: restore_postgres.select,
-    names.RESTORE_POSTGRES_FETCH: restore_postgres.fetch,
-    names.RESTORE_POSTGRES_LOAD: restore_postgres.load,
-    names.RESTORE_POSTGRES_CHECK: restore_postgres.check,
-    names.RESTORE_POSTGRES_SWAP: swap_postgres.swap,
-    names.RESTORE_POSTGRES_FINISH: restore_postgres.finish,
-    names.RESTORE_BUCKET_SELECT: restore_bucket.select,
-    names.RESTORE_BUCKET_PLAN: restore_bucket.plan,
-    names.RESTORE_BUCKET_COPY: restore_bucket.copy,
-    names.RESTORE_BUCKET_FINISH: restore_bucket.finish,
-    names.RESTORE_BUCKET_REPLACE_PLAN: replace_objects.plan,
-    names.RESTORE_BUCKET_REPLACE_ASIDE: replace_objects.aside,
-    names.RESTORE_BUCKET_REPLACE_WRITE: replace_objects.write,
-    names.RESTORE_BUCKET_REPLACE_FINISH: replace_objects.finish,
-    names.UNDO_RUN_FINISH: swap_postgres.undo,
-    names.VERIFY_RUN_EXAMINE: verify.examine,
-    names.VERIFY_RUN_FINISH: verify.finish,
-    names.PRUNE_RUN_FINISH: prune.on_demand,
-    names.ACKNOWLEDGE_RUN_FINISH: acknowledge.finish,
-    names.SWEEP_RUN_FINISH: sweep.finish,
+#: The repository's side of the target is this job's alone.
+_WRITE: Final[LockNames] = (("write", False),)
+#: While dumping, nobody may swap the live database.
+_WRITE_AND_LIVE: Final[LockNames] = (("write", False), ("live", True))
+#: While packs are read, nothing may be pruned.
+_READ: Final[LockNames] = (("read", True),)
+#: While the live database is replaced, nobody may dump it.
+_LIVE: Final[LockNames] = (("live", False),)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step does, and which locks of its target it holds meanwhile: (kind, shared)."""
+
+    operation: Operation
+    locks: LockNames = ()
+
+
+#: Every step by the name of its task.
+STEPS: Final[Mapping[str, Step]] = {
+    names.BACKUP_POSTGRES_DUMP: Step(backup_postgres.dump, _WRITE_AND_LIVE),
+    names.BACKUP_POSTGRES_CHECKSUM: Step(backup_postgres.checksum, _WRITE),
+    names.BACKUP_POSTGRES_UPLOAD: Step(backup_postgres.upload, _WRITE),
+    names.BACKUP_POSTGRES_PRUNE: Step(prune.after_backup, _WRITE),
+    names.BACKUP_POSTGRES_RECORD: Step(commit.record, _WRITE),
+    names.BACKUP_BUCKET_SNAPSHOT: Step(backup_bucket.snapshot, _WRITE_AND_LIVE),
+    names.BACKUP_BUCKET_COPY: Step(backup_bucket.copy, _WRITE_AND_LIVE),
+    names.BACKUP_BUCKET_CHECKSUM: Step(backup_bucket.checksum, _WRITE),
+    names.BACKUP_BUCKET_UPLOAD: Step(backup_bucket.upload, _WRITE),
+    names.BACKUP_BUCKET_PRUNE: Step(acknowledge.then_prune, _WRITE),
+    names.BACKUP_BUCKET_RECORD: Step(commit.record, _WRITE),
+    names.RESTORE_POSTGRES_SELECT: Step(restore_postgres.select, _READ),
+    names.RESTORE_POSTGRES_FETCH: Step(restore_postgres.fetch, _READ),
+    names.RESTORE_POSTGRES_LOAD: Step(restore_postgres.load),
+    names.RESTORE_POSTGRES_CHECK: Step(restore_postgres.check),
+    names.RESTORE_POSTGRES_SWAP: Step(swap_postgres.swap, _LIVE),
+    names.RESTORE_POSTGRES_FINISH: Step(restore_postgres.finish),
+    names.RESTORE_BUCKET_SELECT: Step(restore_bucket.select, _READ),
+    names.RESTORE_BUCKET_PLAN: Step(restore_bucket.plan, _READ),
+    names.RESTORE_BUCKET_COPY: Step(restore_bucket.copy, _READ),
+    names.RESTORE_BUCKET_FINISH: Step(restore_bucket.finish),
+    names.RESTORE_BUCKET_REPLACE_PLAN: Step(in_place.plan, _READ),
+    names.RESTORE_BUCKET_REPLACE_ASIDE: Step(in_place.aside, _READ),
+    names.RESTORE_BUCKET_REPLACE_WRITE: Step(in_place.write, _READ + _LIVE),
+    names.RESTORE_BUCKET_REPLACE_FINISH: Step(in_place.finish, _LIVE),
+    names.UNDO_RUN_FINISH: Step(swap_postgres.undo, _LIVE),
+    names.VERIFY_RUN_EXAMINE: Step(verify.examine, _READ),
+    names.VERIFY_RUN_FINISH: Step(verify.finish),
+    names.PRUNE_RUN_FINISH: Step(prune.on_demand, _WRITE),
+    names.ACKNOWLEDGE_RUN_FINISH: Step(acknowledge.finish),
+    names.SWEEP_RUN_FINISH: Step(sweep.finish, _WRITE),
 }
+
+#: What a step does in one chain only, where two chains share its name.
+STEPS_OF_CHAIN: Final[Mapping[tuple[str, str], Step]] = {
+    ("swap", names.RESTORE_POSTGRES_SELECT): Step(swap_postgres.select, _READ),
+    ("swap", names.RESTORE_POSTGRES_FINISH): Step(swap_postgres.finish),
+    ("replace", names.RESTORE_BUCKET_SELECT): Step(restore_bucket.select_in_place, _READ),
+}
+
+
+def step_of(chain: str, name: str) -> Step:
+    """Return what the step ``name`` does in ``chain``."""
+    return STEPS_OF_CHAIN.get((chain, name)) or STEPS[name]
+
+
+def run_step(
+    row: JobRow, name: str, tools: Toolbox, progress: Progress, *, sharing: Sharing | None = None
+) -> JSON:
+    """Run the step ``name`` of the job of ``row``, which has begun it; returns its result."""
+    job = row.job
+    run = Run(
+        job=job,
+        ledger=row,
+        progress=progress,
+        folder=spool.job_folder(tools.spool, job.id),
+        try_lock=row.try_lock,
+        sharing=sharing,
+    )
+    return step_of(job.chain, name).operation(run, tools)

@@ -213,6 +213,19 @@ class RunLedger(Protocol):
         ...
 
 
+class JobRow(RunLedger, Protocol):
+    """A job's row while its steps run: of the ledger, or in memory where there is none."""
+
+    @property
+    def job(self) -> Job:
+        """The job as the row has it now; ``step`` is the one that runs or is next."""
+        ...
+
+    def try_lock(self, kind: str) -> AbstractContextManager[bool]:
+        """Take one of the target's locks exclusively for a block, if nobody holds it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One running step: its job as the ledger shows it, and where it reports."""

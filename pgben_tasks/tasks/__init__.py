@@ -1,11 +1,5 @@
 """What Celery calls: thin tasks over operations. Importing this registers every task."""
 
-from pgben_tasks.tasks import (
-    backup,
-    buckets as bucket,
-    maintenance as housekeeping,
-    restore,
-    verify,
-)
+from pgben_tasks.tasks import buckets, maintenance, postgres, repository, steps
 
-__all__ = ["backup", "bucket", "housekeeping", "restore", "verify"]
+__all__ = ["buckets", "maintenance", "postgres", "repository", "steps"]

@@ -19,7 +19,7 @@ from celery.exceptions import Ignore
 from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases, runtime
-from pgben_tasks.adapters.catalog.ledger import Ledger
+from pgben_tasks.adapters.catalog.ledger_row import LedgerRow
 from pgben_tasks.adapters.catalog.locks import holding, job_lock, target_lock
 from pgben_tasks.adapters.postgres.server import Lock
 from pgben_tasks.app import HARD_LIMIT
@@ -40,7 +40,8 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.chains import run_step, step_of
+from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.ports import Sharing
 from pgben_tasks.tasks.heartbeat import Heartbeat
 
@@ -53,26 +54,6 @@ BUSY_DELAY: Final = 5
 BUSY_TRIES: Final = 360
 #: … and a step whose locks are taken waits for as long as the longest step may run.
 WAIT_TRIES: Final = round(HARD_LIMIT.total_seconds()) // BUSY_DELAY
-
-Body = Callable[[Run, Toolbox], JSON]
-LockNames = tuple[tuple[str, bool], ...]
-
-
-class OwnRow:
-    """What a running step may do to its own row (``toolbox.RunLedger``)."""
-
-    def __init__(self, ledger: Ledger, ref: JobRef) -> None:
-        """Speak for the job ``ref``."""
-        self._ledger = ledger
-        self._ref = ref
-
-    def keep(self, *, context: JSON, backup: str | None = None) -> None:
-        """Leave facts for later steps."""
-        self._ledger.keep(self._ref, context=context, backup=backup)
-
-    def hold(self) -> None:
-        """Raise ``FenceLost`` unless the job is still ours."""
-        self._ledger.hold(self._ref)
 
 
 class PgbenTask(Task):
@@ -95,17 +76,16 @@ class PgbenTask(Task):
         """Return how a step is shared with other workers: most are not."""
         return None
 
-    def step(self, raw: object, body: Body, *, locks: LockNames = ()) -> JSON:
-        """Run one step of a chain: ``body`` under the job's lock, its fence and its heartbeat.
+    def step(self, raw: object) -> JSON:
+        """Run the step of this task's name under the job's lock, its fence and its heartbeat.
 
-        ``locks`` are (kind, shared) pairs of the target. Returns the reference for the next step,
-        or the outcome after the last.
+        Returns the reference for the next step, or the outcome after the last.
         """
         ref = JobRef.parse(raw)
         with self.work.database.kept():
-            return self._taken(ref, body, locks)
+            return self._taken(ref)
 
-    def _taken(self, ref: JobRef, body: Body, locks: LockNames) -> JSON:
+    def _taken(self, ref: JobRef) -> JSON:
         """Run a step that a worker took from its queue."""
         try:
             job = self.work.ledger.job(ref.job)
@@ -115,23 +95,24 @@ class PgbenTask(Task):
             job=str(job.id), target=job.target, backup=job.backup, task=self.name
         ):
             try:
-                return self._run(ref, job, body, locks)
+                return self._run(ref, job)
             except FenceLost as exc:
                 log.info("step_ignored", why=exc.sentence)
                 raise Ignore from exc
 
-    def _run(self, ref: JobRef, job: Job, body: Body, names: LockNames) -> JSON:
+    def _run(self, ref: JobRef, job: Job) -> JSON:
         tools = self._tools(ref)
+        row = LedgerRow(self.work.ledger, ref, node=tools.node, wait=self.work.step_wait)
         folder = spool.job_folder(tools.spool, job.id)
         with ExitStack() as stack:
             try:
                 held = stack.enter_context(
-                    holding(self.work.database, [job_lock(job.id), *_locks(job, names)])
+                    holding(self.work.database, [job_lock(job.id), *self._locks(job)])
                 )
                 stack.enter_context(spool.occupied(folder))
                 stack.enter_context(self._leaving(job.id))
-                ref = self.work.ledger.begin_step(ref, self.name, node=tools.node)
-                job = self.work.ledger.job(job.id)
+                row.begin(self.name)
+                ref, job = row.ref, row.job
             except TargetBusy as exc:
                 self._wait(ref, exc)
             except TransientError as exc:
@@ -142,31 +123,19 @@ class PgbenTask(Task):
                 self._fail_waiting(ref, exc)
             log.info("step_began", attempt=job.attempt, fence=ref.fence)
             pulse = Heartbeat(self.work.ledger, held, ref, self.name, show=self._shower())
-            run = Run(
-                job=job,
-                ledger=OwnRow(self.work.ledger, ref),
-                progress=pulse,
-                folder=folder,
-                try_lock=lambda kind: self._try_lock(kind, job.target),
-                sharing=self.sharing(ref, pulse),
-            )
             try:
                 with pulse:
-                    result = body(run, tools)
+                    sharing = self.sharing(ref, pulse)
+                    result = run_step(row, self.name, tools, pulse, sharing=sharing)
                     pulse.check()
-                ended = self.work.ledger.end_step(
-                    ref,
-                    self.name,
-                    result=result,
-                    following=canvases.next_step(job.chain, self.name),
-                    wait=self.work.step_wait,
-                )
+                following = canvases.next_step(job.chain, self.name)
+                ended = row.end(self.name, result, following=following)
             except FenceLost:
                 raise
             except TransientError as exc:
-                self._retry_step(ref, run, exc)
+                self._retry_step(ref, job, exc)
             except Exception as exc:  # noqa: BLE001 - every failure is recorded before it is raised
-                self._fail(ref, run, exc)
+                self._fail(ref, job, exc)
             except BaseException:
                 # The worker is being stopped: the step is given back, to begin again at once.
                 self.work.ledger.release_step(
@@ -242,7 +211,7 @@ class PgbenTask(Task):
     def _again(self, error: TransientError) -> NoReturn:
         raise self.retry(exc=error, countdown=_delay(self.request.retries), max_retries=BUSY_TRIES)
 
-    def _retry_step(self, ref: JobRef, run: Run, error: TransientError) -> NoReturn:
+    def _retry_step(self, ref: JobRef, job: Job, error: TransientError) -> NoReturn:
         """Try a step again after a passing failure, unless it had its retries."""
         try:
             tried = self.work.ledger.retries(ref, self.name)
@@ -250,7 +219,7 @@ class PgbenTask(Task):
             # Celery's own count also counts waits for locks, so it never allows more.
             tried = self.request.retries
         if tried >= len(RETRY_DELAYS):
-            self._fail(ref, run, error)
+            self._fail(ref, job, error)
         delay = _delay(tried)
         log.warning("step_retried", why=error.sentence, seconds=delay, retry=tried + 1)
         try:
@@ -262,12 +231,12 @@ class PgbenTask(Task):
             log.warning("step_not_released", why=exc.sentence)
         raise self.retry(args=(ref.to_json(),), exc=error, countdown=delay, max_retries=BUSY_TRIES)
 
-    def _fail(self, ref: JobRef, run: Run, error: Exception) -> NoReturn:
+    def _fail(self, ref: JobRef, job: Job, error: Exception) -> NoReturn:
         """Record a failure, remove what the job left, and raise it."""
         if not isinstance(error, PgbenError):
             log.error("step_surprised", exc_info=error)
-        self._end(ref, run.job, error)
-        self._clean(run.job)
+        self._end(ref, job, error)
+        self._clean(job)
         raise as_public_error(error) from None
 
     def _end(self, ref: JobRef, job: Job, error: Exception) -> None:
@@ -319,27 +288,17 @@ class PgbenTask(Task):
 
         return show
 
-    @contextmanager
-    def _try_lock(self, kind: str, target: str) -> Iterator[bool]:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(holding(self.work.database, [Lock(f"{kind}:{target}")]))
-            except TargetBusy:
-                yield False
-            else:
-                yield True
+    def _locks(self, job: Job) -> list[Lock]:
+        """Return the locks of its targets that the step holds."""
+        targets = [job.target] if job.target != "*" else self.work.target_names()
+        return [
+            target_lock(kind, target, shared=shared)
+            for target in targets
+            for kind, shared in step_of(job.chain, self.name).locks
+        ]
 
 
 def _delay(tried: int) -> float:
     base = RETRY_DELAYS[min(tried, len(RETRY_DELAYS) - 1)]
     # Jitter needs no secrecy.
     return base * random.uniform(0.8, 1.2)  # noqa: S311
-
-
-def _locks(job: Job, names: LockNames) -> list[Lock]:
-    targets = [job.target] if job.target != "*" else runtime.workplace().target_names()
-    return [
-        target_lock(kind, target, shared=shared)  # type: ignore[arg-type]
-        for target in targets
-        for kind, shared in names
-    ]

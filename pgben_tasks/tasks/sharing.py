@@ -13,6 +13,7 @@ from celery.exceptions import Ignore
 from kombu.exceptions import OperationalError
 
 from pgben_tasks import names, runtime
+from pgben_tasks.adapters.catalog.ledger_row import LedgerRow
 from pgben_tasks.adapters.catalog.locks import HeldLocks, holding
 from pgben_tasks.adapters.catalog.shards import ShardRows, shard_lock, shard_step
 from pgben_tasks.app import app
@@ -24,7 +25,7 @@ from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets import sharding
 from pgben_tasks.operations.toolbox import Run
 from pgben_tasks.ports import Progress, Sharing, Taken
-from pgben_tasks.tasks.base import OwnRow, PgbenTask
+from pgben_tasks.tasks.base import PgbenTask
 from pgben_tasks.tasks.heartbeat import Heartbeat
 
 log = structlog.get_logger(__name__)
@@ -142,7 +143,7 @@ class HelpTask(PgbenTask):
                 return sharding.help_out(
                     Run(
                         job=job,
-                        ledger=OwnRow(work.ledger, ref),
+                        ledger=LedgerRow(work.ledger, ref, node=tools.node, wait=work.step_wait),
                         progress=Unheard(),
                         folder=folder,
                         try_lock=lambda _kind: nullcontext(False),  # noqa: FBT003

@@ -207,10 +207,10 @@ def test_a_step_that_is_run_again_says_it_once(shop: BucketShop) -> None:
     night(shop)
     chain = shop.chain("acknowledge", {"keys": [digest_of(LOST)]})
     for _ in range(2):
-        chain._step(names.ACKNOWLEDGE_RUN_FINISH)
+        chain.step(names.ACKNOWLEDGE_RUN_FINISH)
     chain = shop.chain("backup")
     for step in ("snapshot", "copy", "checksum", "upload", "prune", "prune", "record"):
-        chain._step(f"{names.BACKUP_BUCKET}.{step}")
+        chain.step(f"{names.BACKUP_BUCKET}.{step}")
     found = survey(shop.tools.repository, TARGET).backups
     said = [one.kind for backup in found for one in backup.statements]
     assert (said.count("acknowledged_keys"), said.count("acknowledgement")) == (1, 1)
@@ -224,7 +224,7 @@ def test_a_step_that_is_run_again_names_once_what_is_known_of_more(
     lose(shop, bucket, LOST, OTHER)
     chain = shop.chain("backup")
     for step in ("snapshot", "copy", "checksum", "upload", "prune", "prune"):
-        chain._step(f"{names.BACKUP_BUCKET}.{step}")
+        chain.step(f"{names.BACKUP_BUCKET}.{step}")
     assert chain.job.result["exceptions_acknowledged"] is False
     said = survey(shop.tools.repository, TARGET).backups[0].statements
     (again,) = (one for one in said if one.kind == "acknowledged_keys")

@@ -173,7 +173,7 @@ def test_who_lost_the_job_signs_nothing(installation: Installation, suspect: Man
     def lost() -> None:
         raise FenceLost("another has the job")
 
-    chain.before_hold = lost
+    chain.row.before_hold = lost
     before = installation.files()
     with pytest.raises(FenceLost):
         chain.step(keep_on=FenceLost)

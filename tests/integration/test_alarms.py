@@ -21,7 +21,7 @@ from pgben_tasks.operations.alarms.send import send_alarms
 from pgben_tasks.ports import Mail
 from pgben_tasks.runtime import process
 from pgben_tasks.settings import Settings
-from pgben_tasks.tasks import backup, reconciler, verify
+from pgben_tasks.tasks import postgres, reconciler, repository
 from tests.support.installation import FILL_PEDIDO, Installation
 from tests.support.mailbox import MailServer
 from tests.support.timetables import daily
@@ -109,8 +109,8 @@ def call(task: Any, request: object) -> Any:
 
 
 def test_a_clean_backup_sends_nothing(place: Place) -> None:
-    call(backup.backup, {"target": place.target})
-    call(verify.verify, {"level": "full"})
+    call(postgres.backup, {"target": place.target})
+    call(repository.verify, {"level": "full"})
     assert place.tick() == (0, 0)
     assert place.alarms() == []
 
@@ -118,7 +118,7 @@ def test_a_clean_backup_sends_nothing(place: Place) -> None:
 def test_a_wrong_password_is_told_once_with_everything_one_wants_to_know(place: Place) -> None:
     place = place.with_settings(db_pass=SecretStr(CANARY))
     with pytest.raises(ConfigurationError, match="does not accept the role"):
-        call(backup.backup, {"target": place.target, "requested_by": "ana"})
+        call(postgres.backup, {"target": place.target, "requested_by": "ana"})
     assert place.tick() == (1, 1)
     assert place.tick() == (0, 0)
     (letter,) = place.server.letters
@@ -177,7 +177,7 @@ def test_a_job_that_costs_its_workers_their_lives_is_told(
 
 def test_a_refused_request_is_told(place: Place) -> None:
     with pytest.raises(RequestRefused):
-        call(backup.backup, {"target": "postgres/unknown", "requested_by": "bia"})
+        call(postgres.backup, {"target": "postgres/unknown", "requested_by": "bia"})
     assert place.tick() == (1, 1)
     (letter,) = place.server.letters
     assert letter.subject == "[pgben] ALARM: backup of postgres/unknown was refused"
@@ -187,11 +187,11 @@ def test_a_refused_request_is_told(place: Place) -> None:
 def test_a_storm_of_refusals_is_one_mail_and_the_next_waits(place: Place) -> None:
     for number in range(50):
         with pytest.raises(RequestRefused):
-            call(backup.backup, {"target": f"postgres/unknown{number}"})
+            call(postgres.backup, {"target": f"postgres/unknown{number}"})
     assert place.tick() == (50, 50)
     assert f"{50 - MOST_IN_A_MAIL} × a request was refused" in place.server.letters[0].body
     with pytest.raises(RequestRefused):
-        call(backup.backup, {"target": "postgres/unknown"})
+        call(postgres.backup, {"target": "postgres/unknown"})
     assert place.tick() == (1, 0)
     # Anything worse takes it along at once.
     place.fail(place.job())
@@ -201,7 +201,7 @@ def test_a_storm_of_refusals_is_one_mail_and_the_next_waits(place: Place) -> Non
 
 def test_a_backup_of_an_emptied_table_is_told(place: Place, installation: Installation) -> None:
     installation.run_sql("TRUNCATE pedido")
-    call(backup.backup, {"target": place.target})
+    call(postgres.backup, {"target": place.target})
     assert place.tick() == (1, 1)
     (letter,) = place.server.letters
     assert letter.subject == f"[pgben] ALARM: backup of {place.target} is suspect"
@@ -212,7 +212,7 @@ def test_damage_is_told(place: Place, installation: Installation) -> None:
     pack = installation.pack_files(installation.backups[0])[0]
     pack.write_bytes(b"x" * pack.stat().st_size)
     with pytest.raises(IntegrityError):
-        call(verify.verify, {"level": "full"})
+        call(repository.verify, {"level": "full"})
     assert place.tick() == (1, 1)
     assert "damage found, verification of everything" in place.server.letters[0].subject
 

@@ -251,10 +251,10 @@ def test_a_server_that_goes_away_fails_the_step_not_the_objects(
         raise StoreUnavailable("away")
 
     chain = shop.chain("backup")
-    chain._step(names.BACKUP_BUCKET_SNAPSHOT)
+    chain.step(names.BACKUP_BUCKET_SNAPSHOT)
     bucket.exists = away  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
-        chain._step(names.BACKUP_BUCKET_COPY)
+        chain.step(names.BACKUP_BUCKET_COPY)
     assert shop.tools.repository.backups(TARGET) == []
 
 
@@ -305,15 +305,15 @@ def test_a_repository_that_goes_away_makes_no_object_unreadable(
         limits=replace(shop.tools.limits, copy_concurrency=2),
     )
     chain = shop.chain("backup")
-    chain._step(names.BACKUP_BUCKET_SNAPSHOT)
+    chain.step(names.BACKUP_BUCKET_SNAPSHOT)
     bucket.awaited = repository.tried
     with pytest.raises(StoreUnavailable, match="the repository is away"):
-        chain._step(names.BACKUP_BUCKET_COPY)
+        chain.step(names.BACKUP_BUCKET_COPY)
     # An object whose fetch went well is not tried again for the repository's sake.
     assert len(bucket.fetched) == len(set(bucket.fetched))
     repository.away = False
     for step in ("copy", "checksum", "upload", "prune", "record"):
-        chain._step(f"{names.BACKUP_BUCKET}.{step}")
+        chain.step(f"{names.BACKUP_BUCKET}.{step}")
     require_whole(shop, shop.manifest(chain.job), objects)
 
 

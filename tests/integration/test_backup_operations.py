@@ -191,7 +191,7 @@ def test_a_crash_after_the_commit_commits_once(installation: Installation) -> No
     def die_in_the_ledger() -> None:
         manifest_written.append((chain.folder / "manifest.json").read_bytes())
 
-    chain.before_hold = die_in_the_ledger
+    chain.row.before_hold = die_in_the_ledger
     job = chain.step()
     backups = installation.files(below="backups")
     # The step's end was lost: the ledger is put back, the message comes again.
@@ -246,7 +246,7 @@ def test_a_lost_fence_before_the_commit_leaves_no_manifest(installation: Install
         with installation.shop.work.database.transaction() as cursor:
             cursor.execute("UPDATE job SET fence = fence + 1 WHERE id = %s", (chain.ref.job,))
 
-    chain.before_hold = another_takes_over
+    chain.row.before_hold = another_takes_over
     with pytest.raises(FenceLost):
         chain.step(keep_on=FenceLost)
     assert len(installation.tools.repository.backups(installation.target)) == 2
@@ -262,7 +262,7 @@ def test_a_pack_that_vanished_before_the_commit_stops_it(installation: Installat
         )
         path.unlink()
 
-    chain.before_hold = remove_one
+    chain.row.before_hold = remove_one
     with pytest.raises(IntegrityError, match="is not in the repository"):
         chain.step()
     assert len(installation.tools.repository.backups(installation.target)) == 2

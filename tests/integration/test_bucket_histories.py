@@ -141,10 +141,10 @@ class Story:
         for step in ("snapshot", "copy", "checksum", "upload", "prune", "record"):
             name = f"{names.BACKUP_BUCKET}.{step}"
             try:
-                chain._step(name)
+                chain.step(name)
             except Crash:
                 self.fate.left = None
-                chain._step(name)
+                chain.step(name)
         self.fate.left = None
         assert chain.job.result["state"] == "verified"
         self.expected[chain.job.backup or ""] = self.now()
@@ -206,7 +206,7 @@ def test_a_repository_that_is_away_makes_no_object_unreadable(workshop: Workshop
     for number in range(60):
         story.shop.put(f"doc/{number:03}", secrets.token_bytes(2 * KIBIBYTE))
     chain = story.shop.chain("backup")
-    chain._step(names.BACKUP_BUCKET_SNAPSHOT)
+    chain.step(names.BACKUP_BUCKET_SNAPSHOT)
     store = story.repository._store
 
     def away(*_args: object, **_options: object) -> None:
@@ -215,10 +215,10 @@ def test_a_repository_that_is_away_makes_no_object_unreadable(workshop: Workshop
     put_file = store.put_file
     store.put_file = away  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable, match="the repository"):
-        chain._step(names.BACKUP_BUCKET_COPY)
+        chain.step(names.BACKUP_BUCKET_COPY)
     store.put_file = put_file  # type: ignore[method-assign]
     for step in ("copy", "checksum", "upload", "prune", "record"):
-        chain._step(f"{names.BACKUP_BUCKET}.{step}")
+        chain.step(f"{names.BACKUP_BUCKET}.{step}")
     assert chain.job.result["unreadable"] == 0
     assert chain.job.result["objects"] == 60
 

@@ -271,7 +271,7 @@ def test_a_job_that_was_lost_stops_packing(installation: Installation) -> None:
             raise FenceLost("another attempt owns the job")
 
     chain = installation.chain("backup", tools=early(installation))
-    chain.progress = Lost()  # type: ignore[assignment]
+    chain.progress = Lost()
     with pytest.raises(FenceLost):
         chain.step(keep_on=FenceLost)
     assert packs_written(installation) == []

@@ -93,7 +93,8 @@ def shown(installation: Installation, tools: Toolbox) -> tuple[in_process.Chain,
     written = io.StringIO()
     screen = Screen(Console(file=written, width=200), wait=waits.append)
     job = a_job(installation, installation.free_name())
-    chain = in_process.Chain(job, tools, screen, told=screen.told, again=screen.again)
+    row = in_process.MemoryRow(job, tools.clock)
+    chain = in_process.Chain(row, tools, screen, on_change=screen.show_steps, retry=screen.retry)
     with screen.showing(chain):
         try:
             chain.run()
@@ -138,7 +139,8 @@ def test_the_first_error_is_told_also_when_the_copy_cannot_be_removed(
     destination = Dying(server)
     tools = replace(installation.tools, destinations={installation.target: destination})
     into = installation.free_name()
-    chain = in_process.Chain(a_job(installation, into), tools, SilentProgress())
+    row = in_process.MemoryRow(a_job(installation, into), tools.clock)
+    chain = in_process.Chain(row, tools, SilentProgress())
     with pytest.raises(CommandFailed, match="SIGKILL"):
         chain.run()
     assert isinstance(chain.left, DatabaseUnavailable)

@@ -101,10 +101,10 @@ def test_a_known_object_deleted_in_mid_copy_is_kept_and_missed_the_night_after(
     shop.snapshot()
     limited(shop, refresh_share=Decimal(1))
     chain = shop.chain("backup")
-    chain._step(names.BACKUP_BUCKET_SNAPSHOT)
+    chain.step(names.BACKUP_BUCKET_SNAPSHOT)
     bucket.delete(KEY)
     for step in ("copy", "checksum", "upload", "prune", "record"):
-        chain._step(f"{names.BACKUP_BUCKET}.{step}")
+        chain.step(f"{names.BACKUP_BUCKET}.{step}")
     require_whole(shop, shop.manifest(chain.job), objects)
     assert shop.run("backup").result["gone"] == 1
 
@@ -177,7 +177,7 @@ def test_packs_of_a_capture_that_was_never_read_back_are_read_by_the_next(
     objects = fill(shop, count=5)
     chain = shop.chain("backup")
     for step in ("snapshot", "copy", "checksum", "upload"):
-        chain._step(f"{names.BACKUP_BUCKET}.{step}")
+        chain.step(f"{names.BACKUP_BUCKET}.{step}")
     first = shop.manifest(chain.job)
     assert state_of(shop, first) == "unverified"
     second = shop.run("backup")
@@ -192,7 +192,7 @@ def test_damage_in_a_pack_that_was_never_read_back_makes_no_verified_snapshot(
     fill(shop, count=5)
     chain = shop.chain("backup")
     for step in ("snapshot", "copy", "checksum", "upload"):
-        chain._step(f"{names.BACKUP_BUCKET}.{step}")
+        chain.step(f"{names.BACKUP_BUCKET}.{step}")
     pack = stored(shop, shop.manifest(chain.job), KEY)
     data = bytearray(pack.read_bytes())
     data[len(data) // 2] ^= 1
@@ -208,11 +208,11 @@ def test_a_spool_that_lost_a_list_makes_no_snapshot(shop: BucketShop, file: str)
     shop.snapshot()
     shop.put("novo", b"new")
     chain = shop.chain("backup")
-    chain._step(names.BACKUP_BUCKET_SNAPSHOT)
+    chain.step(names.BACKUP_BUCKET_SNAPSHOT)
     (chain.folder / file).write_bytes(b"")
-    chain._step(names.BACKUP_BUCKET_COPY)
+    chain.step(names.BACKUP_BUCKET_COPY)
     with pytest.raises(IntegrityError, match="the listing had"):
-        chain._step(names.BACKUP_BUCKET_CHECKSUM)
+        chain.step(names.BACKUP_BUCKET_CHECKSUM)
 
 
 def test_a_full_verification_looks_for_every_object_in_the_pack_that_is_named(
@@ -222,7 +222,7 @@ def test_a_full_verification_looks_for_every_object_in_the_pack_that_is_named(
         shop.put(f"doc/{number}", secrets.token_bytes(17_000_000))
     chain = shop.chain("backup")
     for step in ("snapshot", "copy"):
-        chain._step(f"{names.BACKUP_BUCKET}.{step}")
+        chain.step(f"{names.BACKUP_BUCKET}.{step}")
     lines = sorted((chain.folder / "done").glob("*.jsonl"))
     packs = sorted({pack for one in lines for pack in _packs_in(one)})
     assert len(packs) == 3
@@ -230,7 +230,7 @@ def test_a_full_verification_looks_for_every_object_in_the_pack_that_is_named(
         # As a fault of numbering or of deduplication would write them.
         one.write_text(one.read_text().replace(packs[-1], packs[-2]))
     for step in ("checksum", "upload", "prune", "record"):
-        chain._step(f"{names.BACKUP_BUCKET}.{step}")
+        chain.step(f"{names.BACKUP_BUCKET}.{step}")
     with pytest.raises(IntegrityError, match="and they are not"):
         shop.run("verify", {"level": "full"})
     assert state_of(shop, newest(shop)) == "damaged"
@@ -251,7 +251,7 @@ def test_a_bucket_that_does_not_answer_is_told_without_a_key(
 ) -> None:
     fill(shop, count=3)
     chain = shop.chain("backup")
-    chain._step(names.BACKUP_BUCKET_SNAPSHOT)
+    chain.step(names.BACKUP_BUCKET_SNAPSHOT)
     bucket.broken[KEY] = error(f"the server says no to '{KEY}'")
 
     def no() -> bool:
@@ -259,7 +259,7 @@ def test_a_bucket_that_does_not_answer_is_told_without_a_key(
 
     bucket.exists = no  # type: ignore[method-assign]
     with pytest.raises(error) as caught:
-        chain._step(names.BACKUP_BUCKET_COPY)
+        chain.step(names.BACKUP_BUCKET_COPY)
     assert str(caught.value).startswith("the server says no to an object")
 
 

@@ -112,11 +112,11 @@ def test_after_a_crash_the_next_run_finishes_the_removal(
         if len(calls) == number:
             raise Crash
 
-    chain.before_hold = die_in_time
+    chain.row.before_hold = die_in_time
     with pytest.raises(Crash):
         chain.step()
     assert len(archive.left()) == manifests
-    chain.before_hold = lambda: None
+    chain.row.before_hold = lambda: None
     chain.step()
     assert len(archive.left()) == 4
     assert not {pack.path for one in old for pack in one.packs} & archive.pack_paths()
@@ -285,7 +285,7 @@ def test_a_reader_of_the_repository_stops_pruning(archive: Archive) -> None:
     archive.add_nightly(1, oldest=40)
     archive.add_nightly(4, oldest=3)
     chain = archive.chain()
-    chain.free = False
+    chain.row.free = False
     with pytest.raises(PruneRefused, match="is reading the repository"):
         chain.step()
     assert len(archive.left()) == 5
@@ -353,7 +353,7 @@ def test_a_lost_fence_stops_before_the_next_removal(archive: Archive) -> None:
     def lost() -> None:
         raise FenceLost("another has the job")
 
-    chain.before_hold = lost
+    chain.row.before_hold = lost
     before = archive.installation.files()
     with pytest.raises(FenceLost):
         chain.step(keep_on=FenceLost)

@@ -206,9 +206,9 @@ def test_a_further_attempt_goes_on_in_the_place_that_the_first_one_began(
     monkeypatch.setattr(there, "put", dying)
     first = shop.chain("restore", into=INTO)
     for step in ("select", "plan"):
-        first._step(f"pgben.restore.bucket.{step}")
+        first.step(f"pgben.restore.bucket.{step}")
     with pytest.raises(StoreUnavailable):
-        first._step("pgben.restore.bucket.copy")
+        first.step("pgben.restore.bucket.copy")
     # Whatever happens meanwhile, the next attempt takes the snapshot of the first.
     shop.put("novo", b"stored later")
     shop.snapshot()
@@ -249,12 +249,12 @@ def test_a_copy_that_died_goes_on_with_the_packs_that_are_left(shop: BucketShop)
     there = copy_of(shop)
     chain = shop.chain("restore", into=INTO)
     for step in ("select", "plan"):
-        chain._step(f"pgben.restore.bucket.{step}")
-    chain._step("pgben.restore.bucket.copy")
+        chain.step(f"pgben.restore.bucket.{step}")
+    chain.step("pgben.restore.bucket.copy")
     there.delete("grande")
-    chain._step("pgben.restore.bucket.copy")
+    chain.step("pgben.restore.bucket.copy")
     # Packs that were done are not done again: what was taken away meanwhile stays away …
     assert "grande" not in contents(there)
     # … and the comparison says so.
     with pytest.raises(IntegrityError, match=r"1 × missing"):
-        chain._step("pgben.restore.bucket.finish")
+        chain.step("pgben.restore.bucket.finish")

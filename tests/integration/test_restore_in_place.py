@@ -315,7 +315,7 @@ def test_what_a_bucket_aside_loses_is_not_taken_for_a_live_object_that_is_gone(
     ruined = place.ruin()
     chain = place.chain(delete_extra=True)
     for name in STEPS[:step]:
-        chain._step(name)
+        chain.step(name)
     victim = "new" if step == 4 else place.key(5)
     # After the copies were made it is stored once more, so that it must be copied again.
     place.shop.put(victim, b"stored just now")
@@ -332,12 +332,12 @@ def test_what_a_bucket_aside_loses_is_not_taken_for_a_live_object_that_is_gone(
     assert isinstance(last, WatchedBucket)
     last.before = lose
     with pytest.raises(StoreUnavailable, match="does not keep an object") as failed:
-        chain._step(STEPS[step])
+        chain.step(STEPS[step])
     assert SECRET not in str(failed.value)
     assert contents(place.live)[victim] == stored
     last.before = lambda _what, _key: None
     for name in STEPS[step:]:
-        chain._step(name)
+        chain.step(name)
     assert contents(place.live) == place.before
     require_somewhere(
         place, [*((k, v) for k, v in ruined.items() if k != victim), (victim, stored)]
@@ -403,11 +403,11 @@ def test_what_somebody_stores_between_plan_and_write_is_kept(place: Place, victi
     ruined = place.ruin()
     chain = place.chain()
     for step in STEPS[:3]:
-        chain._step(step)
+        chain.step(step)
     place.put(victim, b"stored just now", tags={"late": "yes"})
     stored = contents(place.live)[place.key(victim)]
     for step in STEPS[3:]:
-        chain._step(step)
+        chain.step(step)
     assert contents(place.live) == {**place.before, "new": ruined["new"]}
     # Where a version of that key lies aside already, both are kept.
     further = 1 if victim == 0 else 2
@@ -426,7 +426,7 @@ def test_what_is_stored_while_its_forerunner_is_copied_is_kept_as_well(
     place.put(30, b"in no snapshot")
     chain = place.chain(delete_extra=True)
     for name in STEPS[:step]:
-        chain._step(name)
+        chain.step(name)
     key = place.key(victim)
     must_be = [*((k, v) for k, v in ruined.items() if k != key)]
 
@@ -448,7 +448,7 @@ def test_what_is_stored_while_its_forerunner_is_copied_is_kept_as_well(
         assert isinstance(aside, WatchedBucket)
         aside.before = interfere
     for name in STEPS[step:]:
-        chain._step(name)
+        chain.step(name)
     assert stored == times
     assert contents(place.live) == place.before
     require_somewhere(place, must_be)
@@ -458,7 +458,7 @@ def test_an_object_that_changes_as_fast_as_it_is_copied_is_left_alone(place: Pla
     place.ruin()
     chain = place.chain()
     for name in STEPS[:3]:
-        chain._step(name)
+        chain.step(name)
     numbers = iter(range(1000))
 
     def interfere(what: str, key: str) -> None:
@@ -471,7 +471,7 @@ def test_an_object_that_changes_as_fast_as_it_is_copied_is_left_alone(place: Pla
         assert isinstance(aside, WatchedBucket)
         aside.before = interfere
     with pytest.raises(TargetBusy, match="changes as fast as it is copied") as failed:
-        chain._step(STEPS[3])
+        chain.step(STEPS[3])
     assert SECRET not in str(failed.value)
     assert contents(place.live)[place.key(5)][0] == b"stored just now %d" % (next(numbers) - 1)
 
@@ -484,7 +484,7 @@ def test_what_changes_while_an_object_is_uploaded_is_kept_before_it_is_overwritt
     ruined = place.ruin()
     chain = place.chain()
     for name in STEPS[:3]:
-        chain._step(name)
+        chain.step(name)
     key = place.key(victim)
     changed: list[tuple[object, ...]] = []
 
@@ -503,7 +503,7 @@ def test_what_changes_while_an_object_is_uploaded_is_kept_before_it_is_overwritt
 
     place.live.before = interfere
     for name in STEPS[3:]:
-        chain._step(name)
+        chain.step(name)
     assert contents(place.live) == {**place.before, "new": ruined["new"]}
     require_somewhere(place, [(key, one) for one in changed])
 
@@ -512,7 +512,7 @@ def test_an_object_that_changes_as_fast_as_it_is_uploaded_is_left_alone(place: P
     place.ruin()
     chain = place.chain()
     for name in STEPS[:3]:
-        chain._step(name)
+        chain.step(name)
     key, numbers, storing = place.key(5), iter(range(1000)), False
 
     def interfere(what: str, asked: str) -> None:
@@ -524,7 +524,7 @@ def test_an_object_that_changes_as_fast_as_it_is_uploaded_is_left_alone(place: P
 
     place.live.before = interfere
     with pytest.raises(TargetBusy, match="changes as fast as it is copied"):
-        chain._step(STEPS[3])
+        chain.step(STEPS[3])
     last = next(numbers) - 1
     assert contents(place.live)[key][0] == b"stored just now %d" % last
     there = [one[key][0] for one in asides(place) if key in one]
@@ -539,7 +539,7 @@ def test_an_object_that_was_gone_for_a_moment_is_kept_nevertheless(
     place.put(30, b"in no snapshot")
     chain = place.chain(delete_extra=True)
     for name in STEPS[:step]:
-        chain._step(name)
+        chain.step(name)
     key = place.key(victim)
     place.put(victim, b"stored just now", tags={"late": "yes"})
     stored = contents(place.live)[key]
@@ -552,7 +552,7 @@ def test_an_object_that_was_gone_for_a_moment_is_kept_nevertheless(
 
     place.live.before = vanish
     for name in STEPS[step:]:
-        chain._step(name)
+        chain.step(name)
     require_somewhere(place, [(key, stored)])
     assert contents(place.live) == place.before
 
@@ -565,12 +565,12 @@ def test_tags_that_somebody_sets_between_plan_and_write_are_kept(
     place.put(30, b"in no snapshot")
     chain = place.chain(delete_extra=True)
     for name in STEPS[:step]:
-        chain._step(name)
+        chain.step(name)
     key = place.key(victim)
     place.live.put_tags(key, {"late": "yes"})
     tagged = contents(place.live)[key]
     for name in STEPS[step:]:
-        chain._step(name)
+        chain.step(name)
     assert contents(place.live) == place.before
     assert contents(place.aside(2))[key] == tagged
 
@@ -581,10 +581,10 @@ def test_an_extra_object_that_changes_before_it_is_deleted_is_kept_as_it_was_las
     place.ruin()
     chain = place.chain(delete_extra=True)
     for step in STEPS[:4]:
-        chain._step(step)
+        chain.step(step)
     place.shop.put("new", b"changed again")
     place.shop.put("newer", b"was in no plan")
-    chain._step(STEPS[4])
+    chain.step(STEPS[4])
     assert "new" not in contents(place.live)
     assert contents(place.aside(2))["new"][0] == b"changed again"
     assert contents(place.live)["newer"][0] == b"was in no plan"
@@ -626,7 +626,7 @@ def test_a_further_attempt_goes_back_to_the_snapshot_of_the_one_before(place: Pl
     place.ruin()
     first = place.chain()
     for step in STEPS[:2]:
-        first._step(step)
+        first.step(step)
     place.shop.snapshot()
     asked = {"in_place": True, "confirm": TARGET.name}
     again = place.shop.chain("restore", asked, **first.job.context).run()
@@ -664,7 +664,7 @@ def test_what_a_run_that_died_had_put_back_is_not_taken_for_somebody_elses(
     ruined = place.ruin()
     chain = place.chain()
     for step in STEPS[:3]:
-        chain._step(step)
+        chain.step(step)
     left = written
 
     def die(what: str, _key: str) -> None:
@@ -676,10 +676,10 @@ def test_what_a_run_that_died_had_put_back_is_not_taken_for_somebody_elses(
 
     place.live.before = die
     with pytest.raises(Crash):
-        chain._step(STEPS[3])
+        chain.step(STEPS[3])
     assert chain.job.result["aside"] == ASIDE
     for step in STEPS[3:]:
-        chain._step(step)
+        chain.step(step)
     lost = [place.key(number) for number in (5, 6, 7, 9, 29)]
     assert contents(place.aside()) == {key: ruined[key] for key in lost}
     assert (chain.job.result["aside"], chain.job.result["aside_further"]) == (ASIDE, [])
@@ -707,7 +707,7 @@ def test_a_restore_that_died_anywhere_goes_on_and_nothing_is_ever_lost(
     must_be = list(ruined.items())
     for step in STEPS:
         try:
-            chain._step(step)
+            chain.step(step)
         except Crash:
             require_somewhere(place, must_be)
             if contents(place.live)[victim] != place.before[victim] and chance.random() < 0.5:
@@ -716,7 +716,7 @@ def test_a_restore_that_died_anywhere_goes_on_and_nothing_is_ever_lost(
                 if victim not in asides(place)[0]:
                     must_be.remove((victim, ruined[victim]))
                 must_be.append((victim, contents(place.live)[victim]))
-            chain._step(step)
+            chain.step(step)
     assert contents(place.live) == place.before
     require_somewhere(place, must_be)
     assert chain.job.result["state"] == "restored"

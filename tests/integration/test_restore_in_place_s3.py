@@ -150,7 +150,7 @@ def test_uploads_of_a_process_that_died_are_given_up_and_no_others(
     order = [one for one, _ in canvases.CHAINS[chain.job.chain]]
     at_step = order.index(STEPS[step])
     for one in order[:at_step]:
-        chain._step(one)
+        chain.step(one)
     bucket.create()
     begun = S3Request(method="POST", key=LARGE, query={"uploads": ""})
     theirs = text_of(bucket._sender.xml(begun, "InitiateMultipartUploadResult"), "UploadId")
@@ -161,7 +161,7 @@ def test_uploads_of_a_process_that_died_are_given_up_and_no_others(
     # The process sends nothing any more, so it does not abandon its upload either.
     bucket.meanwhile = lambda: setattr(bucket._sender, "ask", die)
     with pytest.raises(Crash):
-        chain._step(STEPS[step])
+        chain.step(STEPS[step])
     del bucket._sender.ask
     assert unfinished(bucket) == [LARGE, LARGE]
 
@@ -169,7 +169,7 @@ def test_uploads_of_a_process_that_died_are_given_up_and_no_others(
         runtime.abandon(chain.job, shop.tools)
     else:
         for one in order[at_step:]:
-            chain._step(one)
+            chain.step(one)
         assert contents(bucket if step == "copy" else shop.bucket) == before
     assert unfinished(bucket) == [LARGE]
     bucket.give_up(LARGE, theirs)

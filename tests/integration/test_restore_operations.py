@@ -292,7 +292,7 @@ def test_a_lost_fence_makes_no_database(installation: Installation) -> None:
         with installation.shop.work.database.transaction() as cursor:
             cursor.execute("UPDATE job SET fence = fence + 1 WHERE id = %s", (chain.ref.job,))
 
-    chain.before_hold = lost
+    chain.row.before_hold = lost
     before = installation.databases()
     with pytest.raises(FenceLost):
         chain.step(keep_on=FenceLost)

@@ -12,16 +12,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import pytest
 
-from pgben_tasks import canvases
 from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.contracts import REQUESTS
 from pgben_tasks.direct import chain as in_process
 from pgben_tasks.domain.documents import Manifest, Verification
-from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import DatabaseUnavailable, IntegrityError
@@ -42,37 +40,22 @@ MEBIBYTE: Final = 1024 * 1024
 RULES: Final = Rules(days=14, weekly=4, monthly=2, zone=FORTALEZA)
 
 
-class PaperChain(in_process.Chain):
-    """One job on paper: its steps run when told, and a crash leaves it where it was.
+class PaperRow(in_process.MemoryRow):
+    """A job on paper.
 
     ``before_hold`` happens when its process makes sure that the job is its own, and may be its end.
     """
 
-    def __init__(self, job: Job, tools: Toolbox) -> None:
-        super().__init__(job, tools, SilentProgress())
-        self.ahead = [name for name, _ in canvases.CHAINS[job.chain]]
-        self.before_hold: Callable[[], None] = lambda: None
+    before_hold: Callable[[], None] = staticmethod(lambda: None)
 
     def hold(self) -> None:
         self.before_hold()
 
-    def step(self) -> Job:
-        """Run the next step."""
-        self._step(self.ahead[0])
-        del self.ahead[0]
-        return self.job
 
-    def until(self, step: str) -> Self:
-        """Run the steps before the one whose name ends so."""
-        while not self.ahead[0].endswith(f".{step}"):
-            self.step()
-        return self
+class PaperChain(in_process.Chain):
+    """Its steps run when told, and a crash leaves it where it was."""
 
-    def rest(self) -> Job:
-        """Run every step that is left."""
-        while self.ahead:
-            self.step()
-        return self.job
+    row: PaperRow
 
 
 @dataclass
@@ -202,7 +185,7 @@ class Story:
             if len(holds) > len(leaving):
                 raise Crash
 
-        chain.before_hold = die
+        chain.row.before_hold = die
         with pytest.raises(Crash):
             chain.step()
         self.given_up(chain)
@@ -292,13 +275,15 @@ class Story:
             now=used.clock.now(),
             context={},
         )
-        chain = PaperChain(job, used)
+        chain = PaperChain(PaperRow(job, used.clock), used, SilentProgress())
         self.chains.append(chain)
         return chain
 
     def running(self, _target: Target) -> frozenset[str]:
         """Return the backup ids of jobs that have not ended."""
-        return frozenset(one.job.backup for one in self.chains if one.ahead and one.job.backup)
+        return frozenset(
+            one.job.backup for one in self.chains if not one.job.ended and one.job.backup
+        )
 
     def named(self, target: Target) -> frozenset[str]:
         """Nobody restores in this story."""
@@ -306,7 +291,7 @@ class Story:
 
     def given_up(self, chain: PaperChain) -> None:
         """Let the reconciler give a dead job up."""
-        chain.ahead.clear()
+        chain.row.job = replace(chain.job, state="failed")
         spool.remove(chain.folder)
 
     def committed(self, chain: PaperChain, *, suspect: bool = False) -> str:
@@ -507,10 +492,10 @@ def prune_and_die(archive: Archive, leaving: list[str], *, after: int) -> None:
             if holds[0] > after:
                 raise Crash
 
-        chain.before_hold = die
+        chain.row.before_hold = die
         with pytest.raises(Crash):
             chain.step()
         assert len(archive.left()) == before - after
-        chain.before_hold = lambda: None
+        chain.row.before_hold = lambda: None
     removed = chain.rest().result["prune"]["expired"]
     assert removed == sorted(leaving)[min(after, len(leaving)) :]

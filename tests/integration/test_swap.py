@@ -417,27 +417,27 @@ def test_what_a_dead_job_began_is_ended_before_another_decides_anything(shop: Wo
 def test_an_attempt_that_never_swapped_may_be_made_again(shop: Workshop) -> None:
     job = begun(shop)
     intended(shop, job)
-    chain = Watched(job, shop.tools, RecordingProgress())
+    chain = watched(shop, job)
 
-    assert chain._attempts(names.RESTORE_POSTGRES_SELECT)["backup"] == job.backup
+    assert chain.step(names.RESTORE_POSTGRES_SELECT).result["backup"] == job.backup
 
     for name, _ in canvases.CHAINS["swap"][1:]:
-        chain._step(name)
+        chain.step(name)
     assert rows(shop) == 300
     with pytest.raises(RestoreRefused, match="has swapped"):
-        chain._attempts(names.RESTORE_POSTGRES_SELECT)
+        chain.step(names.RESTORE_POSTGRES_SELECT)
 
 
 def test_a_swap_whose_database_does_not_answer_says_which_one_is_there(shop: Workshop) -> None:
     job = begun(shop)
-    chain = Watched(job, shop.tools, RecordingProgress())
-    chain._step(names.RESTORE_POSTGRES_SWAP)
+    chain = watched(shop, job)
+    chain.step(names.RESTORE_POSTGRES_SWAP)
     address = runtime.postgres_servers(shop.work.settings)[shop.target]
     away = PostgresSource(replace(address, port=1), live(shop))
-    chain._tools = replace(shop.tools, sources={shop.target: away})
+    chain.tools = replace(shop.tools, sources={shop.target: away})
 
     with pytest.raises(TransientError, match="was swapped and does not open") as caught:
-        chain._attempts(names.RESTORE_POSTGRES_FINISH)
+        chain.step(names.RESTORE_POSTGRES_FINISH)
 
     assert f"--confirm {live(shop)}" in caught.value.hint
 
@@ -682,14 +682,22 @@ def test_a_target_that_is_no_longer_protected_does_not_stop_the_tick(
 # Steps by hand
 
 
-class Watched(in_process.Chain):
-    """A chain in this process, with something that happens whenever it asks for its job."""
+class WatchedRow(in_process.MemoryRow):
+    """A job in memory, with something that happens whenever a step asks whether it owns it."""
 
     on_hold: Callable[[], object] = staticmethod(lambda: None)
 
     def hold(self) -> None:
         """Let the test act."""
         self.on_hold()
+
+
+def watched(
+    shop: Workshop, job: Job, *, hold: Callable[[], object] = lambda: None, tools: Any = None
+) -> in_process.Chain:
+    row = WatchedRow(job, shop.tools.clock)
+    row.on_hold = hold
+    return in_process.Chain(row, tools or shop.tools, RecordingProgress())
 
 
 def begun(shop: Workshop) -> Job:
@@ -703,16 +711,14 @@ def begun(shop: Workshop) -> Job:
         now=shop.tools.clock.now(),
         context={"into": f"{live(shop)}_copy"},
     )
-    chain = Watched(job, shop.tools, RecordingProgress())
-    for name, _ in canvases.CHAINS["swap"][:4]:
-        chain._step(name)
-    return chain.job
+    chain = watched(shop, job)
+    return chain.until("swap").job
 
 
 def swap_step(
     shop: Workshop, job: Job, *, hold: Callable[[], object] = lambda: None, tools: Any = None
 ) -> dict[str, Any]:
     """Run the step that swaps; ``hold`` happens before each of its irreversible actions."""
-    chain = Watched(job, tools or shop.tools, RecordingProgress())
-    chain.on_hold = hold
-    return chain._attempts(names.RESTORE_POSTGRES_SWAP)
+    chain = watched(shop, job, hold=hold, tools=tools)
+    chain.step(names.RESTORE_POSTGRES_SWAP)
+    return chain.steps[-1].result

@@ -255,7 +255,7 @@ def test_a_reader_puts_the_sweep_off(installation: Installation) -> None:
     age(installation, OLD)
     before = installation.files()
     chain = installation.chain("sweep")
-    chain.free = False
+    chain.row.free = False
     result = chain.rest().result["sweep"]
     assert (result["removed"], result["kept"]) == (0, 1)
     assert "is reading the repository" in result["skipped"]
@@ -274,7 +274,7 @@ def test_a_lost_fence_stops_before_the_next_removal(installation: Installation) 
         if len(calls) == 2:
             raise FenceLost("another has the job")
 
-    chain.before_hold = lost
+    chain.row.before_hold = lost
     with pytest.raises(FenceLost):
         chain.step(keep_on=FenceLost)
     assert [path.name for path in (packs(installation) / UNKNOWN).iterdir()] == ["2.tar.age"]

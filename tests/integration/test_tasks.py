@@ -32,14 +32,7 @@ from pgben_tasks.errors import (
     RestoreRefused,
 )
 from pgben_tasks.runtime import process
-from pgben_tasks.tasks import (
-    backup,
-    buckets as bucket,
-    maintenance as housekeeping,
-    reconciler,
-    restore,
-    verify,
-)
+from pgben_tasks.tasks import postgres, reconciler, repository
 from tests.support.installation import FILL_PEDIDO, Installation
 from tests.support.timetables import daily, noon
 
@@ -107,12 +100,12 @@ def test_a_request_becomes_a_chain_and_ends_with_its_outcome(
     site: Site, installation: Installation
 ) -> None:
     target = str(installation.target)
-    outcome = call(backup.backup, {"target": target, "idempotency_key": "one"})
+    outcome = call(postgres.backup, {"target": target, "idempotency_key": "one"})
     assert (outcome["state"], outcome["target"]) == ("succeeded", target)
     assert outcome["result"]["state"] == "verified"
     assert installation.state(outcome["backup"]) == "verified"
     # Asked again under the same key, the same job answers, and nothing is done twice.
-    assert call(backup.backup, {"target": target, "idempotency_key": "one"}) == outcome
+    assert call(postgres.backup, {"target": target, "idempotency_key": "one"}) == outcome
     assert len(site.ledger.jobs()) == 1
     with site.database.transaction() as cursor:
         rows = cursor.execute("SELECT result FROM audit WHERE job = %s", (outcome["job"],))
@@ -127,7 +120,7 @@ def test_a_failed_job_answers_with_its_error_again(site: Site, installation: Ins
     }
     for _ in range(2):
         with pytest.raises(RestoreRefused, match="already a database"):
-            call(restore.restore, request)
+            call(postgres.restore, request)
     assert newest(site).state == "refused"
     assert len(site.ledger.jobs()) == 1
     assert not (site.tools.spool / "jobs" / str(newest(site).id)).exists()
@@ -138,7 +131,7 @@ def test_a_second_delivery_of_a_running_job_is_ignored(
 ) -> None:
     target = str(installation.target)
     running = installation.chain("backup")
-    assert ignored(backup.backup, {"target": target, "idempotency_key": running.job.key})
+    assert ignored(postgres.backup, {"target": target, "idempotency_key": running.job.key})
     assert running.job.state == "waiting"
 
 
@@ -160,7 +153,7 @@ def test_a_malformed_request_is_refused_on_record_without_its_secrets(
     site: Site, request_: object
 ) -> None:
     with pytest.raises(RequestRefused):
-        call(backup.backup, request_)
+        call(postgres.backup, request_)
     job = newest(site)
     assert (job.state, job.attempt) == ("refused", 0)
     with site.database.transaction() as cursor:
@@ -171,7 +164,7 @@ def test_a_malformed_request_is_refused_on_record_without_its_secrets(
 
 def test_a_target_that_is_not_protected_is_refused_on_record(site: Site) -> None:
     with pytest.raises(RequestRefused, match="not protected by this installation") as caught:
-        call(backup.backup, {"target": "postgres/unknown", "requested_by": "ana"})
+        call(postgres.backup, {"target": "postgres/unknown", "requested_by": "ana"})
     assert "known targets" in caught.value.hint
     job = newest(site)
     assert (job.state, job.target, job.requested_by) == ("refused", "postgres/unknown", "ana")
@@ -185,7 +178,7 @@ def test_a_malformed_request_cannot_end_a_job_by_knowing_its_key(
         "backup", target=target, key="mine", request={"target": target}, requested_by="ana"
     )
     with pytest.raises(RequestRefused):
-        call(backup.backup, {"target": target, "idempotency_key": "mine", "surprise": 1})
+        call(postgres.backup, {"target": target, "idempotency_key": "mine", "surprise": 1})
     assert site.ledger.job(queued.id) == queued
 
 
@@ -199,7 +192,7 @@ def test_one_key_is_one_job(site: Site, installation: Installation, other: str) 
         request={"target": target},
         requested_by="ana",
     )
-    task = housekeeping.prune if other == "kind" else backup.backup
+    task = repository.prune if other == "kind" else postgres.backup
     with pytest.raises(RequestRefused, match="key 'mine' belongs to a backup of"):
         call(task, {"target": target, "idempotency_key": "mine"})
     assert site.ledger.job(queued.id) == queued
@@ -213,7 +206,7 @@ def test_a_missing_repository_is_recorded_and_tried_again(
     installation.repository.rename(aside)
     try:
         with pytest.raises(ConfigurationError, match="does not exist"):
-            call(backup.backup, {"target": str(installation.target)})
+            call(postgres.backup, {"target": str(installation.target)})
         on_demand = newest(site)
         assert (on_demand.state, on_demand.retry_at) == ("failed", None)
         scheduled, _ = site.ledger.request(
@@ -226,7 +219,7 @@ def test_a_missing_repository_is_recorded_and_tried_again(
         )
         request = {"target": str(installation.target), "idempotency_key": scheduled.key}
         with pytest.raises(ConfigurationError):
-            call(backup.backup, request)
+            call(postgres.backup, request)
         again = site.ledger.job(scheduled.id)
         assert again.state == "failed"
         assert again.retry_at is not None
@@ -242,7 +235,7 @@ def test_a_repository_that_vanishes_between_two_steps_fails_the_job(
     installation.repository.rename(aside)
     try:
         with pytest.raises(ConfigurationError, match="does not exist"):
-            call(backup.checksum, chain.ref.to_json())
+            call(app.tasks[names.BACKUP_POSTGRES_CHECKSUM], chain.ref.to_json())
     finally:
         aside.rename(installation.repository)
     assert (chain.job.state, (chain.job.error or {})["type"]) == ("failed", "ConfigurationError")
@@ -255,14 +248,19 @@ def test_a_step_of_an_older_fence_is_ignored(site: Site, installation: Installat
     old = JobRef(job=chain.ref.job, fence=chain.ref.fence)
     with site.database.transaction() as cursor:
         cursor.execute("UPDATE job SET fence = fence + 1 WHERE id = %s", (before.id,))
-    for step in (backup.dump, backup.checksum, backup.upload, backup.record):
+    for step in (
+        app.tasks[names.BACKUP_POSTGRES_DUMP],
+        app.tasks[names.BACKUP_POSTGRES_CHECKSUM],
+        app.tasks[names.BACKUP_POSTGRES_UPLOAD],
+        app.tasks[names.BACKUP_POSTGRES_RECORD],
+    ):
         assert ignored(step, old.to_json())
     assert chain.job.state == before.state == "waiting"
 
 
 def test_a_verification_of_everything_runs_under_the_key_of_its_window(site: Site) -> None:
     key = window_key("verify", "*", datetime(2026, 11, 23, 11, tzinfo=UTC))
-    outcome = call(verify.verify, {"level": "full", "idempotency_key": key})
+    outcome = call(repository.verify, {"level": "full", "idempotency_key": key})
     assert (outcome["state"], outcome["target"]) == ("succeeded", "*")
 
 
@@ -302,7 +300,7 @@ def test_what_the_tick_publishes_is_what_the_entry_takes(
             window=at,
         )
     reconciler.tick(site, app)
-    for queue, task in (("backup", backup.backup), ("verify", verify.verify)):
+    for queue, task in (("backup", postgres.backup), ("verify", repository.verify)):
         for message in messages(queue):
             assert call(task, message.payload[0][0])["state"] == "succeeded"
     assert {job.state for job in site.ledger.jobs()} == {"succeeded"}
@@ -414,7 +412,7 @@ def test_every_loss_is_counted_until_a_step_ends(site: Site, installation: Insta
     with site.database.transaction() as cursor:
         assert cursor.execute(losses, (ref.job,)).fetchall() == [{"losses": 1}]
     taken = JobRef(job=ref.job, fence=ref.fence + 1)
-    call(backup.dump, taken.to_json())
+    call(app.tasks[names.BACKUP_POSTGRES_DUMP], taken.to_json())
     with site.database.transaction() as cursor:
         assert cursor.execute(losses, (ref.job,)).fetchall() == [{"losses": 0}]
 
@@ -476,7 +474,7 @@ def test_no_step_of_a_restore_in_place_that_relies_on_the_snapshot_runs_while_it
         wait=WAIT,
     )
     with holding(site.database, [Lock(f"read:{target}")]), pytest.raises(Retry, match="read:"):
-        bucket.replace_aside.apply(args=(ref.to_json(),), throw=True)
+        app.tasks[names.RESTORE_BUCKET_REPLACE_ASIDE].apply(args=(ref.to_json(),), throw=True)
     assert site.ledger.job(job.id).state == "waiting"
 
 
@@ -502,7 +500,7 @@ def test_a_spool_that_cannot_be_used_fails_the_job_instead_of_stalling_it(
     jobs.write_text("a file in its place", encoding="utf-8")
     try:
         with pytest.raises(PgbenError):
-            call(backup.dump, chain.ref.to_json())
+            call(app.tasks[names.BACKUP_POSTGRES_DUMP], chain.ref.to_json())
     finally:
         jobs.unlink()
     assert chain.job.state == "failed"
@@ -524,7 +522,7 @@ def test_a_verification_that_found_damage_is_not_repeated(
         window=at,
     )
     with pytest.raises(IntegrityError, match="missing"):
-        call(verify.verify, {"level": "full", "idempotency_key": key})
+        call(repository.verify, {"level": "full", "idempotency_key": key})
     assert newest(site).state == "failed"
     assert newest(site).retry_at is None
 
@@ -550,7 +548,7 @@ def test_a_suspect_backup_is_acknowledged_through_its_task(
     request = {"target": target, "backup": suspect.backup, "requested_by": "ana"}
     # It is in nobody's way, and nobody is in its.
     installation.chain("backup")
-    outcome = call(housekeeping.acknowledge, request)
+    outcome = call(repository.acknowledge, request)
     assert (outcome["backup"], outcome["result"]["state"]) == (suspect.backup, "verified")
     with site.database.transaction() as cursor:
         rows = cursor.execute(
@@ -559,15 +557,15 @@ def test_a_suspect_backup_is_acknowledged_through_its_task(
         ).fetchall()
     assert [tuple(row.values()) for row in rows] == [("ana", "acknowledge", suspect.backup)]
     with pytest.raises(RequestRefused, match="was acknowledged before"):
-        call(housekeeping.acknowledge, request)
+        call(repository.acknowledge, request)
     assert newest(site).state == "refused"
 
 
 def test_a_sweep_through_its_task(site: Site, installation: Installation) -> None:
-    outcome = call(housekeeping.sweep, {"target": str(installation.target)})
+    outcome = call(repository.sweep, {"target": str(installation.target)})
     assert outcome["result"]["sweep"]["decisions"] == []
     with pytest.raises(RequestRefused, match="is not protected"):
-        call(housekeeping.sweep, {"target": "postgres/other"})
+        call(repository.sweep, {"target": "postgres/other"})
 
 
 def test_the_tick_begins_one_sweep_per_target_and_day(
@@ -590,7 +588,7 @@ def test_the_tick_begins_one_sweep_per_target_and_day(
     assert job.key == f"sweep:{target}:{day:%Y-%m-%d}"
     (message,) = messages("maintenance")
     assert message.headers["task"] == "pgben.sweep.run"
-    assert call(housekeeping.sweep, message.payload[0][0])["state"] == "succeeded"
+    assert call(repository.sweep, message.payload[0][0])["state"] == "succeeded"
     assert reconciler.tick(site, app)["sweeps"] == 0
     # Yesterday's does not stand for today's.
     with site.database.transaction() as cursor:
@@ -626,7 +624,7 @@ def test_errors_of_jobs_are_rebuilt_with_their_hints(
         recorded = {"type": kind.__name__, "sentence": "it failed", "hint": "do this"}
         site.ledger.fail_unclaimed(job.id, state="failed", error=recorded)
         with pytest.raises(kind) as caught:
-            call(backup.backup, {"target": target, "idempotency_key": job.key})
+            call(postgres.backup, {"target": target, "idempotency_key": job.key})
         assert (type(caught.value), caught.value.hint) == (kind, "do this")
 
 
@@ -645,7 +643,7 @@ def test_a_cancelled_job_answers_with_its_cancellation(
     )
     site.ledger.cancel(job.id, error=CANCELLED)
     with pytest.raises(JobCancelled, match="cancelled by 'ana'"):
-        call(backup.backup, {"target": target, "idempotency_key": "off"})
+        call(postgres.backup, {"target": target, "idempotency_key": "off"})
     assert site.ledger.job(job.id).state == "cancelled"
     reconciler.tick(site, app)
     assert "off" not in [one.payload[0][0]["idempotency_key"] for one in messages("backup")]
@@ -658,7 +656,7 @@ def test_the_next_step_of_a_cancelled_job_removes_its_files_and_says_so(
     assert chain.folder.exists()
     site.ledger.cancel(chain.ref.job, error=CANCELLED)
     with pytest.raises(JobCancelled):
-        call(backup.upload, chain.ref.to_json())
+        call(app.tasks[names.BACKUP_POSTGRES_UPLOAD], chain.ref.to_json())
     assert not chain.folder.exists()
     assert site.ledger.to_clean() == []
     assert chain.job.state == "cancelled"
@@ -686,7 +684,7 @@ def test_a_restore_cancelled_before_it_is_opened_leaves_no_copy(
     def cancel() -> None:
         site.ledger.cancel(chain.ref.job, error=CANCELLED)
 
-    chain.before_hold = cancel
+    chain.row.before_hold = cancel
     with pytest.raises(FenceLost):
         chain.step()
     assert chain.job.state == "cancelled"

@@ -82,7 +82,9 @@ class BucketShop:
             now=datetime.now(UTC),
             context=dict(context),
         )
-        return in_process.Chain(job, self.tools, SilentProgress())
+        return in_process.Chain(
+            in_process.MemoryRow(job, self.tools.clock), self.tools, SilentProgress()
+        )
 
     def run(self, kind: JobKind, request: JSON | None = None, **context: object) -> Job:
         """Run a whole chain; what fails is cleaned up, then raised."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,17 +20,19 @@ from psycopg import sql
 
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.ledger import Ledger
+from pgben_tasks.adapters.catalog.ledger_row import LedgerRow
 from pgben_tasks.adapters.keys.signatures import Signer, Trust
 from pgben_tasks.adapters.repository.repository import StoreRepository
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
-from pgben_tasks.contracts import JSON, REQUESTS, JobRef
+from pgben_tasks.contracts import REQUESTS, JobRef
+from pgben_tasks.direct import chain as in_process
 from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.failures import error_record, failed_state
 from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.chains import OPERATIONS
-from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.ports import Clock, Sharing, StoredObject
 from tests.support.workshop import SilentProgress, Workshop
 
@@ -99,90 +101,73 @@ class WatchedStore(DirectoryObjectStore):
         return list(self.list("packs/"))
 
 
-@dataclass
-class OwnRow:
+class OwnRow(LedgerRow):
     """The row of the ledger that a running step owns; ``before_hold`` may take it away."""
 
-    ledger: Ledger
-    ref: JobRef
-    before_hold: Callable[[], None] = lambda: None
-
-    def keep(self, *, context: JSON, backup: str | None = None) -> None:
-        """Leave facts for later steps."""
-        self.ledger.keep(self.ref, context=context, backup=backup)
+    def __init__(self, ledger: Ledger, ref: JobRef) -> None:
+        """Own the row; the target's other locks are ``free``."""
+        super().__init__(ledger, ref, node="workshop", wait=_WAIT)
+        self.before_hold: Callable[[], None] = lambda: None
+        self.free = True
+        #: An error after which the task base would try the step again.
+        self.keep_on: type[Exception] | None = None
 
     def hold(self) -> None:
         """Raise ``FenceLost`` unless the row is still this step's."""
         self.before_hold()
-        self.ledger.hold(self.ref)
+        super().hold()
+
+    @contextmanager
+    def try_lock(self, _kind: str) -> Iterator[bool]:
+        """Take a lock if it is free."""
+        yield self.free
+
+    def fail(self, step: str, error: Exception) -> None:
+        """End the job, or its step only."""
+        if self.keep_on is not None and isinstance(error, self.keep_on):
+            self._ledger.release_step(self.ref, step, state="retrying", wait=_WAIT)
+        else:
+            record = error_record(error, step)
+            self._ledger.fail(self.ref, state=failed_state(error), error=record)
 
 
-@dataclass
-class Chain:
-    """One job: its steps run when told, in the order of its chain."""
+class Chain(in_process.Chain):
+    """One job of the ledger: its steps run when told, in the order of its chain."""
 
-    tools: Toolbox
-    ledger: Ledger
-    ref: JobRef
-    before_hold: Callable[[], None] = lambda: None
-    free: bool = True
-    progress: SilentProgress = field(default_factory=SilentProgress)
-    #: How a step is shared, given the reference it runs under.
-    sharing: Callable[[JobRef], Sharing | None] = lambda _ref: None
+    row: OwnRow
 
-    @property
-    def job(self) -> Job:
-        """The job as the ledger has it."""
-        return self.ledger.job(self.ref.job)
-
-    @property
-    def folder(self) -> Path:
-        """The job's folder in the spool."""
-        return spool.job_folder(self.tools.spool, self.ref.job)
-
-    def step(self, *, keep_on: type[Exception] | None = None) -> Job:
-        """Run the step that is next, or again the one that a crash left running.
-
-        ``keep_on`` is an error after which the task base would try the step again.
-        """
-        job = self.job
-        kind, name = job.chain, job.step or ""
-        self.ref = self.ledger.begin_step(self.ref, name, node="workshop")
-        run = Run(
-            job=self.job,
-            ledger=OwnRow(self.ledger, self.ref, self.before_hold),
-            progress=self.progress,
-            folder=self.folder,
-            try_lock=lambda _kind: nullcontext(self.free),
-            sharing=self.sharing(self.ref),
+    def __init__(
+        self,
+        tools: Toolbox,
+        ledger: Ledger,
+        ref: JobRef,
+        sharing: Callable[[JobRef], Sharing | None] = lambda _ref: None,
+    ) -> None:
+        """Begin where the ledger says; ``sharing`` shares a step, by its reference."""
+        super().__init__(
+            OwnRow(ledger, ref), tools, SilentProgress(), sharing=lambda: self.sharing(self.ref)
         )
+        self.ledger = ledger
+        self.sharing = sharing
+
+    @property
+    def ref(self) -> JobRef:
+        """The reference under which the job runs."""
+        return self.row.ref
+
+    @ref.setter
+    def ref(self, ref: JobRef) -> None:
+        self.row.ref = ref
+
+    def step(self, name: str | None = None, *, keep_on: type[Exception] | None = None) -> Job:
+        """Run a step; as the task base does, remove what is left when it ends the job."""
+        self.row.keep_on = keep_on
         try:
-            result = OPERATIONS[name](run, self.tools)
-        except Exception as exc:
-            if keep_on is not None and isinstance(exc, keep_on):
-                self.ledger.release_step(self.ref, name, state="retrying", wait=_WAIT)
-                raise
-            error = {"type": type(exc).__name__, "sentence": str(exc), "hint": ""}
-            try:
-                self.ledger.fail(self.ref, state="failed", error=error)
-            finally:
-                runtime.abandon(run.job, self.tools)
+            return super().step(name)
+        except Exception:
+            if self.job.ended:
+                runtime.abandon(self.job, self.tools)
             raise
-        following = canvases.next_step(kind, name)
-        return self.ledger.end_step(self.ref, name, result=result, following=following, wait=_WAIT)
-
-    def until(self, step: str) -> Self:
-        """Run the steps before the one whose name ends so."""
-        while not (self.job.step or "").endswith(f".{step}"):
-            self.step()
-        return self
-
-    def rest(self) -> Job:
-        """Run every step that is left."""
-        job = self.job
-        while not job.ended:
-            job = self.step()
-        return job
 
 
 @dataclass

@@ -150,7 +150,9 @@ class Workshop:
             now=self.tools.clock.now(),
             context=context or {},
         )
-        return in_process.Chain(job, self.tools, SilentProgress()).run()
+        return in_process.Chain(
+            in_process.MemoryRow(job, self.tools.clock), self.tools, SilentProgress()
+        ).run()
 
     def backup(self) -> Manifest:
         """Back the database up and give the manifest."""

@@ -89,7 +89,7 @@ def run_here(
 ) -> int:
     """Run one job in this process and show how it ended; return the exit code."""
     from pgben_tasks.contracts import request_model
-    from pgben_tasks.direct.chain import Chain
+    from pgben_tasks.direct.chain import Chain, MemoryRow
 
     request = request_model(kind, fields.get("target")).parse(
         {**fields, "requested_by": enqueue.requester()}
@@ -99,7 +99,8 @@ def run_here(
     job = place.job(kind, request, target=named)
     screen = Screen(output.err())
     with place.tools(*(() if target is None else (target,))) as tools:
-        chain = Chain(job, tools, screen, told=screen.told, again=screen.again)
+        row = MemoryRow(job, tools.clock)
+        chain = Chain(row, tools, screen, on_change=screen.show_steps, retry=screen.retry)
         with screen.showing(chain):
             ended = _run_to_end(chain)
     _report_copy(chain, ended)
@@ -115,21 +116,18 @@ def run_here(
 
 def _run_to_end(chain: Chain) -> Job:
     """Run a chain; return its job as it ended, also when it failed or was interrupted."""
-    from pgben_tasks.adapters.clock import SystemClock
-    from pgben_tasks.domain.failures import error_record, failed_state
     from pgben_tasks.operations import spool
-
-    def ended(**fields: Any) -> Job:
-        return replace(chain.job, ended_at=SystemClock().now(), **fields)
 
     try:
         # Another command of this machine may be sweeping what ended ones left.
         with spool.occupied(chain.folder):
             return chain.run()
     except KeyboardInterrupt:
-        return ended(state="cancelled")
+        return replace(chain.job, state="cancelled", ended_at=chain.tools.clock.now())
     except PgbenError as exc:
-        return ended(state=failed_state(exc), error=error_record(exc, chain.job.step or ""))
+        if not chain.job.ended:
+            chain.row.fail(chain.job.step or "", exc)
+        return chain.job
 
 
 def _warn(place: DirectPlace, kind: JobKind) -> None:

@@ -103,7 +103,7 @@ class Screen(Meter):
             return phase
         return follow.job_title(replace(self._chain.job, progress={"phase": phase}))
 
-    def told(self) -> None:
+    def show_steps(self) -> None:
         """Write a line for every step that ended, and show the one that runs."""
         if self._chain is None:
             return
@@ -120,7 +120,7 @@ class Screen(Meter):
         elif self.live:
             self.draw()
 
-    def again(self, error: TransientError, tried: int) -> bool:
+    def retry(self, error: TransientError, tried: int) -> bool:
         """Wait before a step is tried again, as workers do.
 
         The first step is not: nothing is lost yet, and a wrong address is better reported at once.

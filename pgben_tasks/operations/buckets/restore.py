@@ -1,8 +1,8 @@
 """Restore a snapshot's objects into another bucket: select, plan, copy, finish.
 
 Nothing that exists is replaced: the place must be empty. What a failed restore has copied stays
-and its next attempt goes on from there; the original bucket is never written to. ``select`` also
-begins a restore in place (``in_place``).
+and its next attempt goes on from there; the original bucket is never written to.
+``select_in_place`` begins a restore in place (``in_place``).
 """
 
 from __future__ import annotations
@@ -49,6 +49,15 @@ log = structlog.get_logger(__name__)
 
 def select(run: Run, tools: Toolbox) -> JSON:
     """Choose the snapshot, and check that its place is empty."""
+    return _select(run, tools, require_empty="copying" not in run.context)
+
+
+def select_in_place(run: Run, tools: Toolbox) -> JSON:
+    """Choose the snapshot that is put back into the original bucket."""
+    return _select(run, tools, require_empty=False)
+
+
+def _select(run: Run, tools: Toolbox, *, require_empty: bool) -> JSON:
     run.progress.begin("select")
     request = _request(run)
     surveyed = survey(tools.repository, run.target)
@@ -63,7 +72,7 @@ def select(run: Run, tools: Toolbox) -> JSON:
     backup = selection.backup.id
     manifest = tools.repository.manifest(run.target, backup)
     into = str(run.context["into"])
-    if not request.in_place and "copying" not in run.context:
+    if require_empty:
         _require_empty(run, tools, into)
     run.ledger.keep(context={"snapshot": str(backup)}, backup=str(backup))
     log.info("backup_selected", backup=str(backup), into=into)

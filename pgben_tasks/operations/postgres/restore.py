@@ -1,6 +1,6 @@
 """Restore a database beside the original: select, fetch, load, check, finish.
 
-``swap_postgres`` puts the copy in the original's place where that was asked for.
+``swap`` puts the copy in the original's place where that was asked for.
 
 The new database carries a marker from its creation to the last statement; whatever fails, it is
 removed, and only while it carries the marker of this very job. Nothing else is ever touched.
@@ -8,6 +8,7 @@ removed, and only while it carries the marker of this very job. Nothing else is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -27,7 +28,6 @@ from pgben_tasks.errors import (
     RowCountMismatch,
 )
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.postgres import swap as swap_postgres
 from pgben_tasks.operations.repository.survey import Survey, survey
 from pgben_tasks.operations.repository.verify import damage_finding, record_damage
 from pgben_tasks.operations.toolbox import Run, Toolbox
@@ -39,10 +39,23 @@ _PACKS_IN_FLIGHT: Final = 2
 
 def select(run: Run, tools: Toolbox) -> JSON:
     """Choose the backup and check that it can be restored under the new name."""
+
+    def require_fitness(manifest: Manifest, into: str) -> None:
+        tools.destinations[run.target].preflight(into, manifest.database)
+
+    return select_backup(run, tools, require_fitness)
+
+
+def select_backup(
+    run: Run, tools: Toolbox, require_fitness: Callable[[Manifest, str], None]
+) -> JSON:
+    """Choose the backup; ``require_fitness`` refuses one that cannot be restored as asked.
+
+    It is called with the manifest and the name of the new database, of which an earlier attempt
+    of this job has left nothing then.
+    """
     run.progress.begin("select")
     request = RestoreRequest.parse(run.job.request)
-    if request.swap:
-        swap_postgres.require_unswapped(run, tools)
     into = check_name(str(run.context["into"]))
     surveyed = survey(tools.repository, run.target)
     for backup, finding in surveyed.unreadable:
@@ -59,10 +72,7 @@ def select(run: Run, tools: Toolbox) -> JSON:
     # An earlier attempt of this job may have died half-way.
     run.ledger.hold()
     tools.destinations[run.target].abandon(into, marker=marker(run.job_id))
-    if request.swap:
-        swap_postgres.require_way(run, tools, manifest, into)
-    else:
-        tools.destinations[run.target].preflight(into, manifest.database)
+    require_fitness(manifest, into)
     run.ledger.keep(context={}, backup=str(chosen))
     log.info("backup_selected", backup=str(chosen), into=into)
     return {
@@ -157,9 +167,7 @@ def check(run: Run, tools: Toolbox) -> JSON:
 
 
 def finish(run: Run, tools: Toolbox) -> JSON:
-    """Return the copy its settings, grants and statistics, and open it; a swap has done that."""
-    if RestoreRequest.parse(run.job.request).swap:
-        return swap_postgres.finish(run, tools)
+    """Give the copy its settings, grants and statistics, and open it."""
     manifest = _manifest(run, tools)
     run.progress.begin("finish")
     into = str(run.context["into"])

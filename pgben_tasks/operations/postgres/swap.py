@@ -33,30 +33,32 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.operations import spool
+from pgben_tasks.operations.postgres.restore import select_backup
 from pgben_tasks.operations.toolbox import Run, SwapRecord, Toolbox
 from pgben_tasks.ports import PostgresSwap
 
 log = structlog.get_logger(__name__)
 
 
-def require_unswapped(run: Run, tools: Toolbox) -> None:
-    """Raise ``RestoreRefused`` when an earlier attempt of this job has swapped."""
+def select(run: Run, tools: Toolbox) -> JSON:
+    """Choose the backup, and refuse at once whatever stands against the swap."""
     earlier = tools.swaps.swap_of_job(run.job_id)
     if earlier is not None and _went_through(earlier, tools):
         raise RestoreRefused(
             f"job '{run.job_id}' has swapped '{earlier.live}' already",
-            f"{_undo(earlier)} turns it back; ask for a new restore otherwise",
+            f"`pgben undo {earlier.job} --confirm {earlier.live}` turns it back; ask for a new "
+            "restore otherwise",
         )
 
+    def require_fitness(manifest: Manifest, into: str) -> None:
+        blockers = list(_blockers(run, tools, manifest.database, room=True))
+        try:
+            tools.destinations[run.target].preflight(into, manifest.database)
+        except (ConfigurationError, RestoreRefused) as exc:
+            blockers.append(exc.sentence)
+        _refuse(run.target, blockers)
 
-def require_way(run: Run, tools: Toolbox, manifest: Manifest, into: str) -> None:
-    """Raise ``RestoreRefused`` with everything that stands against the swap, before any work."""
-    blockers = list(_blockers(run, tools, manifest.database, room=True))
-    try:
-        tools.destinations[run.target].preflight(into, manifest.database)
-    except (ConfigurationError, RestoreRefused) as exc:
-        blockers.append(exc.sentence)
-    _refuse(run.target, blockers)
+    return select_backup(run, tools, require_fitness)
 
 
 def swap(run: Run, tools: Toolbox) -> JSON:
@@ -227,10 +229,6 @@ def _refuse(target: Target, blockers: Sequence[str]) -> None:
             f"'{target}' cannot be swapped: {'; '.join(blockers)}",
             "remove what stands in the way, or restore beside without --swap",
         )
-
-
-def _undo(swap: Swap) -> str:
-    return f"`pgben undo {swap.job} --confirm {swap.live}`"
 
 
 def _outcome(swap: Swap, tools: Toolbox) -> JSON:
