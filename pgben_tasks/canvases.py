@@ -15,7 +15,7 @@ from celery.canvas import Signature
 from pgben_tasks import names
 from pgben_tasks.contracts import JSON
 
-#: Where a step runs: on the spool's node in this role, or on a shared queue.
+#: The place of a step that runs on the node that has its files, in this role.
 NODE_BACKUP: Final = "node:backup"
 NODE_RESTORE: Final = "node:restore"
 
@@ -44,7 +44,7 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (names.RESTORE_POSTGRES_CHECK, NODE_RESTORE),
         (names.RESTORE_POSTGRES_FINISH, NODE_RESTORE),
     ),
-    # What comes after the check needs no file, so it goes on wherever a restore worker lives.
+    # What comes after the check needs no file, so it goes on wherever a restore worker runs.
     "swap": (
         (names.RESTORE_POSTGRES_SELECT, NODE_RESTORE),
         (names.RESTORE_POSTGRES_FETCH, NODE_RESTORE),
@@ -77,7 +77,7 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "sweep": ((names.SWEEP_RUN_FINISH, names.QUEUE_MAINTENANCE),),
 }
 
-#: The entry task of every kind of job, and the queue where it is claimed.
+#: The entry task of every kind of job of a database, and the queue where it is claimed.
 _ENTRIES: Final[dict[str, tuple[str, str]]] = {
     "backup": (names.BACKUP_POSTGRES, names.QUEUE_BACKUP),
     "restore": (names.RESTORE_POSTGRES, names.QUEUE_RESTORE),
@@ -88,8 +88,7 @@ _ENTRIES: Final[dict[str, tuple[str, str]]] = {
     "sweep": (names.SWEEP_RUN, names.QUEUE_MAINTENANCE),
 }
 
-
-#: … of a bucket, where that has another.
+#: The entry task of a kind of job of a bucket, where that has one of its own.
 _BUCKET_ENTRIES: Final[dict[str, str]] = {
     "backup": names.BACKUP_BUCKET,
     "restore": names.RESTORE_BUCKET,
@@ -97,14 +96,14 @@ _BUCKET_ENTRIES: Final[dict[str, str]] = {
 
 
 def entry(kind: str, target: str | None) -> tuple[str, str]:
-    """Name the entry task of a kind of job for a target, and the queue where it is claimed."""
+    """Return the entry task of a kind of job for a target, and the queue where it is claimed."""
     name, queue = _ENTRIES[kind]
     of_bucket = target is not None and target.startswith("bucket/")
     return (_BUCKET_ENTRIES.get(kind, name) if of_bucket else name), queue
 
 
 def entry_queue(kind: str) -> str:
-    """Name the queue where jobs of a kind are claimed."""
+    """Return the queue where jobs of a kind are claimed."""
     return _ENTRIES[kind][1]
 
 
@@ -115,7 +114,7 @@ def queue_of(place: str, node: str) -> str:
 
 
 def first_step(chain: str) -> str:
-    """Name the first step of a chain."""
+    """Return the first step of a chain."""
     return CHAINS[chain][0][0]
 
 
@@ -132,7 +131,7 @@ def needs_its_node(chain: str, step: str) -> bool:
 
 
 def next_step(chain: str, step: str) -> str | None:
-    """Name the step after ``step``, or None after the last."""
+    """Return the step after ``step``, or None after the last."""
     steps = [name for name, _ in CHAINS[chain]]
     position = steps.index(step) + 1
     return steps[position] if position < len(steps) else None

@@ -185,7 +185,7 @@ class Client:
         requested_by: str = "unnamed",
         idempotency_key: str | None = None,
     ) -> AsyncResult:
-        """Say that a suspect backup is plausible, or that keys (their SHA-256) are lost.
+        """Record that a suspect backup is plausible, or that keys (their SHA-256) are lost.
 
         See ``contracts.AcknowledgeRequest``.
         """
@@ -207,7 +207,7 @@ class Client:
         requested_by: str = "unnamed",
         idempotency_key: str | None = None,
     ) -> AsyncResult:
-        """Ask for what dead runs left to be removed; see ``contracts.SweepRequest``."""
+        """Ask for the removal of what ended runs left; see ``contracts.SweepRequest``."""
         return self._ask(
             "sweep",
             target=target,
@@ -237,7 +237,7 @@ class Client:
             )
 
     def tell_end(self, task_id: str, error: PgbenError) -> None:
-        """Give whoever waits on ``task_id`` this error, and Flower as well.
+        """Send this error to whoever waits on ``task_id``, and to Flower.
 
         Raises ``TransientError`` when the broker is away.
         """
@@ -248,7 +248,7 @@ class Client:
 
     @contextmanager
     def _reached(self, sentence: str, meanwhile: str) -> Iterator[None]:
-        """Try the way to the broker first, then do something there.
+        """Check that the broker answers, then run the block.
 
         By itself Celery tries 20 seconds to reach a server of results that is away, or for ever.
         """

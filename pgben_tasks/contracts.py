@@ -269,9 +269,9 @@ class PruneRequest(Request):
 
 
 class AcknowledgeRequest(Request):
-    """Say that a suspect backup is what it should be: it counts again, and pruning goes on.
+    """Record that a suspect backup is plausible: it counts again, and pruning goes on.
 
-    Or say that single keys of a bucket are lost: later snapshots count without them.
+    Or record that single keys of a bucket are lost: later snapshots count without them.
     """
 
     target: TargetField
@@ -300,13 +300,13 @@ class AcknowledgeRequest(Request):
 
 
 class SweepRequest(Request):
-    """Ask for what dead runs left behind in the repository to be removed."""
+    """Ask for the removal of what ended runs left behind in the repository."""
 
     target: TargetField
     dry_run: bool = False
 
 
-#: … of every kind of job; a restore of a bucket has another (``request_model``).
+#: The request of every kind of job; a restore of a bucket has another (``request_model``).
 REQUESTS: dict[str, type[Request]] = {
     "backup": BackupRequest,
     "restore": RestoreRequest,

@@ -18,7 +18,7 @@ BACKUP_POSTGRES_RECORD: Final = "pgben.backup.postgres.record"
 BACKUP_BUCKET: Final = "pgben.backup.bucket"
 BACKUP_BUCKET_SNAPSHOT: Final = "pgben.backup.bucket.snapshot"
 BACKUP_BUCKET_COPY: Final = "pgben.backup.bucket.copy"
-#: For whoever has time to copy a part of somebody else's job.
+#: Copies shards of a job that another worker runs.
 BACKUP_BUCKET_HELP: Final = "pgben.backup.bucket.help"
 BACKUP_BUCKET_CHECKSUM: Final = "pgben.backup.bucket.checksum"
 BACKUP_BUCKET_UPLOAD: Final = "pgben.backup.bucket.upload"
@@ -69,7 +69,7 @@ QUEUES: Final = (QUEUE_BACKUP, QUEUE_RESTORE, QUEUE_VERIFY, QUEUE_MAINTENANCE)
 
 
 def node_queue(role: str, node: str) -> str:
-    """Name the queue of one worker's spool: steps that share files run where the files are.
+    """Return the queue of one node: steps that share files run where the files are.
 
     ``role`` is ``backup`` or ``restore``; ``node`` is the worker's ``PGBEN_NODE``.
     """

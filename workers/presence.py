@@ -1,4 +1,4 @@
-"""A worker's presence in the catalog: its name is taken once, and its life is shown.
+"""A worker's presence in the catalog: its name is locked, and its heartbeat is sent.
 
 The name ``<role>.<node>`` is also the queue of the node's spool, so two live workers of one name
 would share files; the second is refused.
@@ -23,7 +23,7 @@ from pgben_tasks.errors import ConfigurationError, PgbenError, TargetBusy
 
 log = structlog.get_logger(__name__)
 
-#: A tick that waited longer is worth nothing: the next is on its way.
+#: Seconds after which a tick that still waits is dropped: the next one follows.
 _TICK_EXPIRES: Final = 120
 #: A predecessor that was cut off from the catalog keeps its lock until the server notices.
 _WAIT_FOR_NAME: Final = 60.0
@@ -101,7 +101,7 @@ class Presence:
                 log.warning("tick_not_sent", why=type(exc).__name__)
 
     def leave(self) -> None:
-        """Stop beating and give the names free."""
+        """Stop the heartbeat and release the names."""
         self._stop.set()
         self._thread.join(timeout=15)
         self._held.release()

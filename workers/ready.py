@@ -1,4 +1,4 @@
-"""Say whether a worker on this node is ready: ``python -m workers.ready backup``.
+"""Report whether a worker on this node is ready: ``python -m workers.ready backup``.
 
 For readiness probes, never for liveness: a heartbeat also goes stale while the catalog is away,
 and whoever kills a worker for that kills a healthy dump.
@@ -16,7 +16,7 @@ from workers.__main__ import ROLES
 
 
 def absent(work: runtime.Workplace, role: str) -> list[str]:
-    """List the names that this node's worker of ``role`` does not show as living in the catalog.
+    """Return the names of this node's worker of ``role`` without a fresh heartbeat.
 
     It has not taken its place yet, or cannot reach the catalog.
     """

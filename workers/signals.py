@@ -76,7 +76,7 @@ def forget_parent(**_: Any) -> None:
 
 @worker_shutdown.connect
 def leave(**_: Any) -> None:
-    """Give this worker's names free."""
+    """Release this worker's names."""
     while _present:
         _present.pop().leave()
 

@@ -31,7 +31,7 @@ from pgben_tasks.domain.swap import restored_name
 from pgben_tasks.domain.target import Target, check_name
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.toolbox import Books, Toolbox
+from pgben_tasks.operations.toolbox import CatalogPorts, Toolbox
 from pgben_tasks.settings import Settings
 
 #: Below the spool: workers neither sweep it nor mistake it for theirs.
@@ -97,7 +97,7 @@ class DirectPlace:
             tools = runtime.toolbox(
                 self.settings,
                 repository=self.repository,
-                books=Books(
+                catalog=CatalogPorts(
                     clock=SystemClock(),
                     index=ForgetfulIndex(),
                     captures=AbsentLedger(),

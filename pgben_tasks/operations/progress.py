@@ -1,6 +1,6 @@
-"""Counts how far a phase of work is: how much of how much, how fast, how long still.
+"""Counters of a phase of work: amount done, total, rate and time left.
 
-What is done with a reading (a heartbeat, a bar) is the business of whoever asks for it.
+A heartbeat or a bar shows what is read here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-#: A phase that began just now has no rate yet.
+#: No rate is computed over less than this, in seconds.
 _SHORTEST: Final = 0.001
 
 

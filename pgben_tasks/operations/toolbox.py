@@ -125,7 +125,7 @@ class OwnWrites(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Books:
+class CatalogPorts:
     """What the catalog keeps, or what stands in its place where there is none."""
 
     clock: Clock

@@ -1,4 +1,4 @@
-"""Where things are: settings become addresses and stores. Nothing is contacted by naming it."""
+"""Servers, buckets and stores from settings. Nothing is contacted before it is used."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ log = structlog.get_logger(__name__)
 
 
 def history_files(settings: Settings) -> History:
-    """Return where the files are that people know from the old scripts."""
+    """Return the history files, whose format people know from the old scripts."""
     folders = {"postgres": settings.backup_dir, "bucket": settings.minio_backup_dir}
     return History(folders, settings.zone)
 
 
 def catalog_database(settings: Settings) -> CatalogDatabase:
-    """Return where the catalog lives."""
+    """Return the catalog's database."""
     return CatalogDatabase.at(settings.catalog_url.get_secret_value())
 
 
 def first_server(settings: Settings) -> PostgresServer:
-    """Return how the server of PGBEN_DB_* is reached."""
+    """Return the PostgreSQL server of PGBEN_DB_*."""
     password = settings.db_pass.get_secret_value() if settings.db_pass else None
     return PostgresServer(
         host=settings.db_host, port=settings.db_port, user=settings.db_user, password=password
@@ -50,7 +50,7 @@ def first_server(settings: Settings) -> PostgresServer:
 
 
 def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:
-    """Return how each protected database is reached."""
+    """Return the server of each protected database."""
     first = first_server(settings)
     found = {Target("postgres", name): first for name in settings.db_name}
     for further in settings.servers_file.servers.values() if settings.servers_file else ():
@@ -68,7 +68,7 @@ def postgres_servers(settings: Settings) -> dict[Target, PostgresServer]:
 def bucket_at(
     settings: Settings, name: str, *, patience: timedelta = timedelta(seconds=60)
 ) -> S3Bucket:
-    """Return how a bucket of the server of PGBEN_MINIO_* is reached; nothing is asked yet.
+    """Return a bucket of the server of PGBEN_MINIO_*; no request is sent yet.
 
     ``patience`` is how long a request is repeated while the server does not answer.
     """
@@ -94,7 +94,7 @@ def bucket_at(
 
 
 def protected_buckets(settings: Settings) -> dict[Target, S3Bucket]:
-    """Return how each protected bucket is reached; none where the secret key is not at hand.
+    """Return the protected buckets; none where the secret key is not at hand.
 
     Workers that only decide about snapshots know which buckets there are, and cannot read them.
     """
@@ -104,12 +104,12 @@ def protected_buckets(settings: Settings) -> dict[Target, S3Bucket]:
 
 
 def swap_servers(settings: Settings) -> dict[Target, PostgresSwap]:
-    """Return where databases can trade places; nothing is asked yet."""
+    """Return the server that can swap each protected database; nothing is asked yet."""
     return {target: PostgresSwap(server) for target, server in postgres_servers(settings).items()}
 
 
 def mailer(settings: Settings) -> SmtpMailer | None:
-    """Return how mails are sent; None where no server or no recipient is set."""
+    """Return the mailer; None where no server or no recipient is set."""
     if settings.smtp_host is None or not settings.admin_email:
         return None
     user, password = settings.smtp_user, settings.smtp_pass
@@ -135,7 +135,7 @@ def open_store(settings: Settings) -> ObjectStore:
 
 
 def s3_location(settings: Settings) -> S3Location:
-    """Return where an ``s3://`` repository is and with which keys."""
+    """Return endpoint, bucket and keys of an ``s3://`` repository."""
     parts = urlsplit(settings.repository)
     access, secret = settings.repository_access_key, settings.repository_secret_key
     if settings.repository_endpoint is None or access is None or secret is None:

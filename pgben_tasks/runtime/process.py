@@ -35,7 +35,7 @@ from pgben_tasks.domain.windows import Schedule
 from pgben_tasks.errors import PgbenError
 from pgben_tasks.operations.alarms.mail import Letterhead
 from pgben_tasks.operations.toolbox import (
-    Books,
+    CatalogPorts,
     Toolbox,
 )
 from pgben_tasks.runtime.places import (
@@ -114,7 +114,7 @@ class Workplace:
 
     @cached_property
     def mailer(self) -> SmtpMailer | None:
-        """Who sends mails; None where the settings name no server or nobody to send them to."""
+        """The mailer; None where the settings name no server or no recipient."""
         return mailer(self.settings)
 
     @cached_property
@@ -131,7 +131,7 @@ class Workplace:
 
     @property
     def bounds(self) -> Bounds:
-        """How long is too long."""
+        """From when on work counts as overdue."""
         settings = self.settings
         return Bounds(
             begin_within=settings.step_wait,
@@ -150,7 +150,7 @@ class Workplace:
         return toolbox(
             self.settings,
             repository=self.repository,
-            books=Books(
+            catalog=CatalogPorts(
                 clock=self.database,
                 index=self.index,
                 captures=self.ledger,
@@ -177,7 +177,7 @@ class Workplace:
         return self.settings.step_wait
 
     def target_names(self) -> list[str]:
-        """Every protected target."""
+        """Return every protected target."""
         return [str(target) for target in self.settings.targets()]
 
     def schedule(self, kind: str, target: str) -> Schedule | None:
@@ -199,7 +199,7 @@ class Workplace:
         return next_attempt(attempt=attempt, now=now, successor=schedule.next(job.window))
 
     def timetable(self) -> Iterator[tuple[JobKind, str]]:
-        """Every scheduled (kind of job, target)."""
+        """Yield every scheduled (kind of job, target)."""
         for target in self.target_names():
             yield "backup", target
         yield "verify", "*"
@@ -210,7 +210,7 @@ class Workplace:
         return [Timed(kind, target, schedule) for kind, target, schedule in lines if schedule]
 
     def open_jobs(self) -> list[UUID]:
-        """Jobs that have not ended, and whose files are therefore kept."""
+        """Return the jobs that have not ended, whose files are therefore kept."""
         return [job.id for job in self.ledger.jobs(limit=10_000, open_only=True)]
 
     def audit(self, job: Job, *, result: str, detail: str = "", who: str | None = None) -> None:

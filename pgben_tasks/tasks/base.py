@@ -49,10 +49,11 @@ log = structlog.get_logger(__name__)
 
 #: How much later than its delay a retry may begin before the reconciler sends it again.
 RETRY_GRACE: Final = timedelta(seconds=60)
-#: A busy target is asked again this often, for as long as this, then the step fails.
+#: Seconds between two tries to begin a step whose target or catalog is busy.
 BUSY_DELAY: Final = 5
+#: How often a step is tried again while the catalog does not answer.
 BUSY_TRIES: Final = 360
-#: … and a step whose locks are taken waits for as long as the longest step may run.
+#: A step whose locks are taken waits for as long as the longest step may run.
 WAIT_TRIES: Final = round(HARD_LIMIT.total_seconds()) // BUSY_DELAY
 
 
@@ -64,7 +65,7 @@ class PgbenTask(Task):
     max_retries = 2
     #: … and how soon, in seconds: the step's lock is free, so nothing is waited for.
     default_retry_delay = 1
-    #: Errors of ours are told in one line by their sentence; a traceback is for surprises.
+    #: Errors of ours are logged in one line; only unexpected ones have a traceback.
     throws = (PgbenError,)
 
     @property
@@ -73,7 +74,7 @@ class PgbenTask(Task):
         return runtime.workplace()
 
     def sharing(self, _ref: JobRef, _pulse: Heartbeat) -> Sharing | None:
-        """Return how a step is shared with other workers: most are not."""
+        """Return what shares the step with other workers: None for most."""
         return None
 
     def step(self, raw: object) -> JSON:
@@ -110,7 +111,7 @@ class PgbenTask(Task):
                     holding(self.work.database, [job_lock(job.id), *self._locks(job)])
                 )
                 stack.enter_context(spool.occupied(folder))
-                stack.enter_context(self._leaving(job.id))
+                stack.enter_context(self._clean_when_cancelled(job.id))
                 row.begin(self.name)
                 ref, job = row.ref, row.job
             except TargetBusy as exc:
@@ -149,8 +150,8 @@ class PgbenTask(Task):
             return JobOutcome.of_job(ended).to_json()
 
     @contextmanager
-    def _leaving(self, job: UUID) -> Iterator[None]:
-        """Let a step that lost its job to a cancellation remove what it left, then say so.
+    def _clean_when_cancelled(self, job: UUID) -> Iterator[None]:
+        """After a cancellation, remove what the step left and raise the error of the cancellation.
 
         Its locks are still held, and its files are on this node.
         """
@@ -252,12 +253,12 @@ class PgbenTask(Task):
         self.work.audit(job, result=state, detail=public_sentence(error))
         self._note(job, state, error)
         try:
-            self._tell_flower(job, error)
+            self._notify_flower(job, error)
         except (OperationalError, OSError):
             log.warning("flower_not_told")
 
     def _note(self, job: Job, state: JobState, error: Exception) -> None:
-        """Let the history files show a backup that did not come about."""
+        """Write a backup that failed or was refused to the history files."""
         if job.kind == "backup":
             self.work.history.append(
                 self.work.database.now(),
@@ -271,7 +272,7 @@ class PgbenTask(Task):
         log.info("job_succeeded")
         self.work.audit(job, result="succeeded")
 
-    def _tell_flower(self, job: Job, error: Exception) -> None:
+    def _notify_flower(self, job: Job, error: Exception) -> None:
         """Send a failure event for the id that callers wait on; Celery sends none for it."""
         if job.root_task is None or job.root_task == self.request.id:
             return

@@ -173,7 +173,7 @@ class EntryTask(PgbenTask):
         return job
 
     def _lease(self, job: Job, request: Request) -> tuple[tuple[str, str], JSON]:
-        """Return what a job owns from claim to end, and what its steps find in its context."""
+        """Return the lease of a job from claim to end, and the context that its steps find."""
         if isinstance(request, RestoreRequest):
             now = self.work.database.now().astimezone(self.work.zone)
             database = Target.parse(job.target).name
@@ -203,8 +203,8 @@ class EntryTask(PgbenTask):
         """
         own = f"{kind}:refused:{self.request.id}"
         key = (request.idempotency_key if request else None) or own
-        target = (request.target or EVERYTHING) if request else _legible(raw, "target") or "?"
-        who = request.requested_by if request else _legible(raw, "requested_by") or "unnamed"
+        target = (request.target or EVERYTHING) if request else _safe_field(raw, "target") or "?"
+        who = request.requested_by if request else _safe_field(raw, "requested_by") or "unnamed"
 
         def row(key: str) -> Job:
             job, _ = self.work.ledger.request(
@@ -233,7 +233,7 @@ class EntryTask(PgbenTask):
         raise error
 
 
-def _legible(raw: object, field: str) -> str:
+def _safe_field(raw: object, field: str) -> str:
     """Return a field of a malformed request for the record, unless it may hold a password."""
     value = raw.get(field) if isinstance(raw, dict) else None
     if isinstance(value, str) and value.isprintable() and not may_hold_password(value):

@@ -1,4 +1,4 @@
-"""The pulse of a running step: heartbeat, progress and lost ownership, from a thread of its own.
+"""What a running step sends from a thread of its own: heartbeat and progress.
 
 Every second new progress goes to the ledger and to Celery's state; every ten seconds a heartbeat
 goes even without any. When the ledger says that the job has another owner, ``check`` raises.
@@ -30,7 +30,7 @@ _WITHOUT_LOCK: Final = 90.0
 
 
 class _Kept:
-    """Locks that are kept alive, and since when they are somebody else's."""
+    """Locks that are kept, and since when another session has them."""
 
     def __init__(self, locks: HeldLocks, *, grace: float) -> None:
         self._locks = locks
@@ -38,8 +38,9 @@ class _Kept:
         self._unlocked_since: float | None = None
 
     def keep(self) -> None:
-        """Hold on to them; whose the job is says the fence, so a lost lock can wait a while.
+        """Check the locks, and take lost ones again.
 
+        The fence says which attempt owns the job, so a lock may be missing for ``grace`` seconds.
         When a connection is cut on this side only, the server keeps our old session's locks until
         its keepalives end it: that is not another owner.
         """
@@ -116,7 +117,7 @@ class Heartbeat:
 
     @contextmanager
     def keeping(self, locks: HeldLocks) -> Iterator[Self]:
-        """Hold on to further locks for a block; what they guard has a fence of its own."""
+        """Keep further locks for a block; what they guard has a fence of its own."""
         more = _Kept(locks, grace=float("inf"))
         with self._keeping:
             self._kept.append(more)

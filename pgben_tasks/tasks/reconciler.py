@@ -1,4 +1,4 @@
-"""The reconciler: what the broker lost, the ledger gives back. Every minute, cheap, idempotent.
+"""The reconciler: every minute it sends from the ledger what the broker lost; idempotent.
 
 Two ticks at once, two beats, a lost schedule file or a lost broker change nothing but time: every
 change is one conditional UPDATE, and every message reaches the same row.
@@ -214,9 +214,9 @@ def _begin_sweep(work: runtime.Workplace, target: str) -> int:
 
 
 def _revive(work: runtime.Workplace, app: Celery, stalled: Stalled) -> int:
-    """Let a job go on where it stood when a worker has its files, else begin it again anywhere."""
+    """Continue a stalled job where a worker has its files, else queue it again for any node."""
     if not is_free(work.database, job_lock(stalled.job)):
-        # Its process lives and is only cut off from the catalog; it will be heard of again.
+        # Its process runs and is only cut off from the catalog; its heartbeat will come back.
         return 0
     if stalled.losses >= MOST_LOSSES:
         return _give_up(work, stalled)
@@ -239,8 +239,8 @@ def _is_awaited(work: runtime.Workplace, stalled: Stalled) -> bool:
     While it waits and there is no such worker, nothing is lost by waiting on.
     """
     role = canvases.entry_queue(stalled.kind)
-    lives = any(name.startswith(f"{role}.") for name in work.recovery.live_workers())
-    return stalled.state == "running" or stalled.overdue or lives
+    has_worker = any(name.startswith(f"{role}.") for name in work.recovery.live_workers())
+    return stalled.state == "running" or stalled.overdue or has_worker
 
 
 def _go_on(work: runtime.Workplace, app: Celery, stalled: Stalled, job: Job) -> int:
@@ -266,7 +266,7 @@ def _go_on(work: runtime.Workplace, app: Celery, stalled: Stalled, job: Job) -> 
 
 
 def _give_up(work: runtime.Workplace, stalled: Stalled) -> int:
-    """Fail a job that costs one worker after another its life."""
+    """Fail a job during whose step one worker after another was lost."""
     job = work.ledger.job(stalled.job)
     error = {
         "type": "PermanentError",

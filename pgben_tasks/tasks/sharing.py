@@ -1,4 +1,4 @@
-"""A copy that several workers share: the shards in the ledger, and those who come to help."""
+"""A copy that several workers share: its shards in the ledger, and the task of the helpers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 _STEP: Final = names.BACKUP_BUCKET_COPY
 _PAUSE_SECONDS: Final = 1.0
 
-#: Gives where to report while the shard of that number is copied, under these locks.
+#: Returns the ``Progress`` of the shard of that number while these locks are held.
 Report = Callable[[HeldLocks, int], AbstractContextManager[Progress]]
 
 
@@ -73,16 +73,16 @@ class LedgerSharing(ShardRows):
             if shard is None:
                 yield None
                 return
-            stack.callback(self._let_go, n)
+            stack.callback(self._give_back, n)
             yield Taken(shard=shard, progress=stack.enter_context(self._report(held, n)))
 
-    def _let_go(self, n: int) -> None:
-        """Show that nobody has the shard; that the lock is free is what counts."""
+    def _give_back(self, n: int) -> None:
+        """Mark the shard as free; what counts is that its lock is."""
         with suppress(TransientError):
             self.give_back(n)
 
     def pause(self) -> None:
-        """Let a moment pass, in which others may end their shards."""
+        """Wait a moment, in which others may end their shards."""
         time.sleep(_PAUSE_SECONDS)
 
 
@@ -92,12 +92,12 @@ class SharedTask(PgbenTask):
     abstract = True
 
     def sharing(self, ref: JobRef, pulse: Heartbeat) -> Sharing:
-        """Share it; the step's own heartbeat keeps its shards' locks, and tells their progress."""
+        """Share it; the step's own heartbeat keeps its shards' locks and sends their progress."""
         return LedgerSharing(self.work, ref, lambda held, _n: pulse.keeping(held))
 
 
 class HelpTask(PgbenTask):
-    """Base of the task of those who help: it owns no job, only shards of one."""
+    """Base of the task of a helper: it owns no job, only shards of one."""
 
     abstract = True
 
@@ -144,7 +144,7 @@ class HelpTask(PgbenTask):
                     Run(
                         job=job,
                         ledger=LedgerRow(work.ledger, ref, node=tools.node, wait=work.step_wait),
-                        progress=Unheard(),
+                        progress=NoProgress(),
                         folder=folder,
                         try_lock=lambda _kind: nullcontext(False),  # noqa: FBT003
                     ),
@@ -155,17 +155,17 @@ class HelpTask(PgbenTask):
                 spool.remove(folder)
 
 
-class Unheard:
-    """A ``Progress`` for the moments between two shards, which nobody waits for."""
+class NoProgress:
+    """A ``Progress`` for the time between two shards, which nobody sees."""
 
     def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
-        """Tell nobody."""
+        """Show nothing."""
 
     def advance(self, amount: int) -> None:
-        """Tell nobody."""
+        """Show nothing."""
 
     def note(self, **facts: int | str) -> None:
-        """Tell nobody."""
+        """Show nothing."""
 
     def check(self) -> None:
         """Go on."""

@@ -122,6 +122,8 @@ def test_a_step_is_not_tried_for_ever(installation: Installation) -> None:
     assert waits == list(RETRY_DELAYS)
     assert written.endswith("raised")
     assert [step.state for step in chain.steps] == ["done", "failed"]
+    assert chain.job.state == "failed"
+    assert (chain.job.error or {})["type"] == "StoreUnavailable"
     assert not chain.removed
 
 

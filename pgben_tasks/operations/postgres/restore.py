@@ -205,7 +205,7 @@ def remove_unfinished(job: Job, tools: Toolbox) -> bool:
 
 
 def _passed_over(surveyed: Survey, chosen: BackupId) -> str:
-    """Return which backups that may be newer could not be believed, so that nobody is surprised."""
+    """Return the note that names newer backups which could not be believed."""
     later = [str(one) for one, _ in surveyed.unreadable if one.started >= chosen.started]
     if not later:
         return ""

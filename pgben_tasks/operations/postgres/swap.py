@@ -1,4 +1,4 @@
-"""Put a restored database in the original's place, turn that back, and end what dead runs began.
+"""Swap a restored database with the original, undo that, and settle swaps of ended processes.
 
 The record of a swap is written before the live database is touched; what became of it is asked of
 the server, where both names change in one transaction. The replaced database is kept.
@@ -62,7 +62,7 @@ def select(run: Run, tools: Toolbox) -> JSON:
 
 
 def swap(run: Run, tools: Toolbox) -> JSON:
-    """Let the restored copy and the live database trade places, in one transaction."""
+    """Swap the restored copy with the live database, in one transaction."""
     live, into = run.target.name, str(run.context["into"])
     server = tools.swapping[run.target]
     earlier = tools.swaps.swap_of_job(run.job_id)
@@ -152,7 +152,7 @@ def undo(run: Run, tools: Toolbox) -> JSON:
 
 
 def settle(swap: Swap, server: PostgresSwap, record: SwapRecord) -> Standing | None:
-    """End a swap that a dead or failed process left, one way or the other; None while one is at it.
+    """Settle a swap that an ended process left; returns None while another process settles it.
 
     Where the databases are no longer those of the swap nothing is guessed: the record stays open.
     """
@@ -190,13 +190,13 @@ def _carry_out(
 
 
 def _settle_others(run: Run, tools: Toolbox) -> None:
-    """End what dead jobs began on the same database, before anything is decided by how it looks."""
+    """Settle what other jobs left of their swaps of this database, before it is looked at."""
     for other in tools.swaps.open(run.job.target):
         _went_through(other, tools)
 
 
 def _went_through(swap: Swap, tools: Toolbox) -> bool:
-    """Return whether an earlier run swapped, and died before it could say so."""
+    """Return whether an earlier run swapped and ended before it could record that."""
     if swap.state != "intended":
         return swap.state != "abandoned"
     standing = settle(swap, tools.swapping[Target.parse(swap.target)], tools.swaps)
