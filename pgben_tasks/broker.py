@@ -1,4 +1,4 @@
-"""The broker's transport, mended in one place: an outage of Redis must not end a worker.
+"""The broker's transport with one correction: an outage of Redis must not end a worker.
 
 kombu 5.7 acknowledges a message on a channel whose connection was closed by the outage, and then
 fails with an AttributeError that Celery takes for unrecoverable. As the ConnectionError that it

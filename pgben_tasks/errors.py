@@ -164,7 +164,7 @@ class RowCountMismatch(IntegrityError):
     """A restored database holds other numbers of rows than its backup's manifest."""
 
 
-def named(name: str) -> type[PgbenError] | None:
+def error_class(name: str) -> type[PgbenError] | None:
     """Return the class of an error that was recorded by name, or None when it is none of ours."""
     found = globals().get(name)
     return found if isinstance(found, type) and issubclass(found, PgbenError) else None

@@ -50,7 +50,7 @@ def error_record(error: Exception, step: str) -> dict[str, Any]:
 def recorded_error(job: Job) -> PgbenError:
     """Return the error that ended a job, from what the ledger kept of it."""
     recorded = job.error or {}
-    kind = errors.named(str(recorded.get("type"))) or PermanentError
+    kind = errors.error_class(str(recorded.get("type"))) or PermanentError
     return kind(
         str(recorded.get("sentence", f"job '{job.id}' {job.state}")),
         str(recorded.get("hint", "")),

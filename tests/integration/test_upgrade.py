@@ -71,7 +71,9 @@ class Upgraded:
             now=datetime.now(UTC),
             context={"into": request["into"]} if "into" in request else {},
         )
-        return in_process.Chain(job, tools or self.tools, SilentProgress()).run()
+        used = tools or self.tools
+        row = in_process.MemoryRow(job, used.clock)
+        return in_process.Chain(row, used, SilentProgress()).run()
 
 
 @pytest.fixture(scope="module")

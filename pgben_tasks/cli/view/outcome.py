@@ -80,7 +80,7 @@ def exit_code(job: Job) -> int:
         return errors.TransientError.exit_code
     if job.state == "succeeded":
         return SUSPECT if job.result.get("suspect") else DONE
-    known = errors.named(str((job.error or {}).get("type")))
+    known = errors.error_class(str((job.error or {}).get("type")))
     if known is not None:
         return known.exit_code
     return REFUSED if job.state == "refused" else FAILED
