@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import bucket, churn, client, memory, postgres
+from benchmarks import bucket, churn, client, digests, memory, postgres
 from benchmarks.meter import PROC
 from benchmarks.report import document, lines, machine
 
-_PARTS: Final = ("postgres", "bucket", "shared", "churn", "memory", "client")
+_PARTS: Final = ("postgres", "bucket", "shared", "churn", "memory", "client", "digests")
 
 _EXAMPLES: Final = """
 parts (all of them unless some are named):
@@ -24,6 +24,7 @@ parts (all of them unless some are named):
   churn     what thirty nights of changes add to a repository
   memory    what snapshots of very many objects, and of a very large one, take of it
   client    what one request of the buckets' client costs in processor time
+  digests   what it costs to ask which objects are new
 
 examples:
   make bench
@@ -73,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif name == "client":
             told[name] = client.measure()
             said = [f"{what}: {each:.3f} ms of processor" for what, each in told[name].items()]
+        elif name == "digests":
+            told[name] = digests.measure(asked.keys, asked.objects, asked.rounds)
+            said = [f"{way}: {each:.2f} s of processor" for way, each in told[name].items()]
         elif name == "memory":
             told[name] = memory.measure(asked.keys, asked.gibibytes, tell=_tell)
             said = [memory.sentence(case, found) for case, found in told[name].items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -55,6 +56,19 @@ def test_what_can_be_read_again_is_read_when_it_is_asked_for(tmp_path: Path) -> 
         index.fill_from(known)
         assert index.place(digest(1_050)) == "new"
         assert index.place(digest(7)) == "7"
+
+
+def test_new_digests_beside_many_known_ones_make_nothing_be_written(tmp_path: Path) -> None:
+    def known() -> Iterator[tuple[str, str]]:
+        return ((digest(number), PLACE) for number in range(200_000))
+
+    file = tmp_path / "known"
+    with closing(SqliteDigestIndex(file)) as index:
+        index.fill_from(known)
+        assert not any(index.place(digest(number)) for number in range(200_000, 220_000))
+        assert file.stat().st_size < 100_000
+        assert index.place(digest(199_999)) == PLACE
+        assert file.stat().st_size > 1_000_000
 
 
 def test_one_thread_alone_takes_a_digest(tmp_path: Path) -> None:
