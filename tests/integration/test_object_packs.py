@@ -398,7 +398,8 @@ def test_a_child_whose_disk_is_full_says_so_and_nothing_stays(tmp_path: Path) ->
     (tmp_path / "packs").mkdir()
     answers = ask_child(
         {
-            "operation": "seal_objects",
+            "operation": "seal",
+            "content": "objects",
             "source": str(tar),
             "destination": str(tmp_path / "packs" / "1.tar"),
             "compressed": False,

@@ -576,6 +576,7 @@ def test_a_full_disk_is_said_so_and_nothing_stays(
     answers = ask_child(
         {
             "operation": "seal",
+            "content": "files",
             "members": [(one.name, one.size, one.sha256)],
             "source": str(tmp_path / "source"),
             "destination": str(tmp_path / "packs" / "pack"),
@@ -598,6 +599,7 @@ def test_a_full_disk_while_opening_is_said_so_and_nothing_stays(
     answers = ask_child(
         {
             "operation": "open",
+            "content": "files",
             "path": pack.path,
             "size": pack.size,
             "sha256": pack.sha256,
@@ -605,7 +607,7 @@ def test_a_full_disk_while_opening_is_said_so_and_nothing_stays(
             "stored": str(sealed),
             "destination": str(tmp_path / "out"),
             "compressed": False,
-            "identity": None,
+            "identities": [],
         },
         file_limit=100_000,
     )

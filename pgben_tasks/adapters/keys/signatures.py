@@ -1,7 +1,7 @@
 """Ed25519 signatures over documents: who may sign what, and whose signatures are believed.
 
 A signature covers a prefix with the document's kind, repository and path besides its bytes, so a
-document that was moved elsewhere is forged. Sealing with age lives in ``age`` and ``pack_child``.
+document that was moved elsewhere is forged. Sealing lives in ``age`` and ``adapters.packs``.
 """
 
 from __future__ import annotations

@@ -15,16 +15,26 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-from pgben_tasks.adapters.keys.age import load_identities
-from pgben_tasks.adapters.packs import object_child
-from pgben_tasks.adapters.packs.opening import decompressed, opened, take_members, unfinished
-from pgben_tasks.adapters.packs.sealing import compressed, seal_into, tar_bytes
-from pgben_tasks.adapters.packs.streams import CHUNK, Advance, HashingWriter, MemberFacts
+from pgben_tasks.adapters.packs.opening import (
+    Begun,
+    plain_bytes,
+    take_files,
+    take_lines,
+    take_objects,
+)
+from pgben_tasks.adapters.packs.sealing import (
+    compressed,
+    lines_of,
+    seal_into,
+    tar_of_files,
+    tar_of_objects,
+)
+from pgben_tasks.adapters.packs.streams import CHUNK, Advance, HashingWriter
 from pgben_tasks.errors import (
     ConfigurationError,
     DigestMismatch,
@@ -40,55 +50,85 @@ _REPORT_EVERY: Final = 0.2
 
 
 def seal(request: dict[str, Any], advance: Advance) -> dict[str, Any]:
-    """Seal one pack; see ``PackCodec.seal`` and ``PackCodec.seal_early``."""
-    destination = Path(request["destination"])
-    taken: list[MemberFacts] = []
-    with durable_file(destination) as file:
+    """Seal one file, which is there whole or not at all; returns its facts and its content's."""
+    facts: dict[str, Any] = {}
+    with (
+        durable_file(Path(request["destination"])) as file,
+        # A source that a failure left open would take room for as long as this process lives.
+        closing(_content(request, advance, facts)) as chunks,
+    ):
         writer = HashingWriter(file.write)
-        planned = [(name, size, digest) for name, size, digest in request["members"]]
-        chunks = tar_bytes(planned, Path(request["source"]), advance, taken)
-        if request["compressed"]:
-            chunks = compressed(chunks)
-        seal_into(chunks, writer, request["recipients"])
-    return {"size": writer.size, "sha256": writer.hexdigest(), "members": taken}
+        seal_into(
+            compressed(chunks) if request["compressed"] else chunks, writer, request["recipients"]
+        )
+    return {"size": writer.size, "sha256": writer.hexdigest(), **facts}
 
 
-def open_pack(request: dict[str, Any], advance: Advance) -> dict[str, Any]:
-    """Check one pack and open it; see ``PackCodec.open``."""
+def _content(request: dict[str, Any], advance: Advance, facts: dict[str, Any]) -> Generator[bytes]:
+    source = Path(request["source"])
+    match request["content"]:
+        case "files":
+            planned = [(name, size, digest) for name, size, digest in request["members"]]
+            return tar_of_files(planned, source, advance, facts)
+        case "objects":
+            return tar_of_objects(source, advance)
+        case "lines":
+            return lines_of(source, advance, facts)
+    raise KeyError(request["content"])
+
+
+def open_stored(request: dict[str, Any], advance: Advance) -> dict[str, Any]:
+    """Check one stored file and open it.
+
+    Files take their names when everything was checked; after a failure none is left.
+    """
     path: str = request["path"]
-    members = _members(request)
-    destination = Path(request["destination"]) if request["destination"] else None
-    with Path(request["stored"]).open("rb") as stored, ExitStack() as undo:
-        if destination is not None:
-            undo.callback(_remove_unfinished, destination, members)
+    with Path(request["stored"]).open("rb") as stored:
         # The whole file is checked before any of it is believed: age hands out plain bytes
         # before it has seen the end.
         _check_stored(stored, path, request["size"], request["sha256"], advance)
         stored.seek(0)
-        if destination is not None:
-            destination.mkdir(mode=FOLDER_MODE, exist_ok=True)
-        with ExitStack() as layers:
-            plain: BinaryIO = stored
-            if request["identity"] is not None:
-                identities = load_identities(Path(request["identity"]))
-                plain = layers.enter_context(opened(plain, identities, path))
-            if request["compressed"]:
-                plain = layers.enter_context(decompressed(plain))
-            take_members(plain, members, destination, path=path, advance=advance)
-        if destination is not None:
-            for name, _, _ in members:
-                unfinished(destination, name).replace(destination / name)
+        plain = plain_bytes(
+            stored,
+            path,
+            identities=[Path(one) for one in request["identities"]],
+            compressed=request["compressed"],
+        )
+        if request["content"] == "lines":
+            with durable_file(Path(request["destination"])) as file:
+                writer = HashingWriter(file.write)
+                with plain as lines:
+                    take_lines(lines, writer, path=path, advance=advance)
+            return {"sha256": writer.hexdigest()}
+        begun: Begun = {}
+        try:
+            with plain as tar:
+                answer = _take_members(tar, request, begun, advance)
+            for target, final in begun.items():
+                target.replace(final)
+        except BaseException:
+            for target in begun:
+                with suppress(OSError):
+                    target.unlink()
+            raise
+        return answer
+
+
+def _take_members(
+    tar: BinaryIO, request: dict[str, Any], begun: Begun, advance: Advance
+) -> dict[str, Any]:
+    path: str = request["path"]
+    destination = Path(request["destination"]) if request["destination"] else None
+    if request["content"] == "objects":
+        members = take_objects(
+            tar, request["wanted"], destination, begun, path=path, advance=advance
+        )
+        return {"members": list(members.items())}
+    if destination is not None:
+        destination.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    files = [(name, size, digest) for name, size, digest in request["members"]]
+    take_files(tar, files, destination, begun, path=path, advance=advance)
     return {}
-
-
-def _members(request: dict[str, Any]) -> list[MemberFacts]:
-    return [(name, size, digest) for name, size, digest in request["members"]]
-
-
-def _remove_unfinished(destination: Path, members: list[MemberFacts]) -> None:
-    for name, _, _ in members:
-        with suppress(OSError):
-            unfinished(destination, name).unlink()
 
 
 def _check_stored(stored: BinaryIO, path: str, size: int, digest: str, advance: Advance) -> None:
@@ -121,26 +161,9 @@ def _explained(exc: OSError, request: dict[str, Any]) -> PgbenError:
     return PermanentError(f"'{name}' failed: {reason}", "look at the disk that holds it")
 
 
-def _checked(
-    operation: Callable[[dict[str, Any], Advance], dict[str, Any]],
-) -> Callable[[dict[str, Any], Advance], dict[str, Any]]:
-    """Let an operation see only stored bytes that have the signed size and digest."""
-
-    def checked(request: dict[str, Any], advance: Advance) -> dict[str, Any]:
-        with Path(request["stored"]).open("rb") as stored:
-            _check_stored(stored, request["path"], request["size"], request["sha256"], advance)
-        return operation(request, advance)
-
-    return checked
-
-
 _OPERATIONS: Final[dict[str, Callable[[dict[str, Any], Advance], dict[str, Any]]]] = {
     "seal": seal,
-    "open": open_pack,
-    "seal_file": object_child.seal_file,
-    "seal_objects": object_child.seal_objects,
-    "open_file": _checked(object_child.open_file),
-    "open_objects": _checked(object_child.open_objects),
+    "open": open_stored,
 }
 
 

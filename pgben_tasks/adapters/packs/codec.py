@@ -1,23 +1,102 @@
-"""Packs, made and opened in child processes so that the worker's own threads never stand still."""
+"""Packs and inventories, sealed and opened in child processes, so that no thread stands still.
+
+One way to seal and to open serves two kinds of content: the files of a dump, which the manifest
+names, and the objects of a bucket, which are named like their digests, with their inventories.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pgben_tasks.adapters.keys.age import parse_recipients, public_keys
-from pgben_tasks.adapters.packs.opening import unfinished
 from pgben_tasks.adapters.packs.pool import PACK_CHILDREN, PackPool
-from pgben_tasks.adapters.packs.streams import PlannedFacts
-from pgben_tasks.domain.documents import Member, Pack
+from pgben_tasks.adapters.packs.streams import PlannedFacts, unfinished
+from pgben_tasks.domain.documents import Member, Pack, StoredFile
 from pgben_tasks.domain.packing import EarlyPlan
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.files.durable import remove_unfinished
-from pgben_tasks.ports import PackPlan
+from pgben_tasks.ports import PackPlan, Sealed
 
 
-class AgePackCodec:
+class _Codec:
+    """What both kinds of content are sealed and opened by; ``recipients`` are checked at once."""
+
+    def __init__(self, pool: PackPool, recipients: Iterable[str]) -> None:
+        self._recipients = parse_recipients(recipients)
+        self._pool = pool
+
+    def _seal(
+        self,
+        content: str,
+        source: Path,
+        destination: Path,
+        advance: Callable[[int], None],
+        *,
+        recipients: Sequence[str] | None = None,
+        compressed: bool = True,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        request = {
+            "operation": "seal",
+            "content": content,
+            "source": str(source),
+            "destination": str(destination),
+            "compressed": compressed,
+            "recipients": self._recipients if recipients is None else recipients,
+            **fields,
+        }
+        try:
+            return self._pool.ask(request, advance)
+        except BaseException:
+            remove_unfinished(destination)
+            raise
+
+    def _open(
+        self,
+        content: str,
+        stored: StoredFile,
+        file: Path,
+        destination: Path | None,
+        advance: Callable[[int], None],
+        *,
+        identities: Sequence[Path],
+        hint: str,
+        written: Iterable[str] = (),
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """Check ``stored`` and open it; ``written`` are the files that go below the destination."""
+        sealed = stored.path.endswith(".age")
+        if sealed and not identities:
+            raise ConfigurationError(
+                f"'{stored.path}' is sealed and no identity is at hand", f"set {hint}"
+            )
+        request = {
+            "operation": "open",
+            "content": content,
+            "path": stored.path,
+            "size": stored.size,
+            "sha256": stored.sha256,
+            "stored": str(file),
+            "destination": None if destination is None else str(destination),
+            "compressed": ".zst" in stored.path.rpartition("/")[2],
+            "identities": [str(one) for one in identities] if sealed else [],
+            **fields,
+        }
+        try:
+            return self._pool.ask(request, advance)
+        except BaseException:
+            if destination is not None:
+                # Here, because a child that was killed could not.
+                for name in written:
+                    with suppress(OSError):
+                        unfinished(destination, name).unlink()
+            raise
+
+
+class AgePackCodec(_Codec):
     """A ``PackCodec`` with a pool of children; sealed to ``recipients``, opened by an identity.
 
     ``advance`` counts plain bytes, of sealing as of opening. Without recipients packs are stored
@@ -37,10 +116,9 @@ class AgePackCodec:
 
         Raises ``ConfigurationError``.
         """
-        self._recipients = parse_recipients(recipients)
-        self._identity_file = identity_file
+        super().__init__(pool or PackPool(PACK_CHILDREN), recipients)
+        self._identities = () if identity_file is None else (identity_file,)
         self._own_keys = frozenset(public_keys(identity_file) if identity_file else ())
-        self._pool = pool or PackPool(PACK_CHILDREN)
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -64,7 +142,7 @@ class AgePackCodec:
         advance: Callable[[int], None],
     ) -> Pack:
         """Tar, compress and seal the members found in ``source`` into ``destination``."""
-        return self._seal(plan.path, _facts(plan.members), source, destination, advance)
+        return self._seal_files(plan.path, _facts(plan.members), source, destination, advance)
 
     def seal_early(
         self,
@@ -76,9 +154,9 @@ class AgePackCodec:
     ) -> Pack:
         """Seal finished files; the pack's members carry the digests of what was sealed."""
         files = [(file.name, file.size, None) for file in plan.files]
-        return self._seal(plan.path, files, source, destination, advance)
+        return self._seal_files(plan.path, files, source, destination, advance)
 
-    def _seal(
+    def _seal_files(
         self,
         path: str,
         members: Sequence[PlannedFacts],
@@ -86,29 +164,19 @@ class AgePackCodec:
         destination: Path,
         advance: Callable[[int], None],
     ) -> Pack:
-        pack = Pack(path=path, size=0, sha256="0" * 64, members=())
+        pack = _new_pack(path)
         if pack.sealed != bool(self._recipients):
             raise ConfigurationError(
                 f"the name of '{path}' does not say whether it is sealed to recipients",
                 "set PGBEN_AGE_RECIPIENTS, or PGBEN_ENCRYPTION=off to store in the clear",
             )
-        request = {
-            "operation": "seal",
-            "members": members,
-            "source": str(source),
-            "destination": str(destination),
-            "compressed": pack.compressed,
-            "recipients": self._recipients,
-        }
-        try:
-            done = self._pool.ask(request, advance)
-        except BaseException:
-            remove_unfinished(destination)
-            raise
+        done = self._seal(
+            "files", source, destination, advance, compressed=pack.compressed, members=members
+        )
         taken = tuple(
             Member(name=name, size=size, sha256=sha) for name, size, sha in done["members"]
         )
-        return Pack(path=path, size=done["size"], sha256=done["sha256"], members=taken)
+        return _made(pack, done, members=taken)
 
     def open(
         self,
@@ -119,31 +187,124 @@ class AgePackCodec:
         advance: Callable[[int], None],
     ) -> None:
         """Check the stored digest, open the pack and check every member's digest."""
-        if pack.sealed and self._identity_file is None:
-            raise ConfigurationError(
-                f"'{pack.path}' is sealed and no identity is at hand",
-                "set PGBEN_AGE_IDENTITY_FILE to the identity of one of the backup's recipients",
-            )
-        request = {
-            "operation": "open",
-            "path": pack.path,
-            "size": pack.size,
-            "sha256": pack.sha256,
-            "members": _facts(pack.members),
-            "stored": str(sealed),
-            "destination": None if destination is None else str(destination),
-            "compressed": pack.compressed,
-            "identity": str(self._identity_file) if pack.sealed else None,
-        }
-        try:
-            self._pool.ask(request, advance)
-        except BaseException:
-            if destination is not None:
-                for member in pack.members:
-                    with suppress(OSError):
-                        unfinished(destination, member.name).unlink()
-            raise
+        self._open(
+            "files",
+            pack,
+            sealed,
+            destination,
+            advance,
+            identities=self._identities,
+            hint="PGBEN_AGE_IDENTITY_FILE to the identity of one of the backup's recipients",
+            written=[member.name for member in pack.members],
+            members=_facts(pack.members),
+        )
+
+
+class AgeObjectCodec(_Codec):
+    """An ``ObjectCodec``; see there.
+
+    Inventories are sealed to the recipients and to the own ``inventory_identity``, because the
+    next night's comparison needs them; contents are sealed to the recipients alone.
+    """
+
+    _HINT = "PGBEN_INVENTORY_IDENTITY_FILE for inventories, PGBEN_AGE_IDENTITY_FILE for contents"
+
+    def __init__(
+        self,
+        pool: PackPool,
+        recipients: Iterable[str] = (),
+        *,
+        identity: Path | None = None,
+        inventory_identity: Path | None = None,
+    ) -> None:
+        """Check the keys now; raises ``ConfigurationError``."""
+        super().__init__(pool, recipients)
+        self._identities = tuple(one for one in (identity,) if one is not None)
+        self._inventory_identities = tuple(
+            one for one in (inventory_identity, identity) if one is not None
+        )
+        own = public_keys(inventory_identity) if inventory_identity else ()
+        self._inventory_recipients = (
+            tuple(dict.fromkeys((*self._recipients, *own))) if self._recipients else ()
+        )
+
+    @property
+    def sealed(self) -> bool:
+        """Whether what is made here is encrypted."""
+        return bool(self._recipients)
+
+    def can_open_inventories(self) -> bool:
+        """Whether an identity for inventories is at hand."""
+        return bool(self._inventory_identities)
+
+    def rest(self) -> None:
+        """End the children that only several packs at a time need."""
+        self._pool.rest()
+
+    def seal_inventory(self, lines: Path, destination: Path) -> Sealed:
+        """Compress and seal the plain lines of an inventory."""
+        done = self._seal(
+            "lines", lines, destination, _ignore, recipients=self._inventory_recipients
+        )
+        return Sealed(size=done["size"], sha256=done["sha256"], plain=done["plain"])
+
+    def open_inventory(self, stored: StoredFile, file: Path, destination: Path) -> str:
+        """Check the stored bytes, open them; returns the digest of the plain lines."""
+        done = self._open(
+            "lines",
+            stored,
+            file,
+            destination,
+            _ignore,
+            identities=self._inventory_identities,
+            hint=self._HINT,
+        )
+        return str(done["sha256"])
+
+    def seal_pack(self, path: str, tar: Path, destination: Path) -> Pack:
+        """Seal a finished tar of objects, after checking each against its name."""
+        pack = _new_pack(path)
+        done = self._seal("objects", tar, destination, _ignore, compressed=pack.compressed)
+        return _made(pack, done)
+
+    def open_objects(
+        self,
+        pack: Pack,
+        file: Path,
+        wanted: Sequence[str] = (),
+        destination: Path | None = None,
+        *,
+        advance: Callable[[int], None],
+    ) -> dict[str, int]:
+        """Check a pack whole and write the ``wanted`` objects below ``destination``.
+
+        The files are named like the digests. Returns digest and size of every object in the pack.
+        """
+        done = self._open(
+            "objects",
+            pack,
+            file,
+            destination,
+            advance,
+            identities=self._identities,
+            hint=self._HINT,
+            written=wanted,
+            wanted=list(wanted),
+        )
+        return {name: int(size) for name, size in done["members"]}
+
+
+def _new_pack(path: str) -> Pack:
+    return Pack(path=path, size=0, sha256="0" * 64, members=())
+
+
+def _made(pack: Pack, done: Mapping[str, Any], members: tuple[Member, ...] = ()) -> Pack:
+    return Pack(path=pack.path, size=done["size"], sha256=done["sha256"], members=members)
 
 
 def _facts(members: Iterable[Member]) -> list[PlannedFacts]:
     return [(member.name, member.size, member.sha256) for member in members]
+
+
+def _ignore(_amount: int) -> None:
+    """Count nothing: whoever wrote or fetched the file counted its bytes."""

@@ -1,6 +1,7 @@
-"""Opening, as a stream: age to zstd to tar to files. In the child process only, so light.
+"""Opening, as a stream: age to zstd to content. In the child process only, so light.
 
-``decrypt_io`` pushes, a tar reader pulls; a pipe and a thread stand between them.
+``decrypt_io`` pushes, a reader pulls; a pipe and a thread stand between them. What is read is
+written under ``unfinished`` names, which the caller renames, or removes after a failure.
 """
 
 from __future__ import annotations
@@ -10,19 +11,47 @@ import os
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyrage
 import zstandard
 
-from pgben_tasks.adapters.packs.streams import CHUNK, Advance, HashingWriter, MemberFacts
+from pgben_tasks.adapters.keys.age import load_identities
+from pgben_tasks.adapters.packs.streams import (
+    CHUNK,
+    Advance,
+    HashingWriter,
+    MemberFacts,
+    unfinished,
+)
 from pgben_tasks.errors import DecryptionFailed, DigestMismatch
+
+#: The files that were begun, with the names that they take when all was checked.
+Begun = dict[Path, Path]
 
 
 @contextmanager
-def opened(sealed: BinaryIO, identities: Sequence[Any], path: str) -> Iterator[BinaryIO]:
+def plain_bytes(
+    stored: BinaryIO, path: str, *, identities: Sequence[Path], compressed: bool
+) -> Iterator[BinaryIO]:
+    """Yield the plain bytes of ``stored`` as a reader.
+
+    Leaving the block well reads to the end. Raises ``DecryptionFailed``, ``ConfigurationError``.
+    """
+    with ExitStack() as layers:
+        plain = stored
+        if identities:
+            keys = [one for file in identities for one in load_identities(file)]
+            plain = layers.enter_context(_decrypted(plain, keys, path))
+        if compressed:
+            plain = layers.enter_context(_decompressed(plain))
+        yield plain
+
+
+@contextmanager
+def _decrypted(sealed: BinaryIO, identities: Sequence[Any], path: str) -> Iterator[BinaryIO]:
     """Yield the decrypted bytes of ``sealed`` as a reader.
 
     Leaving the block well reads to the end, so that the whole file was authenticated; raises
@@ -74,7 +103,7 @@ def _not_opened(path: str, failure: BaseException) -> DecryptionFailed:
 
 
 @contextmanager
-def decompressed(plain: BinaryIO) -> Iterator[BinaryIO]:
+def _decompressed(plain: BinaryIO) -> Iterator[BinaryIO]:
     """Yield the bytes inside one zstd frame as a reader."""
     with zstandard.ZstdDecompressor().stream_reader(
         plain, read_size=CHUNK, read_across_frames=False, closefd=False
@@ -85,37 +114,88 @@ def decompressed(plain: BinaryIO) -> Iterator[BinaryIO]:
             pass
 
 
-def take_members(
+def take_files(
     plain: BinaryIO,
     members: Sequence[MemberFacts],
     destination: Path | None,
+    begun: Begun,
     *,
     path: str,
     advance: Advance,
 ) -> None:
-    """Check a tar against ``members`` exactly and write them to ``destination``, if given.
+    """Check a tar against ``members`` exactly and write them below ``destination``, if given.
 
-    Each is written under its ``unfinished`` name, for the caller to rename or remove. Raises
-    ``DigestMismatch``.
+    Raises ``DigestMismatch``.
     """
-    wanted = {name: (size, digest) for name, size, digest in members}
-    with whole_tar(plain, path) as tar:
+    missing = {name: (size, digest) for name, size, digest in members}
+    with _whole_tar(plain, path) as tar:
         for entry in tar:
-            facts = wanted.pop(entry.name, None)
+            facts = missing.pop(entry.name, None)
             if facts is None or not entry.isreg() or entry.size != facts[0]:
-                raise unlike(path, f"'{entry.name}' is not a file its manifest lists so")
+                raise _unlike(path, f"'{entry.name}' is not a file its manifest lists so")
             content = tar.extractfile(entry)
             if content is None:
-                raise unlike(path, f"'{entry.name}' has no content")
-            target = None if destination is None else unfinished(destination, entry.name)
-            if copy_member(content, target, advance) != facts[1]:
-                raise unlike(path, f"'{entry.name}' has another digest")
-    if wanted:
-        raise unlike(path, f"'{min(wanted)}' is missing")
+                raise _unlike(path, f"'{entry.name}' has no content")
+            target = None if destination is None else _begin(destination, entry.name, begun)
+            if _copy_member(content, target, advance) != facts[1]:
+                raise _unlike(path, f"'{entry.name}' has another digest")
+    if missing:
+        raise _unlike(path, f"'{min(missing)}' is missing")
+
+
+def take_objects(
+    plain: BinaryIO,
+    wanted: Sequence[str],
+    destination: Path | None,
+    begun: Begun,
+    *,
+    path: str,
+    advance: Advance,
+) -> dict[str, int]:
+    """Check a tar of objects and write the wanted ones as files; returns digests and sizes.
+
+    Every member is named like the digest of its bytes. The others are read, checked, not written.
+    Raises ``DigestMismatch``.
+    """
+    missing = set(wanted)
+    members: dict[str, int] = {}
+    with _whole_tar(plain, path) as tar:
+        for entry in tar:
+            target = None
+            if destination is not None and entry.name in missing:
+                missing.remove(entry.name)
+                target = _begin(destination, entry.name, begun)
+            content = tar.extractfile(entry) if entry.isreg() else None
+            if content is None:
+                raise _unlike(path, "it holds something that is no object")
+            if _copy_member(content, target, advance) != entry.name:
+                raise _unlike(path, f"'{entry.name[:64]}' has another digest")
+            if entry.name in members:
+                raise _unlike(path, f"'{entry.name}' is in it twice")
+            members[entry.name] = entry.size
+    if missing:
+        raise _unlike(path, f"'{min(missing)}' is missing")
+    return members
+
+
+def take_lines(plain: BinaryIO, writer: HashingWriter, *, path: str, advance: Advance) -> None:
+    """Pass plain bytes on to ``writer``; ``DigestMismatch`` when they are no whole zstd frame."""
+    try:
+        while chunk := plain.read(CHUNK):
+            writer.write(chunk)
+            advance(len(chunk))
+    except zstandard.ZstdError as exc:
+        raise _unlike(path, "it is no whole zstd frame") from exc
+
+
+def _begin(destination: Path, name: str, begun: Begun) -> Path:
+    target = unfinished(destination, name)
+    begun[target] = destination / name
+    return target
 
 
 @contextmanager
-def whole_tar(plain: BinaryIO, path: str) -> Iterator[tarfile.TarFile]:
+def _whole_tar(plain: BinaryIO, path: str) -> Iterator[tarfile.TarFile]:
     """Yield the tar that ``plain`` is; reading what is no whole one raises ``DigestMismatch``."""
     try:
         with tarfile.open(
@@ -123,16 +203,11 @@ def whole_tar(plain: BinaryIO, path: str) -> Iterator[tarfile.TarFile]:
         ) as tar:
             yield tar
     except (tarfile.TarError, zstandard.ZstdError, EOFError) as exc:
-        raise unlike(path, "it is no whole tar") from exc
+        raise _unlike(path, "it is no whole tar") from exc
 
 
-def unfinished(destination: Path, name: str) -> Path:
-    """Name a member's file until the whole pack has proved itself."""
-    return destination / f".{hashlib.sha256(name.encode()).hexdigest()}.tmp"
-
-
-def copy_member(content: Any, target: Path | None, advance: Advance) -> str:
-    """Read a member, write it to ``target`` if given; gives the SHA-256 of its bytes."""
+def _copy_member(content: Any, target: Path | None, advance: Advance) -> str:
+    """Read a member, write it to ``target`` if given; returns the SHA-256 of its bytes."""
     found = hashlib.sha256()
     if target is None:
         while chunk := content.read(CHUNK):
@@ -152,8 +227,8 @@ def copy_member(content: Any, target: Path | None, advance: Advance) -> str:
     return found.hexdigest()
 
 
-def unlike(path: str, why: str) -> DigestMismatch:
-    """Say that what a file holds is not what was signed for it."""
+def _unlike(path: str, why: str) -> DigestMismatch:
+    """Return the error for content that is not what was signed."""
     return DigestMismatch(
         f"the content of '{path}' is not what its manifest says: {why}",
         "the pack was made wrongly or replaced; use another backup of the target",

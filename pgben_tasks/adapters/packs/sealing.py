@@ -1,6 +1,8 @@
-"""Sealing, as a stream: files to tar to zstd to age. In the child process only, so light.
+"""Sealing, as a stream: content to zstd to age. In the child process only, so light.
 
-Everything is pulled: ``encrypt_io`` reads from a generator of tar bytes, so no pack is ever held.
+Everything is pulled: ``encrypt_io`` reads from a generator of bytes, so no pack is ever held. Each
+kind of content is one such generator; what it learns of the bytes on their way it leaves in
+``facts``.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import stat
 import tarfile
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, BinaryIO, Final
 
 import pyrage
 import zstandard
@@ -40,19 +42,69 @@ def tar_header(name: str, size: int) -> bytes:
     return entry.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")
 
 
-def tar_bytes(
-    members: Sequence[PlannedFacts], source: Path, advance: Advance, taken: list[MemberFacts]
-) -> Iterator[bytes]:
+def tar_of_files(
+    members: Sequence[PlannedFacts], source: Path, advance: Advance, facts: dict[str, Any]
+) -> Generator[bytes]:
     """Yield the tar of ``members``, read from ``source``; ``DigestMismatch`` when one differs.
 
-    Each member is added to ``taken`` with the digest of the bytes that went into the tar.
+    ``facts`` gets the members with the digests of the bytes that went into the tar.
     """
+    taken: list[MemberFacts] = []
     for name, size, planned in members:
         yield tar_header(name, size)
         digest = yield from _planned_bytes(source / name, size, planned, advance)
         taken.append((name, size, digest))
         yield bytes(-size % _BLOCK)
     yield bytes(2 * _BLOCK)
+    facts["members"] = taken
+
+
+def lines_of(source: Path, advance: Advance, facts: dict[str, Any]) -> Generator[bytes]:
+    """Yield the bytes of one file; ``facts`` gets their digest as ``plain``."""
+    digest = hashlib.sha256()
+    with source.open("rb", buffering=0) as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            yield chunk
+            advance(len(chunk))
+    facts["plain"] = digest.hexdigest()
+
+
+def tar_of_objects(source: Path, advance: Advance) -> Generator[bytes]:
+    """Yield the bytes of a tar of objects; ``DigestMismatch`` when it is not what was written.
+
+    Each object is checked against its name, which is its digest.
+    """
+    end = bytes(2 * _BLOCK)
+    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb", buffering=CHUNK) as file:
+        while any(header := file.read(_BLOCK)):
+            yield header
+            yield from _object(file, header, source, advance)
+        # One block of zeros was read; the other one is all that may follow.
+        if header + file.read() != end:
+            raise _changed(source)
+        yield end
+
+
+def _object(file: BinaryIO, header: bytes, path: Path, advance: Advance) -> Iterator[bytes]:
+    try:
+        entry = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+    except (tarfile.HeaderError, UnicodeError) as exc:
+        raise _changed(path) from exc
+    digest = hashlib.sha256()
+    left = entry.size
+    while left:
+        chunk = file.read(min(left, CHUNK))
+        if not chunk:
+            raise _changed(path)
+        left -= len(chunk)
+        digest.update(chunk)
+        yield chunk
+        advance(len(chunk))
+    if digest.hexdigest() != entry.name:
+        raise _changed(path)
+    yield file.read(-entry.size % _BLOCK)
 
 
 def _planned_bytes(
@@ -63,21 +115,21 @@ def _planned_bytes(
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise changed(path)
+            raise _changed(path)
         while chunk := file.read(CHUNK):
             if len(chunk) > left:
-                raise changed(path)
+                raise _changed(path)
             left -= len(chunk)
             found.update(chunk)
             yield chunk
             advance(len(chunk))
     if left or digest not in {None, found.hexdigest()}:
-        raise changed(path)
+        raise _changed(path)
     return found.hexdigest()
 
 
-def changed(path: Path) -> DigestMismatch:
-    """Say that a file of the spool is not the one that was written there."""
+def _changed(path: Path) -> DigestMismatch:
+    """Return the error for a file of the spool that is not the one that was written there."""
     return DigestMismatch(
         f"'{path}' is not the file whose digest was taken",
         "something changed the spool while the backup ran; start the backup again",

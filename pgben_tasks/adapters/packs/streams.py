@@ -1,9 +1,10 @@
-"""What sealing and opening a pack share: types, sizes, and a writer that hashes."""
+"""What sealing and opening a pack share: types, sizes, names, and a writer that hashes."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 CHUNK: Final = 1024 * 1024
@@ -13,6 +14,11 @@ Advance = Callable[[int], None]
 MemberFacts = tuple[str, int, str]
 #: The same where the digest may not be known before the bytes are read
 PlannedFacts = tuple[str, int, str | None]
+
+
+def unfinished(destination: Path, name: str) -> Path:
+    """Return the name of a member's file until the whole pack has been checked."""
+    return destination / f".{hashlib.sha256(name.encode()).hexdigest()}.tmp"
 
 
 class HashingWriter:
