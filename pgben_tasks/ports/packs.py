@@ -42,8 +42,8 @@ class ObjectCodec(Protocol):
         """Whether an identity for inventories is at hand."""
         ...
 
-    def rest(self) -> None:
-        """Give back the memory that only several packs at a time need."""
+    def end_spare_children(self) -> None:
+        """End the processes that only several packs at a time need, for their memory."""
         ...
 
     def seal_inventory(self, lines: Path, destination: Path) -> Sealed:
@@ -51,7 +51,7 @@ class ObjectCodec(Protocol):
         ...
 
     def open_inventory(self, stored: StoredFile, file: Path, destination: Path) -> str:
-        """Check the stored bytes in ``file`` and open them; gives the digest of the plain lines.
+        """Check the stored bytes in ``file`` and open them; returns the digest of the plain lines.
 
         Raises ``DigestMismatch``, ``DecryptionFailed``, ``ConfigurationError`` (no identity).
         """
@@ -76,7 +76,7 @@ class ObjectCodec(Protocol):
     ) -> dict[str, int]:
         """Check a pack whole; write the ``wanted`` objects, named like their digests.
 
-        Gives digest and size of every object. Raises as ``open_inventory`` does.
+        Returns digest and size of every object. Raises as ``open_inventory`` does.
         """
         ...
 
@@ -85,11 +85,11 @@ class DigestIndex(Protocol):
     """Where the bytes with a digest lie. Safe to use from several threads."""
 
     def fill(self, known: Iterable[tuple[str, str]]) -> None:
-        """Take many (digest, place) pairs."""
+        """Add many (digest, place) pairs."""
         ...
 
     def fill_from(self, read: Callable[[], Iterable[tuple[str, str]]]) -> None:
-        """Take what ``read`` gives, now and again when a digest may be among it."""
+        """Add the pairs that ``read`` returns, now and again when a digest may be among them."""
         ...
 
     def place(self, digest: str) -> str | None:
@@ -101,7 +101,7 @@ class DigestIndex(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Remove it."""
         ...
 
 
@@ -126,7 +126,7 @@ class ObjectPackWriter(Protocol):
 
 
 class ObjectPacks(Protocol):
-    """Makes what a copy of objects works with."""
+    """Makes the index and the writer of a copy of objects."""
 
     def index(self, file: Path) -> DigestIndex:
         """Begin an index of digests in ``file``."""

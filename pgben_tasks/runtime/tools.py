@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from pgben_tasks.adapters.buckets.sort import sorted_listing
 from pgben_tasks.adapters.clock import SystemClock
 from pgben_tasks.adapters.packs.codec import AgeObjectCodec, AgePackCodec
-from pgben_tasks.adapters.packs.object_packs import SpoolPacks
+from pgben_tasks.adapters.packs.object_writer import SpoolPacks
 from pgben_tasks.adapters.packs.pool import PACK_CHILDREN, PackPool
 from pgben_tasks.adapters.postgres.destination import PostgresDestination
 from pgben_tasks.adapters.postgres.source import PostgresSource

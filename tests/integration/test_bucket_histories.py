@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from pgben_tasks import names
 from pgben_tasks.adapters.buckets.memory import MemoryBucket
 from pgben_tasks.adapters.keys.signatures import Trust
-from pgben_tasks.adapters.packs.object_packs import SpoolPacks
+from pgben_tasks.adapters.packs.object_writer import SpoolPacks
 from pgben_tasks.adapters.repository.repository import StoreRepository
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.embedded.postgres import EmbeddedPostgres

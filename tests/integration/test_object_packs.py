@@ -18,8 +18,7 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from pgben_tasks.adapters.packs.object_intake import shrinks
-from pgben_tasks.adapters.packs.object_writer import MOST_MEMBERS, SMALL
+from pgben_tasks.adapters.packs.object_writer import MOST_MEMBERS, SMALL, shrinks
 from pgben_tasks.adapters.packs.sealing import tar_header
 from pgben_tasks.domain.documents import Pack
 from pgben_tasks.errors import (

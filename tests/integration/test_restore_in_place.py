@@ -14,7 +14,7 @@ import pytest
 
 from pgben_tasks import names
 from pgben_tasks.adapters.buckets.memory import MemoryBucket
-from pgben_tasks.adapters.packs.object_packs import SpoolPacks
+from pgben_tasks.adapters.packs.object_writer import SpoolPacks
 from pgben_tasks.direct import chain as in_process
 from pgben_tasks.errors import (
     ConfigurationError,

@@ -12,7 +12,7 @@ from pathlib import Path
 from pgben_tasks.adapters.keys import files as keys
 from pgben_tasks.adapters.keys.age import public_keys
 from pgben_tasks.adapters.packs.codec import AgeObjectCodec
-from pgben_tasks.adapters.packs.object_packs import SpoolPacks
+from pgben_tasks.adapters.packs.object_writer import SpoolPacks
 from pgben_tasks.adapters.packs.pool import PackPool
 from pgben_tasks.domain.documents import Pack
 from pgben_tasks.domain.target import Target

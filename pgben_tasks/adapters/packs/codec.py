@@ -237,9 +237,9 @@ class AgeObjectCodec(_Codec):
         """Whether an identity for inventories is at hand."""
         return bool(self._inventory_identities)
 
-    def rest(self) -> None:
-        """End the children that only several packs at a time need."""
-        self._pool.rest()
+    def end_spare_children(self) -> None:
+        """End the children that only several packs at a time need, for their memory."""
+        self._pool.end_spare_children()
 
     def seal_inventory(self, lines: Path, destination: Path) -> Sealed:
         """Compress and seal the plain lines of an inventory."""

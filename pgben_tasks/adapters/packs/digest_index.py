@@ -32,7 +32,6 @@ _PRAGMAS: Final = (
 )
 #: How many new digests are in memory before they are written.
 _WRITTEN_TOGETHER: Final = 10_000
-
 #: How many digests are sorted at a time, which takes 4 MB for a moment.
 _SORTED_TOGETHER: Final = 100_000
 
@@ -84,13 +83,13 @@ class SqliteDigestIndex:
             self._database.execute("BEGIN")
 
     def fill(self, known: Iterable[tuple[str, str]]) -> None:
-        """Take many (digest, place) pairs; the first place of a digest counts."""
+        """Add many (digest, place) pairs; the first place of a digest counts."""
         with self._alone():
             self._write()
             self._load(known)
 
     def fill_from(self, read: Callable[[], Iterable[tuple[str, str]]]) -> None:
-        """Take what ``read`` gives, now and again when a digest may be among it."""
+        """Add the pairs that ``read`` returns, now and again when a digest may be among them."""
         with self._alone():
             self._unread_digests.add(digest for digest, _place in read())
             self._unread.append(read)
@@ -134,7 +133,7 @@ class SqliteDigestIndex:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let one thread at a time use the database; its errors become sentences."""
+        """Hold the database for one thread; its errors are raised as ours."""
         try:
             with self._lock:
                 yield

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from pgben_tasks.adapters.packs.growing_tar import GrowingTar
-from pgben_tasks.adapters.packs.object_intake import SAMPLE, beginning, digest_of, exactly, shrinks
-from pgben_tasks.adapters.packs.open_packs import OpenPack, PackSeries
+import zstandard
+
+from pgben_tasks.adapters.packs.digest_index import SqliteDigestIndex
+from pgben_tasks.adapters.packs.open_packs import GrowingTar, OpenPack, PackSeries
 from pgben_tasks.adapters.packs.sealing import tar_header
 from pgben_tasks.domain.documents import Pack
 from pgben_tasks.domain.packing import TAR_BLOCK, padded
-from pgben_tasks.errors import PermanentError, SpoolFull
+from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.errors import IntegrityError, PermanentError, SpoolFull
 from pgben_tasks.files.durable import NO_ROOM
 from pgben_tasks.ports import DigestIndex, Kept, ObjectCodec
 
@@ -30,11 +32,54 @@ from pgben_tasks.ports import DigestIndex, Kept, ObjectCodec
 SMALL: Final = 4 * 1024 * 1024
 #: So many objects share a pack at most: until it is stored their lines are held in memory.
 MOST_MEMBERS: Final = 4096
-#: So many full packs are sealed and stored at a time; whoever fills another one waits.
+#: How many full packs are sealed and stored at a time; whoever fills another one waits.
 _IN_FLIGHT: Final = 2
-#: After so many packs there is memory to give back; most nights have fewer, and are as quick as the
-#: children that seal them are warm.
-_FEW: Final = 8
+#: After more packs than these the spare children are ended, for their memory; most nights have
+#: fewer, and are as quick as their children are warm.
+_KEEP_CHILDREN_UNTIL: Final = 8
+
+#: How many bytes of an object's beginning tell whether it compresses.
+SAMPLE: Final = 64 * 1024
+#: What does not get smaller than this share is stored as it is.
+_WORTH: Final = 0.95
+_SAMPLE_LEVEL: Final = 1
+
+
+class SpoolPacks:
+    """Makes writers and indexes (``ports.ObjectPacks``)."""
+
+    def __init__(self, codec: ObjectCodec, *, pack_size: int) -> None:
+        """Seal with ``codec``; small objects share packs of at most ``pack_size`` bytes of tar."""
+        self._codec = codec
+        self._pack_size = pack_size
+
+    def index(self, file: Path) -> DigestIndex:
+        """Begin an index of digests in ``file``."""
+        return SqliteDigestIndex(file)
+
+    def writer(
+        self,
+        folder: Path,
+        *,
+        known: DigestIndex,
+        target: Target,
+        backup: BackupId,
+        first: int,
+        store: Callable[[Pack, Path], None],
+        require_room: Callable[[int], None],
+    ) -> SpoolPackWriter:
+        """Write packs numbered from ``first``."""
+        series = PackSeries(
+            folder, target=target, backup=backup, first=first, sealed=self._codec.sealed
+        )
+        return SpoolPackWriter(
+            series,
+            codec=self._codec,
+            known=known,
+            pack_size=self._pack_size,
+            store=store,
+            require_room=require_room,
+        )
 
 
 class SpoolPackWriter:
@@ -82,8 +127,8 @@ class SpoolPackWriter:
             self._send_rest()
         finally:
             self._background.shutdown(wait=True)
-            if self._sent > _FEW:
-                self._codec.rest()
+            if self._sent > _KEEP_CHILDREN_UNTIL:
+                self._codec.end_spare_children()
         if error is None:
             self.check()
 
@@ -138,7 +183,7 @@ class SpoolPackWriter:
         return digest, place
 
     def _stream(self, tar: GrowingTar, chunks: Iterator[bytes], size: int) -> tuple[str, bytes]:
-        """Write the only member of ``tar``; gives its digest and its beginning."""
+        """Write the only member of ``tar``; returns its digest and its beginning."""
         digest, sample = hashlib.sha256(), b""
         with self._own_errors():
             tar.begin_member()
@@ -205,14 +250,14 @@ class SpoolPackWriter:
                 self._state.notify_all()
 
     def _fail(self, failure: BaseException) -> None:
-        """Keep the first failure: no pack is made or stored from now on."""
+        """Keep the first failure; from now on no pack is made or stored."""
         with self._state:
             self._failure = self._failure or failure
             self._state.notify_all()
 
     @contextmanager
     def _own_errors(self) -> Iterator[None]:
-        """Let what fails here end the whole: it is a pack's fault, and no object's."""
+        """Fail the whole copy with what fails here: it concerns a pack, not one object."""
         try:
             try:
                 yield
@@ -229,3 +274,60 @@ class SpoolPackWriter:
         return PermanentError(
             f"'{folder}' cannot be written: {exc.strerror}", "look at the spool's disk"
         )
+
+
+class _Compressors(threading.local):
+    """A compressor for each thread: it is costly to make, and not to be shared."""
+
+    def __init__(self) -> None:
+        self.one = zstandard.ZstdCompressor(level=_SAMPLE_LEVEL)
+
+
+_COMPRESSORS: Final = _Compressors()
+
+
+def shrinks(sample: bytes) -> bool:
+    """Return whether compressing is worth it, by trying it on an object's beginning.
+
+    What is shorter than its own header in the tar shrinks with that.
+    """
+    return len(sample) < TAR_BLOCK or (
+        len(_COMPRESSORS.one.compress(sample)) < _WORTH * len(sample)
+    )
+
+
+def beginning(chunks: Iterable[bytes]) -> bytes:
+    """Return the first ``SAMPLE`` bytes of ``chunks``."""
+    sample = b""
+    for chunk in chunks:
+        sample += chunk[: SAMPLE - len(sample)]
+        if len(sample) == SAMPLE:
+            break
+    return sample
+
+
+def exactly(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Yield ``chunks``; ``IntegrityError`` as soon as they cannot be ``size`` bytes any more."""
+    left = size
+    for chunk in chunks:
+        left -= len(chunk)
+        if left < 0:
+            raise _wrong_size(size, "more")
+        yield chunk
+    if left:
+        raise _wrong_size(size, f"{left} fewer")
+
+
+def digest_of(chunks: Iterable[bytes]) -> str:
+    """Return the SHA-256 of ``chunks``."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _wrong_size(size: int, instead: str) -> IntegrityError:
+    return IntegrityError(
+        f"an object that should have {size} bytes has {instead}",
+        "it changed while it was fetched, or the server does not send what it says; look at it",
+    )

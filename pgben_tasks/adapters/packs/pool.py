@@ -1,4 +1,4 @@
-"""A few pack children, kept warm and lent to one caller at a time.
+"""A few child processes that seal and open packs, kept running, one caller at a time.
 
 The parent-death signal fires when the *thread* that started a child ends, so all children are
 started by one thread that lives as long as the pool, whoever asks.
@@ -41,7 +41,7 @@ _ERRORS: Final[dict[str, type[PgbenError]]] = {
 
 
 class PackPool:
-    """Lend children to callers; starts them when first needed and replaces those that died."""
+    """Starts children when they are first needed and replaces those that died."""
 
     def __init__(self, children: int) -> None:
         """Allow ``children`` at once; none is started yet."""
@@ -50,7 +50,7 @@ class PackPool:
         self._reset()
 
     def ask(self, request: dict[str, Any], advance: Callable[[int], None]) -> dict[str, Any]:
-        """Let a child serve one request; waits for a free one.
+        """Return a child's answer to one request; waits for a free child.
 
         Raises the error that the child reports, ``TransientError`` when it dies, and whatever
         ``advance`` raises; in the last two cases the child is ended.
@@ -70,8 +70,8 @@ class PackPool:
         done: dict[str, Any] = answer["done"]
         return done
 
-    def rest(self) -> None:
-        """Let all idle children but one end: several packs at a time are the exception."""
+    def end_spare_children(self) -> None:
+        """End all idle children but one: several packs at a time are the exception."""
         self._follow_fork()
         kept: _Child | None = None
         with suppress(queue.Empty):
@@ -80,7 +80,7 @@ class PackPool:
                 if kept is None:
                     kept = child
                 else:
-                    child.leave()
+                    child.finish()
         if kept is not None:
             self._idle.put(kept)
 
@@ -89,7 +89,7 @@ class PackPool:
         self._follow_fork()
         with suppress(queue.Empty):
             while True:
-                self._idle.get_nowait().leave()
+                self._idle.get_nowait().finish()
         self._starter.shutdown(wait=True)
         self._reset()
 
@@ -127,7 +127,7 @@ class _Child:
         return self._process.poll() is None
 
     def converse(self, request: dict[str, Any], advance: Callable[[int], None]) -> dict[str, Any]:
-        """Send a request, pass progress on, give the final answer."""
+        """Send a request, pass progress on, return the final answer."""
         line = memoryview(json.dumps(request).encode() + b"\n")
         try:
             while line:
@@ -140,8 +140,8 @@ class _Child:
                 return message
             advance(message["advance"])
 
-    def leave(self) -> None:
-        """Let an idle child end by itself: its input ends; then collect it."""
+    def finish(self) -> None:
+        """End an idle child by the end of its input; wait for it."""
         if self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.close()
@@ -202,10 +202,10 @@ def _start() -> subprocess.Popen[bytes]:
     environment = {
         name: value
         for name, value in os.environ.items()
-        # Who measures which code runs wants to know it of the children, too.
+        # Coverage is measured in the children, too.
         if name in _KEPT_ENVIRONMENT or name.startswith("COVERAGE_")
     }
-    # The working directory must not lend its modules to the child; its search path is ours.
+    # No module of the working directory is imported by the child; its search path is ours.
     environment |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(root), "PYTHONUTF8": "1"}
     return subprocess.Popen(  # noqa: S603  # our own module, no shell, no outside input
         [sys.executable, "-m", "pgben_tasks.adapters.packs.child", str(os.getpid())],
