@@ -1,29 +1,32 @@
-"""The files of a snapshot in the spool: lines of inventories, and lists of what to fetch."""
+"""The files of a snapshot in the spool: lines of inventories, listings, lists of what to fetch."""
 
 from __future__ import annotations
 
 import hashlib
-import heapq
 import json
+import shutil
+import tempfile
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import msgspec
+
+from pgben_tasks.domain.buckets.diff import unordered
 from pgben_tasks.domain.buckets.inventory import Line, read_line
 from pgben_tasks.domain.documents import Pack
 from pgben_tasks.errors import IntegrityError, ManifestInvalid
+from pgben_tasks.files.sort import RUN, ExternalSort
 from pgben_tasks.operations import spool
+from pgben_tasks.ports import ListedObject
 
-#: How many files are merged at a time: each is open.
-_MOST_OPEN: Final = 128
-#: How many lines are sorted at a time.
-_BATCH: Final = 50_000
-#: Bytes read or written at a time: every line of every night goes through here. So many times as
-#: many files as are merged.
+#: Bytes read at a time: every line of every night goes through here. So many times as many files
+#: as are merged.
 _BUFFER: Final = 64 * 1024
+_OBJECT: Final = msgspec.json.Decoder(ListedObject)
 
 
 def place_of(pack: Pack) -> str:
@@ -69,58 +72,60 @@ class Lines:
         return self._hash.hexdigest()
 
 
+def _read_objects(path: Path) -> Generator[ListedObject, None, None]:
+    with path.open("rb") as file:
+        yield from map(_OBJECT.decode, file)
+
+
+_BY_KEY: Final = ExternalSort(key=attrgetter("key"), encode=attrgetter("raw"), read=read_lines)
+_BY_PACK: Final = ExternalSort(
+    key=lambda line: (line.pack or "", line.key), encode=attrgetter("raw"), read=read_lines
+)
+_OBJECTS_BY_KEY: Final = ExternalSort(
+    key=attrgetter("key"),
+    encode=lambda listed: msgspec.json.encode(listed) + b"\n",
+    read=_read_objects,
+)
+
+
 def merged(files: Sequence[Path], scratch: Path) -> Iterator[Line]:
-    """Yield the lines of sorted files in one order, with few files open at a time."""
-    left = list(files)
-    round_ = 0
-    while len(left) > _MOST_OPEN:
-        groups = [left[at : at + _MOST_OPEN] for at in range(0, len(left), _MOST_OPEN)]
-        left = []
-        for number, group in enumerate(groups):
-            together = scratch / f"merged-{round_}-{number}"
-            with spool.disk_errors(scratch), together.open("xb") as file:
-                file.writelines(line.raw for line in _merge(group))
-            left.append(together)
-        round_ += 1
-    yield from _merge(left)
-
-
-def _merge(files: Iterable[Path]) -> Iterator[Line]:
-    with ExitStack() as stack:
-        streams = [_closing(stack, path) for path in files]
-        yield from heapq.merge(*streams, key=attrgetter("key"))
-
-
-def _closing(stack: ExitStack, path: Path) -> Iterator[Line]:
-    lines = read_lines(path)
-    stack.callback(lines.close)
-    return lines
+    """Return the lines of sorted files in one order, with few files open at a time."""
+    return _BY_KEY.merge(files, scratch)
 
 
 def by_pack(lines: Iterable[Line], scratch: Path) -> Iterator[Line]:
-    """Yield readable lines in the order of the packs that hold their bytes, memory flat."""
-    runs: list[Path] = []
-    batch: list[Line] = []
-
-    def write() -> None:
-        batch.sort(key=_pack_and_key)
-        runs.append(scratch / f"run-{len(runs)}")
-        with spool.disk_errors(scratch), runs[-1].open("xb") as file:
-            file.writelines(line.raw for line in batch)
-        batch.clear()
-
-    for line in lines:
-        batch.append(line)
-        if len(batch) >= _BATCH:
-            write()
-    write()
-    with ExitStack() as stack:
-        streams = [_closing(stack, path) for path in runs]
-        yield from heapq.merge(*streams, key=_pack_and_key)
+    """Return readable lines in the order of the packs that hold their bytes, memory flat."""
+    return _BY_PACK.sort(lines, scratch)
 
 
-def _pack_and_key(line: Line) -> tuple[str, str]:
-    return line.pack or "", line.key
+@contextmanager
+def sorted_listing(
+    listing: Iterable[ListedObject], folder: Path, *, run: int = RUN
+) -> Iterator[Iterator[ListedObject]]:
+    """Yield ``listing`` in the order of the keys' UTF-8 bytes, to be read inside the block.
+
+    Memory is bounded. The files (mode 0600) are below ``folder``, in a folder of mode 0700, and
+    gone when the block ends.
+
+    Reading raises ``ListingUnordered`` when a key comes twice; entering raises ``SpoolFull`` and
+    whatever the listing raises.
+    """
+    with spool.disk_errors(folder):
+        place = Path(tempfile.mkdtemp(prefix=".sort-", dir=folder))
+    try:
+        yield _each_once(_OBJECTS_BY_KEY.sort(listing, place, run=run))
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _each_once(objects: Iterable[ListedObject]) -> Iterator[ListedObject]:
+    before = ""
+    for number, listed in enumerate(objects, start=1):
+        # A key is never empty, so the first one passes.
+        if listed.key == before:
+            raise unordered(number)
+        before = listed.key
+        yield listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

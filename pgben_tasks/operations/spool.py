@@ -11,32 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from pgben_tasks.errors import ConfigurationError, PermanentError, SpoolFull, TargetBusy
-from pgben_tasks.files.durable import NO_ROOM, durable_file
+from pgben_tasks.errors import PermanentError, SpoolFull, TargetBusy
+from pgben_tasks.files import disk
+from pgben_tasks.files.durable import durable_file
 
 _LOCK_SUFFIX = ".lock"
-_HINT = "free space below PGBEN_SPOOL_DIR or point it at a larger volume"
 
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what a disk can do to a writer into sentences: ``SpoolFull``, ``ConfigurationError``."""
-    try:
-        yield
-    except OSError as exc:
-        if exc.errno in NO_ROOM:
-            raise SpoolFull(f"the spool '{folder}' is full", _HINT) from exc
-        if exc.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
-            raise ConfigurationError(
-                f"the spool '{folder}' cannot be written: {exc.strerror}",
-                "PGBEN_SPOOL_DIR must belong to the worker's user, mode 0700",
-            ) from exc
-        if exc.errno in {errno.EEXIST, errno.ENOTDIR}:
-            raise ConfigurationError(
-                f"the spool '{folder}' is not a folder",
-                "PGBEN_SPOOL_DIR must name a folder; what has its name is something else",
-            ) from exc
-        raise
+disk_errors = disk.disk_errors
 
 
 def job_folder(spool: Path, job: UUID) -> Path:
@@ -80,7 +61,8 @@ def ensure_room(spool: Path, needed: int, *, limit: int | None, what: str) -> No
         free = shutil.disk_usage(spool).free
     if needed > free:
         raise SpoolFull(
-            f"the spool '{spool}' has {free:,} bytes free, {what} needs about {needed:,}", _HINT
+            f"the spool '{spool}' has {free:,} bytes free, {what} needs about {needed:,}",
+            disk.NO_ROOM_HINT,
         )
     if limit is not None:
         used = size_of(spool)

@@ -21,7 +21,6 @@ from pgben_tasks.domain.windows import Schedule
 from pgben_tasks.ports import (
     Bucket,
     Clock,
-    ListingSort,
     ObjectCodec,
     ObjectPacks,
     PackCodec,
@@ -183,7 +182,6 @@ class Toolbox:
     buckets: Mapping[Target, Bucket]
     #: Another bucket of the same server, by its name.
     other_bucket: Callable[[str], Bucket]
-    sort_listing: ListingSort
     objects: ObjectCodec
     object_packs: ObjectPacks
     swapping: Mapping[Target, PostgresSwap]

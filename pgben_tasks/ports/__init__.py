@@ -9,7 +9,6 @@ from pgben_tasks.ports.buckets import (
     Bucket,
     FetchedObject,
     ListedObject,
-    ListingSort,
     ObjectFacts,
     Uploads,
 )
@@ -54,7 +53,6 @@ __all__ = [
     "FetchedObject",
     "Kept",
     "ListedObject",
-    "ListingSort",
     "Mail",
     "Mailer",
     "ObjectCodec",

@@ -6,11 +6,10 @@ Nothing of a key may reach a path of a file system or a command line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
@@ -60,19 +59,6 @@ class FetchedObject:
 
     facts: ObjectFacts
     chunks: Iterator[bytes]
-
-
-class ListingSort(Protocol):
-    """Bring a listing into the order of its keys' UTF-8 bytes, with bounded memory."""
-
-    def __call__(
-        self, listing: Iterable[ListedObject], folder: Path
-    ) -> AbstractContextManager[Iterator[ListedObject]]:
-        """Return it inside the block; what is written below ``folder`` is gone after it.
-
-        Reading raises ``ListingUnordered`` when a key comes twice.
-        """
-        ...
 
 
 class Uploads(Protocol):

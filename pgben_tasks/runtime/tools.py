@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from pgben_tasks.adapters.buckets.sort import sorted_listing
 from pgben_tasks.adapters.clock import SystemClock
 from pgben_tasks.adapters.packs.codec import AgeObjectCodec, AgePackCodec
 from pgben_tasks.adapters.packs.object_writer import SpoolPacks
@@ -83,7 +82,6 @@ def toolbox(
     return Toolbox(
         repository=repository,
         codec=AgePackCodec(recipients, identity_file=settings.age_identity_file, pool=pool),
-        sort_listing=sorted_listing,
         objects=objects,
         object_packs=SpoolPacks(objects, pack_size=settings.object_pack_size),
         clock=catalog.clock,

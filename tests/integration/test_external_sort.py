@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from pgben_tasks.adapters.buckets.sort import sorted_listing
 from pgben_tasks.errors import ListingUnordered, SpoolFull, StoreUnavailable
-from pgben_tasks.ports import ListingSort
+from pgben_tasks.files.sort import ExternalSort
+from pgben_tasks.operations.snapshot_files import sorted_listing
 from pgben_tasks.ports.buckets import ListedObject
 from tests.support.samples import START
 
@@ -71,8 +71,7 @@ def test_a_listing_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_gives_up_leaves_nothing(tmp_path: Path) -> None:
-    sort: ListingSort = sorted_listing
-    with sort(listed(*"dcba"), tmp_path) as found:
+    with sorted_listing(listed(*"dcba"), tmp_path) as found:
         next(found)
     assert list(tmp_path.iterdir()) == []
 
@@ -81,7 +80,8 @@ _SORT = """
 import resource, signal, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from pgben_tasks.adapters.buckets.sort import sorted_listing
+from pgben_tasks.files.sort import ExternalSort
+from pgben_tasks.operations.snapshot_files import sorted_listing
 from pgben_tasks.errors import SpoolFull
 from pgben_tasks.ports.buckets import ListedObject
 at = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
@@ -125,3 +125,20 @@ def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
     )
     assert SpoolFull.__name__.encode() in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def _read_numbers(path: Path) -> Generator[int, None, None]:
+    with path.open("rb") as file:
+        yield from map(int, file)
+
+
+def test_more_runs_than_may_be_open_are_merged_in_rounds(tmp_path: Path) -> None:
+    numbers: ExternalSort[int] = ExternalSort(
+        key=lambda number: number, encode=b"%d\n".__mod__, read=_read_numbers
+    )
+    opened = len(list(Path("/proc/self/fd").iterdir()))
+    found = numbers.sort((n * 7919 % 1_000 for n in range(1_000)), tmp_path, run=2)
+    assert len(list(tmp_path.iterdir())) == 500
+    assert next(found) == 0
+    assert len(list(Path("/proc/self/fd").iterdir())) - opened <= 128
+    assert list(found) == list(range(1, 1_000))

@@ -33,7 +33,13 @@ from pgben_tasks.operations.buckets.current import unnamed
 from pgben_tasks.operations.repository.examine import presence
 from pgben_tasks.operations.repository.survey import Survey
 from pgben_tasks.operations.repository.verify import record_damage
-from pgben_tasks.operations.snapshot_files import ToFetch, place_of, read_lines, read_to_fetch
+from pgben_tasks.operations.snapshot_files import (
+    ToFetch,
+    place_of,
+    read_lines,
+    read_to_fetch,
+    sorted_listing,
+)
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket, ListedObject
 
@@ -157,7 +163,7 @@ def write_changes(
         return _write_down(run, tools, bucket.list(), avoid=avoid, refresh=refresh)
     except ListingUnordered:
         log.info("listing_sorted", bucket=bucket.name)
-        with tools.sort_listing(bucket.list(), run.folder) as listing:
+        with sorted_listing(bucket.list(), run.folder) as listing:
             return _write_down(run, tools, listing, avoid=avoid, refresh=refresh)
 
 

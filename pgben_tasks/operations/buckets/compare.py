@@ -17,7 +17,7 @@ from pgben_tasks.domain.buckets.inventory import Entry, Line
 from pgben_tasks.domain.buckets.restore_plan import Found, KeyChoice, Verdict, is_settled
 from pgben_tasks.errors import ObjectMissing
 from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
-from pgben_tasks.operations.snapshot_files import read_lines
+from pgben_tasks.operations.snapshot_files import read_lines, sorted_listing
 from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.ports import Bucket, ListedObject
 
@@ -42,7 +42,7 @@ def compare_live(
     at_once = tools.limits.copy_concurrency
     judge = _Judge(CurrentObjects(bucket), capture)
     with (
-        tools.sort_listing(_listing(bucket, choice), scratch) as listing,
+        sorted_listing(_listing(bucket, choice), scratch) as listing,
         ThreadPoolExecutor(at_once, thread_name_prefix="compare") as pool,
     ):
         changes = compare(listing, chosen(inventory, choice))
