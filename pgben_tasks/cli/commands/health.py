@@ -1,13 +1,28 @@
-"""The commands that say how well things are: status, doctor."""
+"""The commands about the health of an installation: status, doctor."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any, Final
+
 import typer
+from rich.console import RenderableType
+from rich.text import Text
 
 from pgben_tasks.cli.options import AsJson, examples
 from pgben_tasks.cli.view import outcome, output
+from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.language import Language, translatable as _, translate
+from pgben_tasks.redaction import redact
+
+if TYPE_CHECKING:
+    from pgben_tasks.domain.outlook import Colour, TargetOutlook
+    from pgben_tasks.health.doctor.report import Result, Status
+    from pgben_tasks.health.situation import Situation
 
 app = typer.Typer()
 
@@ -20,34 +35,215 @@ DOCTOR_EXAMPLES = examples(
     ("pgben doctor --json", "the same for scripts, in English"),
 )
 
+_EXIT_CODES: Final[dict[Colour, int]] = {
+    "green": outcome.DONE,
+    "yellow": outcome.SUSPECT,
+    "red": outcome.FAILED,
+}
+_STYLES: Final[dict[Colour, str]] = {"green": "green", "yellow": "yellow", "red": "bold red"}
+_HEADLINES: Final[dict[Colour, str]] = {
+    "green": "everything can be restored",
+    "yellow": "everything can be restored, and something needs a look",
+    "red": "not everything can be restored as it should be",
+}
+_UNKNOWN: Final = "unknown"
+_MARKS: Final[dict[Status, tuple[str, str]]] = {
+    "ok": ("✓", "green"),
+    "warning": ("!", "yellow"),
+    "error": ("✗", "bold red"),
+}
+_SUM: Final = _("{ok} as they should be, {warning} warning(s), {error} error(s)")
+
 
 @app.command(epilog=STATUS_EXAMPLES)
 def status(as_json: AsJson = False) -> int:
     """Show on one screen whether everything can be restored, and to when."""
     from pgben_tasks import runtime
-    from pgben_tasks.cli.view import status as screen
     from pgben_tasks.health import situation
 
     work = runtime.workplace()
     found = situation.gather(work)
     if as_json:
-        output.print_json(screen.document(found))
+        output.print_json(_status_document(found))
     else:
-        output.show(screen.pages(found, work.zone))
-    return screen.EXIT_CODES[found.verdict.colour]
+        output.show(_status_tables(found, work.zone))
+    return _EXIT_CODES[found.verdict.colour]
 
 
 @app.command(epilog=DOCTOR_EXAMPLES)
 def doctor(as_json: AsJson = False) -> int:
     """Examine servers, keys, versions, permissions, disks and clocks; change nothing."""
     from pgben_tasks import runtime
-    from pgben_tasks.cli.view import diagnosis
     from pgben_tasks.health.doctor.checks import examine
 
     results = examine(runtime.workplace)
     if as_json:
         found = list(results)
-        output.print_json(diagnosis.document(found))
+        output.print_json(_doctor_document(found))
     else:
-        found = diagnosis.show(results, language=diagnosis.language())
+        found = _show_results(results, language=_doctor_language())
     return outcome.FAILED if any(one.status == "error" for one in found) else outcome.DONE
+
+
+def _status_document(found: Situation) -> dict[str, Any]:
+    """Return all of it as JSON; what is not known is null."""
+    verdict = found.verdict
+    return {
+        "verdict": verdict.colour,
+        "reasons": [{"colour": one.colour, "text": one.text} for one in verdict.reasons],
+        "now": output.plain(found.now),
+        "targets": [_target(one, found.now) for one in found.targets],
+        "jobs": None if found.jobs is None else [outcome.job_document(job) for job in found.jobs],
+        "workers": None if found.workers is None else list(found.workers),
+        "last_tick": found.last_tick and output.plain(found.last_tick),
+        "reconciler": found.surroundings.reconciler,
+        "disks": [
+            {"path": str(disk.path), "used": round(disk.used, 4), "free_bytes": disk.free}
+            for disk in found.disks
+        ],
+    }
+
+
+def _status_tables(found: Situation, zone: tzinfo) -> Iterator[RenderableType]:
+    """Yield the screen: the verdict, the targets, then who works and where."""
+    verdict = found.verdict
+    yield Text(
+        f"{verdict.colour.upper()}: {_HEADLINES[verdict.colour]}", style=_STYLES[verdict.colour]
+    )
+    for reason in verdict.reasons:
+        yield Text(f"  {reason.text}", style=_STYLES[reason.colour])
+    for target in found.targets:
+        yield output.facts(_facts(target, found.now, zone), title=target.target)
+    yield output.facts(_surroundings(found, zone), title="the installation")
+
+
+def _target(one: TargetOutlook, now: datetime) -> dict[str, Any]:
+    good = one.newest_good
+    return {
+        "target": one.target,
+        "restorable_to": good and good.taken and output.plain(good.taken),
+        "backup": good and good.backup,
+        "state": good and good.state,
+        "stored_bytes": good and good.stored_bytes,
+        "age_seconds": _seconds(one.age(now)),
+        "within_rpo": one.within_rpo(now),
+        "newest": one.backups[0].backup if one.backups else None,
+        "backups": len(one.backups),
+        "restorable": one.kept,
+        "failures_since_success": one.failures,
+        "last_failure": one.last_failure,
+        "last_full_verification": one.last_full_verification
+        and output.plain(one.last_full_verification),
+        "verification_overdue": one.verification_overdue(now),
+        "last_restore_seconds": _seconds(one.last_restore),
+        # Drills come with a later version; until then there has been none.
+        "last_drill": None,
+        "next_window": one.next_window and output.plain(one.next_window),
+    }
+
+
+def _facts(one: TargetOutlook, now: datetime, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
+    good, age = one.newest_good, one.age(now)
+    if good is None or age is None:
+        yield "can be restored", Text("no: there is no verified backup", style="bold red")
+    else:
+        yield "can be restored to", f"{output.moment(good.taken, zone)}, {_long(age)} ago"
+        yield "from", f"{good.backup}, {good.state}, {output.size(good.stored_bytes)}"
+    met = one.within_rpo(now)
+    yield (
+        f"within {_long(one.rpo)}",
+        Text("yes", style="green") if met else Text("no", style="bold red"),
+    )
+    yield "backups", f"{one.kept} can be restored, of {len(one.backups)}"
+    if one.failures is None:
+        yield "failed since", _UNKNOWN
+    elif one.failures:
+        yield "failed since", Text(output.number(one.failures), style="yellow")
+    yield "read in full", _moment_or(one.last_full_verification, zone, known=one.failures)
+    took = "not yet" if one.failures is not None else _UNKNOWN
+    yield "last restore", output.duration(one.last_restore) if one.last_restore else took
+    yield "last drill", "none"
+    yield "next backup", output.moment(one.next_window, zone)
+
+
+def _surroundings(found: Situation, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
+    if found.jobs is None or found.workers is None:
+        yield "jobs, workers", Text("the catalog does not say", style="yellow")
+    else:
+        running = [
+            f"{job.kind} of {outcome.subject(job.target)} ({job.state})" for job in found.jobs
+        ]
+        yield "jobs", ", ".join(running) or "none runs or waits"
+        nobody = Text("none", style="yellow")
+        yield "workers", ", ".join(found.workers) if found.workers else nobody
+        works = found.surroundings.reconciler == "runs"
+        last = f"{found.surroundings.reconciler}, last {output.moment(found.last_tick, zone)}"
+        yield "reconciler", last if works else Text(last, style="yellow")
+    for disk in found.disks:
+        full = str(disk.path) in found.surroundings.full_disks
+        shown = f"{disk.used:.0%} used, {output.size(disk.free)} free: {disk.path}"
+        yield "disk", Text(shown, style="yellow") if full else shown
+
+
+def _moment_or(at: datetime | None, zone: tzinfo, *, known: int | None) -> str:
+    if at is not None:
+        return output.moment(at, zone)
+    return _UNKNOWN if known is None else "not yet"
+
+
+def _long(length: timedelta) -> str:
+    """Write days where hours are too many to read, and whole hours without minutes."""
+    if length >= timedelta(days=2):
+        return f"{length.days} days"
+    hours, rest = divmod(length, timedelta(hours=1))
+    return f"{hours} h" if hours and not rest else output.duration(length)
+
+
+def _seconds(length: timedelta | None) -> float | None:
+    return None if length is None else round(length.total_seconds(), 3)
+
+
+def _doctor_language() -> Language:
+    """Return PGBEN_LANGUAGE, or its default where the settings cannot be read."""
+    from pgben_tasks import runtime
+
+    try:
+        return runtime.workplace().settings.language
+    except ConfigurationError:
+        return "pt_BR"
+
+
+def _doctor_document(results: Sequence[Result]) -> dict[str, Any]:
+    """Return results as JSON, in English."""
+    return {
+        "checks": [
+            {
+                "check": one.check,
+                "status": one.status,
+                "sentence": redact(one.written("en")[0]),
+                "hint": redact(one.written("en")[1]),
+            }
+            for one in results
+        ],
+        "counts": _counts(results),
+    }
+
+
+def _show_results(results: Iterable[Result], *, language: Language) -> list[Result]:
+    """Write results one after another; return them."""
+    console = output.out()
+    found = []
+    for one in results:
+        found.append(one)
+        sentence, hint = one.written(language)
+        mark, style = _MARKS[one.status]
+        console.print(Text.assemble((f"{mark} ", style), redact(sentence)), soft_wrap=True)
+        if hint:
+            console.print(Text(f"    {redact(hint)}", style="yellow"), soft_wrap=True)
+    console.print(Text(translate(_SUM, language, **_counts(found))))
+    return found
+
+
+def _counts(results: Iterable[Result]) -> dict[str, int]:
+    counted = Counter(one.status for one in results)
+    return {status: counted[status] for status in _MARKS}
