@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS: Final = 0.4
 #: How often idle jobs are explained, and how often a line is written where no bar can move.
-EXPLAIN_EVERY: Final = 10.0
+EXPLAIN_SECONDS: Final = 10.0
 #: How long the catalog may be silent before following it is given up; the jobs go on.
 _SILENCE_SECONDS: Final = 120.0
 _MARKS: Final = {"done": "✓", "failed": "✗"}
@@ -45,7 +45,7 @@ class _Watched:
     job: Job
     bar: TaskID
     steps: list[StepRun] = field(default_factory=list)
-    said: set[tuple[int, str, datetime]] = field(default_factory=set)
+    written: set[tuple[int, str, datetime]] = field(default_factory=set)
     behind: str = ""
 
 
@@ -81,38 +81,40 @@ class Follower:
         with self._bars:
             while True:
                 try:
-                    self._look()
+                    self._refresh()
                     silent_since = None
                 except TransientError as exc:
                     if silent_since is None:
                         silent_since = time.monotonic()
-                        self._tell(f"the catalog does not answer, still trying: {exc.sentence}")
+                        self._write_line(
+                            f"the catalog does not answer, still trying: {exc.sentence}"
+                        )
                     elif time.monotonic() - silent_since > _SILENCE_SECONDS:
                         raise
                 if all(one.job.ended for one in self._watched):
                     return self.jobs
                 time.sleep(_POLL_SECONDS)
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         explain = time.monotonic() >= self._explain_at
         for one in self._watched:
             if not one.job.ended or not one.steps:
                 one.job = self._work.ledger.job(one.job.id)
                 one.steps = self._work.ledger.steps(one.job.id)
-                self._tell_steps(one)
+                self._write_steps(one)
         if explain:
             self._explain()
-            self._explain_at = time.monotonic() + EXPLAIN_EVERY
+            self._explain_at = time.monotonic() + EXPLAIN_SECONDS
         for one in self._watched:
             self._show(one)
 
-    def _tell_steps(self, one: _Watched) -> None:
+    def _write_steps(self, one: _Watched) -> None:
         for step in one.steps:
             if step.ended_at is None:
                 continue
-            said = (step.attempt, step.name, step.ended_at)
-            if said not in one.said:
-                one.said.add(said)
+            end = (step.attempt, step.name, step.ended_at)
+            if end not in one.written:
+                one.written.add(end)
                 self._console.print(step_line(one.job, step, named=self._several))
 
     def _explain(self) -> None:
@@ -137,12 +139,12 @@ class Follower:
     def _hint_workers(self, missing: Sequence[str]) -> None:
         self._hinted.update(missing)
         if len(missing) > 1:
-            self._tell(
+            self._write_line(
                 f"HINT: no {' and no '.join(missing)} worker is running; start one for all with "
                 "`python -m workers all`"
             )
         elif missing:
-            self._tell(
+            self._write_line(
                 f"HINT: no {missing[0]} worker is running; start one with "
                 f"`python -m workers {missing[0]}`"
             )
@@ -153,7 +155,7 @@ class Follower:
         description = job_title(job) + one.behind * (job.state == "queued")
         move_bar(self._bars, one.bar, progress, description=description, visible=not job.ended)
 
-    def _tell(self, text: str) -> None:
+    def _write_line(self, text: str) -> None:
         self._console.print(Text(text, style="yellow"), soft_wrap=True)
 
 

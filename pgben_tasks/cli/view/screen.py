@@ -25,7 +25,7 @@ from pgben_tasks.operations.progress import Gauge
 if TYPE_CHECKING:
     from pgben_tasks.direct.chain import Chain
 
-_DRAW_EVERY: Final = 0.1
+_DRAW_SECONDS: Final = 0.1
 #: What asks a command to stop: Ctrl-C, a supervisor, a terminal that was closed.
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -42,7 +42,7 @@ class Meter:
         )
         self._gauge = Gauge()
         self._bar = self.bars.add_task("", text="", visible=False)
-        self._every = _DRAW_EVERY if self.live else follow.EXPLAIN_EVERY
+        self._every = _DRAW_SECONDS if self.live else follow.EXPLAIN_SECONDS
         self._draw_at = time.monotonic() + self._every
 
     def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
