@@ -25,9 +25,11 @@ from typing import IO, Final
 from pgben_tasks.errors import CommandFailed, PgbenError
 
 _WRAPPER: Final = Path(__file__).with_name("process_exec.py").resolve()
-_POLL: Final = 0.25
-_PAUSE: Final = 0.01
-_READ: Final = 65536
+#: Seconds between two calls of ``check``, and between two looks at a child that closed stderr.
+_CHECK_EVERY: Final = 0.25
+_POLL_EVERY: Final = 0.01
+_READ_SIZE: Final = 65536
+#: How long a group may take to end after SIGTERM.
 _GRACE: Final = timedelta(seconds=5)
 _TAIL_LINES: Final = 200
 _LINE_CHARACTERS: Final = 2000
@@ -88,7 +90,7 @@ def run(  # Each argument is one fact about the child; none has a partner.
 def failure(
     completed: Completed, *, lines: Sequence[str] | None = None, hint: str = ""
 ) -> CommandFailed:
-    """Put a child's failure into one sentence; ``lines`` replaces its last words."""
+    """Return a child's failure as an error; ``lines`` replaces the last lines of its stderr."""
     how = (
         f"ended with status {completed.returncode}"
         if completed.returncode > 0
@@ -146,7 +148,7 @@ class _Child:
         check: Callable[[], None] | None,
         on_line: Callable[[str], None] | None,
     ) -> int:
-        """Follow the child to its end; give its status."""
+        """Follow the child to its end; return its status."""
         deadline = time.monotonic() + timeout.total_seconds()
         next_check = 0.0
         while (status := self._status()) is None:
@@ -158,8 +160,8 @@ class _Child:
                 )
             if check is not None and now >= next_check:
                 check()
-                next_check = time.monotonic() + _POLL
-            self._take_lines(_POLL, on_line)
+                next_check = time.monotonic() + _CHECK_EVERY
+            self._take_lines(_CHECK_EVERY, on_line)
         self._end_group()
         self._take_lines(0, on_line)
         return status
@@ -179,7 +181,7 @@ class _Child:
             return False
 
     def _status(self) -> int | None:
-        """Look whether the leader has ended, without reaping it: its group id stays ours.
+        """Return the leader's status if it has ended, without reaping it: its group id stays ours.
 
         ``Popen`` takes a status that somebody else collected for 0; here that is a failure.
         """
@@ -222,7 +224,7 @@ class _Child:
         The end of the stream wakes this at once, because mostly the child ends with it.
         """
         if self._silent:
-            time.sleep(min(seconds, _PAUSE))
+            time.sleep(min(seconds, _POLL_EVERY))
             return
         try:
             line = self._lines.get(timeout=seconds) if seconds else self._lines.get_nowait()
@@ -236,13 +238,13 @@ class _Child:
             return
 
     def _drain_stderr(self, pipe: IO[bytes]) -> None:
-        for raw in iter(lambda: pipe.readline(_READ), b""):
+        for raw in iter(lambda: pipe.readline(_READ_SIZE), b""):
             line = raw.decode(errors="backslashreplace").rstrip("\r\n")
             self._lines.put(_scrub(line, self._secrets)[:_LINE_CHARACTERS])
         self._lines.put(None)
 
     def _drain_stdout(self, pipe: IO[bytes]) -> None:
-        self.stdout.extend(iter(lambda: pipe.read(_READ), b""))
+        self.stdout.extend(iter(lambda: pipe.read(_READ_SIZE), b""))
 
 
 def _secrets(env: Mapping[str, str]) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ class ObjectPackWriter(Protocol):
     """Packs objects as they come. Safe to use from several threads."""
 
     def add(self, chunks: Iterator[bytes], *, size: int) -> Kept:
-        """Take one object of exactly ``size`` bytes; bytes that are known are not stored again.
+        """Add one object of exactly ``size`` bytes; bytes that are known are not stored again.
 
         Waits while full packs are on their way to the store. Raises ``IntegrityError`` for
         another size and whatever ``chunks`` raise, which concerns this object alone; and what went

@@ -33,7 +33,7 @@ class Signer:
     """A private signing key. Its roles are those that the trusted keys file gives it."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
-        """Take the key; nothing ever gives it back."""
+        """Sign with ``key``, which no method returns."""
         self._key = key
         self.fingerprint = fingerprint(key.public_key().public_bytes_raw())
 

@@ -138,7 +138,7 @@ class SpoolPackWriter:
             raise self._failure
 
     def add(self, chunks: Iterator[bytes], *, size: int) -> Kept:
-        """Take one object of ``size`` bytes; see ``ObjectPackWriter.add``."""
+        """Add one object of ``size`` bytes; see ``ObjectPackWriter.add``."""
         self.check()
         digest, place = (self._small if size <= SMALL else self._large)(chunks, size)
         return Kept(sha256=digest, size=size, place=place)

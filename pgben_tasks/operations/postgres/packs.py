@@ -86,7 +86,7 @@ def make_folder(run: Run) -> None:
 
 
 def seal_noted(run: Run, path: str, seal: Callable[[Path], Pack]) -> Pack:
-    """Let ``seal`` make the pack of this path unless it is there, and note that it is whole."""
+    """Return the pack of this path, made by ``seal`` unless it is there; note that it is whole."""
     destination = _folder(run) / _file_name(path)
     note = destination.with_name(destination.name + ".json")
     if note.exists():
