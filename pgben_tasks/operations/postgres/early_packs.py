@@ -25,11 +25,11 @@ from pgben_tasks.operations.toolbox import Run, Toolbox
 log = structlog.get_logger(__name__)
 
 #: inode, size, time of the last change in nanoseconds
-_Looks = tuple[int, int, int]
+_Stamp = tuple[int, int, int]
 
 
 class EarlyPacks:
-    """Packs what it is told of, some packs at a time, until its block ends.
+    """Packs files that pg_dump has finished, some packs at a time, until its block ends.
 
     When the block ends well, packs that were begun are finished, and every file must still look as
     it did before it was packed (``IntegrityError``). When it fails, everything is given up at once.
@@ -43,7 +43,7 @@ class EarlyPacks:
         self._compressed = compressed
         self._source = run.folder / "dump"
         self._waiting: list[FinishedFile] = []
-        self._looked: dict[str, _Looks] = {}
+        self._stamps: dict[str, _Stamp] = {}
         self._planned = 0
         self._begun: list[Future[None]] = []
         self._stopped = threading.Event()
@@ -72,14 +72,14 @@ class EarlyPacks:
             self._require_unchanged()
 
     def take(self, name: str) -> None:
-        """Hear that pg_dump has finished the file ``name``."""
+        """Pack the file ``name``, which pg_dump has finished, when enough others are."""
         try:
-            looks = _looks(self._source / name)
+            stamp = _stamp(self._source / name)
         except FileNotFoundError:
             # Whatever that was, the later steps look at every file that there is.
             return
-        self._looked[name] = looks
-        self._waiting.append(FinishedFile(name=name, size=looks[1]))
+        self._stamps[name] = stamp
+        self._waiting.append(FinishedFile(name=name, size=stamp[1]))
         for plan in self._plan(at_least=self._tools.limits.early_size):
             self._begun.append(self._pool.submit(self._pack, plan))
 
@@ -90,18 +90,18 @@ class EarlyPacks:
         another dump.
         """
         names = {path.name for path in self._source.iterdir()}
-        rest = names - self._looked.keys() | {file.name for file in self._waiting}
-        looks = {name: _looks(self._source / name) for name in rest}
-        little = sum(size for _, size, _ in looks.values()) < self._tools.limits.early_size
+        rest = names - self._stamps.keys() | {file.name for file in self._waiting}
+        stamps = {name: _stamp(self._source / name) for name in rest}
+        little = sum(size for _, size, _ in stamps.values()) < self._tools.limits.early_size
         flowing = sum(not one.done() for one in self._begun) < packs.PACKS_IN_FLIGHT
         if self._planned and little and flowing:
-            self._looked |= looks
-            self._waiting = [FinishedFile(name=name, size=looks[name][1]) for name in sorted(rest)]
+            self._stamps |= stamps
+            self._waiting = [FinishedFile(name=name, size=stamps[name][1]) for name in sorted(rest)]
             for plan in self._plan(at_least=0):
                 self._pack(plan)
 
     def _plan(self, *, at_least: int) -> tuple[EarlyPlan, ...]:
-        """Take the waiting files into packs, once they are ``at_least`` so many bytes."""
+        """Return packs for the waiting files, once they are ``at_least`` so many bytes."""
         plans = early_plans(
             self._run.target,
             self._backup,
@@ -135,20 +135,20 @@ class EarlyPacks:
             log.warning("early_packing_stopped", pack=plan.path, why=exc.sentence)
 
     def _advance(self, _amount: int) -> None:
-        """Let go of a pack as soon as nobody wants it; the dump's own bytes are its progress."""
+        """Raise when the job or the dump was given up; the dump's own bytes are the progress."""
         self._run.progress.check()
         if self._stopped.is_set():
             raise TransientError("packing was given up")
 
     def _require_unchanged(self) -> None:
-        for name, looked in self._looked.items():
-            if _looks(self._source / name) != looked:
+        for name, stamp in self._stamps.items():
+            if _stamp(self._source / name) != stamp:
                 raise IntegrityError(
                     f"'{name}' was changed after pg_dump had finished it",
                     "this attempt is void; the next makes a new dump",
                 )
 
 
-def _looks(path: Path) -> _Looks:
+def _stamp(path: Path) -> _Stamp:
     found = path.stat(follow_symlinks=False)
     return found.st_ino, found.st_size, found.st_mtime_ns
