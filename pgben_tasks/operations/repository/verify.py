@@ -25,12 +25,12 @@ from pgben_tasks.operations.repository import statements
 from pgben_tasks.operations.repository.examine import (
     Examined,
     Level,
+    PackContents,
     Reading,
     examine_packs,
     stored_files,
     unread,
 )
-from pgben_tasks.operations.repository.pack_contents import PackContents
 from pgben_tasks.operations.repository.survey import (
     Survey,
     Surveyed,
