@@ -118,7 +118,7 @@ def first_step(chain: str) -> str:
     return CHAINS[chain][0][0]
 
 
-def knows(chain: str, step: str) -> bool:
+def has_step(chain: str, step: str) -> bool:
     """Return whether ``step`` is one of a chain's: another version may have had others."""
     return step in [name for name, _ in CHAINS[chain]]
 

@@ -221,7 +221,7 @@ def _revive(work: runtime.Workplace, app: Celery, stalled: Stalled) -> int:
     if stalled.losses >= MOST_LOSSES:
         return _give_up(work, stalled)
     job = work.ledger.job(stalled.job)
-    if canvases.knows(job.chain, stalled.step):
+    if canvases.has_step(job.chain, stalled.step):
         if not canvases.needs_its_node(job.chain, stalled.step):
             return _go_on(work, app, stalled, job) if _is_awaited(work, stalled) else 0
         if stalled.node_alive:
