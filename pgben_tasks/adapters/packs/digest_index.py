@@ -70,7 +70,9 @@ class SqliteDigestIndex:
         file.touch(mode=0o600)
         self._file = file
         self._lock = threading.Lock()
-        self._unread_digests = _FirstBytes()
+        self._first_bytes_of_known = _FirstBytes()
+        #: Whether the file holds digests whose first bytes are not in memory.
+        self._filled = False
         self._fresh: dict[bytes, str] = {}
         self._unread: list[Callable[[], Iterable[tuple[str, str]]]] = []
         self._database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
@@ -87,11 +89,12 @@ class SqliteDigestIndex:
         with self._alone():
             self._write()
             self._load(known)
+            self._filled = True
 
     def fill_from(self, read: Callable[[], Iterable[tuple[str, str]]]) -> None:
         """Add the pairs that ``read`` returns, now and again when a digest may be among them."""
         with self._alone():
-            self._unread_digests.add(digest for digest, _place in read())
+            self._first_bytes_of_known.add(digest for digest, _place in read())
             self._unread.append(read)
 
     def place(self, digest: str) -> str | None:
@@ -118,6 +121,7 @@ class SqliteDigestIndex:
         self._database.executemany(_INSERT, ((bytes.fromhex(one), place) for one, place in known))
 
     def _write(self) -> None:
+        self._first_bytes_of_known.add(map(bytes.hex, self._fresh))
         self._database.executemany(_INSERT, self._fresh.items())
         self._fresh.clear()
 
@@ -125,9 +129,12 @@ class SqliteDigestIndex:
         key = bytes.fromhex(digest)
         if (place := self._fresh.get(key)) is not None:
             return place
-        if self._unread and self._unread_digests.may_hold(digest):
+        if self._first_bytes_of_known.may_hold(digest):
             while self._unread:
                 self._load(self._unread.pop()())
+        elif not self._filled:
+            # Asking the file costs far more, above all with many threads that fetch objects.
+            return None
         row = self._database.execute(_SELECT, (key,)).fetchone()
         return None if row is None else str(row[0])
 
