@@ -88,8 +88,9 @@ class SqliteDigestIndex:
         """Add many (digest, place) pairs; the first place of a digest counts."""
         with self._alone():
             self._write()
+            before = self._database.total_changes
             self._load(known)
-            self._filled = True
+            self._filled = self._filled or self._database.total_changes > before
 
     def fill_from(self, read: Callable[[], Iterable[tuple[str, str]]]) -> None:
         """Add the pairs that ``read`` returns, now and again when a digest may be among them."""
