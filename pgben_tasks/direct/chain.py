@@ -113,7 +113,7 @@ def new_job(
 
 
 def _notify_nobody() -> None:
-    """Tell nobody how far the chain is."""
+    """Do nothing: nobody follows this chain."""
 
 
 def _retry_never(_error: TransientError, _tried: int) -> bool:

@@ -167,7 +167,7 @@ def check(run: Run, tools: Toolbox) -> JSON:
 
 
 def finish(run: Run, tools: Toolbox) -> JSON:
-    """Give the copy its settings, grants and statistics, and open it."""
+    """Apply settings, grants and statistics to the copy, and open it."""
     manifest = _manifest(run, tools)
     run.progress.begin("finish")
     into = str(run.context["into"])
