@@ -2,7 +2,7 @@
 
 What was known before a copy is written to that file when something of it is first asked for, on
 most nights never: eight bytes of each digest in memory tell that a new one is not among it. Beside
-a million known digests 20,000 new ones so cost 2.1 s of processor time instead of 9.3
+a million known digests 20,000 new ones so cost 2.7 s of processor time instead of 8.1
 (docs/performance.md).
 """
 
