@@ -34,7 +34,10 @@ PORTS: Final = range(15_000, 32_000)
 #: Seconds that one request to the supervisor may take, and that it may take to clean up.
 REQUEST_TIMEOUT: Final = 30.0
 CLOSE_TIMEOUT: Final = 30.0
+#: The time between two looks, in seconds, grows with the time that was waited.
 _POLL_SECONDS: Final = 0.02
+_POLL_SECONDS_MOST: Final = 0.25
+_POLL_SHARE: Final = 0.1
 _LOG_TAIL: Final = 1_500
 
 
@@ -59,12 +62,13 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
-    """Check ``condition`` every few milliseconds; return whether it became true in time."""
-    deadline = time.monotonic() + seconds
+    """Check ``condition``, ever more rarely; return whether it became true in time."""
+    began = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             return False
-        time.sleep(_POLL_SECONDS)
+        time.sleep(min(max(_POLL_SECONDS, waited * _POLL_SHARE), _POLL_SECONDS_MOST))
     return True
 
 

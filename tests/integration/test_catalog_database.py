@@ -151,16 +151,16 @@ def backends(catalog: CatalogDatabase) -> list[int]:
     return [row["pid"] for row in found]
 
 
-def test_transactions_share_a_session_for_as_long_as_it_is_kept(catalog: CatalogDatabase) -> None:
-    assert len(set(backends(catalog))) == 2
-    with catalog.kept():
-        (kept,) = set(backends(catalog))
+def test_transactions_share_a_session_for_as_long_as_it_is_kept(migrated: CatalogDatabase) -> None:
+    assert len(set(backends(migrated))) == 2
+    with migrated.kept():
+        (kept,) = set(backends(migrated))
         with ThreadPoolExecutor(1) as another:
-            assert kept not in another.submit(backends, catalog).result()
-        with catalog.transaction():
-            assert kept not in backends(catalog), "a transaction inside a transaction is its own"
-        assert set(backends(catalog)) == {kept}
-    assert kept not in backends(catalog)
+            assert kept not in another.submit(backends, migrated).result()
+        with migrated.transaction():
+            assert kept not in backends(migrated), "a transaction inside a transaction is its own"
+        assert set(backends(migrated)) == {kept}
+    assert kept not in backends(migrated)
 
 
 def test_a_kept_session_that_died_is_replaced(catalog: CatalogDatabase) -> None:

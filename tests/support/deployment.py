@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +62,7 @@ class Deployment:
     processes: list[Child] = field(default_factory=list)
     #: What runs the processes; another than the tests' own brings its own copy of pgben.
     interpreter: str = sys.executable
+    _entered: ExitStack = field(default_factory=ExitStack, repr=False)
 
     @classmethod
     def build(cls, *, megabytes: int = 3, bucket: bool = False, **settings: str) -> Self:
@@ -94,7 +95,8 @@ class Deployment:
             raise
 
     def __enter__(self) -> Self:
-        """Return the deployment."""
+        """Return the deployment; until its end, this thread has one connection to its catalog."""
+        self._entered.enter_context(self.work.database.kept())
         return self
 
     def __exit__(
@@ -107,6 +109,7 @@ class Deployment:
 
         A worker whose servers end with it does not end before it is killed.
         """
+        self._entered.close()
         if error is not None:
             for process in self.processes:
                 sys.stderr.write(f"\n--- {process.name}\n{process.log.read_text()[-6000:]}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,12 @@ def migrated(server_17: PostgresServer) -> Iterator[CatalogDatabase]:
 
 
 @pytest.fixture
-def catalog(migrated: CatalogDatabase) -> CatalogDatabase:
-    """Return that catalog, empty."""
-    with migrated.transaction() as cursor:
-        cursor.execute("TRUNCATE job, swap, worker, audit, backup, backup_sequence CASCADE")
-    return migrated
+def catalog(migrated: CatalogDatabase) -> Iterator[CatalogDatabase]:
+    """Yield that catalog, empty; the test's own thread has one connection to it."""
+    with migrated.kept():
+        with migrated.transaction() as cursor:
+            cursor.execute("TRUNCATE job, swap, worker, audit, backup, backup_sequence CASCADE")
+        yield migrated
 
 
 @pytest.fixture
@@ -75,17 +77,18 @@ def opened_once(
 ) -> Iterator[tuple[Workshop, Path]]:
     """Yield an installation without any backup, and a copy of its folder as it was made."""
     folder = tmp_path_factory.mktemp("workshop")
-    with Workshop.open(folder / "shop", postgres, "postgres") as opened:
+    with closing(Workshop.open(folder / "shop", postgres, "postgres")) as opened:
         shutil.copytree(opened.folder, folder / "pristine")
         yield opened, folder / "pristine"
 
 
 @pytest.fixture
-def workshop(opened_once: tuple[Workshop, Path]) -> Workshop:
-    """Return that installation as it was made, whatever the last test did to it."""
+def workshop(opened_once: tuple[Workshop, Path]) -> Iterator[Workshop]:
+    """Yield that installation as it was made, whatever the last test did to it."""
     opened, pristine = opened_once
-    opened.reset(pristine)
-    return opened
+    with opened.work.database.kept():
+        opened.reset(pristine)
+        yield opened
 
 
 @pytest.fixture(scope="session")
@@ -100,6 +103,7 @@ def made_once(
 @pytest.fixture
 def installation(made_once: Installation) -> Iterator[Installation]:
     """Yield that installation as it was when it was made, whatever the last test did to it."""
-    made_once.reset()
-    yield made_once
+    with made_once.shop.work.database.kept():
+        made_once.reset()
+        yield made_once
     made_once.drop_copies()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,6 +67,7 @@ class Workshop:
     work: runtime.Workplace
     keys: KeySet
     tools: Toolbox = field(repr=False)
+    _entered: ExitStack = field(default_factory=ExitStack, repr=False)
 
     @classmethod
     def open(
@@ -184,7 +186,8 @@ class Workshop:
             )
 
     def __enter__(self) -> Self:
-        """Return the installation."""
+        """Return the installation; until its end, this thread has one connection to its catalog."""
+        self._entered.enter_context(self.work.database.kept())
         return self
 
     def __exit__(
@@ -194,4 +197,5 @@ class Workshop:
         trace: TracebackType | None,
     ) -> None:
         """Close it."""
+        self._entered.close()
         self.close()
