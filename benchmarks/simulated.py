@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from pgben_tasks.adapters.buckets import MemoryBucket
 from pgben_tasks.ports import FetchedObject, ListedObject
 from pgben_tasks.ports.buckets import ObjectFacts
+from tests.support.memory_bucket import MemoryBucket
 
 _CHUNK: Final = bytes(1024 * 1024)
 _STORED: Final = datetime(2026, 1, 1, tzinfo=UTC)

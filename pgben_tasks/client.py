@@ -33,7 +33,14 @@ _PUBLISH = {"max_retries": 3, "interval_start": 0, "interval_step": 0.5, "interv
 _CONNECT_TIMEOUT = 5
 
 
-class ObjectsChoice(TypedDict, total=False):
+class Asked(TypedDict, total=False):
+    """Who asks, "unnamed" by default, and under which key: one key begins one job."""
+
+    requested_by: str
+    idempotency_key: str | None
+
+
+class ObjectsChoice(Asked, total=False):
     """What of a snapshot is restored, and where to: see ``contracts.BucketRestoreRequest``."""
 
     backup: str
@@ -58,21 +65,10 @@ class Client:
         self._app = app if app is not None else create_app(redis_url)
 
     def backup(
-        self,
-        target: str,
-        *,
-        requested_by: str = "unnamed",
-        idempotency_key: str | None = None,
-        scheduled: bool = False,
+        self, target: str, *, scheduled: bool = False, **asked: Unpack[Asked]
     ) -> AsyncResult:
         """Ask for a backup of ``postgres/<name>``; see ``contracts.BackupRequest``."""
-        return self._ask(
-            "backup",
-            target=target,
-            requested_by=requested_by,
-            idempotency_key=idempotency_key,
-            scheduled=scheduled,
-        )
+        return self._ask("backup", target=target, scheduled=scheduled, **asked)
 
     def restore(
         self,
@@ -83,61 +79,25 @@ class Client:
         into: str | None = None,
         swap: bool = False,
         confirm: str | None = None,
-        requested_by: str = "unnamed",
-        idempotency_key: str | None = None,
+        **asked: Unpack[Asked],
     ) -> AsyncResult:
         """Ask for a restore beside the original, or in its place; ``contracts.RestoreRequest``."""
-        return self._ask(
-            "restore",
-            target=target,
-            backup=backup,
-            at=at,
-            into=into,
-            swap=swap,
-            confirm=confirm,
-            requested_by=requested_by,
-            idempotency_key=idempotency_key,
-        )
+        choice = {"backup": backup, "at": at, "into": into, "swap": swap, "confirm": confirm}
+        return self._ask("restore", target=target, **choice, **asked)
 
-    def restore_objects(
-        self,
-        target: str,
-        *,
-        requested_by: str = "unnamed",
-        idempotency_key: str | None = None,
-        **choice: Unpack[ObjectsChoice],
-    ) -> AsyncResult:
+    def restore_objects(self, target: str, **choice: Unpack[ObjectsChoice]) -> AsyncResult:
         """Ask for a snapshot's objects in another bucket, or in their own.
 
         ``choice`` are the fields of ``contracts.BucketRestoreRequest``; without any the newest
         verified snapshot comes back whole, in a new bucket.
         """
-        return self._ask(
-            "restore",
-            target=target,
-            requested_by=requested_by,
-            idempotency_key=idempotency_key,
-            **choice,
-        )
+        return self._ask("restore", target=target, **choice)
 
     def undo(
-        self,
-        target: str,
-        job: UUID | str,
-        *,
-        confirm: str,
-        requested_by: str = "unnamed",
-        idempotency_key: str | None = None,
+        self, target: str, job: UUID | str, *, confirm: str, **asked: Unpack[Asked]
     ) -> AsyncResult:
         """Ask to turn the swap of ``job`` back; see ``contracts.UndoRequest``."""
-        return self._ask(
-            "undo",
-            target=target,
-            job=job,
-            confirm=confirm,
-            requested_by=requested_by,
-            idempotency_key=idempotency_key,
-        )
+        return self._ask("undo", target=target, job=job, confirm=confirm, **asked)
 
     def verify(
         self,
@@ -145,35 +105,14 @@ class Client:
         *,
         backup: str | None = None,
         level: Literal["quick", "full"] = "quick",
-        requested_by: str = "unnamed",
-        idempotency_key: str | None = None,
+        **asked: Unpack[Asked],
     ) -> AsyncResult:
         """Ask for a verification; see ``contracts.VerifyRequest``."""
-        return self._ask(
-            "verify",
-            target=target,
-            backup=backup,
-            level=level,
-            requested_by=requested_by,
-            idempotency_key=idempotency_key,
-        )
+        return self._ask("verify", target=target, backup=backup, level=level, **asked)
 
-    def prune(
-        self,
-        target: str,
-        *,
-        dry_run: bool = False,
-        requested_by: str = "unnamed",
-        idempotency_key: str | None = None,
-    ) -> AsyncResult:
+    def prune(self, target: str, *, dry_run: bool = False, **asked: Unpack[Asked]) -> AsyncResult:
         """Ask for retention of one target; see ``contracts.PruneRequest``."""
-        return self._ask(
-            "prune",
-            target=target,
-            dry_run=dry_run,
-            requested_by=requested_by,
-            idempotency_key=idempotency_key,
-        )
+        return self._ask("prune", target=target, dry_run=dry_run, **asked)
 
     def acknowledge(
         self,
@@ -182,39 +121,18 @@ class Client:
         *,
         keys: Sequence[str] = (),
         reason: str | None = None,
-        requested_by: str = "unnamed",
-        idempotency_key: str | None = None,
+        **asked: Unpack[Asked],
     ) -> AsyncResult:
         """Record that a suspect backup is plausible, or that keys (their SHA-256) are lost.
 
         See ``contracts.AcknowledgeRequest``.
         """
-        return self._ask(
-            "acknowledge",
-            target=target,
-            backup=backup,
-            keys=tuple(keys),
-            reason=reason,
-            requested_by=requested_by,
-            idempotency_key=idempotency_key,
-        )
+        choice = {"backup": backup, "keys": tuple(keys), "reason": reason}
+        return self._ask("acknowledge", target=target, **choice, **asked)
 
-    def sweep(
-        self,
-        target: str,
-        *,
-        dry_run: bool = False,
-        requested_by: str = "unnamed",
-        idempotency_key: str | None = None,
-    ) -> AsyncResult:
+    def sweep(self, target: str, *, dry_run: bool = False, **asked: Unpack[Asked]) -> AsyncResult:
         """Ask for the removal of what ended runs left; see ``contracts.SweepRequest``."""
-        return self._ask(
-            "sweep",
-            target=target,
-            dry_run=dry_run,
-            requested_by=requested_by,
-            idempotency_key=idempotency_key,
-        )
+        return self._ask("sweep", target=target, dry_run=dry_run, **asked)
 
     def _ask(self, kind: str, **fields: Any) -> AsyncResult:
         """Check the fields of a request, and send it."""

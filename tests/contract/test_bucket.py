@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from pgben_tasks.adapters.buckets import MemoryBucket, S3Bucket
+from pgben_tasks.adapters.buckets import S3Bucket
 from pgben_tasks.adapters.buckets.uploads import Sizes
 from pgben_tasks.adapters.s3.client import LARGEST_WHOLE
 from pgben_tasks.domain.buckets.capture import BucketSettings
@@ -26,6 +26,7 @@ from pgben_tasks.errors import (
 )
 from pgben_tasks.ports.buckets import Bucket, ObjectFacts
 from tests.support.bucket_servers import KEYS, SERVERS, Trait, bucket_location, need, table
+from tests.support.memory_bucket import MemoryBucket
 
 MEBIBYTE = 1024 * 1024
 REAL = [kind for kind in SERVERS if kind != "memory"]

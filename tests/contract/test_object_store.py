@@ -18,11 +18,11 @@ from pgben_tasks.adapters.s3.administration import ensure_bucket
 from pgben_tasks.adapters.s3.errors import REPOSITORY_HINTS
 from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
-from pgben_tasks.adapters.stores.memory import MemoryObjectStore
 from pgben_tasks.adapters.stores.s3 import S3ObjectStore
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import IntegrityError, ObjectExists, ObjectMissing, PermanentError
 from pgben_tasks.ports import ObjectStore, Unfinished
+from tests.support.memory_store import MemoryObjectStore
 
 MEBIBYTE = 1024 * 1024
 UNSAFE = (

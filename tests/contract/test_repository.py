@@ -12,7 +12,6 @@ from pgben_tasks.adapters.keys.signatures import Signer, Trust
 from pgben_tasks.adapters.repository.repository import StoreRepository, UnrecordedRepository
 from pgben_tasks.adapters.s3.administration import ensure_bucket
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
-from pgben_tasks.adapters.stores.memory import MemoryObjectStore
 from pgben_tasks.adapters.stores.s3 import S3ObjectStore
 from pgben_tasks.domain.documents import (
     Finding,
@@ -40,6 +39,7 @@ from pgben_tasks.errors import (
 from pgben_tasks.ports import ObjectStore, Repository, SigningRole
 from tests.contract.test_object_store import s3_location
 from tests.support import samples
+from tests.support.memory_store import MemoryObjectStore
 from tests.support.samples import BACKUP, REPOSITORY, START, TARGET
 
 MANIFEST = f"backups/{TARGET}/{BACKUP}/manifest.json"

@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pgben_tasks import names
-from pgben_tasks.adapters.buckets.memory import MemoryBucket
 from pgben_tasks.domain.buckets.acknowledged import digest_of, reasons_of
 from pgben_tasks.domain.states import BackupStanding
 from pgben_tasks.errors import BackupIncomplete, BackupNotFound, PermanentError
 from pgben_tasks.operations.repository.survey import survey
 from pgben_tasks.ports import FetchedObject
 from tests.support.bucketshop import TARGET, BucketShop
+from tests.support.memory_bucket import MemoryBucket
 from tests.support.workshop import Workshop
 
 LOST = "cidadao-de-teste/rg.jpg"

@@ -13,9 +13,9 @@ import pytest
 from pgben_tasks.adapters.catalog.audit import AuditTrail
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.repository.repository import StoreRepository
-from pgben_tasks.adapters.stores.memory import MemoryObjectStore
 from pgben_tasks.domain.documents import AuditEntry, Signature
 from pgben_tasks.errors import IntegrityError, StoreUnavailable
+from tests.support.memory_store import MemoryObjectStore
 from tests.support.samples import REPOSITORY, START, keyring
 
 

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from pgben_tasks import names
-from pgben_tasks.adapters.buckets.memory import MemoryBucket
 from pgben_tasks.adapters.keys.signatures import Trust
 from pgben_tasks.adapters.packs.object_writer import SpoolPacks
 from pgben_tasks.adapters.repository.repository import StoreRepository
@@ -27,6 +26,7 @@ from pgben_tasks.ports import FetchedObject
 from pgben_tasks.runtime import places
 from tests.support.bucketshop import TARGET, BucketShop
 from tests.support.installation import Crash
+from tests.support.memory_bucket import MemoryBucket
 from tests.support.workshop import Workshop
 
 KIBIBYTE = 1024

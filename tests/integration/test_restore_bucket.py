@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pgben_tasks.adapters.buckets.memory import MemoryBucket
 from pgben_tasks.domain.buckets.capture import places
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import (
@@ -22,6 +21,7 @@ from pgben_tasks.errors import (
 )
 from pgben_tasks.ports import Bucket, FetchedObject
 from tests.support.bucketshop import TARGET, BucketShop, contents
+from tests.support.memory_bucket import MemoryBucket
 from tests.support.workshop import Workshop
 
 INTO = "documentos-copia"

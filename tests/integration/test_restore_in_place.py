@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from pgben_tasks import names
-from pgben_tasks.adapters.buckets.memory import MemoryBucket
 from pgben_tasks.adapters.packs.object_writer import SpoolPacks
 from pgben_tasks.direct import chain as in_process
 from pgben_tasks.errors import (
@@ -28,6 +27,7 @@ from pgben_tasks.errors import (
 from pgben_tasks.ports import Bucket, FetchedObject, Uploads
 from tests.support.bucketshop import TARGET, BucketShop
 from tests.support.installation import Crash
+from tests.support.memory_bucket import MemoryBucket
 from tests.support.workshop import Workshop
 
 ASIDE = "documentos-aside-20261126-020000"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pgben_tasks import canvases, names, runtime
-from pgben_tasks.adapters.buckets import MemoryBucket, S3Bucket
+from pgben_tasks.adapters.buckets import S3Bucket
 from pgben_tasks.adapters.buckets.uploads import Sizes
 from pgben_tasks.adapters.s3.client import S3Request
 from pgben_tasks.adapters.s3.xml import text_of
@@ -22,6 +22,7 @@ from pgben_tasks.operations.buckets.uploads import NotedUploads, give_up_uploads
 from tests.support.bucket_servers import KEYS, bucket_location
 from tests.support.bucketshop import TARGET, BucketShop, contents
 from tests.support.installation import Crash
+from tests.support.memory_bucket import MemoryBucket
 from tests.support.workshop import Workshop
 
 MEBIBYTE = 1024 * 1024

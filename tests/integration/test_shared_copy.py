@@ -18,7 +18,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from pgben_tasks import canvases, names
-from pgben_tasks.adapters.buckets.memory import MemoryBucket
 from pgben_tasks.adapters.catalog.locks import holding, is_free, job_lock
 from pgben_tasks.adapters.catalog.shards import shard_lock, shard_step
 from pgben_tasks.adapters.keys.signatures import Trust
@@ -40,6 +39,7 @@ from pgben_tasks.tasks.heartbeat import Heartbeat
 from pgben_tasks.tasks.sharing import LedgerSharing, SharedTask
 from tests.support.bucketshop import TARGET, BucketShop
 from tests.support.installation import Chain, Crash, OwnRow, WatchedStore
+from tests.support.memory_bucket import MemoryBucket
 from tests.support.workshop import SilentProgress, Workshop
 
 _SHARD = 7

@@ -17,7 +17,6 @@ import pytest
 from psycopg import sql
 
 from pgben_tasks import runtime
-from pgben_tasks.adapters.buckets.memory import MemoryBucket
 from pgben_tasks.adapters.postgres import clients as pg_clients
 from pgben_tasks.adapters.postgres.destination import PostgresDestination
 from pgben_tasks.app import app
@@ -31,6 +30,7 @@ from pgben_tasks.runtime import process
 from pgben_tasks.settings import Settings
 from pgben_tasks.setup.initialise import InitResult, initialise
 from pgben_tasks.tasks import reconciler
+from tests.support.memory_bucket import MemoryBucket
 from tests.support.timetables import NOTHING_SCHEDULED
 from tests.support.workshop import SilentProgress
 

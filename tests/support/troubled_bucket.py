@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
-from pgben_tasks.adapters.buckets.memory import MemoryBucket
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.ports import FetchedObject, ListedObject
 from tests.support.bucketshop import BucketShop
+from tests.support.memory_bucket import MemoryBucket
 
 KEYS = [
     "cidadao/solicitacoes/1/rg/frente.jpg",
