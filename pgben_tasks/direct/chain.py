@@ -29,15 +29,12 @@ class ChainRow(JobRow, Protocol):
 
     def begin(self, step: str) -> None:
         """Begin a waiting step, or again one whose process died."""
-        ...
 
     def end(self, step: str, result: JSON, *, following: str | None) -> Job:
         """End a running step; without a ``following`` one the job has succeeded."""
-        ...
 
     def fail(self, step: str, error: Exception) -> None:
         """End the job as failed or refused in ``step``."""
-        ...
 
 
 class MemoryRow:

@@ -47,12 +47,10 @@ class Packable(Protocol):
     @property
     def name(self) -> str:
         """The file's name inside the pack."""
-        ...
 
     @property
     def size(self) -> int:
         """Its bytes."""
-        ...
 
 
 _P = TypeVar("_P", bound=Packable)

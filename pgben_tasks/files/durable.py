@@ -29,7 +29,6 @@ class Writer(Protocol):
 
     def write(self, data: bytes, /) -> int:
         """Append ``data``."""
-        ...
 
 
 def flush_folder(folder: Path) -> None:

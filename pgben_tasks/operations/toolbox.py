@@ -50,7 +50,6 @@ class IndexRow(Protocol):
     @property
     def id(self) -> str:
         """The backup's id."""
-        ...
 
 
 class Index(Protocol):
@@ -58,25 +57,20 @@ class Index(Protocol):
 
     def next_sequence(self, target: Target, *, at_least: int) -> int:
         """Return the next sequence number of a target, above ``at_least``."""
-        ...
 
     def add(self, manifest: Manifest, digest: str, *, state: str) -> None:
         """Write a committed backup."""
-        ...
 
     def backups(self, target: Target) -> Sequence[IndexRow]:
         """Return the known backups of a target that have not expired."""
-        ...
 
     def acknowledge(self, target: Target, backup: str) -> None:
         """Write that somebody looked at a suspect backup and found it plausible."""
-        ...
 
     def set_state(
         self, target: Target, backup: str, state: str, *, verified_at: datetime | None = None
     ) -> None:
         """Write a backup's state."""
-        ...
 
 
 class SwapRecord(Protocol):
@@ -84,19 +78,15 @@ class SwapRecord(Protocol):
 
     def intend(self, swap: Swap) -> None:
         """Write down a swap before anything is touched."""
-        ...
 
     def settle(self, swap: Swap, state: SwapState) -> None:
         """Write how a swap ended."""
-        ...
 
     def swap_of_job(self, job: UUID) -> Swap | None:
         """Return the swap of a job, None when it has none."""
-        ...
 
     def open(self, target: str) -> Sequence[Swap]:
         """Return the swaps of a target whose end is not settled."""
-        ...
 
 
 class Captures(Protocol):
@@ -104,11 +94,9 @@ class Captures(Protocol):
 
     def running(self, target: Target) -> frozenset[str]:
         """Return the backup ids of a target's jobs that have not ended."""
-        ...
 
     def named(self, target: Target) -> frozenset[str]:
         """Return every backup id that a target's jobs which have not ended work on, or ask for."""
-        ...
 
 
 class OwnWrites(Protocol):
@@ -116,11 +104,9 @@ class OwnWrites(Protocol):
 
     def intend(self, job: Job, part: str, objects: int) -> None:
         """Write down that a part of a job's work is about to change so many objects."""
-        ...
 
     def since(self, target: Target, moment: datetime) -> int:
         """Return how many objects of a target were changed by ourselves since then, at most."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +125,6 @@ class History(Protocol):
 
     def append(self, at: datetime, *, status: str, name: str, size: int, message: str) -> None:
         """Write one line to each file."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,11 +189,9 @@ class RunLedger(Protocol):
 
     def keep(self, *, context: JSON, backup: str | None = None) -> None:
         """Leave facts for later steps; raises ``FenceLost`` when the job changed hands."""
-        ...
 
     def hold(self) -> None:
         """Raise ``FenceLost`` unless this run still owns the job: before anything irreversible."""
-        ...
 
 
 class JobRow(RunLedger, Protocol):
@@ -217,11 +200,9 @@ class JobRow(RunLedger, Protocol):
     @property
     def job(self) -> Job:
         """The job as the row has it now; ``step`` is the one that runs or is next."""
-        ...
 
     def try_lock(self, kind: str) -> AbstractContextManager[bool]:
         """Take one of the target's locks exclusively for a block, if nobody holds it."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,11 +70,9 @@ class Uploads(Protocol):
 
     def begun(self, key: str, upload: str) -> None:
         """Note an upload, durably: no part of it is stored before this returns."""
-        ...
 
     def ended(self, key: str, upload: str) -> None:
         """Forget an upload of which nothing is left but perhaps its object."""
-        ...
 
 
 class Bucket(Protocol):
@@ -87,45 +85,36 @@ class Bucket(Protocol):
     @property
     def name(self) -> str:
         """The bucket's name."""
-        ...
 
     def describe(self) -> str:
         """Name bucket and server for people, without secrets."""
-        ...
 
     def exists(self) -> bool:
         """Whether the bucket is there."""
-        ...
 
     def create(self) -> None:
         """Make the bucket."""
-        ...
 
     def list(self, prefix: str = "") -> Iterator[ListedObject]:
         """Return every object, in the order of the server, page by page.
 
         A listing that breaks off raises; it never just ends.
         """
-        ...
 
     def head(self, key: str) -> ObjectFacts:
         """Return what is known of one object without its bytes."""
-        ...
 
     def fetch(self, key: str) -> AbstractContextManager[FetchedObject]:
         """Fetch one object; its bytes must be read, or left, inside the block."""
-        ...
 
     def tags(self, key: str) -> dict[str, str]:
         """Return the tags of an object."""
-        ...
 
     def keeps_tags(self, key: str) -> bool:
         """Try on an object that is there whether the server knows tags at all.
 
         False only where that is certain: tags that are there must never go unnoticed.
         """
-        ...
 
     def put(
         self,
@@ -146,24 +135,18 @@ class Bucket(Protocol):
         request by which the object may come to be there: whatever it raises is raised, and nothing
         is stored by that request. ``uploads`` notes an upload in parts.
         """
-        ...
 
     def give_up(self, key: str, upload: str) -> None:
         """Remove the parts of an upload that was begun; one that is not there is no error."""
-        ...
 
     def put_tags(self, key: str, tags: Mapping[str, str]) -> None:
         """Replace the tags of an object; none removes them."""
-        ...
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
-        ...
 
     def settings(self) -> BucketSettings:
         """Read the bucket's own settings, and which of them the server does not know."""
-        ...
 
     def apply(self, settings: BucketSettings) -> tuple[str, ...]:
         """Return the bucket these settings; names those that the server did not take."""
-        ...

@@ -36,26 +36,21 @@ class ObjectCodec(Protocol):
     @property
     def sealed(self) -> bool:
         """Whether what is made here is encrypted."""
-        ...
 
     def can_open_inventories(self) -> bool:
         """Whether an identity for inventories is at hand."""
-        ...
 
     def end_spare_children(self) -> None:
         """End the processes that only several packs at a time need, for their memory."""
-        ...
 
     def seal_inventory(self, lines: Path, destination: Path) -> Sealed:
         """Compress and seal the plain lines of an inventory."""
-        ...
 
     def open_inventory(self, stored: StoredFile, file: Path, destination: Path) -> str:
         """Check the stored bytes in ``file`` and open them; returns the digest of the plain lines.
 
         Raises ``DigestMismatch``, ``DecryptionFailed``, ``ConfigurationError`` (no identity).
         """
-        ...
 
     def seal_pack(self, path: str, tar: Path, destination: Path) -> Pack:
         """Seal a finished tar of objects as the pack ``path``, which says how.
@@ -63,7 +58,6 @@ class ObjectCodec(Protocol):
         Every member is named like the digest of its bytes; one that is not raises
         ``DigestMismatch``. The destination is whole and flushed to disk, or not there.
         """
-        ...
 
     def open_objects(
         self,
@@ -78,7 +72,6 @@ class ObjectCodec(Protocol):
 
         Returns digest and size of every object. Raises as ``open_inventory`` does.
         """
-        ...
 
 
 class DigestIndex(Protocol):
@@ -86,23 +79,18 @@ class DigestIndex(Protocol):
 
     def fill(self, known: Iterable[tuple[str, str]]) -> None:
         """Add many (digest, place) pairs."""
-        ...
 
     def fill_from(self, read: Callable[[], Iterable[tuple[str, str]]]) -> None:
         """Add the pairs that ``read`` returns, now and again when a digest may be among them."""
-        ...
 
     def place(self, digest: str) -> str | None:
         """Return where the bytes with this digest lie."""
-        ...
 
     def take(self, digest: str, place: str) -> str | None:
         """Return where the bytes lie; None when they were unknown and are now at ``place``."""
-        ...
 
     def close(self) -> None:
         """Remove it."""
-        ...
 
 
 class ObjectPackWriter(Protocol):
@@ -115,14 +103,12 @@ class ObjectPackWriter(Protocol):
         another size and whatever ``chunks`` raise, which concerns this object alone; and what went
         wrong with a pack, as ``check`` does.
         """
-        ...
 
     def check(self) -> None:
         """Raise what went wrong with a pack: then no place that was given out holds.
 
         Whoever gets an error from ``add`` asks here whose it is.
         """
-        ...
 
 
 class ObjectPacks(Protocol):
@@ -130,7 +116,6 @@ class ObjectPacks(Protocol):
 
     def index(self, file: Path) -> DigestIndex:
         """Begin an index of digests in ``file``."""
-        ...
 
     def writer(
         self,
@@ -152,4 +137,3 @@ class ObjectPacks(Protocol):
         Leaving the block well seals and stores the rest, and raises what went wrong; leaving it
         with an error stores nothing more. Either way no file of the writer stays behind.
         """
-        ...

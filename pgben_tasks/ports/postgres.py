@@ -49,24 +49,19 @@ class Capture(Protocol):
     @property
     def snapshot(self) -> str:
         """The exported snapshot's name, for ``pg_dump --snapshot``."""
-        ...
 
     @property
     def table_names(self) -> tuple[tuple[str, str], ...]:
         """(schema, table) of every table that will be dumped with data, sorted."""
-        ...
 
     def cancel(self) -> None:
         """End a count that runs in another thread; it raises there. Safe from any thread."""
-        ...
 
     def count(self, *, on_table: Callable[[], None] | None = None) -> tuple[TableCount, ...]:
         """Return every table's rows inside the snapshot, sorted by schema and table."""
-        ...
 
     def describe(self, tables: tuple[TableCount, ...]) -> PostgresCapture:
         """Describe the database as the snapshot shows it; check the table list once more."""
-        ...
 
 
 class PostgresSource(Protocol):
@@ -78,14 +73,12 @@ class PostgresSource(Protocol):
         Raises ``DatabaseUnavailable``, ``ConfigurationError`` (password, database, BYPASSRLS,
         a table that may not be read, client older than server).
         """
-        ...
 
     def capture(self, tools: ClientTools) -> AbstractContextManager[Capture]:
         """Lock all tables against TRUNCATE and DROP, then export a snapshot.
 
         Raises ``TargetBusy``, ``DatabaseUnavailable``, ``ConfigurationError``.
         """
-        ...
 
     def dump(
         self,
@@ -107,14 +100,12 @@ class PostgresSource(Protocol):
         Raises ``CommandFailed``, ``TargetBusy``, ``SpoolFull``, ``DatabaseUnavailable`` (also when
         the capture's session ended meanwhile: the dump is then void).
         """
-        ...
 
     def check_dump(self, dump: Path, capture: PostgresCapture) -> int:
         """Check that the dump's table of contents names the data of exactly the counted tables.
 
         Returns the number of its entries. Raises ``IntegrityError``.
         """
-        ...
 
 
 class PostgresDestination(Protocol):
@@ -125,11 +116,9 @@ class PostgresDestination(Protocol):
 
         Raises ``RestoreRefused`` (name taken), ``ConfigurationError``, ``DatabaseUnavailable``.
         """
-        ...
 
     def create(self, name: str, capture: PostgresCapture, *, marker: str) -> None:
         """Create missing roles NOLOGIN, then the database, marked with ``marker`` as unfinished."""
-        ...
 
     def load(
         self, name: str, dump: Path, *, tools: ClientTools, jobs: int, progress: Progress
@@ -139,7 +128,6 @@ class PostgresDestination(Protocol):
         Raises ``RestoreRefused`` unless the database is closed and empty, ``IntegrityError`` when
         the dump cannot be read, ``CommandFailed``, ``DatabaseUnavailable``.
         """
-        ...
 
     def finish(
         self,
@@ -155,21 +143,17 @@ class PostgresDestination(Protocol):
         that is replaced, nothing removes the database.
         Raises ``RestoreRefused`` when the database does not carry ``marker``.
         """
-        ...
 
     def count(
         self, name: str, *, on_table: Callable[[], None] | None = None
     ) -> tuple[TableCount, ...]:
         """Return every table's rows as ``Capture.count`` does."""
-        ...
 
     def count_large_objects(self, name: str) -> int:
         """Return how many large objects a database has."""
-        ...
 
     def abandon(self, name: str, *, marker: str) -> bool:
         """Drop the database if it exists and still carries ``marker``; return whether it did."""
-        ...
 
 
 class PostgresSwap(Protocol):
@@ -184,18 +168,15 @@ class PostgresSwap(Protocol):
         already; with ``room`` the space for one more copy is looked at, where the server's disk is
         one of this machine.
         """
-        ...
 
     def inspect_pair(self, live: str, incoming: str) -> tuple[int, int, bool]:
         """Return the oids of both, and whether ``live`` takes connections.
 
         Raises ``RestoreRefused`` when one of them does not exist.
         """
-        ...
 
     def analyse(self, name: str) -> None:
         """Gather statistics of a database."""
-        ...
 
     def exchange(
         self,
@@ -212,15 +193,12 @@ class PostgresSwap(Protocol):
         swap is under way, ``RestoreRefused`` when the databases are not those of ``swap``,
         ``DatabaseUnavailable``.
         """
-        ...
 
     def settle(self, swap: Swap) -> Standing | None:
         """Return how a swap ended, and leave the live database open; None while it is at work."""
-        ...
 
     def drop(self, swap: Swap) -> Literal["dropped", "gone", "in use"]:
         """Drop the database that a swap set aside, unless somebody opened it again.
 
         ``gone`` when there is no such database any more; ``in use`` when it is open.
         """
-        ...

@@ -51,49 +51,38 @@ class ObjectStore(Protocol):
 
     def describe(self) -> str:
         """Return the store's name for people, without secrets."""
-        ...
 
     def put(self, key: str, data: bytes) -> None:
         """Store small ``data`` under a new key; ``ObjectExists`` when the key is taken."""
-        ...
 
     def put_file(
         self, key: str, path: Path, *, advance: Callable[[int], None] | None = None
     ) -> None:
         """Store a file, streamed, atomically; replaces an object left by an earlier try."""
-        ...
 
     def get(self, key: str, *, limit: int) -> bytes:
         """Return a small object whole; more than ``limit`` bytes is an ``IntegrityError``."""
-        ...
 
     def stream(self, key: str) -> Iterator[bytes]:
         """Yield an object in chunks of about 1 MiB."""
-        ...
 
     def head(self, key: str) -> StoredObject:
         """Return the facts of one object; ``ObjectMissing`` when there is none."""
-        ...
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Return every object whose key begins with ``prefix``, sorted by key."""
-        ...
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
-        ...
 
     def now(self) -> datetime:
         """Return the time by the clock that ``StoredObject.modified`` is taken from."""
-        ...
 
     def unfinished(self, prefix: str) -> Iterator[Unfinished]:
         """Return the uploads that killed writers left under keys that begin with ``prefix``."""
-        ...
 
     def abort(self, upload: Unfinished) -> None:
         """Abort an unfinished upload; one that is not there is no error."""
-        ...
 
 
 class PackCodec(Protocol):
@@ -102,11 +91,9 @@ class PackCodec(Protocol):
     @property
     def recipients(self) -> tuple[str, ...]:
         """The age recipients packs are sealed to; empty when encryption is off."""
-        ...
 
     def can_open(self, recipients: Sequence[str]) -> bool:
         """Return whether an identity at hand opens what is sealed to ``recipients``, if to any."""
-        ...
 
     def seal(
         self, plan: PackPlan, source: Path, destination: Path, *, advance: Callable[[int], None]
@@ -116,7 +103,6 @@ class PackCodec(Protocol):
         A member whose bytes differ from its planned digest raises ``DigestMismatch``; the
         destination then does not exist. Written under a temporary name, flushed to disk, renamed.
         """
-        ...
 
     def seal_early(
         self, plan: EarlyPlan, source: Path, destination: Path, *, advance: Callable[[int], None]
@@ -125,7 +111,6 @@ class PackCodec(Protocol):
 
         A file whose size differs from its plan raises ``DigestMismatch``.
         """
-        ...
 
     def open(
         self,
@@ -140,7 +125,6 @@ class PackCodec(Protocol):
         ``destination`` None checks only. Raises ``DigestMismatch``, ``DecryptionFailed``,
         ``ConfigurationError`` (no identity).
         """
-        ...
 
 
 class Repository(Protocol):
@@ -149,77 +133,60 @@ class Repository(Protocol):
     @property
     def id(self) -> str:
         """The repository's id."""
-        ...
 
     def describe(self) -> str:
         """Return the repository's name for people, without secrets."""
-        ...
 
     def now(self) -> datetime:
         """Return the time by the clock of the repository's store."""
-        ...
 
     def check_place(self) -> None:
         """Raise ``ConfigurationError`` unless the repository that was opened is still there.
 
         A volume that is not mounted any more looks like an empty folder.
         """
-        ...
 
     def targets(self) -> list[Target]:
         """Return all targets that have backups or packs, sorted."""
-        ...
 
     def backups(self, target: Target) -> list[BackupId]:
         """Return the ids under ``target`` that have a ``manifest.json`` object, sorted by name."""
-        ...
 
     def manifest(self, target: Target, backup: BackupId) -> Manifest:
         """Return a manifest after a check of its signature, role and path.
 
         Raises ``BackupNotFound``, ``SignatureInvalid``, ``ManifestInvalid``.
         """
-        ...
 
     def manifest_digest(self, target: Target, backup: BackupId) -> str:
         """Return the SHA-256 of the stored manifest's bytes (after the same checks)."""
-        ...
 
     def store_pack(self, pack: Pack, path: Path, *, advance: Callable[[int], None]) -> None:
         """Store a sealed file unless an object of the same size is already under its path."""
-        ...
 
     def packs(self, target: Target) -> dict[str, StoredObject]:
         """Return every stored object under ``packs/<target>/``, by path."""
-        ...
 
     def inventories(self, target: Target) -> dict[str, StoredObject]:
         """Return every stored inventory of a bucket, by path; none for a database."""
-        ...
 
     def stray(self, target: Target) -> list[str]:
         """Return the keys under the target's folders that the format does not know."""
-        ...
 
     def foreign(self) -> list[str]:
         """Return the keys anywhere in the repository that the format does not know, sorted."""
-        ...
 
     def read_pack(self, pack: StoredFile) -> Iterator[bytes]:
         """Yield the stored bytes of a pack or an inventory; ``ObjectMissing`` when it is gone."""
-        ...
 
     def fetch_pack(self, pack: Pack, destination: Path, *, advance: Callable[[int], None]) -> None:
         """Write the sealed bytes to a file, checking size and digest on the way."""
-        ...
 
     def store_inventory(self, target: Target, backup: BackupId, path: Path) -> None:
         """Store the inventory of a snapshot; ``path`` is named as it is in the repository."""
-        ...
 
     def fetch_inventory(self, manifest: Manifest, destination: Path) -> None:
         """Write a snapshot's inventory to a file, checking size and digest on the way."""
-        ...
 
     def commit(self, manifest: Manifest) -> str:
         """Make the backup exist: list its packs, write signature and manifest, read both back.
@@ -227,78 +194,60 @@ class Repository(Protocol):
         Returns the manifest's SHA-256. Raises ``IntegrityError`` when a pack is missing or has
         another size, ``ObjectExists`` when the id is taken by another manifest.
         """
-        ...
 
     def backups_with_statements(self, target: Target) -> list[BackupId]:
         """Return the ids under ``target`` that signed statements are about, sorted by name."""
-        ...
 
     def verifications(self, target: Target, backup: BackupId) -> list[Verification]:
         """Return every signed statement about a backup, oldest first; a bad one raises."""
-        ...
 
     def record(self, verification: Verification) -> None:
         """Sign and store a statement."""
-        ...
 
     def audit(self, entry: AuditEntry) -> str:
         """Sign and store an audit entry; return its SHA-256."""
-        ...
 
     def audited(self) -> list[str]:
         """Return the paths of every stored audit entry, by their sequence number."""
-        ...
 
     def audit_entry(self, path: str) -> AuditEntry:
         """Return an audit entry after a check of its signature, role and path.
 
         Raises ``SignatureInvalid``, ``ManifestInvalid``.
         """
-        ...
 
     def remove_manifest(self, target: Target, backup: BackupId) -> None:
         """Remove a backup's manifest, then its signature: the backup exists no longer."""
-        ...
 
     def remove_inventory(self, path: str) -> None:
         """Remove an inventory, unless its manifest came to exist meanwhile."""
-        ...
 
     def remove_pack(self, path: str) -> None:
         """Remove one pack."""
-        ...
 
     def lone_signatures(self, target: Target) -> list[StoredObject]:
         """Return the signatures whose document does not exist, sorted by key.
 
         They, unfinished uploads and files of shards are what killed jobs leave beside packs.
         """
-        ...
 
     def remove_signature(self, key: str) -> None:
         """Remove a signature, unless its document came to exist meanwhile."""
-        ...
 
     def unfinished_uploads(self, target: Target) -> list[Unfinished]:
         """Return the unfinished uploads below the target's folders, sorted by key."""
-        ...
 
     def abort_upload(self, upload: Unfinished) -> None:
         """Abort an unfinished upload."""
-        ...
 
     def shard_files(self, target: Target) -> dict[str, StoredObject]:
         """Return every file of a shard of the target, by path. No manifest names them."""
-        ...
 
     def store_shard_file(self, key: str, file: Path) -> None:
         """Store a file of a shard under its path, replacing what an earlier try left."""
-        ...
 
     def fetch_shard_file(self, stored: StoredFile, destination: Path) -> None:
         """Write a shard's file to ``destination``, checking size and digest on the way."""
-        ...
 
     def remove_shard_file(self, key: str) -> None:
         """Remove a file of a shard."""
-        ...

@@ -14,7 +14,6 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Return the present moment, aware, in UTC."""
-        ...
 
 
 class Progress(Protocol):
@@ -22,19 +21,15 @@ class Progress(Protocol):
 
     def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
         """Start a phase; ``total`` is in ``unit`` and may be unknown."""
-        ...
 
     def advance(self, amount: int) -> None:
         """Add ``amount`` units to the present phase. Safe from any thread."""
-        ...
 
     def note(self, **facts: int | str) -> None:
         """Set side facts of the present phase, such as ``tables=12``."""
-        ...
 
     def check(self) -> None:
         """Raise ``FenceLost`` or another error when this work must stop now."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,4 +50,3 @@ class Mailer(Protocol):
 
         Raises ``ConfigurationError`` for what waiting does not mend, else ``TransientError``.
         """
-        ...

@@ -28,12 +28,10 @@ class Placed(Protocol):
     @property
     def pack(self) -> str | None:
         """Where they lie."""
-        ...
 
     @property
     def size(self) -> int:
         """How many they are."""
-        ...
 
 
 class Carried(Struct, frozen=True, gc=False):

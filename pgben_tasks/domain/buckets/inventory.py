@@ -121,27 +121,22 @@ class Listed(Protocol):
     @property
     def key(self) -> str:
         """Its key."""
-        ...
 
     @property
     def etag(self) -> str:
         """Its etag, without quotes."""
-        ...
 
     @property
     def size(self) -> int:
         """Its bytes."""
-        ...
 
     @property
     def modified(self) -> datetime:
         """When it was stored."""
-        ...
 
     @property
     def tags(self) -> Mapping[str, str] | None:
         """Its tags, where the listing says them."""
-        ...
 
 
 class Line(Struct, gc=False):

@@ -67,7 +67,6 @@ class Sized(Protocol):
     @property
     def size(self) -> int:
         """Its bytes."""
-        ...
 
 
 _S = TypeVar("_S", bound=Sized)

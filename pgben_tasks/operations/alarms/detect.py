@@ -27,31 +27,24 @@ class Watch(Protocol):
 
     def since(self) -> datetime:
         """Return when this catalog began to keep alarms."""
-        ...
 
     def bad_ends(self, *, since: datetime) -> list[UUID]:
         """Return the jobs that failed, were refused or are suspect, and have no alarm for that."""
-        ...
 
     def open_windows(self) -> list[UUID]:
         """Return the scheduled jobs that have not ended."""
-        ...
 
     def known(self, keys: Sequence[str]) -> set[str]:
         """Return which of these keys have a job."""
-        ...
 
     def under_way(self, *, within: timedelta) -> set[str]:
         """Return the targets with a backup that runs, or will."""
-        ...
 
     def restorable(self, target: str) -> Restorable | None:
         """Return the newest verified backup of a target that is not suspect."""
-        ...
 
     def last_beat(self) -> datetime | None:
         """Return when the last tick ran that beat had sent."""
-        ...
 
 
 class Outbox(Protocol):
@@ -59,7 +52,6 @@ class Outbox(Protocol):
 
     def add(self, alarm: Alarm) -> bool:
         """Write an alarm; return whether it is new."""
-        ...
 
 
 def raise_alarms(

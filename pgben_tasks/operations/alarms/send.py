@@ -27,25 +27,20 @@ class Delivery(Protocol):
     @property
     def alarms(self) -> list[KeptAlarm]:
         """Every alarm that was not sent."""
-        ...
 
     @property
     def now(self) -> datetime:
         """The present moment."""
-        ...
 
     @property
     def last_refusal_sent(self) -> datetime | None:
         """When a mail with a refusal was last sent."""
-        ...
 
     def sent(self, *, note: str | None) -> None:
         """Write that a server accepted the mail."""
-        ...
 
     def not_sent(self, error: str) -> None:
         """Write why the mail was not sent."""
-        ...
 
 
 class Outbox(Protocol):
@@ -53,7 +48,6 @@ class Outbox(Protocol):
 
     def delivery(self) -> AbstractContextManager[Delivery]:
         """Yield all alarms that were not sent, locked for this process."""
-        ...
 
 
 def send_alarms(

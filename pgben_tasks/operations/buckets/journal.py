@@ -31,11 +31,9 @@ class Journal(Protocol):
 
     def files(self) -> list[Path]:
         """Return what was written so far, each file sorted."""
-        ...
 
     def write(self, lines: bytes, packs: Sequence[Pack]) -> None:
         """Write a group down, with the packs that it is the first to speak of."""
-        ...
 
 
 class LocalJournal:
