@@ -46,14 +46,26 @@ HEAVY = {
 }
 
 
+def loaded_with(module: str) -> set[str]:
+    """Return the modules that a new process has when it imported this one."""
+    script = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, text=True, timeout=60
+    )
+    return set(done.stdout.split())
+
+
 @pytest.mark.parametrize("module", ["client", "contracts", "canvases", "app", "names", "errors"])
 def test_importing_the_light_half_loads_nothing_heavy(module: str) -> None:
-    script = f"import sys, pgben_tasks.{module}; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, check=True, text=True, timeout=60
-    ).stdout.split()
+    loaded = loaded_with(f"pgben_tasks.{module}")
     assert f"pgben_tasks.{module}" in loaded
     assert HEAVY.isdisjoint(loaded)
+
+
+def test_a_worker_starts_without_the_client_that_few_jobs_need() -> None:
+    loaded = loaded_with("workers")
+    assert {"workers", "psycopg", "obstore"} <= loaded
+    assert "minio" not in loaded
 
 
 # Requests

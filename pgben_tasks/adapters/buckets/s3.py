@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import urllib3
@@ -37,12 +38,14 @@ from pgben_tasks.adapters.buckets.uploads import (
     part_size,
     uploaded,
 )
-from pgben_tasks.adapters.s3.administration import BucketAdministration
 from pgben_tasks.adapters.s3.client import S3Request, S3Sender, succeeded
 from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.domain.buckets.capture import BucketSettings
 from pgben_tasks.errors import ObjectMissing, PgbenError
 from pgben_tasks.ports.buckets import FetchedObject, ListedObject, ObjectFacts, Uploads
+
+if TYPE_CHECKING:
+    from pgben_tasks.adapters.s3.administration import BucketAdministration
 
 _CHUNK: Final = 1024 * 1024
 #: Servers take about 8 KiB of headers; longer tags follow by a request of their own.
@@ -62,7 +65,13 @@ class S3Bucket:
         self._page = page
         self._sizes = sizes or Sizes()
         self._sender = S3Sender(location, store=self.describe(), patience=location.patience)
-        self._administration = BucketAdministration(location, store=self.describe())
+
+    @cached_property
+    def _administration(self) -> BucketAdministration:
+        # minio-py takes a tenth of a worker's start, and most jobs ask it nothing.
+        from pgben_tasks.adapters.s3.administration import BucketAdministration  # noqa: PLC0415
+
+        return BucketAdministration(self._where, store=self.describe())
 
     @property
     def name(self) -> str:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from xml.parsers.expat import ExpatError
 
 from pgben_tasks.adapters.buckets.tagging import body_digest
-from pgben_tasks.adapters.s3.administration import BucketAdministration
 from pgben_tasks.adapters.s3.client import S3Request, S3Sender, error_code, succeeded
 from pgben_tasks.adapters.s3.errors import is_unaskable
 from pgben_tasks.adapters.s3.xml import read_xml, text_of
 from pgben_tasks.domain.buckets.capture import BucketSettings
+
+if TYPE_CHECKING:
+    from pgben_tasks.adapters.s3.administration import BucketAdministration
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ A bucket's other settings are read and written as the server's own bytes
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from xml.etree.ElementTree import ParseError
 
 import urllib3
 from minio import Minio
-from minio.error import MinioException
+from minio.error import MinioException, S3Error
 from minio.versioningconfig import VersioningConfig
 
 from pgben_tasks.adapters.s3.errors import codes_of, error_for, is_unaskable
@@ -62,7 +63,7 @@ class BucketAdministration:
             self._client.make_bucket(self._where.bucket)
         except _FAILURES as exc:
             # One that this key may look at is ours, whatever the server calls it.
-            if _TAKEN.isdisjoint(codes_of(exc)) or not self.exists():
+            if _TAKEN.isdisjoint(_codes(exc)) or not self.exists():
                 raise self._error(exc) from exc
             return False
         return True
@@ -72,14 +73,14 @@ class BucketAdministration:
         try:
             self._client.set_bucket_versioning(self._where.bucket, VersioningConfig(status))
         except _FAILURES as exc:
-            codes = set(codes_of(exc))
+            codes = set(_codes(exc))
             if "409" in codes or is_unaskable(codes):
                 return False
             raise self._error(exc) from exc
         return True
 
     def _error(self, exc: Exception) -> PgbenError:
-        codes = codes_of(exc)
+        codes = _codes(exc)
         if type(exc) is ValueError:
             # minio-py's own, before any request.
             codes = iter(["InvalidBucketName"])
@@ -92,6 +93,13 @@ def ensure_bucket(location: S3Location) -> bool:
     """Make a repository's bucket when it is absent; return whether it was made."""
     bucket = BucketAdministration(location, store=f"s3://{location.bucket}")
     return not bucket.exists() and bucket.make()
+
+
+def _codes(exc: Exception) -> Iterable[str]:
+    """Return the code and the status that an exception names."""
+    if isinstance(exc, S3Error):
+        return (exc.code or "", str(exc.response.status))
+    return codes_of(exc)
 
 
 def _connections(location: S3Location) -> urllib3.PoolManager:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from minio.error import S3Error
 from obstore import exceptions
 
 from pgben_tasks.errors import (
@@ -217,16 +216,12 @@ def error_for(codes: Iterable[str], what: str, *, store: str, hints: Hints) -> P
 
 
 def as_public_error(exc: Exception, what: str, *, store: str, hints: Hints) -> PgbenError:
-    """Return our error for an exception of obstore, minio-py or urllib3."""
+    """Return our error for an exception of obstore or urllib3."""
     return error_for(codes_of(exc), what, store=store, hints=hints)
 
 
 def codes_of(exc: Exception) -> Iterator[str]:
     """Yield the code and the status that an exception names, then the code that it stands for."""
-    if isinstance(exc, S3Error):
-        yield exc.code or ""
-        yield str(exc.response.status)
-        return
     text = str(exc)
     for pattern in (_CODE, _STATUS):
         if match := pattern.search(text):
