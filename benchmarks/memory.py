@@ -24,6 +24,7 @@ from benchmarks.simulated import SimulatedBucket
 from pgben_tasks.contracts import request_model
 from pgben_tasks.direct import chain as in_process
 from pgben_tasks.domain.target import Target
+from pgben_tasks.operations.toolbox import NoProgress
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
 
@@ -31,22 +32,6 @@ from pgben_tasks.settings import Settings
 MOST: Final = 300 * 1000 * 1000
 _ROOT: Final = Path(__file__).parents[1]
 _NAME: Final = "simulated"
-
-
-class _Silent:
-    """Progress that is not shown."""
-
-    def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
-        """Start a phase."""
-
-    def advance(self, amount: int) -> None:
-        """Count."""
-
-    def note(self, **facts: int | str) -> None:
-        """Take side facts."""
-
-    def check(self) -> None:
-        """Never interrupt the work."""
 
 
 def measure(keys: int, gibibytes: int, *, tell: Callable[[str], None]) -> dict[str, dict[str, Any]]:
@@ -111,7 +96,7 @@ def main() -> None:
         job = in_process.new_job(
             "backup", request, target=str(target), node=work.node, now=datetime.now(UTC), context={}
         )
-        in_process.Chain(in_process.MemoryRow(job, tools.clock), tools, _Silent()).run()
+        in_process.Chain(in_process.MemoryRow(job, tools.clock), tools, NoProgress()).run()
         bucket.overwrite()
 
 

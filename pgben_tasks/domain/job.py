@@ -12,6 +12,9 @@ from pgben_tasks.domain.target import require_utc
 JobKind = Literal["backup", "restore", "verify", "prune", "undo", "acknowledge", "sweep"]
 JobState = Literal["queued", "running", "waiting", "succeeded", "failed", "refused", "cancelled"]
 
+#: The target of a verification of everything.
+EVERYTHING: Final = "*"
+
 ENDED: Final[frozenset[str]] = frozenset({"succeeded", "failed", "refused", "cancelled"})
 
 #: A running step whose heartbeat is this old, and whose lock is free, has lost its worker. The

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from pgben_tasks.contracts import JSON
@@ -31,17 +31,6 @@ from pgben_tasks.ports import (
     Repository,
     Sharing,
 )
-
-#: Small members of a dump share packs of this many bytes.
-DUMP_PACK_SIZE: Final = 64 * 1024 * 1024
-#: Finished files of a dump are packed while it goes on, as soon as they are this many bytes.
-EARLY_SIZE: Final = 16 * 1024 * 1024
-#: A bucket is suspect when a larger share of its objects changed since the snapshot before.
-SUSPECT_CHANGED_SHARE: Final = Decimal("0.2")
-#: How much of the repository's bytes may be fetched anew in a night, to empty half-dead packs.
-VACATE_SHARE: Final = Decimal("0.05")
-#: How many of the unchanged objects have their tags read again in a night: all in a month.
-REFRESH_SHARE: Final = Decimal(1) / 30
 
 
 class IndexRow(Protocol):
@@ -127,25 +116,46 @@ class History(Protocol):
         """Write one line to each file."""
 
 
+class NoProgress:
+    """A ``Progress`` that nobody sees."""
+
+    def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
+        """Show nothing."""
+
+    def advance(self, amount: int) -> None:
+        """Show nothing."""
+
+    def note(self, **facts: int | str) -> None:
+        """Show nothing."""
+
+    def check(self) -> None:
+        """Go on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """The numbers that steer operations; sizes in bytes, shares between 0 and 1."""
 
-    dump_jobs: int = 2
-    pack_size: int = DUMP_PACK_SIZE
-    early_size: int = EARLY_SIZE
-    suspect_shrink: float = 0.3
-    suspect_changed: Decimal = SUSPECT_CHANGED_SHARE
-    vacate_share: Decimal = VACATE_SHARE
-    refresh_share: Decimal = REFRESH_SHARE
-    copy_concurrency: int = 16
+    dump_jobs: int
+    #: Small members of a dump share packs of this many bytes.
+    pack_size: int
+    suspect_shrink: float
+    #: A bucket is suspect when a larger share of its objects changed since the snapshot before.
+    suspect_changed: Decimal
+    #: How much of the repository's bytes may be fetched anew in a night, to empty half-dead packs.
+    vacate_share: Decimal
+    copy_concurrency: int
     #: What a copy is divided into, so that several workers can share it.
+    shard_bytes: int
     shard_objects: int = 5_000
-    shard_bytes: int = 128 * 1024 * 1024
-    spool_limit: int | None = None
+    spool_limit: int | None
     #: How long a database that a swap replaced is kept.
-    keep_replaced: timedelta = timedelta(days=7)
-    retention: Policy = field(default_factory=Policy)
+    keep_replaced: timedelta
+    retention: Policy
+    #: Finished files of a dump are packed while it goes on, as soon as they are this many bytes.
+    early_size: int = 16 * 1024 * 1024
+    #: How many of the unchanged objects have their tags read again in a night: all in a month.
+    refresh_share: Decimal = Decimal(1) / 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from pgben_tasks.adapters.history import History
 from pgben_tasks.adapters.mail import SmtpMailer
 from pgben_tasks.adapters.postgres.swap import PostgresSwap
 from pgben_tasks.adapters.repository.repository import StoreRepository
-from pgben_tasks.domain.job import Job, JobKind, JobState, next_attempt
+from pgben_tasks.domain.job import EVERYTHING, Job, JobKind, JobState, next_attempt
 from pgben_tasks.domain.overdue import Bounds, Timed
 from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.windows import Schedule
@@ -182,7 +182,7 @@ class Workplace:
 
     def schedule(self, kind: str, target: str) -> Schedule | None:
         """Return the timetable of a kind of job; None where it has none."""
-        if kind == "verify" and target == "*":
+        if kind == "verify" and target == EVERYTHING:
             return self.settings.schedule("verify")
         return self.settings.schedule(Target.parse(target).kind) if kind == "backup" else None
 
@@ -202,7 +202,7 @@ class Workplace:
         """Yield every scheduled (kind of job, target)."""
         for target in self.target_names():
             yield "backup", target
-        yield "verify", "*"
+        yield "verify", EVERYTHING
 
     def timed(self) -> list[Timed]:
         """Return the timetable with the schedule of each line."""

@@ -23,7 +23,6 @@ from pgben_tasks.operations.buckets.uploads import give_up_uploads
 from pgben_tasks.operations.postgres import restore as restore_postgres
 from pgben_tasks.operations.spool import job_folder, remove
 from pgben_tasks.operations.toolbox import (
-    DUMP_PACK_SIZE,
     CatalogPorts,
     Limits,
     Toolbox,
@@ -118,7 +117,7 @@ def _limits(settings: Settings) -> Limits:
     )
     return Limits(
         dump_jobs=settings.dump_jobs,
-        pack_size=settings.pack_size or DUMP_PACK_SIZE,
+        pack_size=settings.dump_pack_size,
         suspect_shrink=float(settings.suspect_shrink),
         suspect_changed=settings.suspect_changed,
         vacate_share=settings.vacate_share,

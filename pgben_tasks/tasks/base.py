@@ -32,7 +32,7 @@ from pgben_tasks.domain.failures import (
     public_sentence,
     recorded_error,
 )
-from pgben_tasks.domain.job import RETRY_DELAYS, Job, JobState
+from pgben_tasks.domain.job import EVERYTHING, RETRY_DELAYS, Job, JobState
 from pgben_tasks.errors import (
     FenceLost,
     PgbenError,
@@ -291,7 +291,7 @@ class PgbenTask(Task):
 
     def _locks(self, job: Job) -> list[Lock]:
         """Return the locks of its targets that the step holds."""
-        targets = [job.target] if job.target != "*" else self.work.target_names()
+        targets = [job.target] if job.target != EVERYTHING else self.work.target_names()
         return [
             target_lock(kind, target, shared=shared)
             for target in targets

@@ -30,7 +30,7 @@ from pgben_tasks.domain.failures import (
     public_sentence,
     recorded_error,
 )
-from pgben_tasks.domain.job import Job, window_key
+from pgben_tasks.domain.job import EVERYTHING, Job, window_key
 from pgben_tasks.domain.swap import check_confirmation, restored_name
 from pgben_tasks.domain.target import Target, check_name, may_hold_password
 from pgben_tasks.errors import (
@@ -44,9 +44,6 @@ from pgben_tasks.operations import spool
 from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask
 
 log = structlog.get_logger(__name__)
-
-#: The target of a verification of everything.
-EVERYTHING = "*"
 
 
 class EntryTask(PgbenTask):

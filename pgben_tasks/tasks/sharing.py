@@ -23,7 +23,7 @@ from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import FenceLost, PgbenError, TargetBusy, TransientError
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets import sharding
-from pgben_tasks.operations.toolbox import Run
+from pgben_tasks.operations.toolbox import NoProgress, Run
 from pgben_tasks.ports import Progress, Sharing, Taken
 from pgben_tasks.tasks.base import PgbenTask
 from pgben_tasks.tasks.heartbeat import Heartbeat
@@ -153,19 +153,3 @@ class HelpTask(PgbenTask):
                 )
             finally:
                 spool.remove(folder)
-
-
-class NoProgress:
-    """A ``Progress`` for the time between two shards, which nobody sees."""
-
-    def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
-        """Show nothing."""
-
-    def advance(self, amount: int) -> None:
-        """Show nothing."""
-
-    def note(self, **facts: int | str) -> None:
-        """Show nothing."""
-
-    def check(self) -> None:
-        """Go on."""

@@ -14,11 +14,11 @@ from pgben_tasks.adapters.keys.key_set import ESCROW_IDENTITY
 from pgben_tasks.embedded.data.compare import contents
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.operations.repository.rebuild import read_trail
+from pgben_tasks.operations.toolbox import NoProgress
 from pgben_tasks.ports import ObjectStore
 from pgben_tasks.settings import Settings
 from tests.support.commands import Ran
 from tests.support.deployment import DATABASE, TARGET, Deployment, plain_dump
-from tests.support.workshop import SilentProgress
 
 #: All that a person brings to a new site, beside the address of its server.
 KEPT = (
@@ -160,7 +160,7 @@ def test_repository_and_keys_bring_back_the_database_and_then_the_catalog(
     assert next_one.json["jobs"][0]["result"]["sequence"] == 5
     assert states(anew.pgben("list", "--json"))[backup_of(next_one)] == ("verified", None)
     anew.work.trail.store_missing()
-    trail = read_trail(anew.work.repository, SilentProgress())
+    trail = read_trail(anew.work.repository, NoProgress())
     assert trail.findings == ()
     actions = [entry.action for entry in trail.entries]
     begun = actions.index("catalog rebuild")

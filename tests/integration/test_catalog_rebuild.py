@@ -23,13 +23,13 @@ from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.errors import IntegrityError, PermanentError, TargetBusy
+from pgben_tasks.operations.toolbox import NoProgress
 from pgben_tasks.settings import Settings
 from pgben_tasks.setup.catalog_rebuild import Rebuilt, rebuild
 from tests.support import samples
 from tests.support.fixtures_installation import drop
 from tests.support.installation import Installation
 from tests.support.ruin import Nobody, Ruin
-from tests.support.workshop import SilentProgress
 
 #: Columns that a rebuilt row shares with the row that was lost.
 FACTS = (
@@ -61,7 +61,7 @@ class Site:
         return DirectPlace(Settings.load(self.ruin.site.environment | self.ruin.signing))
 
     def rebuild(self, *, dry_run: bool = False) -> Rebuilt:
-        return rebuild(self.place, SilentProgress(), who="ana@site", dry_run=dry_run)
+        return rebuild(self.place, NoProgress(), who="ana@site", dry_run=dry_run)
 
     def sql(self, statement: str) -> list[dict[str, Any]]:
         with self.database.transaction() as cursor:

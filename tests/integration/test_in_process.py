@@ -26,9 +26,8 @@ from pgben_tasks.errors import (
     DatabaseUnavailable,
     StoreUnavailable,
 )
-from pgben_tasks.operations.toolbox import Toolbox
+from pgben_tasks.operations.toolbox import NoProgress, Toolbox
 from tests.support.installation import Installation
-from tests.support.workshop import SilentProgress
 
 
 class Flaky(DirectoryObjectStore):
@@ -142,7 +141,7 @@ def test_the_first_error_is_told_also_when_the_copy_cannot_be_removed(
     tools = replace(installation.tools, destinations={installation.target: destination})
     into = installation.free_name()
     row = in_process.MemoryRow(a_job(installation, into), tools.clock)
-    chain = in_process.Chain(row, tools, SilentProgress())
+    chain = in_process.Chain(row, tools, NoProgress())
     with pytest.raises(CommandFailed, match="SIGKILL"):
         chain.run()
     assert isinstance(chain.left, DatabaseUnavailable)

@@ -32,7 +32,7 @@ from pgben_tasks.errors import FenceLost
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets import sharding
 from pgben_tasks.operations.snapshot_files import ToFetch
-from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.toolbox import NoProgress, Run, Toolbox
 from pgben_tasks.ports import Bucket, FetchedObject, Sharing
 from pgben_tasks.runtime import Workplace, places
 from pgben_tasks.tasks.heartbeat import Heartbeat
@@ -40,7 +40,7 @@ from pgben_tasks.tasks.sharing import LedgerSharing, SharedTask
 from tests.support.bucketshop import TARGET, BucketShop
 from tests.support.installation import Chain, Crash, OwnRow, WatchedStore
 from tests.support.memory_bucket import MemoryBucket
-from tests.support.workshop import SilentProgress, Workshop
+from tests.support.workshop import Workshop
 
 _SHARD = 7
 _WAIT = timedelta(minutes=30)
@@ -98,7 +98,7 @@ class Worker:
 
     def sharing(self, ref: JobRef) -> LedgerSharing:
         work = self.shop.shop.work
-        made = LedgerSharing(work, ref, lambda _held, _n: nullcontext(SilentProgress()))
+        made = LedgerSharing(work, ref, lambda _held, _n: nullcontext(NoProgress()))
         made._values["node"] = self.tools.node
         return made
 
@@ -109,7 +109,7 @@ class Worker:
         run = Run(
             job=ledger.job(ref.job),
             ledger=OwnRow(ledger, ref),
-            progress=SilentProgress(),
+            progress=NoProgress(),
             folder=folder,
             try_lock=lambda _kind: nullcontext(False),  # noqa: FBT003
         )

@@ -24,12 +24,11 @@ from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import DatabaseUnavailable, IntegrityError
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.toolbox import Toolbox
+from pgben_tasks.operations.toolbox import NoProgress, Toolbox
 from pgben_tasks.runtime import postgres_servers
 from tests.support.archive import DAY, Archive, SetClock
 from tests.support.installation import FILL_PEDIDO, PACK_SIZE, Crash, Installation
 from tests.support.retention_promises import FORTALEZA, Look, Past, Rules, expected
-from tests.support.workshop import SilentProgress
 
 NIGHTS: Final = 60
 #: The night of which 60 are counted: a Saturday, two o'clock in Fortaleza.
@@ -275,7 +274,7 @@ class Story:
             now=used.clock.now(),
             context={},
         )
-        chain = PaperChain(PaperRow(job, used.clock), used, SilentProgress())
+        chain = PaperChain(PaperRow(job, used.clock), used, NoProgress())
         self.chains.append(chain)
         return chain
 

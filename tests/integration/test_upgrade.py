@@ -25,14 +25,13 @@ from pgben_tasks.direct import chain as in_process
 from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
-from pgben_tasks.operations.toolbox import Toolbox
+from pgben_tasks.operations.toolbox import NoProgress, Toolbox
 from pgben_tasks.runtime import process
 from pgben_tasks.settings import Settings
 from pgben_tasks.setup.initialise import InitResult, initialise
 from pgben_tasks.tasks import reconciler
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.timetables import NOTHING_SCHEDULED
-from tests.support.workshop import SilentProgress
 
 FIXTURE: Final = Path(__file__).parents[1] / "fixtures" / "upgrade"
 FACTS: Final[dict[str, Any]] = json.loads((FIXTURE / "facts.json").read_text("utf-8"))
@@ -73,7 +72,7 @@ class Upgraded:
         )
         used = tools or self.tools
         row = in_process.MemoryRow(job, used.clock)
-        return in_process.Chain(row, used, SilentProgress()).run()
+        return in_process.Chain(row, used, NoProgress()).run()
 
 
 @pytest.fixture(scope="module")

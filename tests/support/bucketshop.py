@@ -13,9 +13,9 @@ from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.layout import inventory_of
 from pgben_tasks.domain.target import BackupId, Target
-from pgben_tasks.operations.toolbox import Toolbox
+from pgben_tasks.operations.toolbox import NoProgress, Toolbox
 from pgben_tasks.ports import Bucket
-from tests.support.workshop import SilentProgress, Workshop
+from tests.support.workshop import Workshop
 
 TARGET = Target("bucket", "documentos")
 
@@ -83,7 +83,7 @@ class BucketShop:
             context=dict(context),
         )
         return in_process.Chain(
-            in_process.MemoryRow(job, self.tools.clock), self.tools, SilentProgress()
+            in_process.MemoryRow(job, self.tools.clock), self.tools, NoProgress()
         )
 
     def run(self, kind: JobKind, request: JSON | None = None, **context: object) -> Job:

@@ -32,9 +32,9 @@ from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.toolbox import Toolbox
+from pgben_tasks.operations.toolbox import NoProgress, Toolbox
 from pgben_tasks.ports import Clock, Sharing, StoredObject
-from tests.support.workshop import SilentProgress, Workshop
+from tests.support.workshop import Workshop
 
 #: Small enough that the little database needs several packs.
 PACK_SIZE = 8 * 1024
@@ -145,7 +145,7 @@ class Chain(in_process.Chain):
     ) -> None:
         """Begin where the ledger says; ``sharing`` shares a step, by its reference."""
         super().__init__(
-            OwnRow(ledger, ref), tools, SilentProgress(), sharing=lambda: self.sharing(self.ref)
+            OwnRow(ledger, ref), tools, NoProgress(), sharing=lambda: self.sharing(self.ref)
         )
         self.ledger = ledger
         self.sharing = sharing

@@ -31,26 +31,10 @@ from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.domain.windows import Schedule
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
-from pgben_tasks.operations.toolbox import Toolbox
+from pgben_tasks.operations.toolbox import NoProgress, Toolbox
 from pgben_tasks.settings import Settings
 from pgben_tasks.setup.initialise import initialise
 from tests.support.timetables import NOTHING_SCHEDULED
-
-
-class SilentProgress:
-    """A ``Progress`` that nobody looks at."""
-
-    def begin(self, phase: str, *, total: int | None = None, unit: str = "bytes") -> None:
-        """Start a phase."""
-
-    def advance(self, amount: int) -> None:
-        """Count."""
-
-    def note(self, **facts: int | str) -> None:
-        """Take side facts."""
-
-    def check(self) -> None:
-        """Let the work go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +137,7 @@ class Workshop:
             context=context or {},
         )
         return in_process.Chain(
-            in_process.MemoryRow(job, self.tools.clock), self.tools, SilentProgress()
+            in_process.MemoryRow(job, self.tools.clock), self.tools, NoProgress()
         ).run()
 
     def backup(self) -> Manifest:

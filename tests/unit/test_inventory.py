@@ -164,7 +164,7 @@ def test_other_tags_in_a_listing_that_says_them_are_a_change_of_their_own() -> N
     totals = Totals()
     for change in changes:
         totals.count(change)
-    assert (totals.known, totals.carried, totals.refreshed, totals.wanted) == (4, 2, 2, 0)
+    assert (totals.known, totals.carried, totals.wanted) == (4, 2, 0)
 
 
 def test_parts_of_a_second_make_no_change() -> None:

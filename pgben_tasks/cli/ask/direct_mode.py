@@ -20,7 +20,7 @@ from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import enqueue
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.screen import Screen
-from pgben_tasks.domain.job import Job, JobKind
+from pgben_tasks.domain.job import EVERYTHING, Job, JobKind
 from pgben_tasks.errors import BackupNotFound, ConfigurationError, PgbenError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def run_or_enqueue(
     from pgben_tasks.runtime import Workplace
 
     if isinstance(work, Workplace):
-        named = enqueue.EVERYTHING if target is None else str(target)
+        named = EVERYTHING if target is None else str(target)
         return enqueue.enqueue_and_follow(work, kind, [(named, fields)], wait=wait, as_json=as_json)
     return run_here(work, kind, fields, target=target, as_json=as_json)
 
@@ -95,7 +95,7 @@ def run_here(
         {**fields, "requested_by": enqueue.requester()}
     )
     _warn(place, kind)
-    named = enqueue.EVERYTHING if target is None else str(target)
+    named = EVERYTHING if target is None else str(target)
     job = place.job(kind, request, target=named)
     screen = Screen(output.err())
     with place.tools(*(() if target is None else (target,))) as tools:

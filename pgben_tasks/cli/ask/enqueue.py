@@ -15,14 +15,13 @@ from uuid import uuid4
 
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.follow import Follower
-from pgben_tasks.domain.job import Job, JobKind
+from pgben_tasks.domain.job import EVERYTHING, Job, JobKind
 from pgben_tasks.errors import ConfigurationError, DatabaseUnavailable, TransientError
 
 if TYPE_CHECKING:
     from pgben_tasks.runtime import Workplace
 
-#: The ledger's target of a verification of everything, and the word for it in the job's key.
-EVERYTHING = "*"
+#: The word for every target in the job's key.
 _EVERYTHING_IN_KEY = "everything"
 #: The kinds of jobs that --direct can do, without catalog, broker and workers.
 _DIRECT = frozenset({"restore", "verify"})

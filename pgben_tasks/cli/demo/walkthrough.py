@@ -21,7 +21,7 @@ from pgben_tasks.cli.demo.environment import DATABASE, Documents
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.follow import Follower
 from pgben_tasks.domain.failures import recorded_error
-from pgben_tasks.domain.job import Job, JobKind
+from pgben_tasks.domain.job import EVERYTHING, Job, JobKind
 from pgben_tasks.embedded.data import compare, documents
 from pgben_tasks.embedded.stack import EmbeddedStack
 from pgben_tasks.runtime import Workplace
@@ -46,7 +46,7 @@ def demo(size_mb: int, keep: bool, json: bool) -> int:
         jobs = Jobs(work)
         proof = _back_up_database(jobs)
         proof |= _snapshot_twice(jobs, access)
-        verified = jobs.run("verify", "*", {"level": "full"}, typed="verify --level full")
+        verified = jobs.run("verify", EVERYTHING, {"level": "full"}, typed="verify --level full")
         proof["bytes_verified"] = verified.result["bytes_read"]
         restored = jobs.run("restore", TARGET, {"target": TARGET}, typed=f"restore {TARGET}")
         copy = proof["restored_as"] = str(restored.result["database"])

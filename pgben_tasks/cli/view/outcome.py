@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pgben_tasks import errors
 from pgben_tasks.cli.view import output
-from pgben_tasks.domain.job import Job, StepRun
+from pgben_tasks.domain.job import EVERYTHING, Job, StepRun
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -146,7 +146,7 @@ def job_tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
 
 def subject(target: str) -> str:
     """Return a job's target in words."""
-    return "everything" if target == "*" else target
+    return "everything" if target == EVERYTHING else target
 
 
 def short_id(job: Job) -> str:

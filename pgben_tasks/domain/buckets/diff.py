@@ -124,7 +124,6 @@ class Totals:
     changed: int = 0
     again: int = 0
     gone: int = 0
-    refreshed: int = 0
 
     @property
     def wanted(self) -> int:
@@ -145,7 +144,6 @@ class Totals:
             self.new += 1
         elif change.why == "tags":
             self.known += 1
-            self.refreshed += 1
         else:
             self.known += 1
             self.changed += change.why == "changed"

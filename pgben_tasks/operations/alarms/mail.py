@@ -14,6 +14,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from pgben_tasks.domain.alarm import Alarm, AlarmKind, KeptAlarm, one_line, split_for_mail
+from pgben_tasks.domain.job import EVERYTHING
 from pgben_tasks.domain.overdue import Restorable
 from pgben_tasks.language import Language, translatable as _, translate, translate_error
 from pgben_tasks.ports import Mail
@@ -276,4 +277,4 @@ def _headline(alarm: Alarm, letterhead: Letterhead) -> str:
 
 
 def _target(alarm: Alarm, letterhead: Letterhead) -> str:
-    return letterhead.translate("everything") if alarm.target == "*" else alarm.target
+    return letterhead.translate("everything") if alarm.target == EVERYTHING else alarm.target

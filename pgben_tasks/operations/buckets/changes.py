@@ -214,7 +214,6 @@ def _write_down(
                 line = change.line
                 if is_refreshed(line.key, night, refresh):
                     wanted.write(_tags_of(line).encode())
-                    totals.refreshed += 1
                 else:
                     carried.write(line.raw)
             elif change.why == "tags" and change.line is not None:
