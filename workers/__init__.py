@@ -4,7 +4,9 @@
 """
 
 import pgben_tasks.tasks
+from pgben_tasks.adapters.s3 import administration
 from pgben_tasks.app import app
 from workers import signals
 
-__all__ = ["app", "pgben_tasks", "signals"]
+# Commands import this when they need it; a worker has it before it forks, for all its processes.
+__all__ = ["administration", "app", "pgben_tasks", "signals"]

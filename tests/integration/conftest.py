@@ -11,17 +11,24 @@ from psycopg import sql
 
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
-from pgben_tasks.settings import Settings
-from pgben_tasks.setup.initialise import initialise
-from tests.support import samples
 from tests.support.bucketshop import TARGET, BucketShop
 from tests.support.cli_site import Site, clean_environment
 from tests.support.troubled_bucket import TroubledBucket
 from tests.support.workshop import Workshop
 
 
+def of_command_lines(redis_server: EmbeddedRedis) -> dict[str, str]:
+    """Return what commands need beside their database, catalog and repository."""
+    return {
+        "PGBEN_REDIS_URL": redis_server.url.rpartition("/")[0] + "/7",
+        "PGBEN_LANGUAGE": "en",
+        "PGBEN_CONTACTS": "Ana; ana@example.org; +55 85 5555",
+    }
+
+
 @pytest.fixture
 def site(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, tmp_path: Path) -> Iterator[Site]:
+    """Yield a site that nobody has set up; what a test makes of its catalog is dropped."""
     catalog = f"catalog_{secrets.token_hex(6)}"
     environment = {
         "PGBEN_DB_HOST": postgres.host,
@@ -30,12 +37,10 @@ def site(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, tmp_path: Path
         "PGBEN_DB_PASS": postgres.password,
         "PGBEN_DB_NAME": "pgben",
         "PGBEN_CATALOG_URL": postgres.url(catalog),
-        "PGBEN_REDIS_URL": redis_server.url.rpartition("/")[0] + "/7",
         "PGBEN_REPOSITORY": f"file://{tmp_path / 'repository'}",
         "PGBEN_SPOOL_DIR": str(tmp_path / "spool"),
         "PGBEN_BACKUP_DIR": str(tmp_path / "history"),
-        "PGBEN_LANGUAGE": "en",
-        "PGBEN_CONTACTS": "Ana; ana@example.org; +55 85 5555",
+        **of_command_lines(redis_server),
     }
     yield Site(tmp_path, environment, clean_environment())
     with postgres.connect() as connection:
@@ -44,13 +49,14 @@ def site(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, tmp_path: Path
 
 
 @pytest.fixture
-def ready(site: Site) -> Site:
-    """Return a site that `pgben init` has set up, without paying for its process."""
-    initialise(
-        Settings.load(site.environment), keys_folder=site.keys, roles="single", now=samples.START
-    )
-    site.use_keys()
-    return site
+def ready(
+    postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, tmp_path: Path
+) -> Iterator[Site]:
+    """Yield a site that is set up."""
+    with Workshop.open(
+        tmp_path, postgres, "pgben", settings=of_command_lines(redis_server)
+    ) as made:
+        yield Site(tmp_path, dict(made.environment), clean_environment())
 
 
 @pytest.fixture

@@ -48,6 +48,8 @@ class Workshop:
     folder: Path
     server: EmbeddedPostgres
     target: Target
+    #: Every setting, with its secrets.
+    environment: Mapping[str, str] = field(repr=False)
     work: runtime.Workplace
     keys: KeySet
     tools: Toolbox = field(repr=False)
@@ -87,7 +89,8 @@ class Workshop:
             roles="single",
             now=datetime.now(UTC),
         )
-        work = runtime.Workplace(Settings.load({**made.environment, **environment}))
+        environment = {**made.environment, **environment}
+        work = runtime.Workplace(Settings.load(environment))
         target = Target("postgres", database)
         address = runtime.postgres_servers(work.settings)[target]
         client = pg_clients.inspect_client(server.bin_dir, "bundled")
@@ -101,7 +104,13 @@ class Workshop:
             destinations={target: PostgresDestination(address, candidates=clients)},
         )
         return cls(
-            folder=folder, server=server, target=target, work=work, keys=made.keys, tools=tools
+            folder=folder,
+            server=server,
+            target=target,
+            environment=environment,
+            work=work,
+            keys=made.keys,
+            tools=tools,
         )
 
     def reset(self, pristine: Path) -> None:

@@ -62,10 +62,12 @@ def test_importing_the_light_half_loads_nothing_heavy(module: str) -> None:
     assert HEAVY.isdisjoint(loaded)
 
 
-def test_a_worker_starts_without_the_client_that_few_jobs_need() -> None:
-    loaded = loaded_with("workers")
-    assert {"workers", "psycopg", "obstore"} <= loaded
+def test_the_client_that_few_commands_need_is_loaded_by_workers_only() -> None:
+    loaded = loaded_with("pgben_tasks.runtime")
+    assert {"psycopg", "obstore"} <= loaded
     assert "minio" not in loaded
+    # Before they fork.
+    assert "minio" in loaded_with("workers")
 
 
 # Requests

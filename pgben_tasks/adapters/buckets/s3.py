@@ -68,7 +68,7 @@ class S3Bucket:
 
     @cached_property
     def _administration(self) -> BucketAdministration:
-        # minio-py takes a tenth of a worker's start, and most jobs ask it nothing.
+        # minio-py takes 0.1 s to import, and few commands ask it anything.
         from pgben_tasks.adapters.s3.administration import BucketAdministration  # noqa: PLC0415
 
         return BucketAdministration(self._where, store=self.describe())
