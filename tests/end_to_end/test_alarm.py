@@ -151,13 +151,24 @@ def test_a_silent_beat_arrives_once(place: Watched) -> None:
     assert [one.subject for one in place.mails.letters].count(letter.subject) == 1
 
 
-def test_a_worker_without_a_mail_server_says_so_once(place: Watched) -> None:
+def test_a_worker_says_once_that_it_has_no_mail_server_and_that_a_setting_is_retired(
+    place: Watched,
+) -> None:
     spool = place.deployment.stack.folder / "mute"
-    changed = {"PGBEN_SMTP_HOST": "", "PGBEN_NODE": "mute", "PGBEN_SPOOL_DIR": str(spool)}
+    changed = {
+        "PGBEN_SMTP_HOST": "",
+        "PGBEN_RTO": "4h",
+        "PGBEN_NODE": "mute",
+        "PGBEN_SPOOL_DIR": str(spool),
+    }
     mute = place.deployment.start("maintenance", name="mute", changed=changed)
     mute.stop()
-    assert mute.log.read_text().count("alarms_have_no_mail") == 1
-    assert "alarms_have_no_mail" not in place.worker.log.read_text()
+    said = mute.log.read_text()
+    for once in ("alarms_have_no_mail", "settings_retired"):
+        assert said.count(once) == 1
+        assert once not in place.worker.log.read_text()
+    (retired,) = (line for line in said.splitlines() if "settings_retired" in line)
+    assert "PGBEN_RTO" in retired
 
 
 def test_an_emptied_table_arrives(place: Watched) -> None:

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from pgben_tasks.adapters.packs.object_writer import MOST_MEMBERS, SMALL, shrinks
 from pgben_tasks.adapters.packs.sealing import tar_header
-from pgben_tasks.domain.documents import Pack
+from pgben_tasks.domain.documents import Pack, StoredFile
 from pgben_tasks.errors import (
     ConfigurationError,
     DecryptionFailed,
@@ -586,8 +586,13 @@ def test_a_stop_while_a_pack_is_opened_leaves_no_file(packing: Packing, tmp_path
 
 def test_without_an_identity_nothing_sealed_opens(packing: Packing, plain: Packing) -> None:
     pack, file = sealed_pack(packing, b"one")
-    with pytest.raises(ConfigurationError, match="no identity is at hand"):
+    with pytest.raises(ConfigurationError, match="no identity is at hand") as caught:
         plain.codec.open_objects(pack, file, advance=ignore)
+    assert caught.value.hint == "set PGBEN_AGE_IDENTITY_FILE to an identity that it is sealed to"
+    inventory = StoredFile(path="inventory.jsonl.zst.age", size=1, sha256="0" * 64)
+    with pytest.raises(ConfigurationError, match="no identity is at hand") as caught:
+        plain.codec.open_inventory(inventory, file, file.with_name("lines"))
+    assert caught.value.hint.startswith("set PGBEN_INVENTORY_IDENTITY_FILE")
 
 
 @needs("tar")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pgben_tasks.adapters.keys.age import parse_recipients, public_keys
 from pgben_tasks.adapters.packs.pool import PACK_CHILDREN, PackPool
@@ -19,6 +19,10 @@ from pgben_tasks.domain.packing import EarlyPlan
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.files.durable import remove_unfinished
 from pgben_tasks.ports import PackPlan, Sealed
+
+#: The settings that name identities.
+_IDENTITY: Final = "PGBEN_AGE_IDENTITY_FILE"
+_INVENTORY_IDENTITY: Final = "PGBEN_INVENTORY_IDENTITY_FILE"
 
 
 class _Codec:
@@ -63,7 +67,7 @@ class _Codec:
         advance: Callable[[int], None],
         *,
         identities: Sequence[Path],
-        hint: str,
+        setting: str,
         written: Iterable[str] = (),
         **fields: Any,
     ) -> dict[str, Any]:
@@ -71,7 +75,8 @@ class _Codec:
         sealed = stored.path.endswith(".age")
         if sealed and not identities:
             raise ConfigurationError(
-                f"'{stored.path}' is sealed and no identity is at hand", f"set {hint}"
+                f"'{stored.path}' is sealed and no identity is at hand",
+                f"set {setting} to an identity that it is sealed to",
             )
         request = {
             "operation": "open",
@@ -194,7 +199,7 @@ class AgePackCodec(_Codec):
             destination,
             advance,
             identities=self._identities,
-            hint="PGBEN_AGE_IDENTITY_FILE to the identity of one of the backup's recipients",
+            setting=_IDENTITY,
             written=[member.name for member in pack.members],
             members=_facts(pack.members),
         )
@@ -206,8 +211,6 @@ class AgeObjectCodec(_Codec):
     Inventories are sealed to the recipients and to the own ``inventory_identity``, because the
     next night's comparison needs them; contents are sealed to the recipients alone.
     """
-
-    _HINT = "PGBEN_INVENTORY_IDENTITY_FILE for inventories, PGBEN_AGE_IDENTITY_FILE for contents"
 
     def __init__(
         self,
@@ -257,7 +260,7 @@ class AgeObjectCodec(_Codec):
             destination,
             _ignore,
             identities=self._inventory_identities,
-            hint=self._HINT,
+            setting=_INVENTORY_IDENTITY,
         )
         return str(done["sha256"])
 
@@ -287,7 +290,7 @@ class AgeObjectCodec(_Codec):
             destination,
             advance,
             identities=self._identities,
-            hint=self._HINT,
+            setting=_IDENTITY,
             written=wanted,
             wanted=list(wanted),
         )
