@@ -86,7 +86,7 @@ bench: setup ## Measure backups against pg_dump and rclone; ARGS="--help" tells 
 	$(BIN)/python -m benchmarks $(ARGS)
 
 configuration: setup ## Write docs/configuration.md from the settings
-	$(BIN)/python -m pgben_tasks.settings.reference > docs/configuration.md.new
+	$(BIN)/python -m tests.support.configuration_page > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
 
 catalogues: setup ## Collect the texts of the code for the translators and compile their catalogues

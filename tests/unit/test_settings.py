@@ -21,9 +21,9 @@ from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.settings import Settings, redis_url
 from pgben_tasks.settings.model import is_secret
-from pgben_tasks.settings.reference import page
 from pgben_tasks.settings.sources import RETIRED
 from pgben_tasks.settings.values import format_duration, parse_duration
+from tests.support.configuration_page import page
 
 CANARY = "c4n4ry-h7Gq"
 ROOT = Path(pgben_tasks.__file__).parent.parent
