@@ -175,14 +175,13 @@ def test_the_init_job_needs_the_public_keys_only_and_may_run_again(
 
 
 def test_a_worker_is_ready_while_it_shows_its_heartbeat(ready: Site) -> None:
-    ready.environment["PGBEN_NODE"] = "n1"
     recovery = Recovery(runtime.catalog_database(Settings.load(ready.environment)))
 
     before = probe(ready, "backup")
-    recovery.send_heartbeat(["backup.n1", "verify.n2"])
+    recovery.send_heartbeat(["backup.workshop", "verify.another"])
     after, another = probe(ready, "backup"), probe(ready, "verify")
 
-    assert (before.code, before.err) == (1, "not ready: backup.n1\n")
+    assert (before.code, before.err) == (1, "not ready: backup.workshop\n")
     assert (after.code, after.err) == (0, "")
     assert another.code == 1
 
