@@ -24,7 +24,7 @@ from pgben_tasks.adapters.keys.signatures import Trust
 from pgben_tasks.adapters.repository.repository import StoreRepository
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JSON, JobRef, request_model
-from pgben_tasks.domain.buckets.shard import PACKS_EACH, Shard, divided, pack_numbers
+from pgben_tasks.domain.buckets.shard import PACKS_EACH, Counts, Shard, divided, pack_numbers
 from pgben_tasks.domain.documents import StoredFile
 from pgben_tasks.domain.layout import is_shard_file
 from pgben_tasks.embedded.child import wait_until
@@ -359,6 +359,25 @@ def test_a_shard_whose_lock_was_lost_is_held_again(city: City) -> None:
         owner.fate.left, owner.fate.then = 18, cut_off
         chain.step()
     assert missed == [True, True, True]
+    city.require_whole(chain)
+
+
+def test_a_heartbeat_that_comes_late_leaves_what_a_shard_counted(city: City) -> None:
+    city.fill(random.Random(4))
+    chain = city.begin(city.worker("owner"))
+    work = city.shop.shop.work
+    late: list[int] = []
+
+    class Late(LedgerSharing):
+        def end(self, n: int, counts: Counts) -> None:
+            super().end(n, counts)
+            step = shard_step(names.BACKUP_BUCKET_COPY, n)
+            work.ledger.heartbeat(self.ref, step, {"phase": "copy", "done": n})
+            late.append(n)
+
+    chain.sharing = lambda ref: Late(work, ref, lambda _held, _n: nullcontext(NoProgress()))
+    chain.step()
+    assert len(late) > 1
     city.require_whole(chain)
 
 

@@ -214,9 +214,13 @@ class Ledger:
         return JobRef(job=ref.job, fence=row["fence"])
 
     def heartbeat(self, ref: JobRef, step: str, progress: Mapping[str, Any]) -> None:
-        """Write a step's heartbeat and how far it is; ``FenceLost`` when it lost the job."""
+        """Write a step's heartbeat and how far it is; ``FenceLost`` when it lost the job.
+
+        A shard may be done by now: then its progress is what it counted, and stays.
+        """
         changed = self.database.execute(
-            "UPDATE step SET heartbeat_at = clock_timestamp(), progress = %s FROM job"
+            "UPDATE step SET heartbeat_at = clock_timestamp(),"
+            " progress = CASE WHEN step.state = 'done' THEN step.progress ELSE %s END FROM job"
             " WHERE job.id = %s AND job.fence = %s AND job.state = 'running'"
             " AND step.job = job.id AND step.attempt = job.attempt AND step.name = %s",
             (Jsonb(dict(progress)), ref.job, ref.fence, step),
