@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections import Counter, defaultdict
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         )
     if absent:
         pytest.skip(f"needs {', '.join(absent)}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the logs of workers and beats with a test that failed, while they are there."""
+    report = yield
+    deployment = sys.modules.get("tests.support.deployment")
+    if report.failed and deployment is not None:
+        report.sections += deployment.logs()
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

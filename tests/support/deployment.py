@@ -97,6 +97,7 @@ class Deployment:
     def __enter__(self) -> Self:
         """Return the deployment; until its end, this thread has one connection to its catalog."""
         self._entered.enter_context(self.work.database.kept())
+        _RUNNING.append(self)
         return self
 
     def __exit__(
@@ -105,14 +106,12 @@ class Deployment:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Show the processes' logs when a test failed, then end everything, the servers last.
+        """End everything, the servers last.
 
         A worker whose servers end with it does not end before it is killed.
         """
+        _RUNNING.remove(self)
         self._entered.close()
-        if error is not None:
-            for process in self.processes:
-                sys.stderr.write(f"\n--- {process.name}\n{process.log.read_text()[-6000:]}\n")
         for process in self.processes:
             if process.alive:
                 process.send(process.gentle)
@@ -212,6 +211,21 @@ class Deployment:
         with self.stack.postgres.connect() as connection:
             rows = connection.execute("SELECT datname FROM pg_database").fetchall()
         return {name for (name,) in rows}
+
+
+#: What is shown of the logs when a test fails.
+_RUNNING: list[Deployment] = []
+_LOG_TAIL = 6_000
+
+
+def logs() -> list[tuple[str, str]]:
+    """Return name and end of the log of every process of the deployments that run now."""
+    return [
+        (f"log of {process.name}", process.log.read_text(errors="replace")[-_LOG_TAIL:])
+        for deployment in _RUNNING
+        for process in deployment.processes
+        if process.log.exists()
+    ]
 
 
 class SlowPath:
