@@ -17,8 +17,8 @@ from tests.support.troubled_bucket import TroubledBucket
 from tests.support.workshop import Workshop
 
 
-def of_command_lines(redis_server: EmbeddedRedis) -> dict[str, str]:
-    """Return what commands need beside their database, catalog and repository."""
+def command_line_settings(redis_server: EmbeddedRedis) -> dict[str, str]:
+    """Return what commands need beside the settings of database, catalog and repository."""
     return {
         "PGBEN_REDIS_URL": redis_server.url.rpartition("/")[0] + "/7",
         "PGBEN_LANGUAGE": "en",
@@ -28,7 +28,7 @@ def of_command_lines(redis_server: EmbeddedRedis) -> dict[str, str]:
 
 @pytest.fixture
 def site(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, tmp_path: Path) -> Iterator[Site]:
-    """Yield a site that nobody has set up; what a test makes of its catalog is dropped."""
+    """Yield the settings of an installation before `pgben init`; drop its catalog afterwards."""
     catalog = f"catalog_{secrets.token_hex(6)}"
     environment = {
         "PGBEN_DB_HOST": postgres.host,
@@ -40,7 +40,7 @@ def site(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, tmp_path: Path
         "PGBEN_REPOSITORY": f"file://{tmp_path / 'repository'}",
         "PGBEN_SPOOL_DIR": str(tmp_path / "spool"),
         "PGBEN_BACKUP_DIR": str(tmp_path / "history"),
-        **of_command_lines(redis_server),
+        **command_line_settings(redis_server),
     }
     yield Site(tmp_path, environment, clean_environment())
     with postgres.connect() as connection:
@@ -52,9 +52,9 @@ def site(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, tmp_path: Path
 def ready(
     postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, tmp_path: Path
 ) -> Iterator[Site]:
-    """Yield a site that is set up."""
+    """Yield an installation for command lines, as `pgben init` leaves it."""
     with Workshop.open(
-        tmp_path, postgres, "pgben", settings=of_command_lines(redis_server)
+        tmp_path, postgres, "pgben", settings=command_line_settings(redis_server)
     ) as made:
         yield Site(tmp_path, dict(made.environment), clean_environment())
 

@@ -5,22 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from pgben_tasks import runtime
+from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.settings import Settings
 from tests.support.cli_site import CANARY, UNKNOWN, Site, a_backup
-
-
-def until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +164,7 @@ def test_a_missing_worker_is_told_at_once_and_ctrl_c_leaves_the_job(ready: Site)
     try:
         assert process.stderr is not None
         assert "no backup and no maintenance worker is running" in process.stderr.readline()
-        until(lambda: bool(ready.ledger.jobs()))
+        assert wait_until(lambda: bool(ready.ledger.jobs()), seconds=30)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     finally:

@@ -30,6 +30,7 @@ from pgben_tasks.adapters.packs.pool import PackPool
 from pgben_tasks.adapters.packs.sealing import tar_header
 from pgben_tasks.domain.documents import Member, Pack
 from pgben_tasks.domain.packing import EarlyPlan, FinishedFile
+from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.errors import (
     ConfigurationError,
     DecryptionFailed,
@@ -114,13 +115,6 @@ def children_of(pid: int) -> list[int]:
         if int(fields[1]) == pid and fields[0] != "Z":
             found.append(int(stat.parent.name))
     return found
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        threading.Event().wait(0.02)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -473,11 +467,11 @@ def test_a_child_that_is_killed_is_replaced(tmp_path: Path) -> None:
         seal(codec, tmp_path / "one", ".tar")
         (child,) = set(children_of(os.getpid())) - before
         os.kill(child, signal.SIGKILL)
-        wait_until(lambda: child not in children_of(os.getpid()))
+        assert wait_until(lambda: child not in children_of(os.getpid()), seconds=20)
         seal(codec, tmp_path / "two", ".tar")
     finally:
         codec.close()
-    wait_until(lambda: set(children_of(os.getpid())) == before)
+    assert wait_until(lambda: set(children_of(os.getpid())) == before, seconds=20)
 
 
 def test_a_child_killed_at_work_is_an_error_that_may_pass(tmp_path: Path) -> None:
@@ -541,7 +535,9 @@ def test_children_outlive_the_asking_thread_and_die_with_their_parent(tmp_path: 
         assert len(children) == 1
         parent.kill()
         parent.wait(timeout=20)
-        wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+        assert wait_until(
+            lambda: not any(Path(f"/proc/{child}").exists() for child in children), seconds=20
+        )
     finally:
         parent.kill()
         parent.communicate(timeout=20)

@@ -8,14 +8,13 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from pgben_tasks.adapters.process import Completed, run
+from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.errors import CommandFailed, DatabaseUnavailable, FenceLost
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
@@ -32,15 +31,6 @@ def _shell(script: str, **options: object) -> Completed:
     return run(["/bin/sh", "-c", script], **arguments)  # type: ignore[arg-type]
 
 
-def _until(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def _dead(pid: int) -> bool:
     """Return whether a process is gone or only waits to be collected by its (new) parent."""
     try:
@@ -54,14 +44,16 @@ def _pids(folder: Path, count: int) -> list[int]:
     def written() -> list[str]:
         return [path.read_text() for path in sorted(folder.glob("*.pid"))]
 
-    assert _until(lambda: len([text for text in written() if text.endswith("\n")]) == count)
+    assert wait_until(
+        lambda: len([text for text in written() if text.endswith("\n")]) == count, seconds=20
+    )
     return [int(text) for text in written()]
 
 
 def _assert_all_die(folder: Path, count: int) -> None:
     """Expect every process to be gone a moment later; nobody waits for a grandchild."""
     pids = _pids(folder, count)
-    assert _until(lambda: all(_dead(pid) for pid in pids), seconds=5)
+    assert wait_until(lambda: all(_dead(pid) for pid in pids), seconds=5)
 
 
 #: A leader, a child that ignores the polite signal, and that child's child.
@@ -176,7 +168,7 @@ def test_a_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait(timeout=20)
-    died = _until(lambda: _dead(child))
+    died = wait_until(lambda: _dead(child), seconds=20)
     if not died:
         os.kill(child, signal.SIGKILL)
     assert died

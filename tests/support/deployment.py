@@ -213,8 +213,9 @@ class Deployment:
         return {name for (name,) in rows}
 
 
-#: What is shown of the logs when a test fails.
+#: The deployments whose logs are shown when a test fails.
 _RUNNING: list[Deployment] = []
+#: How many characters of a log are shown.
 _LOG_TAIL = 6_000
 
 
