@@ -16,19 +16,20 @@ from tests.support.timetables import daily, soon
 
 
 @pytest.fixture
-def window() -> datetime:
-    return soon()
+def deployment() -> Iterator[Deployment]:
+    with Deployment.build(bucket=True, PGBEN_TIMEZONE="UTC") as built:
+        fill_bucket(bucket_at(built.work.settings, PROTECTED_BUCKET), 20)
+        yield built
 
 
 @pytest.fixture
-def deployment(window: datetime) -> Iterator[Deployment]:
-    line = daily(window)
-    with Deployment.build(
-        bucket=True, PGBEN_SCHEDULE_POSTGRES=line, PGBEN_SCHEDULE_BUCKETS=line, PGBEN_TIMEZONE="UTC"
-    ) as built:
-        fill_bucket(bucket_at(built.work.settings, PROTECTED_BUCKET), 20)
-        built.start("all", name="worker")
-        yield built
+def window(deployment: Deployment) -> datetime:
+    """Start a worker; return the window that it was given once its servers were there."""
+    at = soon()
+    for setting in ("PGBEN_SCHEDULE_POSTGRES", "PGBEN_SCHEDULE_BUCKETS"):
+        deployment.environment[setting] = daily(at)
+    deployment.start("all", name="worker")
+    return at
 
 
 @pytest.mark.timeout(280)
