@@ -3,9 +3,9 @@
 #   docker build --tag pgben-tasks:0.1.0 .
 #
 # Build arguments:
-#   PG_MAJORS  majors of the PostgreSQL servers that are protected, like "16 17". A client dumps
-#              only servers that are not newer than itself, and pg_restore of 17 or newer fails on
-#              servers before 17: install the major of each server.
+#   PG_MAJORS  majors of the PostgreSQL clients, by default those of 14 to 18. A client dumps only
+#              servers that are not newer than itself, and pg_restore of 17 or newer fails on
+#              servers before 17: there must be the major of each server that is protected.
 #   RUN_AS     number of the user and group that everything runs as.
 ARG PYTHON_IMAGE=python:3.12-slim-trixie
 ARG RCLONE_IMAGE=rclone/rclone:1.75.2
@@ -35,7 +35,7 @@ USER ${RUN_AS}:${RUN_AS}
 
 # The last stage is what a build without --target makes.
 FROM ${PYTHON_IMAGE} AS pgben
-ARG PG_MAJORS=17
+ARG PG_MAJORS="14 15 16 17 18"
 ARG RUN_AS=10001
 # PostgreSQL's own packages of Debian: they have every major and the newest minor. Versions are not
 # pinned, because minor releases close holes (CVE-2025-8714); rebuild to get them.

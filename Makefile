@@ -29,7 +29,7 @@ except ImportError:
 endef
 export CHECK_PYTHON
 
-.PHONY: help setup demo test test-days lint format bench clean lock configuration catalogues system-tools
+.PHONY: help setup demo test conformance test-days lint format bench clean lock configuration catalogues system-tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ else
 test: setup ## Run every test; ARGS="-m unit" chooses, COVERAGE=1 also measures what they reach
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 endif
+
+conformance: setup ## Try every PostgreSQL client with servers of 14 to 18 (fetches servers with npm)
+	$(BIN)/python -m tests.support.majors
 
 test-days: setup ## Run the tests that read the date on each of the next DAYS=40 days (needs cc)
 	$(BIN)/python -m tests.support.other_days 1-$(or $(DAYS),40)

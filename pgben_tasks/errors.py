@@ -134,6 +134,12 @@ class BackupIncomplete(PermanentError):
     exit_code = 4
 
 
+class NotRestorable(PermanentError):
+    """A backup is stored and whole, and no client of this site can restore it; it is not good."""
+
+    exit_code = 4
+
+
 class IntegrityError(PermanentError):
     """Stored or restored bytes are not what was written."""
 

@@ -18,6 +18,7 @@ from kombu.exceptions import OperationalError
 
 from pgben_tasks import names, runtime
 from pgben_tasks.adapters.catalog.locks import HeldLocks, worker_lock
+from pgben_tasks.adapters.postgres.clients import published_clients
 from pgben_tasks.domain.job import BEAT_SILENCE, HEARTBEAT_EVERY
 from pgben_tasks.errors import ConfigurationError, PgbenError, TargetBusy
 
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 _TICK_EXPIRES: Final = 120
 #: A predecessor that was cut off from the catalog keeps its lock until the server notices.
 _WAIT_FOR_NAME: Final = 60.0
+#: Seconds between two looks at the PostgreSQL clients of this machine.
+_PUBLISH_EVERY: Final = 300
 
 
 class Presence:
@@ -51,7 +54,8 @@ class Presence:
         self._beat_silence = beat_silence
         self._begun = time.monotonic()
         self._held = self._take()
-        work.recovery.register_workers(self._names)
+        work.workers.register(self._names)
+        self._publish()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="presence", daemon=True)
         self._thread.start()
@@ -76,12 +80,19 @@ class Presence:
         while True:
             try:
                 self._held.keep()
-                self._work.recovery.send_heartbeat(self._names)
+                self._work.workers.send_heartbeat(self._names)
                 self._stand_in_for_beat()
+                if time.monotonic() >= self._publish_at:
+                    self._publish()
             except PgbenError as exc:
                 log.warning("worker_heartbeat_missed", why=exc.sentence)
             if self._stop.wait(HEARTBEAT_EVERY.total_seconds()):
                 return
+
+    def _publish(self) -> None:
+        """Publish the clients of this machine: what is installed meanwhile is seen, too."""
+        self._work.workers.publish(self._names, published_clients())
+        self._publish_at = time.monotonic() + _PUBLISH_EVERY
 
     def _stand_in_for_beat(self) -> None:
         """Send the tick when beat has long been silent; two that do so change nothing but time."""

@@ -21,7 +21,7 @@ def absent(work: runtime.Workplace, role: str) -> list[str]:
     It has not taken its place yet, or cannot reach the catalog.
     """
     queues, _ = ROLES[role]
-    living = set(work.recovery.live_workers())
+    living = set(work.workers.living())
     return [name for queue in queues if (name := names.node_queue(queue, work.node)) not in living]
 
 

@@ -19,7 +19,12 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from pgben_tasks import runtime
-from pgben_tasks.adapters.catalog.absent import AbsentLedger, ForgetfulIndex, ForgottenWrites
+from pgben_tasks.adapters.catalog.absent import (
+    AbsentLedger,
+    ForgetfulIndex,
+    ForgottenWrites,
+    NoWorkers,
+)
 from pgben_tasks.adapters.clock import SystemClock
 from pgben_tasks.adapters.packs.codec import AgePackCodec
 from pgben_tasks.adapters.repository.repository import StoreRepository, UnrecordedRepository
@@ -103,6 +108,7 @@ class DirectPlace:
                     captures=AbsentLedger(),
                     swaps=AbsentLedger(),
                     own_writes=ForgottenWrites(),
+                    workers=NoWorkers(),
                 ),
                 spool=folder,
                 node=socket.gethostname(),

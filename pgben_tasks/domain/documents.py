@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     Field,
@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from pgben_tasks.domain.buckets.capture import BucketCapture
+from pgben_tasks.domain.restorability import Archive, Compression
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.domain.values import (
     BackupIdText,
@@ -31,6 +32,10 @@ from pgben_tasks.domain.values import (
     target_text,
 )
 from pgben_tasks.errors import ManifestInvalid
+
+#: Raised when documents gain fields that older versions refuse (1: without ``needs``). Workers
+#: publish it, and new fields are written only while every living worker reads them.
+REVISION: Final = 2
 
 #: ``packs/<kind>/<name>/<backup>/<file>``
 _PACK_PATH_PARTS = 5
@@ -144,7 +149,7 @@ class PostgresCapture(Document):
     lsn: str
     snapshot_time: Moment
     snapshot: str
-    dump_compression: Literal["zstd:3", "none"]
+    dump_compression: Compression
     database_bytes: Size
     tables: tuple[TableCount, ...]
 
@@ -234,6 +239,14 @@ class Manifest(Document):
         return self.postgres
 
     @property
+    def archive(self) -> Archive:
+        """What decides which clients can restore the dump; ``ManifestInvalid`` for a snapshot."""
+        capture = self.database
+        return Archive.from_versions(
+            self.tools.get("pg_dump", ""), capture.server_version_num, capture.dump_compression
+        )
+
+    @property
     def snapshot_time(self) -> datetime:
         """The moment whose data the backup holds; of a bucket, when its listing began."""
         return self.bucket.listing_started if self.bucket else self.database.snapshot_time
@@ -305,6 +318,9 @@ class Verification(Document):
     ``drill``; ``acknowledgement`` (of a suspect or incomplete backup), ``acknowledged_keys`` (of
     single keys, for the snapshots to come), ``hold`` (never prune), ``prune`` (retention removed
     it).
+
+    ``needs`` is what this site lacks to restore the backup; it is left out of the bytes where
+    nothing is missing or known to be.
     """
 
     format: Literal[1] = 1
@@ -321,6 +337,11 @@ class Verification(Document):
     manifest: Digest | None
     findings: tuple[Finding, ...]
     reasons: tuple[str, ...]
+    needs: str | None = None
+
+    def values(self) -> dict[str, Any]:
+        """Return what is written: without fields that say nothing."""
+        return self.model_dump(mode="json", exclude={"needs"} if self.needs is None else None)
 
 
 class AuditEntry(Document):

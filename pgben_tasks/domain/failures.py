@@ -9,7 +9,13 @@ from typing import Any, Final, Literal
 
 from pgben_tasks import errors
 from pgben_tasks.domain.job import Job
-from pgben_tasks.errors import IntegrityError, PermanentError, PgbenError, RequestRefused
+from pgben_tasks.errors import (
+    IntegrityError,
+    NotRestorable,
+    PermanentError,
+    PgbenError,
+    RequestRefused,
+)
 
 _UNEXPECTED_HINT: Final = "the worker's log has the traceback"
 
@@ -32,8 +38,12 @@ def public_sentence(error: Exception) -> str:
 
 
 def is_final(job: Job, error: Exception) -> bool:
-    """Return whether a new attempt cannot help: a verification that found damage is done."""
-    return job.kind == "verify" and isinstance(error, IntegrityError)
+    """Return whether a new attempt cannot help.
+
+    A verification that found damage is done, and another dump needs the same missing client.
+    """
+    damage = job.kind == "verify" and isinstance(error, IntegrityError)
+    return damage or isinstance(error, NotRestorable)
 
 
 def error_record(error: Exception, step: str) -> dict[str, Any]:

@@ -10,28 +10,40 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
+from pgben_tasks.domain.restorability import RestoreSite
+from pgben_tasks.domain.states import GOOD_LABELS, State
+
 Colour = Literal["green", "yellow", "red"]
 Reconciler = Literal["runs", "runs without beat", "silent", "never ran"]
 
 #: From the least to the most alarming.
 _COLOURS: Final[tuple[Colour, ...]] = ("green", "yellow", "red")
-_GOOD: Final = frozenset({"verified", "verified (unopened)"})
+_NOT_KNOWN: Final = "whether backups can be restored here is not known"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedBackup:
-    """One backup as lists show it; ``suspect`` is a reason that nobody acknowledged."""
+    """One backup as lists show it; ``suspect`` is a reason that nobody acknowledged.
+
+    ``needs`` is what this site lacks to restore it, by what is known now.
+    """
 
     backup: str
     state: str
     taken: datetime | None = None
     suspect: str | None = None
+    needs: str | None = None
     stored_bytes: int | None = None
 
     @property
     def good(self) -> bool:
         """Whether ``latest`` may be this backup."""
-        return self.state in _GOOD and self.suspect is None
+        return self.state in GOOD_LABELS and self.suspect is None
+
+    @property
+    def restorable(self) -> bool:
+        """Whether this site is not known to be unable to restore it."""
+        return self.state != State.NOT_RESTORABLE.label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +102,8 @@ class Surroundings:
     missing_roles: tuple[str, ...] | None = None
     reconciler: Reconciler | None = None
     full_disks: tuple[str, ...] = ()
+    #: None without a catalog, or where no database is protected.
+    restore_site: RestoreSite | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +147,11 @@ def _of_target(one: TargetOutlook, now: datetime) -> Iterator[Reason]:
         yield Reason("red", f"the newest verified backup of {name} is older than PGBEN_RPO")
     if newest is not None and newest is not good:
         what = "suspect" if newest.suspect else newest.state
-        yield Reason("yellow", f"the newest backup of {name} is {what}")
+        needs = f": it needs {newest.needs}" if newest.needs else ""
+        yield Reason("yellow", f"the newest backup of {name} is {what}{needs}")
+    foreign = sum(not backup.restorable for backup in one.backups[1:])
+    if foreign:
+        yield Reason("yellow", f"{foreign} older backup(s) of {name} are not restorable here")
     damaged = sum(one.state in {"damaged", "unreadable", "missing"} for one in one.backups)
     if damaged:
         yield Reason("yellow", f"{damaged} backup(s) of {name} are damaged or missing")
@@ -159,5 +177,9 @@ def _of_surroundings(known: Surroundings) -> Iterator[Reason]:
         yield Reason("yellow", "beat is down; a maintenance worker stands in for it")
     elif known.reconciler == "never ran":
         yield Reason("yellow", "the reconciler has not run yet; beat wakes it every minute")
+    if known.restore_site is not None and known.restore_site.clients is None:
+        yield Reason("yellow", f"{_NOT_KNOWN}: no restore worker has published its clients")
+    elif known.restore_site is not None and not known.restore_site.current:
+        yield Reason("yellow", f"{_NOT_KNOWN}: judged by the clients that were published last")
     for disk in known.full_disks:
         yield Reason("yellow", f"the disk of '{disk}' is fuller than PGBEN_DISK_CRITICAL")

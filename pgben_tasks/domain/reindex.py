@@ -22,6 +22,7 @@ class IndexEntry:
     state: str
     manifest: Manifest | None = None
     acknowledged: bool = False
+    needs: str | None = None
     verified_at: datetime | None = None
 
     @property

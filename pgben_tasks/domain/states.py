@@ -37,6 +37,8 @@ class State(StrEnum):
     VERIFIED_EXCEPTIONS = "verified_exceptions"
     #: … and nobody acknowledged it.
     INCOMPLETE = "incomplete"
+    #: Every byte is good, and no client of this site can load it into the server.
+    NOT_RESTORABLE = "not_restorable"
     DAMAGED = "damaged"
 
     @property
@@ -48,21 +50,27 @@ class State(StrEnum):
 _LABELS: Final = {
     State.VERIFIED_UNOPENED: "verified (unopened)",
     State.VERIFIED_EXCEPTIONS: "verified with exceptions",
+    State.NOT_RESTORABLE: "not restorable here",
 }
 _GOOD: Final = frozenset({State.VERIFIED, State.VERIFIED_UNOPENED, State.VERIFIED_EXCEPTIONS})
+
+#: The labels of states that count as good.
+GOOD_LABELS: Final = frozenset(state.label for state in _GOOD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupStanding:
     """The state of a backup with its flags.
 
-    ``suspect`` is the reason why the backup is implausible, None when it is not; ``last_verified``
+    ``suspect`` is the reason why the backup is implausible, None when it is not; ``needs`` is what
+    this site lacked to restore it when that was last looked at; ``last_verified``
     and ``last_read`` are the latest statements without findings, the second one of a full read;
     ``drilled`` is the latest drill without findings. All moments are UTC.
     """
 
     state: State
     suspect: str | None = None
+    needs: str | None = None
     acknowledged: bool = False
     held: bool = False
     last_verified: datetime | None = None
@@ -71,7 +79,7 @@ class BackupStanding:
 
     @property
     def verified(self) -> bool:
-        """Whether the bytes are known to be good, opened or not, and nothing is missing."""
+        """Whether the backup is known to be good, opened or not: nothing is missing for it."""
         return self.state in _GOOD
 
     @property
@@ -122,45 +130,59 @@ def state_of(manifest: Manifest, verifications: Iterable[Verification]) -> Backu
     statements = sorted(verifications, key=lambda one: (one.at, one.id))
     kinds = {one.kind for one in statements}
     digest = hashlib.sha256(manifest.encode()).hexdigest()
-    damaged = opened = False
-    last_verified = last_read = drilled = None
-    proved = False
+    proof = _Proof()
     for one in statements:
-        if one.kind not in _EXAMINING:
-            continue
-        if one.findings:
-            damaged, proved, opened = True, False, False
-            continue
-        if one.packs_checked == 0 or one.manifest not in {None, digest}:
-            continue
-        if damaged and one.kind != _CLEARING:
-            continue
-        damaged = False
-        opened = opened or one.opened
-        if one.kind in _READING:
-            proved, last_read = True, one.at
-        if proved:
-            last_verified = one.at
-        if one.kind == "drill":
-            drilled = one.at
-    state = _state(damaged=damaged, proved=proved, opened=opened)
+        if one.kind in _EXAMINING and (one.findings or one.manifest in {None, digest}):
+            proof.add(one)
     acknowledged = "acknowledgement" in kinds
-    if manifest.unreadable and state in _GOOD:
-        state = State.VERIFIED_EXCEPTIONS if acknowledged else State.INCOMPLETE
     return BackupStanding(
-        state=state,
+        state=_state(manifest, proof, acknowledged=acknowledged),
         suspect=manifest.suspect,
+        needs=proof.needs,
         acknowledged=acknowledged,
         held="hold" in kinds,
-        last_verified=last_verified,
-        last_read=last_read,
-        drilled=drilled,
+        last_verified=proof.last_verified,
+        last_read=proof.last_read,
+        drilled=proof.drilled,
     )
 
 
-def _state(*, damaged: bool, proved: bool, opened: bool) -> State:
-    if damaged:
+@dataclass(slots=True)
+class _Proof:
+    """What statements that looked at bytes prove, one after the other."""
+
+    damaged: bool = False
+    proved: bool = False
+    opened: bool = False
+    needs: str | None = None
+    last_verified: datetime | None = None
+    last_read: datetime | None = None
+    drilled: datetime | None = None
+
+    def add(self, one: Verification) -> None:
+        if one.findings:
+            self.damaged, self.proved, self.opened = True, False, False
+            return
+        if one.packs_checked == 0 or (self.damaged and one.kind != _CLEARING):
+            return
+        self.damaged = False
+        self.needs = one.needs
+        self.opened = self.opened or one.opened
+        if one.kind in _READING:
+            self.proved, self.last_read = True, one.at
+        if self.proved:
+            self.last_verified = one.at
+        if one.kind == "drill":
+            self.drilled = one.at
+
+
+def _state(manifest: Manifest, proof: _Proof, *, acknowledged: bool) -> State:
+    if proof.damaged:
         return State.DAMAGED
-    if not proved:
+    if not proof.proved:
         return State.UNVERIFIED
-    return State.VERIFIED if opened else State.VERIFIED_UNOPENED
+    if proof.needs is not None:
+        return State.NOT_RESTORABLE
+    if manifest.unreadable:
+        return State.VERIFIED_EXCEPTIONS if acknowledged else State.INCOMPLETE
+    return State.VERIFIED if proof.opened else State.VERIFIED_UNOPENED

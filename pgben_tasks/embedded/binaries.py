@@ -42,7 +42,8 @@ class PostgresInstall:
         """Return whether the account can run the programs where they are."""
         install = self.bin_dir.parent
         parts = [self.bin_dir / "postgres", self.bin_dir / "initdb", self.bin_dir, install / "lib"]
-        parts += [install / "share", install / "share" / "postgres.bki"]
+        # Some packages keep it one folder deeper.
+        parts += [install / "share", *(install / "share").rglob("postgres.bki")]
         parts += [self.site / name for name in self.libraries]
         return all(account.reads(part) for part in parts)
 

@@ -25,8 +25,10 @@ from pgben_tasks.domain.outlook import (
     Verdict,
     judge_outlook,
 )
+from pgben_tasks.domain.restorability import UNKNOWN_SITE
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import PgbenError
+from pgben_tasks.health.restorability import indexed_backups, surveyed_now
 from pgben_tasks.operations.repository.survey import survey
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
@@ -74,7 +76,8 @@ def gather(work: Workplace) -> Situation:
         if repository_away
         else tuple(outlook(work, records, now, Target.parse(name)) for name in work.target_names())
     )
-    workers = tuple(work.recovery.live_workers()) if known else None
+    workers = tuple(work.workers.living()) if known else None
+    protects_databases = any(Target.parse(one).kind == "postgres" for one in work.target_names())
     return Situation(
         now=now,
         targets=targets,
@@ -84,6 +87,7 @@ def gather(work: Workplace) -> Situation:
             missing_roles=None if workers is None else missing_roles(workers),
             reconciler=reconciler(work, records) if records else None,
             full_disks=full,
+            restore_site=work.workers.restore_site() if known and protects_databases else None,
         ),
         disks=volumes,
         jobs=tuple(work.ledger.jobs(limit=1000, open_only=True)) if known else None,
@@ -160,17 +164,20 @@ def outlook(
 def kept(work: Workplace, target: Target, *, from_catalog: bool) -> tuple[ListedBackup, ...]:
     """List the backups of a target, newest first: from the index, or the repository itself."""
     if from_catalog:
-        return tuple(_indexed(one) for one in work.index.backups(target))
+        return tuple(_indexed(one) for one in indexed_backups(work, target))
     found = survey(work.repository, target)
     readable = [
         ListedBackup(
             backup=one.manifest.backup,
-            state=one.known.standing.state.label,
+            state=state,
+            needs=needs,
             taken=one.known.snapshot_time,
             suspect=one.known.standing.suspect if one.known.standing.open_suspicion else None,
             stored_bytes=one.known.bytes,
         )
-        for one in found.backups
+        for one, (state, needs) in zip(
+            found.backups, surveyed_now(found, UNKNOWN_SITE), strict=True
+        )
     ]
     unreadable = [
         ListedBackup(backup=str(backup), state="unreadable") for backup, _ in found.unreadable
@@ -182,6 +189,7 @@ def _indexed(one: IndexedBackup) -> ListedBackup:
     return ListedBackup(
         backup=one.id,
         state=one.state,
+        needs=one.needs,
         taken=one.snapshot_at,
         suspect=None if one.acknowledged else one.suspect,
         stored_bytes=one.stored_bytes,

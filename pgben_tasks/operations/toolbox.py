@@ -14,6 +14,7 @@ from uuid import UUID
 from pgben_tasks.contracts import JSON
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.swap import Swap, SwapState
 from pgben_tasks.domain.target import Target
@@ -57,9 +58,15 @@ class Index(Protocol):
         """Write that somebody looked at a suspect backup and found it plausible."""
 
     def set_state(
-        self, target: Target, backup: str, state: str, *, verified_at: datetime | None = None
+        self,
+        target: Target,
+        backup: str,
+        state: str,
+        *,
+        verified_at: datetime | None = None,
+        needs: str | None = None,
     ) -> None:
-        """Write a backup's state."""
+        """Write a backup's state, and what this site lacks to restore it."""
 
 
 class SwapRecord(Protocol):
@@ -98,6 +105,16 @@ class OwnWrites(Protocol):
         """Return how many objects of a target were changed by ourselves since then, at most."""
 
 
+class Workers(Protocol):
+    """What the workers of this site publish of themselves."""
+
+    def restore_site(self) -> RestoreSite:
+        """Return the clients of the workers that restore."""
+
+    def all_read_this_revision(self) -> bool:
+        """Return whether every living worker reads documents as this version writes them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogPorts:
     """What the catalog keeps, or what stands in its place where there is none."""
@@ -107,6 +124,7 @@ class CatalogPorts:
     captures: Captures
     swaps: SwapRecord
     own_writes: OwnWrites
+    workers: Workers
 
 
 class History(Protocol):
@@ -182,6 +200,7 @@ class Toolbox:
     swapping: Mapping[Target, PostgresSwap]
     swaps: SwapRecord
     own_writes: OwnWrites
+    workers: Workers
     schedules: Mapping[str, Schedule]
     limits: Limits
     spool: Path

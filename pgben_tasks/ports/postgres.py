@@ -12,6 +12,7 @@ from pgben_tasks.domain.documents import (
     PostgresCapture,
     TableCount,
 )
+from pgben_tasks.domain.restorability import Archive, Compression
 from pgben_tasks.domain.swap import Standing, Swap
 from pgben_tasks.ports.work import Progress
 
@@ -25,7 +26,7 @@ class ClientTools:
     pg_dump: Path
     pg_dumpall: Path
     pg_restore: Path
-    compression: Literal["zstd:3", "none"]
+    compression: Compression
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +102,10 @@ class PostgresSource(Protocol):
         the capture's session ended meanwhile: the dump is then void).
         """
 
-    def check_dump(self, dump: Path, capture: PostgresCapture) -> int:
+    def check_dump(self, dump: Path, capture: PostgresCapture, archive: Archive) -> int:
         """Check that the dump's table of contents names the data of exactly the counted tables.
+
+        ``archive`` says which clients can read it.
 
         Returns the number of its entries. Raises ``IntegrityError``.
         """
@@ -111,8 +114,10 @@ class PostgresSource(Protocol):
 class PostgresDestination(Protocol):
     """The server a database is restored to."""
 
-    def preflight(self, name: str, capture: PostgresCapture) -> ClientTools:
+    def preflight(self, name: str, capture: PostgresCapture, archive: Archive) -> ClientTools:
         """Check that ``name`` is free and the server can take the database; choose the client.
+
+        ``archive`` says which clients can read the dump.
 
         Raises ``RestoreRefused`` (name taken), ``ConfigurationError``, ``DatabaseUnavailable``.
         """

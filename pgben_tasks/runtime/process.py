@@ -24,6 +24,7 @@ from pgben_tasks.adapters.catalog.live_changes import CatalogOwnWrites, CatalogS
 from pgben_tasks.adapters.catalog.outbox import AlarmOutbox
 from pgben_tasks.adapters.catalog.records import Records
 from pgben_tasks.adapters.catalog.recovery import Recovery
+from pgben_tasks.adapters.catalog.workers import Workers
 from pgben_tasks.adapters.history import History
 from pgben_tasks.adapters.mail import SmtpMailer
 from pgben_tasks.adapters.postgres.swap import PostgresSwap
@@ -76,6 +77,11 @@ class Workplace:
     def recovery(self) -> Recovery:
         """The reconciler's view of the ledger."""
         return Recovery(self.database)
+
+    @cached_property
+    def workers(self) -> Workers:
+        """The workers of this site."""
+        return Workers(self.database)
 
     @cached_property
     def swaps(self) -> CatalogSwaps:
@@ -156,6 +162,7 @@ class Workplace:
                 captures=self.ledger,
                 swaps=self.swaps,
                 own_writes=CatalogOwnWrites(self.database),
+                workers=self.workers,
             ),
             spool=self.settings.spool_dir,
             node=self.node,

@@ -87,7 +87,10 @@ def toolbox(
         own_clock=SystemClock(),
         index=catalog.index,
         captures=catalog.captures,
-        sources={target: PostgresSource(server, target.name) for target, server in servers.items()},
+        sources={
+            target: PostgresSource(server, target.name, restore_site=catalog.workers.restore_site)
+            for target, server in servers.items()
+        },
         destinations={target: PostgresDestination(server) for target, server in places.items()},
         protected=frozenset(settings.targets()),
         buckets=protected_buckets(settings),
@@ -95,6 +98,7 @@ def toolbox(
         swapping=swap_servers(settings),
         swaps=catalog.swaps,
         own_writes=catalog.own_writes,
+        workers=catalog.workers,
         schedules={kind: settings.schedule(kind) for kind in ("postgres", "bucket")},
         limits=_limits(settings),
         spool=spool,

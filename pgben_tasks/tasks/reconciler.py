@@ -16,7 +16,8 @@ from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import holding, is_free, job_lock
-from pgben_tasks.adapters.catalog.recovery import BEAT, TICK, Stalled
+from pgben_tasks.adapters.catalog.recovery import Stalled
+from pgben_tasks.adapters.catalog.workers import BEAT, TICK
 from pgben_tasks.contracts import (
     JSON,
     BackupRequest,
@@ -47,7 +48,7 @@ def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSO
     ``stand_in`` says that a worker sent this tick because beat is silent.
     """
     if not stand_in:
-        work.recovery.send_heartbeat([BEAT])
+        work.workers.send_heartbeat([BEAT])
     done = {
         # First of all: a live database that a dead swap keeps closed.
         "swaps": _each(work.swaps.open(), lambda swap: _settle(work, swap)),
@@ -65,7 +66,7 @@ def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSO
         ),
         "audited": _each([work], lambda place: place.trail.store_missing()),
     }
-    work.recovery.send_heartbeat([TICK])
+    work.workers.send_heartbeat([TICK])
     if any(done.values()):
         log.info("ticked", **done)
     return dict(done)
@@ -239,7 +240,7 @@ def _is_awaited(work: runtime.Workplace, stalled: Stalled) -> bool:
     While it waits and there is no such worker, nothing is lost by waiting on.
     """
     role = canvases.entry_queue(stalled.kind)
-    has_worker = any(name.startswith(f"{role}.") for name in work.recovery.live_workers())
+    has_worker = any(name.startswith(f"{role}.") for name in work.workers.living())
     return stalled.state == "running" or stalled.overdue or has_worker
 
 

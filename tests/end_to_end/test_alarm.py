@@ -12,7 +12,7 @@ from celery import Celery
 from psycopg import sql
 
 from pgben_tasks import names
-from pgben_tasks.adapters.catalog.recovery import BEAT
+from pgben_tasks.adapters.catalog.workers import BEAT
 from pgben_tasks.app import configuration
 from pgben_tasks.client import Client
 from pgben_tasks.embedded.child import Child

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from pgben_tasks import runtime
-from pgben_tasks.adapters.catalog.recovery import BEAT
+from pgben_tasks.adapters.catalog.workers import BEAT
 from pgben_tasks.app import app
 from pgben_tasks.domain.alarm import MOST_IN_A_MAIL, Alarm, KeptAlarm, facts
 from pgben_tasks.domain.job import ATTEMPT_DELAYS, MOST_LOSSES, JobKind, window_key
@@ -424,4 +424,4 @@ def test_a_silent_beat_is_told_once_for_each_outage(place: Place) -> None:
 
 def test_signs_of_beat_are_no_workers(place: Place) -> None:
     place.tick()
-    assert place.work.recovery.live_workers() == []
+    assert place.work.workers.living() == []

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from pgben_tasks import runtime
+from pgben_tasks.domain.restorability import Client
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.settings import Settings
 from tests.support import samples
@@ -70,6 +71,33 @@ def test_a_suspect_backup_is_noted_until_and_after_it_is_acknowledged(ready: Sit
         listed = ready.run(*line, "--json").json["backups"][0]
         assert (listed["suspect"], listed["acknowledged"]) == ("rows shrank from 9 to 1", True)
     assert "acknowledged by ana@host, arquivado" in ready.run("show", backup).out
+
+
+def test_what_a_backup_needs_is_listed_and_shown(ready: Site) -> None:
+    backup = a_backup(ready)
+    work = runtime.Workplace(Settings.load(ready.environment))
+    manifest = work.repository.manifest(Target("postgres", "pgben"), BackupId.parse(backup))
+    work.index.add(manifest, "0" * 64, state="verified")
+    old = Client(version="15.18", major=15, compression="zstd:3")
+    work.workers.register(["restore.one"])
+    work.workers.publish(["restore.one"], [old])
+    needed = "a PostgreSQL client of version 17 or newer built with zstd"
+    listed = ready.run("list", "--json").json["backups"][0]
+    assert (listed["state"], listed["needs"]) == ("not restorable here", needed)
+    assert f"needs {needed}" in ready.run("list").out
+    shown = ready.run("show", backup, "--json").json
+    assert (shown["state"], shown["needs"]) == ("not restorable here", needed)
+    assert needed in ready.run("show", backup).out
+    assert "pg_dump 17.10" in ready.run("show", backup).out
+    status = ready.run("status", "--json")
+    assert status.code != 0
+    assert any("not restorable here" in one["text"] for one in status.json["reasons"])
+    # Direct mode restores on this machine, whose clients can.
+    direct = ready.run("list", "--direct", "--json").json["backups"][0]
+    assert (direct["state"], direct["needs"]) == ("verified", None)
+    # Without the catalog nobody knows the workers' clients, and nothing is claimed of them.
+    away = {"PGBEN_CATALOG_URL": "postgresql://postgres:x@127.0.0.1:1/none"}
+    assert ready.run("show", backup, "--json", **away).json["state"] == "verified"
 
 
 def test_a_forged_manifest_is_listed_as_unreadable_and_not_shown(ready: Site) -> None:

@@ -179,7 +179,7 @@ def test_a_missing_worker_is_told_at_once_and_ctrl_c_leaves_the_job(ready: Site)
 
 def test_only_the_missing_worker_is_named(ready: Site) -> None:
     work = runtime.Workplace(Settings.load(ready.environment))
-    work.recovery.send_heartbeat(["maintenance.node"])
+    work.workers.send_heartbeat(["maintenance.node"])
     job = ready.job()
     with ready.start("jobs", "--follow", str(job.id)) as process:
         assert process.stderr is not None

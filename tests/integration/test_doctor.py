@@ -17,9 +17,11 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from pgben_tasks import names
-from pgben_tasks.adapters.catalog.recovery import BEAT, TICK
+from pgben_tasks.adapters.catalog.workers import BEAT, TICK
 from pgben_tasks.adapters.keys.files import make_age_identity, make_signing_key
 from pgben_tasks.adapters.keys.key_set import ESCROW_IDENTITY
+from pgben_tasks.adapters.postgres.clients import published_clients
+from pgben_tasks.domain.restorability import Client
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
 from pgben_tasks.embedded.s3 import EmbeddedS3
@@ -104,7 +106,8 @@ def clinic(shop: Workshop) -> Clinic:
     shop.work.settings.spool_dir.chmod(0o700)
     made = Clinic(shop)
     made.run_sql("TRUNCATE worker, audit")
-    work.recovery.send_heartbeat([*(f"{role}.workshop" for role in names.QUEUES), TICK, BEAT])
+    work.workers.send_heartbeat([*(f"{role}.workshop" for role in names.QUEUES), TICK, BEAT])
+    work.workers.publish(["restore.workshop"], published_clients())
     return made
 
 
@@ -199,7 +202,8 @@ def test_a_catalog_that_is_away_is_told_once_and_hides_no_other_fault(clinic: Cl
     assert failed == [("catalog", "failed")]
     unseen = {check for check, word in found if word == "unseen"}
     assert unseen == {
-        *("queues", "repository_writable", "workers", "tick", "backups", "verifications")
+        *("queues", "repository_writable", "workers", "tick", "backups", "verifications"),
+        "restorable",
     }
     assert ("mail", "incomplete") in found
     assert "canary-x2" not in " ".join(english(one) for one in found.values())
@@ -277,6 +281,32 @@ def test_workers_that_are_gone_and_a_beat_that_is_down_are_found(clinic: Clinic)
     assert ("tick", "without_beat") in clinic.wrong()
     clinic.run_sql("DELETE FROM worker WHERE name = %s", TICK)
     assert ("tick", "never") in clinic.wrong()
+
+
+def test_what_restore_workers_cannot_restore_is_found(clinic: Clinic) -> None:
+    old = Client(version="15.18", major=15, compression="zstd:3")
+    workers = clinic.work.workers
+    workers.publish(["restore.workshop"], [old])
+    found = clinic.wrong()
+    assert set(found) == {("restorable", "newest"), ("restorable", "next"), ("backups", "none")}
+    assert "needs a PostgreSQL client of version 17 or newer" in english(
+        found["restorable", "newest"]
+    )
+    assert "postgresql-client-17" in english(found["restorable", "newest"])
+    # One that can is enough, and the other is told before a restore meets it.
+    workers.send_heartbeat(["restore.second"])
+    workers.publish(["restore.second"], published_clients())
+    found = clinic.wrong()
+    assert set(found) == {("restorable", "unfit")}
+    assert found["restorable", "unfit"].facts["worker"] == "restore.workshop"
+
+
+def test_where_no_restore_worker_lives_it_is_not_known(clinic: Clinic) -> None:
+    clinic.run_sql("UPDATE worker SET heartbeat_at = heartbeat_at - %s", DAY)
+    assert ("restorable", "last") in clinic.wrong()
+    clinic.run_sql("UPDATE worker SET clients = NULL")
+    found = clinic.wrong()
+    assert found["restorable", "unknown"].status == "warning"
 
 
 def test_where_no_server_answers_no_clock_is_called_right(clinic: Clinic) -> None:

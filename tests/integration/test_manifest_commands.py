@@ -22,7 +22,7 @@ from minio import Minio
 from minio.error import MinioException
 
 from pgben_tasks import runtime
-from pgben_tasks.adapters.catalog.recovery import Recovery
+from pgben_tasks.adapters.catalog.workers import Workers
 from pgben_tasks.adapters.keys import key_set
 from pgben_tasks.embedded import binaries
 from pgben_tasks.embedded.child import free_port, wait_until
@@ -175,10 +175,10 @@ def test_the_init_job_needs_the_public_keys_only_and_may_run_again(
 
 
 def test_a_worker_is_ready_while_it_shows_its_heartbeat(ready: Site) -> None:
-    recovery = Recovery(runtime.catalog_database(Settings.load(ready.environment)))
+    workers = Workers(runtime.catalog_database(Settings.load(ready.environment)))
 
     before = probe(ready, "backup")
-    recovery.send_heartbeat(["backup.workshop", "verify.another"])
+    workers.send_heartbeat(["backup.workshop", "verify.another"])
     after, another = probe(ready, "backup"), probe(ready, "verify")
 
     assert (before.code, before.err) == (1, "not ready: backup.workshop\n")

@@ -17,6 +17,7 @@ from pgben_tasks.adapters.postgres.clients import Installation
 from pgben_tasks.adapters.postgres.listing import read_listing
 from pgben_tasks.adapters.postgres.server import PostgresServer
 from pgben_tasks.adapters.postgres.source import PostgresSource
+from pgben_tasks.domain.restorability import Archive
 from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import (
@@ -307,13 +308,14 @@ def test_a_dump_must_hold_exactly_the_counted_tables(
     with source.capture(tools) as capture:
         source.dump(capture, tmp_path / "d", tools=tools, jobs=2, progress=RecordingProgress())
         described = capture.describe(capture.count())
-    assert source.check_dump(tmp_path / "d", described) >= 4
+    archive = Archive(client_major=tools.major, compression=tools.compression)
+    assert source.check_dump(tmp_path / "d", described, archive) >= 4
     fewer = described.model_copy(update={"tables": described.tables[1:]})
     other = described.tables[0].model_copy(update={"table": "terceira"})
     renamed = described.model_copy(update={"tables": (other, *described.tables[1:])})
     for capture_of_another in (fewer, renamed):
         with pytest.raises(IntegrityError):
-            source.check_dump(tmp_path / "d", capture_of_another)
+            source.check_dump(tmp_path / "d", capture_of_another, archive)
 
 
 def test_a_damaged_table_of_contents_is_found(

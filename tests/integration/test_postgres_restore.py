@@ -19,6 +19,7 @@ from pgben_tasks.adapters.postgres.recreate import unfinished_name
 from pgben_tasks.adapters.postgres.server import PostgresServer
 from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.domain.documents import Extension, PostgresCapture
+from pgben_tasks.domain.restorability import Archive
 from pgben_tasks.errors import (
     CommandFailed,
     ConfigurationError,
@@ -55,6 +56,11 @@ class Dump:
     capture: PostgresCapture
     tools: ClientTools
 
+    @property
+    def archive(self) -> Archive:
+        """What decides which clients can restore it."""
+        return Archive(client_major=self.tools.major, compression=self.tools.compression)
+
 
 def _dump(server: PostgresServer, database: str, directory: Path) -> Dump:
     source = PostgresSource(server, database)
@@ -67,7 +73,7 @@ def _dump(server: PostgresServer, database: str, directory: Path) -> Dump:
 
 def _restore(server: PostgresServer, name: str, dump: Dump) -> RecordingProgress:
     destination = PostgresDestination(server)
-    tools = destination.preflight(name, dump.capture)
+    tools = destination.preflight(name, dump.capture, dump.archive)
     destination.create(name, dump.capture, marker=MARKER)
     told = RecordingProgress()
     destination.load(name, dump.directory, tools=tools, jobs=2, progress=told)
@@ -266,7 +272,7 @@ def test_a_taken_name_is_refused(server_17: PostgresServer, small: Dump) -> None
     destination = PostgresDestination(server_17)
     taken = small.capture.database
     with pytest.raises(RestoreRefused, match="there is already a database"):
-        destination.preflight(taken, small.capture)
+        destination.preflight(taken, small.capture, small.archive)
     with pytest.raises(RestoreRefused, match="there is already a database"):
         destination.create(taken, small.capture, marker=MARKER)
     assert _described(server_17, taken).tables == small.capture.tables
@@ -351,7 +357,7 @@ def test_a_damaged_dump_fails_and_leaves_no_database_and_no_role(
     largest.write_bytes(data[:8] + bytes(len(data) - 8))
     databases, known = _databases(server_17), _roles(server_17)
     destination = PostgresDestination(server_17)
-    tools = destination.preflight(copy, capture)
+    tools = destination.preflight(copy, capture, small.archive)
     destination.create(copy, capture, marker=MARKER)
     assert _roles(server_17)[role] == (False, MARKER)
     with pytest.raises(CommandFailed, match="pg_restore"):
@@ -453,7 +459,7 @@ def test_what_a_destination_lacks_is_said_before_anything_is_made(
 ) -> None:
     capture = small.capture.model_copy(update=change)
     with pytest.raises(ConfigurationError) as refused:
-        PostgresDestination(server_17).preflight("livre", capture)
+        PostgresDestination(server_17).preflight("livre", capture, small.archive)
     assert says in refused.value.sentence
     assert refused.value.hint
 
@@ -461,12 +467,12 @@ def test_what_a_destination_lacks_is_said_before_anything_is_made(
 def test_icu_is_asked_for_where_the_backup_uses_it(server_18: PostgresServer, small: Dump) -> None:
     capture = small.capture.model_copy(update={"locale_provider": "icu", "locale": "pt-BR"})
     with pytest.raises(ConfigurationError, match="built without ICU"):
-        PostgresDestination(server_18).preflight("livre", capture)
+        PostgresDestination(server_18).preflight("livre", capture, small.archive)
 
 
 def test_a_backup_does_not_go_to_an_older_server(server_15: PostgresServer, small: Dump) -> None:
     with pytest.raises(ConfigurationError, match="is PostgreSQL 15"):
-        PostgresDestination(server_15).preflight("livre", small.capture)
+        PostgresDestination(server_15).preflight("livre", small.capture, small.archive)
 
 
 def test_a_role_that_is_no_superuser_is_refused(server_17: PostgresServer, small: Dump) -> None:
@@ -475,7 +481,7 @@ def test_a_role_that_is_no_superuser_is_refused(server_17: PostgresServer, small
     try:
         with pytest.raises(ConfigurationError, match="is no superuser"):
             PostgresDestination(replace(server_17, user=role, password="Palavra-1")).preflight(
-                "livre", small.capture
+                "livre", small.capture, small.archive
             )
     finally:
         remove_roles(server_17, (role,))

@@ -14,6 +14,7 @@ from pgben_tasks import names
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.ledger import Ledger
 from pgben_tasks.adapters.catalog.recovery import Recovery, Stalled
+from pgben_tasks.adapters.catalog.workers import Workers
 from pgben_tasks.contracts import JobRef
 from pgben_tasks.domain.job import REPUBLISH_AFTER
 from pgben_tasks.errors import FenceLost
@@ -32,10 +33,11 @@ class Desk:
         self.catalog = catalog
         self.ledger = Ledger(catalog)
         self.recovery = Recovery(catalog, stale_after=BLINK)
+        self.workers = Workers(catalog)
         self.alter = alter
 
     def worker(self, *, alive: bool, name: str = "backup.n1") -> None:
-        self.recovery.send_heartbeat([name])
+        self.workers.send_heartbeat([name])
         self._beat("worker", alive=alive)
 
     def queued(self, kind: Any = "backup") -> JobRef:
@@ -298,8 +300,8 @@ def test_many_publishers_publish_each_job_once(desk: Desk) -> None:
 
 
 def test_workers_show_their_life_under_their_names(desk: Desk) -> None:
-    desk.recovery.send_heartbeat(["backup.n1", "verify.n1"])
-    desk.recovery.send_heartbeat(["backup.n1"])
-    assert desk.recovery.live_workers() == ["backup.n1", "verify.n1"]
+    desk.workers.send_heartbeat(["backup.n1", "verify.n1"])
+    desk.workers.send_heartbeat(["backup.n1"])
+    assert desk.workers.living() == ["backup.n1", "verify.n1"]
     desk.worker(alive=False)
-    assert desk.recovery.live_workers() == []
+    assert desk.workers.living() == []

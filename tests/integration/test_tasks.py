@@ -309,7 +309,7 @@ def test_what_the_tick_publishes_is_what_the_entry_takes(
 def stood_still(site: Site, installation: Installation, *, node_alive: bool) -> JobRef:
     chain = installation.chain("backup")
     ref = site.ledger.begin_step(chain.ref, canvases.first_step("backup"), node="workshop")
-    site.recovery.send_heartbeat(["backup.workshop"])
+    site.workers.send_heartbeat(["backup.workshop"])
     with site.database.transaction() as cursor:
         cursor.execute("UPDATE step SET heartbeat_at = clock_timestamp() - %s", (DAY,))
         cursor.execute(
@@ -359,7 +359,7 @@ def test_a_step_without_files_waits_for_a_worker_and_is_then_sent_to_all(
     with site.database.transaction() as cursor:
         cursor.execute("UPDATE job SET started_at = clock_timestamp() - %s", (DAY,))
     assert reconciler.tick(site, app)["taken_over"] == 0
-    site.recovery.send_heartbeat(["verify.another"])
+    site.workers.send_heartbeat(["verify.another"])
     assert reconciler.tick(site, app)["taken_over"] == 1
     job = site.ledger.job(chain.ref.job)
     assert (job.state, job.fence, job.attempt) == ("waiting", 2, 1)
@@ -378,7 +378,7 @@ def test_a_step_that_waited_in_a_killed_process_is_sent_again_when_its_node_is_b
     site: Site, installation: Installation
 ) -> None:
     chain = installation.chain("backup")
-    site.recovery.register_workers(["backup.workshop"])
+    site.workers.register(["backup.workshop"])
     assert site.ledger.job(chain.ref.job).state == "waiting"
     with site.database.transaction() as cursor:
         # The node lives; it was started after the step began to wait.
@@ -481,7 +481,7 @@ def test_no_step_of_a_restore_in_place_that_relies_on_the_snapshot_runs_while_it
 def test_a_step_that_waits_for_another_job_is_not_taken_for_lost(
     site: Site, installation: Installation
 ) -> None:
-    site.recovery.send_heartbeat(["backup.workshop"])
+    site.workers.send_heartbeat(["backup.workshop"])
     chain = installation.chain("backup")
     with site.database.transaction() as cursor:
         cursor.execute("UPDATE job SET step_due_at = clock_timestamp() - %s", (DAY,))
@@ -605,7 +605,7 @@ def test_a_dead_maintenance_worker_is_told_from_a_living_one(
         fields["backup"] = installation.backups[0].backup
     chain = installation.chain(kind, **fields)
     site.ledger.begin_step(chain.ref, canvases.first_step(kind), node="workshop")
-    site.recovery.send_heartbeat(["maintenance.workshop"])
+    site.workers.send_heartbeat(["maintenance.workshop"])
     with site.database.transaction() as cursor:
         cursor.execute("UPDATE step SET heartbeat_at = clock_timestamp() - %s", (DAY,))
         cursor.execute("UPDATE worker SET heartbeat_at = clock_timestamp() + %s", (DAY,))

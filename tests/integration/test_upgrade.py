@@ -120,7 +120,7 @@ def upgraded(
         destinations={DATABASE: PostgresDestination(address, candidates=(client,))},
     )
     with postgres.connect(catalog) as connection:
-        after = rows_of(connection)
+        after = rows_of(connection, before)
     jobs = {str(job.id): job.state for job in work.ledger.jobs(limit=100)}
     yield Upgraded(postgres, work, tools, made, before, after, jobs)
     tools.codec.close()  # type: ignore[attr-defined]  # the real codec has children
@@ -152,13 +152,22 @@ def drop(server: EmbeddedPostgres, name: str) -> None:
         )
 
 
-def rows_of(connection: Any) -> dict[str, list[Any]]:
+def rows_of(connection: Any, like: dict[str, list[Any]] | None = None) -> dict[str, list[Any]]:
+    """Return every row of jobs and backups; only the columns that the rows of ``like`` have."""
     tables = ("job", "attempt", "step", "lease", "backup", "backup_sequence", "audit")
     connection.execute("SET search_path = public")
-    return {
-        table: connection.execute(f"SELECT t::text FROM {table} t ORDER BY 1").fetchall()  # noqa: S608 - constant names
-        for table in tables
-    }
+    found = {}
+    for table in tables:
+        query = f"SELECT to_jsonb(t) FROM {table} t"  # noqa: S608 - constant names
+        rows = [row for (row,) in connection.execute(query).fetchall()]
+        known = {name for row in (like or {}).get(table, rows) for name in row}
+        found[table] = sorted(({k: row[k] for k in known} for row in rows), key=repr_of)
+    return found
+
+
+def repr_of(row: dict[str, Any]) -> str:
+    """Return a text by which rows are sorted."""
+    return json.dumps(row, sort_keys=True)
 
 
 def messages(queue: str) -> list[Any]:
@@ -254,7 +263,7 @@ def test_the_waiting_job_goes_on_at_its_step_and_ends_verified(upgraded: Upgrade
     job = UUID(FACTS["waiting"])
     assert work.ledger.job(job).step == "pgben.backup.postgres.prune"
     # The worker of the new version starts on the node of the old one, whose spool is there.
-    work.recovery.register_workers([f"backup.{NODE}", f"maintenance.{NODE}"])
+    work.workers.register([f"backup.{NODE}", f"maintenance.{NODE}"])
     assert reconciler.tick(work, app)["taken_over"] == 1
     ((arguments, _, links),) = sent("maintenance", "pgben.backup.postgres.prune")
     (ref,) = arguments

@@ -19,6 +19,8 @@ from pgben_tasks.errors import PgbenError
 _ENGLISH_ONLY = frozenset({"cli", "direct", "embedded", "setup"})
 #: Classes of adapters whose fields become sentences and hints.
 _TABLES = frozenset({"_Meaning", "Hints"})
+#: Functions that return phrases which errors quote.
+_PHRASES = frozenset({"missing_client", "_fitting_client", "install_client", "remedy"})
 #: Arguments that errors quote.
 _VALUES = frozenset({"settings", "what"})
 _ERRORS = frozenset(
@@ -107,11 +109,18 @@ def _said(tree: ast.Module) -> Iterator[ast.expr]:
             # The purpose of a file, and where a server is set, in the errors about them.
             yield from (keyword.value for keyword in call.keywords if keyword.arg in _VALUES)
     for function in functions:
-        # Why something is refused, and what to do about it.
-        if function.returns and ast.unparse(function.returns) == "tuple[str, str] | None":
-            for node in ast.walk(function):
-                if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
-                    yield from node.value.elts
+        yield from _returned(function)
+
+
+def _returned(function: ast.FunctionDef) -> Iterator[ast.expr]:
+    """Yield the code of texts that a function returns for errors to say."""
+    if function.name in _PHRASES:
+        yield from (node for node in ast.walk(function) if isinstance(node, ast.JoinedStr))
+    # Why something is refused, and what to do about it.
+    if function.returns and ast.unparse(function.returns) == "tuple[str, str] | None":
+        for node in ast.walk(function):
+            if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+                yield from node.value.elts
 
 
 def _constants(tree: ast.Module) -> dict[str, ast.expr]:

@@ -100,7 +100,11 @@ class Workshop:
             work.tools,
             # Pruning compares the age of backups with their timetable, which is that of production.
             schedules=dict.fromkeys(("postgres", "bucket"), nightly),
-            sources={target: PostgresSource(address, database, candidates=clients)},
+            sources={
+                target: PostgresSource(
+                    address, database, candidates=clients, restore_site=work.workers.restore_site
+                )
+            },
             destinations={target: PostgresDestination(address, candidates=clients)},
         )
         return cls(

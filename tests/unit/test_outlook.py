@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.outlook import ListedBackup, Surroundings, TargetOutlook, judge_outlook
+from pgben_tasks.domain.restorability import RestoreSite
 
 NOW = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -35,6 +36,8 @@ def test_a_fresh_verified_backup_and_living_processes_are_green() -> None:
     verdict = judge_outlook([target(kept())], WELL, now=NOW)
     assert (verdict.colour, verdict.reasons) == ("green", ())
     assert colour(target(kept(state="verified (unopened)"))) == "green"
+    # A snapshot whose unreadable objects somebody acknowledged is what a restore would take.
+    assert colour(target(kept(state="verified with exceptions"))) == "green"
 
 
 @pytest.mark.parametrize(
@@ -47,11 +50,40 @@ def test_a_fresh_verified_backup_and_living_processes_are_green() -> None:
         target(kept(suspect="90 % fewer rows")),
         target(kept(age=DAY + HOUR)),
         target(kept(taken=None)),
+        target(kept(state="not restorable here", needs="a client")),
     ],
 )
 def test_a_target_without_a_good_backup_that_is_young_enough_is_red(one: TargetOutlook) -> None:
     assert colour(one) == "red"
     assert colour(target(kept()), one) == "red", "one such target is enough"
+
+
+def test_what_a_backup_needs_is_said() -> None:
+    unfit = kept(state="not restorable here", needs="a PostgreSQL client of version 14 to 16")
+    newest = judge_outlook([target(unfit, kept())], WELL, now=NOW)
+    assert newest.colour == "yellow"
+    assert "it needs a PostgreSQL client of version 14 to 16" in newest.reasons[0].text
+    older = judge_outlook([target(kept(), unfit, unfit)], WELL, now=NOW)
+    assert [reason.text for reason in older.reasons] == [
+        "2 older backup(s) of 'postgres/pgben' are not restorable here"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("site", "says"),
+    [
+        (RestoreSite(clients=None, current=False), "no restore worker has published its clients"),
+        (RestoreSite(clients=(), current=False), "by the clients that were published last"),
+    ],
+)
+def test_a_restore_worker_that_is_down_is_not_known_and_yellow(
+    site: RestoreSite, says: str
+) -> None:
+    verdict = judge_outlook([target(kept())], replace(WELL, restore_site=site), now=NOW)
+    assert verdict.colour == "yellow"
+    assert says in verdict.reasons[0].text
+    living = RestoreSite(clients=(), current=True)
+    assert colour(target(kept()), surroundings=replace(WELL, restore_site=living)) == "green"
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def statement(
     opened: bool = False,
     packs_checked: int = 1,
     manifest: str | None = None,
+    needs: str | None = None,
 ) -> Verification:
     moment = START + timedelta(hours=hour)
     return samples.verification(
@@ -57,6 +58,7 @@ def statement(
         packs_checked=packs_checked,
         manifest=manifest or hashlib.sha256(MANIFEST.encode()).hexdigest(),
         findings=(FINDING,) if findings else (),
+        needs=needs,
     )
 
 
@@ -73,6 +75,31 @@ def test_a_clean_readback_verifies_and_shows_that_nothing_was_opened() -> None:
     assert standing.state.label == "verified (unopened)"
     assert standing.counts
     assert standing.last_read == standing.last_verified == START + timedelta(hours=1)
+
+
+def test_a_whole_backup_that_this_site_cannot_restore_does_not_count() -> None:
+    lacking = statement("readback", 1, opened=True, needs="a PostgreSQL client of version 14 to 16")
+    standing = state_of(MANIFEST, [lacking])
+    assert standing.state is State.NOT_RESTORABLE
+    assert standing.state.label == "not restorable here"
+    assert standing.needs == "a PostgreSQL client of version 14 to 16"
+    assert not standing.counts
+    assert not standing.verified
+
+
+def test_a_later_look_that_finds_a_fitting_client_makes_it_good() -> None:
+    lacking = statement("readback", 1, opened=True, needs="a client")
+    for kind in ("quick", "full"):
+        standing = state_of(MANIFEST, [statement(kind, 2), lacking])
+        assert standing.state is State.VERIFIED
+        assert standing.counts
+
+
+def test_damage_outweighs_a_missing_client_and_a_missing_client_damages_nothing() -> None:
+    damaged = [statement("full", 1, findings=True), statement("quick", 2, needs="a client")]
+    assert state_of(MANIFEST, damaged).state is State.DAMAGED
+    healed = [*damaged, statement("full", 3, needs="a client")]
+    assert state_of(MANIFEST, healed).state is State.NOT_RESTORABLE
 
 
 def test_opening_a_pack_once_is_enough_to_be_verified() -> None:

@@ -7,8 +7,10 @@ from datetime import datetime
 from uuid import UUID
 
 from pgben_tasks.adapters.catalog.index import IndexedBackup
+from pgben_tasks.adapters.postgres.clients import published_clients
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.swap import Swap, SwapState
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError
@@ -35,7 +37,13 @@ class ForgetfulIndex:
         """Forget an acknowledgement."""
 
     def set_state(
-        self, target: Target, backup: str, state: str, *, verified_at: datetime | None = None
+        self,
+        target: Target,
+        backup: str,
+        state: str,
+        *,
+        verified_at: datetime | None = None,
+        needs: str | None = None,
     ) -> None:
         """Forget a state."""
 
@@ -49,6 +57,18 @@ class ForgottenWrites:
     def since(self, target: Target, moment: datetime) -> int:  # noqa: ARG002 - nothing is known
         """Return 0."""
         return 0
+
+
+class NoWorkers:
+    """Restores run on this machine; which versions of pgben run elsewhere is not known."""
+
+    def restore_site(self) -> RestoreSite:
+        """Return the clients of this machine."""
+        return RestoreSite(clients=published_clients(), current=True)
+
+    def all_read_this_revision(self) -> bool:
+        """Return False."""
+        return False
 
 
 class AbsentLedger:

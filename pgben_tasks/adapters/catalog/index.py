@@ -18,6 +18,7 @@ from pgben_tasks.adapters.catalog.audit import TakenUp, take_up
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.reindex import IndexEntry, TargetIndex
+from pgben_tasks.domain.restorability import Archive, Compression, server_major
 from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.trail import Trail
 
@@ -46,6 +47,17 @@ class IndexedBackup:
     object_count: int | None
     verified_at: datetime | None
     acknowledged: bool
+    needs: str | None
+    client_major: int | None
+    dump_compression: Compression | None
+    server_major: int | None
+
+    @property
+    def archive(self) -> Archive | None:
+        """What decides which clients can restore the dump; None where the index does not say."""
+        if self.client_major is None or self.dump_compression is None:
+            return None
+        return Archive(client_major=self.client_major, compression=self.dump_compression)
 
 
 _COLUMNS = ", ".join(one.name for one in fields(IndexedBackup))
@@ -92,17 +104,26 @@ class BackupIndex:
                 cursor,
                 {**self._key(manifest.target, manifest.backup), "state": state, **facts},
                 changes=facts,
-                condition=" WHERE backup.manifest_sha256 IS NULL",
+                # Rows of before know nothing of their dump.
+                condition=" WHERE backup.manifest_sha256 IS NULL OR backup.client_major IS NULL"
+                if manifest.postgres
+                else " WHERE backup.manifest_sha256 IS NULL",
             )
 
     def set_state(
-        self, target: Target, backup: str, state: str, *, verified_at: datetime | None = None
+        self,
+        target: Target,
+        backup: str,
+        state: str,
+        *,
+        verified_at: datetime | None = None,
+        needs: str | None = None,
     ) -> None:
         """Write what a verification or a prune found out."""
         self._database.execute(
-            "UPDATE backup SET state = %s, verified_at = coalesce(%s, verified_at)"
+            "UPDATE backup SET state = %s, needs = %s, verified_at = coalesce(%s, verified_at)"
             " WHERE repository = %s AND target = %s AND id = %s",
-            (state, verified_at, self._repository, str(target), backup),
+            (state, needs, verified_at, self._repository, str(target), backup),
         )
 
     def acknowledge(self, target: Target, backup: str) -> None:
@@ -169,6 +190,7 @@ class BackupIndex:
         digest = hashlib.sha256(entry.manifest.encode()).hexdigest()
         facts = state | _manifest_facts(entry.manifest, digest)
         facts |= {"verified_at": entry.verified_at, "acknowledged": entry.acknowledged}
+        facts |= {"needs": entry.needs}
         _upsert(cursor, key | facts, changes=facts)
 
     def _key(self, target: str, backup: str) -> dict[str, object]:
@@ -189,6 +211,15 @@ def _manifest_facts(manifest: Manifest, digest: str) -> dict[str, object]:
         "row_count": manifest.rows,
         "table_count": manifest.tables,
         "object_count": manifest.objects,
+        **(_archive_facts(manifest) if manifest.postgres else {}),
+    }
+
+
+def _archive_facts(manifest: Manifest) -> dict[str, object]:
+    return {
+        "client_major": manifest.archive.client_major,
+        "dump_compression": manifest.archive.compression,
+        "server_major": server_major(manifest.database.server_version_num),
     }
 
 

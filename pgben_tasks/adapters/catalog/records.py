@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, require
-from pgben_tasks.adapters.catalog.recovery import BEAT, TICK
+from pgben_tasks.adapters.catalog.workers import BEAT, TICK
 from pgben_tasks.domain.overdue import Restorable
 
 #: The migration that brought the outbox: what happened before it is nobody's alarm.

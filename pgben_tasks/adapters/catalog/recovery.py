@@ -1,4 +1,4 @@
-"""What the reconciler reads and changes in the ledger: jobs that stand still, and workers.
+"""What the reconciler reads and changes in the ledger: jobs that stand still or were lost.
 
 Staleness is never counted from before the catalog's server started: after an outage of the
 catalog every running step gets the time to send its heartbeat again.
@@ -6,26 +6,19 @@ catalog every running step gets the time to send its heartbeat again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
 from uuid import UUID
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
+from pgben_tasks.adapters.catalog.workers import TICK
 from pgben_tasks.contracts import JobRef
 from pgben_tasks.domain.job import (
     BEAT_SILENCE,
-    HEARTBEAT_EVERY,
     REPUBLISH_AFTER,
     STALE_AFTER,
     JobKind,
 )
-
-#: The row of ``worker`` that shows when the reconciler last ran.
-TICK: Final = "tick"
-#: The row that shows when a tick last ran that beat had sent.
-BEAT: Final = "beat"
 
 _SINCE = "greatest({}, pg_postmaster_start_time())"
 
@@ -160,23 +153,6 @@ class Recovery:
             (ref.job, ref.fence),
         )
 
-    def register_workers(self, workers: Sequence[str]) -> None:
-        """Write that the workers with these names (``<role>.<node>``) were just started.
-
-        What waited for them in the memory of a process before is sent again by the next tick.
-        """
-        self._database.execute("DELETE FROM worker WHERE name = ANY(%s)", (list(workers),))
-        self.send_heartbeat(workers)
-
-    def send_heartbeat(self, workers: Sequence[str]) -> None:
-        """Write a heartbeat of the workers with these names (``<role>.<node>``)."""
-        self._database.execute(
-            "INSERT INTO worker (name, started_at, heartbeat_at)"
-            " SELECT name, clock_timestamp(), clock_timestamp() FROM unnest(%s::text[]) name"
-            " ON CONFLICT (name) DO UPDATE SET heartbeat_at = clock_timestamp()",
-            (list(workers),),
-        )
-
     def tick_is_overdue(self, silence: timedelta = BEAT_SILENCE) -> bool:
         """Return whether no tick has run for longer than beat may be silent."""
         row = self._database.fetch_one(
@@ -185,12 +161,3 @@ class Recovery:
             (TICK, silence),
         )
         return row is None
-
-    def live_workers(self) -> list[str]:
-        """Return the names of workers whose heartbeat is fresh, as ``<role>.<node>``."""
-        rows = self._database.fetch_all(
-            "SELECT name FROM worker WHERE name <> ALL(%s)"
-            " AND heartbeat_at > clock_timestamp() - %s ORDER BY name",
-            ([TICK, BEAT], 3 * HEARTBEAT_EVERY),
-        )
-        return [row["name"] for row in rows]

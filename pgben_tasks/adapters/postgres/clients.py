@@ -12,16 +12,27 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
+from pgben_tasks.domain.restorability import (
+    UNKNOWN_SITE,
+    Archive,
+    Client,
+    Compression,
+    RestoreSite,
+    can_restore,
+    install_client,
+    missing_client,
+    remedy,
+    server_major,
+)
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.ports import ClientTools
 
 Origin = Literal["path", "system", "bundled"]
-Compression = Literal["zstd:3", "none"]
 
 _PROGRAMS: Final = ("pg_dump", "pg_dumpall", "pg_restore")
 _ORIGINS: Final[tuple[Origin, ...]] = ("path", "system", "bundled")
@@ -32,9 +43,6 @@ _PROBE_SECONDS: Final = 20
 #: No folder of sockets, and short: a longer path than 107 bytes fails before the options do.
 _NOWHERE: Final = "/dev/null"
 _PROBE_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
-
-#: ``pg_restore`` of this major and newer sets ``transaction_timeout``, which older servers refuse.
-_TRANSACTION_TIMEOUT_MAJOR: Final = 17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +60,6 @@ class Installation:
     def preference(self) -> tuple[int, int]:
         """Order among installations of one major: by origin, then the newest minor."""
         return (_ORIGINS.index(self.origin), -self.minor)
-
-
-def server_major(version_num: int) -> int:
-    """Return the major of a ``server_version_num``: 170010 is 17."""
-    return version_num // 10000
 
 
 def find_installations() -> tuple[Installation, ...]:
@@ -105,50 +108,79 @@ def _compression(pg_dump: Path) -> Compression:
     return "zstd:3" if "connection to server" in answer.stderr else "none"
 
 
-def choose_for_dump(server_version_num: int, candidates: Sequence[Installation]) -> ClientTools:
-    """Return the client for a dump: the server's major, else the nearest newer one.
+def published_clients() -> tuple[Client, ...]:
+    """Return the clients of this machine as a worker publishes them, each version once."""
+    found = {
+        Client(version=one.version, major=one.major, compression=one.compression)
+        for one in find_installations()
+    }
+    return tuple(sorted(found, key=lambda one: (one.major, one.version, one.compression)))
+
+
+def choose_for_dump(
+    server_version_num: int,
+    candidates: Sequence[Installation],
+    site: RestoreSite = UNKNOWN_SITE,
+) -> ClientTools:
+    """Return the client for a dump that ``site`` can restore, else the best there is.
+
+    The server's major is preferred, then the nearest newer one. A dump is not compressed where
+    only that makes it restorable.
 
     Raises ``ConfigurationError`` when every client is older than the server, because ``pg_dump``
     refuses to read a server newer than itself.
     """
     major = server_major(server_version_num)
-    fitting = [one for one in candidates if one.major >= major]
+    fitting = sorted(
+        (one for one in candidates if one.major >= major),
+        key=lambda one: (one.major, one.preference),
+    )
     if not fitting:
         raise ConfigurationError(
             f"no PostgreSQL client here can dump a server of version {major}: "
             f"{_described(candidates)}",
-            _install(major),
+            install_client(major),
         )
-    return _tools(min(fitting, key=lambda one: (one.major, one.preference)))
+    for one in fitting:
+        for compression in dict.fromkeys((one.compression, "none")):
+            archive = Archive(client_major=one.major, compression=compression)
+            if missing_client(archive, major, site.clients) is None:
+                return replace(_tools(one), compression=compression)
+    return _tools(fitting[0])
+
+
+def choose_for_listing(archive: Archive, candidates: Sequence[Installation]) -> ClientTools:
+    """Return a client that reads the table of contents of an archive: the nearest that is as new.
+
+    Raises ``ConfigurationError``.
+    """
+    fitting = [one for one in candidates if one.major >= archive.client_major]
+    if not fitting:
+        raise ConfigurationError(
+            f"no PostgreSQL client here can read a dump that a client of version "
+            f"{archive.client_major} made: {_described(candidates)}",
+            install_client(archive.client_major),
+        )
+    return _tools(
+        min(
+            fitting,
+            key=lambda one: (one.compression != archive.compression, one.major, one.preference),
+        )
+    )
 
 
 def choose_for_restore(
-    server_version_num: int,
-    candidates: Sequence[Installation],
-    *,
-    source_version_num: int,
-    dump_compression: Compression,
+    server_version_num: int, candidates: Sequence[Installation], archive: Archive
 ) -> ClientTools:
-    """Return the client for a restore: the destination's major, else the nearest that works.
-
-    ``source_version_num`` is the version of the server that was dumped: its dump is at least as
-    new, and an older ``pg_restore`` cannot read it. A ``pg_restore`` of 17 or newer fails on
-    servers before 17. A dump compressed with zstd needs a client built with it.
-    """
-    major, source = server_major(server_version_num), server_major(source_version_num)
-    fitting = [
-        one
-        for one in candidates
-        if one.major >= source
-        and (major >= _TRANSACTION_TIMEOUT_MAJOR or one.major < _TRANSACTION_TIMEOUT_MAJOR)
-        and dump_compression in {"none", one.compression}
-    ]
+    """Return the client for a restore: the destination's major, else the nearest that works."""
+    major = server_major(server_version_num)
+    fitting = [one for one in candidates if can_restore(one, archive, major)]
     if not fitting:
-        needs = " built with zstd" if dump_compression != "none" else ""
+        needed = missing_client(archive, major, candidates)
         raise ConfigurationError(
-            f"no PostgreSQL client here{needs} can restore a dump of version {source} into a "
-            f"server of version {major}: {_described(candidates)}",
-            _install(major),
+            f"the dump was made by a PostgreSQL client of version {archive.client_major}; to "
+            f"restore it into a server of version {major} needs {needed}: {_described(candidates)}",
+            remedy(archive, major),
         )
     # At equal distance from the server's major the newer client reads more dumps.
     return _tools(
@@ -170,13 +202,6 @@ def _tools(chosen: Installation) -> ClientTools:
 def _described(candidates: Iterable[Installation]) -> str:
     versions = [f"{one.version} in '{one.directory}'" for one in candidates]
     return "found " + ", ".join(versions) if versions else "found none"
-
-
-def _install(major: int) -> str:
-    return (
-        f"install the package 'postgresql-client-{major}' (Debian, Ubuntu) or 'postgresql{major}' "
-        "(Red Hat), or put its programs first on PATH"
-    )
 
 
 def _places() -> Iterator[tuple[Origin, Path]]:

@@ -41,6 +41,7 @@ from pgben_tasks.adapters.postgres.tables import (
     with_rows,
 )
 from pgben_tasks.domain.documents import PostgresCapture, TableCount
+from pgben_tasks.domain.restorability import Archive
 from pgben_tasks.domain.target import check_name
 from pgben_tasks.errors import ConfigurationError, PgbenError, RestoreRefused
 from pgben_tasks.ports import ClientTools, Progress
@@ -77,11 +78,11 @@ class PostgresDestination:
         self._maintenance = check_name(maintenance_database)
         self._timeout = timeout
 
-    def preflight(self, name: str, capture: PostgresCapture) -> ClientTools:
+    def preflight(self, name: str, capture: PostgresCapture, archive: Archive) -> ClientTools:
         """Check that ``name`` is free and the server can take the database; choose the client."""
         with self._session(f"looking whether '{check_name(name)}' can be restored") as connection:
             self._require_free(connection, name)
-            return check_destination(connection, self._server, capture, self._candidates)
+            return check_destination(connection, self._server, capture, archive, self._candidates)
 
     def create(self, name: str, capture: PostgresCapture, *, marker: str) -> None:
         """Create missing roles NOLOGIN, then the database, marked with ``marker`` as unfinished.

@@ -14,9 +14,10 @@ from typing import Final
 from psycopg import errors, sql
 
 from pgben_tasks.adapters.postgres import clients as pg_clients
-from pgben_tasks.adapters.postgres.clients import Installation, server_major
+from pgben_tasks.adapters.postgres.clients import Installation
 from pgben_tasks.adapters.postgres.server import Connection, PostgresServer, column, scalar
 from pgben_tasks.domain.documents import Extension, PostgresCapture
+from pgben_tasks.domain.restorability import Archive, server_major
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.ports import ClientTools
 
@@ -52,6 +53,7 @@ def check_destination(
     connection: Connection,
     server: PostgresServer,
     capture: PostgresCapture,
+    archive: Archive,
     candidates: Sequence[Installation] | None,
 ) -> ClientTools:
     """Check that the connection's server can take ``capture``; choose the client for it.
@@ -76,8 +78,7 @@ def check_destination(
     return pg_clients.choose_for_restore(
         version,
         pg_clients.find_installations() if candidates is None else candidates,
-        source_version_num=capture.server_version_num,
-        dump_compression=capture.dump_compression,
+        archive,
     )
 
 

@@ -21,6 +21,7 @@ from pgben_tasks.adapters.postgres.server import (
 )
 from pgben_tasks.adapters.postgres.tables import list_tables, prepare_session
 from pgben_tasks.domain.documents import PostgresCapture
+from pgben_tasks.domain.restorability import UNKNOWN_SITE, Archive, RestoreSite
 from pgben_tasks.domain.target import check_name
 from pgben_tasks.errors import CommandFailed, ConfigurationError, IntegrityError, TargetBusy
 from pgben_tasks.ports import Capture, ClientTools, Preflight, Progress
@@ -54,16 +55,19 @@ class PostgresSource:
         database: str,
         *,
         candidates: Sequence[Installation] | None = None,
+        restore_site: Callable[[], RestoreSite] = lambda: UNKNOWN_SITE,
         timeout: timedelta = DUMP_TIMEOUT,
         lock_timeout: timedelta = LOCK_TIMEOUT,
     ) -> None:
         """Look at ``database`` of ``server`` with one of ``candidates``, else what is installed.
 
-        ``timeout`` bounds one run of a client program; ``lock_timeout`` one wait for locks.
+        ``restore_site`` says which clients the dump must be restorable with; ``timeout`` bounds one
+        run of a client program, ``lock_timeout`` one wait for locks.
         """
         self._server = server
         self._database = check_name(database)
         self._candidates = candidates
+        self._restore_site = restore_site
         self._timeout = timeout
         self._lock_timeout = lock_timeout
 
@@ -91,7 +95,7 @@ class PostgresSource:
                 server_version_num=version,
                 database_bytes=size,
                 is_superuser=superuser,
-                tools=self._choose(version),
+                tools=pg_clients.choose_for_dump(version, self._installed(), self._restore_site()),
             )
 
     def capture(self, tools: ClientTools) -> AbstractContextManager[SnapshotCapture]:
@@ -137,9 +141,9 @@ class PostgresSource:
             raise
         _require_alive(capture)
 
-    def check_dump(self, dump: Path, capture: PostgresCapture) -> int:
+    def check_dump(self, dump: Path, capture: PostgresCapture, archive: Archive) -> int:
         """Check that the dump's table of contents names the data of exactly the counted tables."""
-        listing = read_listing(dump, self._choose(capture.server_version_num))
+        listing = read_listing(dump, pg_clients.choose_for_listing(archive, self._installed()))
         counted = [(table.schema_name, table.table) for table in capture.tables]
         missing = listing.missing(counted)
         if missing or len(listing.table_data) != len(counted):
@@ -151,11 +155,8 @@ class PostgresSource:
             )
         return listing.entries
 
-    def _choose(self, server_version_num: int) -> ClientTools:
-        candidates = (
-            pg_clients.find_installations() if self._candidates is None else self._candidates
-        )
-        return pg_clients.choose_for_dump(server_version_num, candidates)
+    def _installed(self) -> Sequence[Installation]:
+        return pg_clients.find_installations() if self._candidates is None else self._candidates
 
     def _check_sight(self, connection: Connection, *, bypasses: bool) -> None:
         """Refuse a role that would dump fewer tables or rows than there are."""

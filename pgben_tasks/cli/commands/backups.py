@@ -17,13 +17,14 @@ from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import direct_mode
 from pgben_tasks.cli.options import AsJson, Direct, examples
 from pgben_tasks.cli.view import outcome, output
-from pgben_tasks.errors import DatabaseUnavailable
+from pgben_tasks.errors import DatabaseUnavailable, PgbenError
 
 if TYPE_CHECKING:
-    from pgben_tasks.adapters.catalog.index import BackupIndex
     from pgben_tasks.direct.place import DirectPlace
     from pgben_tasks.domain.buckets.capture import BucketCapture
-    from pgben_tasks.domain.documents import Manifest, PostgresCapture, Verification
+    from pgben_tasks.domain.documents import Manifest, Verification
+    from pgben_tasks.domain.restorability import RestoreSite
+    from pgben_tasks.domain.states import BackupStanding
     from pgben_tasks.domain.target import Target
     from pgben_tasks.ports import Repository
     from pgben_tasks.runtime import Workplace
@@ -51,6 +52,7 @@ class Listed:
     target: str
     backup: str
     state: str
+    needs: str | None = None
     suspect: str | None = None
     acknowledged: bool = False
     taken: datetime | None = None
@@ -87,14 +89,17 @@ def list_backups(
 
 def _found(work: Workplace | DirectPlace, target: Target | None) -> list[Listed]:
     """Read the index; the repository itself where there is none, or none that answers."""
+    from pgben_tasks.domain.restorability import UNKNOWN_SITE
+    from pgben_tasks.health.restorability import this_machine
     from pgben_tasks.runtime import Workplace
 
     if isinstance(work, Workplace):
         try:
-            return _read_index(work.index, target)
+            return _read_index(work, target)
         except DatabaseUnavailable as exc:
             output.say(f"{exc.sentence}; reading the repository instead", style="yellow")
-    return _read_repository(work.repository, target)
+        return _read_repository(work.repository, target, UNKNOWN_SITE)
+    return _read_repository(work.repository, target, this_machine())
 
 
 @app.command(epilog=SHOW_EXAMPLES)
@@ -104,15 +109,35 @@ def show(
     as_json: AsJson = False,
 ) -> int:
     """Show one backup: its signed manifest, and every statement about it."""
+    from pgben_tasks.domain.states import state_of
+    from pgben_tasks.health.restorability import newest_manifest, standing_now
+
     work = direct_mode.open_work(direct=direct)
     target, found = arguments.find_backup(backup, work.repository)
     manifest = work.repository.manifest(target, found)
     statements = work.repository.verifications(target, found)
+    standing = state_of(manifest, statements)
+    newest = newest_manifest(work.repository, target, but=manifest)
+    now = standing_now(standing, manifest, newest, _restore_site(work))
     if as_json:
-        output.print_json(_backup_document(manifest, statements))
+        output.print_json(_backup_document(manifest, statements, standing, now))
     else:
-        output.show(_backup_tables(manifest, statements, work.zone))
+        output.show(_backup_tables(manifest, statements, standing, now, work.zone))
     return outcome.DONE
+
+
+def _restore_site(work: Workplace | DirectPlace) -> RestoreSite:
+    """Return the clients that restores would run with, as far as they are known."""
+    from pgben_tasks.domain.restorability import UNKNOWN_SITE
+    from pgben_tasks.health.restorability import this_machine
+    from pgben_tasks.runtime import Workplace
+
+    if not isinstance(work, Workplace):
+        return this_machine()
+    try:
+        return work.workers.restore_site()
+    except PgbenError:
+        return UNKNOWN_SITE
 
 
 @app.command(epilog=CONFIG_EXAMPLES)
@@ -133,13 +158,16 @@ def config(as_json: AsJson = False) -> int:
     return outcome.DONE
 
 
-def _read_index(index: BackupIndex, target: Target | None) -> list[Listed]:
+def _read_index(work: Workplace, target: Target | None) -> list[Listed]:
     """Read the catalog's index: fast, and as true as the last verification."""
+    from pgben_tasks.health.restorability import indexed_backups
+
     return [
         Listed(
             target=one.target,
             backup=one.id,
             state=one.state,
+            needs=one.needs,
             suspect=one.suspect,
             acknowledged=one.acknowledged,
             taken=one.snapshot_at,
@@ -149,14 +177,16 @@ def _read_index(index: BackupIndex, target: Target | None) -> list[Listed]:
             objects=one.object_count,
             verified_at=one.verified_at,
         )
-        for one in index.backups(target)
+        for one in indexed_backups(work, target)
     ]
 
 
-def _read_repository(repository: Repository, target: Target | None) -> list[Listed]:
+def _read_repository(
+    repository: Repository, target: Target | None, site: RestoreSite
+) -> list[Listed]:
     """Read every manifest and statement, checking signatures; needs no catalog."""
     targets = repository.targets() if target is None else [target]
-    return [line for one in targets for line in _surveyed(repository, one)]
+    return [line for one in targets for line in _surveyed(repository, one, site)]
 
 
 def _backups_table(found: Sequence[Listed], zone: tzinfo) -> RenderableType:
@@ -188,6 +218,8 @@ def _backups_table(found: Sequence[Listed], zone: tzinfo) -> RenderableType:
 
 
 def _note(one: Listed) -> output.Cell:
+    if one.needs is not None:
+        return Text(f"needs {one.needs}", style="bold red")
     if one.suspect is None:
         return one.detail
     if one.acknowledged:
@@ -195,13 +227,16 @@ def _note(one: Listed) -> output.Cell:
     return Text(f"suspect: {one.suspect}", style="yellow")
 
 
-def _backup_document(manifest: Manifest, statements: Sequence[Verification]) -> dict[str, Any]:
-    """Return all that is known of a backup as JSON."""
-    from pgben_tasks.domain.states import state_of
-
-    standing = state_of(manifest, statements)
+def _backup_document(
+    manifest: Manifest,
+    statements: Sequence[Verification],
+    standing: BackupStanding,
+    now: tuple[str, str | None],
+) -> dict[str, Any]:
+    """Return all that is known of a backup as JSON; ``now`` is its state and what it needs."""
     return {
-        "state": standing.state.label,
+        "state": now[0],
+        "needs": now[1],
         "suspect": standing.suspect,
         "acknowledged": standing.acknowledged,
         "held": standing.held,
@@ -210,25 +245,28 @@ def _backup_document(manifest: Manifest, statements: Sequence[Verification]) -> 
         "rows": manifest.rows,
         "objects": manifest.objects,
         "manifest": manifest.values(),
-        "verifications": [one.model_dump(mode="json") for one in statements],
+        "verifications": [one.values() for one in statements],
     }
 
 
 def _backup_tables(
-    manifest: Manifest, statements: Sequence[Verification], zone: tzinfo
+    manifest: Manifest,
+    statements: Sequence[Verification],
+    standing: BackupStanding,
+    now: tuple[str, str | None],
+    zone: tzinfo,
 ) -> Iterator[RenderableType]:
     """Yield the tables of `pgben show`."""
-    from pgben_tasks.domain.states import state_of
-
-    standing = state_of(manifest, statements)
+    state, needs = now
     took = manifest.finished - manifest.started
     lines: list[tuple[str, output.Cell]] = [
         ("target", manifest.target),
-        ("state", output.state(standing.state.label)),
+        ("state", output.state(state)),
+        *([("needs", Text(needs, style="bold red"))] if needs else ()),
         ("data as of", output.moment(manifest.snapshot_time, zone)),
         ("sequence", output.number(manifest.sequence)),
         ("took", output.duration(took)),
-        *(_database_facts(manifest.postgres) if manifest.postgres else ()),
+        *(_database_facts(manifest) if manifest.postgres else ()),
         *(_bucket_facts(manifest.bucket) if manifest.bucket else ()),
         ("stored", f"{output.size(manifest.stored_bytes)} in {len(manifest.packs)} packs"),
         ("sealed to", ", ".join(manifest.recipients) or Text("nobody: not sealed", style="yellow")),
@@ -252,8 +290,10 @@ def _backup_tables(
         )
 
 
-def _database_facts(capture: PostgresCapture) -> Iterator[tuple[str, output.Cell]]:
+def _database_facts(manifest: Manifest) -> Iterator[tuple[str, output.Cell]]:
+    capture = manifest.database
     yield "server", capture.server_version
+    yield "dumped by", f"pg_dump {manifest.tools.get('pg_dump', '-')}, {capture.dump_compression}"
     yield "database", f"{output.size(capture.database_bytes)} of '{capture.owner}'"
     yield "tables, rows", f"{output.number(len(capture.tables))}, {output.number(capture.rows)}"
 
@@ -278,7 +318,8 @@ def _statement(one: Verification, zone: tzinfo) -> tuple[output.Cell, ...]:
     )
 
 
-def _surveyed(repository: Repository, target: Target) -> Iterator[Listed]:
+def _surveyed(repository: Repository, target: Target, site: RestoreSite) -> Iterator[Listed]:
+    from pgben_tasks.health.restorability import surveyed_now
     from pgben_tasks.operations.repository.survey import survey
 
     surveyed = survey(repository, target)
@@ -286,11 +327,13 @@ def _surveyed(repository: Repository, target: Target) -> Iterator[Listed]:
         yield Listed(
             target=str(target), backup=str(backup), state="unreadable", detail=finding.detail
         )
-    for one in surveyed.backups:
+    judged = surveyed_now(surveyed, site)
+    for one, (state, needs) in zip(surveyed.backups, judged, strict=True):
         yield Listed(
             target=str(target),
             backup=one.manifest.backup,
-            state=one.known.standing.state.label,
+            state=state,
+            needs=needs,
             suspect=one.known.standing.suspect,
             acknowledged=one.known.standing.acknowledged,
             taken=one.known.snapshot_time,

@@ -113,7 +113,7 @@ def start_process(stack: EmbeddedStack, role: str, settings: dict[str, str], *fl
 def await_worker(work: Workplace, worker: Child) -> None:
     """Wait until a worker has sent a heartbeat to the catalog; raise when it does not."""
     if not wait_until(
-        lambda: bool(work.recovery.live_workers()) or not worker.alive,
+        lambda: bool(work.workers.living()) or not worker.alive,
         seconds=_WORKER_READY_SECONDS,
     ):
         raise TransientError("the worker did not start in time", f"its log: {worker.tail()}")

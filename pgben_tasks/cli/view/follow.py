@@ -121,7 +121,7 @@ class Follower:
         """Write why jobs wait: no worker, or another job before them; and progress without bars."""
         idle = [one for one in self._watched if one.job.state in {"queued", "waiting"}]
         if idle:
-            living = {name.partition(".")[0] for name in self._work.recovery.live_workers()}
+            living = {name.partition(".")[0] for name in self._work.workers.living()}
             missing = {role for one in idle for role in roles_of_job(one.job)} - living
             self._hint_workers(sorted(missing - self._hinted))
         queued = [one for one in idle if one.job.state == "queued"]

@@ -139,6 +139,10 @@ def job_tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
     if findings:
         rows = [(one["kind"], one["path"], one["detail"]) for one in findings]
         yield output.table(("finding", "where", "what"), rows)
+    lacking = job.result.get("not_restorable")
+    if lacking:
+        rows = [(one["target"], one["backup"], one["needs"]) for one in lacking]
+        yield output.table(("not restorable here", "backup", "needs"), rows)
     unseen = int(job.result.get("findings_total") or 0) - len(findings or ())
     if unseen > 0:
         yield Text(f"and {output.number(unseen)} more")

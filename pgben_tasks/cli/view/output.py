@@ -46,6 +46,7 @@ STYLES: Final[Mapping[str, str]] = {
     "queued": "cyan",
     "expire": "yellow",
     "remove": "yellow",
+    "not restorable here": "bold red",
     "damaged": "bold red",
     "unreadable": "bold red",
     "missing": "bold red",

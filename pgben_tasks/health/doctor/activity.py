@@ -15,7 +15,7 @@ from pgben_tasks.language import translatable as _
 def workers(installation: Installation) -> Iterator[Result]:
     """Check that a worker of every role is alive."""
     installation.catalog  # noqa: B018 - only the catalog knows
-    living = installation.work.recovery.live_workers()
+    living = installation.work.workers.living()
     missing = situation.missing_roles(living)
     for role in missing:
         yield error(

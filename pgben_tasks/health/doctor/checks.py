@@ -33,6 +33,7 @@ CHECKS: Final[dict[str, Callable[[Installation], Iterable[Result]]]] = {
         protected.postgres,
         protected.role,
         protected.clients,
+        protected.restorable,
         protected.holes,
         protected.clocks,
         protected.buckets,

@@ -14,6 +14,7 @@ from pgben_tasks.adapters.postgres.server import PostgresServer
 from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.adapters.redis import BrokerFacts
 from pgben_tasks.adapters.repository.repository import StoreRepository
+from pgben_tasks.domain.restorability import UNKNOWN_SITE, RestoreSite
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import PgbenError
 from pgben_tasks.health.doctor.report import Unseen
@@ -92,10 +93,16 @@ class Installation:
         found: dict[Target, Preflight | PgbenError] = {}
         for target, server in self.addresses.items():
             try:
-                found[target] = PostgresSource(server, target.name).preflight()
+                source = PostgresSource(server, target.name, restore_site=lambda: self.restore_site)
+                found[target] = source.preflight()
             except PgbenError as exc:
                 found[target] = exc
         return found
+
+    @cached_property
+    def restore_site(self) -> RestoreSite:
+        """The clients of the workers that restore; unknown without the catalog."""
+        return UNKNOWN_SITE if self.catalog_fault else self.work.workers.restore_site()
 
     @property
     def servers(self) -> dict[Target, Preflight]:

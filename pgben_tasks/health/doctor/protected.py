@@ -9,10 +9,15 @@ from typing import Final
 
 from pgben_tasks.adapters.postgres.server import PostgresServer, inspect_server
 from pgben_tasks.domain.known_holes import known_holes
+from pgben_tasks.domain.restorability import Archive, missing_client, remedy, server_major
+from pgben_tasks.domain.states import GOOD_LABELS, State
+from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import DatabaseUnavailable, PgbenError
 from pgben_tasks.health.doctor.installation import Installation
 from pgben_tasks.health.doctor.report import Result, Unseen, error, failed, ok, warning
+from pgben_tasks.health.restorability import indexed_backups
 from pgben_tasks.language import translatable as _
+from pgben_tasks.ports import Preflight
 from pgben_tasks.runtime.places import bucket_at
 
 #: Further apart than this, decisions about ages and windows go wrong.
@@ -75,6 +80,82 @@ def clients(installation: Installation) -> Iterator[Result]:
                 ),
                 **facts,
             )
+
+
+def restorable(installation: Installation) -> Iterator[Result]:
+    """Check that the newest dump and the next one can be restored by the workers that restore."""
+    installation.catalog  # noqa: B018 - only the catalog knows their clients
+    site = installation.restore_site
+    if site.clients is None:
+        yield warning(
+            "unknown",
+            _("no restore worker has published its clients, so what it can restore is not known"),
+            _("start one with `python -m workers restore`, or all with `python -m workers all`"),
+        )
+    elif not site.current:
+        yield warning(
+            "last",
+            _(
+                "no restore worker lives; what can be restored is judged by the clients that were "
+                "published last"
+            ),
+            _("start one with `python -m workers restore`, or all with `python -m workers all`"),
+        )
+    for target, found in installation.servers.items():
+        yield from _restorable(installation, target, found)
+
+
+def _restorable(installation: Installation, target: Target, found: Preflight) -> Iterator[Result]:
+    site, destination = installation.restore_site, server_major(found.server_version_num)
+    rows = indexed_backups(installation.work, target) if not installation.repository_fault else []
+    whole = [row for row in rows if row.state in {*GOOD_LABELS, State.NOT_RESTORABLE.label}]
+    lacking = [row for row in whole if row.state == State.NOT_RESTORABLE.label]
+    next_one = Archive(client_major=found.tools.major, compression=found.tools.compression)
+    facts = {"target": target}
+    if whole[:1] == lacking[:1] and lacking:
+        archive = lacking[0].archive or next_one
+        yield error(
+            "newest",
+            _("the newest backup of {target} is not restorable here: it needs {needs}"),
+            "{remedy}",
+            **facts,
+            needs=lacking[0].needs,
+            remedy=remedy(archive, destination),
+        )
+    elif lacking:
+        yield warning(
+            "older",
+            _("{count} older backup(s) of {target} are not restorable here, first {backup}"),
+            _("see what each needs with `pgben list`"),
+            **facts,
+            count=len(lacking),
+            backup=lacking[0].id,
+        )
+    needed = missing_client(next_one, destination, site.clients)
+    if needed is not None:
+        yield error(
+            "next",
+            _("a dump of {target} by clients {version} could not be restored: it needs {needs}"),
+            "{remedy}",
+            **facts,
+            version=found.tools.version,
+            needs=needed,
+            remedy=remedy(next_one, destination),
+        )
+        return
+    for name, clients in installation.work.workers.clients_by_worker().items():
+        own = missing_client(next_one, destination, clients)
+        if own is not None:
+            yield warning(
+                "unfit",
+                _("'{worker}' cannot restore {target}, and a restore that it takes fails: {needs}"),
+                _("install the same clients on every restore worker"),
+                **facts,
+                worker=name,
+                needs=own,
+            )
+    if not lacking and site.clients is not None:
+        yield ok(_("dumps of {target} can be restored by the restore workers' clients"), **facts)
 
 
 def holes(installation: Installation) -> Iterator[Result]:

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from pgben_tasks.errors import PgbenError
-from pgben_tasks.language import Language, translatable as _, translate, translate_error
+from pgben_tasks.language import (
+    Language,
+    translatable as _,
+    translate,
+    translate_error,
+    translation_of_error,
+)
 
 Status = Literal["ok", "warning", "error"]
 
@@ -34,9 +40,16 @@ class Result:
         """Return the sentence and what to do about it (often nothing) in a language."""
         if self.code == CHECK_FAILED:
             return translate_error(self.facts["why"], self.facts["remedy"], language)
+        # Phrases that errors quote as well.
+        phrases = {
+            name: translation_of_error(self.facts[name], language) or self.facts[name]
+            for name in ("needs", "remedy")
+            if name in self.facts
+        }
+        facts = self.facts | phrases
         return (
-            translate(self.sentence, language, **self.facts),
-            translate(self.hint, language, **self.facts).strip(),
+            translate(self.sentence, language, **facts),
+            translate(self.hint, language, **facts).strip(),
         )
 
 

@@ -134,7 +134,7 @@ def queues(installation: Installation) -> Iterator[Result]:
     """Check that no message waits in a queue that nobody reads."""
     facts = _answering_broker(installation)
     installation.catalog  # noqa: B018 - without it nobody knows who reads
-    living = {name.partition(".")[0] for name in installation.work.recovery.live_workers()}
+    living = {name.partition(".")[0] for name in installation.work.workers.living()}
     unread = [name for name, count in facts.queues.items() if count and name not in living]
     for name in unread:
         yield warning(

@@ -19,6 +19,7 @@ from pgben_tasks.contracts import JSON
 from pgben_tasks.domain.documents import Manifest, Member, Pack, PostgresCapture
 from pgben_tasks.domain.packing import PackPlan, pack_plans
 from pgben_tasks.domain.plausibility import Measure, suspicion
+from pgben_tasks.domain.restorability import Archive
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import IntegrityError
 from pgben_tasks.operations import spool
@@ -105,7 +106,12 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
             "the dump has lost files that were packed already",
             "something changed the spool while the backup ran; start the backup again",
         )
-    entries = tools.sources[run.target].check_dump(dump_folder, capture)
+    archive = Archive.from_versions(
+        str(run.job.result.get("client_version", "")),
+        capture.server_version_num,
+        capture.dump_compression,
+    )
+    entries = tools.sources[run.target].check_dump(dump_folder, capture, archive)
     reason = _suspicion(run, tools, capture, members)
     packs.keep_plan(run, (*(_plan_of(pack) for pack in early), *_plans(run, tools, early, rest)))
     if reason:

@@ -41,7 +41,7 @@ def select(run: Run, tools: Toolbox) -> JSON:
     """Choose the backup and check that it can be restored under the new name."""
 
     def require_fitness(manifest: Manifest, into: str) -> None:
-        tools.destinations[run.target].preflight(into, manifest.database)
+        tools.destinations[run.target].preflight(into, manifest.database, manifest.archive)
 
     return select_backup(run, tools, require_fitness)
 
@@ -121,7 +121,7 @@ def load(run: Run, tools: Toolbox) -> JSON:
     # An earlier run of this step may have died half-way.
     run.ledger.hold()
     destination.abandon(into, marker=marker(run.job_id))
-    client = destination.preflight(into, manifest.database)
+    client = destination.preflight(into, manifest.database, manifest.archive)
     run.ledger.hold()
     destination.create(into, manifest.database, marker=marker(run.job_id))
     destination.load(

@@ -53,7 +53,7 @@ def select(run: Run, tools: Toolbox) -> JSON:
     def require_fitness(manifest: Manifest, into: str) -> None:
         blockers = list(_blockers(run, tools, manifest.database, room=True))
         try:
-            tools.destinations[run.target].preflight(into, manifest.database)
+            tools.destinations[run.target].preflight(into, manifest.database, manifest.archive)
         except (ConfigurationError, RestoreRefused) as exc:
             blockers.append(exc.sentence)
         _refuse(run.target, blockers)

@@ -10,9 +10,10 @@ import structlog
 from pgben_tasks.contracts import JSON
 from pgben_tasks.domain.buckets.capture import BucketCapture
 from pgben_tasks.domain.documents import Manifest, Pack, PostgresCapture
+from pgben_tasks.domain.restorability import remedy, server_major
 from pgben_tasks.domain.states import State, state_of
 from pgben_tasks.domain.target import BackupId, require_utc
-from pgben_tasks.errors import BackupIncomplete, IntegrityError
+from pgben_tasks.errors import BackupIncomplete, IntegrityError, NotRestorable
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.repository.survey import survey
 from pgben_tasks.operations.repository.verify import read_back
@@ -86,9 +87,17 @@ def record(run: Run, tools: Toolbox) -> JSON:
     backup = backup_id(run)
     verification = read_back(run, tools, backup)
     stored = tools.repository.manifest(run.target, backup)
-    standing = state_of(stored, tools.repository.verifications(run.target, backup))
+    # The statement may not have been stored, and is true all the same.
+    said = {one.id: one for one in tools.repository.verifications(run.target, backup)}
+    standing = state_of(stored, (said | {verification.id: verification}).values())
     state = standing.state.label
-    tools.index.set_state(run.target, str(backup), state, verified_at=standing.last_verified)
+    tools.index.set_state(
+        run.target,
+        str(backup),
+        state,
+        verified_at=standing.last_verified,
+        needs=standing.needs,
+    )
     took = verification.at - stored.started
     tools.history.append(
         verification.at,
@@ -105,6 +114,14 @@ def record(run: Run, tools: Toolbox) -> JSON:
             "the next attempt makes a new backup; look at the repository's disk or server",
         )
     spool.remove(run.folder)
+    if standing.state is State.NOT_RESTORABLE:
+        server = server_major(stored.database.server_version_num)
+        raise NotRestorable(
+            f"backup '{backup}' of '{run.target}' is stored and not restorable here: it needs "
+            f"{standing.needs}",
+            f"{remedy(stored.archive, server)}; the next verification that finds a fitting client "
+            "makes the backup good",
+        )
     if standing.state is State.INCOMPLETE:
         raise BackupIncomplete(
             f"backup '{backup}' of '{run.target}' lacks {stored.unreadable} object(s) that could "

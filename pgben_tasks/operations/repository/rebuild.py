@@ -64,6 +64,7 @@ def _target(
             state=one.known.standing.state.label,
             manifest=one.manifest,
             acknowledged=one.known.standing.acknowledged,
+            needs=one.known.standing.needs,
             verified_at=one.known.standing.last_verified,
         )
         for one in surveyed.backups

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import structlog
+
 from pgben_tasks.contracts import AcknowledgeRequest
 from pgben_tasks.domain.documents import Manifest, StatementKind, Verification
+from pgben_tasks.domain.restorability import missing_client, server_major
 from pgben_tasks.domain.target import BackupId, require_utc
 from pgben_tasks.operations.repository.examine import Examined
 from pgben_tasks.operations.toolbox import Run, Toolbox
+
+log = structlog.get_logger(__name__)
 
 #: A decision looks at no pack.
 _NOTHING = Examined(packs=0, read=0, opened=False, findings=())
@@ -28,8 +33,13 @@ def sign_statement(
     *,
     looked: Examined = _NOTHING,
     reasons: Sequence[str] = (),
+    needs: str | None = None,
 ) -> Verification:
-    """Sign a statement of ``kind`` about the backup of ``manifest``, and store it beside it."""
+    """Sign a statement of ``kind`` about the backup of ``manifest``, and store it beside it.
+
+    One with ``needs`` is not stored while a worker lives that could not read it: without that word
+    it would call the backup good.
+    """
     now = tools.clock.now()
     statement = Verification(
         repository=tools.repository.id,
@@ -45,6 +55,26 @@ def sign_statement(
         manifest=tools.repository.manifest_digest(manifest.target_name, manifest.backup_id),
         findings=looked.findings,
         reasons=tuple(reasons),
+        needs=needs,
     )
+    if needs is not None and not tools.workers.all_read_this_revision():
+        log.warning("statement_not_stored", backup=manifest.backup, needs=needs)
+        return statement
     tools.repository.record(statement)
     return statement
+
+
+def what_is_needed(
+    tools: Toolbox, manifest: Manifest, *, newest: Manifest, before: str | None
+) -> str | None:
+    """Return what this site lacks to restore a backup; None when nothing is known to be missing.
+
+    The destination is the server as the ``newest`` backup of the target saw it. ``before`` is what
+    was missing when that was last looked at: it stays where no worker has published its clients.
+    """
+    if manifest.postgres is None or newest.postgres is None:
+        return None
+    site = tools.workers.restore_site()
+    destination = server_major(newest.postgres.server_version_num)
+    needed = missing_client(manifest.archive, destination, site.clients)
+    return before if needed is None and site.clients is None else needed

@@ -13,11 +13,13 @@ import structlog
 
 from pgben_tasks.contracts import JSON, VerifyRequest
 from pgben_tasks.domain.documents import Finding, FindingKind, Manifest, Verification
-from pgben_tasks.domain.states import state_of
+from pgben_tasks.domain.restorability import remedy, server_major
+from pgben_tasks.domain.states import State, state_of
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import (
     BackupNotFound,
     IntegrityError,
+    NotRestorable,
     ObjectMissing,
     PgbenError,
 )
@@ -75,6 +77,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         for pack in backup.manifest.packs
     }
     findings: list[Finding] = []
+    not_restorable: list[JSON] = []
     packs = read = examined = 0
     with closing(PackContents(run.folder / "contents")) as contents:
         reading = Reading(places, contents)
@@ -84,7 +87,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
             for backup in backups:
                 run.progress.check()
                 looked = examine_packs(run, tools, backup.manifest, files, request.level, reading)
-                _record_state(run, tools, backup, looked, request.level)
+                not_restorable += _record_state(run, tools, one, backup, looked, request.level)
                 findings += looked.findings
                 packs += looked.packs
                 read += looked.read
@@ -106,6 +109,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         "bytes_read": read,
         "findings": [finding.model_dump(mode="json") for finding in findings[:100]],
         "findings_total": len(findings),
+        "not_restorable": not_restorable[:100],
     }
 
 
@@ -120,6 +124,14 @@ def finish(run: Run, tools: Toolbox) -> JSON:
             f"`pgben show` names the backups concerned; restore from another, repository "
             f"{tools.repository.describe()} needs attention",
         )
+    lacking = [one for one in run.job.result.get("not_restorable", ()) if one["alarming"]]
+    if lacking:
+        first = lacking[0]
+        raise NotRestorable(
+            f"{len(lacking)} backup(s) are whole and not restorable here, first "
+            f"'{first['backup']}' of '{first['target']}': it needs {first['needs']}",
+            f"{first['remedy']}; the next verification that finds a fitting client makes them good",
+        )
     return {"state": "clean"}
 
 
@@ -133,7 +145,7 @@ def read_back(run: Run, tools: Toolbox, backup: BackupId) -> Verification:
     with closing(PackContents(run.folder / "contents")) as contents:
         reading = Reading(places, contents, files_to_read)
         looked = examine_packs(run, tools, manifest, files, "readback", reading)
-    return _record(run, tools, manifest, looked, "readback")
+    return _record(run, tools, manifest, looked, "readback", newest=manifest)
 
 
 def damage_finding(path: str, error: PgbenError) -> Finding:
@@ -151,7 +163,7 @@ def record_damage(
     """
     looked = Examined(packs=len(manifest.packs), read=0, opened=False, findings=tuple(findings))
     try:
-        _record(run, tools, manifest, looked, "full")
+        _record(run, tools, manifest, looked, "full", newest=manifest)
         tools.index.set_state(manifest.target_name, manifest.backup, "damaged")
     except PgbenError as exc:
         # The job reports the damage itself; that it could not be signed comes second.
@@ -178,15 +190,36 @@ def _chosen(one: Survey, request: VerifyRequest) -> list[Surveyed]:
 
 
 def _record(
-    run: Run, tools: Toolbox, manifest: Manifest, looked: Examined, level: Level
+    run: Run,
+    tools: Toolbox,
+    manifest: Manifest,
+    looked: Examined,
+    level: Level,
+    *,
+    newest: Manifest,
+    before: str | None = None,
 ) -> Verification:
-    verification = statements.sign_statement(run, tools, manifest, level, looked=looked)
+    needs = None
+    if not looked.findings:
+        needs = statements.what_is_needed(tools, manifest, newest=newest, before=before)
+    verification = statements.sign_statement(
+        run, tools, manifest, level, looked=looked, needs=needs
+    )
     log.info("backup_examined", backup=manifest.backup, level=level, faults=len(looked.findings))
     return verification
 
 
-def _record_state(run: Run, tools: Toolbox, one: Surveyed, looked: Examined, level: Level) -> None:
-    verification = _record(run, tools, one.manifest, looked, level)
+def _record_state(
+    run: Run, tools: Toolbox, among: Survey, one: Surveyed, looked: Examined, level: Level
+) -> list[JSON]:
+    """Record what was seen of a backup; return what it lacks to be restorable here, if anything.
+
+    That is an alarm for the newest backup of a target, and for others when it is news.
+    """
+    newest, before = among.backups[0], one.known.standing
+    verification = _record(
+        run, tools, one.manifest, looked, level, newest=newest.manifest, before=before.needs
+    )
     standing = state_of(one.manifest, (*one.statements, verification))
     # The index may have missed the commit.
     digest = tools.repository.manifest_digest(one.manifest.target_name, one.known.id)
@@ -196,9 +229,22 @@ def _record_state(run: Run, tools: Toolbox, one: Surveyed, looked: Examined, lev
         one.manifest.backup,
         standing.state.label,
         verified_at=standing.last_verified,
+        needs=standing.needs,
     )
     if standing.acknowledged:
         tools.index.acknowledge(one.manifest.target_name, one.manifest.backup)
+    if standing.state is not State.NOT_RESTORABLE:
+        return []
+    destination = server_major(newest.manifest.database.server_version_num)
+    return [
+        {
+            "target": one.manifest.target,
+            "backup": one.manifest.backup,
+            "needs": standing.needs,
+            "remedy": remedy(one.manifest.archive, destination),
+            "alarming": one is newest or before.needs is None,
+        }
+    ]
 
 
 def _unreadable(run: Run, tools: Toolbox, one: Survey, request: VerifyRequest) -> list[Finding]:

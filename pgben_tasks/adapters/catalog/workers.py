@@ -1,0 +1,106 @@
+"""The workers of this site: their heartbeats, and what each publishes of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Final
+
+from psycopg.types.json import Jsonb
+
+from pgben_tasks import names
+from pgben_tasks.adapters.catalog.database import CatalogDatabase
+from pgben_tasks.domain.documents import REVISION
+from pgben_tasks.domain.job import HEARTBEAT_EVERY
+from pgben_tasks.domain.restorability import Client, RestoreSite
+
+#: The row of ``worker`` that shows when the reconciler last ran.
+TICK: Final = "tick"
+#: The row that shows when a tick last ran that beat had sent.
+BEAT: Final = "beat"
+
+_ALIVE: Final = 3 * HEARTBEAT_EVERY
+#: Workers that restored before and were seen this long before the last of them count with it: they
+#: went down together.
+_TOGETHER: Final = timedelta(days=1)
+_RESTORE: Final = f"{names.QUEUE_RESTORE}.%"
+
+
+class Workers:
+    """The rows of ``worker``, named ``<role>.<node>``."""
+
+    def __init__(self, database: CatalogDatabase) -> None:
+        """Use the catalog at ``database``."""
+        self._database = database
+
+    def register(self, workers: Sequence[str]) -> None:
+        """Write that the workers with these names were just started.
+
+        What waited for them in the memory of a process before is sent again by the next tick.
+        """
+        self._database.execute("DELETE FROM worker WHERE name = ANY(%s)", (list(workers),))
+        self.send_heartbeat(workers)
+
+    def publish(self, workers: Sequence[str], clients: Sequence[Client]) -> None:
+        """Write the PostgreSQL clients of workers, and which documents this version reads."""
+        self._database.execute(
+            "UPDATE worker SET reads = %s, clients = %s WHERE name = ANY(%s)",
+            (REVISION, Jsonb([asdict(one) for one in clients]), list(workers)),
+        )
+
+    def send_heartbeat(self, workers: Sequence[str]) -> None:
+        """Write a heartbeat of the workers with these names."""
+        self._database.execute(
+            "INSERT INTO worker (name, started_at, heartbeat_at)"
+            " SELECT name, clock_timestamp(), clock_timestamp() FROM unnest(%s::text[]) name"
+            " ON CONFLICT (name) DO UPDATE SET heartbeat_at = clock_timestamp()",
+            (list(workers),),
+        )
+
+    def living(self) -> list[str]:
+        """Return the names of workers whose heartbeat is fresh."""
+        rows = self._database.fetch_all(
+            "SELECT name FROM worker WHERE name <> ALL(%s)"
+            " AND heartbeat_at > clock_timestamp() - %s ORDER BY name",
+            ([TICK, BEAT], _ALIVE),
+        )
+        return [row["name"] for row in rows]
+
+    def all_read_this_revision(self) -> bool:
+        """Return whether every living worker reads documents as this version writes them."""
+        row = self._database.fetch_one(
+            "SELECT 1 FROM worker WHERE name <> ALL(%s)"
+            " AND heartbeat_at > clock_timestamp() - %s AND coalesce(reads, 1) < %s LIMIT 1",
+            ([TICK, BEAT], _ALIVE, REVISION),
+        )
+        return row is None
+
+    def clients_by_worker(self) -> dict[str, tuple[Client, ...]]:
+        """Return what each living worker that restores has published, by its name."""
+        rows = self._database.fetch_all(
+            "SELECT name, clients FROM worker WHERE name LIKE %s AND clients IS NOT NULL"
+            " AND heartbeat_at > clock_timestamp() - %s ORDER BY name",
+            (_RESTORE, _ALIVE),
+        )
+        return {row["name"]: tuple(Client(**one) for one in row["clients"]) for row in rows}
+
+    def restore_site(self) -> RestoreSite:
+        """Return the clients of the workers that restore: the living ones, else the last ones."""
+        living = self.clients_by_worker()
+        if living:
+            found = {client for clients in living.values() for client in clients}
+            return RestoreSite(clients=_sorted(found), current=True)
+        rows = self._database.fetch_all(
+            "SELECT clients FROM worker, (SELECT max(heartbeat_at) AS last FROM worker"
+            " WHERE name LIKE %(restore)s AND clients IS NOT NULL) newest"
+            " WHERE name LIKE %(restore)s AND clients IS NOT NULL"
+            " AND heartbeat_at >= newest.last - %(together)s",
+            {"restore": _RESTORE, "together": _TOGETHER},
+        )
+        found = {Client(**one) for row in rows for one in row["clients"]}
+        return RestoreSite(clients=_sorted(found) if rows else None, current=False)
+
+
+def _sorted(clients: set[Client]) -> tuple[Client, ...]:
+    return tuple(sorted(clients, key=lambda one: (one.major, one.version, one.compression)))
