@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 from pgben_tasks import runtime
 from pgben_tasks.adapters.catalog.absent import (
     AbsentLedger,
+    AbsentTrail,
     ForgetfulIndex,
     ForgottenWrites,
     NoWorkers,
@@ -109,6 +110,7 @@ class DirectPlace:
                     swaps=AbsentLedger(),
                     own_writes=ForgottenWrites(),
                     workers=NoWorkers(),
+                    trail=AbsentTrail(),
                 ),
                 spool=folder,
                 node=socket.gethostname(),

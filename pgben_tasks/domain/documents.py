@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import (
     Field,
@@ -33,8 +33,9 @@ from pgben_tasks.domain.values import (
 )
 from pgben_tasks.errors import ManifestInvalid
 
-#: Raised when documents gain fields that older versions refuse (1: without ``needs``). Workers
-#: publish it, and new fields are written only while every living worker reads them.
+#: Raised when documents gain fields that older versions refuse (1: without ``needs`` and the chain
+#: of statements). Workers publish it; new fields are written only while every living worker reads
+#: them.
 REVISION: Final = 2
 
 #: ``packs/<kind>/<name>/<backup>/<file>``
@@ -165,6 +166,8 @@ class Manifest(Document):
     It holds ``postgres`` or ``bucket``, as its target is; the other is left out of its bytes.
     """
 
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"postgres", "bucket"})
+
     format: Literal[1] = 1
     repository: str
     target: TargetText
@@ -180,11 +183,6 @@ class Manifest(Document):
     suspect: str | None
     postgres: PostgresCapture | None = None
     bucket: BucketCapture | None = None
-
-    def values(self) -> dict[str, Any]:
-        """Return what is written: without the capture of the other kind."""
-        absent = {name for name in ("postgres", "bucket") if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude=absent)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -320,8 +318,11 @@ class Verification(Document):
     it).
 
     ``needs`` is what this site lacks to restore the backup; it is left out of the bytes where
-    nothing is missing or known to be.
+    nothing is missing or known to be. ``number``, ``previous`` and ``earlier`` make the statements
+    about a backup a chain (``statements``).
     """
+
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"needs", "number", "previous", "earlier"})
 
     format: Literal[1] = 1
     repository: str
@@ -338,14 +339,18 @@ class Verification(Document):
     findings: tuple[Finding, ...]
     reasons: tuple[str, ...]
     needs: str | None = None
-
-    def values(self) -> dict[str, Any]:
-        """Return what is written: without fields that say nothing."""
-        return self.model_dump(mode="json", exclude={"needs"} if self.needs is None else None)
+    number: Annotated[int, Field(ge=1)] | None = None
+    previous: Digest | None = None
+    earlier: tuple[Digest, ...] | None = None
 
 
 class AuditEntry(Document):
-    """Who asked for what, when, with which result; each names the digest of the one before."""
+    """Who asked for what, when, with which result; each names the digest of the one before.
+
+    ``statement`` is the digest of the statement that the entry is about, if of one.
+    """
+
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"statement"})
 
     format: Literal[1] = 1
     repository: str
@@ -359,6 +364,7 @@ class AuditEntry(Document):
     job: str
     result: str
     detail: str
+    statement: Digest | None = None
 
 
 class RepositoryCard(Document):

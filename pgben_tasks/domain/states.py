@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Final, Self
 
 from pgben_tasks.domain.documents import Manifest, Verification
+from pgben_tasks.domain.statements import in_order
 from pgben_tasks.domain.target import BackupId
 
 #: Statements that looked at stored bytes or at their presence.
@@ -127,7 +128,7 @@ def state_of(manifest: Manifest, verifications: Iterable[Verification]) -> Backu
     A statement without findings counts when it examined at least one pack and does not speak of
     another manifest. Any finding damages the backup until a later full verification is clean.
     """
-    statements = sorted(verifications, key=lambda one: (one.at, one.id))
+    statements = in_order(verifications)
     kinds = {one.kind for one in statements}
     digest = hashlib.sha256(manifest.encode()).hexdigest()
     proof = _Proof()

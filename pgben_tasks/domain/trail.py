@@ -7,7 +7,7 @@ in between unnoticed; only a tail that was cut off leaves no trace here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -54,6 +54,14 @@ def assemble(
     chain.reverse()
     findings = [*faults.values(), *doubles, *_breaks(chain, faults.keys())]
     return Trail(entries=tuple(chain), findings=tuple(findings))
+
+
+def ranges(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last of numbers that follow on each other; ``numbers`` ascend."""
+    # Among such, number and place differ by the same.
+    for _, group in groupby(enumerate(numbers), key=lambda one: one[1] - one[0]):
+        found = [number for _, number in group]
+        yield found[0], found[-1]
 
 
 def _breaks(chain: Sequence[AuditEntry], unreadable: Collection[int]) -> Iterator[Finding]:

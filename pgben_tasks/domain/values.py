@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn, Self, TypeVar
+from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -78,13 +78,17 @@ class Document(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
+    #: Optional fields, which are left out of the bytes when they are None.
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset()
+
     def encode(self) -> bytes:
         """Return the canonical bytes of this document."""
         return canonical(self.values())
 
     def values(self) -> dict[str, Any]:
         """Return the JSON values that are written."""
-        return self.model_dump(mode="json")
+        absent = {name for name in self.LEFT_OUT if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=absent)
 
     @classmethod
     def decode(cls, data: bytes, *, where: str) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
@@ -12,12 +12,13 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from pgben_tasks.contracts import JSON
-from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.documents import AuditEntry, Finding, Manifest, Verification
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.swap import Swap, SwapState
 from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.trail import Trail
 from pgben_tasks.domain.windows import Schedule
 from pgben_tasks.ports import (
     Bucket,
@@ -111,8 +112,42 @@ class Workers(Protocol):
     def restore_site(self) -> RestoreSite:
         """Return the clients of the workers that restore."""
 
-    def all_read_this_revision(self) -> bool:
-        """Return whether every living worker reads documents as this version writes them."""
+    def may_use_new_fields(self, *, in_use: bool) -> bool:
+        """Return whether everybody reads documents as this version writes them.
+
+        ``in_use`` says that such documents are there already.
+        """
+
+
+class TrailRecord(Protocol):
+    """What the catalog knows of the audit trail and of jobs."""
+
+    @property
+    def entries(self) -> tuple[AuditEntry, ...]:
+        """Every entry that was stored in the repository, by its number."""
+
+    def differences(self, trail: Trail) -> Iterable[Finding]:
+        """Return what the repository's trail lacks, and what the ledger lacks that it names."""
+
+
+class AuditTrail(Protocol):
+    """The audit trail that the catalog keeps, and the maintenance worker stores."""
+
+    def stating(
+        self, target: Target
+    ) -> AbstractContextManager[Callable[[Verification, str], None]]:
+        """Let one statement about a target's backups be made at a time.
+
+        What is yielded enters a stored statement, and who asked for it, into the trail.
+        """
+
+    def append(
+        self, *, who: str, action: str, target: str, result: str, job: str = "", detail: str = ""
+    ) -> None:
+        """Write one entry."""
+
+    def record(self) -> TrailRecord | None:
+        """Return what the catalog knows, to be read before the repository; None without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +160,7 @@ class CatalogPorts:
     swaps: SwapRecord
     own_writes: OwnWrites
     workers: Workers
+    trail: AuditTrail
 
 
 class History(Protocol):
@@ -201,6 +237,7 @@ class Toolbox:
     swaps: SwapRecord
     own_writes: OwnWrites
     workers: Workers
+    trail: AuditTrail
     schedules: Mapping[str, Schedule]
     limits: Limits
     spool: Path

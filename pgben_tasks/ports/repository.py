@@ -176,6 +176,15 @@ class Repository(Protocol):
     def foreign(self) -> list[str]:
         """Return the keys anywhere in the repository that the format does not know, sorted."""
 
+    def all_keys(self) -> list[str]:
+        """Return every key of the repository, sorted."""
+
+    def card_digest(self) -> str:
+        """Return the SHA-256 of the bytes of ``repository.json``."""
+
+    def statement_paths(self, target: Target) -> list[str]:
+        """Return the paths of all statements about backups of a target, signatures left out."""
+
     def read_pack(self, pack: StoredFile) -> Iterator[bytes]:
         """Yield the stored bytes of a pack or an inventory; ``ObjectMissing`` when it is gone."""
 

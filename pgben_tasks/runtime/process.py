@@ -163,6 +163,7 @@ class Workplace:
                 swaps=self.swaps,
                 own_writes=CatalogOwnWrites(self.database),
                 workers=self.workers,
+                trail=self.trail,
             ),
             spool=self.settings.spool_dir,
             node=self.node,

@@ -99,6 +99,7 @@ def toolbox(
         swaps=catalog.swaps,
         own_writes=catalog.own_writes,
         workers=catalog.workers,
+        trail=catalog.trail,
         schedules={kind: settings.schedule(kind) for kind in ("postgres", "bucket")},
         limits=_limits(settings),
         spool=spool,

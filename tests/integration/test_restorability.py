@@ -235,9 +235,9 @@ def test_living_workers_speak_for_the_site_and_others_only_where_none_lives(
 def test_new_fields_wait_for_every_living_worker(
     workers: Workers, alter: Callable[..., None]
 ) -> None:
-    assert workers.all_read_this_revision()
+    assert workers.may_use_new_fields(in_use=False)
     workers.register(["backup.new", "verify.old"])
     workers.publish(["backup.new"], [])
-    assert not workers.all_read_this_revision()
+    assert not workers.may_use_new_fields(in_use=False)
     alter(AGED, timedelta(hours=1), "verify.old")
-    assert workers.all_read_this_revision()
+    assert workers.may_use_new_fields(in_use=False)

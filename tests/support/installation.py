@@ -242,7 +242,7 @@ class Installation:
         shutil.rmtree(self.repository)
         shutil.copytree(self.pristine, self.repository)
         self._sql(
-            "TRUNCATE job, swap, worker CASCADE; DELETE FROM backup;"
+            "TRUNCATE job, swap, worker, audit CASCADE; DELETE FROM backup;"
             " INSERT INTO backup SELECT * FROM pristine;"
             " UPDATE backup_sequence SET last = 2"
         )

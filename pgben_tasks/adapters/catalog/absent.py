@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from uuid import UUID
 
 from pgben_tasks.adapters.catalog.index import IndexedBackup
 from pgben_tasks.adapters.postgres.clients import published_clients
-from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.documents import Manifest, Verification
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.swap import Swap, SwapState
@@ -66,9 +67,24 @@ class NoWorkers:
         """Return the clients of this machine."""
         return RestoreSite(clients=published_clients(), current=True)
 
-    def all_read_this_revision(self) -> bool:
-        """Return False."""
-        return False
+    def may_use_new_fields(self, *, in_use: bool) -> bool:
+        """Return whether they are in use already: then whoever cannot read them has found out."""
+        return in_use
+
+
+class AbsentTrail:
+    """Nothing is entered: what is signed here, the next link of a worker takes into its chain."""
+
+    @contextmanager
+    def stating(self, target: Target) -> Iterator[Callable[[Verification, str], None]]:  # noqa: ARG002 - nobody else is there
+        """Let a statement be made beside whoever else makes one."""
+        yield lambda _statement, _who: None
+
+    def append(self, **_fields: str) -> None:
+        """Forget an entry."""
+
+    def record(self) -> None:
+        """Return None: what was stored last is not known."""
 
 
 class AbsentLedger:

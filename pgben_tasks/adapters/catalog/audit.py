@@ -8,19 +8,34 @@ failed is stored by the next call of ``store_missing`` (the reconciler's, every 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 import psycopg
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
-from pgben_tasks.domain.documents import AuditEntry, Finding
-from pgben_tasks.domain.layout import document_path
-from pgben_tasks.domain.target import require_utc
-from pgben_tasks.domain.trail import Trail, entry_digest
+from pgben_tasks.domain.documents import AuditEntry, Finding, Verification
+from pgben_tasks.domain.job import ENDED
+from pgben_tasks.domain.layout import AUDIT, document_path
+from pgben_tasks.domain.statements import statement_digest
+from pgben_tasks.domain.target import Target, require_utc
+from pgben_tasks.domain.trail import Trail, entry_digest, ranges
 from pgben_tasks.errors import IntegrityError, ObjectExists
 
 #: Guards the sequence: one entry is written at a time.
 AUDIT_LOCK = 7_290_114_402
+
+#: A job that ended this long ago has its audit entry in the repository, or never gets one.
+_SETTLED = timedelta(hours=1)
+#: The target's row, which whoever makes a statement about one of its backups holds.
+_OWN_ROW = (
+    "INSERT INTO backup_sequence (repository, target, last) VALUES (%s, %s, %s)"
+    " ON CONFLICT DO NOTHING"
+)
+_LOCK_ROW = "SELECT 1 FROM backup_sequence WHERE repository = %s AND target = %s FOR UPDATE"
 
 _NAMES = tuple(name for name in AuditEntry.model_fields if name not in {"format", "repository"})
 _COLUMNS = ", ".join(_NAMES)
@@ -50,16 +65,8 @@ class AuditTrail:
     ) -> None:
         """Write one entry after the last one."""
         with self._database.transaction() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (AUDIT_LOCK,))
-            last = cursor.execute(
-                "SELECT sequence, sha256 FROM audit ORDER BY sequence DESC LIMIT 1"
-            ).fetchone()
-            now = require(cursor.execute("SELECT clock_timestamp() AS at").fetchone())["at"]
-            entry = AuditEntry(
-                repository=self._repository,
-                sequence=1 if last is None else last["sequence"] + 1,
-                previous=None if last is None else last["sha256"],
-                at=now,
+            self._append(
+                cursor,
                 who=who,
                 action=action,
                 target=target,
@@ -68,7 +75,76 @@ class AuditTrail:
                 result=result,
                 detail=detail[:2000],
             )
-            _insert(cursor, entry, stored=False)
+
+    @contextmanager
+    def stating(self, target: Target) -> Iterator[Callable[[Verification, str], None]]:
+        """Let one statement about a target's backups be made at a time, and enter it in the trail.
+
+        What is yielded is called with the statement, once it is stored, and with who asked for it.
+        The entry is committed with the end of the block: a crash before that leaves a statement
+        without an entry, never an entry without its statement.
+        """
+        key = (self._repository, str(target))
+        with self._database.transaction() as cursor:
+            cursor.execute(_OWN_ROW, (*key, 0))
+            cursor.execute(_LOCK_ROW, key)
+
+            def enter(statement: Verification, who: str) -> None:
+                found = f"{len(statement.findings)} finding(s)" if statement.findings else "clean"
+                self._append(
+                    cursor,
+                    who=who,
+                    action="statement",
+                    target=statement.target,
+                    backup=statement.backup,
+                    job=statement.job,
+                    result=statement.kind,
+                    detail=(statement.needs and f"needs {statement.needs}") or found,
+                    statement=statement_digest(statement),
+                )
+
+            yield enter
+
+    def _append(self, cursor: psycopg.Cursor[Row], **fields: Any) -> None:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (AUDIT_LOCK,))
+        last = cursor.execute(
+            "SELECT sequence, sha256 FROM audit ORDER BY sequence DESC LIMIT 1"
+        ).fetchone()
+        now = require(cursor.execute("SELECT clock_timestamp() AS at").fetchone())["at"]
+        entry = AuditEntry(
+            repository=self._repository,
+            sequence=1 if last is None else last["sequence"] + 1,
+            previous=None if last is None else last["sha256"],
+            at=now,
+            **fields,
+        )
+        _insert(cursor, entry, stored=False)
+
+    def record(self) -> CatalogRecord:
+        """Return what the catalog knows of the trail and of jobs, to compare a repository with it.
+
+        To be read before the repository: what is stored meanwhile is missed by neither then.
+        """
+        rows = self._database.fetch_all(
+            f"SELECT {_COLUMNS}, sha256, stored FROM audit ORDER BY sequence"  # noqa: S608 - constant columns
+        )
+        jobs = self._database.fetch_all(
+            "SELECT id::text AS id, state = ANY(%s) AND ended_at < clock_timestamp() - %s"
+            " AS settled FROM job",
+            (list(ENDED), _SETTLED),
+        )
+        born = self._database.fetch_one(
+            "SELECT min(applied_at) AS born, clock_timestamp() - %s AS settled FROM migration",
+            (_SETTLED,),
+        )
+        times = require(born)
+        return CatalogRecord(
+            repository=self._repository,
+            rows=rows,
+            jobs=jobs,
+            born=times["born"],
+            settled=times["settled"],
+        )
 
     def store_missing(self) -> int:
         """Store every entry that the repository lacks, oldest first; return how many."""
@@ -101,6 +177,58 @@ class AuditTrail:
                     f"the repository's audit entry {entry.sequence} is not the catalog's",
                     "one of them was changed, or two catalogs write to one repository",
                 ) from exc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogRecord:
+    """The catalog's side of the audit trail and of jobs (``ports.TrailRecord``)."""
+
+    repository: str
+    rows: list[Row]
+    jobs: list[Row]
+    born: datetime
+    settled: datetime
+
+    @property
+    def entries(self) -> tuple[AuditEntry, ...]:
+        """Every entry that was stored in the repository, by its number."""
+        return tuple(_entry(row, self.repository) for row in self.rows if row["stored"])
+
+    def differences(self, trail: Trail) -> Iterator[Finding]:
+        """Yield what the repository's trail lacks or has otherwise, and what the ledger lacks.
+
+        Jobs are compared from the ledger's birth to an hour ago.
+        """
+        there = {entry.sequence: entry_digest(entry) for entry in trail.entries}
+        yield from _unlike(self.rows, there, self.repository)
+        waiting = {row["job"] for row in self.rows if not row["stored"]}
+        ended = {entry.job for entry in trail.entries if entry.result in ENDED}
+        for row in self.jobs:
+            if row["settled"] and row["id"] not in ended | waiting:
+                yield Finding(
+                    kind="missing",
+                    path=AUDIT.rstrip("/"),
+                    detail=f"the ledger says that job {row['id']} ended, no audit entry says so",
+                )
+        known = {row["id"] for row in self.jobs}
+        spoken_of = {
+            entry.job: entry for entry in trail.entries if self.born < entry.at < self.settled
+        }
+        for job, entry in spoken_of.items():
+            if _is_job(job) and job not in known:
+                yield Finding(
+                    kind="missing",
+                    path=document_path(entry),
+                    detail=f"it speaks of job {job}, which the ledger does not know",
+                )
+
+
+def _is_job(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,15 +280,22 @@ def take_up(cursor: psycopg.Cursor[Row], repository: str, trail: Trail) -> Taken
 
 
 def _unlike(rows: list[Row], there: dict[int, str], repository: str) -> Iterator[Finding]:
-    """Yield what the catalog stored and the repository does not have so."""
-    for row in rows:
-        path = document_path(_entry(row, repository))
-        if row["stored"] and row["sequence"] not in there:
-            detail = "the catalog stored this entry, and it cannot be found or believed any more"
-            yield Finding(kind="missing", path=path, detail=detail)
-        elif row["stored"] and there[row["sequence"]] != row["sha256"]:
+    """Yield what the catalog stored and the repository does not have so.
+
+    Entries that are gone side by side are one finding: a trail has thousands.
+    """
+    stored = {row["sequence"]: row for row in rows if row["stored"]}
+    for first, last in ranges(number for number in stored if number not in there):
+        what = "this entry" if first == last else f"the entries {first} to {last}"
+        yield Finding(
+            kind="missing",
+            path=document_path(_entry(stored[first], repository)),
+            detail=f"the catalog stored {what}, and cannot find or believe it any more",
+        )
+    for row in stored.values():
+        if there.get(row["sequence"], row["sha256"]) != row["sha256"]:
             detail = "the catalog stored another entry with this number"
-            yield Finding(kind="forged", path=path, detail=detail)
+            yield Finding(kind="forged", path=document_path(_entry(row, repository)), detail=detail)
 
 
 def _insert(cursor: psycopg.Cursor[Row], entry: AuditEntry, *, stored: bool) -> None:

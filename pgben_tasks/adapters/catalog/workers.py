@@ -67,7 +67,7 @@ class Workers:
         )
         return [row["name"] for row in rows]
 
-    def all_read_this_revision(self) -> bool:
+    def may_use_new_fields(self, *, in_use: bool) -> bool:  # noqa: ARG002 - only workers decide
         """Return whether every living worker reads documents as this version writes them."""
         row = self._database.fetch_one(
             "SELECT 1 FROM worker WHERE name <> ALL(%s)"

@@ -188,6 +188,15 @@ class StoreRepository:
         """Return the keys anywhere in the repository that the format does not know, sorted."""
         return sorted(one.key for one in self._store.list("") if not layout.has_place(one.key))
 
+    def all_keys(self) -> list[str]:
+        """Return every key of the repository, sorted."""
+        return [stored.key for stored in self._store.list("")]
+
+    def card_digest(self) -> str:
+        """Return the SHA-256 of the bytes of ``repository.json``."""
+        card = self._store.get(layout.REPOSITORY_CARD, limit=_CARD_LIMIT)
+        return hashlib.sha256(card).hexdigest()
+
     def read_pack(self, pack: StoredFile) -> Iterator[bytes]:
         """Yield the stored bytes of a pack or an inventory."""
         return self._store.stream(pack.path)
@@ -239,6 +248,11 @@ class StoreRepository:
         """Return the ids under ``target`` that signed statements are about, sorted by name."""
         keys = [one.key for one in self._store.list(layout.verifications_prefix(target))]
         return sorted({layout.capture_of(key) for key in keys if layout.is_known(key, target)})
+
+    def statement_paths(self, target: Target) -> list[str]:
+        """Return the paths of all statements about backups of a target, signatures left out."""
+        keys = [one.key for one in self._store.list(layout.verifications_prefix(target))]
+        return [key for key in keys if key.endswith(".json") and layout.is_known(key, target)]
 
     def verifications(self, target: Target, backup: BackupId) -> list[Verification]:
         """Return every signed statement about a backup, oldest first; a bad one raises."""

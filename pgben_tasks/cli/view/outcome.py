@@ -139,6 +139,7 @@ def job_tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
     if findings:
         rows = [(one["kind"], one["path"], one["detail"]) for one in findings]
         yield output.table(("finding", "where", "what"), rows)
+    yield from _coverage(job)
     lacking = job.result.get("not_restorable")
     if lacking:
         rows = [(one["target"], one["backup"], one["needs"]) for one in lacking]
@@ -146,6 +147,23 @@ def job_tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
     unseen = int(job.result.get("findings_total") or 0) - len(findings or ())
     if unseen > 0:
         yield Text(f"and {output.number(unseen)} more")
+
+
+def _coverage(job: Job) -> Iterator[RenderableType]:
+    """Yield what a verification could not vouch for."""
+    uncovered = int(job.result.get("not_covered_total") or 0)
+    if uncovered:
+        first = job.result["not_covered"][0]
+        yield Text(
+            f"not covered: {output.number(uncovered)} file(s) that no signed document names, "
+            f"first {first}; `pgben sweep --dry-run` tells what they are",
+            style="yellow",
+        )
+    if job.result.get("newest_known") is False:
+        yield Text(
+            "without the catalog it is not known whether the newest documents were cut off",
+            style="yellow",
+        )
 
 
 def subject(target: str) -> str:

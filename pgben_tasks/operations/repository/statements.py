@@ -9,6 +9,7 @@ import structlog
 from pgben_tasks.contracts import AcknowledgeRequest
 from pgben_tasks.domain.documents import Manifest, StatementKind, Verification
 from pgben_tasks.domain.restorability import missing_client, server_major
+from pgben_tasks.domain.statements import next_link
 from pgben_tasks.domain.target import BackupId, require_utc
 from pgben_tasks.operations.repository.examine import Examined
 from pgben_tasks.operations.toolbox import Run, Toolbox
@@ -40,27 +41,37 @@ def sign_statement(
     One with ``needs`` is not stored while a worker lives that could not read it: without that word
     it would call the backup good.
     """
-    now = tools.clock.now()
-    statement = Verification(
-        repository=tools.repository.id,
-        target=manifest.target,
-        backup=manifest.backup,
-        id=str(BackupId.make(now, tools.suffix())),
-        kind=kind,
-        job=str(run.job_id),
-        at=require_utc(now),
-        opened=looked.opened,
-        packs_checked=looked.packs,
-        bytes_read=looked.read,
-        manifest=tools.repository.manifest_digest(manifest.target_name, manifest.backup_id),
-        findings=looked.findings,
-        reasons=tuple(reasons),
-        needs=needs,
-    )
-    if needs is not None and not tools.workers.all_read_this_revision():
-        log.warning("statement_not_stored", backup=manifest.backup, needs=needs)
-        return statement
-    tools.repository.record(statement)
+    target, backup = manifest.target_name, manifest.backup_id
+    with tools.trail.stating(target) as enter:
+        # Read under the lock: the statement names all that were there before it.
+        before = tools.repository.verifications(target, backup)
+        chained = tools.workers.may_use_new_fields(
+            in_use=any(one.number is not None for one in before)
+        )
+        now = tools.clock.now()
+        statement = Verification(
+            repository=tools.repository.id,
+            target=manifest.target,
+            backup=manifest.backup,
+            id=str(BackupId.make(now, tools.suffix())),
+            kind=kind,
+            job=str(run.job_id),
+            at=require_utc(now),
+            opened=looked.opened,
+            packs_checked=looked.packs,
+            bytes_read=looked.read,
+            manifest=tools.repository.manifest_digest(target, backup),
+            findings=looked.findings,
+            reasons=tuple(reasons),
+            needs=needs,
+            **(next_link(before)._asdict() if chained else {}),
+        )
+        if needs is not None and not chained:
+            log.warning("statement_not_stored", backup=manifest.backup, needs=needs)
+            return statement
+        tools.repository.record(statement)
+        if chained:
+            enter(statement, run.job.requested_by)
     return statement
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import structlog
 
@@ -23,7 +24,7 @@ from pgben_tasks.errors import (
     ObjectMissing,
     PgbenError,
 )
-from pgben_tasks.operations.repository import statements
+from pgben_tasks.operations.repository import evidence, statements
 from pgben_tasks.operations.repository.examine import (
     Examined,
     Level,
@@ -79,6 +80,8 @@ def examine(run: Run, tools: Toolbox) -> JSON:
     findings: list[Finding] = []
     not_restorable: list[JSON] = []
     packs = read = examined = 0
+    known = evidence.gather(run, tools, surveys, request)
+    findings += known.findings
     with closing(PackContents(run.folder / "contents")) as contents:
         reading = Reading(places, contents)
         for one, backups in zip(surveys, chosen, strict=True):
@@ -87,6 +90,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
             for backup in backups:
                 run.progress.check()
                 looked = examine_packs(run, tools, backup.manifest, files, request.level, reading)
+                looked = replace(looked, findings=(*looked.findings, *known.of_backup(backup)))
                 not_restorable += _record_state(run, tools, one, backup, looked, request.level)
                 findings += looked.findings
                 packs += looked.packs
@@ -99,8 +103,10 @@ def examine(run: Run, tools: Toolbox) -> JSON:
             if request.backup is None:
                 findings += unaccounted(tools.repository, one, stored)
                 findings += _vanished(tools, one)
+    uncovered: list[str] = []
     if request.target is None:
         findings += foreign(tools.repository, targets)
+        uncovered = evidence.not_covered(tools, surveys)
     return {
         "level": request.level,
         "targets": [str(target) for target in targets],
@@ -110,6 +116,9 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         "findings": [finding.model_dump(mode="json") for finding in findings[:100]],
         "findings_total": len(findings),
         "not_restorable": not_restorable[:100],
+        "not_covered": uncovered[:100],
+        "not_covered_total": len(uncovered),
+        "newest_known": known.newest_known,
     }
 
 

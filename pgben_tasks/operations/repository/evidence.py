@@ -1,0 +1,199 @@
+"""Check the evidence itself: the audit trail, the statements that it names, what nothing covers.
+
+What damage of one backup says is told of that backup; what is wrong with the trail, or with
+statements about backups that retention removed, is told once and entered into the trail, so that an
+old break does not hide a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pgben_tasks.contracts import VerifyRequest
+from pgben_tasks.domain import layout
+from pgben_tasks.domain.documents import AuditEntry, Finding, Verification
+from pgben_tasks.domain.statements import breaks, statement_digest
+from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.domain.trail import ranges
+from pgben_tasks.errors import IntegrityError
+from pgben_tasks.operations.repository.examine import stored_files
+from pgben_tasks.operations.repository.rebuild import read_trail
+from pgben_tasks.operations.repository.survey import Survey, Surveyed, finding_of
+from pgben_tasks.operations.toolbox import Run, Toolbox
+
+#: Actions of audit entries that a verification makes.
+FINDING: Final = "finding"
+ANCHOR: Final = "anchor"
+
+#: As many findings are entered at once; the others stay news.
+_ENTERED: Final = 100
+#: As much of a finding as an audit entry holds.
+_DETAIL: Final = 2000
+
+_Place = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of statements and audit trail, and what is wrong with them.
+
+    ``lost`` are statements that the trail names and that are gone, by (target, backup).
+    ``newest_known`` is False without a catalog: whether the newest documents were cut off is not
+    known then.
+    """
+
+    entries: tuple[AuditEntry, ...]
+    findings: tuple[Finding, ...]
+    newest_known: bool
+    named: Mapping[_Place, Mapping[str, AuditEntry]] = field(default_factory=dict)
+
+    def of_backup(self, one: Surveyed) -> tuple[Finding, ...]:
+        """Return what is wrong with the statements about one backup and is not recorded yet."""
+        recorded = {_text(found) for each in one.statements for found in each.findings}
+        place = (one.manifest.target, one.manifest.backup)
+        found = _of_statements(place, one.statements, self.named)
+        return tuple(each for each in found if _text(each) not in recorded)
+
+
+def gather(run: Run, tools: Toolbox, surveys: Sequence[Survey], request: VerifyRequest) -> Evidence:
+    """Read the audit trail and compare it with the statements and with the catalog.
+
+    A quick look sees which documents are there, and reads what the catalog has of the trail. What
+    is wrong with the trail itself is told by a look at everything.
+    """
+    everything, full = request.target is None, request.level == "full"
+    # Before the repository: what is stored meanwhile is missed by neither then.
+    record = tools.trail.record()
+    findings: list[Finding] = []
+    if full:
+        trail = read_trail(tools.repository, run.progress)
+        entries = trail.entries
+        if everything:
+            findings += trail.findings
+            findings += () if record is None else record.differences(trail)
+    else:
+        entries = () if record is None else record.entries
+        findings += _absent(tools.repository.all_keys(), entries) if everything else ()
+    named: dict[_Place, dict[str, AuditEntry]] = {}
+    for entry in entries:
+        if entry.statement is not None:
+            named.setdefault((entry.target, entry.backup), {})[entry.statement] = entry
+    for one in surveys if request.backup is None else ():
+        findings += _of_removed(tools, one, named)
+    if full and everything:
+        findings += _of_card(run, tools, entries)
+    return Evidence(
+        entries=entries,
+        findings=_news(run, tools, entries, findings),
+        newest_known=record is not None,
+        named=named,
+    )
+
+
+def not_covered(tools: Toolbox, surveys: Iterable[Survey]) -> list[str]:
+    """Return the files that no signed document names and that are none, sorted."""
+    covered = {layout.REPOSITORY_CARD}
+    documents: set[str] = set(tools.repository.audited())
+    for one in surveys:
+        for backup in one.backups:
+            covered |= {file.path for file in stored_files(backup.manifest)}
+            documents.add(layout.document_path(backup.manifest))
+        documents |= {layout.manifest_path(one.target, backup) for backup, _ in one.unreadable}
+        documents |= set(tools.repository.statement_paths(one.target))
+    covered |= documents | {layout.signature_path(path) for path in documents}
+    return [key for key in tools.repository.all_keys() if key not in covered]
+
+
+def _of_statements(
+    place: _Place,
+    statements: Sequence[Verification],
+    named: Mapping[_Place, Mapping[str, AuditEntry]],
+) -> Iterator[Finding]:
+    """Yield breaks in the chain of one backup's statements, and those that only the trail knows."""
+    yield from breaks(statements)
+    there = {statement_digest(one) for one in statements}
+    target, backup = place
+    for digest, entry in named.get(place, {}).items():
+        if digest not in there:
+            yield Finding(
+                kind="missing",
+                path=layout.verifications_prefix(Target.parse(target), BackupId.parse(backup)),
+                detail=f"audit entry {entry.sequence} speaks of a '{entry.result}' statement "
+                f"{digest[:12]}…, which cannot be found",
+            )
+
+
+def _of_removed(
+    tools: Toolbox, one: Survey, named: Mapping[_Place, Mapping[str, AuditEntry]]
+) -> Iterator[Finding]:
+    """Yield what is wrong with statements about backups of a target that are gone."""
+    there = {backup.known.id for backup in one.backups} | {backup for backup, _ in one.unreadable}
+    spoken_of = {
+        *tools.repository.backups_with_statements(one.target),
+        *(BackupId.parse(backup) for target, backup in named if target == str(one.target)),
+    }
+    for backup in sorted(spoken_of - there):
+        try:
+            statements = tools.repository.verifications(one.target, backup)
+        except IntegrityError as exc:
+            yield finding_of(exc, layout.verifications_prefix(one.target, backup))
+            continue
+        yield from _of_statements((str(one.target), str(backup)), statements, named)
+
+
+def _absent(keys: Sequence[str], entries: Sequence[AuditEntry]) -> Iterator[Finding]:
+    """Yield audit entries that are not there, by the names of files alone."""
+    there = set(keys)
+    paths = {layout.audit_sequence(key): key for key in keys}
+    expected = {entry.sequence: layout.document_path(entry) for entry in entries}
+    last = max(filter(None, {*paths, *expected}), default=0)
+    gone = [number for number in range(1, last + 1) if number not in paths]
+    for first, last_gone in ranges(gone):
+        what = f"entry {first} is" if first == last_gone else f"entries {first} to {last_gone} are"
+        where = expected.get(first, layout.AUDIT)
+        yield Finding(kind="missing", path=where, detail=f"audit {what} not there")
+    for number, path in paths.items():
+        if number is not None and layout.signature_path(path) not in there:
+            yield Finding(kind="forged", path=path, detail="it has no signature")
+
+
+def _of_card(run: Run, tools: Toolbox, entries: Sequence[AuditEntry]) -> Iterator[Finding]:
+    """Yield that ``repository.json`` is not what the trail says; enter it where nothing does."""
+    found = f"{layout.REPOSITORY_CARD} {tools.repository.card_digest()}"
+    anchors = [entry.detail for entry in entries if entry.action == ANCHOR]
+    if not anchors:
+        tools.trail.append(
+            who=run.job.requested_by,
+            action=ANCHOR,
+            target="*",
+            result="seen",
+            job=str(run.job_id),
+            detail=found,
+        )
+    elif anchors[0] != found:
+        detail = "its bytes are not those that the audit trail names"
+        yield Finding(kind="damaged", path=layout.REPOSITORY_CARD, detail=detail)
+
+
+def _news(
+    run: Run, tools: Toolbox, entries: Sequence[AuditEntry], findings: Iterable[Finding]
+) -> tuple[Finding, ...]:
+    """Return the findings that the trail does not hold yet, and enter them."""
+    known = {entry.detail for entry in entries if entry.action == FINDING}
+    news = [found for found in dict.fromkeys(findings) if _text(found) not in known]
+    for found in news[:_ENTERED]:
+        tools.trail.append(
+            who=run.job.requested_by,
+            action=FINDING,
+            target="*",
+            result=found.kind,
+            job=str(run.job_id),
+            detail=_text(found),
+        )
+    return tuple(news)
+
+
+def _text(found: Finding) -> str:
+    return f"{found.path}: {found.detail}"[:_DETAIL]

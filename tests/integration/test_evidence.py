@@ -1,0 +1,334 @@
+"""Statements and the audit trail are evidence: nothing is taken from them unnoticed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgben_tasks.adapters.catalog.absent import AbsentTrail, NoWorkers
+from pgben_tasks.contracts import VerifyRequest
+from pgben_tasks.direct import chain as in_process
+from pgben_tasks.domain.documents import Finding, Verification
+from pgben_tasks.domain.job import EVERYTHING
+from pgben_tasks.domain.statements import breaks, statement_digest
+from pgben_tasks.domain.states import state_of
+from pgben_tasks.domain.target import Target
+from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.errors import IntegrityError
+from pgben_tasks.operations.repository.examine import Examined
+from pgben_tasks.operations.repository.rebuild import read_trail
+from pgben_tasks.operations.repository.statements import sign_statement
+from pgben_tasks.operations.toolbox import NoProgress, Run, Toolbox
+from tests.support import faults
+from tests.support.faults import Repository
+from tests.support.installation import Installation
+
+DAY = timedelta(days=1)
+BAD = Finding(kind="damaged", path="packs/x", detail="seen elsewhere")
+
+
+@pytest.fixture(scope="module")
+def made(
+    postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Repository]:
+    """Yield a repository with everything in it that a signed document can name."""
+    with faults.repository(tmp_path_factory.mktemp("faults") / "shop", postgres) as found:
+        yield found
+
+
+def test_nothing_is_found_in_a_clean_repository(made: Repository) -> None:
+    assert made.found(made.files) == []
+    assert made.found(made.files, level="quick") == []
+    assert made.without_catalog().found(made.files) == []
+
+
+def test_any_single_fault_is_found(made: Repository) -> None:
+    tried, unseen = faults.missed(made, faults.random_faults(made.files, 60, seed=29))
+    assert (tried, unseen) == (60, [])
+
+
+def test_any_statement_that_is_removed_with_its_signature_is_missed(made: Repository) -> None:
+    statements = [
+        name for name in made.files if name.startswith("verifications/") and name.endswith(".json")
+    ]
+    assert len(statements) > 10
+    for name in statements:
+        left = {key: data for key, data in made.files.items() if key not in {name, f"{name}.sig"}}
+        for level in ("quick", "full"):
+            assert made.found(left, level=level), (name, level)
+
+
+def test_a_file_of_the_trail_that_is_removed_is_missed_by_a_quick_look(made: Repository) -> None:
+    trail = [name for name in made.files if name.startswith("audit/")]
+    for name in trail:
+        left = {key: data for key, data in made.files.items() if key != name}
+        assert made.found(left, level="quick"), name
+
+
+def test_what_was_cut_off_last_is_known_to_the_catalog_only(made: Repository) -> None:
+    numbers = sorted(
+        int(name.rpartition("/")[2].removesuffix(".json"))
+        for name in made.files
+        if name.startswith("audit/") and name.endswith(".json")
+    )
+    newest = f"/{numbers[-1]}.json"
+    left = {key: data for key, data in made.files.items() if newest not in key}
+    assert {one.kind for one in made.found(left)} >= {"missing"}
+    assert made.found(left, level="quick")
+    assert made.without_catalog().found(left) == []
+
+
+# Told once, and healed
+
+
+@pytest.fixture
+def everything(installation: Installation) -> Installation:
+    """Return the installation, whose verifications look at everything and enter what they find."""
+    verify(installation)
+    return installation
+
+
+def verify(installation: Installation, level: str = "full") -> dict[str, Any]:
+    """Verify everything and store the audit trail; return the result of the look."""
+    request = VerifyRequest.parse({"level": level, "requested_by": "ana"})
+    job = in_process.new_job(
+        "verify", request, target=EVERYTHING, node="x", now=datetime.now(UTC), context={}
+    )
+    row = in_process.MemoryRow(job, installation.tools.clock)
+    chain = in_process.Chain(row, installation.tools, NoProgress())
+    result: dict[str, Any] = chain.step().result
+    installation.shop.work.trail.store_missing()
+    return result
+
+
+def statements(installation: Installation) -> list[Verification]:
+    repository = installation.tools.repository
+    return repository.verifications(installation.target, installation.backups[1].backup_id)
+
+
+def trail_files(installation: Installation) -> list[Path]:
+    return sorted(installation.repository.glob("audit/*/*/*.json"), key=lambda path: int(path.stem))
+
+
+def remove(document: Path) -> None:
+    document.unlink()
+    document.with_name(f"{document.name}.sig").unlink()
+
+
+def test_a_break_in_the_trail_is_told_once_and_hides_no_other(everything: Installation) -> None:
+    assert verify(everything)["findings"] == []
+    first, second, *_ = trail_files(everything)
+    remove(second)
+    told = verify(everything)["findings"]
+    assert any("cannot be found" in one["detail"] for one in told)
+    assert verify(everything)["findings"] == []
+    remove(first)
+    assert verify(everything)["findings"]
+
+
+def test_a_break_in_a_backups_statements_is_recorded_and_a_full_verification_heals_it(
+    everything: Installation,
+) -> None:
+    backup = everything.backups[1]
+    gone = next(one for one in statements(everything) if one.kind == "full")
+    remove(everything.repository / f"verifications/{backup.target}/{backup.backup}/{gone.id}.json")
+    told = verify(everything, "quick")["findings"]
+    assert any("audit entry" in one["detail"] for one in told)
+    assert everything.state(backup.backup) == "damaged"
+    assert verify(everything)["findings"] == []
+    assert everything.state(backup.backup) == "verified"
+    assert verify(everything, "quick")["findings"] == []
+
+
+def test_repository_json_is_anchored_in_the_trail(everything: Installation) -> None:
+    card = everything.repository / "repository.json"
+    data = card.read_bytes()
+    assert b'"created":"2' in data
+    card.write_bytes(data.replace(b'"created":"2', b'"created":"1', 1))
+    (told,) = verify(everything)["findings"]
+    assert (told["kind"], told["path"]) == ("damaged", "repository.json")
+
+
+def test_files_that_no_signed_document_names_are_listed_as_not_covered(
+    everything: Installation,
+) -> None:
+    assert verify(everything)["not_covered"] == []
+    backup = everything.backups[0]
+    aside = f"packs/{backup.target}/20261101T050000Z-abcdef/1.tar.age"
+    (everything.repository / aside).parent.mkdir(parents=True)
+    (everything.repository / aside).write_bytes(b"of a capture that died")
+    lone = f"verifications/{backup.target}/{backup.backup}/20261101T050000Z-abcdef.json.sig"
+    (everything.repository / lone).write_bytes(b"{}")
+    result = verify(everything)
+    assert result["not_covered"] == [aside, lone]
+    assert result["findings"] == []
+    assert result["newest_known"] is True
+
+
+def test_the_chain_is_checked_by_hand_as_the_format_describes_it(everything: Installation) -> None:
+    verify(everything, "quick")
+    page = (Path(__file__).parents[2] / "docs/format.md").read_text(encoding="utf-8")
+    lines = page.partition("### The chain of statements")[2].split("\n\n")[2].splitlines()
+    script = "\n".join(line.removeprefix("    ") for line in lines)
+    backup = everything.backups[1]
+    folder = everything.repository / f"verifications/{backup.target}/{backup.backup}"
+
+    def by_hand() -> str:
+        ran = subprocess.run(
+            ["sh", "-c", script], cwd=folder, capture_output=True, text=True, check=True
+        )
+        (folder / "digests").unlink()
+        return ran.stdout + ran.stderr
+
+    assert by_hand() == ""
+    middle = sorted(statements(everything), key=lambda one: one.number or 0)[1]
+    digest = statement_digest(middle)
+    remove(folder / f"{middle.id}.json")
+    assert by_hand() == f"gone: {digest}\n"
+
+
+# How the chain is written
+
+
+def signed(
+    installation: Installation, tools: Toolbox | None = None, *, findings: tuple[Finding, ...] = ()
+) -> Verification:
+    """Sign a statement about the newest backup."""
+    manifest = installation.backups[1]
+    request = VerifyRequest.parse({"requested_by": "ana"})
+    job = in_process.new_job(
+        "verify", request, target=manifest.target, node="x", now=datetime.now(UTC), context={}
+    )
+    used = tools or installation.tools
+    row = in_process.MemoryRow(job, used.clock)
+    run = Run(
+        job=job,
+        ledger=row,
+        progress=NoProgress(),
+        folder=installation.shop.folder,
+        try_lock=row.try_lock,
+    )
+    looked = Examined(packs=1, read=1, opened=True, findings=findings)
+    return sign_statement(run, used, manifest, "full", looked=looked)
+
+
+def test_a_backup_and_its_verifications_make_one_chain_that_the_trail_names(
+    everything: Installation,
+) -> None:
+    found = statements(everything)
+    assert [one.number for one in found] == list(range(1, len(found) + 1))
+    assert list(breaks(found)) == []
+    named = {entry.statement for entry in everything.shop.work.trail.record().entries}
+    assert {statement_digest(one) for one in found if one.kind == "full"} <= named
+
+
+def test_statements_that_are_made_at_once_make_one_line(everything: Installation) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: signed(everything), range(8)))
+    found = sorted(statements(everything), key=lambda one: one.number or 0)
+    assert [one.number for one in found] == list(range(1, len(found) + 1))
+    assert list(breaks(found)) == []
+
+
+def test_a_statement_that_is_made_without_a_catalog_is_taken_into_the_chain(
+    everything: Installation,
+) -> None:
+    direct = replace(everything.tools, workers=NoWorkers(), trail=AbsentTrail())
+    before = statements(everything)
+    # Both saw the same head: one of them in direct mode, with a finding.
+    aside = signed(everything, direct, findings=(BAD,))
+    repository = everything.tools.repository
+    manifest = everything.backups[1]
+    own = aside.model_copy(update={"findings": (), "id": aside.id[:-6] + "ffffff", "kind": "quick"})
+    repository.record(own)
+    assert {one.number for one in (aside, own)} == {len(before) + 1}
+    assert list(breaks(statements(everything))) == []
+    assert state_of(manifest, statements(everything)).state == "damaged"
+    merged = signed(everything)
+    assert merged.number == len(before) + 2
+    assert {merged.previous, *(merged.earlier or ())} >= {statement_digest(aside)}
+    assert state_of(manifest, statements(everything)).state == "verified"
+
+
+def test_an_older_worker_that_lives_keeps_statements_without_links(
+    everything: Installation,
+) -> None:
+    workers = everything.shop.work.workers
+    workers.register(["verify.older"])
+    entries = len(everything.shop.work.trail.record().rows)
+    alone = signed(everything)
+    assert (alone.number, alone.previous, alone.earlier) == (None, None, None)
+    assert len(everything.shop.work.trail.record().rows) == entries
+    with everything.shop.work.database.transaction() as cursor:
+        cursor.execute("TRUNCATE worker")
+    joined = signed(everything)
+    assert joined.earlier == (statement_digest(alone),)
+    assert list(breaks(statements(everything))) == []
+
+
+def test_a_crash_between_statement_and_entry_leaves_no_finding(everything: Installation) -> None:
+    class Crashed(Exception):
+        pass
+
+    class Dying(AbsentTrail):
+        @contextmanager
+        def stating(self, target: Target) -> Iterator[Callable[[Verification, str], None]]:
+            def enter(_statement: Verification, _who: str) -> None:
+                raise Crashed
+
+            with everything.shop.work.trail.stating(target):
+                yield enter
+
+    with pytest.raises(Crashed):
+        signed(everything, replace(everything.tools, trail=Dying()))
+    assert verify(everything)["findings"] == []
+    assert list(breaks(statements(everything))) == []
+
+
+# Ledger and trail
+
+
+def test_a_job_that_ended_and_that_no_entry_speaks_of_is_found(everything: Installation) -> None:
+    chain = everything.chain("backup")
+    chain.rest()
+    with everything.shop.work.database.transaction() as cursor:
+        cursor.execute("UPDATE migration SET applied_at = applied_at - interval '1 day'")
+    assert verify(everything)["findings"] == [], "it ended a moment ago"
+    with everything.shop.work.database.transaction() as cursor:
+        cursor.execute("UPDATE job SET ended_at = ended_at - interval '2 hours'")
+    told = verify(everything)["findings"]
+    assert [str(chain.job.id) in one["detail"] for one in told] == [True]
+    assert "no audit entry says so" in told[0]["detail"]
+
+
+def test_an_entry_about_a_job_that_the_ledger_does_not_know_is_found(
+    everything: Installation,
+) -> None:
+    chain = everything.chain("backup")
+    chain.rest()
+    work = everything.shop.work
+    work.audit(chain.job, result="succeeded")
+    assert verify(everything)["findings"] == []
+    record, job = work.trail.record(), chain.job.id
+    with work.database.transaction() as cursor:
+        cursor.execute("DELETE FROM job")
+    # As they would be two hours later.
+    later = replace(
+        work.trail.record(), settled=record.settled + timedelta(hours=2), born=record.born - DAY
+    )
+    trail = read_trail(everything.tools.repository, NoProgress())
+    assert any(f"job {job}" in one.detail for one in later.differences(trail))
+
+
+def test_findings_of_the_trail_fail_the_verification(everything: Installation) -> None:
+    remove(trail_files(everything)[0])
+    with pytest.raises(IntegrityError, match="verification found"):
+        everything.shop.run("verify", {"target": None, "level": "full"})
