@@ -1,20 +1,40 @@
-"""The broker's transport with one correction: an outage of Redis must not end a worker.
+"""The broker's transport, corrected: neither an outage of Redis nor a message ends a worker.
 
 kombu 5.7 acknowledges a message on a channel whose connection was closed by the outage, and then
 fails with an AttributeError that Celery takes for unrecoverable. As the ConnectionError that it
-is, Celery connects again and goes on. ``app`` names this transport for ``redis://`` URLs; it is
-loaded with the first connection.
+is, Celery connects again and goes on.
+
+A message that is none (``domain.message``) never reaches Celery: what was read from a task queue is
+looked at before anything takes it. It is set aside in a list of Redis, because this process has no
+catalog; the tick records it. ``app`` names this transport for ``redis://`` URLs; it is loaded with
+the first connection.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+import json
+from base64 import b64encode
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import uuid4
 
+import structlog
 from kombu.transport import redis
+
+from pgben_tasks import names
+from pgben_tasks.domain.message import fault_of_message
+
+log = structlog.get_logger(__name__)
+
+#: How many it holds: whoever can write to a queue could fill the server's memory.
+MOST_SET_ASIDE: Final = 1000
+#: How much of a message is kept to look at.
+_KEPT_BYTES: Final = 4096
 
 
 class Channel(redis.Channel):
-    """A channel that says so when its connection is gone."""
+    """A channel that says so when its connection is gone, and delivers messages only."""
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002
         if self.connection.client is None:
@@ -22,6 +42,44 @@ class Channel(redis.Channel):
             raise ConnectionError(message)
         found: dict[str, Any] = super()._connparams(asynchronous)
         return found
+
+    def _brpop_read(self, **options: Any) -> Any:
+        """Read one message from a queue; one that is none counts as nothing read."""
+        client = self.client
+        read = client.parse_response
+
+        def checked(*arguments: Any, **more: Any) -> Any:
+            answer = read(*arguments, **more)
+            return None if answer and self._is_set_aside(*answer) else answer
+
+        client.parse_response = checked
+        try:
+            return super()._brpop_read(**options)
+        finally:
+            del client.parse_response
+
+    def _is_set_aside(self, key: bytes, raw: bytes) -> bool:
+        queue = key.decode(errors="replace").rsplit(self.sep, 1)[0]
+        # Other queues carry replies to questions about workers.
+        if queue.partition(".")[0] not in names.QUEUES:
+            return False
+        why = fault_of_message(raw)
+        if why is None:
+            return False
+        entry = {
+            "id": str(uuid4()),
+            "at": datetime.now(UTC).isoformat(),
+            "queue": queue,
+            "why": why,
+            "sha256": hashlib.sha256(raw).hexdigest(),
+            "size": len(raw),
+            "beginning": b64encode(raw[:_KEPT_BYTES]).decode(),
+        }
+        with self.conn_or_acquire() as server:
+            server.lpush(names.SET_ASIDE, json.dumps(entry))
+            server.ltrim(names.SET_ASIDE, 0, MOST_SET_ASIDE - 1)
+        log.error("message_set_aside", queue=queue, why=why, sha256=entry["sha256"])
+        return True
 
 
 class Transport(redis.Transport):

@@ -64,6 +64,17 @@ def _short_enough(value: str) -> str:
     return value
 
 
+def _storable(data: object) -> bool:
+    """Return whether all text in a request can be kept: JSON has texts that are no UTF-8."""
+    if isinstance(data, dict):
+        return all(_storable(key) and _storable(value) for key, value in data.items())
+    if isinstance(data, list | tuple):
+        return all(_storable(one) for one in data)
+    if not isinstance(data, str):
+        return True
+    return "\0" not in data and not any("\ud800" <= sign <= "\udfff" for sign in data)
+
+
 def _backup_id_or_latest(value: str) -> None:
     if value != LATEST:
         BackupId.parse(value)
@@ -104,7 +115,7 @@ class Request(BaseModel):
     def parse(cls, data: object) -> Self:
         """Read a request; raise ``RequestRefused`` naming the first fault, without its value."""
         try:
-            return cls.model_validate(data)
+            request = cls.model_validate(data)
         except ValidationError as exc:
             faults = exc.errors(include_input=False, include_url=False, include_context=False)
             # A name that is spelled wrong explains the field that is missing, not the other way.
@@ -117,6 +128,12 @@ class Request(BaseModel):
                 f"the request is malformed: {place}: {first['msg']}",
                 "docs/tasks.md lists the arguments of every task",
             ) from None
+        if not _storable(data):
+            raise RequestRefused(
+                "the request is malformed: it holds a NUL or half a surrogate pair",
+                "send text that is UTF-8; the catalog keeps no such characters",
+            )
+        return request
 
 
 class BackupRequest(Request):

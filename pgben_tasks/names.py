@@ -66,6 +66,8 @@ QUEUE_RESTORE: Final = "restore"
 QUEUE_VERIFY: Final = "verify"
 QUEUE_MAINTENANCE: Final = "maintenance"
 QUEUES: Final = (QUEUE_BACKUP, QUEUE_RESTORE, QUEUE_VERIFY, QUEUE_MAINTENANCE)
+#: The list of Redis with messages that were none and are not recorded yet; the newest first.
+SET_ASIDE: Final = "set-aside"
 
 
 def node_queue(role: str, node: str) -> str:

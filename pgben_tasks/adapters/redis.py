@@ -1,17 +1,22 @@
-"""Facts about a Redis server: version, persistence, length of its queues."""
+"""Facts about a Redis server: version, persistence, its queues, what was set aside of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pgben_tasks.errors import ConfigurationError, TransientError
+from pgben_tasks.names import SET_ASIDE
 
 _TIMEOUT_SECONDS: Final = 5.0
 
@@ -25,6 +30,21 @@ class BrokerFacts:
     last_write_ok: bool
     eviction: str
     queues: dict[str, int]
+    set_aside: tuple[SetAside, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A message that was none, as the worker that read it set it aside (``broker``)."""
+
+    id: str
+    at: datetime
+    queue: str
+    why: str
+    sha256: str
+    size: int
+    #: The entry as it lies in the list.
+    raw: bytes
 
 
 def inspect_broker(url: str, queues: Iterable[str]) -> BrokerFacts:
@@ -32,16 +52,12 @@ def inspect_broker(url: str, queues: Iterable[str]) -> BrokerFacts:
 
     Raises ``TransientError`` when it does not answer, ``ConfigurationError`` when it refuses.
     """
-    client = redis.Redis.from_url(
-        url,
-        socket_timeout=_TIMEOUT_SECONDS,
-        socket_connect_timeout=_TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-    )
+    client = _client(url)
     try:
         with closing(client):
             info: dict[str, Any] = client.info()
             waiting = {name: int(client.llen(name)) for name in queues}
+            set_aside = _set_aside(client)
     except redis.AuthenticationError as exc:
         raise ConfigurationError(
             "the Redis server does not accept the password that is set",
@@ -63,4 +79,65 @@ def inspect_broker(url: str, queues: Iterable[str]) -> BrokerFacts:
         last_write_ok=info.get("aof_last_write_status", "ok") == "ok",
         eviction=str(info.get("maxmemory_policy", "unknown")),
         queues=waiting,
+        set_aside=set_aside,
+    )
+
+
+def record_set_aside(url: str, record: Callable[[SetAside], None]) -> int:
+    """Hand every message that was set aside to ``record``, oldest first; return how many.
+
+    Each leaves the list once it is recorded; what is recorded twice, after a crash, has one id.
+    """
+    with closing(_client(url)) as client:
+        try:
+            found = _set_aside(client)
+            for one in reversed(found):
+                record(one)
+                client.lrem(SET_ASIDE, -1, one.raw)  # type: ignore[arg-type]  # bytes are as well
+        except (redis.ConnectionError, redis.TimeoutError) as exc:
+            raise TransientError(
+                "the Redis server does not answer",
+                "check that it runs, and host and port in PGBEN_REDIS_URL",
+            ) from exc
+    return len(found)
+
+
+def _set_aside(client: redis.Redis) -> tuple[SetAside, ...]:
+    """Return the list, the newest first."""
+    entries: list[bytes] = client.lrange(SET_ASIDE, 0, -1)  # type: ignore[assignment]  # not asynchronous
+    return tuple(_read_entry(raw) for raw in entries)
+
+
+def _read_entry(raw: bytes) -> SetAside:
+    try:
+        entry = json.loads(raw)
+        return SetAside(
+            id=str(UUID(entry["id"])),
+            at=datetime.fromisoformat(entry["at"]).astimezone(UTC),
+            queue=str(entry["queue"])[:200],
+            why=str(entry["why"])[:200],
+            sha256=str(entry["sha256"])[:64],
+            size=int(entry["size"]),
+            raw=raw,
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        # Whoever can write to queues can write to the list, too.
+        digest = hashlib.sha256(raw).hexdigest()
+        return SetAside(
+            id=digest[:32],
+            at=datetime.now(UTC),
+            queue="?",
+            why="an entry of the list that no worker wrote",
+            sha256=digest,
+            size=len(raw),
+            raw=raw,
+        )
+
+
+def _client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=_TIMEOUT_SECONDS,
+        socket_connect_timeout=_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
     )

@@ -7,7 +7,7 @@ change is one conditional UPDATE, and every message reaches the same row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 import structlog
@@ -18,6 +18,7 @@ from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import holding, is_free, job_lock
 from pgben_tasks.adapters.catalog.recovery import Stalled
 from pgben_tasks.adapters.catalog.workers import BEAT, TICK
+from pgben_tasks.adapters.redis import SetAside, record_set_aside
 from pgben_tasks.contracts import (
     JSON,
     BackupRequest,
@@ -26,7 +27,8 @@ from pgben_tasks.contracts import (
     SweepRequest,
     VerifyRequest,
 )
-from pgben_tasks.domain.job import MOST_LOSSES, Job, JobKind, window_key
+from pgben_tasks.domain.alarm import Alarm, facts
+from pgben_tasks.domain.job import EVERYTHING, MOST_LOSSES, Job, JobKind, window_key
 from pgben_tasks.domain.swap import Swap
 from pgben_tasks.domain.sweeping import SWEEP_AGE
 from pgben_tasks.domain.target import Target
@@ -39,6 +41,7 @@ from pgben_tasks.ports import PostgresSwap
 log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
+_WHO_WRITES: Final = "find out who can write to the broker; docs/tasks.md says what a message is"
 
 
 def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSON:
@@ -58,6 +61,7 @@ def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSO
         # Before failed jobs are queued again: what they failed of is then forgotten.
         "alarms_raised": _each([work], _raise_alarms),
         "published": _each(work.recovery.to_publish(), lambda one: _publish(work, app, one[0])),
+        "set_aside": _each([work], _record_set_aside),
         # Before anything that a server in trouble may hold up.
         "alarms_sent": _each([work], _send_alarms),
         "cleaned": _each(work.ledger.to_clean(), lambda job: _clean(work, job)),
@@ -92,6 +96,36 @@ def _raise_alarms(work: runtime.Workplace) -> int:
         bounds=work.bounds,
         now=work.database.now(),
     )
+
+
+def _record_set_aside(work: runtime.Workplace) -> int:
+    """Record the messages that workers set aside, and raise the alarm for each."""
+
+    def record(one: SetAside) -> None:
+        said = (
+            f"a message of the queue '{one.queue}' was set aside: {one.why} ({one.size} bytes, "
+            f"SHA-256 {one.sha256})"
+        )
+        # Recorded again after a crash, it has the same detail.
+        work.trail.append(
+            who="unnamed",
+            action="message",
+            target=EVERYTHING,
+            result="set aside",
+            detail=f"{said}, {one.id}",
+            once=True,
+        )
+        work.outbox.add(
+            Alarm(
+                key=f"message:{one.id}",
+                kind="refused",
+                target="",
+                happened_at=one.at,
+                facts=facts(work="message", sentence=said, hint=_WHO_WRITES),
+            )
+        )
+
+    return record_set_aside(work.settings.redis_url.get_secret_value(), record)
 
 
 def _send_alarms(work: runtime.Workplace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections import defaultdict
@@ -21,6 +22,7 @@ from pgben_tasks.adapters.catalog.workers import BEAT, TICK
 from pgben_tasks.adapters.keys.files import make_age_identity, make_signing_key
 from pgben_tasks.adapters.keys.key_set import ESCROW_IDENTITY
 from pgben_tasks.adapters.postgres.clients import published_clients
+from pgben_tasks.adapters.redis import SetAside, record_set_aside
 from pgben_tasks.domain.restorability import Client
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
@@ -350,6 +352,30 @@ def test_messages_that_nobody_reads_are_found(clinic: Clinic) -> None:
         finally:
             broker.delete("restore")
     assert found["queues", "unread"].facts == {"queue": "restore", "count": "2"}
+
+
+def test_messages_that_were_set_aside_are_shown(clinic: Clinic) -> None:
+    url = clinic.work.settings.redis_url.get_secret_value()
+    entry = {
+        "id": "3f2c8d0e-6c0a-4a57-9a8e-0f6f3d1f2b11",
+        "at": "2026-11-29T05:00:00+00:00",
+        "queue": "backup",
+        "why": "its body is no base64",
+        "sha256": "ab" * 32,
+        "size": 40,
+    }
+    with redis.Redis.from_url(url) as broker:
+        broker.rpush(names.SET_ASIDE, json.dumps(entry), b"\xff no entry of ours")
+        try:
+            found = [one for one in clinic.examine() if one.check == "set_aside"]
+            recorded: list[SetAside] = []
+            assert record_set_aside(url, recorded.append) == 2
+            assert broker.llen(names.SET_ASIDE) == 0
+        finally:
+            broker.delete(names.SET_ASIDE)
+    assert [one.facts["queue"] for one in found] == ["backup", "?"]
+    assert "its body is no base64" in english(found[0])
+    assert [one.queue for one in recorded] == ["?", "backup"], "the oldest first"
 
 
 def test_a_redis_that_forgets_is_found(clinic: Clinic) -> None:

@@ -265,6 +265,18 @@ def test_a_queued_job_is_published_at_once_and_again_after_a_while(desk: Desk) -
     assert desk.recovery.to_publish() == [(ref.job, "verify")]
 
 
+def test_a_job_whose_message_may_have_died_with_a_worker_is_published_when_one_is_back(
+    desk: Desk,
+) -> None:
+    ref = desk.queued("verify")
+    assert desk.recovery.to_publish() == [(ref.job, "verify")]
+    desk.workers.register(["backup.n1", "maintenance.n1"])
+    assert desk.recovery.to_publish() == [], "it is not theirs"
+    desk.workers.register(["verify.n1"])
+    assert desk.recovery.to_publish() == [(ref.job, "verify")]
+    assert desk.recovery.to_publish() == []
+
+
 def test_a_message_under_way_postpones_the_next_one(desk: Desk) -> None:
     ref = desk.queued()
     desk.ledger.postpone(ref.job)

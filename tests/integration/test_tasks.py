@@ -32,7 +32,7 @@ from pgben_tasks.errors import (
     RestoreRefused,
 )
 from pgben_tasks.runtime import process
-from pgben_tasks.tasks import postgres, reconciler, repository
+from pgben_tasks.tasks import buckets, postgres, reconciler, repository
 from tests.support.installation import FILL_PEDIDO, Installation
 from tests.support.timetables import daily, noon
 
@@ -108,8 +108,13 @@ def test_a_request_becomes_a_chain_and_ends_with_its_outcome(
     assert call(postgres.backup, {"target": target, "idempotency_key": "one"}) == outcome
     assert len(site.ledger.jobs()) == 1
     with site.database.transaction() as cursor:
-        rows = cursor.execute("SELECT result FROM audit WHERE job = %s", (outcome["job"],))
-        assert [row["result"] for row in rows.fetchall()] == ["began", "succeeded"]
+        query = "SELECT action, result FROM audit WHERE job = %s ORDER BY sequence"
+        rows = cursor.execute(query, (outcome["job"],)).fetchall()
+    assert [(row["action"], row["result"]) for row in rows] == [
+        ("backup", "began"),
+        ("statement", "readback"),
+        ("backup", "succeeded"),
+    ]
 
 
 def test_a_failed_job_answers_with_its_error_again(site: Site, installation: Installation) -> None:
@@ -160,6 +165,14 @@ def test_a_malformed_request_is_refused_on_record_without_its_secrets(
         text = str(cursor.execute("SELECT * FROM job").fetchall())
         text += str(cursor.execute("SELECT * FROM audit WHERE job = %s", (str(job.id),)).fetchall())
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("key", ["a\0b", "relat\ud800rio.pdf"])
+def test_text_that_the_catalog_cannot_keep_is_refused_not_a_failure(site: Site, key: str) -> None:
+    with pytest.raises(RequestRefused, match="a NUL or half a surrogate pair"):
+        call(buckets.restore, {"target": "bucket/documentos", "keys": ["whole", key]})
+    job = newest(site)
+    assert (job.state, job.attempt) == ("refused", 0)
 
 
 def test_a_target_that_is_not_protected_is_refused_on_record(site: Site) -> None:

@@ -35,6 +35,7 @@ _OWN_ROW = (
     "INSERT INTO backup_sequence (repository, target, last) VALUES (%s, %s, %s)"
     " ON CONFLICT DO NOTHING"
 )
+_SAME = "SELECT 1 FROM audit WHERE action = %s AND detail = %s LIMIT 1"
 _LOCK_ROW = "SELECT 1 FROM backup_sequence WHERE repository = %s AND target = %s FOR UPDATE"
 
 _NAMES = tuple(name for name in AuditEntry.model_fields if name not in {"format", "repository"})
@@ -62,9 +63,14 @@ class AuditTrail:
         backup: str = "",
         job: str = "",
         detail: str = "",
+        once: bool = False,
     ) -> None:
-        """Write one entry after the last one."""
+        """Write one entry after the last one; with ``once`` unless there is one of this detail."""
         with self._database.transaction() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (AUDIT_LOCK,))
+            same = (action, detail[:2000])
+            if once and cursor.execute(_SAME, same).fetchone() is not None:
+                return
             self._append(
                 cursor,
                 who=who,

@@ -20,6 +20,11 @@ from pgben_tasks.domain.job import (
     JobKind,
 )
 
+#: The role whose workers take the entry message of a job.
+_ROLE = (
+    "CASE WHEN job.kind IN ('prune', 'acknowledge', 'sweep') THEN 'maintenance'"
+    " WHEN job.kind = 'undo' THEN 'restore' ELSE job.kind END"
+)
 _SINCE = "greatest({}, pg_postmaster_start_time())"
 
 
@@ -66,10 +71,7 @@ class Recovery:
             " WHEN job.step_due_at < clock_timestamp() THEN 'its next step did not begin'"
             " WHEN node.started_at > job.waiting_since THEN 'its node was started anew'"
             " ELSE 'its node stopped showing a heartbeat' END AS why"
-            " FROM job LEFT JOIN worker node ON node.name = CASE"
-            " WHEN job.kind IN ('prune', 'acknowledge', 'sweep') THEN 'maintenance'"
-            " WHEN job.kind = 'undo' THEN 'restore'"
-            " ELSE job.kind END || '.' || job.node"
+            f" FROM job LEFT JOIN worker node ON node.name = {_ROLE} || '.' || job.node"
             " LEFT JOIN step s ON s.job = job.id AND s.attempt = job.attempt"
             " AND s.name = job.step WHERE"
             f" (job.state = 'running' AND {_SINCE.format('s.heartbeat_at')}"
@@ -130,7 +132,8 @@ class Recovery:
     def to_publish(self) -> list[tuple[UUID, JobKind]]:
         """Mark and return the jobs whose entry message must be sent (again).
 
-        Queued ones that nobody claimed, and failed ones whose next attempt is due.
+        Queued ones that nobody claimed, and failed ones whose next attempt is due. A worker that
+        was started since the message was sent may have taken it along when it died.
         """
         with self._database.transaction() as cursor:
             cursor.execute(
@@ -138,9 +141,11 @@ class Recovery:
                 " ended_at = NULL WHERE state = 'failed' AND retry_at <= clock_timestamp()"
             )
             rows = cursor.execute(
-                "UPDATE job SET published_at = clock_timestamp() WHERE state = 'queued'"
-                " AND coalesce(published_at, created_at - %(after)s)"
-                " <= clock_timestamp() - %(after)s RETURNING id, kind",
+                "UPDATE job SET published_at = clock_timestamp() WHERE state = 'queued'"  # noqa: S608 - constant columns
+                " AND (coalesce(published_at, created_at - %(after)s)"
+                " <= clock_timestamp() - %(after)s"
+                " OR EXISTS (SELECT 1 FROM worker WHERE started_at > published_at"
+                f" AND name LIKE {_ROLE} || '.%%')) RETURNING id, kind",
                 {"after": REPUBLISH_AFTER},
             ).fetchall()
         return [(row["id"], row["kind"]) for row in rows]

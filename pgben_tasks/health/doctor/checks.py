@@ -22,6 +22,7 @@ CHECKS: Final[dict[str, Callable[[Installation], Iterable[Result]]]] = {
         services.broker,
         services.broker_memory,
         services.queues,
+        services.set_aside,
         repository.repository,
         repository.repository_writable,
         repository.trusted_keys,

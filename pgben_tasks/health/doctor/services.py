@@ -12,6 +12,8 @@ from pgben_tasks.health.doctor.installation import Installation
 from pgben_tasks.health.doctor.report import Result, Unseen, error, ok, warning
 from pgben_tasks.language import translatable as _
 
+#: How many messages that were set aside are shown.
+_SHOWN: Final = 5
 #: The oldest release that Celery works with and that still gets fixes.
 _OLDEST_REDIS: Final = (6, 2)
 
@@ -149,6 +151,22 @@ def queues(installation: Installation) -> Iterator[Result]:
             _("messages that wait: {lengths}"),
             lengths=", ".join(f"{name} {count}" for name, count in facts.queues.items()),
         )
+
+
+def set_aside(installation: Installation) -> Iterator[Result]:
+    """Check that no message was set aside that the tick has not recorded."""
+    found = _answering_broker(installation).set_aside
+    for one in found[:_SHOWN]:
+        yield warning(
+            "waits",
+            _("a message of the queue '{queue}' was set aside at {at}: {why}"),
+            _("the tick records it in the audit trail; find out who can write to the broker"),
+            queue=one.queue,
+            at=one.at.astimezone(installation.work.zone).isoformat(" ", "seconds"),
+            why=one.why,
+        )
+    if not found:
+        yield ok(_("no message waits that was set aside"))
 
 
 def _answering_broker(installation: Installation) -> BrokerFacts:

@@ -30,6 +30,9 @@ WORK: Final[Mapping[str, str]] = {
     "sweep": _("sweep of {target}"),
 }
 
+#: What is refused without having become a job.
+_NO_JOB: Final[Mapping[str, str]] = {"message": _("a message of a queue")}
+
 #: One line for each kind of alarm: subjects and headings.
 HEADLINES: Final[Mapping[AlarmKind, str]] = {
     "failed": _("{work} failed"),
@@ -272,7 +275,9 @@ def _newest_backup(newest: Restorable | None, letterhead: Letterhead, now: datet
 
 def _headline(alarm: Alarm, letterhead: Letterhead) -> str:
     target = _target(alarm, letterhead)
-    work = letterhead.translate(WORK[alarm.facts.get("work", "backup")], target=target)
+    work = letterhead.translate(
+        {**WORK, **_NO_JOB}[alarm.facts.get("work", "backup")], target=target
+    )
     return letterhead.translate(HEADLINES[alarm.kind], work=work, target=target)
 
 

@@ -1,0 +1,57 @@
+"""A queue cannot be poisoned: what is no message is set aside, recorded once, and ends nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+import redis
+
+from pgben_tasks import names
+from pgben_tasks.adapters.redis import inspect_broker
+from pgben_tasks.client import Client
+from tests.support import poison
+from tests.support.deployment import TARGET, Deployment, eventually
+
+COUNT = 300
+
+
+@pytest.fixture
+def deployment() -> Iterator[Deployment]:
+    with Deployment.build() as built:
+        yield built
+
+
+@pytest.mark.timeout(280)
+def test_three_hundred_messages_that_are_none_end_no_worker_and_are_recorded_once_each(
+    deployment: Deployment,
+) -> None:
+    url = deployment.environment["PGBEN_REDIS_URL"]
+    queues = (*names.QUEUES, names.node_queue("backup", "node-a"))
+    worker = deployment.start("all", name="worker")
+    with closing(redis.Redis.from_url(url)) as broker:
+        for number, message in enumerate(poison.messages(str(TARGET), COUNT, seed=5)):
+            broker.lpush(queues[number % len(queues)], message)
+        # What is good stands behind them and gets through.
+        asked = Client(url).backup(str(TARGET))
+        eventually(
+            lambda: broker.llen(names.SET_ASIDE) == COUNT, seconds=90, what="all are set aside"
+        )
+        assert worker.alive
+        assert {one.queue for one in inspect_broker(url, ()).set_aside} == set(queues)
+    shown = deployment.pgben("doctor")
+    assert "was set aside at" in shown.out
+    (job,) = deployment.jobs()
+    assert deployment.wait_for(job, seconds=60).state == "succeeded"
+    assert asked.get(timeout=60)["job"] == str(job.id)
+
+    # The tick records each, and no tick after it records one again.
+    deployment.start("beat", name="beat")
+    eventually(lambda: not inspect_broker(url, ()).set_aside, seconds=60, what="all are recorded")
+    rows = deployment.work.database.fetch_all("SELECT detail FROM audit WHERE action = 'message'")
+    assert len({row["detail"] for row in rows}) == len(rows) == COUNT
+    alarms = deployment.work.database.fetch_all("SELECT 1 FROM alarm WHERE key LIKE 'message:%%'")
+    assert len(alarms) == COUNT
+    assert worker.alive
+    assert [one.kind for one in deployment.jobs()] == ["backup"]

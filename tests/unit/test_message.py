@@ -1,0 +1,75 @@
+"""Claims about what a message of a task queue is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, strategies as st
+
+from pgben_tasks.domain.message import DEEPEST, depth, fault_of_message
+from tests.support import poison
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+def raw(**changes: object) -> bytes:
+    return json.dumps(poison.envelope("postgres/pgben", **changes)).encode()
+
+
+def test_a_message_as_celery_sends_it_is_one() -> None:
+    assert fault_of_message(raw()) is None
+    later = poison.envelope("postgres/pgben")
+    later["headers"] |= {"eta": "2026-11-29T05:00:00+00:00", "timelimit": [60, 30.5]}
+    assert fault_of_message(json.dumps(later).encode()) is None
+
+
+@pytest.mark.parametrize("number", range(len(poison.CHANGES)))
+def test_a_message_with_one_thing_wrong_is_none(number: int) -> None:
+    (message,) = list(poison.messages("postgres/pgben", number + 1, 1))[number:]
+    why = fault_of_message(message)
+    assert why
+    assert "pgben" not in why, "it repeats nothing of the message"
+
+
+@given(st.binary(max_size=400))
+def test_noise_is_no_message_and_raises_nothing(noise: bytes) -> None:
+    assert fault_of_message(noise) is not None
+
+
+@given(JSON)
+def test_other_json_is_no_message_and_raises_nothing(value: object) -> None:
+    assert fault_of_message(json.dumps(value).encode()) is not None
+
+
+@given(JSON)
+def test_headers_of_any_kind_raise_nothing(value: object) -> None:
+    message = poison.envelope("postgres/pgben")
+    for name in ("task", "id", "timelimit", "retries", "eta", "stamps"):
+        changed = {**message, "headers": {**message["headers"], name: value}}
+        fault_of_message(json.dumps(changed).encode())
+
+
+@given(JSON)
+def test_depth_is_that_of_the_value(value: object) -> None:
+    def nested(one: object) -> int:
+        if isinstance(one, list):
+            return 1 + max(map(nested, one), default=0)
+        if isinstance(one, dict):
+            return 1 + max(map(nested, one.values()), default=0)
+        return 0
+
+    assert depth(json.dumps(value)) == nested(value)
+
+
+def test_brackets_in_texts_do_not_count_and_deep_ones_do() -> None:
+    inside = {"target": "[" * 500 + '\\"' + "{" * 500}
+    assert fault_of_message(raw(body=poison.body([[], inside, None]))) is None
+    for levels, fine in ((DEEPEST - 3, True), (DEEPEST + 1, False)):
+        content = f'[[], {{"target": {poison.nested(levels)}}}, null]'
+        found = fault_of_message(raw(body=poison._raw(content)))
+        assert (found is None) is fine
