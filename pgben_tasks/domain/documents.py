@@ -27,6 +27,7 @@ from pgben_tasks.domain.values import (
     MemberName,
     Moment,
     Size,
+    SparseDocument,
     TargetText,
     backup_id_text,
     target_text,
@@ -160,7 +161,7 @@ class PostgresCapture(Document):
         return sum(table.rows for table in self.tables)
 
 
-class Manifest(Document):
+class Manifest(SparseDocument):
     """The signed description of one backup; a backup exists exactly when this does.
 
     It holds ``postgres`` or ``bucket``, as its target is; the other is left out of its bytes.
@@ -309,7 +310,7 @@ StatementKind = Literal[
 ]
 
 
-class Verification(Document):
+class Verification(SparseDocument):
     """A signed statement about one backup: a verification, or a decision of an operator.
 
     ``kind`` says which: ``readback`` (by the backup's own record step), ``quick``, ``full``,
@@ -344,7 +345,7 @@ class Verification(Document):
     earlier: tuple[Digest, ...] | None = None
 
 
-class AuditEntry(Document):
+class AuditEntry(SparseDocument):
     """Who asked for what, when, with which result; each names the digest of the one before.
 
     ``statement`` is the digest of the statement that the entry is about, if of one.

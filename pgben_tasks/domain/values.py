@@ -15,8 +15,10 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
+    model_serializer,
 )
 
 from pgben_tasks.domain.target import BackupId, Target
@@ -78,17 +80,13 @@ class Document(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
-    #: Optional fields, which are left out of the bytes when they are None.
-    LEFT_OUT: ClassVar[frozenset[str]] = frozenset()
-
     def encode(self) -> bytes:
         """Return the canonical bytes of this document."""
         return canonical(self.values())
 
     def values(self) -> dict[str, Any]:
         """Return the JSON values that are written."""
-        absent = {name for name in self.LEFT_OUT if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude=absent)
+        return self.model_dump(mode="json")
 
     @classmethod
     def decode(cls, data: bytes, *, where: str) -> Self:
@@ -97,6 +95,20 @@ class Document(BaseModel):
         Raises ``ManifestInvalid`` for anything that is not exactly one document of this kind.
         """
         return _decode(cls, data, where)
+
+
+class SparseDocument(Document):
+    """A document some of whose fields are left out of its bytes when they are None."""
+
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        for name in self.LEFT_OUT:
+            if values[name] is None:
+                del values[name]
+        return values
 
 
 _D = TypeVar("_D", bound=Document)

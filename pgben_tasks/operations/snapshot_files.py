@@ -81,6 +81,9 @@ _BY_KEY: Final = ExternalSort(key=attrgetter("key"), encode=attrgetter("raw"), r
 _BY_PACK: Final = ExternalSort(
     key=lambda line: (line.pack or "", line.key), encode=attrgetter("raw"), read=read_lines
 )
+_BY_TAGS_AGE: Final = ExternalSort(
+    key=lambda line: (line.tags_at or "", line.key), encode=attrgetter("raw"), read=read_lines
+)
 _OBJECTS_BY_KEY: Final = ExternalSort(
     key=attrgetter("key"),
     encode=lambda listed: msgspec.json.encode(listed) + b"\n",
@@ -96,6 +99,16 @@ def merged(files: Sequence[Path], scratch: Path) -> Iterator[Line]:
 def by_pack(lines: Iterable[Line], scratch: Path) -> Iterator[Line]:
     """Return readable lines in the order of the packs that hold their bytes, memory flat."""
     return _BY_PACK.sort(lines, scratch)
+
+
+def by_tags_age(lines: Iterable[Line], scratch: Path) -> Iterator[Line]:
+    """Return lines in the order in which their tags were read, the longest unread first."""
+    return _BY_TAGS_AGE.sort(lines, scratch)
+
+
+def by_key(lines: Iterable[Line], scratch: Path) -> Iterator[Line]:
+    """Return lines in the order of their keys."""
+    return _BY_KEY.sort(lines, scratch)
 
 
 @contextmanager

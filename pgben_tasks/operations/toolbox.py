@@ -208,8 +208,8 @@ class Limits:
     retention: Policy
     #: Finished files of a dump are packed while it goes on, as soon as they are this many bytes.
     early_size: int = 16 * 1024 * 1024
-    #: How many of the unchanged objects have their tags read again in a night: all in a month.
-    refresh_share: Decimal = Decimal(1) / 30
+    #: How long one night may read the tags of unchanged objects.
+    tag_budget: timedelta = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

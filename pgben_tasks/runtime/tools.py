@@ -127,6 +127,7 @@ def _limits(settings: Settings) -> Limits:
         suspect_changed=settings.suspect_changed,
         vacate_share=settings.vacate_share,
         copy_concurrency=settings.copy_concurrency,
+        tag_budget=settings.tag_budget,
         shard_bytes=_SHARD_PACKS * settings.object_pack_size,
         spool_limit=settings.spool_limit,
         keep_replaced=settings.keep_replaced,

@@ -175,6 +175,9 @@ class Fields(BaseSettings):
     )
     dump_jobs: kinds.Count = setting(2, "Parallel jobs of pg_dump and pg_restore.")
     copy_concurrency: kinds.Count = setting(16, "Parallel transfers of objects.")
+    tag_budget: kinds.Duration = setting(
+        timedelta(minutes=10), "How long one night may read the tags of unchanged objects."
+    )
     pack_size: kinds.Size | None = setting(
         None, "Bytes of small members that share a pack.", shown="64MiB dumps, 16MiB objects"
     )

@@ -165,4 +165,4 @@ def test_repository_and_keys_bring_back_the_database_and_then_the_catalog(
     actions = [entry.action for entry in trail.entries]
     begun = actions.index("catalog rebuild")
     assert begun == rebuilt.json["audit"]["taken_up"] > 0
-    assert actions[begun:] == ["catalog rebuild", "backup", "backup"]
+    assert actions[begun:] == ["catalog rebuild", "backup", "statement", "backup"]

@@ -83,7 +83,6 @@ def test_tags_that_are_said_not_to_be_there_cost_no_object(
 ) -> None:
     objects = fill(shop, count=3)
     shop.snapshot()
-    limited(shop, refresh_share=Decimal(1))
 
     def missing(_key: str) -> dict[str, str]:
         raise ObjectMissing("404 of a proxy")
@@ -99,7 +98,6 @@ def test_a_known_object_deleted_in_mid_copy_is_kept_and_missed_the_night_after(
 ) -> None:
     objects = fill(shop, count=3)
     shop.snapshot()
-    limited(shop, refresh_share=Decimal(1))
     chain = shop.chain("backup")
     chain.step(names.BACKUP_BUCKET_SNAPSHOT)
     bucket.delete(KEY)

@@ -19,7 +19,6 @@ from pgben_tasks.domain.buckets.diff import (
     Totals,
     Wanted,
     compare,
-    is_refreshed,
     listed_moment,
     mass_change,
     vacating,
@@ -164,7 +163,7 @@ def test_other_tags_in_a_listing_that_says_them_are_a_change_of_their_own() -> N
     totals = Totals()
     for change in changes:
         totals.count(change)
-    assert (totals.known, totals.carried, totals.wanted) == (4, 2, 0)
+    assert (totals.known, totals.carried, totals.wanted) == (4, 4, 0)
 
 
 def test_parts_of_a_second_make_no_change() -> None:
@@ -286,15 +285,6 @@ def test_the_place_of_an_object_is_found_whatever_people_wrote_beside_it(
     assert (read.raw, read.where) == (made.line(), "x")
     lost = Entry(key=key, etag="e", size=size, modified=NOON, metadata=carried, error="gone")
     assert read_line(lost.line(), where="x").pack is None
-
-
-def test_every_object_has_its_tags_read_once_in_a_round_of_nights() -> None:
-    share = Decimal(1) / 30
-    nights = range(1000, 1000 + int(1 / share))
-    for key in ("a", "é", "x" * 1000):
-        assert sum(is_refreshed(key, night, share) for night in nights) == 1
-    assert not is_refreshed("a", 1, Decimal(0))
-    assert is_refreshed("a", 1, Decimal(1))
 
 
 def test_a_restored_bucket_has_a_name_that_s3_takes() -> None:

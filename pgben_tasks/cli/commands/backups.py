@@ -267,7 +267,7 @@ def _backup_tables(
         ("sequence", output.number(manifest.sequence)),
         ("took", output.duration(took)),
         *(_database_facts(manifest) if manifest.postgres else ()),
-        *(_bucket_facts(manifest.bucket) if manifest.bucket else ()),
+        *(_bucket_facts(manifest.bucket, zone) if manifest.bucket else ()),
         ("stored", f"{output.size(manifest.stored_bytes)} in {len(manifest.packs)} packs"),
         ("sealed to", ", ".join(manifest.recipients) or Text("nobody: not sealed", style="yellow")),
         ("last verified", output.moment(standing.last_verified, zone)),
@@ -298,11 +298,20 @@ def _database_facts(manifest: Manifest) -> Iterator[tuple[str, output.Cell]]:
     yield "tables, rows", f"{output.number(len(capture.tables))}, {output.number(capture.rows)}"
 
 
-def _bucket_facts(capture: BucketCapture) -> Iterator[tuple[str, output.Cell]]:
+def _bucket_facts(capture: BucketCapture, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
     yield "objects", f"{output.number(capture.objects)}, {output.size(capture.bytes)}"
     yield "since the one before", f"{capture.fetched} fetched, {capture.gone} gone"
     if capture.unreadable:
         yield "unreadable", Text(f"{capture.unreadable} keys", style="bold red")
+    if capture.tags_unread:
+        yield (
+            "tags",
+            Text(
+                f"of {output.number(capture.tags_unread)} objects as they were read before, "
+                f"the oldest {output.moment(capture.tags_as_of, zone)}",
+                style="yellow",
+            ),
+        )
     yield "versioning", capture.settings.versioning
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
-from pgben_tasks.domain.values import Digest, Document, Moment, Size
+from pgben_tasks.domain.values import Digest, Document, Moment, Size, SparseDocument
 
 #: What ``BucketSettings.unknown`` says of a server without tags of objects.
 OBJECT_TAGS: Final = "object tags"
@@ -72,14 +72,17 @@ class BucketSettings(Document):
         return OBJECT_TAGS not in self.unknown
 
 
-class BucketCapture(Document):
+class BucketCapture(SparseDocument):
     """What one snapshot found. Names of keys stand in the sealed inventory only.
 
     ``carried``, ``fetched`` and ``gone`` compare with the snapshot before; ``unreadable`` counts
     keys that could not be fetched; ``bytes`` are those of all readable objects. ``inventory`` is
     the digest of the stored inventory, ``lines`` that of its plain JSON lines. ``tags_as_of`` is
-    the oldest moment at which tags of an object were read.
+    the oldest moment at which tags of an object were read, ``tags_unread`` how many objects have
+    tags that were read before this snapshot; it is left out where there are none.
     """
+
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"tags_unread"})
 
     bucket: str
     listing_started: Moment
@@ -94,4 +97,5 @@ class BucketCapture(Document):
     inventory_size: Size
     lines: Digest
     tags_as_of: Moment | None
+    tags_unread: Size | None = None
     settings: BucketSettings

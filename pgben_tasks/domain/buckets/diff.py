@@ -6,7 +6,6 @@ objects there are.
 
 from __future__ import annotations
 
-import zlib
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -143,6 +142,7 @@ class Totals:
         elif change.why == "new":
             self.new += 1
         elif change.why == "tags":
+            self.carried += 1
             self.known += 1
         else:
             self.known += 1
@@ -200,17 +200,6 @@ def vacating(
             break
         chosen.append(place)
     return frozenset(chosen)
-
-
-def is_refreshed(key: str, night: int, share: Decimal) -> bool:
-    """Return whether an object's tags are read again in the night number ``night``.
-
-    Each key has its turn once in every ``1 / share`` nights, whatever else happens.
-    """
-    if share <= 0:
-        return False
-    nights = max(1, int(1 / share))
-    return zlib.crc32(key.encode()) % nights == night % nights
 
 
 def unordered(number: int) -> ListingUnordered:

@@ -175,6 +175,12 @@ class Line(Struct, gc=False):
         )
 
 
+def read_since(tags_at: str | datetime | None, moment: datetime) -> bool:
+    """Return whether tags that were read at ``tags_at`` were read at ``moment`` or later."""
+    read = datetime.fromisoformat(tags_at) if isinstance(tags_at, str) else tags_at
+    return read is not None and read >= moment
+
+
 _LINE: Final = Decoder(Line)
 
 

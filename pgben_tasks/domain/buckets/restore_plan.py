@@ -17,7 +17,14 @@ from typing import Final, Literal
 
 from pydantic import ValidationError
 
-from pgben_tasks.domain.buckets.inventory import Entry, Key, Line, Listed, parse_line
+from pgben_tasks.domain.buckets.inventory import (
+    Entry,
+    Key,
+    Line,
+    Listed,
+    parse_line,
+    read_since,
+)
 from pgben_tasks.domain.values import Document, Size
 from pgben_tasks.errors import ManifestInvalid
 
@@ -53,6 +60,8 @@ class Content:
     headers: Mapping[str, str]
     metadata: Mapping[str, str]
     tags: Mapping[str, str] | None
+    #: Whether there should be no others; a snapshot that did not read them itself cannot know.
+    all_tags: bool = True
 
     def differs(self, now: Content) -> tuple[str, ...]:
         """Name what is not the same in the object ``now``.
@@ -72,18 +81,27 @@ class Content:
             ("metadata", dict(self.metadata), dict(now.metadata)),
         ]
         if self.tags is not None:
-            pairs.append(("tags", dict(self.tags), dict(now.tags or {})))
+            there = dict(now.tags or {})
+            pairs.append(("tags", self.tags_over(there), there))
         return tuple(name for name, then, there in pairs if then != there)
 
+    def tags_over(self, there: Mapping[str, str]) -> dict[str, str]:
+        """Return the tags that an object with the tags ``there`` is to have."""
+        return {**({} if self.all_tags else there), **(self.tags or {})}
 
-def content_of(entry: Entry) -> Content:
-    """Return what a readable object of a snapshot carries."""
+
+def content_of(entry: Entry, listing_started: datetime | None = None) -> Content:
+    """Return what a readable object of a snapshot carries.
+
+    ``listing_started`` is the snapshot's: tags that were read before it may not be all.
+    """
     return Content(
         sha256=entry.sha256 or "",
         size=entry.size,
         headers=entry.headers,
         metadata=entry.metadata,
         tags=entry.tags,
+        all_tags=listing_started is None or read_since(entry.tags_at, listing_started),
     )
 
 
@@ -114,7 +132,8 @@ class Verdict:
     """What one key came to; ``line`` is the snapshot's, ``listed`` what is there now.
 
     ``differs`` names what is not the same; nothing else is compared where the sizes differ.
-    ``tags_lost``: the snapshot has tags of it, which the server does not keep.
+    ``tags_lost``: the snapshot has tags of it, which the server does not keep. ``tags_kept``: it
+    has further tags, and the snapshot did not read them itself.
     """
 
     found: Found
@@ -122,6 +141,7 @@ class Verdict:
     listed: Listed | Line | None = None
     differs: tuple[str, ...] = ()
     tags_lost: bool = False
+    tags_kept: bool = False
 
     @property
     def key(self) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from decimal import Decimal
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from pgben_tasks.contracts import JSON, MOST_KEYS
 from pgben_tasks.domain.buckets.acknowledged import digest_of
 from pgben_tasks.domain.buckets.capture import OBJECT_TAGS, BucketCapture, BucketSettings
 from pgben_tasks.domain.buckets.diff import mass_change
+from pgben_tasks.domain.buckets.inventory import read_since
 from pgben_tasks.domain.buckets.shard import PACKS_EACH, Counts
 from pgben_tasks.domain.documents import Manifest, Pack
 from pgben_tasks.domain.layout import inventory_path
@@ -29,7 +30,6 @@ from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets import sharding
 from pgben_tasks.operations.buckets.changes import (
     avoided,
-    kept_tags,
     own_changes,
     previous,
     tries_tags,
@@ -37,6 +37,7 @@ from pgben_tasks.operations.buckets.changes import (
 )
 from pgben_tasks.operations.buckets.copying import copy_wanted, known_places
 from pgben_tasks.operations.buckets.journal import LocalJournal
+from pgben_tasks.operations.buckets.tags import refresh_tags
 from pgben_tasks.operations.repository import commit as committing
 from pgben_tasks.operations.repository.survey import survey
 from pgben_tasks.operations.snapshot_files import Lines, merged, place_of, read_to_fetch
@@ -75,8 +76,7 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
     listing_started = tools.clock.now()
     with ThreadPoolExecutor(1, thread_name_prefix="settings") as beside:
         asked = beside.submit(bucket.settings)
-        share = tools.limits.refresh_share if kept_tags(before) else Decimal(0)
-        totals = write_changes(run, tools, bucket, avoid=avoid, refresh=share)
+        totals = write_changes(run, bucket, avoid=avoid)
         settings = asked.result()
     keeps_tags = tries_tags(run, bucket)
     if not keeps_tags:
@@ -100,24 +100,30 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
 
 
 def copy(run: Run, tools: Toolbox) -> JSON:
-    """Fetch what is wanted into packs and store them; goes on where an earlier run ended."""
+    """Fetch what is wanted into packs and store them; goes on where an earlier run ended.
+
+    Then the tags of all other objects are read, as far as the time for that goes.
+    """
     wanted = run.folder / "wanted.jsonl"
-    if not wanted.stat().st_size:
-        return {"fetched": 0, "vanished": 0, "failed": 0}
-    run.progress.begin("copy", total=sum(item.size for item in read_to_fetch(wanted)))
-    counts = None if run.sharing is None else sharding.copy_together(run, tools, run.sharing)
+    counts: Counts | None = Counts()
+    if wanted.stat().st_size:
+        run.progress.begin("copy", total=sum(item.size for item in read_to_fetch(wanted)))
+        counts = None if run.sharing is None else sharding.copy_together(run, tools, run.sharing)
     if counts is None:
         counts = _copy_alone(run, tools, wanted)
-    return {"fetched": counts.fetched, "vanished": counts.vanished, "failed": counts.failed}
+    return {
+        "fetched": counts.fetched,
+        "vanished": counts.vanished,
+        "failed": counts.failed,
+        "tags_read": refresh_tags(run, tools),
+    }
 
 
 def _copy_alone(run: Run, tools: Toolbox, wanted: Path) -> Counts:
     journal = LocalJournal(run.folder)
     with closing(tools.object_packs.index(run.folder / "known.sqlite")) as known:
-        if not all(item.tags_only for item in read_to_fetch(wanted)):
-            # Where only tags are read again no bytes come that could be known.
-            known.fill(known_places(run, journal.files()))
-            known.fill_from(partial(known_places, run, [run.folder / "previous.jsonl"]))
+        known.fill(known_places(run, journal.files()))
+        known.fill_from(partial(known_places, run, [run.folder / "previous.jsonl"]))
         return copy_wanted(
             run,
             tools,
@@ -134,8 +140,9 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
     scratch = spool.fresh(run.folder / "scratch")
     parts = [run.folder / "carried.jsonl", *LocalJournal(run.folder).files()]
     run.progress.begin("inventory", unit="objects")
-    objects = size = unreadable = 0
+    objects = size = unreadable = tags_unread = 0
     tags_as_of: str | None = None
+    listing_started = datetime.fromisoformat(run.job.result["listing_started"])
     used: set[str] = set()
     lost: list[str] = []
     lines_file = run.folder / "inventory.jsonl"
@@ -151,6 +158,7 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
             objects += 1
             size += line.size
             used.add(line.pack)
+            tags_unread += not read_since(line.tags_at, listing_started)
             if line.tags_at is not None and (tags_as_of is None or line.tags_at < tags_as_of):
                 tags_as_of = line.tags_at
     spool.remove(scratch)
@@ -179,6 +187,7 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
             "inventory_size": sealed.size,
             "lines": sealed.plain,
             "tags_as_of": tags_as_of,
+            "tags_unread": _told(tools, tags_unread) if result["keeps_tags"] else None,
             "settings": BucketSettings.decode(settings, where="settings.json"),
         },
         strict=False,
@@ -192,8 +201,14 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
         "objects": objects,
         "bytes": size,
         "unreadable": unreadable,
+        "tags_unread": tags_unread if result["keeps_tags"] else 0,
         "unreadable_keys": lost if unreadable <= MOST_KEYS else None,
     }
+
+
+def _told(tools: Toolbox, unread: int) -> int | None:
+    """Return how many objects' tags are older than the snapshot, where everybody reads that."""
+    return unread if unread and tools.workers.may_use_new_fields(in_use=False) else None
 
 
 def _require_all(lines: int, result: JSON) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import chain, islice
 from typing import Final
 
@@ -20,7 +19,6 @@ from pgben_tasks.domain.buckets.diff import (
     Totals,
     Wanted,
     compare,
-    is_refreshed,
     vacating,
 )
 from pgben_tasks.domain.buckets.inventory import Line
@@ -49,11 +47,6 @@ log = structlog.get_logger(__name__)
 _TAG_TRIALS: Final = 5
 #: How many objects are compared between two checks whether the job is still ours.
 _REPORT_EVERY_OBJECTS: Final = 1000
-
-
-def kept_tags(before: Manifest | None) -> bool:
-    """Return whether the server knew tags in the snapshot before; if not, none are read again."""
-    return before is None or before.bucket is None or before.bucket.settings.knows_object_tags
 
 
 def tries_tags(run: Run, bucket: Bucket) -> bool:
@@ -152,24 +145,22 @@ def avoided(run: Run, tools: Toolbox, surveyed: Survey, before: Manifest | None)
     return Avoided(bad=bad | gone, emptied=emptied)
 
 
-def write_changes(
-    run: Run, tools: Toolbox, bucket: Bucket, *, avoid: Avoided, refresh: Decimal
-) -> Totals:
+def write_changes(run: Run, bucket: Bucket, *, avoid: Avoided) -> Totals:
     """Write down what the listing says beside the inventory before.
 
     A listing that is out of order is sorted first.
     """
     try:
-        return _write_down(run, tools, bucket.list(), avoid=avoid, refresh=refresh)
+        return _write_down(run, bucket.list(), avoid=avoid)
     except ListingUnordered:
         log.info("listing_sorted", bucket=bucket.name)
         with sorted_listing(bucket.list(), run.folder) as listing:
-            return _write_down(run, tools, listing, avoid=avoid, refresh=refresh)
+            return _write_down(run, listing, avoid=avoid)
 
 
-def _tags_of(line: Line) -> ToFetch:
-    """Ask for an object's tags alone."""
-    return ToFetch(key=line.key, size=0, line=line.raw.decode(), tags_only=True)
+def _without_tags_read(line: Line) -> bytes:
+    """Return the line of an object whose tags are others by now: they are read first of all."""
+    return line.entry().model_copy(update={"tags_at": None}).line()
 
 
 def _object_of(change: Wanted, avoid: Avoided) -> ToFetch:
@@ -184,17 +175,9 @@ def _object_of(change: Wanted, avoid: Avoided) -> ToFetch:
     )
 
 
-def _write_down(
-    run: Run,
-    tools: Toolbox,
-    listing: Iterator[ListedObject],
-    *,
-    avoid: Avoided,
-    refresh: Decimal,
-) -> Totals:
+def _write_down(run: Run, listing: Iterator[ListedObject], *, avoid: Avoided) -> Totals:
     """Write down what is carried over and what is wanted."""
     totals = Totals()
-    night = tools.clock.now().toordinal()
     folder = run.folder
     with (
         spool.disk_errors(folder),
@@ -211,13 +194,9 @@ def _write_down(
                 run.progress.advance(_REPORT_EVERY_OBJECTS)
                 run.progress.check()
             if isinstance(change, Carried):
-                line = change.line
-                if is_refreshed(line.key, night, refresh):
-                    wanted.write(_tags_of(line).encode())
-                else:
-                    carried.write(line.raw)
+                carried.write(change.line.raw)
             elif change.why == "tags" and change.line is not None:
-                wanted.write(_tags_of(change.line).encode())
+                carried.write(_without_tags_read(change.line))
             else:
                 wanted.write(_object_of(change, avoid).encode())
         run.progress.advance(totals.listed % _REPORT_EVERY_OBJECTS)

@@ -14,7 +14,13 @@ from typing import TypeVar
 from pgben_tasks.domain.buckets.capture import BucketCapture
 from pgben_tasks.domain.buckets.diff import Carried, Change, Gone, Wanted, compare
 from pgben_tasks.domain.buckets.inventory import Entry, Line
-from pgben_tasks.domain.buckets.restore_plan import Found, KeyChoice, Verdict, is_settled
+from pgben_tasks.domain.buckets.restore_plan import (
+    Found,
+    KeyChoice,
+    Verdict,
+    content_of,
+    is_settled,
+)
 from pgben_tasks.errors import ObjectMissing
 from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
 from pgben_tasks.operations.snapshot_files import read_lines, sorted_listing
@@ -116,15 +122,24 @@ class _Judge:
         elif isinstance(change, Wanted) and change.listed.size != line.size:
             differs = ("size",)
         else:
-            differs = self._now.differ(line.key, entry, tags=self._tags)
+            differs = self._now.differ(
+                line.key, entry, tags=self._tags, listing_started=self._listed_at
+            )
         if differs:
             found: Found = "tags" if differs == ("tags",) else "differing"
             return Verdict(found=found, line=line, differs=differs)
         lost = self._now.lack_tags and bool(entry.tags)
-        return Verdict(found="same", line=line, tags_lost=lost)
+        return Verdict(found="same", line=line, tags_lost=lost, tags_kept=self._keeps_more(entry))
+
+    def _keeps_more(self, entry: Entry) -> bool:
+        """Return whether the object has tags that the snapshot did not read and cannot deny."""
+        if content_of(entry, self._listed_at).all_tags or not self._tags:
+            return False
+        return (self._now.tags(entry.key) or {}) != entry.tags
 
     def _tags_only(self, entry: Entry) -> tuple[str, ...]:
         """Compare the tags of the very object of the snapshot: they change without a new date."""
         if not self._now.keep_tags(entry.key) or not self._tags:
             return ()
-        return () if self._now.tags(entry.key) == entry.tags else ("tags",)
+        there = self._now.tags(entry.key) or {}
+        return () if content_of(entry, self._listed_at).tags_over(there) == there else ("tags",)

@@ -229,12 +229,12 @@ class Fetcher:
         self,
         run: Run,
         bucket: Bucket,
-        writer: ObjectPackWriter,
+        writer: ObjectPackWriter | None,
         *,
         now: datetime,
         stop: threading.Event,
     ) -> None:
-        """Fetch from ``bucket`` into ``writer`` until ``stop`` is set."""
+        """Fetch from ``bucket`` into ``writer`` until ``stop`` is set; tags need no writer."""
         self._run = run
         self._bucket = bucket
         self._writer = writer
@@ -261,7 +261,8 @@ class Fetcher:
             except (PermanentError, IntegrityError, ConfigurationError) as exc:
                 trouble, delay = exc, None  # noqa: PLW2901 - to try again helps nothing
             # A repository that is away must not make objects unreadable.
-            self._writer.check()
+            if self._writer is not None:
+                self._writer.check()
             if delay is None:
                 break
             if self._stop.wait(delay):
@@ -292,6 +293,9 @@ class Fetcher:
         return entry
 
     def _fetched(self, item: ToFetch) -> tuple[Entry, bool]:
+        if self._writer is None:
+            message = "objects are fetched into packs, and there is no writer of any"
+            raise TypeError(message)
         with self._bucket.fetch(item.key) as got:
             facts = got.facts
             kept = self._writer.add(self._counted(got.chunks), size=facts.size)

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 
 from pgben_tasks.domain.buckets.inventory import Entry
 from pgben_tasks.domain.buckets.restore_plan import Content, content_of, version_mark
@@ -74,13 +75,21 @@ class CurrentObjects:
             return None
         return version_mark(facts.etag, facts.modified, tags or {})
 
-    def differ(self, key: str, entry: Entry, *, tags: bool = True) -> tuple[str, ...]:
+    def differ(
+        self,
+        key: str,
+        entry: Entry,
+        *,
+        tags: bool = True,
+        listing_started: datetime | None = None,
+    ) -> tuple[str, ...]:
         """Fetch an object and name what is not as ``entry`` has it; raises ``ObjectMissing``.
 
-        Tags are compared where the server keeps any, and only with ``tags``.
+        Tags are compared where the server keeps any, and only with ``tags``. Further ones are none
+        of a difference where those of ``entry`` were read before ``listing_started``.
         """
         now, _ = self.inspect(key)
-        wanted = content_of(entry)
+        wanted = content_of(entry, listing_started)
         # Some servers say that there are no tags, and know none.
         kept = now.tags == entry.tags or self.keep_tags(key)
         if not kept or not tags:

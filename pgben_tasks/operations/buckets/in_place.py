@@ -15,6 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +25,15 @@ import structlog
 
 from pgben_tasks.contracts import JSON, BucketRestoreRequest
 from pgben_tasks.domain.buckets.capture import BucketCapture
-from pgben_tasks.domain.buckets.restore_plan import WRITTEN, Planned, PlanTotals, Verdict, planned
+from pgben_tasks.domain.buckets.inventory import Entry
+from pgben_tasks.domain.buckets.restore_plan import (
+    WRITTEN,
+    Planned,
+    PlanTotals,
+    Verdict,
+    content_of,
+    planned,
+)
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.errors import ObjectMissing, ObjectRefused, PackLost
 from pgben_tasks.operations import spool
@@ -130,7 +139,7 @@ def write(run: Run, tools: Toolbox) -> JSON:
     """
     give_up_uploads(run.folder, tools.other_bucket)
     manifest = manifest_of(run, tools)
-    work = _Writing(run, tools)
+    work = _Writing(run, tools, capture_of(manifest).listing_started)
     if not work.live.exists():
         run.ledger.hold()
         work.live.create()
@@ -161,7 +170,7 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     give_up_uploads(run.folder, tools.other_bucket)
     live, place = _live_bucket(run, tools), _aside(run, tools)
     run.progress.begin("compare", total=int(run.job.result["objects"]), unit="objects")
-    compared = tags_lost = 0
+    compared = tags_lost = tags_kept = 0
     differing: Counter[str] = Counter()
     capture = capture_of(manifest_of(run, tools))
     for verdict in _verdicts(run, tools, capture, run.folder / "inventory.jsonl"):
@@ -169,6 +178,7 @@ def finish(run: Run, tools: Toolbox) -> JSON:
             differing[", ".join(verdict.differs) or "missing"] += 1
         compared += verdict.found == "same"
         tags_lost += verdict.tags_lost
+        tags_kept += verdict.tags_kept
     if differing:
         raise not_restored(
             run,
@@ -188,6 +198,7 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     return {
         "compared": compared,
         **({"tags_not_kept": tags_lost} if tags_lost else {}),
+        **({"tags_kept": tags_kept} if tags_kept else {}),
         "deleted": deleted,
         "aside": names[0] if names else None,
         "aside_further": names[1:],
@@ -219,8 +230,10 @@ class _Changed(Exception):
 class _Writing:
     """Writes to the live bucket, after what is there at that moment is known to lie aside."""
 
-    def __init__(self, run: Run, tools: Toolbox) -> None:
+    def __init__(self, run: Run, tools: Toolbox, listing_started: datetime) -> None:
         self.live = _live_bucket(run, tools)
+        #: Tags that were read before it may not have been all.
+        self._listing_started = listing_started
         self._now = CurrentObjects(self.live)
         self._run = run
         self._tools = tools
@@ -256,8 +269,20 @@ class _Writing:
             if now is None or now != kept.get(one.key):
                 # A run that died may have given it its tags; otherwise somebody changed it since.
                 return self._is(one)
-            self.live.put_tags(one.key, one.entry().tags)
+            self.live.put_tags(one.key, self._entry(one).tags)
             return True
+
+    def _entry(self, one: Planned) -> Entry:
+        """Return the entry to write: no tag is taken away that the snapshot cannot know of."""
+        entry = one.entry()
+        wanted = content_of(entry, self._listing_started)
+        if wanted.all_tags:
+            return entry
+        try:
+            there = self._now.tags(one.key) or {}
+        except ObjectMissing:
+            there = {}
+        return entry.model_copy(update={"tags": wanted.tags_over(there)})
 
     def _object(self, kept: Mapping[str, str | None], folder: Path, one: Planned) -> bool:
         """Put an object back; False when the server does not take it."""
@@ -273,7 +298,8 @@ class _Writing:
             try:
                 # Between this look and the end of an upload in parts there may be hours.
                 unchanged = partial(self._require, one.key, safe)
-                put(self._run, self.live, one.key, one.entry(), folder, before_commit=unchanged)
+                entry = self._entry(one)
+                put(self._run, self.live, one.key, entry, folder, before_commit=unchanged)
             except _Changed:
                 # All its bytes had been counted.
                 self._run.progress.advance(-one.size)
@@ -294,7 +320,8 @@ class _Writing:
     def _is(self, one: Planned) -> bool:
         """Return whether the live object is as the snapshot has it."""
         try:
-            return not self._now.differ(one.key, one.entry())
+            entry, listed = one.entry(), self._listing_started
+            return not self._now.differ(one.key, entry, listing_started=listed)
         except ObjectMissing:
             return False
 

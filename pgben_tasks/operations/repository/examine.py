@@ -92,13 +92,20 @@ class PackContents:
 
 
 def _others(lines: Iterable[Line], before: Iterator[Line]) -> Iterator[Line]:
-    """Yield the lines that are not among those ``before``; both are in the order of keys."""
+    """Yield the lines whose bytes are not said to lie where they lay ``before``.
+
+    Both are in the order of keys.
+    """
     line = next(before, None)
     for one in lines:
         while line is not None and line.key < one.key:
             line = next(before, None)
-        if line is None or line.raw != one.raw:
+        if line is None or _bytes_of(line) != _bytes_of(one):
             yield one
+
+
+def _bytes_of(line: Line) -> tuple[str, str | None, str | None, int]:
+    return line.key, line.pack, line.sha256, line.size
 
 
 @dataclass(frozen=True, slots=True)
