@@ -66,6 +66,10 @@ def test_a_bucket_goes_round_by_the_command_line_and_real_workers(deployment: De
     assert (again.code, "exists already" in again.err) == (2, True)
     spool = Path(deployment.environment["PGBEN_SPOOL_DIR"])
     assert list((spool / "direct" / "jobs").iterdir()) == []
+    for nowhere in ("", str(place.parent)):
+        said = deployment.pgben("objects", "get", str(BUCKET), lost[0], "--to", nowhere)
+        assert (said.code, said.out) == (2, "")
+        assert f"--to names no file: '{nowhere}'" in said.err
     absent = deployment.pgben("objects", "get", str(BUCKET), "nenhum", "--to", "-")
     assert (absent.code, absent.out) == (1, "")
 

@@ -90,6 +90,10 @@ def get_object(
     """Fetch one object of a snapshot to a file, checked; show what it carried."""
     from pgben_tasks.operations.buckets.browse import find, take
 
+    if not to or Path(to).is_dir():
+        raise ConfigurationError(
+            f"--to names no file: '{to}'", "name a file that is to be made, or '-'"
+        )
     if to == "-" and as_json:
         raise ConfigurationError("--json and --to - were given", "both write to standard output")
     with direct_mode.open_snapshot(snapshot) as (tools, manifest, folder):
