@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from pgben_tasks.domain.message import DEEPEST, depth, fault_of_message
+from pgben_tasks.domain.message import DEEPEST, MOST_BYTES, depth, fault_of_message
 from tests.support import poison
 
 JSON = st.recursive(
@@ -64,6 +64,18 @@ def test_depth_is_that_of_the_value(value: object) -> None:
         return 0
 
     assert depth(json.dumps(value)) == nested(value)
+
+
+def test_a_message_that_is_too_large_is_none_before_it_is_read() -> None:
+    assert fault_of_message(b"[" * (MOST_BYTES + 1)) == (
+        f"the message has more than {MOST_BYTES} bytes"
+    )
+
+
+def test_a_header_that_is_half_a_surrogate_pair_is_no_text() -> None:
+    message = poison.envelope("postgres/pgben")
+    message["headers"] |= {"shadow": "\ud800"}
+    assert fault_of_message(json.dumps(message).encode()) == "its header 'shadow' is no text"
 
 
 def test_brackets_in_texts_do_not_count_and_deep_ones_do() -> None:
