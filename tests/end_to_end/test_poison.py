@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from pgben_tasks import names
+from pgben_tasks.adapters.postgres.clients import published_clients
 from pgben_tasks.adapters.redis import inspect_broker
 from pgben_tasks.client import Client
 from tests.support import poison
@@ -39,6 +40,11 @@ def test_three_hundred_messages_that_are_none_end_no_worker_and_are_recorded_onc
             lambda: broker.llen(names.SET_ASIDE) == COUNT, seconds=90, what="all are set aside"
         )
         assert worker.alive
+        # A worker publishes its clients: backups are judged by those of who restores.
+        site = deployment.work.workers.restore_site()
+        assert site.current
+        assert set(site.clients or ()) == set(published_clients())
+        assert deployment.work.workers.may_use_new_fields(in_use=False)
         assert {one.queue for one in inspect_broker(url, ()).set_aside} == set(queues)
     shown = deployment.pgben("doctor")
     assert "was set aside at" in shown.out
