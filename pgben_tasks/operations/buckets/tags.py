@@ -62,14 +62,16 @@ def refresh_tags(run: Run, tools: Toolbox) -> int:
 def _read(run: Run, tools: Toolbox, waiting: Iterator[Line], destination: Path) -> int:
     """Write the lines of objects whose tags were read, until the time is up; return how many."""
     at_once = tools.limits.copy_concurrency
-    until = time.monotonic() + tools.limits.tag_budget.total_seconds()
+    budget = tools.limits.tag_budget.total_seconds()
+    until = time.monotonic() + budget
     stop = threading.Event()
     fetcher = Fetcher(run, tools.buckets[run.target], None, now=tools.clock.now(), stop=stop)
     read = 0
     with destination.open("wb") as file, ThreadPoolExecutor(at_once, "tags") as pool:
         try:
             for batch in batches(waiting, _BATCH * at_once):
-                if time.monotonic() >= until:
+                # Where there is any time, some are read: all have their turn one night.
+                if time.monotonic() >= until and (read or not budget):
                     break
                 run.progress.check()
                 for entry in pool.map(fetcher.entry, map(_ask, batch)):
