@@ -33,12 +33,12 @@ class ClientFacts(Protocol):
         """The best compression that it was built with."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Client:
     """One PostgreSQL client as a worker publishes it."""
 
-    version: str
     major: int
+    version: str
     compression: Compression
 
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from itertools import groupby
 
 from pgben_tasks.adapters.catalog.index import IndexedBackup
-from pgben_tasks.adapters.postgres.clients import published_clients
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.restorability import (
     Archive,
@@ -25,11 +24,6 @@ from pgben_tasks.errors import PgbenError
 from pgben_tasks.operations.repository.survey import Survey
 from pgben_tasks.ports import Repository
 from pgben_tasks.runtime import Workplace
-
-
-def this_machine() -> RestoreSite:
-    """Return what direct mode judges by: restores run here."""
-    return RestoreSite(clients=published_clients(), current=True)
 
 
 def indexed_backups(work: Workplace, target: Target | None) -> list[IndexedBackup]:

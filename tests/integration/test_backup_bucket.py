@@ -266,7 +266,9 @@ def test_tags_that_cannot_be_read_again_cost_no_object(
         raise PermanentError("no tags today")
 
     monkeypatch.setattr(bucket, "tags", broken)
-    require_whole(shop, shop.snapshot(), objects)
+    job = shop.run("backup")
+    require_whole(shop, shop.manifest(job), objects)
+    assert (job.result["tags_read"], job.result["tags_unread"]) == (0, len(objects))
 
 
 class TroubledRepository:

@@ -90,7 +90,7 @@ class Workers:
         living = self.clients_by_worker()
         if living:
             found = {client for clients in living.values() for client in clients}
-            return RestoreSite(clients=_sorted(found), current=True)
+            return RestoreSite(clients=tuple(sorted(found)), current=True)
         rows = self._database.fetch_all(
             "SELECT clients FROM worker, (SELECT max(heartbeat_at) AS last FROM worker"
             " WHERE name LIKE %(restore)s AND clients IS NOT NULL) newest"
@@ -99,8 +99,4 @@ class Workers:
             {"restore": _RESTORE, "together": _TOGETHER},
         )
         found = {Client(**one) for row in rows for one in row["clients"]}
-        return RestoreSite(clients=_sorted(found) if rows else None, current=False)
-
-
-def _sorted(clients: set[Client]) -> tuple[Client, ...]:
-    return tuple(sorted(clients, key=lambda one: (one.major, one.version, one.compression)))
+        return RestoreSite(clients=tuple(sorted(found)) if rows else None, current=False)

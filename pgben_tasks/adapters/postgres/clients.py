@@ -114,7 +114,7 @@ def published_clients() -> tuple[Client, ...]:
         Client(version=one.version, major=one.major, compression=one.compression)
         for one in find_installations()
     }
-    return tuple(sorted(found, key=lambda one: (one.major, one.version, one.compression)))
+    return tuple(sorted(found))
 
 
 def choose_for_dump(

@@ -89,8 +89,8 @@ def list_backups(
 
 def _found(work: Workplace | DirectPlace, target: Target | None) -> list[Listed]:
     """Read the index; the repository itself where there is none, or none that answers."""
+    from pgben_tasks.adapters.catalog.absent import NoWorkers
     from pgben_tasks.domain.restorability import UNKNOWN_SITE
-    from pgben_tasks.health.restorability import this_machine
     from pgben_tasks.runtime import Workplace
 
     if isinstance(work, Workplace):
@@ -99,7 +99,7 @@ def _found(work: Workplace | DirectPlace, target: Target | None) -> list[Listed]
         except DatabaseUnavailable as exc:
             output.say(f"{exc.sentence}; reading the repository instead", style="yellow")
         return _read_repository(work.repository, target, UNKNOWN_SITE)
-    return _read_repository(work.repository, target, this_machine())
+    return _read_repository(work.repository, target, NoWorkers().restore_site())
 
 
 @app.command(epilog=SHOW_EXAMPLES)
@@ -128,12 +128,12 @@ def show(
 
 def _restore_site(work: Workplace | DirectPlace) -> RestoreSite:
     """Return the clients that restores would run with, as far as they are known."""
+    from pgben_tasks.adapters.catalog.absent import NoWorkers
     from pgben_tasks.domain.restorability import UNKNOWN_SITE
-    from pgben_tasks.health.restorability import this_machine
     from pgben_tasks.runtime import Workplace
 
     if not isinstance(work, Workplace):
-        return this_machine()
+        return NoWorkers().restore_site()
     try:
         return work.workers.restore_site()
     except PgbenError:

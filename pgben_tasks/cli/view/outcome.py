@@ -142,6 +142,10 @@ def job_tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
     if findings:
         rows = [(one["kind"], one["path"], one["detail"]) for one in findings]
         yield output.table(("finding", "where", "what"), rows)
+    known = job.result.get("findings_known")
+    if known:
+        rows = [(one["kind"], one["path"], one["detail"]) for one in known]
+        yield output.table(("found before, still there", "where", "what"), rows)
     yield from _coverage(job)
     lacking = job.result.get("not_restorable")
     if lacking:

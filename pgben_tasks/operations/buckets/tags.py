@@ -64,20 +64,22 @@ def _read(run: Run, tools: Toolbox, waiting: Iterator[Line], destination: Path) 
     at_once = tools.limits.copy_concurrency
     budget = tools.limits.tag_budget.total_seconds()
     until = time.monotonic() + budget
-    stop = threading.Event()
-    fetcher = Fetcher(run, tools.buckets[run.target], None, now=tools.clock.now(), stop=stop)
-    read = 0
+    stop, now = threading.Event(), tools.clock.now()
+    fetcher = Fetcher(run, tools.buckets[run.target], None, now=now, stop=stop)
+    asked = read = 0
     with destination.open("wb") as file, ThreadPoolExecutor(at_once, "tags") as pool:
         try:
             for batch in batches(waiting, _BATCH * at_once):
                 # Where there is any time, some are read: all have their turn one night.
-                if time.monotonic() >= until and (read or not budget):
+                if time.monotonic() >= until and (asked or not budget):
                     break
                 run.progress.check()
                 for entry in pool.map(fetcher.entry, map(_ask, batch)):
                     if entry is not None:
                         file.write(entry.line())
-                read += len(batch)
+                        # One whose tags could not be read has its line of before.
+                        read += entry.tags_at == now
+                asked += len(batch)
                 run.progress.advance(len(batch))
         finally:
             stop.set()

@@ -1,19 +1,20 @@
 """Check the evidence itself: the audit trail, the statements that it names, what nothing covers.
 
-What damage of one backup says is told of that backup; what is wrong with the trail, or with
-statements about backups that retention removed, is told once and entered into the trail, so that an
-old break does not hide a new one.
+What is wrong with the statements about one backup is a finding of that backup. What is wrong with
+the trail, or with statements about backups that retention removed, fails one verification and is
+entered into the trail; later ones list it as known, so that an old break does not hide a new one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from pgben_tasks.contracts import VerifyRequest
 from pgben_tasks.domain import layout
 from pgben_tasks.domain.documents import AuditEntry, Finding, Verification
+from pgben_tasks.domain.job import EVERYTHING
 from pgben_tasks.domain.statements import breaks, statement_digest
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.domain.trail import ranges
@@ -39,15 +40,16 @@ _Place = tuple[str, str]
 class Evidence:
     """What is known of statements and audit trail, and what is wrong with them.
 
-    ``lost`` are statements that the trail names and that are gone, by (target, backup).
-    ``newest_known`` is False without a catalog: whether the newest documents were cut off is not
-    known then.
+    ``known`` are findings that are still there and that an earlier verification entered into the
+    trail. ``newest_known`` is False without a catalog: whether the newest documents were cut off is
+    not known then. ``named`` are the trail's entries about statements, by (target, backup) and
+    digest.
     """
 
-    entries: tuple[AuditEntry, ...]
     findings: tuple[Finding, ...]
+    known: tuple[Finding, ...]
     newest_known: bool
-    named: Mapping[_Place, Mapping[str, AuditEntry]] = field(default_factory=dict)
+    named: Mapping[_Place, Mapping[str, AuditEntry]]
 
     def of_backup(self, one: Surveyed) -> tuple[Finding, ...]:
         """Return what is wrong with the statements about one backup and is not recorded yet."""
@@ -82,11 +84,15 @@ def gather(run: Run, tools: Toolbox, surveys: Sequence[Survey], request: VerifyR
             named.setdefault((entry.target, entry.backup), {})[entry.statement] = entry
     for one in surveys if request.backup is None else ():
         findings += _of_removed(tools, one, named)
-    if full and everything:
-        findings += _of_card(run, tools, entries)
+    entered = {entry.detail for entry in entries if entry.action == FINDING}
+    news = [found for found in dict.fromkeys(findings) if _text(found) not in entered]
+    for found in news[:_ENTERED]:
+        _enter(run, tools, FINDING, found.kind, _text(found))
+    # The card is one file of a copy away from being whole: it stays a finding until it is.
+    card = tuple(_of_card(run, tools, entries)) if full and everything else ()
     return Evidence(
-        entries=entries,
-        findings=_news(run, tools, entries, findings),
+        findings=(*news, *card),
+        known=tuple(found for found in dict.fromkeys(findings) if found not in news),
         newest_known=record is not None,
         named=named,
     )
@@ -164,35 +170,22 @@ def _of_card(run: Run, tools: Toolbox, entries: Sequence[AuditEntry]) -> Iterato
     found = f"{layout.REPOSITORY_CARD} {tools.repository.card_digest()}"
     anchors = [entry.detail for entry in entries if entry.action == ANCHOR]
     if not anchors:
-        tools.trail.append(
-            who=run.job.requested_by,
-            action=ANCHOR,
-            target="*",
-            result="seen",
-            job=str(run.job_id),
-            detail=found,
-        )
+        _enter(run, tools, ANCHOR, "seen", found)
     elif anchors[0] != found:
         detail = "its bytes are not those that the audit trail names"
         yield Finding(kind="damaged", path=layout.REPOSITORY_CARD, detail=detail)
 
 
-def _news(
-    run: Run, tools: Toolbox, entries: Sequence[AuditEntry], findings: Iterable[Finding]
-) -> tuple[Finding, ...]:
-    """Return the findings that the trail does not hold yet, and enter them."""
-    known = {entry.detail for entry in entries if entry.action == FINDING}
-    news = [found for found in dict.fromkeys(findings) if _text(found) not in known]
-    for found in news[:_ENTERED]:
-        tools.trail.append(
-            who=run.job.requested_by,
-            action=FINDING,
-            target="*",
-            result=found.kind,
-            job=str(run.job_id),
-            detail=_text(found),
-        )
-    return tuple(news)
+def _enter(run: Run, tools: Toolbox, action: str, result: str, detail: str) -> None:
+    """Enter what a verification saw into the trail."""
+    tools.trail.append(
+        who=run.job.requested_by,
+        action=action,
+        target=EVERYTHING,
+        result=result,
+        job=str(run.job_id),
+        detail=detail,
+    )
 
 
 def _text(found: Finding) -> str:

@@ -115,6 +115,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         "bytes_read": read,
         "findings": [finding.model_dump(mode="json") for finding in findings[:100]],
         "findings_total": len(findings),
+        "findings_known": [found.model_dump(mode="json") for found in known.known[:100]],
         "not_restorable": not_restorable[:100],
         "not_covered": uncovered[:100],
         "not_covered_total": len(uncovered),
