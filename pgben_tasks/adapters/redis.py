@@ -15,6 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from pgben_tasks.domain.alarm import one_line
 from pgben_tasks.errors import ConfigurationError, TransientError
 from pgben_tasks.names import SET_ASIDE
 
@@ -94,10 +95,10 @@ def record_set_aside(url: str, record: Callable[[SetAside], None]) -> int:
             for one in reversed(found):
                 record(one)
                 client.lrem(SET_ASIDE, -1, one.raw)  # type: ignore[arg-type]  # bytes are as well
-        except (redis.ConnectionError, redis.TimeoutError) as exc:
+        except redis.RedisError as exc:
             raise TransientError(
-                "the Redis server does not answer",
-                "check that it runs, and host and port in PGBEN_REDIS_URL",
+                f"the Redis server does not give the list '{SET_ASIDE}' of messages",
+                "check that it runs, host and port in PGBEN_REDIS_URL, and that this is a list",
             ) from exc
     return len(found)
 
@@ -114,14 +115,14 @@ def _read_entry(raw: bytes) -> SetAside:
         return SetAside(
             id=str(UUID(entry["id"])),
             at=datetime.fromisoformat(entry["at"]).astimezone(UTC),
-            queue=str(entry["queue"])[:200],
-            why=str(entry["why"])[:200],
-            sha256=str(entry["sha256"])[:64],
+            queue=one_line(entry["queue"]),
+            why=one_line(entry["why"]),
+            sha256=one_line(entry["sha256"]),
             size=int(entry["size"]),
             raw=raw,
         )
-    except (ValueError, KeyError, TypeError, RecursionError):
-        # Whoever can write to queues can write to the list, too.
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        # Whoever can write to queues can write to the list, too; the tick must go on.
         digest = hashlib.sha256(raw).hexdigest()
         return SetAside(
             id=digest[:32],

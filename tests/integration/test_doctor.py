@@ -27,12 +27,14 @@ from pgben_tasks.domain.restorability import Client
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
 from pgben_tasks.embedded.s3 import EmbeddedS3
+from pgben_tasks.errors import TransientError
 from pgben_tasks.health.doctor import checks
 from pgben_tasks.health.doctor.report import Result
 from pgben_tasks.language import Language
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
 from pgben_tasks.settings.values import SecretUrl
+from pgben_tasks.tasks.reconciler import _record_set_aside
 from tests.support.workshop import Workshop
 
 DAY = timedelta(days=1)
@@ -376,6 +378,45 @@ def test_messages_that_were_set_aside_are_shown(clinic: Clinic) -> None:
     assert [one.facts["queue"] for one in found] == ["backup", "?"]
     assert "its body is no base64" in english(found[0])
     assert [one.queue for one in recorded] == ["?", "backup"], "the oldest first"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"id": 7},
+        {"id": None},
+        {"at": "0001-01-01T00:00:00+14:00"},
+        {"at": 12},
+        {"size": 1e999},
+        {"queue": "a\0b\ud800", "why": "x\0"},
+        {"why": "w" * 100_000},
+    ],
+)
+def test_whatever_lies_in_the_list_is_recorded_and_stops_no_tick(
+    clinic: Clinic, changed: dict[str, Any]
+) -> None:
+    entry = {
+        "id": "3f2c8d0e-6c0a-4a57-9a8e-0f6f3d1f2b11",
+        "at": "2026-11-29T05:00:00+00:00",
+        "queue": "backup",
+        "why": "its body is no base64",
+        "sha256": "ab" * 32,
+        "size": 40,
+    }
+    work = clinic.work
+    url = work.settings.redis_url.get_secret_value()
+    with redis.Redis.from_url(url) as broker:
+        broker.lpush(names.SET_ASIDE, json.dumps({**entry, **changed}))
+        try:
+            assert _record_set_aside(work) == 1
+            assert broker.llen(names.SET_ASIDE) == 0
+            broker.set(names.SET_ASIDE, "no list")
+            with pytest.raises(TransientError, match="does not give the list"):
+                _record_set_aside(work)
+        finally:
+            broker.delete(names.SET_ASIDE)
+    rows = work.database.fetch_all("SELECT detail FROM audit WHERE action = 'message'")
+    assert len(rows) == 1
 
 
 def test_a_redis_that_forgets_is_found(clinic: Clinic) -> None:
