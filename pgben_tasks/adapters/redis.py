@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -84,17 +84,20 @@ def inspect_broker(url: str, queues: Iterable[str]) -> BrokerFacts:
     )
 
 
-def record_set_aside(url: str, record: Callable[[SetAside], None]) -> int:
-    """Hand every message that was set aside to ``record``, oldest first; return how many.
+def record_set_aside(url: str, record: Callable[[Sequence[SetAside]], None]) -> int:
+    """Hand the messages that were set aside to ``record``, oldest first; return how many.
 
-    Each leaves the list once it is recorded; what is recorded twice, after a crash, has one id.
+    They leave the list once they are recorded; what is recorded twice, after a crash, has one id.
     """
     with closing(_client(url)) as client:
         try:
-            found = _set_aside(client)
-            for one in reversed(found):
-                record(one)
-                client.lrem(SET_ASIDE, -1, one.raw)  # type: ignore[arg-type]  # bytes are as well
+            found = _set_aside(client)[::-1]
+            if found:
+                record(found)
+                with client.pipeline(transaction=False) as removal:
+                    for one in found:
+                        removal.lrem(SET_ASIDE, -1, one.raw)  # type: ignore[arg-type]  # bytes are as well
+                    removal.execute()
         except redis.RedisError as exc:
             raise TransientError(
                 f"the Redis server does not give the list '{SET_ASIDE}' of messages",

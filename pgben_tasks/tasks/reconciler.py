@@ -6,7 +6,7 @@ change is one conditional UPDATE, and every message reaches the same row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -99,33 +99,39 @@ def _raise_alarms(work: runtime.Workplace) -> int:
 
 
 def _record_set_aside(work: runtime.Workplace) -> int:
-    """Record the messages that workers set aside, and raise the alarm for each."""
+    """Record the messages that workers set aside, and raise the alarm for each.
 
-    def record(one: SetAside) -> None:
-        said = (
-            f"a message of the queue '{one.queue}' was set aside: {one.why} ({one.size} bytes, "
-            f"SHA-256 {one.sha256})"
-        )
-        # Recorded again after a crash, it has the same detail.
-        work.trail.append(
+    All at once: several ticks may meet hundreds of them, and each would commit twice for each.
+    """
+
+    def record(messages: Sequence[SetAside]) -> None:
+        # Recorded again after a crash, each has the same detail.
+        work.trail.append_missing(
+            (f"{_of_message(one)}, {one.id}" for one in messages),
             who="unnamed",
             action="message",
             target=EVERYTHING,
             result="set aside",
-            detail=f"{said}, {one.id}",
-            once=True,
         )
-        work.outbox.add(
+        work.outbox.add_all(
             Alarm(
                 key=f"message:{one.id}",
                 kind="refused",
                 target="",
                 happened_at=one.at,
-                facts=facts(work="message", sentence=said, hint=_WHO_WRITES),
+                facts=facts(work="message", sentence=_of_message(one), hint=_WHO_WRITES),
             )
+            for one in messages
         )
 
     return record_set_aside(work.settings.redis_url.get_secret_value(), record)
+
+
+def _of_message(one: SetAside) -> str:
+    return (
+        f"a message of the queue '{one.queue}' was set aside: {one.why} ({one.size} bytes, "
+        f"SHA-256 {one.sha256})"
+    )
 
 
 def _send_alarms(work: runtime.Workplace) -> int:

@@ -136,6 +136,24 @@ def test_entries_written_at_once_make_one_chain(office: Office) -> None:
         assert after["at"] >= before["at"]
 
 
+def test_what_several_write_at_once_is_written_once_and_in_one_transaction(office: Office) -> None:
+    said = [f"message {number}" for number in range(50)]
+
+    def write(details: list[str]) -> None:
+        office.trail.append_missing(
+            details, who="unnamed", action="message", target="*", result="set aside"
+        )
+
+    write(said[:10])
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: write([*said, said[7]]), range(4)))
+    rows = office.rows()
+    assert [row["detail"] for row in rows] == said
+    assert [row["previous"] for row in rows] == [None, *(row["sha256"] for row in rows[:-1])]
+    transactions = "SELECT count(DISTINCT xmin::text) AS n FROM audit"
+    assert office.catalog.fetch_all(transactions) == [{"n": 2}], "each commit waits for the disk"
+
+
 def test_many_that_copy_at_once_store_every_entry_once(office: Office) -> None:
     for _ in range(6):
         office.append()

@@ -371,7 +371,7 @@ def test_messages_that_were_set_aside_are_shown(clinic: Clinic) -> None:
         try:
             found = [one for one in clinic.examine() if one.check == "set_aside"]
             recorded: list[SetAside] = []
-            assert record_set_aside(url, recorded.append) == 2
+            assert record_set_aside(url, recorded.extend) == 2
             assert broker.llen(names.SET_ASIDE) == 0
         finally:
             broker.delete(names.SET_ASIDE)

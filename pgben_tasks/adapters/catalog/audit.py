@@ -7,11 +7,11 @@ failed is stored by the next call of ``store_missing`` (the reconciler's, every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import psycopg
@@ -35,7 +35,8 @@ _OWN_ROW = (
     "INSERT INTO backup_sequence (repository, target, last) VALUES (%s, %s, %s)"
     " ON CONFLICT DO NOTHING"
 )
-_SAME = "SELECT 1 FROM audit WHERE action = %s AND detail = %s LIMIT 1"
+_SAME = "SELECT detail FROM audit WHERE action = %s AND detail = ANY(%s)"
+_DETAIL_CHARACTERS: Final = 2000
 _LOCK_ROW = "SELECT 1 FROM backup_sequence WHERE repository = %s AND target = %s FOR UPDATE"
 
 _NAMES = tuple(name for name in AuditEntry.model_fields if name not in {"format", "repository"})
@@ -63,14 +64,9 @@ class AuditTrail:
         backup: str = "",
         job: str = "",
         detail: str = "",
-        once: bool = False,
     ) -> None:
-        """Write one entry after the last one; with ``once`` unless there is one of this detail."""
+        """Write one entry after the last one."""
         with self._database.transaction() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (AUDIT_LOCK,))
-            same = (action, detail[:2000])
-            if once and cursor.execute(_SAME, same).fetchone() is not None:
-                return
             self._append(
                 cursor,
                 who=who,
@@ -79,8 +75,30 @@ class AuditTrail:
                 backup=backup,
                 job=job,
                 result=result,
-                detail=detail[:2000],
+                detail=detail[:_DETAIL_CHARACTERS],
             )
+
+    def append_missing(
+        self, details: Iterable[str], *, who: str, action: str, target: str, result: str
+    ) -> None:
+        """Write an entry for each of these details that the action has none of, all or none."""
+        wanted = list(dict.fromkeys(detail[:_DETAIL_CHARACTERS] for detail in details))
+        with self._database.transaction() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (AUDIT_LOCK,))
+            rows = cursor.execute(_SAME, (action, wanted)).fetchall()
+            there = {row["detail"] for row in rows}
+            for detail in wanted:
+                if detail not in there:
+                    self._append(
+                        cursor,
+                        who=who,
+                        action=action,
+                        target=target,
+                        backup="",
+                        job="",
+                        result=result,
+                        detail=detail,
+                    )
 
     @contextmanager
     def stating(self, target: Target) -> Iterator[Callable[[Verification, str], None]]:

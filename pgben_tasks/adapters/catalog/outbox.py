@@ -6,7 +6,7 @@ is killed between the two sends the mail again: twice is better than never.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
@@ -35,19 +35,13 @@ class AlarmOutbox:
 
     def add(self, alarm: Alarm) -> bool:
         """Keep an alarm until it is sent; return whether it is new."""
-        changed = self._database.execute(
-            "INSERT INTO alarm (key, kind, target, job, happened_at, facts)"
-            " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO NOTHING",
-            (
-                alarm.key,
-                alarm.kind,
-                alarm.target,
-                alarm.job,
-                alarm.happened_at,
-                Jsonb(dict(alarm.facts)),
-            ),
-        )
-        return changed == 1
+        with self._database.transaction() as cursor:
+            return _insert(cursor, alarm)
+
+    def add_all(self, alarms: Iterable[Alarm]) -> int:
+        """Keep all of these alarms, or none; return how many are new."""
+        with self._database.transaction() as cursor:
+            return sum(_insert(cursor, alarm) for alarm in alarms)
 
     @contextmanager
     def delivery(self) -> Iterator[Delivery]:
@@ -71,6 +65,22 @@ class AlarmOutbox:
             (limit,),
         )
         return [_kept(row) for row in rows]
+
+
+def _insert(cursor: psycopg.Cursor[Row], alarm: Alarm) -> bool:
+    cursor.execute(
+        "INSERT INTO alarm (key, kind, target, job, happened_at, facts)"
+        " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO NOTHING",
+        (
+            alarm.key,
+            alarm.kind,
+            alarm.target,
+            alarm.job,
+            alarm.happened_at,
+            Jsonb(dict(alarm.facts)),
+        ),
+    )
+    return cursor.rowcount == 1
 
 
 class Delivery:
