@@ -63,7 +63,7 @@ def watched(*, backup: str) -> Iterator[Watched]:
             PGBEN_TIMEZONE="UTC",
             PGBEN_LANGUAGE="pt_BR",
         )
-        with Deployment.build(megabytes=3, bucket=False, **settings) as deployment:
+        with Deployment.build(megabytes=3, bucket=False, version=None, **settings) as deployment:
             app = Celery("nudge")
             app.conf.update(configuration(deployment.environment["PGBEN_REDIS_URL"]))
             with closing(app):

@@ -6,6 +6,7 @@ without the other. Workers and beats are real processes with the production sett
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import socket
@@ -42,6 +43,7 @@ DATABASE = "pgben"
 TARGET = Target("postgres", DATABASE)
 BUCKET = Target("bucket", PROTECTED_BUCKET)
 Settled = Mapping[str, str]
+_PGBEN = ("-m", "pgben_tasks.cli.main")
 _KEPT = ("PATH", "LANG", "HOME", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 
 
@@ -49,6 +51,19 @@ def eventually(condition: Callable[[], bool], *, seconds: float, what: str) -> N
     """Wait until ``condition`` holds; fail with ``what`` when it does not in time."""
     if not wait_until(condition, seconds=seconds):
         raise AssertionError(f"not within {seconds:.0f} s: {what}")
+
+
+def process_environment(version: Path | None, interpreter: str = sys.executable) -> dict[str, str]:
+    """Return what a process needs to run this version of pgben, or the one in a folder.
+
+    The processes of another version are not measured: its files are gone when the figures are made.
+    """
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    if version is not None:
+        kept = {name: value for name, value in kept.items() if not name.startswith("COVERAGE_")}
+    if interpreter == sys.executable:
+        kept["PYTHONPATH"] = str(version or ROOT)
+    return kept
 
 
 @dataclass
@@ -65,11 +80,19 @@ class Deployment:
     _entered: ExitStack = field(default_factory=ExitStack, repr=False)
 
     @classmethod
-    def build(cls, *, megabytes: int = 3, bucket: bool = False, **settings: str) -> Self:
+    def build(
+        cls,
+        *,
+        megabytes: int = 3,
+        bucket: bool = False,
+        version: Path | None = None,
+        **settings: str,
+    ) -> Self:
         """Start the servers, fill the database, run what `pgben init` runs.
 
-        With ``bucket`` there is an S3 server with a bucket to protect, too. Nothing is scheduled
-        unless ``settings`` say so.
+        With ``bucket`` there is an S3 server with a bucket to protect, too. ``version`` is the
+        folder of another version of pgben, whose `init` is run. Nothing is scheduled unless
+        ``settings`` say so.
         """
         stack = EmbeddedStack.start(protected=bucket)
         try:
@@ -82,13 +105,21 @@ class Deployment:
                 **NOTHING_SCHEDULED,
                 **settings,
             }
-            made = initialise(
-                Settings.load(environment),
-                keys_folder=stack.folder / "keys",
-                roles="single",
-                now=datetime.now(UTC),
-            )
-            environment |= made.environment
+            keys = stack.folder / "keys"
+            if version is None:
+                loaded = Settings.load(environment)
+                made = initialise(loaded, keys_folder=keys, roles="single", now=datetime.now(UTC))
+                environment |= made.environment
+            else:
+                done = subprocess.run(
+                    [sys.executable, *_PGBEN, "init", "--keys", str(keys), "--json"],
+                    env={**process_environment(version), **environment},
+                    cwd=stack.folder,
+                    stdout=subprocess.PIPE,
+                    timeout=120,
+                    check=True,
+                )
+                environment |= json.loads(done.stdout)["environment"]
             return cls(stack, catalog, environment, Workplace(Settings.load(environment)))
         except BaseException:
             stack.close()
@@ -118,12 +149,12 @@ class Deployment:
         wait_until(lambda: not any(process.alive for process in self.processes), seconds=10)
         self.stack.close()
 
-    def process_environment(self, **changed: str) -> dict[str, str]:
+    def process_environment(
+        self, changed: Settled | None = None, *, version: Path | None = None
+    ) -> dict[str, str]:
         """Return all that a process of this installation needs to know."""
-        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        if self.interpreter == sys.executable:
-            kept["PYTHONPATH"] = str(ROOT)
-        return {**kept, **self.environment, **changed}
+        needed = process_environment(version, self.interpreter)
+        return {**needed, **self.environment, **(changed or {})}
 
     def start(
         self,
@@ -132,10 +163,12 @@ class Deployment:
         name: str = "",
         changed: Settled | None = None,
         by_the_clock: bool = False,
+        version: Path | None = None,
     ) -> Child:
         """Start ``python -m workers <role>``; a worker is ready when this returns.
 
-        A beat sends the tick every few seconds, or every minute ``by_the_clock`` as in production.
+        ``version`` is the folder of another version of pgben. A beat sends the tick every few
+        seconds, or every minute ``by_the_clock`` as in production.
         """
         label = name or f"{role}-{len(self.processes)}"
         program = ["workers", role, "--loglevel=INFO"]
@@ -147,7 +180,7 @@ class Deployment:
             label,
             Command(
                 argv=(self.interpreter, "-m", *program),
-                environment=self.process_environment(**(changed or {})),
+                environment=self.process_environment(changed, version=version),
                 folder=self.stack.folder,
             ),
         )
@@ -166,7 +199,7 @@ class Deployment:
         if self.interpreter == sys.executable:
             return commands.run(
                 *arguments,
-                environment=self.process_environment(**(changed or {})),
+                environment=self.process_environment(changed),
                 folder=self.stack.folder,
                 timeout=timeout,
             )
@@ -180,8 +213,8 @@ class Deployment:
     def begin(self, *arguments: str, changed: Settled | None = None) -> subprocess.Popen[str]:
         """Start the command line, and leave it to the test."""
         return subprocess.Popen(
-            [self.interpreter, "-m", "pgben_tasks.cli.main", *arguments],
-            env=self.process_environment(**(changed or {})),
+            [self.interpreter, *_PGBEN, *arguments],
+            env=self.process_environment(changed),
             cwd=self.stack.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
