@@ -86,6 +86,21 @@ sys.exit(code)
 """
 
 
+def test_a_repository_whose_card_is_another_ones_says_so(
+    ruin: Ruin, installation: Installation
+) -> None:
+    card = installation.repository / "repository.json"
+    own = json.loads(card.read_text("utf-8"))["repository"]
+    card.write_text(card.read_text("utf-8").replace(own, "another-repository"), "utf-8")
+    said = ruin.run("restore", installation.target.name, "--direct", "--into", "copia", "--json")
+    assert said.code != 0
+    (job,) = said.json["jobs"]
+    error = job["error"]
+    assert f"2 cannot be believed, '{installation.backups[1].backup}' because " in error["sentence"]
+    assert f"it was written for the repository '{own}'" in error["sentence"]
+    assert "the recovery card has its id" in error["hint"]
+
+
 def result(said: Ran) -> dict[str, Any]:
     (job,) = said.json["jobs"]
     found: dict[str, Any] = job["result"]

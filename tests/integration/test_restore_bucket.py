@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pgben_tasks.domain.buckets.capture import places
+from pgben_tasks.domain.layout import manifest_path
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import (
     BackupIncomplete,
@@ -62,6 +63,18 @@ def test_what_was_lost_and_overwritten_comes_back_as_it_was(shop: BucketShop) ->
     shop.put("grande", b"encrypted by a stranger")
     shop.run("restore", into=INTO)
     assert contents(copy_of(shop)) == before
+
+
+def test_a_snapshot_that_cannot_be_believed_is_refused_and_passed_over(shop: BucketShop) -> None:
+    second = shop.snapshot()
+    path = shop.shop.folder / "repository" / manifest_path(TARGET, BackupId.parse(second.backup))
+    path.write_bytes(second.model_copy(update={"job": "other"}).encode())
+    with pytest.raises(RestoreRefused, match="cannot be believed"):
+        shop.run("restore", {"backup": second.backup}, into=INTO)
+    assert contents(copy_of(shop)) == {}
+    found = shop.run("restore", into=INTO)
+    assert found.backup != second.backup
+    assert f"cannot be believed: {second.backup}" in found.result["note"]
 
 
 def test_a_prefix_is_restored_below_another_beginning(shop: BucketShop) -> None:

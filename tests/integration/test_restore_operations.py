@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -174,6 +175,27 @@ def test_a_backup_that_cannot_be_believed_is_refused_and_passed_over(
     latest = installation.restore().step().result
     assert latest["backup"] == installation.backups[0].backup
     assert f"cannot be believed: {second.backup}" in latest["note"]
+
+
+def test_a_backup_of_another_target_is_named_as_one(installation: Installation) -> None:
+    """Its id is looked for in all targets; a folder that was moved is not believed."""
+    other = "postgres/outra"
+    first, second = (installation.manifest_file(one).parent for one in installation.backups)
+    elsewhere = installation.repository / "backups" / other / second.name
+    shutil.copytree(second, elsewhere)
+    shutil.rmtree(second)
+    with pytest.raises(BackupNotFound) as caught:
+        installation.restore(backup=second.name).step()
+    assert caught.value.sentence == (
+        f"backup '{second.name}' is one of '{other}', not of '{installation.target}'"
+    )
+    assert other in caught.value.hint
+    shutil.move(first, elsewhere.with_name(first.name))
+    shutil.copytree(elsewhere.with_name(first.name), second)
+    with pytest.raises(RestoreRefused, match="cannot be believed.*was moved here"):
+        installation.restore(backup=second.name).step()
+    with pytest.raises(BackupNotFound, match="no verified backup; 1 cannot be believed, .*moved"):
+        installation.restore().step()
 
 
 def test_a_worker_without_the_identity_says_so_before_anything_is_made(

@@ -21,13 +21,14 @@ from pgben_tasks.cli.ask import enqueue
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.screen import Screen
 from pgben_tasks.domain.job import EVERYTHING, Job, JobKind
-from pgben_tasks.errors import BackupNotFound, ConfigurationError, PgbenError
+from pgben_tasks.domain.target import LATEST
+from pgben_tasks.errors import ConfigurationError, PgbenError
 
 if TYPE_CHECKING:
     from pgben_tasks.direct.chain import Chain
     from pgben_tasks.direct.place import DirectPlace
     from pgben_tasks.domain.documents import Manifest
-    from pgben_tasks.domain.target import BackupId, Target
+    from pgben_tasks.domain.target import Target
     from pgben_tasks.operations.toolbox import Toolbox
     from pgben_tasks.runtime import Workplace
 
@@ -188,28 +189,14 @@ def open_snapshot(
     """
     from pgben_tasks.direct.place import DirectPlace
     from pgben_tasks.operations import spool
+    from pgben_tasks.operations.repository.selection import choose_backup
 
     place = DirectPlace.load()
     if arguments.looks_like_backup(text):
         target, backup = arguments.find_backup(text, place.repository)
     else:
         target = arguments.parse_target(text)
-        backup = _newest(place, target, at)
+        backup = choose_backup(place.repository, target, at or LATEST).backup.id
     manifest = place.repository.manifest(target, backup)
     with place.tools(target) as tools, spool.passing_folder(tools.spool) as folder:
         yield tools, manifest, folder
-
-
-def _newest(place: DirectPlace, target: Target, at: datetime | None) -> BackupId:
-    from pgben_tasks.domain.selection import select
-    from pgben_tasks.operations.repository.survey import survey
-
-    surveyed = survey(place.repository, target)
-    if at is not None:
-        return select(surveyed.known, at, allow_unverified=False).backup.id
-    newest = surveyed.newest_good
-    if newest is None:
-        raise BackupNotFound(
-            f"'{target}' has no verified snapshot", "`pgben list` shows the backups there are"
-        )
-    return newest.known.id

@@ -17,7 +17,6 @@ import structlog
 
 from pgben_tasks.contracts import JSON, BucketRestoreRequest
 from pgben_tasks.domain.buckets.inventory import Entry, Line
-from pgben_tasks.domain.selection import select as choose
 from pgben_tasks.errors import (
     ObjectMissing,
     ObjectRefused,
@@ -39,7 +38,7 @@ from pgben_tasks.operations.buckets.restoring import (
     require_found,
 )
 from pgben_tasks.operations.buckets.uploads import give_up_uploads
-from pgben_tasks.operations.repository.survey import survey
+from pgben_tasks.operations.repository.selection import choose_backup
 from pgben_tasks.operations.snapshot_files import by_pack, read_lines
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket
@@ -60,10 +59,10 @@ def select_in_place(run: Run, tools: Toolbox) -> JSON:
 def _select(run: Run, tools: Toolbox, *, require_empty: bool) -> JSON:
     run.progress.begin("select")
     request = _request(run)
-    surveyed = survey(tools.repository, run.target)
     before = run.context.get("snapshot")
-    selection = choose(
-        surveyed.known,
+    selection = choose_backup(
+        tools.repository,
+        run.target,
         before or request.at or request.backup,
         allow_unverified=request.allow_unverified,
         # What the attempt before met in its own snapshot does not end the next one.

@@ -17,7 +17,6 @@ import structlog
 from pgben_tasks.contracts import JSON, RestoreRequest
 from pgben_tasks.domain.documents import Manifest, Pack, TableCount
 from pgben_tasks.domain.job import Job
-from pgben_tasks.domain.selection import select as choose
 from pgben_tasks.domain.swap import marker
 from pgben_tasks.domain.target import BackupId, Target, check_name
 from pgben_tasks.errors import (
@@ -28,7 +27,7 @@ from pgben_tasks.errors import (
     RowCountMismatch,
 )
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.repository.survey import Survey, survey
+from pgben_tasks.operations.repository.selection import choose_backup
 from pgben_tasks.operations.repository.verify import damage_finding, record_damage
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
@@ -57,16 +56,10 @@ def select_backup(
     run.progress.begin("select")
     request = RestoreRequest.parse(run.job.request)
     into = check_name(str(run.context["into"]))
-    surveyed = survey(tools.repository, run.target)
-    for backup, finding in surveyed.unreadable:
-        log.warning("backup_unbelievable", backup=str(backup), why=finding.detail)
-        if request.backup == str(backup):
-            raise RestoreRefused(
-                f"backup '{backup}' cannot be believed: {finding.detail}",
-                f"restore another backup; `pgben verify {run.target}` says more",
-            )
     wanted = request.at if request.at is not None else request.backup
-    selection = choose(surveyed.known, wanted, allow_unverified=request.allow_unverified)
+    selection = choose_backup(
+        tools.repository, run.target, wanted, allow_unverified=request.allow_unverified
+    )
     chosen = selection.backup.id
     manifest = tools.repository.manifest(run.target, chosen)
     # An earlier attempt of this job may have died half-way.
@@ -78,7 +71,7 @@ def select_backup(
     return {
         "backup": str(chosen),
         "into": into,
-        "note": "; ".join(filter(None, (selection.note, _passed_over(surveyed, chosen)))),
+        "note": selection.note,
         "snapshot_time": manifest.database.snapshot_time.isoformat(),
     }
 
@@ -202,14 +195,6 @@ def remove_unfinished(job: Job, tools: Toolbox) -> bool:
     if removed:
         log.info("unfinished_copy_removed", database=into)
     return removed
-
-
-def _passed_over(surveyed: Survey, chosen: BackupId) -> str:
-    """Return the note that names newer backups which could not be believed."""
-    later = [str(one) for one, _ in surveyed.unreadable if one.started >= chosen.started]
-    if not later:
-        return ""
-    return f"passed over, because they cannot be believed: {', '.join(sorted(later))}"
 
 
 def differences(expected: tuple[TableCount, ...], found: tuple[TableCount, ...]) -> list[str]:
