@@ -21,6 +21,8 @@ from tests.support.mailbox import Letter, MailServer
 from tests.support.timetables import daily, never
 from workers.presence import Presence
 
+pytestmark = pytest.mark.unmeasured
+
 CANARY = "canary-Zq83hfPw"
 SMTP_CANARY = "canary-mail-77"
 

@@ -14,6 +14,8 @@ from pgben_tasks.domain.job import Job
 from pgben_tasks.errors import JobCancelled
 from tests.support.deployment import DATABASE, TARGET, Deployment, SlowPath, eventually
 
+pytestmark = pytest.mark.unmeasured
+
 #: From the cancellation to the end of the child and the removal of what it made, in seconds.
 STOPPED_WITHIN = 20.0
 COPY = "called_off"

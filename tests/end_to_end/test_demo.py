@@ -14,6 +14,8 @@ import pytest
 from pgben_tasks.embedded.child import wait_until
 from tests.support.deployment import ROOT, left
 
+pytestmark = pytest.mark.unmeasured
+
 
 def demo(tmp_path: Path, *options: str, measured: bool = True) -> subprocess.Popen[str]:
     """Start the demo; one that is to be interrupted must not be measured.

@@ -20,6 +20,8 @@ from pgben_tasks.settings import Settings
 from tests.support.commands import Ran
 from tests.support.deployment import DATABASE, TARGET, Deployment, plain_dump
 
+pytestmark = pytest.mark.unmeasured
+
 #: All that a person brings to a new site, beside the address of its server.
 KEPT = (
     "PGBEN_REPOSITORY",

@@ -21,6 +21,8 @@ from pgben_tasks.runtime.places import bucket_at
 from tests.support.bucketshop import contents
 from tests.support.deployment import BUCKET, Deployment, SlowPath, eventually, fill_bucket
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.fixture
 def deployment() -> Iterator[Deployment]:

@@ -16,6 +16,8 @@ from pgben_tasks.embedded.data.compare import contents
 from tests.support.deployment import DATABASE, TARGET, Deployment, SlowPath, eventually, steps
 from tests.support.timetables import TICK_OF_PRODUCTION
 
+pytestmark = pytest.mark.unmeasured
+
 #: From the SIGKILL of a worker to the verified backup, in production: a tick is the first that can
 #: notice, and comes up to a minute later there.
 DONE_WITHIN = timedelta(minutes=3) - TICK_OF_PRODUCTION

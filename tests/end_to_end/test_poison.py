@@ -15,6 +15,8 @@ from pgben_tasks.client import Client
 from tests.support import poison
 from tests.support.deployment import TARGET, Deployment, eventually
 
+pytestmark = pytest.mark.unmeasured
+
 COUNT = 300
 
 

@@ -14,6 +14,8 @@ from pgben_tasks.runtime.places import bucket_at
 from tests.support.deployment import BUCKET, TARGET, Deployment, eventually, fill_bucket
 from tests.support.timetables import daily, soon
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.fixture
 def deployment() -> Iterator[Deployment]:

@@ -26,6 +26,8 @@ from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from tests.support.deployment import DATABASE, TARGET, Deployment, described, eventually
 from tests.support.timetables import TICK_OF_PRODUCTION
 
+pytestmark = pytest.mark.unmeasured
+
 #: From the SIGKILL of a worker to a live database that answers, in production: a tick is the first
 #: that can notice, and comes up to a minute later there.
 ANSWERS_WITHIN = timedelta(minutes=2) - TICK_OF_PRODUCTION

@@ -16,6 +16,8 @@ import pytest
 from pgben_tasks.domain.documents import Verification
 from tests.support.deployment import BUCKET, TARGET, Deployment, fill_bucket
 
+pytestmark = pytest.mark.unmeasured
+
 ARCHIVE: Final = Path(__file__).parents[1] / "fixtures" / "upgrade" / "version-before.tar.xz"
 OLD, NEW = "node-a", "node-b"
 #: The queue deals by turns: two or three rounds are usual until both had a part in both halves.

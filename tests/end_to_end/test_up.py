@@ -18,6 +18,8 @@ import pytest
 from pgben_tasks.embedded.child import wait_until
 from tests.support.deployment import ROOT, command_lines, left
 
+pytestmark = pytest.mark.unmeasured
+
 #: The machine's own disk may be fuller than an installation's should be.
 ROOMY = {"PGBEN_DISK_CRITICAL": "0.999", "PGBEN_LANGUAGE": "en"}
 

@@ -13,6 +13,8 @@ import pytest
 from pgben_tasks import names
 from tests.support.deployment import DATABASE, ROOT, Deployment, eventually
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:

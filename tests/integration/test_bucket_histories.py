@@ -29,6 +29,8 @@ from tests.support.installation import Crash
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.workshop import Workshop
 
+pytestmark = pytest.mark.unmeasured
+
 KIBIBYTE = 1024
 
 

@@ -13,6 +13,8 @@ import pytest
 from tests.support.needs import needs
 from tests.support.other_days import DATED, ROOT, clock, environment, run
 
+pytestmark = pytest.mark.unmeasured
+
 LOOK = """
 import os, pathlib, threading, time
 began = time.monotonic()

@@ -30,6 +30,8 @@ from tests.support.archive import DAY, Archive, SetClock
 from tests.support.installation import FILL_PEDIDO, PACK_SIZE, Crash, Installation
 from tests.support.retention_promises import FORTALEZA, Look, Past, Rules, expected
 
+pytestmark = pytest.mark.unmeasured
+
 NIGHTS: Final = 60
 #: The night of which 60 are counted: a Saturday, two o'clock in Fortaleza.
 FIRST: Final = datetime(2026, 11, 28, 5, 0, tzinfo=UTC)

@@ -71,7 +71,7 @@ def run(
         tempfile.TemporaryFile("w+", encoding="utf-8") as out,
         tempfile.TemporaryFile("w+", encoding="utf-8") as err,
     ):
-        connection.connect(_server())
+        connection.connect(_server(measured="COVERAGE_PROCESS_CONFIG" in os.environ))
         length = len(request).to_bytes(_LENGTH)
         socket.send_fds(connection, [length], [out.fileno(), err.fileno()])
         connection.sendall(request)
@@ -89,7 +89,7 @@ def run(
 
 
 @cache
-def _server() -> str:
+def _server(*, measured: bool) -> str:
     """Start the server of this process; return the address of its socket."""
     folder = tempfile.TemporaryDirectory(prefix="pgben-commands-")
     address = str(Path(folder.name) / "socket")

@@ -21,6 +21,8 @@ from pgben_tasks.domain.states import BackupStanding, KnownBackup, State
 from pgben_tasks.domain.target import BackupId
 from tests.support.retention_promises import PROMISES, Look, Past, Rules, expected
 
+pytestmark = pytest.mark.unmeasured
+
 NIGHTS: Final = 400
 #: In Fortaleza it is still the evening before, of another day, week, month and year.
 FIRST: Final = datetime(2026, 1, 1, 1, tzinfo=UTC)
