@@ -4,10 +4,10 @@ kombu 5.7 acknowledges a message on a channel whose connection was closed by the
 fails with an AttributeError that Celery takes for unrecoverable. As the ConnectionError that it
 is, Celery connects again and goes on.
 
-A message that is none (``domain.message``) never reaches Celery: what was read from a task queue is
-looked at before anything takes it. It is set aside in a list of Redis, because this process has no
-catalog; the tick records it. ``app`` names this transport for ``redis://`` URLs; it is loaded with
-the first connection.
+A message that is none (``domain.message``) never reaches Celery: what was read from a task queue,
+or was sent to every worker, is looked at before anything takes it. It is set aside in a list of
+Redis, because this process has no catalog; the tick records it. ``app`` names this transport for
+``redis://`` URLs; it is loaded with the first connection.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 from kombu.transport import redis
 
 from pgben_tasks import names
-from pgben_tasks.domain.message import fault_of_message
+from pgben_tasks.domain.message import fault_of_broadcast, fault_of_message
 
 log = structlog.get_logger(__name__)
 
@@ -45,29 +47,37 @@ class Channel(redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         """Read one message from a queue; one that is none counts as nothing read."""
-        client = self.client
-        read = client.parse_response
-
-        def checked(*arguments: Any, **more: Any) -> Any:
-            answer = read(*arguments, **more)
-            return None if answer and self._is_set_aside(*answer) else answer
-
-        client.parse_response = checked
-        try:
+        with _checked(self.client, self._is_set_aside):
             return super()._brpop_read(**options)
-        finally:
-            del client.parse_response
+
+    def _receive_one(self, c: Any) -> Any:
+        """Read one message that every worker gets; one that is none counts as nothing read."""
+        with _checked(c, self._is_broadcast_set_aside):
+            return super()._receive_one(c)
 
     def _is_set_aside(self, key: bytes, raw: bytes) -> bool:
         queue = key.decode(errors="replace").rsplit(self.sep, 1)[0]
         # Other queues carry replies to questions about workers.
         if queue.partition(".")[0] not in names.QUEUES:
             return False
-        why = fault_of_message(raw)
+        return self._set_aside(uuid4(), queue, raw, fault_of_message(raw))
+
+    def _is_broadcast_set_aside(self, kind: bytes, *rest: Any) -> bool:
+        if not kind.endswith(b"message"):
+            return False
+        channel, raw = rest[-2:]
+        # Every worker sets it aside; of one id, the tick records it once.
+        digest = UUID(bytes=hashlib.sha256(raw).digest()[:16])
+        # As in '/0.celery.pidbox': the database's number, and the exchange.
+        queue = channel.decode(errors="replace").partition(".")[2].partition("/")[0]
+        return self._set_aside(digest, queue, raw, fault_of_broadcast(raw))
+
+    def _set_aside(self, number: UUID, queue: str, raw: bytes, why: str | None) -> bool:
+        """Put a message aside when something is wrong with it; return whether it was."""
         if why is None:
             return False
         entry = {
-            "id": str(uuid4()),
+            "id": str(number),
             "at": datetime.now(UTC).isoformat(),
             "queue": queue,
             "why": why,
@@ -80,6 +90,22 @@ class Channel(redis.Channel):
             server.ltrim(names.SET_ASIDE, 0, MOST_SET_ASIDE - 1)
         log.error("message_set_aside", queue=queue, why=why, sha256=entry["sha256"])
         return True
+
+
+@contextmanager
+def _checked(client: Any, is_set_aside: Callable[..., bool]) -> Iterator[None]:
+    """Let what a client reads count as nothing where it is set aside."""
+    read = client.parse_response
+
+    def checked(*arguments: Any, **more: Any) -> Any:
+        answer = read(*arguments, **more)
+        return None if answer and is_set_aside(*answer) else answer
+
+    client.parse_response = checked
+    try:
+        yield
+    finally:
+        del client.parse_response
 
 
 class Transport(redis.Transport):

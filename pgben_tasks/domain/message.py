@@ -39,6 +39,21 @@ def fault_of_message(raw: bytes) -> str | None:
     return None
 
 
+def fault_of_broadcast(raw: bytes) -> str | None:
+    """Return why the bytes that every worker got are no control command or event; None for one.
+
+    What such a command asks for is judged where it is carried out, and ends nobody.
+    """
+    try:
+        envelope = _json(raw, "the message")
+        _check_envelope(envelope)
+        content = _json(_decoded(envelope["body"]), "its body")
+        _require(isinstance(content, dict | list), "its body is neither a JSON object nor a list")
+    except _Fault as exc:
+        return str(exc)
+    return None
+
+
 def depth(text: str) -> int:
     """Return how deep the brackets of a JSON text are nested; those in its strings do not count."""
     deepest = level = 0
@@ -97,16 +112,19 @@ def _check_headers(headers: Mapping[str, Any]) -> None:
 
 
 def _check_body(body: str) -> None:
-    try:
-        data = b64decode(body, validate=True)
-    except (binascii.Error, ValueError):
-        raise _Fault("its body is no base64") from None
-    content = _json(data, "its body")
+    content = _json(_decoded(body), "its body")
     form = isinstance(content, list) and [type(one) for one in content]
     _require(
         form in ([list, dict, dict], [list, dict, type(None)]),
         "its body is not a list of arguments, named arguments and options",
     )
+
+
+def _decoded(body: str) -> bytes:
+    try:
+        return b64decode(body, validate=True)
+    except (binascii.Error, ValueError):
+        raise _Fault("its body is no base64") from None
 
 
 def _require(holds: object, why: str) -> None:

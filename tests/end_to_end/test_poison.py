@@ -11,13 +11,16 @@ import redis
 from pgben_tasks import names
 from pgben_tasks.adapters.postgres.clients import published_clients
 from pgben_tasks.adapters.redis import inspect_broker
+from pgben_tasks.app import create_app
 from pgben_tasks.client import Client
+from pgben_tasks.domain.message import fault_of_broadcast
 from tests.support import poison
 from tests.support.deployment import TARGET, Deployment, eventually
 
 pytestmark = pytest.mark.unmeasured
 
 COUNT = 300
+CONTROL = "celery.pidbox"
 
 
 @pytest.fixture
@@ -33,13 +36,17 @@ def test_three_hundred_messages_that_are_none_end_no_worker_and_are_recorded_onc
     url = deployment.environment["PGBEN_REDIS_URL"]
     queues = (*names.QUEUES, names.node_queue("backup", "node-a"))
     worker = deployment.start("all", name="worker")
+    to_all = [one for one in poison.messages(str(TARGET), 60, seed=6) if fault_of_broadcast(one)]
+    every = COUNT + len(to_all)
     with closing(redis.Redis.from_url(url)) as broker:
+        for message in to_all:
+            assert broker.publish(f"/0.{CONTROL}", message) == 1, "the worker does not listen"
         for number, message in enumerate(poison.messages(str(TARGET), COUNT, seed=5)):
             broker.lpush(queues[number % len(queues)], message)
         # What is good stands behind them and gets through.
         asked = Client(url).backup(str(TARGET))
         eventually(
-            lambda: broker.llen(names.SET_ASIDE) == COUNT, seconds=90, what="all are set aside"
+            lambda: broker.llen(names.SET_ASIDE) == every, seconds=90, what="all are set aside"
         )
         assert worker.alive
         # A worker publishes its clients: backups are judged by those of who restores.
@@ -47,7 +54,8 @@ def test_three_hundred_messages_that_are_none_end_no_worker_and_are_recorded_onc
         assert site.current
         assert set(site.clients or ()) == set(published_clients())
         assert deployment.work.workers.may_use_new_fields(in_use=False)
-        assert {one.queue for one in inspect_broker(url, ()).set_aside} == set(queues)
+        assert {one.queue for one in inspect_broker(url, ()).set_aside} == {*queues, CONTROL}
+    assert create_app(url).control.ping(timeout=10), "what is a command is answered"
     shown = deployment.pgben("doctor")
     assert "was set aside at" in shown.out
     (job,) = deployment.jobs()
@@ -58,8 +66,10 @@ def test_three_hundred_messages_that_are_none_end_no_worker_and_are_recorded_onc
     deployment.start("beat", name="beat")
     eventually(lambda: not inspect_broker(url, ()).set_aside, seconds=60, what="all are recorded")
     rows = deployment.work.database.fetch_all("SELECT detail FROM audit WHERE action = 'message'")
-    assert len({row["detail"] for row in rows}) == len(rows) == COUNT
+    assert len({row["detail"] for row in rows}) == len(rows) == every
     alarms = deployment.work.database.fetch_all("SELECT 1 FROM alarm WHERE key LIKE 'message:%%'")
-    assert len(alarms) == COUNT
+    assert len(alarms) == every
     assert worker.alive
     assert [one.kind for one in deployment.jobs()] == ["backup"]
+    # It still signs hundreds of entries of the trail, for which nothing waits.
+    worker.kill()
