@@ -13,7 +13,7 @@ from pgben_tasks.domain.documents import (
     pack_number,
 )
 from pgben_tasks.domain.target import BackupId, Target, require_utc
-from pgben_tasks.errors import ConfigurationError, ManifestInvalid, PermanentError
+from pgben_tasks.errors import ConfigurationError, ManifestInvalid
 
 REPOSITORY_CARD: Final = "repository.json"
 BACKUPS: Final = "backups/"
@@ -29,10 +29,6 @@ _INVENTORIES: Final = ("inventory.jsonl.zst.age", "inventory.jsonl.zst")
 _SHARD_FILE: Final = re.compile(
     r"shard-[1-9][0-9]{0,3}-(?:wanted|[1-9][0-9]{0,8})\.jsonl\.zst(?:\.age)?", re.ASCII
 )
-#: The one rule for keys that every store checks, although keys are made from checked names: a key
-#: that breaks it never reaches a file system or a server.
-_SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
-_MAX_SEGMENT: Final = 200
 #: Parts of ``<folder>/<target kind>/<target name>/<backup>/<file>``.
 _PARTS: Final = 5
 _AUDIT_ENTRY: Final = re.compile(r"audit/[0-9]{4}/[0-9]{2}/([1-9][0-9]{0,17})\.json", re.ASCII)
@@ -195,20 +191,3 @@ def _backup_id(text: str) -> BackupId | None:
         return BackupId.parse(text)
     except ConfigurationError:
         return None
-
-
-def check_key(key: str) -> str:
-    """Return ``key`` when every segment is safe; raise ``PermanentError`` otherwise."""
-    if not all(_SEGMENT.fullmatch(part) and len(part) <= _MAX_SEGMENT for part in key.split("/")):
-        raise PermanentError(
-            f"the key {key[:200]!r} is none that pgben makes",
-            "keys are '/'-joined names of letters, digits, '_', '-' and '.'",
-        )
-    return key
-
-
-def check_prefix(prefix: str) -> str:
-    """Return ``prefix`` when it is empty or begins safe keys; raise ``PermanentError`` else."""
-    if prefix:
-        check_key(prefix.removesuffix("/"))
-    return prefix

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from pgben_tasks.domain.layout import check_key, check_prefix
+from pgben_tasks.domain.keys import check_key, check_prefix
 from pgben_tasks.errors import IntegrityError, ObjectExists, ObjectMissing
 from pgben_tasks.ports import StoredObject, Unfinished
 

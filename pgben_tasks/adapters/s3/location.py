@@ -10,7 +10,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from pgben_tasks.adapters.s3.errors import Hints
-from pgben_tasks.domain.layout import check_key
+from pgben_tasks.domain.keys import check_key
 from pgben_tasks.errors import ConfigurationError
 
 Addressing = Literal["path", "virtual"]

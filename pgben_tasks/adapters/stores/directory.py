@@ -17,7 +17,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO, Final
 
-from pgben_tasks.domain.layout import check_key, check_prefix
+from pgben_tasks.domain.keys import check_key, check_prefix
 from pgben_tasks.errors import (
     ConfigurationError,
     IntegrityError,

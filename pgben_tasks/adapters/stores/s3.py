@@ -23,7 +23,7 @@ from pgben_tasks.adapters.s3.client import S3Request, S3Sender
 from pgben_tasks.adapters.s3.errors import as_public_error, codes_of
 from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.adapters.s3.xml import text_of
-from pgben_tasks.domain.layout import check_key, check_prefix
+from pgben_tasks.domain.keys import check_key, check_prefix
 from pgben_tasks.errors import ConfigurationError, IntegrityError, ObjectExists, ObjectMissing
 from pgben_tasks.ports import StoredObject, Unfinished
 
