@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 from pydantic_settings import NoDecode
@@ -117,8 +117,16 @@ def _recipients(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _split_url(value: str) -> SplitResult:
+    """Split a URL, into nothing when it is none: Python's message would repeat what is in it."""
+    try:
+        return urlsplit(value)
+    except ValueError:
+        return urlsplit("")
+
+
 def _repository(value: str) -> str:
-    parts = urlsplit(value)
+    parts = _split_url(value)
     as_file = parts.scheme == "file" and not parts.netloc and parts.path.strip("/")
     as_bucket = parts.scheme == "s3" and parts.netloc and "@" not in parts.netloc
     if not (as_file or as_bucket) or parts.query or parts.fragment:
@@ -128,7 +136,7 @@ def _repository(value: str) -> str:
 
 
 def _endpoint(value: str) -> str:
-    parts = urlsplit(value if "://" in value else f"//{value}")
+    parts = _split_url(value if "://" in value else f"//{value}")
     try:
         host_ok = bool(parts.hostname) and parts.port != 0
     except ValueError:
@@ -163,7 +171,7 @@ def _redis(value: SecretUrl) -> SecretUrl:
 
 
 def _postgres_url(value: SecretUrl) -> SecretUrl:
-    parts = urlsplit(value.get_secret_value())
+    parts = _split_url(value.get_secret_value())
     if parts.scheme not in {"postgresql", "postgres"} or not parts.path.strip("/"):
         message = "must be like 'postgresql://user:password@host:5432/database'"
         raise ValueError(message)

@@ -277,6 +277,19 @@ def test_no_fault_ever_echoes_a_secret_value(field: str) -> None:
         assert CANARY not in rows
 
 
+def test_no_fault_of_a_url_repeats_its_password() -> None:
+    # Python's own message about such a host repeats everything before the path.
+    for url in (f"postgresql://u:{CANARY}@h\u2100/x", f"postgresql://[{CANARY}]/x"):
+        said = faults(PGBEN_CATALOG_URL=url)
+        assert said.startswith("PGBEN_CATALOG_URL must be like 'postgresql://")
+        assert CANARY not in said
+    for name in ("PGBEN_MINIO_HOST", "PGBEN_REPOSITORY_ENDPOINT", "PGBEN_REPOSITORY"):
+        for scheme in ("https", "s3"):
+            said = faults(**{name: f"{scheme}://u:{CANARY}@h\u2100/x"})
+            assert said.startswith(f"{name} must be ")
+            assert CANARY not in said
+
+
 def test_what_kubernetes_injects_is_ignored_and_named() -> None:
     settings = Settings.load(
         {
