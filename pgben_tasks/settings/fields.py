@@ -17,16 +17,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pgben_tasks.language import Language
 from pgben_tasks.settings import values as kinds
 from pgben_tasks.settings.broker import DEFAULT_REDIS_URL
+from pgben_tasks.settings.hosts import DatabaseHost, MailHost
 from pgben_tasks.settings.servers import ServersFile, read_servers
 from pgben_tasks.settings.sources import PREFIX
 from pgben_tasks.settings.values import SecretUrl
-
-
-def _host(value: str) -> str:
-    if any(mark in value for mark in "=@,? ") or "://" in value:
-        message = "must be a host name, an address or the folder of a socket"
-        raise ValueError(message)
-    return value
 
 
 def _unlike_the_first(value: ServersFile | None, info: ValidationInfo) -> ServersFile | None:
@@ -50,7 +44,9 @@ def _catalog_beside(data: dict[str, Any]) -> SecretUrl:
     if password is not None:
         user += ":" + quote(password.get_secret_value(), safe="")
     host = data["db_host"]
-    host = f"[{host}]" if ":" in host else quote(host, safe="")
+    # An IPv6 address may have a zone behind a percent sign.
+    is_ipv6 = ":" in host and not host.startswith("/")
+    host = f"[{quote(host, safe=':')}]" if is_ipv6 else quote(host, safe="")
     return SecretUrl(f"postgresql://{user}@{host}:{data['db_port']}/pgben_catalog")
 
 
@@ -71,7 +67,7 @@ class Fields(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
-    db_host: Annotated[str, AfterValidator(_host)] = setting(
+    db_host: DatabaseHost = setting(
         "localhost", "Server of the protected databases: a name, an address or a socket's folder."
     )
     db_port: kinds.Port = setting(5432, "Its port.")
@@ -192,7 +188,7 @@ class Fields(BaseSettings):
     trusted_keys_file: Path | None = setting(None, "Public signing keys by role.")
     encryption: bool = setting(default=True, meaning="Whether packs are sealed: `on` or `off`.")
 
-    smtp_host: Annotated[str, AfterValidator(_host)] | None = setting(None, "Mail server.")
+    smtp_host: MailHost | None = setting(None, "Mail server: a name or an address.")
     smtp_port: kinds.Port = setting(587, "Its port.")
     smtp_user: str | None = setting(None, "User on the mail server.")
     smtp_pass: SecretStr | None = setting(None, "Password on the mail server.")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.settings.faults import explain
+from pgben_tasks.settings.hosts import ServerHost
 from pgben_tasks.settings.sources import read_secret_file
 from pgben_tasks.settings.values import Names, Port
 
@@ -19,7 +20,7 @@ class Server(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    host: Annotated[str, Field(min_length=1)]
+    host: ServerHost
     port: Port = 5432
     user: Annotated[str, Field(min_length=1)] = "postgres"
     password: SecretStr | None = None

@@ -21,6 +21,7 @@ from pgben_tasks.domain.windows import Schedule, parse_zone
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.redaction import redact
 from pgben_tasks.settings.broker import check_redis_url
+from pgben_tasks.settings.hosts import names_host
 
 _UNITS: Final = {
     "w": timedelta(weeks=1),
@@ -138,7 +139,7 @@ def _repository(value: str) -> str:
 def _endpoint(value: str) -> str:
     parts = _split_url(value if "://" in value else f"//{value}")
     try:
-        host_ok = bool(parts.hostname) and parts.port != 0
+        host_ok = names_host(parts.hostname or "") and parts.port != 0
     except ValueError:
         host_ok = False
     extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username

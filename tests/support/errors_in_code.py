@@ -60,8 +60,8 @@ def patterns(package: Path) -> set[str]:
 
 def _of_settings(folder: Path) -> Iterator[str]:
     """Yield the patterns of faults in settings, which begin with the name of the setting."""
-    for name in ("faults.py", "fields.py", "servers.py", "sources.py", "values.py"):
-        tree = ast.parse((folder / name).read_text(encoding="utf-8"))
+    for path in sorted(set(folder.glob("*.py")) - {folder / "__init__.py"}):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.Yield) and isinstance(node.value, ast.JoinedStr):
                 yield from _read(node.value, {})
