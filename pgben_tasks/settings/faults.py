@@ -7,6 +7,8 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from pgben_tasks.errors import ConfigurationError
+
 #: Sentences for the findings that operators meet most.
 _SENTENCES: Final = {
     "bool_parsing": "must be 'on' or 'off'",
@@ -32,3 +34,16 @@ def explain(error: ValidationError, *, name: Callable[[str], str] = str) -> list
         said = fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
         sentences.append(f"{place} {_SENTENCES.get(fault['type'], said)}".strip())
     return sentences
+
+
+def checked_by(check: Callable[[str], object]) -> Callable[[str], str]:
+    """Return a check whose ``ConfigurationError`` pydantic collects with other faults."""
+
+    def checked(value: str) -> str:
+        try:
+            check(value)
+        except ConfigurationError as exc:
+            raise ValueError(f"{exc.sentence}; {exc.hint}") from exc
+        return value
+
+    return checked

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pgben_tasks.language import Language
 from pgben_tasks.settings import values as kinds
 from pgben_tasks.settings.broker import DEFAULT_REDIS_URL
+from pgben_tasks.settings.folders import Folder, SpoolFolder
 from pgben_tasks.settings.hosts import DatabaseHost, MailHost
 from pgben_tasks.settings.servers import ServersFile, read_servers
 from pgben_tasks.settings.sources import PREFIX
@@ -99,7 +100,7 @@ class Fields(BaseSettings):
         "path",
         "Where requests name the bucket: in their `path`, or before the server's name (`virtual`).",
     )
-    buckets: kinds.Names = setting(
+    buckets: kinds.BucketNames = setting(
         ("pgben-documents",), "Protected buckets; none while PGBEN_MINIO_ACCESS_KEY is not set."
     )
 
@@ -112,12 +113,13 @@ class Fields(BaseSettings):
     repository_access_key: SecretStr | None = setting(None, "Access key for the repository.")
     repository_secret_key: SecretStr | None = setting(None, "Secret key for the repository.")
     repository_ca_file: Path | None = setting(None, "Certificate authority of that server.")
-    backup_dir: Path = setting(
+    backup_dir: Folder = setting(
         Path("/backup/postgres"), "Folder of `backup-log.txt` and `backup-history.csv` only."
     )
-    minio_backup_dir: Path = setting(Path("/backup/minio"), "The same for buckets.")
-    spool_dir: Path = setting(
-        Path("/var/lib/pgben/spool"), "Where dumps wait until they are stored; mode 0700."
+    minio_backup_dir: Folder = setting(Path("/backup/minio"), "The same for buckets.")
+    spool_dir: SpoolFolder = setting(
+        Path("/var/lib/pgben/spool"),
+        "Where dumps wait until they are stored: a folder of its own, mode 0700.",
     )
     spool_limit: kinds.Size | None = setting(None, "Most bytes the spool may hold.")
     node: kinds.Node | None = setting(

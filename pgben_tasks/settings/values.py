@@ -7,7 +7,6 @@ repeated here, because it may be a secret in the wrong place.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Final, NamedTuple
@@ -16,11 +15,15 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from pgben_tasks.domain.keys import check_key
 from pgben_tasks.domain.target import check_name
 from pgben_tasks.domain.windows import Schedule, parse_zone
-from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.errors import ConfigurationError, PermanentError
 from pgben_tasks.redaction import redact
 from pgben_tasks.settings.broker import check_redis_url
+from pgben_tasks.settings.buckets import BucketName, check_bucket
+from pgben_tasks.settings.faults import checked_by
+from pgben_tasks.settings.folders import is_kept, is_root
 from pgben_tasks.settings.hosts import names_host
 
 _UNITS: Final = {
@@ -88,19 +91,6 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-def _checked_by(check: Callable[[str], object]) -> Callable[[str], str]:
-    """Return a check whose ``ConfigurationError`` pydantic collects with other faults."""
-
-    def checked(value: str) -> str:
-        try:
-            check(value)
-        except ConfigurationError as exc:
-            raise ValueError(f"{exc.sentence}; {exc.hint}") from exc
-        return value
-
-    return checked
-
-
 def _cron(value: str) -> str:
     return Schedule.parse(value, "UTC").cron
 
@@ -128,12 +118,33 @@ def _split_url(value: str) -> SplitResult:
 
 def _repository(value: str) -> str:
     parts = _split_url(value)
-    as_file = parts.scheme == "file" and not parts.netloc and parts.path.strip("/")
+    is_folder = parts.path.startswith("/") and not is_root(parts.path)
+    as_file = parts.scheme == "file" and not parts.netloc and is_folder
     as_bucket = parts.scheme == "s3" and parts.netloc and "@" not in parts.netloc
-    if not (as_file or as_bucket) or parts.query or parts.fragment:
+    if not (as_file or as_bucket) or parts.query or parts.fragment or not _may_be_below(parts):
         message = "must be 'file:///absolute/folder' or 's3://bucket/prefix'"
         raise ValueError(message)
+    if as_file and not is_kept(parts.path):
+        message = "must be on a disk: nothing is kept below /dev, /proc and /sys"
+        raise ValueError(message)
+    if as_bucket and ":" in parts.netloc:
+        message = "must be 's3://bucket/prefix': the server belongs in PGBEN_REPOSITORY_ENDPOINT"
+        raise ValueError(message)
+    if as_bucket:
+        check_bucket(parts.netloc)
     return value.rstrip("/")
+
+
+def _may_be_below(parts: SplitResult) -> bool:
+    """Return whether a repository's keys may begin with the prefix of an ``s3://`` URL."""
+    prefix = parts.path.strip("/")
+    if parts.scheme != "s3" or not prefix:
+        return True
+    try:
+        check_key(prefix)
+    except PermanentError:
+        return False
+    return True
 
 
 def _endpoint(value: str) -> str:
@@ -203,7 +214,7 @@ Share = Annotated[Decimal, Field(ge=0, le=1, allow_inf_nan=False)]
 Size = Annotated[ByteSize, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Name = Annotated[str, AfterValidator(_checked_by(check_name))]
+Name = Annotated[str, AfterValidator(checked_by(check_name))]
 Names = Annotated[
     tuple[Name, ...],
     NoDecode,
@@ -211,9 +222,16 @@ Names = Annotated[
     Field(min_length=1),
     AfterValidator(_distinct),
 ]
-Node = Annotated[str, AfterValidator(_checked_by(check_name))]
-Cron = Annotated[str, AfterValidator(_checked_by(_cron))]
-Zone = Annotated[str, AfterValidator(_checked_by(parse_zone))]
+BucketNames = Annotated[
+    tuple[BucketName, ...],
+    NoDecode,
+    BeforeValidator(_split),
+    Field(min_length=1),
+    AfterValidator(_distinct),
+]
+Node = Annotated[str, AfterValidator(checked_by(check_name))]
+Cron = Annotated[str, AfterValidator(checked_by(_cron))]
+Zone = Annotated[str, AfterValidator(checked_by(parse_zone))]
 Recipients = Annotated[
     tuple[str, ...],
     NoDecode,
