@@ -76,7 +76,7 @@ class Fields(BaseSettings):
         "postgres", "Role that dumps: a superuser, or one with BYPASSRLS and pg_read_all_data."
     )
     db_pass: SecretStr | None = setting(None, "Its password.")
-    db_name: kinds.Names = setting(("pgben",), "Protected databases of this server.")
+    db_name: kinds.DatabaseNames = setting(("pgben",), "Protected databases of this server.")
     servers_file: Annotated[
         ServersFile | None, BeforeValidator(read_servers), AfterValidator(_unlike_the_first)
     ] = setting(
@@ -145,7 +145,7 @@ class Fields(BaseSettings):
         timedelta(hours=12), "How long after its time a missed window is still run."
     )
 
-    retention_days: kinds.Count = setting(30, "Age in days after which backups may expire.")
+    retention_days: kinds.Days = setting(30, "Age in days after which backups may expire.")
     keep_daily: kinds.Count | None = setting(None, "Daily backups kept beyond that age.")
     keep_weekly: kinds.Count | None = setting(None, "Weekly backups kept beyond that age.")
     keep_monthly: kinds.Count | None = setting(None, "Monthly backups kept beyond that age.")
@@ -162,7 +162,7 @@ class Fields(BaseSettings):
         Decimal("0.05"), "Share of the repository's bytes that one night may write anew."
     )
 
-    verify_days: kinds.Count = setting(7, "Days after which a verification is overdue.")
+    verify_days: kinds.Days = setting(7, "Days after which a verification is overdue.")
     rpo: kinds.Duration = setting(timedelta(hours=24), "Most data, in time, that may be lost.")
 
     keep_replaced: kinds.Duration = setting(
@@ -171,13 +171,15 @@ class Fields(BaseSettings):
     restore_approval: Literal["confirm", "token"] = setting(
         "confirm", "What a restore that replaces something needs: `confirm` or `token`."
     )
-    dump_jobs: kinds.Count = setting(2, "Parallel jobs of pg_dump and pg_restore.")
-    copy_concurrency: kinds.Count = setting(16, "Parallel transfers of objects.")
+    dump_jobs: kinds.Parallel = setting(2, "Parallel jobs of pg_dump and pg_restore.")
+    copy_concurrency: kinds.Parallel = setting(16, "Parallel transfers of objects.")
     tag_budget: kinds.Duration = setting(
         timedelta(minutes=10), "How long one night may read the tags of unchanged objects."
     )
-    pack_size: kinds.Size | None = setting(
-        None, "Bytes of small members that share a pack.", shown="64MiB dumps, 16MiB objects"
+    pack_size: kinds.PackSize | None = setting(
+        None,
+        "Bytes of small members that share a pack: `64KiB` to `16GiB`.",
+        shown="64MiB dumps, 16MiB objects",
     )
     disk_critical: kinds.Share = setting(Decimal("0.8"), "Share of a full disk that alarms.")
 

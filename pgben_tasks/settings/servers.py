@@ -12,7 +12,7 @@ from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.settings.faults import explain
 from pgben_tasks.settings.hosts import ServerHost
 from pgben_tasks.settings.sources import read_secret_file
-from pgben_tasks.settings.values import Names, Port
+from pgben_tasks.settings.values import DatabaseNames, Port
 
 
 class Server(BaseModel):
@@ -25,7 +25,7 @@ class Server(BaseModel):
     user: Annotated[str, Field(min_length=1)] = "postgres"
     password: SecretStr | None = None
     password_file: Path | None = None
-    databases: Annotated[Names, Field(min_length=1)]
+    databases: DatabaseNames
 
     @model_validator(mode="after")
     def _one_password(self) -> Self:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from decimal import Decimal
+from email.errors import MessageError
+from email.headerregistry import Address as MailAddress
 from typing import Annotated, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -25,6 +27,7 @@ from pgben_tasks.settings.buckets import BucketName, check_bucket
 from pgben_tasks.settings.faults import checked_by
 from pgben_tasks.settings.folders import is_kept, is_root
 from pgben_tasks.settings.hosts import names_host
+from pgben_tasks.settings.recipients import check_recipients
 
 _UNITS: Final = {
     "w": timedelta(weeks=1),
@@ -35,6 +38,19 @@ _UNITS: Final = {
 }
 _REGION: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DURATION: Final = re.compile(r"(\d{1,6})\s*(w|d|h|min|s)")
+#: Added to a date of today, more would soon leave the years that dates can have.
+_LONGEST: Final = timedelta(days=999_999)
+_SIZE: Final = re.compile(r"\s*(?:\d+|\d*\.\d+)\s*[A-Za-z]*\s*", re.ASCII)
+#: A pack costs requests of its own and a line of the manifest; below this they cost more than what
+#: is in it. A single byte would give every file and object a pack of its own.
+_SMALLEST_PACK: Final = 64 * 1024
+#: A pack of objects is full with 4096 of 4 MiB (``adapters.packs.object_writer``), so more changes
+#: nothing for buckets. A dump's lies in the spool once more while it is stored, begins anew when
+#: that fails, and above 5 TiB no S3 server takes it.
+_LARGEST_PACK: Final = 16 * 1024**3
+#: Each has a connection of its own, and a copy a thread and an open file: of these a process has
+#: 1024 unless its administrator says otherwise, and PostgreSQL takes 100 connections.
+_MOST_PARALLEL: Final = 1024
 
 
 class SecretUrl(SecretStr):
@@ -61,7 +77,11 @@ def parse_duration(value: object) -> object:
     if not parts or "".join(number + unit for number, unit in parts) != text:
         message = "must be a duration like '12h', '7d', '30min' or '1d12h'"
         raise ValueError(message)
-    duration = sum((int(number) * _UNITS[unit] for number, unit in parts), timedelta())
+    seconds = sum(int(number) * int(_UNITS[unit].total_seconds()) for number, unit in parts)
+    if seconds > _LONGEST.total_seconds():
+        message = "must be at most 999999d"
+        raise ValueError(message)
+    duration = timedelta(seconds=seconds)
     if not duration:
         message = "must be longer than no time at all"
         raise ValueError(message)
@@ -95,17 +115,26 @@ def _cron(value: str) -> str:
     return Schedule.parse(value, "UTC").cron
 
 
-def _recipients(values: tuple[str, ...]) -> tuple[str, ...]:
-    if any("AGE-SECRET-KEY-" in value.upper() for value in values):
-        message = (
-            "holds a secret key, which must never be here: put the public key ('age1…') in its "
-            "place, and treat the secret key as known to others"
-        )
+def _whole_size(value: object) -> object:
+    """Refuse a size with anything behind it: pydantic would read ``1,5GiB`` as one byte."""
+    if isinstance(value, str) and not _SIZE.fullmatch(value):
+        message = "must be a size like '64MiB'"
         raise ValueError(message)
-    if not all(re.fullmatch(r"age1[0-9a-z]+", value) for value in values):
-        message = "must be public keys of age ('age1…'), separated by commas"
+    return value
+
+
+def _pack_size(value: ByteSize) -> ByteSize:
+    if not _SMALLEST_PACK <= value <= _LARGEST_PACK:
+        message = "must be between 64KiB and 16GiB"
         raise ValueError(message)
-    return values
+    return value
+
+
+def _takes_connections(value: str) -> str:
+    if value == "template0":
+        message = "must not name 'template0', a database that takes no connections"
+        raise ValueError(message)
+    return value
 
 
 def _split_url(value: str) -> SplitResult:
@@ -203,7 +232,12 @@ def _contacts(value: object) -> object:
 
 
 def _address(value: str) -> str:
-    if not re.fullmatch(r"[^@\s]+@[^@\s]+", value):
+    try:
+        # As the mailer writes it into the heads of mails.
+        taken = bool(re.fullmatch(r"[^@\s]+@[^@\s]+", value)) and MailAddress(addr_spec=value)
+    except (ValueError, IndexError, MessageError):
+        taken = False
+    if not taken:
         message = "must be an address like 'admin@example.org'"
         raise ValueError(message)
     return value
@@ -211,12 +245,17 @@ def _address(value: str) -> str:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Share = Annotated[Decimal, Field(ge=0, le=1, allow_inf_nan=False)]
-Size = Annotated[ByteSize, Field(gt=0)]
+Size = Annotated[ByteSize, BeforeValidator(_whole_size), Field(gt=0)]
+PackSize = Annotated[ByteSize, BeforeValidator(_whole_size), AfterValidator(_pack_size)]
 Count = Annotated[int, Field(ge=1)]
+Days = Annotated[int, Field(ge=1, le=timedelta.max.days)]
+Parallel = Annotated[int, Field(ge=1, le=_MOST_PARALLEL)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Name = Annotated[str, AfterValidator(checked_by(check_name))]
-Names = Annotated[
-    tuple[Name, ...],
+DatabaseNames = Annotated[
+    tuple[
+        Annotated[str, AfterValidator(checked_by(check_name)), AfterValidator(_takes_connections)],
+        ...,
+    ],
     NoDecode,
     BeforeValidator(_split),
     Field(min_length=1),
@@ -236,7 +275,7 @@ Recipients = Annotated[
     tuple[str, ...],
     NoDecode,
     BeforeValidator(_split),
-    AfterValidator(_recipients),
+    AfterValidator(check_recipients),
     AfterValidator(_distinct),
 ]
 RepositoryUrl = Annotated[str, AfterValidator(_repository)]

@@ -186,7 +186,7 @@ def test_a_host_that_cannot_be_one_is_a_matter_of_settings() -> None:
 @pytest.mark.parametrize("address", ["<ana@example.org>", "ana..x@example.org", "a;b@example.org"])
 def test_an_address_that_cannot_be_one_is_a_matter_of_settings(address: str) -> None:
     with pytest.raises(ConfigurationError, match="is none that mail can be sent to"):
-        mailer(MailServer(), PGBEN_ADMIN_EMAIL=address).send(MAIL)
+        unchecked(admin_email=(address,)).send(MAIL)
 
 
 @pytest.mark.parametrize(

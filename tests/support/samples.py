@@ -27,6 +27,8 @@ START = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
 TARGET = Target("postgres", "pgben")
 BACKUP = BackupId.make(START, "1f0c9a")
 REPOSITORY = "0123456789abcdef"
+#: A public key whose secret one is in tests/fixtures/upgrade.
+RECIPIENT = "age1m48dl3fg07qglvtlnu3l4kl2yxjhzjupej4wqlac20wm79gze33sv6weyz"
 ALL_ROLES: tuple[SigningRole, ...] = ("backup", "verify", "restore", "maintenance")
 
 

@@ -21,6 +21,7 @@ from pgben_tasks.settings.model import is_secret
 from tests.support import manifests
 from tests.support.manifests import KEYS, ROOT, Process
 from tests.support.needs import needs
+from tests.support.samples import RECIPIENT
 from workers.__main__ import ROLES, command
 
 BOTH = [manifests.compose_processes(), manifests.kubernetes_processes()]
@@ -82,7 +83,7 @@ def settings_of(process: Process, folder: Path, *, buckets: bool = True) -> Sett
             copy.write_text("" if empty else URLS.get(Path(value).name, "x"), encoding="utf-8")
             environment[name] = str(copy)
         elif value.startswith("from:"):
-            environment[name] = "age1x" if name == "PGBEN_AGE_RECIPIENTS" else "pgben-x-0"
+            environment[name] = RECIPIENT if name == "PGBEN_AGE_RECIPIENTS" else "pgben-x-0"
         else:
             # Compose's own variables, and their defaults.
             environment[name] = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyrage
 import pytest
 from hypothesis import given, strategies as st
 from minio.helpers import check_bucket_name as minio_check
@@ -11,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.settings import Settings
+from tests.support.samples import RECIPIENT
 
 # ruff: noqa: S108 - these folders are named, not written to
 
@@ -202,3 +205,122 @@ def test_a_folder_of_history_is_the_same_for_every_worker(name: str) -> None:
     assert faults(**{name: "backups"}).startswith(f"{name} {ABSOLUTE}")
     assert faults(**{name: "/proc/x"}).startswith(f"{name} {KERNEL}")
     Settings.load({name: "/etc/pgben"})
+
+
+@pytest.mark.parametrize("text", ["1", "65535", "63KiB", "17GiB", "5TiB"])
+def test_a_pack_size_that_packs_nothing_or_all_is_refused(text: str) -> None:
+    assert faults(PGBEN_PACK_SIZE=text).startswith(
+        "PGBEN_PACK_SIZE must be between 64KiB and 16GiB"
+    )
+
+
+def test_pack_sizes_up_to_their_bounds_are_taken() -> None:
+    assert Settings.load({"PGBEN_PACK_SIZE": "64KiB"}).pack_size == 64 * 1024
+    assert Settings.load({"PGBEN_PACK_SIZE": "16 GiB"}).pack_size == 16 * 1024**3
+
+
+@pytest.mark.parametrize("text", ["1,5GiB", "64MiB of 1TiB", "64.MiB", "1.5.5GiB"])
+def test_a_size_is_read_whole_or_not_at_all(text: str) -> None:
+    assert "must be a size like '64MiB'" in faults(PGBEN_SPOOL_LIMIT=text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("RPO", "999999w", "must be at most 999999d"),
+        ("STEP_WAIT", "999999w" * 200, "must be at most 999999d"),
+        ("RETENTION_DAYS", "1000000000", "must be less than or equal to 999999999"),
+        ("VERIFY_DAYS", "9" * 30, "must be less than or equal to 999999999"),
+        ("COPY_CONCURRENCY", "100000", "must be less than or equal to 1024"),
+        ("DUMP_JOBS", "10000", "must be less than or equal to 1024"),
+    ],
+)
+def test_a_number_that_nothing_can_count_with_is_refused(name: str, text: str, fault: str) -> None:
+    assert faults(**{f"PGBEN_{name}": text}).startswith(f"PGBEN_{name} {fault}")
+
+
+def test_the_largest_numbers_can_be_counted_with() -> None:
+    days, now = str(timedelta.max.days), datetime(2026, 11, 23, tzinfo=UTC)
+    settings = Settings.load(
+        {"PGBEN_RETENTION_DAYS": days, "PGBEN_VERIFY_DAYS": days, "PGBEN_KEEP_REPLACED": "999999d"}
+    )
+    assert timedelta(days=settings.retention_days) > timedelta()
+    assert (now + settings.keep_replaced).year < 10_000
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        RECIPIENT[:-1] + ("q" if RECIPIENT[-1] != "q" else "p"),
+        RECIPIENT[:-1],
+        RECIPIENT + "q",
+        RECIPIENT[:20] + RECIPIENT[21] + RECIPIENT[20] + RECIPIENT[22:],
+        "age1" + "q" * 58,
+        "age1",
+    ],
+)
+def test_a_mistyped_recipient_is_found_before_a_backup_is(recipient: str) -> None:
+    said = faults(PGBEN_AGE_RECIPIENTS=f"{RECIPIENT}, {recipient}")
+    assert said.startswith("PGBEN_AGE_RECIPIENTS ")
+    assert "public key" in said
+    assert recipient not in said.split()
+
+
+def test_which_recipient_is_mistyped_is_said() -> None:
+    wrong = RECIPIENT.replace("w", "5", 1)
+    said = faults(PGBEN_AGE_RECIPIENTS=f"{RECIPIENT},{wrong}")
+    assert said.startswith("PGBEN_AGE_RECIPIENTS has a mistyped public key, number 2 of 2")
+
+
+@pytest.mark.parametrize("kind", ["yubikey", "pq"])
+def test_a_recipient_of_a_plugin_cannot_be_sealed_to(kind: str) -> None:
+    assert "must be public keys of age" in faults(PGBEN_AGE_RECIPIENTS=f"age1{kind}1{'q' * 60}")
+
+
+@given(st.data())
+def test_a_recipient_is_refused_exactly_when_age_refuses_it(data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(RECIPIENT) - 1))
+    sign = data.draw(st.sampled_from("abcdefghijklmnopqrstuvwxyz0123456789"))
+    for text in (RECIPIENT, RECIPIENT[:at] + sign + RECIPIENT[at + 1 :]):
+        try:
+            pyrage.x25519.Recipient.from_str(text)
+        except pyrage.RecipientError:
+            assert "PGBEN_AGE_RECIPIENTS" in faults(PGBEN_AGE_RECIPIENTS=text)
+        else:
+            assert Settings.load({"PGBEN_AGE_RECIPIENTS": text}).age_recipients == (text,)
+
+
+def test_new_recipients_are_taken() -> None:
+    for _ in range(20):
+        text = str(pyrage.x25519.Identity.generate().to_public())
+        assert Settings.load({"PGBEN_AGE_RECIPIENTS": text}).age_recipients == (text,)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("<ana@example.org>", "ana..x@example.org", "a;b@example.org", "ana@example..org"),
+        *("ana@example.org;", "ana@example.org.", "josé@example.org", "ana@example.org\u2028X:"),
+    ],
+)
+def test_an_address_that_mail_cannot_be_sent_to_is_refused(address: str) -> None:
+    for name in ("PGBEN_ADMIN_EMAIL", "PGBEN_SMTP_FROM"):
+        assert faults(**{name: address}).startswith(f"{name} must be an address like")
+
+
+def test_a_database_that_takes_no_connections_is_refused(tmp_path: Path) -> None:
+    fault = "must not name 'template0', a database that takes no connections"
+    assert faults(PGBEN_DB_NAME="pgben,template0").startswith(f"PGBEN_DB_NAME {fault}")
+    servers = write_servers(tmp_path, databases="template0")
+    assert f"a: databases {fault}" in faults(**servers)
+
+
+def test_faults_of_new_kinds_are_reported_together() -> None:
+    said = faults(
+        PGBEN_DB_HOST="db:1",
+        PGBEN_BUCKETS="a,b",
+        PGBEN_SPOOL_DIR="/etc",
+        PGBEN_PACK_SIZE="1",
+        PGBEN_AGE_RECIPIENTS="age1x",
+    )
+    assert said.startswith("6 settings are wrong")
