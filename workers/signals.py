@@ -41,6 +41,8 @@ def take_place(sender: str, instance: Any, **_: Any) -> None:
             log.info("settings_ignored", names=list(work.settings.ignored))
         if work.settings.retired:
             log.warning("settings_retired", names=list(work.settings.retired))
+        if work.settings.doubtful:
+            log.warning("settings_doubtful", what=[str(one) for one in work.settings.doubtful])
         queues = instance.app.amqp.queues
         roles = [role for role in names.QUEUES if role in queues.consume_from]
         for role in (names.QUEUE_BACKUP, names.QUEUE_RESTORE):

@@ -19,6 +19,7 @@ from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.windows import Schedule, parse_zone
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.redaction import HIDDEN, redact
+from pgben_tasks.settings.doubts import Doubt, doubtful_addresses, doubtful_databases
 from pgben_tasks.settings.faults import explain
 from pgben_tasks.settings.fields import OPTIONAL_FILES, Fields
 from pgben_tasks.settings.servers import Server, ServersFile
@@ -81,6 +82,16 @@ class Settings(Fields):
             raise _wrong(faults)
         made._origins, made._ignored, made._retired = found.origins, found.ignored, found.retired
         return made
+
+    @property
+    def doubtful(self) -> tuple[Doubt, ...]:
+        """What works and is probably meant otherwise."""
+        addresses = {
+            "PGBEN_SMTP_FROM": (self.smtp_from,) if self.smtp_from else (),
+            "PGBEN_ADMIN_EMAIL": self.admin_email,
+        }
+        databases = (target.name for target in self.postgres_targets())
+        return (*doubtful_addresses(addresses), *doubtful_databases(databases))
 
     @property
     def ignored(self) -> tuple[str, ...]:

@@ -153,24 +153,27 @@ def test_a_silent_beat_arrives_once(place: Watched) -> None:
     assert [one.subject for one in place.mails.letters].count(letter.subject) == 1
 
 
-def test_a_worker_says_once_that_it_has_no_mail_server_and_that_a_setting_is_retired(
+def test_a_worker_says_once_that_it_has_no_mail_server_and_what_is_odd_in_its_settings(
     place: Watched,
 ) -> None:
     spool = place.deployment.stack.folder / "mute"
     changed = {
         "PGBEN_SMTP_HOST": "",
         "PGBEN_RTO": "4h",
+        "PGBEN_SMTP_FROM": "pgben@intranet",
         "PGBEN_NODE": "mute",
         "PGBEN_SPOOL_DIR": str(spool),
     }
     mute = place.deployment.start("maintenance", name="mute", changed=changed)
     mute.stop()
     said = mute.log.read_text()
-    for once in ("alarms_have_no_mail", "settings_retired"):
+    for once in ("alarms_have_no_mail", "settings_retired", "settings_doubtful"):
         assert said.count(once) == 1
         assert once not in place.worker.log.read_text()
     (retired,) = (line for line in said.splitlines() if "settings_retired" in line)
     assert "PGBEN_RTO" in retired
+    (doubtful,) = (line for line in said.splitlines() if "settings_doubtful" in line)
+    assert "PGBEN_SMTP_FROM" in doubtful
 
 
 def test_an_emptied_table_arrives(place: Watched) -> None:

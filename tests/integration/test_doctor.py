@@ -173,6 +173,11 @@ SETTINGS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
         {"redis_url": SecretUrl("redis://:canary-x1@127.0.0.1:1/0")},
         {("broker", "failed"), ("broker_memory", "unseen"), ("queues", "unseen")},
     ),
+    "an address without a domain": (
+        {"admin_email": ("root@localhost",)},
+        {("settings", "doubtful")},
+    ),
+    "a database of the server's own": ({"db_name": ("postgres",)}, {("settings", "doubtful")}),
     "names that are no settings": ({}, {("settings", "ignored"), ("settings", "retired")}),
 }
 

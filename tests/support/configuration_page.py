@@ -46,6 +46,10 @@ retired settings, are ignored, with a line in the log and a warning of `pgben do
   and `PGBEN_MINIO_SECRET_KEY` say that no bucket is protected.
 - **Durations** are written `12h`, `7d`, `30min` or `1d12h`; **sizes** `64MiB`; **shares** as a
   fraction of 1, `0.2`; **switches** `on` or `off`; **lists** with commas.
+- **What cannot work** is refused when it is read: a port or a user in a host's name, a name that no
+  bucket can have, a relative folder, a mistyped key, a size or number beyond what can be used.
+  **What is doubtful** works, with a line in the log and a warning of `pgben config` and
+  `pgben doctor`: a mail address without a domain, the databases `postgres` and `template1`.
 - **Schedules** are cron lines of five fields, read in `PGBEN_TIMEZONE`: a local time that does not
   exist runs at the next minute, one that exists twice runs once.
 {retired}

@@ -324,3 +324,34 @@ def test_faults_of_new_kinds_are_reported_together() -> None:
         PGBEN_AGE_RECIPIENTS="age1x",
     )
     assert said.startswith("6 settings are wrong")
+
+
+def doubts(**environ: str) -> list[str]:
+    return [str(one) for one in Settings.load(environ).doubtful]
+
+
+def test_what_is_usual_is_not_doubtful() -> None:
+    assert doubts() == []
+    assert (
+        doubts(
+            PGBEN_DB_NAME="pgben,postgres_copy",
+            PGBEN_ADMIN_EMAIL="ana@example.org,root@[127.0.0.1]",
+            PGBEN_SMTP_FROM="pgben@example.org",
+        )
+        == []
+    )
+
+
+def test_a_mail_address_without_a_domain_is_doubtful() -> None:
+    said = doubts(PGBEN_ADMIN_EMAIL="ana@example.org,root@localhost", PGBEN_SMTP_FROM="x@intranet")
+    assert len(said) == 2
+    assert said[0].startswith("PGBEN_SMTP_FROM has 'x@intranet', an address without a domain")
+    assert said[1].startswith("PGBEN_ADMIN_EMAIL has 'root@localhost', an address without a domain")
+
+
+@pytest.mark.parametrize("name", ["postgres", "template1"])
+def test_a_database_that_every_server_has_is_doubtful(tmp_path: Path, name: str) -> None:
+    (said,) = doubts(PGBEN_DB_NAME=f"pgben,{name}")
+    assert said.startswith(f"the protected database '{name}' is one that every server has at first")
+    servers = write_servers(tmp_path, databases=name)
+    assert doubts(**servers) == [said]

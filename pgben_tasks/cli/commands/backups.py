@@ -151,6 +151,8 @@ def config(as_json: AsJson = False) -> int:
         output.hint(
             f"retired settings do nothing and are left aside: {', '.join(settings.retired)}"
         )
+    for doubt in settings.doubtful:
+        output.hint(str(doubt))
     if as_json:
         output.print_json({"settings": [row._asdict() for row in rows]})
     else:

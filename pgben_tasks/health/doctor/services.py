@@ -19,7 +19,7 @@ _OLDEST_REDIS: Final = (6, 2)
 
 
 def settings(installation: Installation) -> Iterator[Result]:
-    """Return how many settings are set, and which variables were left aside."""
+    """Return how many settings are set, what was left aside, and which values are doubtful."""
     rows = installation.settings.rows()
     yield ok(
         _("{count} of {all} settings are set, the others have their defaults"),
@@ -40,6 +40,8 @@ def settings(installation: Installation) -> Iterator[Result]:
             _("take them out of the environment"),
             names=", ".join(installation.settings.retired),
         )
+    for doubt in installation.settings.doubtful:
+        yield warning("doubtful", doubt.sentence, doubt.hint, **doubt.facts)
 
 
 def catalog(installation: Installation) -> Iterator[Result]:
