@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import bucket, churn, client, digests, memory, postgres
+from benchmarks import bucket, churn, client, digests, memory, postgres, tags
 from benchmarks.meter import PROC
 from benchmarks.report import document, lines, machine
 
-_PARTS: Final = ("postgres", "bucket", "shared", "churn", "memory", "client", "digests")
+_PARTS: Final = ("postgres", "bucket", "tags", "shared", "churn", "memory", "client", "digests")
 
 _EXAMPLES: Final = """
 parts (all of them unless some are named):
   postgres  backups of a database against pg_dump alone and against scripts
   bucket    snapshots of a bucket against rclone sync
+  tags      an unchanged night that reads every tag against a script that does
   shared    a first snapshot that two processes share against one that one makes
   churn     what thirty nights of changes add to a repository
   memory    what snapshots of very many objects, and of a very large one, take of it
@@ -81,7 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             told[name] = memory.measure(asked.keys, asked.gibibytes, tell=_tell)
             said = [memory.sentence(case, found) for case, found in told[name].items()]
         else:
-            of_buckets = {"bucket": bucket.measure, "shared": bucket.measure_shared}
+            of_buckets = {
+                "bucket": bucket.measure,
+                "tags": tags.measure,
+                "shared": bucket.measure_shared,
+            }
             part = (
                 postgres.measure(asked.megabytes, asked.rounds, tell=_tell)
                 if name == "postgres"

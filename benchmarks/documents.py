@@ -34,15 +34,21 @@ class Documents:
 
     server: EmbeddedS3
     number: int
+    #: Whether every third has a tag.
+    tagged: bool = False
     size: int = 0
     _chance: random.Random = field(default_factory=lambda: random.Random(4))  # noqa: S311
     _next: int = 0
 
     @classmethod
-    def make(cls, number: int, supervisor: Supervisor) -> Documents:
-        """Start the server and fill both buckets."""
-        server = EmbeddedS3.start(supervisor=supervisor, etags=True)
-        made = cls(server=server, number=number)
+    def make(cls, number: int, supervisor: Supervisor, *, tagged: bool = False) -> Documents:
+        """Start the server, one that keeps tags where some are to be set, and fill both buckets."""
+        server = (
+            EmbeddedS3.start(supervisor=supervisor, kind="ministack")
+            if tagged
+            else EmbeddedS3.start(supervisor=supervisor, etags=True)
+        )
+        made = cls(server=server, number=number, tagged=tagged)
         for name in (BUCKET, WARM_UP):
             server.make_bucket(name)
         made._put(BUCKET, (made._key(at) for at in range(number)))
@@ -90,8 +96,9 @@ class Documents:
 
         def put(key: str, data: bytes, metadata: dict[str, str]) -> None:
             headers = {"content-type": "application/pdf"}
+            tags = {"setor": "habitação"} if self.tagged and len(data) % 3 == 0 else {}
             bucket.put(
-                key, iter([data]), size=len(data), headers=headers, metadata=metadata, tags={}
+                key, iter([data]), size=len(data), headers=headers, metadata=metadata, tags=tags
             )
 
         with ThreadPoolExecutor(_WRITERS) as pool:

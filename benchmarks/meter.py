@@ -20,11 +20,15 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def measure_program(
-    argv: Sequence[str], environment: Mapping[str, str], *, stderr: int | None = None
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    stdout: int | None = None,
+    stderr: int | None = None,
 ) -> tuple[float, Meter]:
     """Run a program to its end; return its wall seconds and what it took."""
     began = time.perf_counter()
-    with subprocess.Popen(argv, env=environment, stderr=stderr) as process:
+    with subprocess.Popen(argv, env=environment, stdout=stdout, stderr=stderr) as process:
         with Meter(process.pid) as meter:
             # Not collected yet, so that its figures can still be read.
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
