@@ -6,6 +6,8 @@ Nothing is written here. Whatever cannot be believed becomes a row or a finding,
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from pgben_tasks.domain.documents import AuditEntry, Finding
 from pgben_tasks.domain.layout import audit_sequence
@@ -15,6 +17,10 @@ from pgben_tasks.domain.trail import Trail, assemble
 from pgben_tasks.errors import IntegrityError
 from pgben_tasks.operations.repository.survey import finding_of, survey, was_pruned
 from pgben_tasks.ports import Progress, Repository
+
+_READERS: Final = 8
+#: Entries read between two looks at whether somebody stops it.
+_AT_ONCE: Final = 64
 
 
 def read_index(
@@ -41,15 +47,26 @@ def read_trail(repository: Repository, progress: Progress) -> Trail:
     """Read the audit trail, checking every signature and the chain of hashes."""
     paths = repository.audited()
     progress.begin("audit trail", total=len(paths), unit="entries")
+
+    def read(path: str) -> AuditEntry | Finding:
+        try:
+            return repository.audit_entry(path)
+        except IntegrityError as exc:
+            return finding_of(exc, path)
+
     entries: list[AuditEntry] = []
     unreadable: dict[int, Finding] = {}
-    for path in paths:
-        progress.check()
-        try:
-            entries.append(repository.audit_entry(path))
-        except IntegrityError as exc:
-            unreadable[audit_sequence(path) or 0] = finding_of(exc, path)
-        progress.advance(1)
+    # Years of small documents: one after another, a way of 10 ms to the store is minutes.
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="trail") as readers:
+        for start in range(0, len(paths), _AT_ONCE):
+            progress.check()
+            batch = paths[start : start + _AT_ONCE]
+            for path, found in zip(batch, readers.map(read, batch), strict=True):
+                if isinstance(found, Finding):
+                    unreadable[audit_sequence(path) or 0] = found
+                else:
+                    entries.append(found)
+            progress.advance(len(batch))
     return assemble(entries, unreadable)
 
 
