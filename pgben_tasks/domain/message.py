@@ -13,7 +13,7 @@ import json
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 #: Larger than any request: a thousand keys of 1,024 bytes, in base64.
 MOST_BYTES: Final = 4 * 1024 * 1024
@@ -165,19 +165,23 @@ def _is_text(value: object) -> bool:
         return False
 
 
-_Rule = tuple[Callable[[object], bool], str]
-_TEXT: Final[_Rule] = (_is_text, "no text")
-_NAME: Final[_Rule] = (_is_name, "no name")
-_COUNT: Final[_Rule] = (_is_count, "no count")
-_MOMENT: Final[_Rule] = (_is_moment, "no moment")
+class _Rule(NamedTuple):
+    allowed: Callable[[object], bool]
+    what: str
+
+
+_TEXT: Final = _Rule(_is_text, what="no text")
+_NAME: Final = _Rule(_is_name, what="no name")
+_COUNT: Final = _Rule(_is_count, what="no count")
+_MOMENT: Final = _Rule(_is_moment, what="no moment")
 #: Headers that Celery reads in its main process, and what each must be where it is there.
 _HEADERS: Final[Mapping[str, _Rule]] = {
     **dict.fromkeys(("root_id", "parent_id", "group", "parent_group"), _NAME),
     **dict.fromkeys(("lang", "shadow", "argsrepr", "kwargsrepr", "origin", "meth"), _TEXT),
     **dict.fromkeys(("retries", "group_index", "replaced_task_nesting"), _COUNT),
     **dict.fromkeys(("eta", "expires"), _MOMENT),
-    "timelimit": (_is_limit, "no pair of numbers"),
-    "ignore_result": (lambda value: isinstance(value, bool), "neither true nor false"),
-    "stamped_headers": (lambda value: isinstance(value, list), "no list"),
-    "stamps": (lambda value: isinstance(value, dict), "no object"),
+    "timelimit": _Rule(_is_limit, what="no pair of numbers"),
+    "ignore_result": _Rule(lambda value: isinstance(value, bool), what="no truth value"),
+    "stamped_headers": _Rule(lambda value: isinstance(value, list), what="no list"),
+    "stamps": _Rule(lambda value: isinstance(value, dict), what="no object"),
 }

@@ -20,9 +20,13 @@ _ENGLISH_ONLY = frozenset({"cli", "direct", "embedded", "setup"})
 #: Classes of adapters whose fields become sentences and hints.
 _TABLES = frozenset({"_Meaning", "Hints"})
 #: Functions that return phrases which errors quote.
-_PHRASES = frozenset({"missing_client", "_fitting_client", "install_client", "remedy"})
-#: Arguments that errors quote.
-_VALUES = frozenset({"settings", "what"})
+_PHRASES = frozenset(
+    {"missing_client", "_fitting_client", "install_client", "remedy", "_of_message"}
+)
+#: Arguments that errors quote, and the hint of an alarm.
+_VALUES = frozenset({"settings", "what", "hint"})
+#: Functions whose arguments are errors' texts, too.
+_RAISING = frozenset({"_require"})
 _ERRORS = frozenset(
     name
     for name, value in vars(errors).items()
@@ -95,7 +99,12 @@ def _patterns_in(tree: ast.Module) -> Iterator[str]:
 def _said(tree: ast.Module) -> Iterator[ast.expr]:
     """Yield the code of what errors say in a module."""
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    makers = _ERRORS | _TABLES | {one.name for one in functions if _names(one.returns) & _ERRORS}
+    makers = (
+        _ERRORS
+        | _TABLES
+        | _RAISING
+        | {one.name for one in functions if _names(one.returns) & _ERRORS}
+    )
     # A class of error may be a parameter.
     raised = {id(node.exc) for node in ast.walk(tree) if isinstance(node, ast.Raise)}
     for call in ast.walk(tree):

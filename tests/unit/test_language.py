@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
+from pgben_tasks.domain.message import fault_of_broadcast, fault_of_message
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.language import (
     ERRORS,
@@ -20,6 +21,7 @@ from pgben_tasks.language import (
     translation_of_error,
 )
 from pgben_tasks.settings import Settings
+from tests.support import poison
 from tests.support.texts import calls, gaps_in
 
 FOLDER = LOCALE / "pt_BR" / "LC_MESSAGES"
@@ -92,6 +94,18 @@ def test_an_error_is_known_again_with_the_error_that_it_quotes() -> None:
         ),
         "restaure-o da cópia",
     )
+
+
+def test_what_is_wrong_with_a_message_is_translated() -> None:
+    found = [
+        fault
+        for message in poison.messages("postgres/pgben", 200, seed=3)
+        for fault in (fault_of_message(message), fault_of_broadcast(message))
+    ]
+    for fault in {fault for fault in found if fault}:
+        said = f"a message of the queue 'backup' was set aside: {fault} (12 bytes, SHA-256 ab)"
+        assert (translation_of_error(fault, "pt_BR") or fault) != fault
+        assert fault not in (translation_of_error(said, "pt_BR") or fault), said
 
 
 def test_faults_of_settings_are_translated_line_by_line() -> None:
