@@ -1,9 +1,12 @@
-"""A queue cannot be poisoned: what is no message is set aside, recorded once, and ends nobody."""
+"""Messages that are none are set aside, and those that died with a worker are sent again."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import redis
@@ -23,10 +26,13 @@ COUNT = 300
 CONTROL = "celery.pidbox"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def deployment() -> Iterator[Deployment]:
     with Deployment.build() as built:
         yield built
+        # Workers still sign hundreds of entries of the trail, for which nothing waits.
+        for process in built.processes:
+            process.kill()
 
 
 @pytest.mark.timeout(280)
@@ -71,5 +77,25 @@ def test_three_hundred_messages_that_are_none_end_no_worker_and_are_recorded_onc
     assert len(alarms) == every
     assert worker.alive
     assert [one.kind for one in deployment.jobs()] == ["backup"]
-    # It still signs hundreds of entries of the trail, for which nothing waits.
     worker.kill()
+
+
+@pytest.mark.timeout(120)
+def test_a_job_whose_message_died_with_its_worker_starts_when_one_is_back(
+    deployment: Deployment,
+) -> None:
+    worker = deployment.start("backup", name="dying")
+    for process in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split():
+        os.kill(int(process), signal.SIGSTOP)
+    asked = deployment.pgben("backup", str(TARGET), "--no-wait", "--json")
+    assert asked.code == 0, asked.err
+    (job, *_) = deployment.jobs("backup")
+    with closing(redis.Redis.from_url(deployment.environment["PGBEN_REDIS_URL"])) as broker:
+        eventually(lambda: not broker.llen("backup"), seconds=30, what="the worker has the message")
+        worker.kill()
+        assert broker.hlen("unacked"), "nobody else gets it for hours"
+    assert deployment.work.ledger.job(job.id).state == "queued"
+    deployment.start("all", name="back")
+    if not any(one.name == "beat" and one.alive for one in deployment.processes):
+        deployment.start("beat", name="beat")
+    deployment.wait_for(job, "running", "waiting", "succeeded", seconds=60)
