@@ -236,4 +236,7 @@ def main(sources: Sequence[int]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main([int(word) for word in sys.argv[1:]] or MAJORS))
+    try:
+        sys.exit(main([int(word) for word in sys.argv[1:]] or MAJORS))
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the servers are stopped, and there is no table")

@@ -237,3 +237,17 @@ def test_debians_wrapper_is_no_client(tmp_path: Path) -> None:
     for name in ("pg_dump", "pg_dumpall", "pg_restore"):
         (tmp_path / name).symlink_to(wrapper)
     assert inspect_client(tmp_path, "path") is None
+
+
+def test_programs_that_are_installed_or_replaced_meanwhile_are_seen(tmp_path: Path) -> None:
+    assert inspect_client(tmp_path, "path") is None
+    for version in ("14.24", "18.6"):
+        for name in ("pg_dump", "pg_dumpall", "pg_restore"):
+            script = f"#!/bin/sh\necho '{name} (PostgreSQL) {version}'\n"
+            new = tmp_path / f"{name}.new"
+            new.write_text(script, encoding="utf-8")
+            new.chmod(0o755)
+            new.replace(tmp_path / name)
+        found = inspect_client(tmp_path, "path")
+        assert found is not None
+        assert found.version == version

@@ -71,15 +71,33 @@ def find_installations() -> tuple[Installation, ...]:
     return tuple(installation for installation in found if installation is not None)
 
 
-@cache
 def inspect_client(directory: Path, origin: Origin) -> Installation | None:
-    """Return what the programs in ``directory`` are; None when they are not all there."""
-    programs = [directory / name for name in _PROGRAMS]
+    """Return what the programs in ``directory`` are; None when they are not all there.
+
+    Programs that are installed or replaced while this process runs are seen at the next call.
+    """
+    programs = tuple(directory / name for name in _PROGRAMS)
     if not all(os.access(program, os.X_OK) and program.is_file() for program in programs):
         return None
     # Debian's wrapper picks another version at each call, so it cannot be chosen by version.
     if any(program.resolve().name == "pg_wrapper" for program in programs):
         return None
+    try:
+        files = tuple((one.st_ino, one.st_mtime_ns) for one in map(Path.stat, programs))
+    except OSError:
+        # Taken away since it was looked at.
+        return None
+    return _inspect(directory, origin, programs, files)
+
+
+@cache
+def _inspect(
+    directory: Path,
+    origin: Origin,
+    programs: tuple[Path, ...],
+    _files: tuple[tuple[int, int], ...],
+) -> Installation | None:
+    """Run the programs once, as long as they are the same files."""
     try:
         match = _VERSION.search(_ask(programs[0], "--version").stdout)
         compression = _compression(programs[0])
