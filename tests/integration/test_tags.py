@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.target import BackupId
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.errors import SpoolFull
 from tests.support.bucketshop import TARGET, BucketShop
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.troubled_bucket import TroubledBucket
@@ -84,6 +87,30 @@ def test_the_time_for_tags_is_limited_and_the_snapshot_says_how_old_they_are(
     assert manifest.bucket is not None
     assert first.bucket is not None
     assert manifest.bucket.tags_as_of == first.bucket.tags_as_of
+
+
+def test_a_disk_that_is_full_while_tags_are_read_fails_the_night_and_the_next_has_them(
+    shop: BucketShop, bucket: TroubledBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = shop.snapshot()
+    retag(bucket, {"setor": "saúde"})
+    tags, limits = bucket.tags, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def on_a_full_disk(key: str) -> dict[str, str]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        return tags(key)
+
+    monkeypatch.setattr(bucket, "tags", on_a_full_disk)
+    try:
+        with pytest.raises(SpoolFull):
+            shop.run("backup")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    monkeypatch.undo()
+    assert shop.tools.repository.backups(TARGET) == [BackupId.parse(first.backup)]
+    manifest = shop.snapshot()
+    assert tags_in(shop, manifest) == [{"setor": "saúde"}] * COUNT
+    assert unread(manifest) is None
 
 
 def test_the_longest_unread_come_first(
