@@ -133,7 +133,8 @@ class Bucket(Protocol):
         Fewer or more bytes raise ``IntegrityError`` and nothing is stored. A server that knows no
         tags loses them. ``before_commit`` is called when all bytes are read, right before each
         request by which the object may come to be there: whatever it raises is raised, and nothing
-        is stored by that request. ``uploads`` notes an upload in parts.
+        is stored by that request. ``uploads`` notes an upload in parts. ``ObjectMissing`` means
+        that a server which has the bucket answered "not found".
         """
 
     def give_up(self, key: str, upload: str) -> None:

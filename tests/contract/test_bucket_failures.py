@@ -279,6 +279,20 @@ def test_codes_mean_what_the_operator_must_do_about_the_bucket(
     assert "prune" not in str(raised.value)
 
 
+@pytest.mark.parametrize("size", [0, 30])
+def test_a_bare_404_to_storing_is_about_the_key_only_where_the_bucket_is_there(
+    script: Script, size: int
+) -> None:
+    not_found, there = Answer(404, b"<html>404 Not Found</html>"), Answer()
+    script.answers = [not_found, there]
+    with pytest.raises(ObjectMissing):
+        put(script.bucket(), size)
+    assert script.asked[-1][:2] == ("HEAD", "/documents")
+    script.answers = [not_found]
+    with pytest.raises(ConfigurationError, match="the bucket of .* does not exist"):
+        put(script.bucket(), size)
+
+
 BEGUN = Answer(
     body=b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
 )
@@ -367,6 +381,15 @@ def test_an_object_is_stored_without_its_tags_where_a_server_refuses_them(
     assert etag == "e"
     # Tags are never sent by a request of their own.
     assert ("PUT", "/documents/a?tagging=") not in [asked[:2] for asked in script.asked]
+
+
+@pytest.mark.parametrize("parts", [0, 3])
+def test_an_upload_that_the_server_lost_is_trouble_of_the_server(
+    script: Script, parts: int
+) -> None:
+    script.answers = [BEGUN, *[PART] * parts, error(404, "NoSuchUpload")]
+    with pytest.raises(StoreUnavailable):
+        put(script.bucket(), 30)
 
 
 def test_an_upload_without_a_name_is_no_answer(script: Script) -> None:

@@ -240,6 +240,20 @@ def test_a_prefix_leaves_everything_else_alone(place: Place) -> None:
     assert (result["objects"], result["extra"]) == (10, 0)
 
 
+def test_what_is_removed_right_before_it_gets_its_tags_comes_back_whole(place: Place) -> None:
+    ruined = place.ruin()
+    key = place.key(9)
+
+    def removed(what: str, _key: str) -> None:
+        if what == "put_tags":
+            MemoryBucket.delete(place.live, key)
+
+    place.live.before = removed
+    result = place.restore()
+    assert contents(place.live) == {**place.before, "new": ruined["new"]}
+    assert (place.live.written(), result["refused"]) == ((8, 1, 0), 0)
+
+
 def test_single_keys_are_put_back_and_nothing_else_is_looked_at(place: Place) -> None:
     ruined = place.ruin()
     keys = [place.key(0), place.key(5)]

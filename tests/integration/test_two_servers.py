@@ -5,14 +5,19 @@ from __future__ import annotations
 import gzip
 import random
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pgben_tasks.adapters.buckets import S3Bucket
 from pgben_tasks.adapters.buckets.uploads import Sizes
+from pgben_tasks.adapters.s3.client import S3Request
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
+from pgben_tasks.errors import ConfigurationError, IntegrityError
 from tests.support.bucket_servers import KEYS, SERVERS, bucket_location
 from tests.support.bucketshop import TARGET, BucketShop, contents
 from tests.support.workshop import Workshop
@@ -72,3 +77,51 @@ def test_everything_goes_from_one_kind_of_server_to_another(shop: BucketShop) ->
     result = shop.run("restore", into="de-volta").result
     assert result["compared"] == len(before)
     assert contents(shop.tools.other_bucket("de-volta")) == before
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_key_whose_storing_is_answered_by_not_found_stops_no_other(
+    shop: BucketShop, in_place: bool
+) -> None:
+    refused = KEYS["newline"]
+    long = {f"tag {number}": "ç" * 200 for number in range(10)}
+    for number, tags in enumerate(({}, {"short": "1"}, long)):
+        for size in (10, 6 * MEBIBYTE):
+            for key in (f"{number}/{size}", f"{number}/{size}/{refused}"):
+                shop.put(key, random.Random(key).randbytes(size), tags=tags)
+    shop.snapshot()
+    before = contents(shop.bucket)
+    into = TARGET.name if in_place else "de-volta"
+    asked = {"in_place": True, "confirm": TARGET.name} if in_place else {}
+    # Also in place it is the other server.
+    shop.tools = replace(shop.tools, other_bucket=cache(shop.make))
+    chain = shop.chain("restore", asked, into=into, aside="aside")
+    sentence = r"6 of 12 objects .* \(6 × missing\): 6 are not taken by that server"
+    with pytest.raises(IntegrityError, match=sentence) as failed:
+        chain.run()
+    assert refused not in str(failed.value)
+    assert chain.job.result["refused"] == 6
+    kept = {key: one for key, one in before.items() if refused not in key}
+    assert len(kept) == 6
+    assert contents(shop.tools.other_bucket(into)) == kept
+
+
+@pytest.mark.parametrize("key", ["a", KEYS["newline"]])
+def test_a_bucket_that_is_gone_when_an_object_is_stored_ends_a_restore(
+    shop: BucketShop, key: str
+) -> None:
+    shop.put(key, b"bytes")
+    shop.snapshot()
+    chain = shop.chain("restore", into="de-volta")
+    there = shop.tools.other_bucket("de-volta")
+    there.create()
+    assert isinstance(there, S3Bucket)
+    put = there.put
+
+    def late(*given: Any, **carried: Any) -> str:
+        there._sender.send(S3Request(method="DELETE"))
+        return put(*given, **carried)
+
+    there.put = late  # type: ignore[method-assign]
+    with pytest.raises(ConfigurationError, match="the bucket of .* does not exist"):
+        chain.run()

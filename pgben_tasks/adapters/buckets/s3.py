@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from pgben_tasks.adapters.s3.administration import BucketAdministration
 
 _CHUNK: Final = 1024 * 1024
+_NOT_FOUND: Final = 404
 #: Servers take about 8 KiB of headers; longer tags follow by a request of their own.
 _LONGEST_TAGS: Final = 2048
 #: Servers whose listings say metadata and tags when they are asked for them.
@@ -190,34 +191,35 @@ class S3Bucket:
     ) -> str:
         """Store an object of exactly ``size`` bytes with all it carries; return its etag."""
         sent = headers_of(require_key(key), headers, metadata)
-        inline = tags_header(tags)
-        late = len(inline) > _LONGEST_TAGS
-        if tags and not late:
-            sent[TAGS_HEADER] = inline
-        # Some servers forget the tags that an upload in parts began with.
-        doubtful = bool(tags) and (late or size > self._sizes.single)
-        if size <= self._sizes.single:
-            (data,) = blocks(key, chunks, size=size, block=max(size, 1))
-            request = S3Request(
-                method="PUT", key=key, headers=sent, body=data, before=before_commit
-            )
-            answer = ask_to_store(self._sender, request)
-            if not succeeded(answer):
-                raise self._sender.error(request, answer)
-            etag = answer.headers.get("etag", "").strip('"')
-        else:
-            block = part_size(size, self._sizes.part)
-            parts = (
-                uploaded(self._sender, key, data)
-                for data in blocks(key, chunks, size=size, block=block)
-            )
-            etag = in_parts(
-                self._sender, key, sent, parts, before_end=before_commit, uploads=uploads
-            )
-        # A server that knows no tags would take them for the object's bytes.
-        if doubtful and self.keeps_tags(key) and self.tags(key) != tags:
-            self.put_tags(key, tags)
-        return etag
+        with self._bucket_there(key):
+            inline = tags_header(tags)
+            late = len(inline) > _LONGEST_TAGS
+            if tags and not late:
+                sent[TAGS_HEADER] = inline
+            # Some servers forget the tags that an upload in parts began with.
+            doubtful = bool(tags) and (late or size > self._sizes.single)
+            if size <= self._sizes.single:
+                (data,) = blocks(key, chunks, size=size, block=max(size, 1))
+                request = S3Request(
+                    method="PUT", key=key, headers=sent, body=data, before=before_commit
+                )
+                answer = ask_to_store(self._sender, request)
+                if not succeeded(answer):
+                    raise self._sender.error(request, answer)
+                etag = answer.headers.get("etag", "").strip('"')
+            else:
+                block = part_size(size, self._sizes.part)
+                parts = (
+                    uploaded(self._sender, key, data)
+                    for data in blocks(key, chunks, size=size, block=block)
+                )
+                etag = in_parts(
+                    self._sender, key, sent, parts, before_end=before_commit, uploads=uploads
+                )
+            # A server that knows no tags would take them for the object's bytes.
+            if doubtful and self.keeps_tags(key) and self.tags(key) != tags:
+                self.put_tags(key, tags)
+            return etag
 
     def give_up(self, key: str, upload: str) -> None:
         """Remove the parts of an upload that was begun; one that is not there is no error."""
@@ -241,6 +243,19 @@ class S3Bucket:
     def apply(self, settings: BucketSettings) -> tuple[str, ...]:
         """Write these settings; return the names of those that the server did not take."""
         return apply_settings(self._sender, self._administration, settings)
+
+    @contextmanager
+    def _bucket_there(self, key: str) -> Iterator[None]:
+        """Let ``ObjectMissing`` out of the block only where the bucket itself is there.
+
+        A bare 404, without a code of S3 that says what was not found, may mean either.
+        """
+        try:
+            yield
+        except ObjectMissing as exc:
+            if self._sender.ask(S3Request(method="HEAD")).status == _NOT_FOUND:
+                raise self._sender.error_for(["NoSuchBucket"], key) from exc
+            raise
 
     def _facts(self, key: str, answer: urllib3.BaseHTTPResponse) -> ObjectFacts:
         headers = {name.lower(): value for name, value in answer.headers.itermerged()}

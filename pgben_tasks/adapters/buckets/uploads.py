@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 from xml.etree import ElementTree as ET
@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 from pgben_tasks.adapters.buckets.tagging import ask_to_store
 from pgben_tasks.adapters.s3.client import S3Request, S3Sender
 from pgben_tasks.adapters.s3.xml import text_of
-from pgben_tasks.errors import IntegrityError, PgbenError
+from pgben_tasks.errors import IntegrityError, ObjectMissing, PgbenError
 from pgben_tasks.ports.buckets import Uploads
 
 _MEBIBYTE: Final = 1024 * 1024
@@ -77,7 +77,8 @@ def in_parts(
     """Make an object of parts; return its etag. Whatever fails, no part is left behind.
 
     ``before_end`` is called when all parts are stored, before the object comes to be there;
-    ``uploads`` notes that the upload began, and when nothing of it is left.
+    ``uploads`` notes that the upload began, and when nothing of it is left. Raises
+    ``StoreUnavailable`` where the server has lost the upload meanwhile: another one may last.
     """
     begun = S3Request(method="POST", key=key, query={"uploads": ""}, headers=headers)
     # The second root is rclone's.
@@ -90,18 +91,19 @@ def in_parts(
         undo.callback(_abort, sender, key, upload, uploads)
         if uploads is not None:
             uploads.begun(key, upload)
-        etags = [store(upload, number) for number, store in enumerate(parts, 1)]
-        ended = S3Request(
-            method="POST",
-            key=key,
-            query={"uploadId": upload},
-            headers={"content-type": "application/xml"},
-            body=_completion(etags),
-            # An answer that was lost cannot be asked for again: the upload is gone.
-            repeat=False,
-            before=before_end,
-        )
-        etag = text_of(sender.xml(ended, "CompleteMultipartUploadResult"), "ETag").strip('"')
+        with _upload_lasts(sender, key):
+            etags = [store(upload, number) for number, store in enumerate(parts, 1)]
+            ended = S3Request(
+                method="POST",
+                key=key,
+                query={"uploadId": upload},
+                headers={"content-type": "application/xml"},
+                body=_completion(etags),
+                # An answer that was lost cannot be asked for again: the upload is gone.
+                repeat=False,
+                before=before_end,
+            )
+            etag = text_of(sender.xml(ended, "CompleteMultipartUploadResult"), "ETag").strip('"')
         undo.pop_all()
     if uploads is not None:
         uploads.ended(key, upload)
@@ -126,6 +128,15 @@ def _completion(etags: list[str]) -> bytes:
         ET.SubElement(part, "PartNumber").text = str(number)
         ET.SubElement(part, "ETag").text = etag
     return bytes(ET.tostring(root, encoding="utf-8"))
+
+
+@contextmanager
+def _upload_lasts(sender: S3Sender, key: str) -> Iterator[None]:
+    """Raise what was lost of an upload as trouble of the server: nothing is said of the key."""
+    try:
+        yield
+    except ObjectMissing as exc:
+        raise sender.unexpected_answer(key) from exc
 
 
 def _abort(sender: S3Sender, key: str, upload: str, uploads: Uploads | None) -> None:

@@ -269,7 +269,11 @@ class _Writing:
             if now is None or now != kept.get(one.key):
                 # A run that died may have given it its tags; otherwise somebody changed it since.
                 return self._is(one)
-            self.live.put_tags(one.key, self._entry(one).tags)
+            try:
+                self.live.put_tags(one.key, self._entry(one).tags)
+            except ObjectMissing:
+                # It was removed since, which a look at it will tell.
+                return False
             return True
 
     def _entry(self, one: Planned) -> Entry:

@@ -19,6 +19,7 @@ from pgben_tasks.errors import (
     IntegrityError,
     ManifestInvalid,
     ObjectMissing,
+    ObjectRefused,
     PackLost,
     RestoreRefused,
 )
@@ -125,9 +126,10 @@ def put(
 ) -> None:
     """Store an object under ``key`` with all it carries; its bytes lie in ``folder``.
 
-    ``before_commit`` is the bucket's: it may still forbid it when all bytes are there.
+    ``before_commit`` is the bucket's: it may still forbid it when all bytes are there. Raises
+    ``ObjectRefused`` where the server does not take it.
     """
-    with unnamed(key):
+    with unnamed(key), _taken(bucket):
         bucket.put(
             key,
             _read(run, folder / str(entry.sha256)),
@@ -138,6 +140,21 @@ def put(
             before_commit=before_commit,
             uploads=NotedUploads(run.folder, bucket.name),
         )
+
+
+@contextmanager
+def _taken(bucket: Bucket) -> Iterator[None]:
+    """Raise ``ObjectRefused`` for an object that is not found while it is stored.
+
+    So servers answer whose routes do not know its key. The bucket is there (``Bucket.put``).
+    """
+    try:
+        yield
+    except ObjectMissing as exc:
+        raise ObjectRefused(
+            f"{bucket.describe()} answers 'not found' when an object is stored",
+            "its key may be one that this server cannot have",
+        ) from exc
 
 
 def not_restored(run: Run, differing: Counter[str], same: int, hint: str) -> IntegrityError:
