@@ -141,7 +141,10 @@ class Bucket(Protocol):
         """Remove the parts of an upload that was begun; one that is not there is no error."""
 
     def put_tags(self, key: str, tags: Mapping[str, str]) -> None:
-        """Replace the tags of an object; none removes them."""
+        """Replace the tags of an object; none removes them.
+
+        Raises ``ObjectRefused`` where the server keeps tags that are removed.
+        """
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""

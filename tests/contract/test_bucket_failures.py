@@ -392,6 +392,38 @@ def test_an_upload_that_the_server_lost_is_trouble_of_the_server(
         put(script.bucket(), 30)
 
 
+TAGGED_OBJECT = Answer(
+    body=b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+)
+UNTAGGED_OBJECT = Answer(body=b"<Tagging><TagSet/></Tagging>")
+TAGGING = "/documents/a?tagging="
+
+
+@pytest.mark.parametrize("deleted", [Answer(204), error(405, "MethodNotAllowed")])
+def test_tags_are_removed_by_an_empty_set_where_their_deletion_does_nothing(
+    script: Script, deleted: Answer
+) -> None:
+    looks = [] if deleted.status == 405 else [TAGGED_OBJECT]
+    script.answers = [deleted, *looks, Answer(200), UNTAGGED_OBJECT]
+    script.bucket().put_tags("a", {})
+    assert {target for _, target, _ in script.asked} == {TAGGING}
+    methods = [method for method, *_ in script.asked]
+    assert methods == ["DELETE", *("GET" for _ in looks), "PUT", "GET"]
+    assert script.sent[-2] == b"<Tagging><TagSet /></Tagging>"
+
+
+def test_tags_that_a_deletion_removed_are_not_replaced_by_an_empty_set(script: Script) -> None:
+    script.answers = [Answer(204), UNTAGGED_OBJECT]
+    script.bucket().put_tags("a", {})
+    assert [method for method, *_ in script.asked] == ["DELETE", "GET"]
+
+
+def test_tags_that_stay_whatever_is_done_are_no_success(script: Script) -> None:
+    script.answers = [Answer(204), TAGGED_OBJECT, Answer(200), TAGGED_OBJECT]
+    with pytest.raises(ObjectRefused, match="still has tags of 'a'"):
+        script.bucket().put_tags("a", {})
+
+
 def test_an_upload_without_a_name_is_no_answer(script: Script) -> None:
     script.answers = [Answer(body=b"<InitiateMultipartUploadResult/>")]
     with pytest.raises(StoreUnavailable):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -242,9 +242,8 @@ def test_a_prefix_leaves_everything_else_alone(place: Place) -> None:
 
 def test_what_is_removed_right_before_it_gets_its_tags_comes_back_whole(place: Place) -> None:
     ruined = place.ruin()
-    key = place.key(9)
 
-    def removed(what: str, _key: str) -> None:
+    def removed(what: str, key: str) -> None:
         if what == "put_tags":
             MemoryBucket.delete(place.live, key)
 
@@ -252,6 +251,28 @@ def test_what_is_removed_right_before_it_gets_its_tags_comes_back_whole(place: P
     result = place.restore()
     assert contents(place.live) == {**place.before, "new": ruined["new"]}
     assert (place.live.written(), result["refused"]) == ((8, 1, 0), 0)
+
+
+@pytest.mark.parametrize("as_a_whole_too", [False, True])
+def test_an_object_that_does_not_take_its_tags_alone_is_written_whole(
+    place: Place, *, as_a_whole_too: bool
+) -> None:
+    ruined = place.ruin()
+
+    def refuse(what: str, key: str) -> None:
+        if what == "put_tags" or (as_a_whole_too and what == "put" and key == place.key(9)):
+            raise ObjectRefused(f"'{key}' keeps its tags")
+
+    place.live.before = refuse
+    chain = place.chain()
+    sentence = r"1 of 30 objects .* \(1 × tags\): 1 are not taken by that server"
+    with pytest.raises(IntegrityError, match=sentence) if as_a_whole_too else nullcontext():
+        chain.run()
+    kept = {place.key(9): ruined[place.key(9)]} if as_a_whole_too else {}
+    assert contents(place.live) == {**place.before, "new": ruined["new"], **kept}
+    result = chain.job.result
+    wanted = (7, 0, 1) if as_a_whole_too else (7, 1, 0)
+    assert (result["written"], result["retagged"], result["refused"]) == wanted
 
 
 def test_single_keys_are_put_back_and_nothing_else_is_looked_at(place: Place) -> None:

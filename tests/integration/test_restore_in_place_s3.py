@@ -16,9 +16,11 @@ from pgben_tasks.adapters.buckets import S3Bucket
 from pgben_tasks.adapters.buckets.uploads import Sizes
 from pgben_tasks.adapters.s3.client import S3Request
 from pgben_tasks.adapters.s3.xml import text_of
+from pgben_tasks.domain.buckets.capture import BucketSettings
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import ConfigurationError, PgbenError, StoreUnavailable
 from pgben_tasks.operations.buckets.uploads import NotedUploads, give_up_uploads
+from tests.support.between import answering
 from tests.support.bucket_servers import KEYS, bucket_location
 from tests.support.bucketshop import TARGET, BucketShop, contents
 from tests.support.installation import Crash
@@ -227,3 +229,34 @@ def test_a_copy_of_an_object_stored_anew_in_other_parts_is_the_same(shop: Bucket
         "restore", {"in_place": True, "confirm": TARGET.name}, into=TARGET.name, aside="not-made"
     ).result
     assert (result["already_same"], result["written"], result["aside"]) == (1, 0, None)
+
+
+def keeps_tags_of_versions(method: str, target: str) -> int | None:
+    """Answer as Ceph's gateway 16 does of a versioned bucket: the tags stay."""
+    return 204 if method == "DELETE" and target.endswith("?tagging=") else None
+
+
+def test_tags_are_taken_away_where_a_server_overlooks_their_deletion(
+    shop: BucketShop, protected_s3: EmbeddedS3
+) -> None:
+    with answering(protected_s3.endpoint, keeps_tags_of_versions) as endpoint:
+        live = S3Bucket(bucket_location(protected_s3, bucket=TARGET.name, endpoint=endpoint))
+        shop.bucket.apply(BucketSettings(versioning="enabled"))
+        shop.put("kept", b"as it is", tags={"a": "b"})
+        shop.put("untagged", b"as it is")
+        shop.snapshot()
+        before = contents(shop.bucket)
+        shop.bucket.put_tags("untagged", {"given": "since then"})
+        other = shop.tools.other_bucket
+        shop.tools = replace(
+            shop.tools, other_bucket=lambda name: live if name == TARGET.name else other(name)
+        )
+        result = shop.run(
+            "restore",
+            {"in_place": True, "confirm": TARGET.name},
+            into=TARGET.name,
+            aside=f"documentos-aside-{secrets.token_hex(4)}",
+        ).result
+        assert contents(shop.bucket) == before
+        assert (result["retagged"], result["written"]) == (1, 0)
+        assert contents(other(result["aside"]))["untagged"][3] == {"given": "since then"}

@@ -152,7 +152,11 @@ def write(run: Run, tools: Toolbox) -> JSON:
             try:
                 with once(run.folder / "written", name) as undone:
                     if undone:
-                        refused += work.group(pool, manifest, name, group)
+                        left_out = work.group(pool, manifest, name, group)
+                        refused += len(left_out)
+                        without_tags = sum(one.found == "tags" for one in left_out)
+                        retagged -= without_tags
+                        written -= len(left_out) - without_tags
                     else:
                         run.progress.advance(sum(one.size for one in group if one.found != "tags"))
             except PackLost as exc:
@@ -160,7 +164,6 @@ def write(run: Run, tools: Toolbox) -> JSON:
                 lost += len(group) - tagged
             else:
                 written += len(group) - tagged
-    written -= refused
     log.info("objects_put_back", written=written, retagged=retagged)
     return {"written": written, "retagged": retagged, "lost": lost, "refused": refused}
 
@@ -241,29 +244,32 @@ class _Writing:
 
     def group(
         self, pool: ThreadPoolExecutor, manifest: Manifest, name: str, group: list[Planned]
-    ) -> int:
+    ) -> list[Planned]:
         """Write the objects of one pack; it is fetched only where bytes are wanted.
 
-        Return how many the server does not take.
+        Return those that the server does not take.
         """
         run, kept = self._run, _kept_marks(self._run, name)
         tagged = [one for one in group if one.found == "tags"]
         run.ledger.hold()
         done = _each(run, pool, partial(self._tags, kept), tagged)
-        # Of what changed since it was compared, tags are not enough.
-        changed = {one.key for one, well in zip(tagged, done, strict=True) if not well}
-        whole = [one for one in group if one.found != "tags" or one.key in changed]
+        unfit = {one.key for one, well in zip(tagged, done, strict=True) if not well}
+        whole = [one for one in group if one.found != "tags" or one.key in unfit]
         if not whole:
-            return 0
+            return []
         entries = [one.entry() for one in whole]
         place = entries[0].pack or ""
         with opened_objects(run, self._tools, manifest, place, entries) as folder:
             run.ledger.hold()
             self._tools.own_writes.intend(run.job, name, len(whole))
-            return _each(run, pool, partial(self._object, kept, folder), whole).count(False)
+            taken = _each(run, pool, partial(self._object, kept, folder), whole)
+        return [one for one, well in zip(whole, taken, strict=True) if not well]
 
     def _tags(self, kept: Mapping[str, str | None], one: Planned) -> bool:
-        """Return an object its tags; False when it is no longer the one that lies aside."""
+        """Return an object its tags; False when it has to be put back whole.
+
+        That is when it is no longer the one that lies aside, or does not take its tags alone.
+        """
         with unnamed(one.key):
             now = self._now.mark(one.key)
             if now is None or now != kept.get(one.key):
@@ -271,8 +277,8 @@ class _Writing:
                 return self._is(one)
             try:
                 self.live.put_tags(one.key, self._entry(one).tags)
-            except ObjectMissing:
-                # It was removed since, which a look at it will tell.
+            except (ObjectMissing, ObjectRefused):
+                # It was removed since, or the server only takes its tags with its bytes.
                 return False
             return True
 
