@@ -208,6 +208,8 @@ class Limits:
     retention: Policy
     #: Finished files of a dump are packed while it goes on, as soon as they are this many bytes.
     early_size: int = 16 * 1024 * 1024
+    #: A bucket's server is given up when nothing went well there for so long.
+    patience: timedelta = timedelta(seconds=60)
     #: How long one night may read the tags of unchanged objects.
     tag_budget: timedelta = timedelta(minutes=10)
 

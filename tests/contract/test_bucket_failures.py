@@ -160,6 +160,50 @@ def test_a_body_that_breaks_off_is_never_taken_for_the_whole(script: Script) -> 
     assert found.facts.size == 5_000_000
 
 
+LARGE = bytes(range(250)) * 20_000
+#: Of that very object, from the byte on where the connection broke.
+REST = Answer(206, LARGE[2_000_000:], {**FACTS, "Content-Range": "bytes 2000000-4999999/5000000"})
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [[REST], [Answer(body=LARGE, headers=FACTS)], [replace(REST, sent=0), Answer(503), REST]],
+    ids=["the rest", "all of it again", "nothing at first"],
+)
+def test_a_body_that_breaks_off_is_taken_up_where_it_was(
+    script: Script, rest: list[Answer]
+) -> None:
+    whole = Answer(body=LARGE, headers=FACTS, sent=2_000_000)
+    # The client of small objects sees that it is a large one, and leaves it.
+    script.answers = [whole, whole, *rest]
+    with script.bucket(patience=timedelta(seconds=10)).fetch("a") as found:
+        assert b"".join(found.chunks) == LARGE
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        replace(REST, headers={**REST.headers, "ETag": '"other"'}),
+        replace(REST, headers={**REST.headers, "Last-Modified": "Mon, 23 Nov 2026 05:00:01 GMT"}),
+        replace(REST, headers={**REST.headers, "Content-Range": "bytes 0-2999999/5000000"}),
+        replace(REST, body=REST.body[1:]),
+        error(416, "InvalidRange"),
+    ],
+)
+def test_a_body_is_not_taken_up_with_bytes_of_another_object(script: Script, rest: Answer) -> None:
+    whole = Answer(body=LARGE, headers=FACTS, sent=2_000_000)
+    script.answers = [whole, whole, rest]
+    with script.bucket().fetch("a") as found, pytest.raises(StoreUnavailable):
+        list(found.chunks)
+
+
+def test_an_error_that_breaks_off_is_not_taken_for_another_one(script: Script) -> None:
+    """Without its code it would say that the object is not there."""
+    none = error(404, "NoSuchTagSet")
+    script.answers = [Answer(headers=FACTS), replace(none, sent=10), none]
+    assert script.bucket().keeps_tags("a")
+
+
 @pytest.mark.parametrize(
     "headers",
     [

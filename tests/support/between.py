@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import random
+import select
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -74,3 +78,77 @@ def answering(endpoint: str, own: OwnAnswer) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join(timeout=10)
+
+
+class Cutting:
+    """A network that cuts a share of the connections while a request or its answer is on its way.
+
+    Of each exchange it is drawn anew whether the connection ends in it, and after how many bytes:
+    few as likely as many. It knows nothing of HTTP.
+    """
+
+    def __init__(self, endpoint: str, *, share: float, seed: int) -> None:
+        """Stand before ``endpoint``; nothing is listened to yet."""
+        host, _, port = urlsplit(endpoint).netloc.partition(":")
+        self._server = (host, int(port))
+        self._share = share
+        self._chance = random.Random(seed)
+        self._lock = threading.Lock()
+        #: How many exchanges there were, and how many of them were cut.
+        self.exchanges = self.cut = 0
+
+    @contextmanager
+    def open(self) -> Iterator[str]:
+        """Yield the address of the proxy."""
+        with socket.create_server(("127.0.0.1", 0), backlog=100) as listening:
+            thread = threading.Thread(target=self._accept, args=(listening,), daemon=True)
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            finally:
+                listening.shutdown(socket.SHUT_RDWR)
+                thread.join(timeout=10)
+
+    def _accept(self, listening: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                threading.Thread(target=self._connection, args=(client,), daemon=True).start()
+
+    def _connection(self, client: socket.socket) -> None:
+        with suppress(OSError), client, socket.create_connection(self._server) as server:
+            left = self._drawn()
+            answered = False
+            while True:
+                ready, _, _ = select.select([client, server], [], [])
+                for one in ready:
+                    data = one.recv(65536)
+                    if not data:
+                        return
+                    if one is client and answered:
+                        if left is not None:
+                            break
+                        left = self._drawn()
+                    answered = one is server
+                    other = client if one is server else server
+                    if left is not None and len(data) > left:
+                        other.sendall(data[:left])
+                        break
+                    left = None if left is None else left - len(data)
+                    other.sendall(data)
+                else:
+                    continue
+                break
+            with self._lock:
+                self.cut += 1
+            for one in (client, server):
+                # A reset, not an orderly end.
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _drawn(self) -> int | None:
+        """Return after how many bytes an exchange is cut; None for one that is not."""
+        with self._lock:
+            self.exchanges += 1
+            if self._chance.random() >= self._share:
+                return None
+            return int(10 ** self._chance.uniform(0, 6))

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -98,6 +98,8 @@ class Workshop:
         nightly = Schedule.parse("0 2 * * *", work.zone)
         tools = replace(
             work.tools,
+            # A bucket that is away is away on purpose.
+            limits=replace(work.tools.limits, patience=timedelta(milliseconds=500)),
             # Pruning compares the age of backups with their timetable, which is that of production.
             schedules=dict.fromkeys(("postgres", "bucket"), nightly),
             sources={

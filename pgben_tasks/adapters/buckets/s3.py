@@ -14,10 +14,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-import urllib3
-
+from pgben_tasks.adapters.buckets.body import Body, facts_in, headers_in
 from pgben_tasks.adapters.buckets.headers import (
-    facts_of,
     headers_of,
     require_key,
     tags_header,
@@ -47,7 +45,6 @@ from pgben_tasks.ports.buckets import FetchedObject, ListedObject, ObjectFacts, 
 if TYPE_CHECKING:
     from pgben_tasks.adapters.s3.administration import BucketAdministration
 
-_CHUNK: Final = 1024 * 1024
 _NOT_FOUND: Final = 404
 #: Servers take about 8 KiB of headers; longer tags follow by a request of their own.
 _LONGEST_TAGS: Final = 2048
@@ -149,7 +146,7 @@ class S3Bucket:
             if not self.exists():
                 raise self._sender.error_for(["NoSuchBucket"], key) from exc
             raise
-        return self._facts(key, answer)
+        return facts_in(self._sender, key, headers_in(answer))
 
     @contextmanager
     def fetch(self, key: str) -> Iterator[FetchedObject]:
@@ -157,16 +154,15 @@ class S3Bucket:
         whole = self._sender.get_whole(require_key(key))
         if whole is not None:
             chunks = iter([whole.body] if whole.body else ())
-            yield FetchedObject(facts=self._facts_in(key, whole.headers), chunks=chunks)
+            yield FetchedObject(facts=facts_in(self._sender, key, whole.headers), chunks=chunks)
             return
-        request = S3Request(method="GET", key=key, stream=True)
-        answer = self._sender.send(request)
+        body = Body(
+            self._sender, key, self._sender.send(S3Request(method="GET", key=key, stream=True))
+        )
         try:
-            facts = self._facts(key, answer)
-            yield FetchedObject(facts=facts, chunks=self._chunks(key, answer))
+            yield FetchedObject(facts=body.facts, chunks=body.chunks())
         finally:
-            # A connection whose answer was read to its end went back to the others before.
-            answer.close()
+            body.close()
 
     def tags(self, key: str) -> dict[str, str]:
         """Return the tags of an object."""
@@ -256,21 +252,3 @@ class S3Bucket:
             if self._sender.ask(S3Request(method="HEAD")).status == _NOT_FOUND:
                 raise self._sender.error_for(["NoSuchBucket"], key) from exc
             raise
-
-    def _facts(self, key: str, answer: urllib3.BaseHTTPResponse) -> ObjectFacts:
-        headers = {name.lower(): value for name, value in answer.headers.itermerged()}
-        return self._facts_in(key, headers)
-
-    def _facts_in(self, key: str, headers: Mapping[str, str]) -> ObjectFacts:
-        try:
-            return facts_of(headers)
-        except (KeyError, ValueError) as exc:
-            raise self._sender.unexpected_answer(key) from exc
-
-    def _chunks(self, key: str, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-        try:
-            while chunk := answer.read(_CHUNK):
-                yield chunk
-        except (urllib3.exceptions.HTTPError, OSError) as exc:
-            # Too few bytes are an error to urllib3, too.
-            raise self._sender.as_public_error(exc, key) from exc

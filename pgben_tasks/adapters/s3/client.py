@@ -34,8 +34,9 @@ _SILENCE_SECONDS: Final = 300.0
 _CONNECTIONS: Final = 32
 _SUCCESS: Final = range(200, 300)
 _LATER: Final = frozenset({429, 500, 502, 503, 504})
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 5.0
+#: Seconds before what failed is asked for again; each pause is twice the one before.
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 5.0
 #: Larger bodies are streamed by urllib3.
 LARGEST_WHOLE: Final = 4 * 1024 * 1024
 _OK: Final = 200
@@ -69,8 +70,9 @@ class S3Sender:
         parts = urlsplit(location.endpoint)
         self.bucket = location.bucket
         self.store = store
+        #: Seconds for which a request is repeated while the server does not answer.
+        self.patience = patience.total_seconds()
         self._hints = location.hints
-        self._patience = patience.total_seconds()
         self._signer = S3Signer(location.access_key, location.secret_key, location.region)
         virtual = location.addressing == "virtual"
         self._host = f"{location.bucket}.{parts.netloc}" if virtual else parts.netloc
@@ -99,14 +101,17 @@ class S3Sender:
 
         One that cannot be read, or that says "later", is asked for again while patience lasts.
         """
-        deadline = monotonic() + self._patience
-        pause = _FIRST_PAUSE
+        deadline = monotonic() + self.patience
+        pause = FIRST_PAUSE
         while True:
             last = not request.repeat or monotonic() + pause > deadline
             if request.before is not None:
                 request.before()
             try:
                 answer = self._once(request)
+                if request.stream and not succeeded(answer):
+                    # What it says of an error is short, and cut off it would mean another one.
+                    _ = answer.data
             except (urllib3.exceptions.HTTPError, OSError) as exc:
                 error = self.as_public_error(exc, request.key)
                 if last or not isinstance(error, TransientError):
@@ -117,7 +122,7 @@ class S3Sender:
                 # What was left on the connection would be taken for the next answer's.
                 answer.close()
             sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     def error(self, request: S3Request, answer: urllib3.BaseHTTPResponse) -> PgbenError:
         """Return our error for an answer that is one: by its code, else by its status."""

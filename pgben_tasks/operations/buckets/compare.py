@@ -5,7 +5,7 @@ Keys may be personal data, so no error that leaves here names one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from pgben_tasks.domain.buckets.restore_plan import (
 )
 from pgben_tasks.errors import ObjectMissing
 from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
+from pgben_tasks.operations.buckets.patience import Patience
 from pgben_tasks.operations.snapshot_files import read_lines, sorted_listing
 from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.ports import Bucket, ListedObject
@@ -37,15 +38,18 @@ def compare_live(
     inventory: Path,
     choice: KeyChoice,
     scratch: Path,
+    *,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Verdict]:
     """Yield of every chosen key how it is now beside the snapshot, in the order of keys.
 
     ``inventory`` is a file of the lines of the snapshot ``capture``. The listing is written down
     below ``scratch`` before anything is compared: fetching may take hours, and servers forget where
     a listing was. Memory stays flat. Tags are compared where the server keeps any, and kept them
-    when the snapshot was taken.
+    when the snapshot was taken. ``check`` raises when work must end.
     """
     at_once = tools.limits.copy_concurrency
+    patience = Patience(tools.limits.patience, check=check)
     judge = _Judge(CurrentObjects(bucket), capture)
     with (
         sorted_listing(_listing(bucket, choice), scratch) as listing,
@@ -53,7 +57,7 @@ def compare_live(
     ):
         changes = compare(listing, chosen(inventory, choice))
         for batch in batches(changes, 4 * at_once):
-            yield from pool.map(judge.compare, batch)
+            yield from patience.each(pool, judge.compare, batch)
 
 
 def chosen(inventory: Path, choice: KeyChoice) -> Iterator[Line]:

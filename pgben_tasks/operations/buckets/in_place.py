@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 
@@ -35,17 +35,19 @@ from pgben_tasks.domain.buckets.restore_plan import (
     planned,
 )
 from pgben_tasks.domain.documents import Manifest
-from pgben_tasks.errors import ObjectMissing, ObjectRefused, PackLost
+from pgben_tasks.errors import ObjectMissing, ObjectRefused, PackLost, StoreUnavailable
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets.aside import MOST_TRIES, Aside
 from pgben_tasks.operations.buckets.browse import open_inventory
 from pgben_tasks.operations.buckets.compare import batches, compare_live
 from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
+from pgben_tasks.operations.buckets.patience import Patience, Stuck, require_all
 from pgben_tasks.operations.buckets.restoring import (
     capture_of,
     choice_of,
     manifest_of,
     not_restored,
+    not_stored,
     once,
     opened_objects,
     put,
@@ -57,9 +59,6 @@ from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket
 
 log = structlog.get_logger(__name__)
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 #: How many extra objects make a group, which is deleted at once.
 _EXTRA_GROUP: Final = 1000
@@ -114,7 +113,7 @@ def plan(run: Run, tools: Toolbox) -> JSON:
 def aside(run: Run, tools: Toolbox) -> JSON:
     """Copy aside all that will be overwritten or deleted, before anything is."""
     give_up_uploads(run.folder, tools.other_bucket)
-    place = _aside(run, tools)
+    place, patience = _aside(run, tools), _patience(run, tools)
     run.progress.begin("aside", unit="objects")
     copied = 0
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="aside") as pool:
@@ -122,7 +121,7 @@ def aside(run: Run, tools: Toolbox) -> JSON:
             keys = [one.key for one in group if one.found != "missing"]
             if not (run.folder / "kept" / name).exists():
                 run.ledger.hold()
-                kept = _each(run, pool, place.keep, keys)
+                kept = patience.each(pool, place.keep, keys)
                 _keep_marks(run, name, dict(zip(keys, kept, strict=True)))
             copied += sum(mark is not None for mark in _kept_marks(run, name).values())
             run.progress.advance(len(keys))
@@ -145,6 +144,7 @@ def write(run: Run, tools: Toolbox) -> JSON:
         work.live.create()
     run.progress.begin("write", total=int(run.job.result["bytes"]))
     written = retagged = lost = refused = 0
+    stuck: list[Stuck] = []
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool:
         for name, group in _planned_groups(run):
             tagged = sum(one.found == "tags" for one in group)
@@ -162,8 +162,14 @@ def write(run: Run, tools: Toolbox) -> JSON:
             except PackLost as exc:
                 log.warning("pack_lost", objects=len(group) - tagged, why=exc.sentence)
                 lost += len(group) - tagged
+            except Stuck as exc:
+                # The packs behind it come first: another attempt begins with this one.
+                log.warning("objects_stuck", objects=exc.objects, why=exc.error.sentence)
+                stuck.append(exc)
             else:
                 written += len(group) - tagged
+    if stuck:
+        raise not_stored(work.live, stuck)
     log.info("objects_put_back", written=written, retagged=retagged)
     return {"written": written, "retagged": retagged, "lost": lost, "refused": refused}
 
@@ -212,7 +218,7 @@ def finish(run: Run, tools: Toolbox) -> JSON:
 
 
 def _delete_extra(run: Run, tools: Toolbox, live: Bucket, place: Aside) -> int:
-    deleted = 0
+    deleted, patience = 0, _patience(run, tools)
     run.progress.begin("delete", unit="objects")
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="delete") as pool:
         for name, group in _extra_groups(run):
@@ -221,7 +227,8 @@ def _delete_extra(run: Run, tools: Toolbox, live: Bucket, place: Aside) -> int:
                 if undone:
                     run.ledger.hold()
                     tools.own_writes.intend(run.job, name, len(group))
-                    _each(run, pool, partial(_delete, live, place, _kept_marks(run, name)), group)
+                    marks = _kept_marks(run, name)
+                    patience.each(pool, partial(_delete, live, place, marks), group)
             run.progress.advance(len(group))
     return deleted
 
@@ -241,19 +248,20 @@ class _Writing:
         self._run = run
         self._tools = tools
         self._place = _aside(run, tools)
+        self._patience = _patience(run, tools)
 
     def group(
         self, pool: ThreadPoolExecutor, manifest: Manifest, name: str, group: list[Planned]
     ) -> list[Planned]:
         """Write the objects of one pack; it is fetched only where bytes are wanted.
 
-        Return those that the server does not take.
+        Return those that the server does not take; raise ``Stuck`` for those that keep failing.
         """
         run, kept = self._run, _kept_marks(self._run, name)
         tagged = [one for one in group if one.found == "tags"]
         run.ledger.hold()
-        done = _each(run, pool, partial(self._tags, kept), tagged)
-        unfit = {one.key for one, well in zip(tagged, done, strict=True) if not well}
+        done = self._possible(pool, partial(self._tags, kept), tagged)
+        unfit = {one.key for one, well in zip(tagged, done, strict=True) if well is not True}
         whole = [one for one in group if one.found != "tags" or one.key in unfit]
         if not whole:
             return []
@@ -262,8 +270,13 @@ class _Writing:
         with opened_objects(run, self._tools, manifest, place, entries) as folder:
             run.ledger.hold()
             self._tools.own_writes.intend(run.job, name, len(whole))
-            taken = _each(run, pool, partial(self._object, kept, folder), whole)
+            taken = require_all(self._possible(pool, partial(self._object, kept, folder), whole))
         return [one for one, well in zip(whole, taken, strict=True) if not well]
+
+    def _possible(
+        self, pool: ThreadPoolExecutor, do: Callable[[Planned], bool], items: list[Planned]
+    ) -> list[bool | StoreUnavailable]:
+        return self._patience.each_possible(pool, do, items, answers=self.live.exists)
 
     def _tags(self, kept: Mapping[str, str | None], one: Planned) -> bool:
         """Return an object its tags; False when it has to be put back whole.
@@ -311,8 +324,7 @@ class _Writing:
                 entry = self._entry(one)
                 put(self._run, self.live, one.key, entry, folder, before_commit=unchanged)
             except _Changed:
-                # All its bytes had been counted.
-                self._run.progress.advance(-one.size)
+                continue
             except ObjectRefused as exc:
                 log.warning("object_refused", why=exc.sentence)
                 return False
@@ -343,20 +355,6 @@ def _delete(live: Bucket, place: Aside, kept: Mapping[str, str | None], one: Pla
             live.delete(one.key)
 
 
-def _each(
-    run: Run,
-    pool: ThreadPoolExecutor,
-    do: Callable[[_Item], _Result],
-    items: Iterable[_Item],
-) -> list[_Result]:
-    """Do something with every item, some at a time."""
-    results = []
-    for result in pool.map(do, items):
-        run.progress.check()
-        results.append(result)
-    return results
-
-
 def _aside(run: Run, tools: Toolbox) -> Aside:
     return Aside(
         _live_bucket(run, tools),
@@ -367,13 +365,18 @@ def _aside(run: Run, tools: Toolbox) -> Aside:
     )
 
 
+def _patience(run: Run, tools: Toolbox) -> Patience:
+    return Patience(tools.limits.patience, check=run.progress.check)
+
+
 def _verdicts(
     run: Run, tools: Toolbox, capture: BucketCapture, inventory: Path
 ) -> Iterator[Verdict]:
     """Yield of every chosen key how it is now beside the snapshot's lines."""
     scratch = spool.fresh(run.folder / "listing")
     live, choice = _live_bucket(run, tools), choice_of(run)
-    for verdict in compare_live(tools, live, capture, inventory, choice, scratch):
+    check = run.progress.check
+    for verdict in compare_live(tools, live, capture, inventory, choice, scratch, check=check):
         run.progress.advance(1)
         run.progress.check()
         yield verdict

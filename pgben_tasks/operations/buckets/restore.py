@@ -27,11 +27,13 @@ from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets.browse import open_inventory
 from pgben_tasks.operations.buckets.compare import batches, chosen
 from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
+from pgben_tasks.operations.buckets.patience import Patience, Stuck, require_all
 from pgben_tasks.operations.buckets.restoring import (
     capture_of,
     choice_of,
     manifest_of,
     not_restored,
+    not_stored,
     once,
     opened_objects,
     put,
@@ -41,7 +43,6 @@ from pgben_tasks.operations.buckets.uploads import give_up_uploads
 from pgben_tasks.operations.repository.selection import choose_backup
 from pgben_tasks.operations.snapshot_files import by_pack, read_lines
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.ports import Bucket
 
 log = structlog.get_logger(__name__)
 
@@ -127,6 +128,8 @@ def copy(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("copy", total=int(run.job.result["bytes"]))
     lines = read_lines(run.folder / "plan.jsonl")
     packs = lost = refused = 0
+    patience = Patience(tools.limits.patience, check=run.progress.check)
+    stuck: list[Stuck] = []
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool:
         for place, group in groupby(lines, key=lambda line: line.pack or ""):
             packs += 1
@@ -138,17 +141,25 @@ def copy(run: Run, tools: Toolbox) -> JSON:
                         continue
                     if again:
                         # What ran before this stored some of them, perhaps on another node.
-                        wanted = _differing(run, pool, there, wanted)
+                        wanted = _differing(run, pool, patience, there, wanted)
                     if wanted:
                         entries = [line.entry() for line in wanted]
                         with opened_objects(run, tools, manifest, place, entries) as folder:
                             run.ledger.hold()
-                            for taken in pool.map(partial(_put, run, bucket, folder), entries):
-                                refused += not taken
-                                run.progress.check()
+                            store = _Storing(run, there, folder)
+                            taken = patience.each_possible(
+                                pool, store.put, entries, answers=bucket.exists
+                            )
+                            refused += require_all(taken).count(False)
+            except Stuck as exc:
+                # The packs behind it come first: another attempt begins with this one.
+                log.warning("objects_stuck", objects=exc.objects, why=exc.error.sentence)
+                stuck.append(exc)
             except PackLost as exc:
                 log.warning("pack_lost", place=place, objects=len(wanted), why=exc.sentence)
                 lost += len(wanted)
+    if stuck:
+        raise not_stored(bucket, stuck)
     return {"packs": packs, "lost": lost, "refused": refused}
 
 
@@ -158,15 +169,16 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("compare", total=int(run.job.result["bytes"]))
     lines = read_lines(run.folder / "plan.jsonl")
     there = CurrentObjects(bucket)
+    patience = Patience(tools.limits.patience, check=run.progress.check)
     compared = tags_lost = 0
     differing: Counter[str] = Counter()
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="compare") as pool:
         for batch in batches(lines, 4 * tools.limits.copy_concurrency):
-            differences = pool.map(partial(_difference, run, there), batch)
-            for line, difference in zip(batch, differences, strict=True):
-                run.progress.check()
+            entries = [line.entry() for line in batch]
+            differences = patience.each(pool, partial(_difference, run, there), entries)
+            for entry, difference in zip(entries, differences, strict=True):
                 compared += 1
-                tags_lost += there.lack_tags and bool(line.entry().tags)
+                tags_lost += there.lack_tags and bool(entry.tags)
                 if difference is not None:
                     differing[difference] += 1
     refused: tuple[str, ...] = ()
@@ -191,27 +203,48 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     }
 
 
-def _put(run: Run, bucket: Bucket, folder: Path, entry: Entry) -> bool:
-    """Store one object; False when the server does not take it."""
-    try:
-        put(run, bucket, _request(run).put_below + entry.key, entry, folder)
-    except ObjectRefused as exc:
-        log.warning("object_refused", why=exc.sentence)
-        return False
-    return True
+class _Storing:
+    """Stores objects of one opened pack, which lie in ``folder``."""
+
+    def __init__(self, run: Run, there: CurrentObjects, folder: Path) -> None:
+        self._run = run
+        self._there = there
+        self._folder = folder
+        self._tried: set[str] = set()
+
+    def put(self, entry: Entry) -> bool:
+        """Store one object; False when the server does not take it."""
+        run = self._run
+        # Its answer may be all that was lost the time before.
+        if entry.key in self._tried and _difference(run, self._there, entry) is None:
+            return True
+        self._tried.add(entry.key)
+        try:
+            key = _request(run).put_below + entry.key
+            put(run, self._there.bucket, key, entry, self._folder)
+        except ObjectRefused as exc:
+            log.warning("object_refused", why=exc.sentence)
+            return False
+        return True
 
 
 def _differing(
-    run: Run, pool: ThreadPoolExecutor, there: CurrentObjects, lines: list[Line]
+    run: Run,
+    pool: ThreadPoolExecutor,
+    patience: Patience,
+    there: CurrentObjects,
+    lines: list[Line],
 ) -> list[Line]:
-    """Return those that are not yet there as they should be."""
-    differences = pool.map(partial(_difference, run, there), lines)
+    """Return those that are not there as they should be, as far as is known."""
+    entries = [line.entry() for line in lines]
+    differences = patience.each_possible(
+        pool, partial(_difference, run, there), entries, answers=there.bucket.exists
+    )
     return [line for line, one in zip(lines, differences, strict=True) if one is not None]
 
 
-def _difference(run: Run, there: CurrentObjects, line: Line) -> str | None:
+def _difference(run: Run, there: CurrentObjects, entry: Entry) -> str | None:
     """Return in what the restored object differs, unnamed: keys may be personal data."""
-    entry = line.entry()
     key = _request(run).put_below + entry.key
     try:
         with unnamed(key):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +22,11 @@ from pgben_tasks.errors import (
     ObjectRefused,
     PackLost,
     RestoreRefused,
+    StoreUnavailable,
 )
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets.current import unnamed
+from pgben_tasks.operations.buckets.patience import Stuck
 from pgben_tasks.operations.buckets.uploads import NotedUploads
 from pgben_tasks.operations.repository.verify import damage_finding, record_damage
 from pgben_tasks.operations.snapshot_files import place_of
@@ -129,10 +131,21 @@ def put(
     ``before_commit`` is the bucket's: it may still forbid it when all bytes are there. Raises
     ``ObjectRefused`` where the server does not take it.
     """
-    with unnamed(key), _taken(bucket):
+    read = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal read
+        for chunk in _read(folder / str(entry.sha256)):
+            read += len(chunk)
+            run.progress.advance(len(chunk))
+            yield chunk
+
+    with ExitStack() as undo, unnamed(key), _taken(bucket):
+        # It may be tried again.
+        undo.callback(lambda: run.progress.advance(-read))
         bucket.put(
             key,
-            _read(run, folder / str(entry.sha256)),
+            chunks(),
             size=entry.size,
             headers=entry.headers,
             metadata=entry.metadata,
@@ -140,6 +153,7 @@ def put(
             before_commit=before_commit,
             uploads=NotedUploads(run.folder, bucket.name),
         )
+        undo.pop_all()
 
 
 @contextmanager
@@ -177,11 +191,20 @@ def not_restored(run: Run, differing: Counter[str], same: int, hint: str) -> Int
     )
 
 
-def _read(run: Run, path: Path) -> Iterator[bytes]:
+def not_stored(bucket: Bucket, stuck: Sequence[Stuck]) -> StoreUnavailable:
+    """Return how many objects could not be stored although the server took others."""
+    count = sum(one.objects for one in stuck)
+    return StoreUnavailable(
+        f"{count} objects could not be stored in {bucket.describe()}, again and again, while "
+        "others were",
+        f"look at that server, then try again: {stuck[-1].error.sentence}",
+    )
+
+
+def _read(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             yield chunk
-            run.progress.advance(len(chunk))
 
 
 def _ignore(_amount: int) -> None:
