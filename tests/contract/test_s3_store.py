@@ -36,6 +36,7 @@ from pgben_tasks.errors import (
 )
 from pgben_tasks.ports import Unfinished
 from tests.contract.test_object_store import MEBIBYTE, kill_a_writer, s3_location
+from tests.support.between import answering
 
 CANARY = "canary-Geh3im-geheim-geheim"
 
@@ -166,6 +167,26 @@ def test_uploads_are_listed_page_by_page(protected_s3: EmbeddedS3, tmp_path: Pat
     for reader in (S3ObjectStore(location, page=1), store):
         assert [one.key for one in reader.unfinished("")] == ["packs/0", "packs/1", "packs/2"]
     assert [one.key for one in store.unfinished("packs/")] == ["packs/0", "packs/1", "packs/2"]
+
+
+def test_an_upload_whose_end_lost_its_answer_may_be_tried_again(
+    protected_s3: EmbeddedS3, tmp_path: Path
+) -> None:
+    location = s3_location(protected_s3)
+    ensure_bucket(location)
+    path = tmp_path / "large"
+    path.write_bytes(bytes(17 * MEBIBYTE))
+
+    def ended_before(method: str, target: str) -> int | None:
+        return 404 if method in {"POST", "DELETE"} and "uploadId=" in target else None
+
+    with answering(protected_s3.endpoint, ended_before) as endpoint:
+        store = S3ObjectStore(replace(location, endpoint=endpoint))
+        with pytest.raises(StoreUnavailable, match="lost the upload of 'packs/1'"):
+            store.put_file("packs/1", path)
+    store = S3ObjectStore(location)
+    store.put_file("packs/1", path)
+    assert store.head("packs/1").size == 17 * MEBIBYTE
 
 
 @pytest.mark.parametrize(

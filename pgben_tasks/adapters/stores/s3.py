@@ -24,7 +24,13 @@ from pgben_tasks.adapters.s3.errors import as_public_error, codes_of
 from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.adapters.s3.xml import text_of
 from pgben_tasks.domain.keys import check_key, check_prefix
-from pgben_tasks.errors import ConfigurationError, IntegrityError, ObjectExists, ObjectMissing
+from pgben_tasks.errors import (
+    ConfigurationError,
+    IntegrityError,
+    ObjectExists,
+    ObjectMissing,
+    StoreUnavailable,
+)
 from pgben_tasks.ports import StoredObject, Unfinished
 
 if TYPE_CHECKING:
@@ -87,6 +93,17 @@ class S3ObjectStore:
         self, key: str, path: Path, *, advance: Callable[[int], None] | None = None
     ) -> None:
         """Upload a file in parts, replacing what an earlier try left."""
+        try:
+            self._put_file(key, path, advance)
+        except ObjectMissing as exc:
+            # Nothing can be missing that is only being stored. obstore asks again for the end of an
+            # upload whose answer was lost, and is told that there is no such upload any more.
+            raise StoreUnavailable(
+                f"'{self.describe()}' lost the upload of '{key}', or the answer to its end",
+                "it is stored once more by another try",
+            ) from exc
+
+    def _put_file(self, key: str, path: Path, advance: Callable[[int], None] | None) -> None:
         size = path.stat().st_size
         part = max(_SMALLEST_PART, -(-size // _MOST_PARTS))
         if size <= part:
