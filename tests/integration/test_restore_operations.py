@@ -105,8 +105,18 @@ def test_an_older_backup_is_restored_by_its_id_and_by_its_moment(
     for at, expected in ((between, first), (second.database.snapshot_time, second)):
         chain = installation.restore(at=at)
         assert chain.step().result["backup"] == expected.backup
-    with pytest.raises(BackupNotFound):
-        installation.restore(at=first.database.snapshot_time - timedelta(days=1)).step()
+
+
+def test_a_moment_in_the_future_or_before_the_first_backup_is_refused(
+    installation: Installation,
+) -> None:
+    soon = installation.tools.clock.now() + timedelta(minutes=1)
+    with pytest.raises(RestoreRefused, match="has not come yet"):
+        installation.restore(at=soon).step()
+    first = installation.backups[0].database.snapshot_time
+    with pytest.raises(RestoreRefused, match="the first backup of .* is from") as caught:
+        installation.restore(at=first - timedelta(days=1)).step()
+    assert "pgben list" in caught.value.hint
 
 
 def test_the_new_database_is_closed_until_it_is_proven(installation: Installation) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,7 +196,8 @@ def open_snapshot(
         target, backup = arguments.find_backup(text, place.repository)
     else:
         target = arguments.parse_target(text)
-        backup = choose_backup(place.repository, target, at or LATEST).backup.id
+        now = datetime.now(UTC)
+        backup = choose_backup(place.repository, target, at or LATEST, now=now).backup.id
     manifest = place.repository.manifest(target, backup)
     with place.tools(target) as tools, spool.passing_folder(tools.spool) as folder:
         yield tools, manifest, folder

@@ -65,6 +65,7 @@ def _select(run: Run, tools: Toolbox, *, require_empty: bool) -> JSON:
         tools.repository,
         run.target,
         before or request.at or request.backup,
+        now=tools.clock.now(),
         allow_unverified=request.allow_unverified,
         # What the attempt before met in its own snapshot does not end the next one.
         allow_damaged=request.allow_damaged or before is not None,

@@ -58,7 +58,11 @@ def select_backup(
     into = check_name(str(run.context["into"]))
     wanted = request.at if request.at is not None else request.backup
     selection = choose_backup(
-        tools.repository, run.target, wanted, allow_unverified=request.allow_unverified
+        tools.repository,
+        run.target,
+        wanted,
+        now=tools.clock.now(),
+        allow_unverified=request.allow_unverified,
     )
     chosen = selection.backup.id
     manifest = tools.repository.manifest(run.target, chosen)

@@ -7,7 +7,7 @@ backups of other targets, which would otherwise look like no backup at all.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import structlog
 
@@ -25,14 +25,21 @@ def choose_backup(
     target: Target,
     wanted: BackupId | str | datetime,
     *,
+    now: datetime,
     allow_unverified: bool = False,
     allow_damaged: bool = False,
 ) -> Selection:
     """Return the backup of ``target`` that a restore takes; its note names those passed over.
 
     Raises ``BackupNotFound`` and ``RestoreRefused``, the latter also for a backup asked for by its
-    id whose manifest cannot be believed.
+    id whose manifest cannot be believed, and for a moment at which there can be none: one after
+    ``now``, by the catalog's clock, or before the first backup.
     """
+    if isinstance(wanted, datetime) and wanted > now:
+        raise RestoreRefused(
+            f"{_moment(wanted)} has not come yet: it is {_moment(now)} now",
+            "name a moment that is past, or none for the newest backup",
+        )
     surveyed = survey(repository, target)
     for backup, finding in surveyed.unreadable:
         log.warning("backup_unbelievable", backup=str(backup), why=finding.detail)
@@ -46,10 +53,27 @@ def choose_backup(
             surveyed.known, wanted, allow_unverified=allow_unverified, allow_damaged=allow_damaged
         )
     except BackupNotFound as exc:
+        if isinstance(wanted, datetime):
+            _require_not_before(surveyed, wanted)
         _require_of_target(repository, target, str(wanted))
         raise _with_unreadable(exc, surveyed) from exc
     passed_over = _passed_over(surveyed, selection.backup.id)
     return replace(selection, note="; ".join(filter(None, (selection.note, passed_over))))
+
+
+def _require_not_before(surveyed: Survey, wanted: datetime) -> None:
+    """Raise ``RestoreRefused`` for a moment before the first of all backups that can be read."""
+    first = min((one.snapshot_time for one in surveyed.known), default=None)
+    if first is not None and wanted < first:
+        raise RestoreRefused(
+            f"the first backup of '{surveyed.target}' is from {_moment(first)}, after "
+            f"{_moment(wanted)}",
+            "name a later moment; `pgben list` shows the backups there are",
+        )
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _require_of_target(repository: Repository, target: Target, wanted: str) -> None:
