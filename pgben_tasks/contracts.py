@@ -156,7 +156,8 @@ class RestoreRequest(Request):
     into: NameField | None = None
     #: Take a backup without any verification, after checking every digest.
     allow_unverified: bool = False
-    #: Put the restored database in the original's place, which is kept under another name.
+    #: Put the restored database in the original's place, which is kept under another name. Restores
+    #: of buckets call it ``in_place``, which is read here as well.
     swap: bool = False
     #: The name of the database that a swap replaces, typed once more; without it none is made.
     confirm: NameField | None = None
@@ -165,6 +166,19 @@ class RestoreRequest(Request):
     def replaces(self) -> bool:
         """A swap replaces the live database."""
         return self.swap
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_place(cls, data: Any) -> Any:
+        """Read ``in_place`` as ``swap``, the one word that is kept."""
+        if not isinstance(data, dict) or "in_place" not in data:
+            return data
+        asked = {**data}
+        in_place = asked.pop("in_place")
+        if asked.setdefault("swap", in_place) != in_place:
+            message = "'swap' and 'in_place' mean the same: give one of them"
+            raise ValueError(message)
+        return asked
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:

@@ -66,7 +66,7 @@ def change(deployment: Deployment) -> None:
 
 
 def swap(deployment: Deployment, *more: str) -> tuple[int, Job]:
-    ran = deployment.pgben("restore", DATABASE, "--swap", "--confirm", DATABASE, *more)
+    ran = deployment.pgben("restore", DATABASE, "--in-place", "--confirm", DATABASE, *more)
     return ran.code, deployment.jobs("restore")[0]
 
 
@@ -103,7 +103,7 @@ def test_a_swap_without_its_confirmation_is_refused(
     deployment: Deployment, restorer: Child, backed_up: dict[str, object]
 ) -> None:
     before = deployment.databases()
-    ran = deployment.pgben("restore", DATABASE, "--swap")
+    ran = deployment.pgben("restore", DATABASE, "--in-place")
     assert ran.code == 3
     assert f"--confirm {DATABASE}" in ran.err
     # A service that goes past the command line is refused by the worker, on record.

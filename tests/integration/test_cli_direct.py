@@ -214,6 +214,7 @@ def test_usage_errors_are_told_before_anything_is_asked(ruin: Ruin) -> None:
         ("restore", "pgben", "--prefix", "documents/", "--direct"),
         ("restore", "--direct"),
         ("restore", "pgben", "--direct", "--swap", "--confirm", "pgben"),
+        ("restore", "pgben", "--direct", "--in-place", "--confirm", "pgben"),
     ):
         said = ruin.run(*line)
         assert said.code == 2, (line, said.err)

@@ -51,7 +51,6 @@ def test_contradicting_or_missing_arguments_are_usage_errors(catalogless: Site) 
         ["restore", "pgben", "--backup", UNKNOWN, "--at", "2026-11-22"],
         ["restore", "pgben", "--into", f"ana:{CANARY}@host"],
         ["restore", "pgben", "--at", "yesterday"],
-        ["restore", "pgben", "--in-place", "--confirm", "pgben"],
         ["restore", "pgben", "--delete-extra"],
         ["restore", "pgben", "--dry-run"],
         ["restore", "pgben", "--confirm", "pgben"],

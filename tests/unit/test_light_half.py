@@ -103,6 +103,17 @@ def test_what_is_sent_is_what_is_read() -> None:
         assert type(request).parse(request.model_dump(mode="json")) == request
 
 
+def test_in_place_means_swap_for_a_database() -> None:
+    asked = {"target": TARGET, "confirm": "pgben"}
+    swap = RestoreRequest.parse({**asked, "swap": True})
+    assert RestoreRequest.parse({**asked, "in_place": True}) == swap
+    assert RestoreRequest.parse({**asked, "in_place": True, "swap": True}) == swap
+    assert "in_place" not in swap.model_dump()
+    both = refusal(RestoreRequest, {**asked, "in_place": True, "swap": False})
+    assert "mean the same" in both.sentence
+    assert "bool" in refusal(RestoreRequest, {**asked, "in_place": {"a": 1}}).sentence
+
+
 @pytest.mark.parametrize("kind", REQUESTS.values())
 def test_an_unknown_field_is_refused_by_name(kind: type[Request]) -> None:
     needed = {

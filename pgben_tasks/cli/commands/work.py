@@ -41,7 +41,7 @@ RESTORE_EXAMPLES = examples(
     ("pgben restore pgben", "the newest verified backup, beside the original"),
     ("pgben restore pgben --at '2026-11-22 14:30'", "the newest taken by then (PGBEN_TIMEZONE)"),
     ("pgben restore pgben --backup 20261123T050000Z-1f0c9a --into pgben_copy", "one backup"),
-    ("pgben restore pgben --swap --confirm pgben", "in the original's place, which is kept"),
+    ("pgben restore pgben --in-place --confirm pgben", "in the original's place, which is kept"),
     ("pgben restore bucket/pgben-documents --prefix cidadao/42/", "objects, into a new bucket"),
     ("pgben restore bucket/pgben-documents --in-place --dry-run", "what would be put back"),
     (
@@ -147,7 +147,7 @@ def restore(  # noqa: PLR0913 - one parameter per option
     ] = None,
     swap: Annotated[
         bool,
-        typer.Option("--swap", help="Put the copy in the original's place; that is kept."),
+        typer.Option("--swap", hidden=True, help="Of a database: another word for --in-place."),
     ] = False,
     confirm: Confirm = None,
     unverified: Annotated[
@@ -176,7 +176,8 @@ def restore(  # noqa: PLR0913 - one parameter per option
         bool,
         typer.Option(
             "--in-place",
-            help="Of a bucket: put back what is missing or differs; the rest stays as it is.",
+            help="Of a database: put the copy in the original's place, which is kept. Of a "
+            "bucket: put back what is missing or differs; the rest stays as it is.",
         ),
     ] = False,
     delete_extra: Annotated[
@@ -197,7 +198,7 @@ def restore(  # noqa: PLR0913 - one parameter per option
     old_postgres: Annotated[str | None, typer.Option("--postgres", hidden=True)] = None,
     old_minio: Annotated[str | None, typer.Option("--minio", hidden=True)] = None,
 ) -> int:
-    """Restore beside the original; a database with --swap, a bucket --in-place in its place."""
+    """Restore beside the original or, with --in-place, in its place."""
     if old_list:
         return _list_the_old_way(as_json=as_json)
     work = direct_mode.open_work(direct=direct, wait=wait)
@@ -211,13 +212,14 @@ def restore(  # noqa: PLR0913 - one parameter per option
         )
     if at is not None and backup != "latest":
         raise ConfigurationError("--backup and --at were given", "give one of the two")
+    chosen = direct_mode.target_to_restore(work, target)
+    swap = swap or (in_place and chosen.kind == "postgres")
     if direct and swap:
         raise ConfigurationError(
-            "--direct and --swap were given",
+            f"--direct and --in-place were given for the database '{chosen.name}'",
             "without the catalog nobody would end a swap that dies; restore beside, or onto an "
             "empty server with --into",
         )
-    chosen = direct_mode.target_to_restore(work, target)
     only = {"prefix": prefix, "keys": tuple(key or ()), "put_below": put_below}
     if dry_run:
         _require_plan(chosen, only, in_place=in_place)
@@ -227,7 +229,7 @@ def restore(  # noqa: PLR0913 - one parameter per option
     bucket = {
         **only,
         "settings": settings,
-        "in_place": in_place,
+        "in_place": in_place and not swap,
         "delete_extra": delete_extra,
         "allow_damaged": damaged,
     }
@@ -285,7 +287,7 @@ def _replacement(
         return {"confirm": confirm, **({"swap": True} if swap else {})}
     if confirm is not None:
         raise ConfigurationError(
-            "--confirm was given without --swap or --in-place", "nothing would be replaced"
+            "--confirm was given without --in-place", "nothing would be replaced"
         )
     return {}
 
@@ -297,8 +299,7 @@ def _bucket_fields(target: Target, asked: dict[str, Any]) -> dict[str, Any]:
     if any(asked.values()):
         raise ConfigurationError(
             f"'{target}' is a database, which has no keys",
-            "--prefix, --key, --put-below, --settings, --in-place, --delete-extra and --damaged "
-            "are for buckets",
+            "--prefix, --key, --put-below, --settings, --delete-extra and --damaged are of buckets",
         )
     return {}
 
