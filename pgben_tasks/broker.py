@@ -23,12 +23,15 @@ from uuid import UUID, uuid4
 
 import structlog
 from kombu.transport import redis
+from redis import RedisError
 
 from pgben_tasks import names
-from pgben_tasks.domain.message import fault_of_broadcast, fault_of_message
+from pgben_tasks.domain.message import fault_of_command, fault_of_message
 
 log = structlog.get_logger(__name__)
 
+#: Where Celery sends commands to every worker.
+_COMMANDS: Final = "celery.pidbox"
 #: How many it holds: whoever can write to a queue could fill the server's memory.
 MOST_SET_ASIDE: Final = 1000
 #: How much of a message is kept to look at.
@@ -60,36 +63,56 @@ class Channel(redis.Channel):
         # Other queues carry replies to questions about workers.
         if queue.partition(".")[0] not in names.QUEUES:
             return False
-        return self._set_aside(uuid4(), queue, raw, fault_of_message(raw))
+        why = fault_of_message(raw)
+        if why is not None:
+            self.set_aside(uuid4(), queue, raw, why)
+        return why is not None
 
     def _is_broadcast_set_aside(self, kind: bytes, *rest: Any) -> bool:
-        if not kind.endswith(b"message"):
-            return False
-        channel, raw = rest[-2:]
-        # Every worker sets it aside; of one id, the tick records it once.
-        digest = UUID(bytes=hashlib.sha256(raw).digest()[:16])
         # As in '/0.celery.pidbox': the database's number, and the exchange.
-        queue = channel.decode(errors="replace").partition(".")[2].partition("/")[0]
-        return self._set_aside(digest, queue, raw, fault_of_broadcast(raw))
-
-    def _set_aside(self, number: UUID, queue: str, raw: bytes, why: str | None) -> bool:
-        """Put a message aside when something is wrong with it; return whether it was."""
-        if why is None:
+        exchange = bytes(rest[-2]).decode(errors="replace").partition(".")[2].partition("/")[0]
+        if not kind.endswith(b"message") or exchange != _COMMANDS:
             return False
+        raw = rest[-1]
+        why = fault_of_command(raw)
+        if why is not None:
+            # Every worker sets it aside; of one id, the tick records it once.
+            self.set_aside(id_of_bytes(raw), exchange, raw, why)
+        return why is not None
+
+    def set_aside(self, number: UUID, queue: str, raw: bytes, why: str) -> None:
+        """Put a message aside for the tick, which records those of one ``number`` once.
+
+        Where Redis does not take it either, the log is all that holds it; no worker ends of it.
+        """
+        digest = hashlib.sha256(raw).hexdigest()
+        beginning = b64encode(raw[:_KEPT_BYTES]).decode()
+        log.error("message_set_aside", queue=queue, why=why, sha256=digest)
         entry = {
             "id": str(number),
             "at": datetime.now(UTC).isoformat(),
             "queue": queue,
             "why": why,
-            "sha256": hashlib.sha256(raw).hexdigest(),
+            "sha256": digest,
             "size": len(raw),
-            "beginning": b64encode(raw[:_KEPT_BYTES]).decode(),
+            "beginning": beginning,
         }
-        with self.conn_or_acquire() as server:
-            server.lpush(names.SET_ASIDE, json.dumps(entry))
-            server.ltrim(names.SET_ASIDE, 0, MOST_SET_ASIDE - 1)
-        log.error("message_set_aside", queue=queue, why=why, sha256=entry["sha256"])
-        return True
+        try:
+            with self.conn_or_acquire() as server, server.pipeline(transaction=True) as at_once:
+                at_once.lpush(names.SET_ASIDE, json.dumps(entry))
+                at_once.ltrim(names.SET_ASIDE, 0, MOST_SET_ASIDE - 1)
+                length, _ = at_once.execute()
+                if length > MOST_SET_ASIDE:
+                    server.incr(names.SET_ASIDE_DROPPED)
+        except RedisError as exc:
+            log.error(  # noqa: TRY400 - no trace
+                "message_not_kept", sha256=digest, beginning=beginning, error=type(exc).__name__
+            )
+
+
+def id_of_bytes(raw: bytes) -> UUID:
+    """Return an id that is the same for the same bytes."""
+    return UUID(bytes=hashlib.sha256(raw).digest()[:16])
 
 
 @contextmanager

@@ -61,6 +61,14 @@ SWEEP_RUN_FINISH: Final = "pgben.sweep.run.finish"
 
 TICK: Final = "pgben.maintenance.tick"
 
+#: What anybody may send; the other tasks are sent by these, and by the schedule.
+ENTRIES: Final = frozenset(
+    {
+        *(BACKUP_POSTGRES, BACKUP_BUCKET, RESTORE_POSTGRES, RESTORE_BUCKET, UNDO_RUN),
+        *(VERIFY_RUN, PRUNE_RUN, ACKNOWLEDGE_RUN, SWEEP_RUN),
+    }
+)
+
 QUEUE_BACKUP: Final = "backup"
 QUEUE_RESTORE: Final = "restore"
 QUEUE_VERIFY: Final = "verify"
@@ -68,6 +76,8 @@ QUEUE_MAINTENANCE: Final = "maintenance"
 QUEUES: Final = (QUEUE_BACKUP, QUEUE_RESTORE, QUEUE_VERIFY, QUEUE_MAINTENANCE)
 #: The list of Redis with messages that were none and are not recorded yet; the newest first.
 SET_ASIDE: Final = "set-aside"
+#: How many that list had no room for.
+SET_ASIDE_DROPPED: Final = "set-aside.dropped"
 
 
 def node_queue(role: str, node: str) -> str:

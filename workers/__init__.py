@@ -8,5 +8,7 @@ from pgben_tasks.adapters.s3 import administration
 from pgben_tasks.app import app
 from workers import signals
 
+app.conf.worker_consumer = "workers.consumer:Consumer"
+
 # Commands import this when they need it; a worker has it before it forks, for all its processes.
 __all__ = ["administration", "app", "pgben_tasks", "signals"]

@@ -17,7 +17,7 @@ from redis.retry import Retry
 
 from pgben_tasks.domain.alarm import one_line
 from pgben_tasks.errors import ConfigurationError, TransientError
-from pgben_tasks.names import SET_ASIDE
+from pgben_tasks.names import SET_ASIDE, SET_ASIDE_DROPPED
 
 _TIMEOUT_SECONDS: Final = 5.0
 
@@ -84,21 +84,24 @@ def inspect_broker(url: str, queues: Iterable[str]) -> BrokerFacts:
     )
 
 
-def record_set_aside(url: str, record: Callable[[Sequence[SetAside]], None]) -> int:
+def record_set_aside(url: str, record: Callable[[Sequence[SetAside], int], None]) -> int:
     """Hand the messages that were set aside to ``record``, oldest first; return how many.
 
-    They leave the list once they are recorded; what is recorded twice, after a crash, has one id.
+    The second argument is how many more the list had no room for. They leave the list once they are
+    recorded; what is recorded twice, after a crash, has one id.
     """
     with closing(_client(url)) as client:
         try:
             found = _set_aside(client)[::-1]
-            if found:
-                record(found)
+            dropped = int(client.get(SET_ASIDE_DROPPED) or 0)
+            if found or dropped:
+                record(found, dropped)
                 with client.pipeline(transaction=False) as removal:
                     for one in found:
                         removal.lrem(SET_ASIDE, -1, one.raw)  # type: ignore[arg-type]  # bytes are as well
+                    removal.decrby(SET_ASIDE_DROPPED, dropped)
                     removal.execute()
-        except redis.RedisError as exc:
+        except (redis.RedisError, ValueError) as exc:
             raise TransientError(
                 f"the Redis server does not give the list '{SET_ASIDE}' of messages",
                 "check that it runs, host and port in PGBEN_REDIS_URL, and that this is a list",

@@ -15,12 +15,25 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from pgben_tasks import names
+
+#: What may be sent to every worker: questions, and the events that Flower shows. Other commands
+#: of Celery change or end workers behind the ledger's back.
+COMMANDS: Final = frozenset(
+    {
+        *("ping", "hello", "clock", "report", "conf", "stats", "heartbeat"),
+        *("registered", "active", "active_queues", "scheduled", "reserved", "revoked"),
+        *("query_task", "enable_events", "disable_events"),
+    }
+)
 #: Larger than any request: a thousand keys of 1,024 bytes, in base64.
 MOST_BYTES: Final = 4 * 1024 * 1024
 #: Deeper than any chain that is sent; Python's own limit is near a thousand.
 DEEPEST: Final = 60
 _LONGEST_NAME: Final = 200
 _MOST_RETRIES: Final = 1_000_000
+_OPTIONS: Final = frozenset({"callbacks", "errbacks", "chain", "chord"})
+_YEARS: Final = range(1970, 2200)
 
 
 class _Fault(ValueError):
@@ -33,22 +46,30 @@ def fault_of_message(raw: bytes) -> str | None:
         envelope = _json(raw, "the message")
         _check_envelope(envelope)
         _check_headers(envelope["headers"])
-        _check_body(envelope["body"])
+        _check_body(envelope["body"], str(envelope["headers"]["task"]))
+        _check_reply(envelope["properties"])
     except _Fault as exc:
         return str(exc)
     return None
 
 
-def fault_of_broadcast(raw: bytes) -> str | None:
-    """Return why the bytes that every worker got are no control command or event; None for one.
+def fault_of_command(raw: bytes) -> str | None:
+    """Return why the bytes that every worker got are no command that is carried out here.
 
-    What such a command asks for is judged where it is carried out, and ends nobody.
+    None for one. Others change workers behind the ledger's back, and some end them.
     """
     try:
         envelope = _json(raw, "the message")
         _check_envelope(envelope)
-        content = _json(_decoded(envelope["body"]), "its body")
-        _require(isinstance(content, dict | list), "its body is neither a JSON object nor a list")
+        command = _json(_decoded(envelope["body"]), "its body")
+        _require(isinstance(command, dict), "its body is no JSON object")
+        method, reply = command.get("method"), command.get("reply_to")
+        _require(_is_name(method) and method in COMMANDS, "it is no command that workers carry out")
+        _require(isinstance(command.get("arguments"), dict), "its arguments are no object")
+        _require(_are_names(command.get("destination")), "it does not say for which workers")
+        chosen = (command.get("pattern"), command.get("matcher"))
+        _require(chosen == (None, None), "it chooses workers by a pattern")
+        _require(reply is None or _is_address(reply), "it does not say whom to answer")
     except _Fault as exc:
         return str(exc)
     return None
@@ -109,15 +130,41 @@ def _check_headers(headers: Mapping[str, Any]) -> None:
     for name, (allowed, what) in _HEADERS.items():
         value = headers.get(name)
         _require(value is None or allowed(value), f"its header '{name}' is {what}")
+    stamped, stamps = headers.get("stamped_headers") or (), headers.get("stamps") or {}
+    _require(set(stamped) <= set(stamps), "it names stamps that it does not have")
 
 
-def _check_body(body: str) -> None:
+def _check_reply(properties: Mapping[str, Any]) -> None:
+    for name in ("reply_to", "correlation_id"):
+        _require(_is_text(properties.get(name, "")), "it does not say whom to answer")
+
+
+def _check_body(body: str, task: str) -> None:
     content = _json(_decoded(body), "its body")
     form = isinstance(content, list) and [type(one) for one in content]
     _require(
         form in ([list, dict, dict], [list, dict, type(None)]),
         "its body is not a list of arguments, named arguments and options",
     )
+    _check_arguments(content[0], content[1], task)
+    options = content[2] or {}
+    _require(set(options) <= _OPTIONS, "it has options that are none")
+    for name in ("callbacks", "errbacks", "chain"):
+        following = options.get(name) or []
+        _require(isinstance(following, list), f"its option '{name}' is no list")
+        _require(all(map(_is_signature, following)), f"its option '{name}' names no task")
+    chord = options.get("chord")
+    _require(chord is None or _is_signature(chord), "its option 'chord' names no task")
+
+
+def _check_arguments(arguments: list[Any], named: Mapping[str, Any], task: str) -> None:
+    """Check what only pgben itself sends; a request is judged, and refused, by its task."""
+    if task == names.TICK:
+        _require(not arguments and set(named) <= {"stand_in"}, "a tick has no arguments")
+    elif task.startswith("pgben.") and task not in names.ENTRIES:
+        ref = arguments[0] if len(arguments) == 1 and not named else None
+        whole = isinstance(ref, dict) and set(ref) == {"job", "fence"}
+        _require(whole, "it is a step without its job")
 
 
 def _decoded(body: str) -> bytes:
@@ -137,6 +184,23 @@ def _is_name(value: object) -> bool:
     return short and str(value).isascii() and str(value).isprintable()
 
 
+def _are_names(value: object) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_is_name, value)))
+
+
+def _is_address(value: object) -> bool:
+    whole = isinstance(value, dict) and set(value) == {"exchange", "routing_key"}
+    return whole and all(map(_is_text, dict(value).values()))  # type: ignore[call-overload]
+
+
+def _is_signature(value: object) -> bool:
+    """Return whether a task that follows is described as Celery describes one."""
+    if not (isinstance(value, dict) and _is_name(value.get("task"))):
+        return False
+    kinds = {"args": list, "kwargs": dict, "options": dict}
+    return all(isinstance(value.get(name, kind()), kind) for name, kind in kinds.items())
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
@@ -152,10 +216,11 @@ def _is_limit(value: object) -> bool:
 
 def _is_moment(value: object) -> bool:
     try:
-        datetime.fromisoformat(str(value))
+        year = datetime.fromisoformat(str(value)).year
     except ValueError:
         return False
-    return isinstance(value, str)
+    # Nearer to the ends of the calendar, another zone's date may be none.
+    return isinstance(value, str) and year in _YEARS
 
 
 def _is_text(value: object) -> bool:
@@ -182,6 +247,6 @@ _HEADERS: Final[Mapping[str, _Rule]] = {
     **dict.fromkeys(("eta", "expires"), _MOMENT),
     "timelimit": _Rule(_is_limit, what="no pair of numbers"),
     "ignore_result": _Rule(lambda value: isinstance(value, bool), what="no truth value"),
-    "stamped_headers": _Rule(lambda value: isinstance(value, list), what="no list"),
+    "stamped_headers": _Rule(_are_names, what="no list"),
     "stamps": _Rule(lambda value: isinstance(value, dict), what="no object"),
 }

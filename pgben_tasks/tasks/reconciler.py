@@ -104,7 +104,7 @@ def _record_set_aside(work: runtime.Workplace) -> int:
     All at once: several ticks may meet hundreds of them, and each would commit twice for each.
     """
 
-    def record(messages: Sequence[SetAside]) -> None:
+    def record(messages: Sequence[SetAside], dropped: int) -> None:
         # Recorded again after a crash, each has the same detail.
         work.trail.append_missing(
             (f"{_of_message(one)}, {one.id}" for one in messages),
@@ -123,8 +123,32 @@ def _record_set_aside(work: runtime.Workplace) -> int:
             )
             for one in messages
         )
+        if dropped:
+            _record_dropped(work, dropped)
 
     return record_set_aside(work.settings.redis_url.get_secret_value(), record)
+
+
+def _record_dropped(work: runtime.Workplace, count: int) -> None:
+    """Record that the list had no room for so many messages, and raise one alarm."""
+    now = work.database.now()
+    said = _of_dropped(count)
+    work.trail.append(
+        who="unnamed", action="message", target=EVERYTHING, result="dropped", detail=said
+    )
+    work.outbox.add(
+        Alarm(
+            key=f"messages-dropped:{now:%Y-%m-%dT%H:%M:%S.%fZ}",
+            kind="refused",
+            target="",
+            happened_at=now,
+            facts=facts(work="message", sentence=said, hint=_WHO_WRITES),
+        )
+    )
+
+
+def _of_dropped(count: int) -> str:
+    return f"{count} more messages were set aside than the list has room for; they are not kept"
 
 
 def _of_message(one: SetAside) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -16,7 +17,6 @@ from pgben_tasks.adapters.postgres.clients import published_clients
 from pgben_tasks.adapters.redis import inspect_broker
 from pgben_tasks.app import create_app
 from pgben_tasks.client import Client
-from pgben_tasks.domain.message import fault_of_broadcast
 from tests.support import poison
 from tests.support.deployment import TARGET, Deployment, eventually
 
@@ -42,7 +42,7 @@ def test_three_hundred_messages_that_are_none_end_no_worker_and_are_recorded_onc
     url = deployment.environment["PGBEN_REDIS_URL"]
     queues = (*names.QUEUES, names.node_queue("backup", "node-a"))
     worker = deployment.start("all", name="worker")
-    to_all = [one for one in poison.messages(str(TARGET), 60, seed=6) if fault_of_broadcast(one)]
+    to_all = list(poison.commands(str(TARGET), seed=6))
     every = COUNT + len(to_all)
     with closing(redis.Redis.from_url(url)) as broker:
         for message in to_all:
@@ -95,7 +95,38 @@ def test_a_job_whose_message_died_with_its_worker_starts_when_one_is_back(
         worker.kill()
         assert broker.hlen("unacked"), "nobody else gets it for hours"
     assert deployment.work.ledger.job(job.id).state == "queued"
-    deployment.start("all", name="back")
-    if not any(one.name == "beat" and one.alive for one in deployment.processes):
-        deployment.start("beat", name="beat")
+    back = deployment.start("all", name="back")
     deployment.wait_for(job, "running", "waiting", "succeeded", seconds=60)
+    back.kill()
+
+
+@pytest.mark.timeout(120)
+def test_what_no_task_can_take_is_recorded_and_what_cannot_be_set_aside_ends_no_worker(
+    deployment: Deployment,
+) -> None:
+    url = deployment.environment["PGBEN_REDIS_URL"]
+    strange = poison.envelope(str(TARGET))
+    strange["headers"]["task"] = "somebody.else"
+    named = poison.envelope(str(TARGET), body=poison.body([[], {"target": str(TARGET)}, None]))
+    worker = deployment.start("all", name="net")
+    with closing(redis.Redis.from_url(url)) as broker:
+        eventually(lambda: not broker.llen(names.SET_ASIDE), seconds=60, what="all are recorded")
+        broker.set(names.SET_ASIDE, "no list")
+        broker.lpush("backup", b"null")
+        eventually(
+            lambda: "message_not_kept" in worker.log.read_text(), seconds=30, what="the log has it"
+        )
+        broker.delete(names.SET_ASIDE)
+        for message in (strange, named):
+            broker.lpush("backup", json.dumps(message))
+    audit = deployment.work.database.fetch_all
+    eventually(
+        lambda: bool(audit("SELECT 1 FROM audit WHERE detail LIKE '%%names no task of this%%'")),
+        seconds=60,
+        what="the strange one is recorded",
+    )
+    eventually(
+        lambda: deployment.jobs("backup")[0].state == "refused", seconds=30, what="it is refused"
+    )
+    assert "malformed" in str(deployment.jobs("backup")[0].error)
+    assert worker.alive

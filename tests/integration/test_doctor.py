@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
+from uuid import uuid4
 
 import pytest
 import redis
@@ -23,6 +24,8 @@ from pgben_tasks.adapters.keys.files import make_age_identity, make_signing_key
 from pgben_tasks.adapters.keys.key_set import ESCROW_IDENTITY
 from pgben_tasks.adapters.postgres.clients import published_clients
 from pgben_tasks.adapters.redis import SetAside, record_set_aside
+from pgben_tasks.app import create_app
+from pgben_tasks.broker import MOST_SET_ASIDE
 from pgben_tasks.domain.restorability import Client
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
@@ -376,7 +379,7 @@ def test_messages_that_were_set_aside_are_shown(clinic: Clinic) -> None:
         try:
             found = [one for one in clinic.examine() if one.check == "set_aside"]
             recorded: list[SetAside] = []
-            assert record_set_aside(url, recorded.extend) == 2
+            assert record_set_aside(url, lambda some, _dropped: recorded.extend(some)) == 2
             assert broker.llen(names.SET_ASIDE) == 0
         finally:
             broker.delete(names.SET_ASIDE)
@@ -422,6 +425,25 @@ def test_whatever_lies_in_the_list_is_recorded_and_stops_no_tick(
             broker.delete(names.SET_ASIDE)
     rows = work.database.fetch_all("SELECT detail FROM audit WHERE action = 'message'")
     assert len(rows) == 1
+
+
+def test_messages_for_which_the_list_has_no_room_are_counted(clinic: Clinic) -> None:
+    work = clinic.work
+    url = work.settings.redis_url.get_secret_value()
+    with redis.Redis.from_url(url) as broker, create_app(url).connection_for_read() as connection:
+        channel = connection.channel()
+        try:
+            for _ in range(MOST_SET_ASIDE + 3):
+                channel.set_aside(uuid4(), "backup", b"null", "it is none")
+            assert broker.llen(names.SET_ASIDE) == MOST_SET_ASIDE
+            assert _record_set_aside(work) == MOST_SET_ASIDE
+            assert _record_set_aside(work) == 0
+        finally:
+            broker.delete(names.SET_ASIDE, names.SET_ASIDE_DROPPED)
+    rows = work.database.fetch_all(
+        "SELECT detail FROM audit WHERE action = 'message' AND result = 'dropped'"
+    )
+    assert [row["detail"].partition(" ")[0] for row in rows] == ["3"]
 
 
 def test_a_redis_that_forgets_is_found(clinic: Clinic) -> None:

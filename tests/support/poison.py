@@ -20,7 +20,7 @@ def envelope(target: str, **changes: Any) -> dict[str, Any]:
     """Return a good message that asks for a backup of ``target``, with some keys changed."""
     task = str(uuid4())
     return {
-        "body": body([[], {"target": target}, {"callbacks": None, "errbacks": None}]),
+        "body": body([[{"target": target}], {}, {"callbacks": None, "errbacks": None}]),
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": {
@@ -103,6 +103,11 @@ CHANGES: Final[tuple[Change, ...]] = (
     _put("body", value=b64encode(b"\xff\xfe[]").decode()),
     _put("body", value="%%% no base64 %%%"),
     _put("body", value=b64encode(b"[[],{},{}]").decode()[:-3]),
+    _put("body", value=_raw('[[], {}, {"callbacks": 5}]')),
+    _put("body", value=_raw('[[], {}, {"errbacks": [5]}]')),
+    _put("body", value=_raw('[[], {}, {"chain": [{"task": ["a"]}]}]')),
+    _put("body", value=_raw('[[], {}, {"chord": {"task": "x", "args": 7}}]')),
+    _put("body", value=_raw('[[], {}, {"chord": {"task": "x"}, "group": [1]}]')),
     _put("body", value=7),
     _put("body", value=None),
     _drop("body"),
@@ -132,6 +137,14 @@ CHANGES: Final[tuple[Change, ...]] = (
     _put("headers", "expires", value=[]),
     _put("headers", "ignore_result", value="yes"),
     _put("headers", "stamped_headers", value=3),
+    _put("headers", "stamped_headers", value=[[1]]),
+    _put("headers", "stamped_headers", value=["a"]),
+    _put("headers", "eta", value="0001-01-01T00:00:00+14:00"),
+    _put("headers", "expires", value="9999-12-31T23:59:59-14:00"),
+    _put("headers", "task", value=names.TICK),
+    _put("headers", "task", value=names.BACKUP_POSTGRES_UPLOAD),
+    _put("properties", "reply_to", value={"a": [1]}),
+    _put("properties", "correlation_id", value=[3]),
     _put("headers", "stamps", value=[]),
     _put("headers", "argsrepr", value={}),
     _put("headers", "compression", value="application/x-gzip"),
@@ -166,6 +179,39 @@ def messages(target: str, count: int, seed: int) -> Iterator[bytes]:
         message = envelope(target)
         change(message, chance)
         yield json.dumps(message).encode()
+
+
+#: Bodies of control commands that workers do not carry out, some of which end them.
+COMMANDS: Final[tuple[object, ...]] = (
+    *([1, 2], 7, {}, {"method": "nope", "arguments": {}}, {"method": ["ping"], "arguments": {}}),
+    {"method": "add_consumer", "arguments": {"queue": "xxxxx", "exchange": 5}},
+    {"method": "add_consumer", "arguments": {"queue": [1]}},
+    {"method": "time_limit", "arguments": {"task_name": names.BACKUP_POSTGRES, "hard": "a"}},
+    {"method": "shutdown", "arguments": {}},
+    {"method": "pool_shrink", "arguments": {"n": 9}},
+    {"method": "revoke", "arguments": {"task_id": [{}]}},
+    {"method": "ping", "arguments": [1]},
+    {"method": "ping", "arguments": {}, "destination": 7},
+    {"method": "ping", "arguments": {}, "pattern": "(((", "matcher": "pcre"},
+    {"method": "ping", "arguments": {}, "reply_to": 5},
+    {"method": "ping", "arguments": {}, "reply_to": {"exchange": [1], "routing_key": {}}},
+)
+
+
+def commands(target: str, seed: int) -> Iterator[bytes]:
+    """Yield broadcasts that are no commands: by their envelope, or by what they ask for."""
+    for content in COMMANDS:
+        yield json.dumps(envelope(target, body=body(content))).encode()
+    for change in (
+        _put("headers", value=[1]),
+        _put("properties", value=[]),
+        _put("body", value="%%%"),
+        _put("body", value=_raw(nested())),
+    ):
+        message = envelope(target, body=body({"method": "ping", "arguments": {}}))
+        change(message, random.Random(seed))
+        yield json.dumps(message).encode()
+    yield nested(50_000).encode()
 
 
 def _broken(whole: bytes, chance: random.Random) -> bytes:

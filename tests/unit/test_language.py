@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from pgben_tasks.domain.message import fault_of_broadcast, fault_of_message
+from pgben_tasks.domain.message import fault_of_command, fault_of_message
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.language import (
     ERRORS,
@@ -97,11 +97,9 @@ def test_an_error_is_known_again_with_the_error_that_it_quotes() -> None:
 
 
 def test_what_is_wrong_with_a_message_is_translated() -> None:
-    found = [
-        fault
-        for message in poison.messages("postgres/pgben", 200, seed=3)
-        for fault in (fault_of_message(message), fault_of_broadcast(message))
-    ]
+    target = "postgres/pgben"
+    found = [fault_of_message(one) for one in poison.messages(target, 200, seed=3)]
+    found += [fault_of_command(one) for one in poison.commands(target, seed=3)]
     for fault in {fault for fault in found if fault}:
         said = f"a message of the queue 'backup' was set aside: {fault} (12 bytes, SHA-256 ab)"
         assert (translation_of_error(fault, "pt_BR") or fault) != fault

@@ -7,11 +7,12 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
+from pgben_tasks import names
 from pgben_tasks.domain.message import (
     DEEPEST,
     MOST_BYTES,
     depth,
-    fault_of_broadcast,
+    fault_of_command,
     fault_of_message,
 )
 from tests.support import poison
@@ -42,33 +43,35 @@ def test_a_message_with_one_thing_wrong_is_none(number: int) -> None:
     assert "pgben" not in why, "it repeats nothing of the message"
 
 
-@pytest.mark.parametrize("content", [{"method": "ping", "arguments": {}}, [{"type": "x"}]])
-def test_a_command_or_an_event_to_every_worker_is_one(content: object) -> None:
-    assert fault_of_broadcast(raw(body=poison.body(content), headers={"clock": 3})) is None
+def test_a_question_to_every_worker_is_a_command() -> None:
+    whole: dict[str, object] = {
+        "method": "ping",
+        "arguments": {},
+        "destination": ["all@here"],
+        "pattern": None,
+    }
+    whole |= {"matcher": None, "ticket": "x", "reply_to": {"exchange": "reply", "routing_key": "a"}}
+    for content in (whole, {"method": "enable_events", "arguments": {}}):
+        assert fault_of_command(raw(body=poison.body(content), headers={"clock": 3})) is None
 
 
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"headers": [1]}, "has no headers"),
-        ({"properties": []}, "has no properties"),
-        ({"body": poison.body(7)}, "neither a JSON object nor a list"),
-        ({"body": "%%%"}, "no base64"),
-        ({"body": poison.body(json.loads(poison.nested(DEEPEST + 1)))}, f"than {DEEPEST}"),
-    ],
-)
-def test_a_broadcast_with_one_thing_wrong_is_none(changes: dict[str, object], why: str) -> None:
-    assert str(fault_of_broadcast(raw(**changes))).endswith(why)
-    assert (
-        fault_of_broadcast(poison.nested().encode())
-        == f"the message is nested deeper than {DEEPEST}"
-    )
+def test_what_changes_or_ends_a_worker_is_no_command() -> None:
+    for message in poison.commands("postgres/pgben", seed=1):
+        assert fault_of_command(message), message
+
+
+def test_only_requests_may_have_other_arguments_than_pgben_sends() -> None:
+    reference = poison.body([[{"job": "7", "fence": 1}], {}, None])
+    step = {**poison.envelope("")["headers"], "task": names.BACKUP_POSTGRES_DUMP}
+    assert fault_of_message(raw(body=reference, headers=step)) is None
+    assert fault_of_message(raw(headers=step)) == "it is a step without its job"
+    assert fault_of_message(raw(body=poison.body([[], {"target": 1}, {}]))) is None
 
 
 @given(st.binary(max_size=400))
 def test_noise_is_no_message_and_raises_nothing(noise: bytes) -> None:
     assert fault_of_message(noise) is not None
-    assert fault_of_broadcast(noise) is not None
+    assert fault_of_command(noise) is not None
 
 
 @given(JSON)

@@ -1,0 +1,58 @@
+"""The consumer of task messages, with a net below the checks of ``domain.message``.
+
+What Celery's main process cannot take all the same would end it, at every start; what names no task
+it would discard. Both are set aside, so that the tick records them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+from celery.worker import consumer
+from kombu.transport.virtual import Message
+
+from pgben_tasks.broker import id_of_bytes
+
+#: What code raises that gets something else than it expects; a lost connection is none of these.
+_SURPRISES: Final = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+
+
+class Consumer(consumer.Consumer):
+    """Celery's, which neither ends of a message nor loses one unrecorded."""
+
+    def create_task_handler(self, *arguments: Any, **more: Any) -> Callable[[Message], None]:
+        """Return what takes a message."""
+        take = super().create_task_handler(*arguments, **more)
+
+        def checked(message: Message) -> None:
+            try:
+                take(message)
+            except (*_SURPRISES, RecursionError) as exc:
+                _set_aside(message, f"Celery fails on it with {type(exc).__name__}")
+                message.reject()
+
+        return checked
+
+    def on_unknown_message(self, body: Any, message: Message) -> None:
+        """Set it aside, and discard it."""
+        _set_aside(message, "Celery does not know its form")
+        super().on_unknown_message(body, message)
+
+    def on_unknown_task(self, body: Any, message: Message, exc: Exception) -> None:
+        """Set it aside, and answer whoever waits for it that there is no such task."""
+        _set_aside(message, "it names no task of this version")
+        super().on_unknown_task(body, message, exc)
+
+    def on_invalid_task(self, body: Any, message: Message, exc: Exception) -> None:
+        """Set it aside, and discard it."""
+        _set_aside(message, "Celery calls it invalid")
+        super().on_invalid_task(body, message, exc)
+
+
+def _set_aside(message: Message, why: str) -> None:
+    raw = json.dumps(message.serializable()).encode()
+    queue = str(message.delivery_info.get("routing_key", "?"))
+    # Of one id: what is set aside twice is recorded once.
+    message.channel.set_aside(id_of_bytes(raw), queue, raw, why)
