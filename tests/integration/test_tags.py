@@ -16,6 +16,7 @@ from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import SpoolFull
+from pgben_tasks.ports import ObjectFacts
 from tests.support.bucketshop import TARGET, BucketShop
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.troubled_bucket import TroubledBucket
@@ -73,6 +74,57 @@ def test_tags_set_on_unchanged_objects_are_all_in_the_next_snapshot(
     assert (job.result["fetched"], job.result["tags_read"]) == (0, COUNT)
     assert unread(manifest) is None
     assert b"tags_unread" not in manifest.encode()
+
+
+def test_tags_of_an_object_that_was_stored_over_meanwhile_are_not_given_to_the_one_before(
+    shop: BucketShop, bucket: TroubledBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.snapshot()
+    tags = bucket.tags
+
+    def after_another_was_stored(key: str) -> dict[str, str]:
+        if key == "doc/001":
+            shop.put(key, b"another document", tags={"setor": "obras"})
+        return tags(key)
+
+    monkeypatch.setattr(bucket, "tags", after_another_was_stored)
+    manifest = shop.snapshot()
+    monkeypatch.undo()
+    assert tags_in(shop, manifest) == [{"setor": "social"}] * COUNT
+    assert unread(manifest) == 1
+    # The snapshot did not read the tags of its object, so a restore takes none away.
+    shop.put("doc/001", b"documento 1", tags={"setor": "social", "revisado": "sim"})
+    shop.run(
+        "restore",
+        {"in_place": True, "confirm": TARGET.name, "backup": manifest.backup},
+        into=TARGET.name,
+        aside="aside",
+    )
+    assert bucket.tags("doc/001") == {"setor": "social", "revisado": "sim"}
+
+
+@pytest.mark.parametrize("rounded_by", [timedelta(0), timedelta(seconds=1)])
+def test_an_object_is_looked_at_again_only_where_its_tags_changed(
+    shop: BucketShop,
+    bucket: TroubledBucket,
+    monkeypatch: pytest.MonkeyPatch,
+    rounded_by: timedelta,
+) -> None:
+    bucket.listed_later = rounded_by
+    shop.snapshot()
+    bucket.put_tags("doc/001", {"setor": "saúde"})
+    looked_at: list[str] = []
+    head = bucket.head
+
+    def counted(key: str) -> ObjectFacts:
+        looked_at.append(key)
+        return head(key)
+
+    monkeypatch.setattr(bucket, "head", counted)
+    manifest = shop.snapshot()
+    assert looked_at == ["doc/001"]
+    assert shop.entries(manifest)["doc/001"].tags == {"setor": "saúde"}
+    assert unread(manifest) is None
 
 
 def test_the_time_for_tags_is_limited_and_the_snapshot_says_how_old_they_are(

@@ -323,8 +323,21 @@ class Fetcher:
         if not self._keeps_tags:
             # What another server knew before is not forgotten for that.
             return old
-        update = {"tags": self._bucket.tags(item.key), "tags_at": self._now}
-        return old.model_copy(update=update)
+        tags = self._bucket.tags(item.key)
+        if tags != old.tags and not self._is_still(old):
+            # Somebody stored over it since the listing: these tags belong to other bytes, and the
+            # next snapshot has both.
+            return old
+        return old.model_copy(update={"tags": tags, "tags_at": self._now})
+
+    def _is_still(self, entry: Entry) -> bool:
+        """Return whether the bucket still has the very object that an entry describes."""
+        facts, stored = self._bucket.head(entry.key), int(entry.modified.timestamp())
+        return (
+            facts.etag == entry.etag
+            and facts.size == entry.size
+            and int(listed_moment(stored, facts.modified).timestamp()) == stored
+        )
 
     def _unreadable(self, item: ToFetch, error: PgbenError) -> Entry:
         """Return the entry of an object that cannot be read; raise if the whole bucket cannot."""
