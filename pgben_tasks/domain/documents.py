@@ -35,8 +35,8 @@ from pgben_tasks.domain.values import (
 from pgben_tasks.errors import ManifestInvalid
 
 #: Raised when documents gain fields that older versions refuse (1: without ``needs`` and the chain
-#: of statements). Workers publish it; new fields are written only while every living worker reads
-#: them.
+#: of statements). Workers publish it; new fields are written only while every worker that was
+#: seen within a day reads them.
 REVISION: Final = 2
 
 #: ``packs/<kind>/<name>/<backup>/<file>``

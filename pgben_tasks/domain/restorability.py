@@ -66,11 +66,13 @@ class Archive:
 class RestoreSite:
     """The clients of the workers that restore; None when none was ever published.
 
-    ``current`` is False when no such worker lives: then they are those that were published last.
+    ``living`` are those of workers that send heartbeats. ``current`` is False when no such worker
+    does, or when one that is silent can do more than they: whether it comes back is not known.
     """
 
     clients: tuple[Client, ...] | None
     current: bool
+    living: tuple[Client, ...] = ()
 
 
 #: Where nobody has published anything yet.
@@ -88,6 +90,14 @@ def can_restore(client: ClientFacts, archive: Archive, destination: int) -> bool
         client.major >= archive.client_major
         and (destination >= TRANSACTION_TIMEOUT_MAJOR or client.major < TRANSACTION_TIMEOUT_MAJOR)
         and archive.compression in {"none", client.compression}
+    )
+
+
+def can_replace(living: Iterable[ClientFacts], silent: ClientFacts) -> bool:
+    """Return whether one of ``living`` restores all that the ``silent`` client does."""
+    return any(
+        one.major == silent.major and silent.compression in {"none", one.compression}
+        for one in living
     )
 
 

@@ -17,6 +17,7 @@ from pgben_tasks.adapters.catalog.recovery import Recovery, Stalled
 from pgben_tasks.adapters.catalog.workers import Workers
 from pgben_tasks.contracts import JobRef
 from pgben_tasks.domain.job import REPUBLISH_AFTER
+from pgben_tasks.domain.restorability import Client
 from pgben_tasks.errors import FenceLost
 
 WAIT = timedelta(minutes=30)
@@ -24,6 +25,7 @@ DUMP, CHECKSUM = names.BACKUP_POSTGRES_DUMP, names.BACKUP_POSTGRES_CHECKSUM
 #: The test's server has not run for a minute yet, so dead is who was silent for a blink.
 BLINK = timedelta(milliseconds=100)
 DAY = timedelta(days=1)
+CLIENT = Client(version="17.10", major=17, compression="none")
 
 
 class Desk:
@@ -272,6 +274,11 @@ def test_a_job_whose_message_may_have_died_with_a_worker_is_published_when_one_i
     assert desk.recovery.to_publish() == [(ref.job, "verify")]
     desk.workers.register(["backup.n1", "maintenance.n1"])
     assert desk.recovery.to_publish() == [], "it is not theirs"
+    desk.workers.register(["verify.n1"])
+    assert desk.recovery.to_publish() == [(ref.job, "verify")]
+    assert desk.recovery.to_publish() == []
+    # A second start of the same name counts as much, and forgets no client.
+    desk.workers.publish(["verify.n1"], [CLIENT])
     desk.workers.register(["verify.n1"])
     assert desk.recovery.to_publish() == [(ref.job, "verify")]
     assert desk.recovery.to_publish() == []

@@ -120,6 +120,21 @@ def test_a_worker_that_is_down_is_judged_by_what_it_published_last(
     assert state_in_index(installation, backup)[0] == "not restorable here"
 
 
+def test_a_silence_of_seconds_makes_no_good_backup_bad(installation: Installation) -> None:
+    publish(installation, FIT, worker="restore.one")
+    publish(installation, OLD, worker="restore.two")
+    with installation.shop.work.database.transaction() as cursor:
+        cursor.execute(AGED, (timedelta(seconds=40), "restore.one"))
+    installation.chain("verify", level="quick").rest()
+    backup = installation.backup().backup
+    work = installation.shop.work
+    shown = indexed_backups(work, installation.target)
+    assert (shown[0].id, {row.state for row in shown}) == (backup, {"verified"})
+    verdict = situation.gather(work).verdict
+    reasons = {one.colour for one in verdict.reasons if "restored here" in one.text}
+    assert reasons == {"yellow"}
+
+
 # Verifications
 
 
@@ -216,7 +231,7 @@ def workers(catalog: CatalogDatabase) -> Workers:
     return Workers(catalog)
 
 
-def test_living_workers_speak_for_the_site_and_others_only_where_none_lives(
+def test_workers_that_were_seen_within_a_day_of_the_last_speak_for_the_site(
     workers: Workers, alter: Callable[..., None]
 ) -> None:
     assert workers.restore_site() == UNKNOWN_SITE
@@ -224,7 +239,8 @@ def test_living_workers_speak_for_the_site_and_others_only_where_none_lives(
         workers.register([name])
         workers.publish([name], [client])
     alter(AGED, timedelta(days=9), "restore.c")
-    assert workers.restore_site() == RestoreSite(clients=(FIT, PLAIN), current=True)
+    both = RestoreSite(clients=(FIT, PLAIN), living=(FIT, PLAIN), current=True)
+    assert workers.restore_site() == both
     assert workers.clients_by_worker() == {"restore.a": (FIT,), "restore.b": (PLAIN,)}
     # Both went down in one night; the third was taken out of service long before.
     alter(AGED, timedelta(hours=2), "restore.a")
@@ -232,12 +248,65 @@ def test_living_workers_speak_for_the_site_and_others_only_where_none_lives(
     assert workers.restore_site() == RestoreSite(clients=(FIT, PLAIN), current=False)
 
 
-def test_new_fields_wait_for_every_living_worker(
+def test_what_a_silent_worker_could_do_still_counts_for_a_day(
+    workers: Workers, alter: Callable[..., None]
+) -> None:
+    for name, client in (("restore.a", FIT), ("restore.b", OLD)):
+        workers.register([name])
+        workers.publish([name], [client])
+    alter(AGED, timedelta(seconds=40), "restore.a")
+    with_silent = RestoreSite(clients=(OLD, FIT), living=(OLD,), current=False)
+    assert workers.restore_site() == with_silent
+    alter(AGED, timedelta(hours=23), "restore.a")
+    assert workers.restore_site() == with_silent
+    alter(AGED, timedelta(hours=1), "restore.a")
+    assert workers.restore_site() == RestoreSite(clients=(OLD,), living=(OLD,), current=True)
+
+
+def test_where_the_living_can_do_all_that_the_silent_could_it_is_known(
+    workers: Workers, alter: Callable[..., None]
+) -> None:
+    for name, client in (("restore.a", PLAIN), ("restore.b", FIT)):
+        workers.register([name])
+        workers.publish([name], [client])
+    alter(AGED, timedelta(minutes=1), "restore.a")
+    site = workers.restore_site()
+    assert (site.current, site.living) == (True, (FIT,))
+    workers.send_heartbeat(["restore.a"])
+    alter(AGED, timedelta(minutes=1), "restore.b")
+    assert not workers.restore_site().current
+
+
+def test_a_worker_that_dies_before_it_publishes_keeps_what_it_had_published(
+    workers: Workers, alter: Callable[..., None]
+) -> None:
+    workers.register(["restore.a"])
+    workers.publish(["restore.a"], [OLD])
+    workers.register(["restore.a"])
+    assert workers.restore_site() == RestoreSite(clients=(OLD,), living=(OLD,), current=True)
+    # Which documents the new process reads, it has not said.
+    assert not workers.may_use_new_fields(in_use=False)
+    alter(AGED, timedelta(hours=2), "restore.a")
+    assert workers.restore_site() == RestoreSite(clients=(OLD,), current=False)
+
+
+def test_new_fields_wait_for_every_worker_that_was_seen_within_a_day(
     workers: Workers, alter: Callable[..., None]
 ) -> None:
     assert workers.may_use_new_fields(in_use=False)
     workers.register(["backup.new", "verify.old"])
     workers.publish(["backup.new"], [])
     assert not workers.may_use_new_fields(in_use=False)
+    # It may only be restarted, or cut off from the catalog.
+    alter(AGED, timedelta(hours=23), "verify.old")
+    assert not workers.may_use_new_fields(in_use=False)
     alter(AGED, timedelta(hours=1), "verify.old")
+    assert workers.may_use_new_fields(in_use=False)
+
+
+def test_new_fields_begin_at_once_where_the_new_version_took_the_name(workers: Workers) -> None:
+    workers.register(["verify.one"])
+    assert not workers.may_use_new_fields(in_use=False)
+    workers.register(["verify.one"])
+    workers.publish(["verify.one"], [])
     assert workers.may_use_new_fields(in_use=False)

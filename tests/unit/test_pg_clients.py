@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,18 @@ def test_a_dump_is_made_by_the_client_that_can_also_be_restored_from() -> None:
     assert (chosen.major, chosen.compression) == (14, "none")
     # The nearest client makes dumps that no client can load into the server.
     assert choose_for_dump(160014, [_client(17), _client(16)]).major == 16
+
+
+def test_a_dump_that_living_workers_can_restore_is_preferred() -> None:
+    plain, zstd = _site(_client(17, compression="none")), _site(_client(17))
+    some = RestoreSite(
+        clients=(*(plain.clients or ()), *(zstd.clients or ())),
+        living=plain.clients or (),
+        current=False,
+    )
+    assert choose_for_dump(170010, [_client(17)], some).compression == "none"
+    only_silent = replace(some, living=_site(_client(15)).clients or ())
+    assert choose_for_dump(170010, [_client(17)], only_silent).compression == "zstd:3"
 
 
 def test_a_dump_is_taken_even_where_nobody_can_restore_it() -> None:

@@ -65,7 +65,8 @@ class NoWorkers:
 
     def restore_site(self) -> RestoreSite:
         """Return the clients of this machine."""
-        return RestoreSite(clients=published_clients(), current=True)
+        clients = published_clients()
+        return RestoreSite(clients=clients, living=clients, current=True)
 
     def may_use_new_fields(self, *, in_use: bool) -> bool:
         """Return whether they are in use already: then whoever cannot read them has found out."""

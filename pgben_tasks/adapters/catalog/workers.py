@@ -13,7 +13,12 @@ from pgben_tasks import names
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.domain.documents import REVISION
 from pgben_tasks.domain.job import HEARTBEAT_EVERY
-from pgben_tasks.domain.restorability import Client, RestoreSite
+from pgben_tasks.domain.restorability import (
+    UNKNOWN_SITE,
+    Client,
+    RestoreSite,
+    can_replace,
+)
 
 #: The row of ``worker`` that shows when the reconciler last ran.
 TICK: Final = "tick"
@@ -21,9 +26,9 @@ TICK: Final = "tick"
 BEAT: Final = "beat"
 
 _ALIVE: Final = 3 * HEARTBEAT_EVERY
-#: Workers that restored before and were seen this long before the last of them count with it: they
-#: went down together.
-_TOGETHER: Final = timedelta(days=1)
+#: How long a worker that is silent is still reckoned with: it may be started again, or only be cut
+#: off from the catalog. One that was taken out of service counts no longer after that.
+_RECKONED_WITH: Final = timedelta(days=1)
 _RESTORE: Final = f"{names.QUEUE_RESTORE}.%"
 
 
@@ -37,10 +42,16 @@ class Workers:
     def register(self, workers: Sequence[str]) -> None:
         """Write that the workers with these names were just started.
 
-        What waited for them in the memory of a process before is sent again by the next tick.
+        What waited for them in the memory of a process before is sent again by the next tick. Their
+        clients stay known until they are published again; the version may be another one.
         """
-        self._database.execute("DELETE FROM worker WHERE name = ANY(%s)", (list(workers),))
-        self.send_heartbeat(workers)
+        self._database.execute(
+            "INSERT INTO worker (name, started_at, heartbeat_at)"
+            " SELECT name, clock_timestamp(), clock_timestamp() FROM unnest(%s::text[]) name"
+            " ON CONFLICT (name) DO UPDATE SET started_at = EXCLUDED.started_at,"
+            " heartbeat_at = EXCLUDED.heartbeat_at, reads = NULL",
+            (list(workers),),
+        )
 
     def publish(self, workers: Sequence[str], clients: Sequence[Client]) -> None:
         """Write the PostgreSQL clients of workers, and which documents this version reads."""
@@ -68,11 +79,15 @@ class Workers:
         return [row["name"] for row in rows]
 
     def may_use_new_fields(self, *, in_use: bool) -> bool:  # noqa: ARG002 - only workers decide
-        """Return whether every living worker reads documents as this version writes them."""
+        """Return whether every worker reads documents as this version writes them.
+
+        One that was silent for less than a day counts: it refuses what it cannot read when it is
+        back.
+        """
         row = self._database.fetch_one(
             "SELECT 1 FROM worker WHERE name <> ALL(%s)"
             " AND heartbeat_at > clock_timestamp() - %s AND coalesce(reads, 1) < %s LIMIT 1",
-            ([TICK, BEAT], _ALIVE, REVISION),
+            ([TICK, BEAT], _RECKONED_WITH, REVISION),
         )
         return row is None
 
@@ -86,17 +101,22 @@ class Workers:
         return {row["name"]: tuple(Client(**one) for one in row["clients"]) for row in rows}
 
     def restore_site(self) -> RestoreSite:
-        """Return the clients of the workers that restore: the living ones, else the last ones."""
-        living = self.clients_by_worker()
-        if living:
-            found = {client for clients in living.values() for client in clients}
-            return RestoreSite(clients=tuple(sorted(found)), current=True)
+        """Return the clients of the workers that restore, seen within a day of the last of them."""
         rows = self._database.fetch_all(
-            "SELECT clients FROM worker, (SELECT max(heartbeat_at) AS last FROM worker"
+            "SELECT clients, heartbeat_at > clock_timestamp() - %(alive)s AS lives FROM worker,"
+            " (SELECT max(heartbeat_at) AS last FROM worker"
             " WHERE name LIKE %(restore)s AND clients IS NOT NULL) newest"
             " WHERE name LIKE %(restore)s AND clients IS NOT NULL"
-            " AND heartbeat_at >= newest.last - %(together)s",
-            {"restore": _RESTORE, "together": _TOGETHER},
+            " AND heartbeat_at > newest.last - %(reckoned)s",
+            {"restore": _RESTORE, "alive": _ALIVE, "reckoned": _RECKONED_WITH},
         )
-        found = {Client(**one) for row in rows for one in row["clients"]}
-        return RestoreSite(clients=tuple(sorted(found)) if rows else None, current=False)
+        if not rows:
+            return UNKNOWN_SITE
+        every = {Client(**one) for row in rows for one in row["clients"]}
+        living = {Client(**one) for row in rows if row["lives"] for one in row["clients"]}
+        return RestoreSite(
+            clients=tuple(sorted(every)),
+            living=tuple(sorted(living)),
+            current=any(row["lives"] for row in rows)
+            and all(can_replace(living, one) for one in every),
+        )

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Final, Literal
 
@@ -143,7 +144,7 @@ def choose_for_dump(
     """Return the client for a dump that ``site`` can restore, else the best there is.
 
     The server's major is preferred, then the nearest newer one. A dump is not compressed where
-    only that makes it restorable.
+    only that makes it restorable. One that needs a worker that is silent is the second choice.
 
     Raises ``ConfigurationError`` when every client is older than the server, because ``pg_dump``
     refuses to read a server newer than itself.
@@ -159,10 +160,10 @@ def choose_for_dump(
             f"{_described(candidates)}",
             install_client(major),
         )
-    for one in fitting:
+    for clients, one in product((site.living, site.clients), fitting):
         for compression in dict.fromkeys((one.compression, "none")):
             archive = Archive(client_major=one.major, compression=compression)
-            if missing_client(archive, major, site.clients) is None:
+            if missing_client(archive, major, clients) is None:
                 return replace(_tools(one), compression=compression)
     return _tools(fitting[0])
 

@@ -96,10 +96,13 @@ def restorable(installation: Installation) -> Iterator[Result]:
         yield warning(
             "last",
             _(
-                "no restore worker lives; what can be restored is judged by the clients that were "
+                "a restore worker is silent; what can be restored is judged by the clients that it "
                 "published last"
             ),
-            _("start one with `python -m workers restore`, or all with `python -m workers all`"),
+            _(
+                "start it with `python -m workers restore`; one that was taken out of service "
+                "counts for another day"
+            ),
         )
     for target, found in installation.servers.items():
         yield from _restorable(installation, target, found)
