@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Self
@@ -129,12 +129,24 @@ def state_of(manifest: Manifest, verifications: Iterable[Verification]) -> Backu
     another manifest. Any finding damages the backup until a later full verification is clean.
     """
     statements = in_order(verifications)
+    return _standing(manifest, statements, _proof(manifest, statements))
+
+
+def state_at(
+    manifest: Manifest, verifications: Iterable[Verification], *, needs: str | None
+) -> BackupStanding:
+    """Return ``state_of`` as a place judges that lacks ``needs``, whatever its site lacked."""
+    statements = in_order(verifications)
+    proof = _proof(manifest, statements)
+    proof.needs = needs
+    standing = _standing(manifest, statements, proof)
+    return standing if standing.state is State.NOT_RESTORABLE else replace(standing, needs=None)
+
+
+def _standing(
+    manifest: Manifest, statements: Iterable[Verification], proof: _Proof
+) -> BackupStanding:
     kinds = {one.kind for one in statements}
-    digest = hashlib.sha256(manifest.encode()).hexdigest()
-    proof = _Proof()
-    for one in statements:
-        if one.kind in _EXAMINING and (one.findings or one.manifest in {None, digest}):
-            proof.add(one)
     acknowledged = "acknowledgement" in kinds
     return BackupStanding(
         state=_state(manifest, proof, acknowledged=acknowledged),
@@ -175,6 +187,15 @@ class _Proof:
             self.last_verified = one.at
         if one.kind == "drill":
             self.drilled = one.at
+
+
+def _proof(manifest: Manifest, statements: Iterable[Verification]) -> _Proof:
+    digest = hashlib.sha256(manifest.encode()).hexdigest()
+    proof = _Proof()
+    for one in statements:
+        if one.kind in _EXAMINING and (one.findings or one.manifest in {None, digest}):
+            proof.add(one)
+    return proof
 
 
 def _state(manifest: Manifest, proof: _Proof, *, acknowledged: bool) -> State:

@@ -109,6 +109,10 @@ class OwnWrites(Protocol):
 class Workers(Protocol):
     """What the workers of this site publish of themselves."""
 
+    @property
+    def speak_for_site(self) -> bool:
+        """Whether what they lack may be signed: in direct mode it is one machine's verdict."""
+
     def restore_site(self) -> RestoreSite:
         """Return the clients of the workers that restore."""
 

@@ -14,9 +14,13 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from pgben_tasks.domain.restorability import Client
+from pgben_tasks.domain.states import State
 from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.embedded.data.compare import contents
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.errors import NotRestorable
+from pgben_tasks.operations.repository.survey import survey
 from tests.support.cli_site import UNKNOWN, Site
 from tests.support.commands import Ran
 from tests.support.installation import Installation
@@ -238,6 +242,25 @@ def test_a_verification_without_a_signing_key_reports_and_records_nothing(
     assert damaged.code == 5
     assert result(damaged)["findings"][0]["kind"] == "truncated"
     assert ruin.statements() == before
+
+
+def test_direct_mode_shows_its_own_verdict_and_signs_that_of_the_site(
+    ruin: Ruin, installation: Installation
+) -> None:
+    workers = installation.shop.work.workers
+    workers.register(["restore.one"])
+    workers.publish(["restore.one"], [Client(version="15.18", major=15, compression="zstd:3")])
+    with pytest.raises(NotRestorable):
+        installation.chain("verify", level="quick").rest()
+
+    said = ruin.run("verify", "--direct", "--json", **ruin.signing)
+    assert (said.code, result(said)["not_restorable"]) == (0, []), said.err
+    listed = ruin.run("list", "--direct", "--json").json["backups"]
+    assert [(one["state"], one["needs"]) for one in listed] == [("verified", None)] * 2
+    shown = ruin.run("show", listed[0]["backup"], "--direct", "--json").json
+    assert (shown["state"], shown["needs"]) == ("verified", None)
+    found = survey(installation.tools.repository, installation.target)
+    assert {one.standing.state for one in found.known} == {State.NOT_RESTORABLE}
 
 
 def test_a_verification_with_a_signing_key_records_what_it_found(

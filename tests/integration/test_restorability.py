@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from pgben_tasks.adapters.catalog.absent import AbsentTrail, ForgetfulIndex, NoWorkers
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.workers import Workers
 from pgben_tasks.domain.documents import Verification
@@ -18,6 +20,7 @@ from pgben_tasks.errors import BackupNotFound, NotRestorable
 from pgben_tasks.health import situation
 from pgben_tasks.health.restorability import indexed_backups
 from pgben_tasks.operations.repository.survey import survey
+from pgben_tasks.operations.toolbox import Toolbox
 from tests.support.installation import Installation
 
 FIT = Client(version="17.10", major=17, compression="zstd:3")
@@ -189,6 +192,73 @@ def test_no_statement_is_stored_that_a_living_worker_could_not_read(
     manifest = installation.tools.repository.manifest(installation.target, BackupId.parse(backup))
     assert not state_of(manifest, []).counts
     assert state_in_index(installation, backup) == ("not restorable here", NEEDED)
+
+
+# Direct mode
+
+
+class Bare(NoWorkers):
+    """A machine without any PostgreSQL client."""
+
+    def restore_site(self) -> RestoreSite:
+        return RestoreSite(clients=(), current=True)
+
+
+def on_a_machine(installation: Installation, workers: NoWorkers) -> Toolbox:
+    """Return the tools of direct mode."""
+    return replace(installation.tools, workers=workers, trail=AbsentTrail(), index=ForgetfulIndex())
+
+
+@pytest.mark.parametrize("level", ["quick", "full"])
+def test_direct_mode_makes_nothing_good_that_the_site_cannot_restore(
+    installation: Installation, level: str
+) -> None:
+    publish(installation, OLD)
+    backup, _ = back_up_without_a_fitting_client(installation)
+    tools = on_a_machine(installation, NoWorkers())
+    # This machine can restore it, and says so.
+    job = installation.chain("verify", tools=tools, level=level).rest()
+    assert (job.result["state"], job.result["not_restorable"]) == ("clean", [])
+    *_, last = statements(installation, backup)
+    assert (last.kind, last.needs) == (level, NEEDED)
+    assert newest_good(installation) == installation.backups[1].backup
+
+    publish(installation, FIT)
+    installation.chain("verify", level="quick").rest()
+    assert newest_good(installation) == backup
+
+
+def test_direct_mode_on_a_machine_without_clients_makes_no_backup_bad(
+    installation: Installation,
+) -> None:
+    tools = on_a_machine(installation, Bare())
+    job = installation.chain("verify", tools=tools, level="full")
+    with pytest.raises(NotRestorable, match="2 backup"):
+        job.rest()
+    assert {one["needs"] for one in job.job.result["not_restorable"]} == {NEEDED}
+    newest = installation.backups[1].backup
+    assert statements(installation, newest)[-1].needs is None
+    assert newest_good(installation) == newest
+
+
+def test_a_restore_in_direct_mode_takes_the_newest_that_its_machine_can_restore(
+    installation: Installation,
+) -> None:
+    publish(installation, OLD)
+    backup, _ = back_up_without_a_fitting_client(installation)
+    # The gate signs it of the older ones, too: the workers would restore none.
+    with pytest.raises(NotRestorable):
+        installation.chain("verify", level="quick").rest()
+
+    def taken(workers: NoWorkers) -> str:
+        into = installation.free_name()
+        tools = on_a_machine(installation, workers)
+        chain = installation.chain("restore", tools=tools, into=into)
+        return str(chain.step().result["backup"])
+
+    assert taken(NoWorkers()) == backup
+    with pytest.raises(BackupNotFound, match="no verified backup"):
+        taken(Bare())
 
 
 # What lists and the verdict say of backups that exist already

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.documents import Finding, Manifest, TableCount, Verification
 from pgben_tasks.domain.plausibility import Measure
-from pgben_tasks.domain.states import KnownBackup, State, state_of
+from pgben_tasks.domain.states import KnownBackup, State, state_at, state_of
 from tests.support import samples
 
 START = datetime(2026, 11, 23, 5, tzinfo=UTC)
@@ -100,6 +100,17 @@ def test_damage_outweighs_a_missing_client_and_a_missing_client_damages_nothing(
     assert state_of(MANIFEST, damaged).state is State.DAMAGED
     healed = [*damaged, statement("full", 3, needs="a client")]
     assert state_of(MANIFEST, healed).state is State.NOT_RESTORABLE
+
+
+def test_a_place_judges_by_what_it_lacks_itself_and_by_the_same_bytes() -> None:
+    lacking = statement("readback", 1, opened=True, needs="a client")
+    here = state_at(MANIFEST, [lacking], needs=None)
+    assert (here.state, here.needs, here.counts) == (State.VERIFIED, None, True)
+    good = statement("readback", 1, opened=True)
+    elsewhere = state_at(MANIFEST, [good], needs="another client")
+    assert (elsewhere.state, elsewhere.needs) == (State.NOT_RESTORABLE, "another client")
+    for found in ([], [statement("full", 2, findings=True)]):
+        assert state_at(MANIFEST, found, needs="a client") == state_of(MANIFEST, found)
 
 
 def test_opening_a_pack_once_is_enough_to_be_verified() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from pgben_tasks.adapters.catalog.index import IndexedBackup
@@ -62,6 +63,8 @@ class ForgottenWrites:
 
 class NoWorkers:
     """Restores run on this machine; which versions of pgben run elsewhere is not known."""
+
+    speak_for_site: Final = False
 
     def restore_site(self) -> RestoreSite:
         """Return the clients of this machine."""

@@ -35,6 +35,8 @@ _RESTORE: Final = f"{names.QUEUE_RESTORE}.%"
 class Workers:
     """The rows of ``worker``, named ``<role>.<node>``."""
 
+    speak_for_site: Final = True
+
     def __init__(self, database: CatalogDatabase) -> None:
         """Use the catalog at ``database``."""
         self._database = database

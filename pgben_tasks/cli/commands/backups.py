@@ -90,7 +90,6 @@ def list_backups(
 def _found(work: Workplace | DirectPlace, target: Target | None) -> list[Listed]:
     """Read the index; the repository itself where there is none, or none that answers."""
     from pgben_tasks.adapters.catalog.absent import NoWorkers
-    from pgben_tasks.domain.restorability import UNKNOWN_SITE
     from pgben_tasks.runtime import Workplace
 
     if isinstance(work, Workplace):
@@ -98,8 +97,8 @@ def _found(work: Workplace | DirectPlace, target: Target | None) -> list[Listed]
             return _read_index(work, target)
         except DatabaseUnavailable as exc:
             output.say(f"{exc.sentence}; reading the repository instead", style="yellow")
-        return _read_repository(work.repository, target, UNKNOWN_SITE)
-    return _read_repository(work.repository, target, NoWorkers().restore_site())
+        return _read_repository(work.repository, target)
+    return _read_repository(work.repository, target, here=NoWorkers().restore_site())
 
 
 @app.command(epilog=SHOW_EXAMPLES)
@@ -109,16 +108,20 @@ def show(
     as_json: AsJson = False,
 ) -> int:
     """Show one backup: its signed manifest, and every statement about it."""
-    from pgben_tasks.domain.states import state_of
+    from pgben_tasks.domain.states import state_at, state_of
     from pgben_tasks.health.restorability import newest_manifest, standing_now
+    from pgben_tasks.operations.repository.survey import missing_at
 
     work = direct_mode.open_work(direct=direct)
     target, found = arguments.find_backup(backup, work.repository)
     manifest = work.repository.manifest(target, found)
     statements = work.repository.verifications(target, found)
-    standing = state_of(manifest, statements)
-    newest = newest_manifest(work.repository, target, but=manifest)
-    now = standing_now(standing, manifest, newest, _restore_site(work))
+    newest, site = newest_manifest(work.repository, target, but=manifest), _restore_site(work)
+    if direct:
+        standing = state_at(manifest, statements, needs=missing_at(site, manifest, newest))
+    else:
+        standing = state_of(manifest, statements)
+    now = standing_now(standing, manifest, newest, site)
     if as_json:
         output.print_json(_backup_document(manifest, statements, standing, now))
     else:
@@ -184,11 +187,14 @@ def _read_index(work: Workplace, target: Target | None) -> list[Listed]:
 
 
 def _read_repository(
-    repository: Repository, target: Target | None, site: RestoreSite
+    repository: Repository, target: Target | None, *, here: RestoreSite | None = None
 ) -> list[Listed]:
-    """Read every manifest and statement, checking signatures; needs no catalog."""
+    """Read every manifest and statement, checking signatures; needs no catalog.
+
+    ``here`` are this machine's clients where it judges what can be restored, as in direct mode.
+    """
     targets = repository.targets() if target is None else [target]
-    return [line for one in targets for line in _surveyed(repository, one, site)]
+    return [line for one in targets for line in _surveyed(repository, one, here)]
 
 
 def _backups_table(found: Sequence[Listed], zone: tzinfo) -> RenderableType:
@@ -329,16 +335,19 @@ def _statement(one: Verification, zone: tzinfo) -> tuple[output.Cell, ...]:
     )
 
 
-def _surveyed(repository: Repository, target: Target, site: RestoreSite) -> Iterator[Listed]:
+def _surveyed(repository: Repository, target: Target, here: RestoreSite | None) -> Iterator[Listed]:
+    from pgben_tasks.domain.restorability import UNKNOWN_SITE
     from pgben_tasks.health.restorability import surveyed_now
-    from pgben_tasks.operations.repository.survey import survey
+    from pgben_tasks.operations.repository.survey import judged_at, survey
 
     surveyed = survey(repository, target)
+    if here is not None:
+        surveyed = judged_at(here, surveyed)
     for backup, finding in surveyed.unreadable:
         yield Listed(
             target=str(target), backup=str(backup), state="unreadable", detail=finding.detail
         )
-    judged = surveyed_now(surveyed, site)
+    judged = surveyed_now(surveyed, UNKNOWN_SITE)
     for one, (state, needs) in zip(surveyed.backups, judged, strict=True):
         yield Listed(
             target=str(target),

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 
 import structlog
 
+from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.selection import Selection, select
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import BackupNotFound, RestoreRefused
-from pgben_tasks.operations.repository.survey import Survey, survey
+from pgben_tasks.operations.repository.survey import Survey, judged_at, survey
 from pgben_tasks.ports import Repository
 
 log = structlog.get_logger(__name__)
@@ -26,10 +27,13 @@ def choose_backup(
     wanted: BackupId | str | datetime,
     *,
     now: datetime,
+    here: RestoreSite | None = None,
     allow_unverified: bool = False,
     allow_damaged: bool = False,
 ) -> Selection:
     """Return the backup of ``target`` that a restore takes; its note names those passed over.
+
+    ``here`` judges what is restorable where that is not for the workers to say, as in direct mode.
 
     Raises ``BackupNotFound`` and ``RestoreRefused``, the latter also for a backup asked for by its
     id whose manifest cannot be believed, and for a moment at which there can be none: one after
@@ -41,6 +45,8 @@ def choose_backup(
             "name a moment that is past, or none for the newest backup",
         )
     surveyed = survey(repository, target)
+    if here is not None:
+        surveyed = judged_at(here, surveyed)
     for backup, finding in surveyed.unreadable:
         log.warning("backup_unbelievable", backup=str(backup), why=finding.detail)
         if str(wanted) == str(backup):

@@ -8,10 +8,11 @@ import structlog
 
 from pgben_tasks.contracts import AcknowledgeRequest
 from pgben_tasks.domain.documents import Manifest, StatementKind, Verification
-from pgben_tasks.domain.restorability import missing_client, server_major
 from pgben_tasks.domain.statements import next_link
+from pgben_tasks.domain.states import state_of
 from pgben_tasks.domain.target import BackupId, require_utc
 from pgben_tasks.operations.repository.examine import Examined
+from pgben_tasks.operations.repository.survey import missing_at
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
@@ -38,8 +39,9 @@ def sign_statement(
 ) -> Verification:
     """Sign a statement of ``kind`` about the backup of ``manifest``, and store it beside it.
 
-    One with ``needs`` is not stored while a worker lives that could not read it: without that word
-    it would call the backup good.
+    One with ``needs`` is not stored while a worker could meet it that cannot read it: without that
+    word it would call the backup good. In direct mode what was missing before stays, for only the
+    workers that restore can say that it is no longer.
     """
     target, backup = manifest.target_name, manifest.backup_id
     with tools.trail.stating(target) as enter:
@@ -48,6 +50,8 @@ def sign_statement(
         chained = tools.workers.may_use_new_fields(
             in_use=any(one.number is not None for one in before)
         )
+        if not tools.workers.speak_for_site and looked.packs and not looked.findings:
+            needs = state_of(manifest, before).needs
         now = tools.clock.now()
         statement = Verification(
             repository=tools.repository.id,
@@ -78,14 +82,11 @@ def sign_statement(
 def what_is_needed(
     tools: Toolbox, manifest: Manifest, *, newest: Manifest, before: str | None
 ) -> str | None:
-    """Return what this site lacks to restore a backup; None when nothing is known to be missing.
+    """Return ``missing_at`` for the workers that restore.
 
-    The destination is the server as the ``newest`` backup of the target saw it. ``before`` is what
-    was missing when that was last looked at: it stays where no worker has published its clients.
+    ``before`` is what was missing when that was last looked at: it stays where no worker has
+    published its clients.
     """
-    if manifest.postgres is None or newest.postgres is None:
-        return None
     site = tools.workers.restore_site()
-    destination = server_major(newest.postgres.server_version_num)
-    needed = missing_client(manifest.archive, destination, site.clients)
+    needed = missing_at(site, manifest, newest)
     return before if needed is None and site.clients is None else needed

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pgben_tasks.domain.documents import Finding, Manifest, Verification
 from pgben_tasks.domain.layout import FOLDERS, capture_of, is_known
-from pgben_tasks.domain.states import KnownBackup
+from pgben_tasks.domain.restorability import RestoreSite, missing_client, server_major
+from pgben_tasks.domain.states import KnownBackup, state_at
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import IntegrityError, ManifestInvalid, PermanentError, SignatureInvalid
 from pgben_tasks.ports import Repository, StoredObject
@@ -103,6 +104,28 @@ def survey(
     backups.sort(key=lambda one: one.manifest.sequence, reverse=True)
     unreadable = tuple(one for one in found if not isinstance(one, Surveyed))
     return Survey(target=target, backups=tuple(backups), unreadable=unreadable)
+
+
+def missing_at(site: RestoreSite, manifest: Manifest, newest: Manifest) -> str | None:
+    """Return what ``site`` lacks to restore a backup; None when nothing is known to be missing.
+
+    The destination is the server as the ``newest`` backup of the target saw it.
+    """
+    if manifest.postgres is None or newest.postgres is None:
+        return None
+    destination = server_major(newest.postgres.server_version_num)
+    return missing_client(manifest.archive, destination, site.clients)
+
+
+def judged_at(site: RestoreSite, found: Survey) -> Survey:
+    """Return a survey as ``site`` judges it, whatever another site lacked to restore a backup."""
+
+    def judged(one: Surveyed) -> Surveyed:
+        needs = missing_at(site, one.manifest, found.backups[0].manifest)
+        standing = state_at(one.manifest, one.statements, needs=needs)
+        return replace(one, known=replace(one.known, standing=standing))
+
+    return replace(found, backups=tuple(map(judged, found.backups)))
 
 
 def finding_of(error: IntegrityError, path: str) -> Finding:

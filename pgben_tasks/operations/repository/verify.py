@@ -15,7 +15,7 @@ import structlog
 from pgben_tasks.contracts import JSON, VerifyRequest
 from pgben_tasks.domain.documents import Finding, FindingKind, Manifest, Verification
 from pgben_tasks.domain.restorability import remedy, server_major
-from pgben_tasks.domain.states import State, state_of
+from pgben_tasks.domain.states import State, state_at, state_of
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import (
     BackupNotFound,
@@ -155,7 +155,10 @@ def read_back(run: Run, tools: Toolbox, backup: BackupId) -> Verification:
     with closing(PackContents(run.folder / "contents")) as contents:
         reading = Reading(places, contents, files_to_read)
         looked = examine_packs(run, tools, manifest, files, "readback", reading)
-    return _record(run, tools, manifest, looked, "readback", newest=manifest)
+    needs = None
+    if not looked.findings:
+        needs = statements.what_is_needed(tools, manifest, newest=manifest, before=None)
+    return _record(run, tools, manifest, looked, "readback", needs=needs)
 
 
 def damage_finding(path: str, error: PgbenError) -> Finding:
@@ -173,7 +176,7 @@ def record_damage(
     """
     looked = Examined(packs=len(manifest.packs), read=0, opened=False, findings=tuple(findings))
     try:
-        _record(run, tools, manifest, looked, "full", newest=manifest)
+        _record(run, tools, manifest, looked, "full")
         tools.index.set_state(manifest.target_name, manifest.backup, "damaged")
     except PgbenError as exc:
         # The job reports the damage itself; that it could not be signed comes second.
@@ -206,12 +209,8 @@ def _record(
     looked: Examined,
     level: Level,
     *,
-    newest: Manifest,
-    before: str | None = None,
+    needs: str | None = None,
 ) -> Verification:
-    needs = None
-    if not looked.findings:
-        needs = statements.what_is_needed(tools, manifest, newest=newest, before=before)
     verification = statements.sign_statement(
         run, tools, manifest, level, looked=looked, needs=needs
     )
@@ -227,10 +226,18 @@ def _record_state(
     That is an alarm for the newest backup of a target, and for others when it is news.
     """
     newest, before = among.backups[0], one.known.standing
-    verification = _record(
-        run, tools, one.manifest, looked, level, newest=newest.manifest, before=before.needs
+    needs = None
+    if not looked.findings:
+        needs = statements.what_is_needed(
+            tools, one.manifest, newest=newest.manifest, before=before.needs
+        )
+    verification = _record(run, tools, one.manifest, looked, level, needs=needs)
+    known = (*one.statements, verification)
+    standing = (
+        state_of(one.manifest, known)
+        if tools.workers.speak_for_site
+        else state_at(one.manifest, known, needs=needs)
     )
-    standing = state_of(one.manifest, (*one.statements, verification))
     # The index may have missed the commit.
     digest = tools.repository.manifest_digest(one.manifest.target_name, one.known.id)
     tools.index.add(one.manifest, digest, state=standing.state.label)
