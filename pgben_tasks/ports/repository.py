@@ -219,6 +219,9 @@ class Repository(Protocol):
     def audited(self) -> list[str]:
         """Return the paths of every stored audit entry, by their sequence number."""
 
+    def audit_files(self) -> dict[str, StoredObject]:
+        """Return every stored object below ``audit/``, by path."""
+
     def audit_entry(self, path: str) -> AuditEntry:
         """Return an audit entry after a check of its signature, role and path.
 

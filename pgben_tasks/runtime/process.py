@@ -29,7 +29,7 @@ from pgben_tasks.adapters.history import History
 from pgben_tasks.adapters.mail import SmtpMailer
 from pgben_tasks.adapters.postgres.swap import PostgresSwap
 from pgben_tasks.adapters.repository.repository import StoreRepository
-from pgben_tasks.domain.job import EVERYTHING, Job, JobKind, JobState, next_attempt
+from pgben_tasks.domain.job import ENDED, EVERYTHING, Job, JobKind, JobState, next_attempt
 from pgben_tasks.domain.overdue import Bounds, Timed
 from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.windows import Schedule
@@ -224,10 +224,12 @@ class Workplace:
     def audit(self, job: Job, *, result: str, detail: str = "", who: str | None = None) -> None:
         """Write what became of a job to the audit trail; a failure to do so is logged.
 
-        ``who`` is whoever did it, when that is not who asked for the job.
+        Of one that ended, the tick writes the entry then. ``who`` is whoever did it, when that is
+        not who asked for the job.
         """
         try:
-            self.trail.append(
+            append = self.trail.append_end if result in ENDED else self.trail.append
+            append(
                 who=who or job.requested_by,
                 action=job.kind,
                 target=job.target,

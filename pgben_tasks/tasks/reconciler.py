@@ -68,6 +68,7 @@ def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSO
         "dropped": _each(
             work.swaps.expired(work.settings.keep_replaced), lambda swap: _drop(work, swap)
         ),
+        "ends_entered": _each([work], lambda place: place.trail.append_ends()),
         "audited": _each([work], lambda place: place.trail.store_missing()),
     }
     work.workers.send_heartbeat([TICK])

@@ -20,15 +20,16 @@ from pgben_tasks.domain.documents import Finding, Verification
 from pgben_tasks.domain.job import EVERYTHING
 from pgben_tasks.domain.statements import breaks, statement_digest
 from pgben_tasks.domain.states import state_of
-from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import IntegrityError
 from pgben_tasks.operations.repository.examine import Examined
 from pgben_tasks.operations.repository.rebuild import read_trail
 from pgben_tasks.operations.repository.statements import sign_statement
 from pgben_tasks.operations.toolbox import NoProgress, Run, Toolbox
+from pgben_tasks.ports import Repository, StoredObject
 from tests.support import faults
-from tests.support.faults import Repository
+from tests.support.faults import Repository as Made
 from tests.support.installation import Installation
 
 DAY = timedelta(days=1)
@@ -36,26 +37,24 @@ BAD = Finding(kind="damaged", path="packs/x", detail="seen elsewhere")
 
 
 @pytest.fixture(scope="module")
-def made(
-    postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Repository]:
+def made(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     """Yield a repository with everything in it that a signed document can name."""
     with faults.repository(tmp_path_factory.mktemp("faults") / "shop", postgres) as found:
         yield found
 
 
-def test_nothing_is_found_in_a_clean_repository(made: Repository) -> None:
+def test_nothing_is_found_in_a_clean_repository(made: Made) -> None:
     assert made.found(made.files) == []
     assert made.found(made.files, level="quick") == []
     assert made.without_catalog().found(made.files) == []
 
 
-def test_any_single_fault_is_found(made: Repository) -> None:
+def test_any_single_fault_is_found(made: Made) -> None:
     tried, unseen = faults.missed(made, faults.random_faults(made.files, 60, seed=29))
     assert (tried, unseen) == (60, [])
 
 
-def test_any_statement_that_is_removed_with_its_signature_is_missed(made: Repository) -> None:
+def test_any_statement_that_is_removed_with_its_signature_is_missed(made: Made) -> None:
     statements = [
         name for name in made.files if name.startswith("verifications/") and name.endswith(".json")
     ]
@@ -66,14 +65,14 @@ def test_any_statement_that_is_removed_with_its_signature_is_missed(made: Reposi
             assert made.found(left, level=level), (name, level)
 
 
-def test_a_file_of_the_trail_that_is_removed_is_missed_by_a_quick_look(made: Repository) -> None:
+def test_a_file_of_the_trail_that_is_removed_is_missed_by_a_quick_look(made: Made) -> None:
     trail = [name for name in made.files if name.startswith("audit/")]
     for name in trail:
         left = {key: data for key, data in made.files.items() if key != name}
         assert made.found(left, level="quick"), name
 
 
-def test_what_was_cut_off_last_is_known_to_the_catalog_only(made: Repository) -> None:
+def test_what_was_cut_off_last_is_known_to_the_catalog_only(made: Made) -> None:
     numbers = sorted(
         int(name.rpartition("/")[2].removesuffix(".json"))
         for name in made.files
@@ -96,14 +95,16 @@ def everything(installation: Installation) -> Installation:
     return installation
 
 
-def verify(installation: Installation, level: str = "full") -> dict[str, Any]:
+def verify(
+    installation: Installation, level: str = "full", tools: Toolbox | None = None
+) -> dict[str, Any]:
     """Verify everything and store the audit trail; return the result of the look."""
     request = VerifyRequest.parse({"level": level, "requested_by": "ana"})
     job = in_process.new_job(
         "verify", request, target=EVERYTHING, node="x", now=datetime.now(UTC), context={}
     )
     row = in_process.MemoryRow(job, installation.tools.clock)
-    chain = in_process.Chain(row, installation.tools, NoProgress())
+    chain = in_process.Chain(row, tools or installation.tools, NoProgress())
     result: dict[str, Any] = chain.step().result
     installation.shop.work.trail.store_missing()
     return result
@@ -197,6 +198,84 @@ def test_the_chain_is_checked_by_hand_as_the_format_describes_it(everything: Ins
     digest = statement_digest(middle)
     remove(folder / f"{middle.id}.json")
     assert by_hand() == f"gone: {digest}\n"
+
+
+# Others work meanwhile
+
+
+class Beside:
+    """A repository that does something right before the first use of one of its functions."""
+
+    def __init__(self, repository: Repository, name: str, meanwhile: Callable[[], object]) -> None:
+        self._repository, self._name, self._meanwhile = repository, name, meanwhile
+        self._done = False
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name and not self._done:
+            self._done = True
+            self._meanwhile()
+        return getattr(self._repository, name)
+
+
+class HalfListed:
+    """A repository whose first listing of audit entries, or reading of statements, misses one."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._seen: set[object] = set()
+
+    def verifications(self, target: Target, backup: BackupId) -> list[Verification]:
+        found = self._repository.verifications(target, backup)
+        first = backup not in self._seen
+        self._seen.add(backup)
+        return [found[0], *found[2:]] if first else found
+
+    def audit_files(self) -> dict[str, StoredObject]:
+        found = self._repository.audit_files()
+        first = "audit" not in self._seen
+        self._seen.add("audit")
+        return {path: one for path, one in found.items() if not (first and "/2.json" in path)}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._repository, name)
+
+
+@pytest.mark.parametrize("level", ["quick", "full"])
+@pytest.mark.parametrize("moment", ["manifest", "packs", "all_keys"])
+def test_what_others_store_meanwhile_is_not_missed(
+    everything: Installation, level: str, moment: str
+) -> None:
+    def meanwhile() -> None:
+        verify(everything, "quick")
+        everything.backup()
+        everything.shop.work.trail.store_missing()
+
+    beside = Beside(everything.tools.repository, moment, meanwhile)
+    result = verify(everything, level, replace(everything.tools, repository=beside))
+    assert (result["findings"], result["findings_known"]) == ([], [])
+    assert {one.state for one in everything.shop.work.index.backups()} == {"verified"}
+    assert verify(everything, level)["findings"] == []
+
+
+@pytest.mark.parametrize("level", ["quick", "full"])
+def test_what_a_listing_passed_over_is_looked_for_again(
+    everything: Installation, level: str
+) -> None:
+    verify(everything, "quick")
+    half = HalfListed(everything.tools.repository)
+    result = verify(everything, level, replace(everything.tools, repository=half))
+    assert result["findings"] == []
+    assert verify(everything, level)["findings"] == []
+
+
+def test_a_break_is_told_although_others_store_meanwhile(everything: Installation) -> None:
+    backup = everything.backups[1]
+    gone = next(one for one in statements(everything) if one.kind == "full")
+    remove(everything.repository / f"verifications/{backup.target}/{backup.backup}/{gone.id}.json")
+    repository = everything.tools.repository
+    beside = Beside(repository, "packs", lambda: signed(everything))
+    told = verify(everything, "quick", replace(everything.tools, repository=beside))["findings"]
+    assert any("cannot be found" in one["detail"] for one in told)
 
 
 # How the chain is written
@@ -311,6 +390,44 @@ def test_a_job_that_ended_and_that_no_entry_speaks_of_is_found(everything: Insta
     told = verify(everything)["findings"]
     assert [str(chain.job.id) in one["detail"] for one in told] == [True]
     assert "no audit entry says so" in told[0]["detail"]
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled"])
+def test_the_tick_enters_the_end_of_a_job_whose_process_died_before_it_did(
+    everything: Installation, state: str
+) -> None:
+    work, chain = everything.shop.work, everything.chain("backup")
+    error = {"type": "PermanentError", "sentence": "it was 'bia'", "hint": "", "step": ""}
+    if state == "succeeded":
+        chain.rest()
+    elif state == "failed":
+        work.ledger.fail(chain.ref, state="failed", error=error)
+    else:
+        work.ledger.cancel(chain.job.id, error=error)
+
+    def entries() -> list[tuple[str, str, str]]:
+        rows = work.trail.record().rows
+        return [
+            (row["result"], row["who"], row["detail"])
+            for row in rows
+            if row["job"] == str(chain.job.id) and row["result"] == state
+        ]
+
+    work.trail.append_ends()
+    assert entries() == [], "whoever ended it may be about to"
+    with work.database.transaction() as cursor:
+        cursor.execute("UPDATE job SET ended_at = ended_at - interval '50 minutes'")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: work.trail.append_ends(), range(4)))
+    who = "unnamed" if state == "cancelled" else "test"
+    assert entries() == [(state, who, "" if state == "succeeded" else "it was 'bia'")]
+    work.audit(chain.job, result=state)
+    assert len(entries()) == 1, "it was slow, not dead"
+    with work.database.transaction() as cursor:
+        cursor.execute("UPDATE migration SET applied_at = applied_at - interval '1 day'")
+        cursor.execute("UPDATE job SET ended_at = ended_at - interval '2 hours'")
+    work.trail.store_missing()
+    assert verify(everything)["findings"] == []
 
 
 def test_an_entry_about_a_job_that_the_ledger_does_not_know_is_found(

@@ -546,6 +546,23 @@ def test_the_tick_stores_what_the_audit_trail_still_owes(site: Site) -> None:
     assert reconciler.tick(site, app)["audited"] == 0
 
 
+def test_the_tick_enters_the_ends_of_jobs_that_nobody_entered(site: Site) -> None:
+    job, _ = site.ledger.request(
+        "verify",
+        target="*",
+        key=secrets.token_hex(8),
+        request={},
+        requested_by="ana",
+    )
+    site.ledger.fail_unclaimed(job.id, state="refused", error={"sentence": "no"})
+    with site.database.transaction() as cursor:
+        cursor.execute(
+            "UPDATE job SET ended_at = ended_at - interval '5 minutes' WHERE id = %s", (job.id,)
+        )
+    assert reconciler.tick(site, app)["ends_entered"] >= 1
+    assert reconciler.tick(site, app)["ends_entered"] == 0
+
+
 # Keeping the house
 
 

@@ -17,6 +17,7 @@ from uuid import UUID
 import psycopg
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
+from pgben_tasks.adapters.catalog.workers import TICK
 from pgben_tasks.domain.documents import AuditEntry, Finding, Verification
 from pgben_tasks.domain.job import ENDED
 from pgben_tasks.domain.layout import AUDIT, document_path
@@ -37,6 +38,20 @@ _OWN_ROW = (
 )
 _SAME = "SELECT detail FROM audit WHERE action = %s AND detail = ANY(%s)"
 _DETAIL_CHARACTERS: Final = 2000
+#: Whoever ends a job writes the entry right after it; what is left this long after has been lost.
+_LEFT = timedelta(minutes=1)
+#: Whether an entry says how a job ended that is at this end.
+_SAID = (
+    "SELECT 1 FROM audit WHERE audit.job = job.id::text AND audit.result = job.state"
+    " AND audit.at >= job.ended_at"
+)
+_ENDED_UNSAID = (
+    "SELECT kind, target, backup, id::text AS job, state, requested_by, error->>'sentence' AS why"  # noqa: S608 - constant columns
+    " FROM job WHERE state = ANY(%(ended)s) AND ended_at < clock_timestamp() - %(left)s"
+    # Where no tick ran for a while, from an hour before the last one.
+    " AND ended_at > coalesce((SELECT heartbeat_at FROM worker WHERE name = %(tick)s),"
+    f" clock_timestamp()) - %(settled)s AND NOT EXISTS ({_SAID}) ORDER BY ended_at"
+)
 _LOCK_ROW = "SELECT 1 FROM backup_sequence WHERE repository = %s AND target = %s FOR UPDATE"
 
 _NAMES = tuple(name for name in AuditEntry.model_fields if name not in {"format", "repository"})
@@ -75,8 +90,46 @@ class AuditTrail:
                 backup=backup,
                 job=job,
                 result=result,
-                detail=detail[:_DETAIL_CHARACTERS],
+                detail=detail,
             )
+
+    def append_end(self, *, job: str, result: str, **fields: str) -> bool:
+        """Write that a job ended, unless an entry says so already; return whether it was written.
+
+        The job has ended before: whoever ended it writes this, or the tick where that one died.
+        """
+        with self._database.transaction() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (AUDIT_LOCK,))
+            said = cursor.execute(
+                f"SELECT 1 FROM job WHERE id = %s AND state = %s AND EXISTS ({_SAID})".encode(),  # noqa: S608 - constant
+                (job, result),
+            ).fetchone()
+            if said is None:
+                self._append(cursor, job=job, result=result, **fields)
+        return said is None
+
+    def append_ends(self) -> int:
+        """Write the entries of ended jobs whose process died before it did; return how many.
+
+        Only of the last hour: an older end without an entry is a finding of a verification.
+        """
+        rows = self._database.fetch_all(
+            _ENDED_UNSAID,
+            {"ended": list(ENDED), "left": _LEFT, "tick": TICK, "settled": _SETTLED},
+        )
+        return sum(
+            self.append_end(
+                # Who cancelled a job is not in the ledger; the sentence names them.
+                who="unnamed" if row["state"] == "cancelled" else row["requested_by"],
+                action=row["kind"],
+                target=row["target"],
+                backup=row["backup"] or "",
+                job=row["job"],
+                result=row["state"],
+                detail=row["why"] or "",
+            )
+            for row in rows
+        )
 
     def append_missing(
         self, details: Iterable[str], *, who: str, action: str, target: str, result: str
@@ -140,7 +193,7 @@ class AuditTrail:
             sequence=1 if last is None else last["sequence"] + 1,
             previous=None if last is None else last["sha256"],
             at=now,
-            **fields,
+            **{**fields, "detail": fields["detail"][:_DETAIL_CHARACTERS]},
         )
         _insert(cursor, entry, stored=False)
 
@@ -149,13 +202,14 @@ class AuditTrail:
 
         To be read before the repository: what is stored meanwhile is missed by neither then.
         """
-        rows = self._database.fetch_all(
-            f"SELECT {_COLUMNS}, sha256, stored FROM audit ORDER BY sequence"  # noqa: S608 - constant columns
-        )
+        # Jobs first: the entry of one that is settled was written before.
         jobs = self._database.fetch_all(
             "SELECT id::text AS id, state = ANY(%s) AND ended_at < clock_timestamp() - %s"
             " AS settled FROM job",
             (list(ENDED), _SETTLED),
+        )
+        rows = self._database.fetch_all(
+            f"SELECT {_COLUMNS}, sha256, stored FROM audit ORDER BY sequence"  # noqa: S608 - constant columns
         )
         born = self._database.fetch_one(
             "SELECT min(applied_at) AS born, clock_timestamp() - %s AS settled FROM migration",

@@ -284,6 +284,10 @@ class StoreRepository:
         known = [(number, path) for path, number in numbers.items() if number is not None]
         return [path for _, path in sorted(known)]
 
+    def audit_files(self) -> dict[str, StoredObject]:
+        """Return every stored object below ``audit/``, by path."""
+        return {stored.key: stored for stored in self._store.list(layout.AUDIT)}
+
     def audit_entry(self, path: str) -> AuditEntry:
         """Return an audit entry after a check of its signature, role and path."""
         return self._documents.read(AuditEntry, path)[0]

@@ -20,9 +20,10 @@ from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.domain.trail import ranges
 from pgben_tasks.errors import IntegrityError
 from pgben_tasks.operations.repository.examine import stored_files
-from pgben_tasks.operations.repository.rebuild import read_trail
+from pgben_tasks.operations.repository.rebuild import list_trail, read_trail
 from pgben_tasks.operations.repository.survey import Survey, Surveyed, finding_of
 from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.ports import Repository, StoredObject
 
 #: Actions of audit entries that a verification makes.
 FINDING: Final = "finding"
@@ -38,38 +39,50 @@ _Place = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of statements and audit trail, and what is wrong with them.
+    """What the audit trail and the catalog say, read before the backups are.
 
-    ``known`` are findings that are still there and that an earlier verification entered into the
-    trail. ``newest_known`` is False without a catalog: whether the newest documents were cut off is
-    not known then. ``named`` are the trail's entries about statements, by (target, backup) and
-    digest.
+    ``findings`` are what is wrong with the trail itself. ``newest_known`` is False without a
+    catalog: whether the newest documents were cut off is not known then. ``named`` are the trail's
+    entries about statements, by (target, backup) and digest.
     """
 
+    entries: tuple[AuditEntry, ...]
     findings: tuple[Finding, ...]
-    known: tuple[Finding, ...]
     newest_known: bool
     named: Mapping[_Place, Mapping[str, AuditEntry]]
 
-    def of_backup(self, one: Surveyed) -> tuple[Finding, ...]:
+    def of_backup(self, repository: Repository, one: Surveyed) -> tuple[Finding, ...]:
         """Return what is wrong with the statements about one backup and is not recorded yet."""
         recorded = {_text(found) for each in one.statements for found in each.findings}
-        place = (one.manifest.target, one.manifest.backup)
-        found = _of_statements(place, one.statements, self.named)
+        found = _of_statements(
+            repository, one.manifest.target_name, one.known.id, one.statements, self.named
+        )
         return tuple(each for each in found if _text(each) not in recorded)
 
 
-def gather(run: Run, tools: Toolbox, surveys: Sequence[Survey], request: VerifyRequest) -> Evidence:
-    """Read the audit trail and compare it with the statements and with the catalog.
+@dataclass(frozen=True, slots=True)
+class OfTrail:
+    """What is wrong with the trail and with statements about backups that are gone.
 
-    A quick look sees which documents are there, and reads what the catalog has of the trail. What
-    is wrong with the trail itself is told by a look at everything.
+    ``known`` is still wrong, and an earlier verification entered it into the trail.
     """
-    everything, full = request.target is None, request.level == "full"
+
+    news: tuple[Finding, ...]
+    known: tuple[Finding, ...]
+
+
+def read_evidence(run: Run, tools: Toolbox, request: VerifyRequest) -> Evidence:
+    """Read the audit trail and compare it with the catalog, before any backup is looked at.
+
+    An entry is made after its statement is stored, so what the trail names by now is there when
+    statements are read later. A quick look sees which documents are there, and reads what the
+    catalog has of the trail. What is wrong with the trail itself is told by a look at everything.
+    """
+    everything = request.target is None
     # Before the repository: what is stored meanwhile is missed by neither then.
     record = tools.trail.record()
     findings: list[Finding] = []
-    if full:
+    if request.level == "full":
         trail = read_trail(tools.repository, run.progress)
         entries = trail.entries
         if everything:
@@ -77,29 +90,43 @@ def gather(run: Run, tools: Toolbox, surveys: Sequence[Survey], request: VerifyR
             findings += () if record is None else record.differences(trail)
     else:
         entries = () if record is None else record.entries
-        findings += _absent(tools.repository.all_keys(), entries) if everything else ()
+        findings += _absent(list_trail(tools.repository), entries) if everything else ()
     named: dict[_Place, dict[str, AuditEntry]] = {}
     for entry in entries:
         if entry.statement is not None:
             named.setdefault((entry.target, entry.backup), {})[entry.statement] = entry
-    for one in surveys if request.backup is None else ():
-        findings += _of_removed(tools, one, named)
-    entered = {entry.detail for entry in entries if entry.action == FINDING}
-    news = [found for found in dict.fromkeys(findings) if _text(found) not in entered]
-    for found in news[:_ENTERED]:
-        _enter(run, tools, FINDING, found.kind, _text(found))
-    # The card is one file of a copy away from being whole: it stays a finding until it is.
-    card = tuple(_of_card(run, tools, entries)) if full and everything else ()
     return Evidence(
-        findings=(*news, *card),
-        known=tuple(found for found in dict.fromkeys(findings) if found not in news),
+        entries=entries,
+        findings=tuple(findings),
         newest_known=record is not None,
         named=named,
     )
 
 
+def of_trail(
+    run: Run, tools: Toolbox, known: Evidence, surveys: Sequence[Survey], request: VerifyRequest
+) -> OfTrail:
+    """Return what is wrong and is no finding of a backup; enter what nothing has told yet."""
+    findings = list(known.findings)
+    for one in surveys if request.backup is None else ():
+        findings += _of_removed(tools, one, known.named)
+    entered = {entry.detail for entry in known.entries if entry.action == FINDING}
+    news = [found for found in dict.fromkeys(findings) if _text(found) not in entered]
+    for found in news[:_ENTERED]:
+        _enter(run, tools, FINDING, found.kind, _text(found))
+    # The card is one file of a copy away from being whole: it stays a finding until it is.
+    whole = request.target is None and request.level == "full"
+    card = tuple(_of_card(run, tools, known.entries)) if whole else ()
+    return OfTrail(
+        news=(*news, *card),
+        known=tuple(found for found in dict.fromkeys(findings) if found not in news),
+    )
+
+
 def not_covered(tools: Toolbox, surveys: Iterable[Survey]) -> list[str]:
     """Return the files that no signed document names and that are none, sorted."""
+    # Listed first: a document that is stored meanwhile is looked for, and not among them.
+    keys = tools.repository.all_keys()
     covered = {layout.REPOSITORY_CARD}
     documents: set[str] = set(tools.repository.audited())
     for one in surveys:
@@ -109,23 +136,47 @@ def not_covered(tools: Toolbox, surveys: Iterable[Survey]) -> list[str]:
         documents |= {layout.manifest_path(one.target, backup) for backup, _ in one.unreadable}
         documents |= set(tools.repository.statement_paths(one.target))
     covered |= documents | {layout.signature_path(path) for path in documents}
-    return [key for key in tools.repository.all_keys() if key not in covered]
+    return [key for key in keys if key not in covered]
 
 
 def _of_statements(
-    place: _Place,
+    repository: Repository,
+    target: Target,
+    backup: BackupId,
     statements: Sequence[Verification],
     named: Mapping[_Place, Mapping[str, AuditEntry]],
 ) -> Iterator[Finding]:
-    """Yield breaks in the chain of one backup's statements, and those that only the trail knows."""
-    yield from breaks(statements)
+    """Yield what is wrong with the statements about one backup; what misses one, after a re-read.
+
+    Others make statements meanwhile, and a listing in several pages is no snapshot: it may show a
+    link and lack the one before. What was there before the second reading began is in it.
+    """
+    of_one = named.get((str(target), str(backup)), {})
+    found = [*breaks(statements), *_unseen(target, backup, statements, of_one)]
+    if not found:
+        return
+    try:
+        again = repository.verifications(target, backup)
+    except IntegrityError as exc:
+        yield finding_of(exc, layout.verifications_prefix(target, backup))
+        return
+    still = {*breaks(again), *_unseen(target, backup, again, of_one)}
+    yield from (each for each in found if each in still)
+
+
+def _unseen(
+    target: Target,
+    backup: BackupId,
+    statements: Iterable[Verification],
+    of_one: Mapping[str, AuditEntry],
+) -> Iterator[Finding]:
+    """Yield the statements that only the trail knows."""
     there = {statement_digest(one) for one in statements}
-    target, backup = place
-    for digest, entry in named.get(place, {}).items():
+    for digest, entry in of_one.items():
         if digest not in there:
             yield Finding(
                 kind="missing",
-                path=layout.verifications_prefix(Target.parse(target), BackupId.parse(backup)),
+                path=layout.verifications_prefix(target, backup),
                 detail=f"audit entry {entry.sequence} speaks of a '{entry.result}' statement "
                 f"{digest[:12]}…, which cannot be found",
             )
@@ -146,13 +197,12 @@ def _of_removed(
         except IntegrityError as exc:
             yield finding_of(exc, layout.verifications_prefix(one.target, backup))
             continue
-        yield from _of_statements((str(one.target), str(backup)), statements, named)
+        yield from _of_statements(tools.repository, one.target, backup, statements, named)
 
 
-def _absent(keys: Sequence[str], entries: Sequence[AuditEntry]) -> Iterator[Finding]:
+def _absent(files: Mapping[str, StoredObject], entries: Sequence[AuditEntry]) -> Iterator[Finding]:
     """Yield audit entries that are not there, by the names of files alone."""
-    there = set(keys)
-    paths = {layout.audit_sequence(key): key for key in keys}
+    paths = {layout.audit_sequence(key): key for key in files}
     expected = {entry.sequence: layout.document_path(entry) for entry in entries}
     last = max(filter(None, {*paths, *expected}), default=0)
     gone = [number for number in range(1, last + 1) if number not in paths]
@@ -161,7 +211,7 @@ def _absent(keys: Sequence[str], entries: Sequence[AuditEntry]) -> Iterator[Find
         where = expected.get(first, layout.AUDIT)
         yield Finding(kind="missing", path=where, detail=f"audit {what} not there")
     for number, path in paths.items():
-        if number is not None and layout.signature_path(path) not in there:
+        if number is not None and layout.signature_path(path) not in files:
             yield Finding(kind="forged", path=path, detail="it has no signature")
 
 

@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from pgben_tasks.domain.documents import AuditEntry, Finding
-from pgben_tasks.domain.layout import audit_sequence
+from pgben_tasks.domain.layout import audit_sequence, signature_path, signed_document
 from pgben_tasks.domain.reindex import IndexEntry, TargetIndex
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.domain.trail import Trail, assemble
 from pgben_tasks.errors import IntegrityError
 from pgben_tasks.operations.repository.survey import finding_of, survey, was_pruned
-from pgben_tasks.ports import Progress, Repository
+from pgben_tasks.ports import Progress, Repository, StoredObject
 
 _READERS: Final = 8
 #: Entries read between two looks at whether somebody stops it.
@@ -43,9 +43,29 @@ def read_index(
     ]
 
 
+def list_trail(repository: Repository) -> dict[str, StoredObject]:
+    """Return every stored file of the audit trail, by path.
+
+    A listing in several pages is no snapshot: it may lack an entry, or its signature, and show a
+    later entry. Entries are stored in their order, so a second listing has all that come before
+    the last one of the first.
+    """
+    first = repository.audit_files()
+    numbers = {audit_sequence(path) for path in first} - {None}
+    last = max(filter(None, numbers), default=0)
+    signed = all(signature_path(path) in first for path in first if audit_sequence(path))
+    if signed and len(numbers) == last:
+        return first
+    again = repository.audit_files()
+    of_entry = {path: audit_sequence(signed_document(path) or path) for path in again}
+    return first | {path: one for path, one in again.items() if (of_entry[path] or 0) <= last}
+
+
 def read_trail(repository: Repository, progress: Progress) -> Trail:
     """Read the audit trail, checking every signature and the chain of hashes."""
-    paths = repository.audited()
+    entries_at = {path: audit_sequence(path) for path in list_trail(repository)}
+    numbered = sorted((number, path) for path, number in entries_at.items() if number is not None)
+    paths = [path for _, path in numbered]
     progress.begin("audit trail", total=len(paths), unit="entries")
 
     def read(path: str) -> AuditEntry | Finding:

@@ -253,6 +253,9 @@ def _lost(repository: Repository, one: Survey) -> list[Finding]:
         ]
         digests |= dict.fromkeys(decided, backup)
         if not decided:
+            if backup in repository.backups(one.target):
+                # It was made after the survey, and so were the statements about it.
+                continue
             detail = "signed statements speak of this backup, and no prune decision explains that"
             findings.append(_missing(one.target, backup, f"{detail} its manifest is gone"))
     if not unreadable:

@@ -51,6 +51,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
     """Verify one backup, one target, or every target; store a signed statement per backup."""
     request = VerifyRequest.parse(run.job.request)
     tools.repository.check_place()
+    known = evidence.read_evidence(run, tools, request)
     targets = _targets(tools, request)
     surveys = [survey(tools.repository, target) for target in targets]
     chosen = [_chosen(one, request) for one in surveys]
@@ -80,8 +81,8 @@ def examine(run: Run, tools: Toolbox) -> JSON:
     findings: list[Finding] = []
     not_restorable: list[JSON] = []
     packs = read = examined = 0
-    known = evidence.gather(run, tools, surveys, request)
-    findings += known.findings
+    of_trail = evidence.of_trail(run, tools, known, surveys, request)
+    findings += of_trail.news
     with closing(PackContents(run.folder / "contents")) as contents:
         reading = Reading(places, contents)
         for one, backups in zip(surveys, chosen, strict=True):
@@ -90,7 +91,9 @@ def examine(run: Run, tools: Toolbox) -> JSON:
             for backup in backups:
                 run.progress.check()
                 looked = examine_packs(run, tools, backup.manifest, files, request.level, reading)
-                looked = replace(looked, findings=(*looked.findings, *known.of_backup(backup)))
+                looked = replace(
+                    looked, findings=(*looked.findings, *known.of_backup(tools.repository, backup))
+                )
                 not_restorable += _record_state(run, tools, one, backup, looked, request.level)
                 findings += looked.findings
                 packs += looked.packs
@@ -115,7 +118,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         "bytes_read": read,
         "findings": [finding.model_dump(mode="json") for finding in findings[:100]],
         "findings_total": len(findings),
-        "findings_known": [found.model_dump(mode="json") for found in known.known[:100]],
+        "findings_known": [found.model_dump(mode="json") for found in of_trail.known[:100]],
         "not_restorable": not_restorable[:100],
         "not_covered": uncovered[:100],
         "not_covered_total": len(uncovered),
@@ -280,6 +283,9 @@ def _vanished(tools: Toolbox, one: Survey) -> list[Finding]:
     there = {str(backup.known.id) for backup in one.backups}
     there |= {str(backup) for backup, _ in one.unreadable}
     unknown = [known.id for known in tools.index.backups(one.target) if known.id not in there]
+    # Others make backups meanwhile: one that is there by now was made after the survey.
+    there |= {str(backup) for backup in tools.repository.backups(one.target)} if unknown else set()
+    unknown = [backup for backup in unknown if backup not in there]
     # A prune may have been killed after it removed a manifest and before it wrote the index.
     pruned = {
         backup
