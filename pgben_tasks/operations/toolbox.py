@@ -150,6 +150,18 @@ class AuditTrail(Protocol):
     ) -> None:
         """Write one entry."""
 
+    def append_missing(
+        self,
+        details: Iterable[str],
+        *,
+        who: str,
+        action: str,
+        target: str,
+        result: str,
+        job: str = "",
+    ) -> None:
+        """Write an entry for each of these details that the action has none of."""
+
     def record(self) -> TrailRecord | None:
         """Return what the catalog knows, to be read before the repository; None without one."""
 

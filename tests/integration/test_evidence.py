@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from pgben_tasks.domain.statements import breaks, statement_digest
 from pgben_tasks.domain.states import state_of
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
-from pgben_tasks.errors import IntegrityError
+from pgben_tasks.errors import IntegrityError, StoreUnavailable
 from pgben_tasks.operations.repository.examine import Examined
 from pgben_tasks.operations.repository.rebuild import read_trail
 from pgben_tasks.operations.repository.statements import sign_statement
@@ -106,6 +106,8 @@ def verify(
     row = in_process.MemoryRow(job, installation.tools.clock)
     chain = in_process.Chain(row, tools or installation.tools, NoProgress())
     result: dict[str, Any] = chain.step().result
+    with suppress(IntegrityError):
+        chain.rest()
     installation.shop.work.trail.store_missing()
     return result
 
@@ -117,6 +119,10 @@ def statements(installation: Installation) -> list[Verification]:
 
 def trail_files(installation: Installation) -> list[Path]:
     return sorted(installation.repository.glob("audit/*/*/*.json"), key=lambda path: int(path.stem))
+
+
+def store_is_away() -> None:
+    raise StoreUnavailable("the store does not answer")
 
 
 def remove(document: Path) -> None:
@@ -134,6 +140,45 @@ def test_a_break_in_the_trail_is_told_once_and_hides_no_other(everything: Instal
     assert (later["findings"], later["findings_known"]) == ([], told)
     remove(first)
     assert verify(everything)["findings"]
+
+
+def test_a_break_in_the_trail_is_told_by_the_job_that_was_interrupted_when_it_saw_it(
+    everything: Installation,
+) -> None:
+    remove(trail_files(everything)[0])
+    trail = everything.shop.work.trail
+    asked = VerifyRequest.parse({"level": "full", "requested_by": "ana"})
+    job = in_process.new_job(
+        "verify", asked, target=EVERYTHING, node="x", now=datetime.now(UTC), context={}
+    )
+    away = Beside(everything.tools.repository, "packs", store_is_away)
+
+    def chain(repository: Repository) -> in_process.Chain:
+        tools = replace(everything.tools, repository=repository)
+        return in_process.Chain(in_process.MemoryRow(job, tools.clock), tools, NoProgress())
+
+    def entered() -> int:
+        trail.store_missing()
+        return sum(entry.action == "finding" for entry in trail.record().entries)
+
+    with pytest.raises(StoreUnavailable):
+        chain(away).step()
+    assert entered() == 0, "it could still fail for another reason, and tell nothing"
+    tried_again = chain(everything.tools.repository)
+    told = tried_again.step().result
+    assert told["findings_known"] == []
+    assert any("cannot be found" in one["detail"] for one in told["findings"])
+    with pytest.raises(IntegrityError, match="verification found"):
+        tried_again.step()
+    count = entered()
+    assert count == told["findings_total"]
+    # Its worker died before the ledger knew that it had failed.
+    tried_again = chain(everything.tools.repository)
+    assert tried_again.step().result["findings"] == told["findings"]
+    with pytest.raises(IntegrityError, match="verification found"):
+        tried_again.step()
+    assert entered() == count
+    assert verify(everything)["findings"] == []
 
 
 def test_a_break_in_a_backups_statements_is_recorded_and_a_full_verification_heals_it(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
@@ -86,6 +86,9 @@ class AbsentTrail:
 
     def append(self, **_fields: str) -> None:
         """Forget an entry."""
+
+    def append_missing(self, details: Iterable[str], **_fields: str) -> None:
+        """Forget entries."""
 
     def record(self) -> None:
         """Return None: what was stored last is not known."""

@@ -132,7 +132,14 @@ class AuditTrail:
         )
 
     def append_missing(
-        self, details: Iterable[str], *, who: str, action: str, target: str, result: str
+        self,
+        details: Iterable[str],
+        *,
+        who: str,
+        action: str,
+        target: str,
+        result: str,
+        job: str = "",
     ) -> None:
         """Write an entry for each of these details that the action has none of, all or none."""
         wanted = list(dict.fromkeys(detail[:_DETAIL_CHARACTERS] for detail in details))
@@ -148,7 +155,7 @@ class AuditTrail:
                         action=action,
                         target=target,
                         backup="",
-                        job="",
+                        job=job,
                         result=result,
                         detail=detail,
                     )

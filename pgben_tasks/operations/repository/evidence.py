@@ -1,8 +1,9 @@
 """Check the evidence itself: the audit trail, the statements that it names, what nothing covers.
 
 What is wrong with the statements about one backup is a finding of that backup. What is wrong with
-the trail, or with statements about backups that retention removed, fails one verification and is
-entered into the trail; later ones list it as known, so that an old break does not hide a new one.
+the trail, or with statements about backups that retention removed, fails one verification, whose
+last step enters it into the trail; later ones list it as known, so that an old break does not hide
+a new one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pgben_tasks.ports import Repository, StoredObject
 FINDING: Final = "finding"
 ANCHOR: Final = "anchor"
 
-#: As many findings are entered at once; the others stay news.
+#: As many findings are entered at once, which the job's result holds; the others stay news.
 _ENTERED: Final = 100
 #: As much of a finding as an audit entry holds.
 _DETAIL: Final = 2000
@@ -64,11 +65,18 @@ class Evidence:
 class OfTrail:
     """What is wrong with the trail and with statements about backups that are gone.
 
-    ``known`` is still wrong, and an earlier verification entered it into the trail.
+    ``known`` is still wrong, and an earlier verification entered it into the trail; ``card`` is
+    never entered.
     """
 
     news: tuple[Finding, ...]
+    card: tuple[Finding, ...]
     known: tuple[Finding, ...]
+
+    @property
+    def to_enter(self) -> int:
+        """How many of the news, the first ones, ``enter_news`` enters."""
+        return len(self.news[:_ENTERED])
 
 
 def read_evidence(run: Run, tools: Toolbox, request: VerifyRequest) -> Evidence:
@@ -106,21 +114,41 @@ def read_evidence(run: Run, tools: Toolbox, request: VerifyRequest) -> Evidence:
 def of_trail(
     run: Run, tools: Toolbox, known: Evidence, surveys: Sequence[Survey], request: VerifyRequest
 ) -> OfTrail:
-    """Return what is wrong and is no finding of a backup; enter what nothing has told yet."""
+    """Return what is wrong and is no finding of a backup.
+
+    What this very job entered is news: it was interrupted before it could tell that.
+    """
     findings = list(known.findings)
     for one in surveys if request.backup is None else ():
         findings += _of_removed(tools, one, known.named)
-    entered = {entry.detail for entry in known.entries if entry.action == FINDING}
-    news = [found for found in dict.fromkeys(findings) if _text(found) not in entered]
-    for found in news[:_ENTERED]:
-        _enter(run, tools, FINDING, found.kind, _text(found))
+    entered = {
+        entry.detail
+        for entry in known.entries
+        if entry.action == FINDING and entry.job != str(run.job_id)
+    }
     # The card is one file of a copy away from being whole: it stays a finding until it is.
     whole = request.target is None and request.level == "full"
-    card = tuple(_of_card(run, tools, known.entries)) if whole else ()
     return OfTrail(
-        news=(*news, *card),
-        known=tuple(found for found in dict.fromkeys(findings) if found not in news),
+        news=tuple(found for found in dict.fromkeys(findings) if _text(found) not in entered),
+        card=tuple(_of_card(run, tools, known.entries)) if whole else (),
+        known=tuple(found for found in dict.fromkeys(findings) if _text(found) in entered),
     )
+
+
+def enter_news(run: Run, tools: Toolbox, news: Iterable[Finding]) -> None:
+    """Enter findings into the trail, each once, when the ledger has them in the job's result.
+
+    Earlier, a job that fails for another reason would leave them as known, told by nobody.
+    """
+    for found in news:
+        tools.trail.append_missing(
+            [_text(found)],
+            who=run.job.requested_by,
+            action=FINDING,
+            target=EVERYTHING,
+            result=found.kind,
+            job=str(run.job_id),
+        )
 
 
 def not_covered(tools: Toolbox, surveys: Iterable[Survey]) -> list[str]:
@@ -220,22 +248,17 @@ def _of_card(run: Run, tools: Toolbox, entries: Sequence[AuditEntry]) -> Iterato
     found = f"{layout.REPOSITORY_CARD} {tools.repository.card_digest()}"
     anchors = [entry.detail for entry in entries if entry.action == ANCHOR]
     if not anchors:
-        _enter(run, tools, ANCHOR, "seen", found)
+        tools.trail.append(
+            who=run.job.requested_by,
+            action=ANCHOR,
+            target=EVERYTHING,
+            result="seen",
+            job=str(run.job_id),
+            detail=found,
+        )
     elif anchors[0] != found:
         detail = "its bytes are not those that the audit trail names"
         yield Finding(kind="damaged", path=layout.REPOSITORY_CARD, detail=detail)
-
-
-def _enter(run: Run, tools: Toolbox, action: str, result: str, detail: str) -> None:
-    """Enter what a verification saw into the trail."""
-    tools.trail.append(
-        who=run.job.requested_by,
-        action=action,
-        target=EVERYTHING,
-        result=result,
-        job=str(run.job_id),
-        detail=detail,
-    )
 
 
 def _text(found: Finding) -> str:

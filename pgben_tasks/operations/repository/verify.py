@@ -82,7 +82,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
     not_restorable: list[JSON] = []
     packs = read = examined = 0
     of_trail = evidence.of_trail(run, tools, known, surveys, request)
-    findings += of_trail.news
+    findings += (*of_trail.news, *of_trail.card)
     with closing(PackContents(run.folder / "contents")) as contents:
         reading = Reading(places, contents)
         for one, backups in zip(surveys, chosen, strict=True):
@@ -118,6 +118,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         "bytes_read": read,
         "findings": [finding.model_dump(mode="json") for finding in findings[:100]],
         "findings_total": len(findings),
+        "findings_to_enter": of_trail.to_enter,
         "findings_known": [found.model_dump(mode="json") for found in of_trail.known[:100]],
         "not_restorable": not_restorable[:100],
         "not_covered": uncovered[:100],
@@ -127,7 +128,9 @@ def examine(run: Run, tools: Toolbox) -> JSON:
 
 
 def finish(run: Run, tools: Toolbox) -> JSON:
-    """End a verification: raise when anything was found."""
+    """End a verification: enter what is wrong with the trail, raise when anything was found."""
+    to_enter = run.job.result["findings"][: run.job.result.get("findings_to_enter", 0)]
+    evidence.enter_news(run, tools, (Finding(**one) for one in to_enter))
     total = int(run.job.result["findings_total"])
     if total:
         first = run.job.result["findings"][0]
