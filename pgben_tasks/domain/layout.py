@@ -18,6 +18,7 @@ from pgben_tasks.errors import ConfigurationError, ManifestInvalid
 REPOSITORY_CARD: Final = "repository.json"
 BACKUPS: Final = "backups/"
 PACKS: Final = "packs/"
+VERIFICATIONS: Final = "verifications/"
 AUDIT: Final = "audit/"
 #: What lies under each target has a folder of its own in each of these.
 FOLDERS: Final = ("backups", "packs", "verifications")
@@ -46,7 +47,7 @@ def packs_prefix(target: Target) -> str:
 
 def verifications_prefix(target: Target, backup: BackupId | None = None) -> str:
     """Return what all keys of statements about a target, or one backup of it, begin with."""
-    prefix = f"verifications/{target}/"
+    prefix = f"{VERIFICATIONS}{target}/"
     return prefix if backup is None else f"{prefix}{backup}/"
 
 
@@ -120,20 +121,19 @@ def document_path(document: Manifest | Verification | AuditEntry) -> str:
     if isinstance(document, Manifest):
         return manifest_path(document.target_name, document.backup_id)
     if isinstance(document, Verification):
-        return f"verifications/{document.target}/{document.backup}/{document.id}.json"
+        return f"{VERIFICATIONS}{document.target}/{document.backup}/{document.id}.json"
     at = require_utc(document.at)
     return f"{AUDIT}{at:%Y}/{at:%m}/{document.sequence}.json"
 
 
 def target_of(key: str) -> Target | None:
     """Return which target a key below ``backups/`` or ``packs/`` belongs to, if to any."""
-    parts = key.split("/")
-    if len(parts) != _PARTS or f"{parts[0]}/" not in {BACKUPS, PACKS}:
-        return None
-    try:
-        return Target.parse(f"{parts[1]}/{parts[2]}")
-    except ConfigurationError:
-        return None
+    return _target_below(key, (BACKUPS, PACKS))
+
+
+def target_of_statement(key: str) -> Target | None:
+    """Return which target a key below ``verifications/`` belongs to, if to any."""
+    return _target_below(key, (VERIFICATIONS,))
 
 
 def backup_of_manifest(key: str) -> BackupId | None:
@@ -184,6 +184,16 @@ def has_place(key: str) -> bool:
 def capture_of(key: str) -> BackupId:
     """Return which capture a key that ``is_known`` belongs to."""
     return BackupId.parse(key.split("/")[3])
+
+
+def _target_below(key: str, folders: tuple[str, ...]) -> Target | None:
+    parts = key.split("/")
+    if len(parts) != _PARTS or f"{parts[0]}/" not in folders:
+        return None
+    try:
+        return Target.parse(f"{parts[1]}/{parts[2]}")
+    except ConfigurationError:
+        return None
 
 
 def _backup_id(text: str) -> BackupId | None:

@@ -55,6 +55,9 @@ class Index(Protocol):
     def backups(self, target: Target) -> Sequence[IndexRow]:
         """Return the known backups of a target that have not expired."""
 
+    def targets(self) -> Sequence[Target]:
+        """Return the targets with known backups that have not expired."""
+
     def acknowledge(self, target: Target, backup: str) -> None:
         """Write that somebody looked at a suspect backup and found it plausible."""
 

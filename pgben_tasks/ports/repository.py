@@ -149,6 +149,9 @@ class Repository(Protocol):
     def targets(self) -> list[Target]:
         """Return all targets that have backups or packs, sorted."""
 
+    def targets_with_statements(self) -> list[Target]:
+        """Return all targets that signed statements are about, sorted."""
+
     def backups(self, target: Target) -> list[BackupId]:
         """Return the ids under ``target`` that have a ``manifest.json`` object, sorted by name."""
 

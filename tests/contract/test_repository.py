@@ -568,6 +568,14 @@ def test_audit_entries_are_found_by_number_over_months_and_checked(
             repository.audit_entry(forged)
 
 
+def test_targets_are_known_by_statements_alone(
+    repository: StoreRepository, store: ObjectStore
+) -> None:
+    repository.record(samples.verification())
+    store.put("verifications/volume/pgben/x/y.json", b"{}")
+    assert (repository.targets(), repository.targets_with_statements()) == ([], [TARGET])
+
+
 def test_a_repository_without_audit_has_no_entries(repository: StoreRepository) -> None:
     assert repository.audited() == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,75 @@ def test_a_file_of_the_trail_that_is_removed_is_missed_by_a_quick_look(made: Mad
     for name in trail:
         left = {key: data for key, data in made.files.items() if key != name}
         assert made.found(left, level="quick"), name
+
+
+@pytest.mark.parametrize("left", ["nothing", "statements", "packs"])
+def test_everything_of_a_target_that_settings_no_longer_name_is_missed(
+    made: Made, left: str
+) -> None:
+    retired = replace(made, tools=replace(made.tools, protected=frozenset({_database(made)})))
+    assert retired.found(made.files) == []
+    assert retired.found(made.files, level="quick") == []
+    kept = {"nothing": "-", "statements": "verifications/", "packs": "packs/"}[left]
+    files = {
+        name: data
+        for name, data in made.files.items()
+        if "/bucket/documentos/" not in name or name.startswith(kept)
+    }
+    for known in (retired, retired.without_catalog()):
+        for level in ("quick", "full"):
+            found = known.found(files, level=level)
+            # Without a catalog nothing quick reads what the trail names.
+            blind = known.record is None and level == "quick" and left != "statements"
+            assert bool(found) is not blind, (level, found)
+
+
+def test_a_retired_target_that_only_the_index_knows_is_missed(everything: Installation) -> None:
+    work = everything.shop.work
+    with work.database.transaction() as cursor:
+        cursor.execute(
+            "INSERT INTO backup (repository, target, id, state, started_at) SELECT repository,"
+            " 'postgres/antigo', id, state, started_at FROM backup LIMIT 1"
+        )
+    for level in ("quick", "full"):
+        told = verify(everything, level)["findings"]
+        assert [one["path"].split("/")[:3] for one in told] == [["backups", "postgres", "antigo"]]
+
+
+def test_a_retired_target_that_retention_removed_is_not_missed(everything: Installation) -> None:
+    repository = everything.tools.repository
+    other = protect_another(everything)
+    for manifest in everything.backups:
+        sign_statement(run_of(everything), everything.tools, manifest, "prune", reasons=("old",))
+        repository.remove_manifest(everything.target, manifest.backup_id)
+    for path in list(repository.packs(everything.target)):
+        repository.remove_pack(path)
+    tools = replace(everything.tools, protected=frozenset({other}))
+    for level in ("quick", "full"):
+        result = verify(everything, level, tools)
+        assert (result["findings"], result["findings_known"]) == ([], [])
+        assert str(everything.target) in result["targets"]
+
+
+def protect_another(installation: Installation) -> Target:
+    """Store a backup of another database, which is a copy of the oldest one."""
+    manifest, other = installation.backups[0], Target("postgres", "outra")
+    for path in installation.pack_files(manifest):
+        copy = installation.repository / f"packs/{other}" / path.parent.name / path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    packs = tuple(
+        pack.model_copy(update={"path": pack.path.replace(manifest.target, str(other))})
+        for pack in manifest.packs
+    )
+    installation.tools.repository.commit(
+        manifest.model_copy(update={"target": str(other), "packs": packs})
+    )
+    return other
+
+
+def _database(made: Made) -> Target:
+    return next(one for one in made.tools.protected if one.kind == "postgres")
 
 
 def test_what_was_cut_off_last_is_known_to_the_catalog_only(made: Made) -> None:
@@ -330,22 +400,28 @@ def signed(
     installation: Installation, tools: Toolbox | None = None, *, findings: tuple[Finding, ...] = ()
 ) -> Verification:
     """Sign a statement about the newest backup."""
-    manifest = installation.backups[1]
-    request = VerifyRequest.parse({"requested_by": "ana"})
-    job = in_process.new_job(
-        "verify", request, target=manifest.target, node="x", now=datetime.now(UTC), context={}
-    )
+    looked = Examined(packs=1, read=1, opened=True, findings=findings)
     used = tools or installation.tools
-    row = in_process.MemoryRow(job, used.clock)
-    run = Run(
+    return sign_statement(
+        run_of(installation), used, installation.backups[1], "full", looked=looked
+    )
+
+
+def run_of(installation: Installation) -> Run:
+    """Return a verification that runs."""
+    request = VerifyRequest.parse({"requested_by": "ana"})
+    target, clock = str(installation.target), installation.tools.clock
+    job = in_process.new_job(
+        "verify", request, target=target, node="x", now=datetime.now(UTC), context={}
+    )
+    row = in_process.MemoryRow(job, clock)
+    return Run(
         job=job,
         ledger=row,
         progress=NoProgress(),
         folder=installation.shop.folder,
         try_lock=row.try_lock,
     )
-    looked = Examined(packs=1, read=1, opened=True, findings=findings)
-    return sign_statement(run, used, manifest, "full", looked=looked)
 
 
 def test_a_backup_and_its_verifications_make_one_chain_that_the_trail_names(

@@ -35,6 +35,10 @@ class ForgetfulIndex:
         """Return no backup."""
         return ()
 
+    def targets(self) -> Sequence[Target]:
+        """Return no target."""
+        return ()
+
     def acknowledge(self, target: Target, backup: str) -> None:
         """Forget an acknowledgement."""
 

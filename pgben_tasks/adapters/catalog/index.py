@@ -146,6 +146,14 @@ class BackupIndex:
         )
         return [IndexedBackup(**row) for row in rows]
 
+    def targets(self) -> list[Target]:
+        """Return the targets with known backups that have not expired, sorted."""
+        rows = self._database.fetch_all(
+            "SELECT DISTINCT target FROM backup WHERE repository = %s AND state <> 'expired'",
+            (self._repository,),
+        )
+        return sorted(Target.parse(row["target"]) for row in rows)
+
     def known(self) -> set[tuple[str, str]]:
         """Return the (target, backup) pairs that the index knows now; none without its tables."""
         with self._database.transaction() as cursor:

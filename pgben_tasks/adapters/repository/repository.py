@@ -134,6 +134,13 @@ class StoreRepository:
         }
         return sorted(target for target in found if target is not None)
 
+    def targets_with_statements(self) -> list[Target]:
+        """Return all targets that signed statements are about, sorted."""
+        found = {
+            layout.target_of_statement(one.key) for one in self._store.list(layout.VERIFICATIONS)
+        }
+        return sorted(target for target in found if target is not None)
+
     def backups(self, target: Target) -> list[BackupId]:
         """Return the ids under ``target`` that have a manifest, sorted by name."""
         found = (

@@ -52,6 +52,11 @@ class Evidence:
     newest_known: bool
     named: Mapping[_Place, Mapping[str, AuditEntry]]
 
+    @property
+    def targets(self) -> frozenset[Target]:
+        """The targets whose statements the trail names."""
+        return frozenset(Target.parse(target) for target, _ in self.named)
+
     def of_backup(self, repository: Repository, one: Surveyed) -> tuple[Finding, ...]:
         """Return what is wrong with the statements about one backup and is not recorded yet."""
         recorded = {_text(found) for each in one.statements for found in each.findings}

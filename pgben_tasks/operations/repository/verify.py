@@ -52,7 +52,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
     request = VerifyRequest.parse(run.job.request)
     tools.repository.check_place()
     known = evidence.read_evidence(run, tools, request)
-    targets = _targets(tools, request)
+    targets = _targets(tools, request, known)
     surveys = [survey(tools.repository, target) for target in targets]
     chosen = [_chosen(one, request) for one in surveys]
     if not any(backups or one.unreadable for one, backups in zip(surveys, chosen, strict=True)):
@@ -189,11 +189,16 @@ def record_damage(
         log.warning("damage_not_recorded", why=exc.sentence)
 
 
-def _targets(tools: Toolbox, request: VerifyRequest) -> list[Target]:
-    """Return what to look at: one target, or all that are stored and all that should be."""
+def _targets(tools: Toolbox, request: VerifyRequest, known: evidence.Evidence) -> list[Target]:
+    """Return what to look at: one target, or all that are stored and all that should be.
+
+    Settings may no longer name a target whose backups are still there, or were: statements, the
+    audit trail and the catalog's index speak of it.
+    """
     if request.target is not None:
         return [Target.parse(request.target)]
-    return sorted({*tools.repository.targets(), *tools.protected})
+    stored = {*tools.repository.targets(), *tools.repository.targets_with_statements()}
+    return sorted({*stored, *tools.protected, *known.targets, *tools.index.targets()})
 
 
 def _chosen(one: Survey, request: VerifyRequest) -> list[Surveyed]:
