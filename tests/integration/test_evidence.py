@@ -19,6 +19,7 @@ from pgben_tasks.contracts import VerifyRequest
 from pgben_tasks.direct import chain as in_process
 from pgben_tasks.domain.documents import Finding, Verification
 from pgben_tasks.domain.job import EVERYTHING
+from pgben_tasks.domain.layout import document_path
 from pgben_tasks.domain.statements import breaks, statement_digest
 from pgben_tasks.domain.states import state_of
 from pgben_tasks.domain.target import BackupId, Target
@@ -263,6 +264,22 @@ def test_a_break_in_a_backups_statements_is_recorded_and_a_full_verification_hea
     assert verify(everything)["findings"] == []
     assert everything.state(backup.backup) == "verified"
     assert verify(everything, "quick")["findings"] == []
+
+
+@pytest.mark.parametrize("level", ["quick", "full"])
+def test_a_statement_that_is_removed_with_its_entry_is_missed_by_a_look_at_its_target(
+    everything: Installation, level: str
+) -> None:
+    verify(everything, "quick")
+    newest = max(statements(everything), key=lambda one: one.number or 0)
+    digest = statement_digest(newest)
+    (entry,) = (
+        one for one in everything.shop.work.trail.record().entries if one.statement == digest
+    )
+    for document in (document_path(newest), document_path(entry)):
+        remove(everything.repository / document)
+    with pytest.raises(IntegrityError, match=f"audit entry {entry.sequence}"):
+        everything.shop.verify(level=level)
 
 
 def test_repository_json_is_anchored_in_the_trail(everything: Installation) -> None:

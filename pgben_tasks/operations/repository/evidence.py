@@ -95,15 +95,17 @@ def read_evidence(run: Run, tools: Toolbox, request: VerifyRequest) -> Evidence:
     # Before the repository: what is stored meanwhile is missed by neither then.
     record = tools.trail.record()
     findings: list[Finding] = []
+    entries = stored = () if record is None else record.entries
     if request.level == "full":
         trail = read_trail(tools.repository, run.progress)
-        entries = trail.entries
+        # What was removed together with its entry, the catalog still names.
+        both = dict.fromkeys((*trail.entries, *stored))
+        entries = tuple(sorted(both, key=lambda entry: entry.sequence))
         if everything:
             findings += trail.findings
             findings += () if record is None else record.differences(trail)
-    else:
-        entries = () if record is None else record.entries
-        findings += _absent(list_trail(tools.repository), entries) if everything else ()
+    elif everything:
+        findings += _absent(list_trail(tools.repository), stored)
     named: dict[_Place, dict[str, AuditEntry]] = {}
     for entry in entries:
         if entry.statement is not None:
