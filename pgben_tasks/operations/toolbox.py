@@ -148,11 +148,6 @@ class AuditTrail(Protocol):
         What is yielded enters a stored statement, and who asked for it, into the trail.
         """
 
-    def append(
-        self, *, who: str, action: str, target: str, result: str, job: str = "", detail: str = ""
-    ) -> None:
-        """Write one entry."""
-
     def append_missing(
         self,
         details: Iterable[str],

@@ -15,6 +15,7 @@ from typing import Final
 from uuid import uuid4
 
 from pgben_tasks import runtime
+from pgben_tasks.adapters.catalog.audit import AuditTrail
 from pgben_tasks.adapters.keys import key_set
 from pgben_tasks.adapters.keys.key_set import KeySet, Roles
 from pgben_tasks.adapters.keys.signatures import Trust
@@ -22,8 +23,10 @@ from pgben_tasks.adapters.repository.repository import StoreRepository
 from pgben_tasks.adapters.s3.administration import ensure_bucket
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.domain import layout
+from pgben_tasks.domain.job import EVERYTHING
 from pgben_tasks.errors import ConfigurationError, ObjectMissing, RequestRefused, SignatureInvalid
 from pgben_tasks.files.durable import durable_file
+from pgben_tasks.operations.repository import evidence
 from pgben_tasks.ports import ObjectStore, SigningRole
 from pgben_tasks.settings import Settings
 from pgben_tasks.setup import recovery_card
@@ -85,6 +88,8 @@ def initialise(settings: Settings, *, keys_folder: Path, roles: Roles, now: date
     if new_keys:
         made.append(f"keys in '{folder}'")
     repository = _open_or_create(store, keys, now, present=present, made=made)
+    if not present:
+        _anchor(settings, repository)
     environment, workers = _environments(keys)
     files = (
         *_write_environments(keys, environment, workers),
@@ -153,6 +158,18 @@ def _open_or_create(
                     "PGBEN_REPOSITORY",
                 ) from exc
     return repository
+
+
+def _anchor(settings: Settings, repository: StoreRepository) -> None:
+    """Enter the digest of a new ``repository.json`` into the audit trail; the tick signs it."""
+    trail = AuditTrail(runtime.catalog_database(settings), repository.id, repository.audit)
+    trail.append(
+        who="pgben init",
+        action=evidence.ANCHOR,
+        target=EVERYTHING,
+        result="made",
+        detail=evidence.anchor_of(repository),
+    )
 
 
 def _environments(keys: KeySet) -> tuple[dict[str, str], dict[str, dict[str, str]]]:

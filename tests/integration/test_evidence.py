@@ -33,6 +33,7 @@ from pgben_tasks.ports import Repository, StoredObject
 from tests.support import faults
 from tests.support.faults import Repository as Made
 from tests.support.installation import Installation
+from tests.support.workshop import Workshop
 
 DAY = timedelta(days=1)
 BAD = Finding(kind="damaged", path="packs/x", detail="seen elsewhere")
@@ -72,6 +73,35 @@ def test_a_file_of_the_trail_that_is_removed_is_missed_by_a_quick_look(made: Mad
     for name in trail:
         left = {key: data for key, data in made.files.items() if key != name}
         assert made.found(left, level="quick"), name
+
+
+def test_a_file_of_the_trail_of_another_size_is_found_by_a_quick_look(made: Made) -> None:
+    trail = [name for name in made.files if name.startswith("audit/")]
+    for number, name in enumerate(trail):
+        data = made.files[name]
+        changed = (b"", data[:-1], data + b" ")[number % 3]
+        found = made.found({**made.files, name: changed}, level="quick")
+        assert [one.path for one in found] == [name], (name, len(changed))
+
+
+def test_an_entry_of_the_trail_in_another_place_is_found_by_a_quick_look(made: Made) -> None:
+    names = [one for one in made.files if one.startswith("audit/") and one.endswith(".json")]
+    for name in (names[0], names[5], names[-1]):
+        elsewhere = f"audit/2019/01/{name.rpartition('/')[2]}"
+        copied = {
+            **made.files,
+            elsewhere: made.files[name],
+            f"{elsewhere}.sig": made.files[f"{name}.sig"],
+        }
+        moved = {key: data for key, data in copied.items() if key not in {name, f"{name}.sig"}}
+        of_copy = made.found(copied, level="quick")
+        assert [(one.kind, one.path) for one in of_copy] == [("extra", elsewhere)]
+        of_move = made.found(moved, level="quick")
+        assert {(one.kind, one.path) for one in of_move} == {
+            ("extra", elsewhere),
+            ("missing", name),
+        }
+        assert made.without_catalog().found(copied, level="quick"), "one of the two is too many"
 
 
 @pytest.mark.parametrize("left", ["nothing", "statements", "packs"])
@@ -292,6 +322,23 @@ def test_repository_json_is_anchored_in_the_trail(everything: Installation) -> N
     assert verify(everything)["findings"] == [told], "until it is as it was"
     card.write_bytes(data)
     assert verify(everything)["findings"] == []
+
+
+def test_repository_json_is_anchored_when_it_is_made(
+    postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    with Workshop.open(tmp_path / "shop", postgres, "postgres") as shop:
+        (entry,) = shop.work.trail.record().rows
+        assert (entry["action"], entry["target"]) == ("anchor", EVERYTHING)
+        shop.work.trail.store_missing()
+        card = shop.repository / "repository.json"
+        card.write_bytes(card.read_bytes().replace(b'"created":"2', b'"created":"1', 1))
+        shop.backup()
+        for _ in range(2):
+            with pytest.raises(IntegrityError, match=r"damaged 'repository\.json'"):
+                shop.run("verify", {"target": None, "level": "full"})
+        anchors = [row for row in shop.work.trail.record().rows if row["action"] == "anchor"]
+        assert anchors == [{**entry, "stored": True}]
 
 
 def test_files_that_no_signed_document_names_are_listed_as_not_covered(

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -58,15 +58,10 @@ class KnownTrail(AbsentTrail):
     """A trail whose catalog is known and is never written to."""
 
     known: TrailRecord | None
-    entered: list[Mapping[str, str]] = field(default_factory=list)
 
     def record(self) -> TrailRecord | None:  # type: ignore[override]
         """Return what the catalog knew."""
         return self.known
-
-    def append(self, **fields: str) -> None:
-        """Keep what would be entered."""
-        self.entered.append(fields)
 
 
 @dataclass(frozen=True)
@@ -143,7 +138,7 @@ def _made(shop: Workshop, *, small: bool) -> Repository:
         documents.snapshot()
         if not small:
             shop.verify(level="quick")
-    # The first look at everything anchors repository.json.
+    # `pgben init` anchored repository.json; this makes statements of a full look.
     everything = frozenset({shop.target, BUCKET})
     tools = replace(documents.tools, protected=everything)
     request = VerifyRequest.parse({"level": "full", "requested_by": "test"})

@@ -88,9 +88,6 @@ class AbsentTrail:
         """Let a statement be made beside whoever else makes one."""
         yield lambda _statement, _who: None
 
-    def append(self, **_fields: str) -> None:
-        """Forget an entry."""
-
     def append_missing(self, details: Iterable[str], **_fields: str) -> None:
         """Forget entries."""
 

@@ -8,13 +8,13 @@ a new one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 from pgben_tasks.contracts import VerifyRequest
 from pgben_tasks.domain import layout
-from pgben_tasks.domain.documents import AuditEntry, Finding, Verification
+from pgben_tasks.domain.documents import AuditEntry, Finding, Signature, Verification
 from pgben_tasks.domain.job import EVERYTHING
 from pgben_tasks.domain.statements import breaks, statement_digest
 from pgben_tasks.domain.target import BackupId, Target
@@ -24,7 +24,7 @@ from pgben_tasks.operations.repository.examine import stored_files
 from pgben_tasks.operations.repository.rebuild import list_trail, read_trail
 from pgben_tasks.operations.repository.survey import Survey, Surveyed, finding_of
 from pgben_tasks.operations.toolbox import Run, Toolbox
-from pgben_tasks.ports import Repository, StoredObject
+from pgben_tasks.ports import Repository, SigningRole, StoredObject
 
 #: Actions of audit entries that a verification makes.
 FINDING: Final = "finding"
@@ -34,6 +34,12 @@ ANCHOR: Final = "anchor"
 _ENTERED: Final = 100
 #: As much of a finding as an audit entry holds.
 _DETAIL: Final = 2000
+
+#: What a signature may have in bytes: only the name of the role has no fixed length.
+_SIGNATURE_SIZES: Final = frozenset(
+    len(Signature(role=role, key="0" * 64, signature="A" * 86 + "==").encode())
+    for role in get_args(SigningRole)
+)
 
 _Place = tuple[str, str]
 
@@ -88,8 +94,9 @@ def read_evidence(run: Run, tools: Toolbox, request: VerifyRequest) -> Evidence:
     """Read the audit trail and compare it with the catalog, before any backup is looked at.
 
     An entry is made after its statement is stored, so what the trail names by now is there when
-    statements are read later. A quick look sees which documents are there, and reads what the
-    catalog has of the trail. What is wrong with the trail itself is told by a look at everything.
+    statements are read later. A quick look sees which documents are there and of what size, and
+    reads what the catalog has of the trail. What is wrong with the trail itself is told by a look
+    at everything.
     """
     everything = request.target is None
     # Before the repository: what is stored meanwhile is missed by neither then.
@@ -156,6 +163,11 @@ def enter_news(run: Run, tools: Toolbox, news: Iterable[Finding]) -> None:
             result=found.kind,
             job=str(run.job_id),
         )
+
+
+def anchor_of(repository: Repository) -> str:
+    """Return what the audit entry says that anchors ``repository.json``."""
+    return f"{layout.REPOSITORY_CARD} {repository.card_digest()}"
 
 
 def not_covered(tools: Toolbox, surveys: Iterable[Survey]) -> list[str]:
@@ -236,32 +248,63 @@ def _of_removed(
 
 
 def _absent(files: Mapping[str, StoredObject], entries: Sequence[AuditEntry]) -> Iterator[Finding]:
-    """Yield audit entries that are not there, by the names of files alone."""
-    paths = {layout.audit_sequence(key): key for key in files}
-    expected = {entry.sequence: layout.document_path(entry) for entry in entries}
-    last = max(filter(None, {*paths, *expected}), default=0)
-    gone = [number for number in range(1, last + 1) if number not in paths]
-    for first, last_gone in ranges(gone):
+    """Yield audit entries that are not there, not in their place or of another size.
+
+    ``files`` is what a listing shows below ``audit/``, ``entries`` is what the catalog has of them.
+    """
+    expected = {entry.sequence: entry for entry in entries}
+    places = {entry.sequence: layout.document_path(entry) for entry in entries}
+    found: dict[int, list[str]] = {}
+    for path in files:
+        number = layout.audit_sequence(path)
+        if number is not None:
+            found.setdefault(number, []).append(path)
+    last = max([*found, *places], default=0)
+    there = {number for number, paths in found.items() if places.get(number, paths[0]) in paths}
+    for first, last_gone in ranges(number for number in range(1, last + 1) if number not in there):
         what = f"entry {first} is" if first == last_gone else f"entries {first} to {last_gone} are"
-        where = expected.get(first, layout.AUDIT)
+        where = places.get(first, layout.AUDIT)
         yield Finding(kind="missing", path=where, detail=f"audit {what} not there")
-    for number, path in paths.items():
-        if number is not None and layout.signature_path(path) not in files:
-            yield Finding(kind="forged", path=path, detail="it has no signature")
+    for number, paths in found.items():
+        place = places.get(number, paths[0])
+        for path in paths:
+            if path != place:
+                detail = f"there is another entry {number}, at '{place}'"
+                if place not in paths:
+                    detail = f"the catalog stored entry {number} at '{place}'"
+                yield Finding(kind="extra", path=path, detail=detail)
+            elif number in expected:
+                yield from _of_size(files[path], {len(expected[number].encode())})
+            signature = files.get(layout.signature_path(path))
+            if signature is None:
+                yield Finding(kind="forged", path=path, detail="it has no signature")
+            else:
+                yield from _of_size(signature, _SIGNATURE_SIZES)
+
+
+def _of_size(file: StoredObject, sizes: Collection[int]) -> Iterator[Finding]:
+    """Yield that a file has none of the sizes that it may have."""
+    if file.size not in sizes:
+        yield Finding(
+            kind="truncated" if file.size < min(sizes) else "damaged",
+            path=file.key,
+            detail=f"it is {file.size} bytes long, not {min(sizes)}",
+        )
 
 
 def _of_card(run: Run, tools: Toolbox, entries: Sequence[AuditEntry]) -> Iterator[Finding]:
     """Yield that ``repository.json`` is not what the trail says; enter it where nothing does."""
-    found = f"{layout.REPOSITORY_CARD} {tools.repository.card_digest()}"
+    found = anchor_of(tools.repository)
     anchors = [entry.detail for entry in entries if entry.action == ANCHOR]
     if not anchors:
-        tools.trail.append(
+        # `pgben init` may have entered the very same a moment ago.
+        tools.trail.append_missing(
+            [found],
             who=run.job.requested_by,
             action=ANCHOR,
             target=EVERYTHING,
             result="seen",
             job=str(run.job_id),
-            detail=found,
         )
     elif anchors[0] != found:
         detail = "its bytes are not those that the audit trail names"
