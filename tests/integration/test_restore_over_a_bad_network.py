@@ -90,7 +90,8 @@ def test_a_restore_goes_on_where_two_of_five_connections_are_cut(
     direct = shop.tools.other_bucket
     name = f"documentos-{secrets.token_hex(4)}"
     with network.open() as endpoint:
-        shop.tools = replace(shop.tools, other_bucket=through(shop, protected_s3, endpoint))
+        other_bucket = through(shop, protected_s3, endpoint)
+        shop.tools = replace(shop.tools, other_bucket=other_bucket)
         # No step is begun again here.
         if in_place:
             result = shop.run("restore", IN_PLACE, into=TARGET.name, aside=name).result
