@@ -69,11 +69,13 @@ class Channel(redis.Channel):
         return why is not None
 
     def _is_broadcast_set_aside(self, kind: bytes, *rest: Any) -> bool:
-        # As in '/0.celery.pidbox': the database's number, and the exchange.
-        exchange = bytes(rest[-2]).decode(errors="replace").partition(".")[2].partition("/")[0]
-        if not kind.endswith(b"message") or exchange != _COMMANDS:
+        if not kind.endswith(b"message"):
             return False
-        raw = rest[-1]
+        channel, raw = rest[-2:]
+        # As in '/0.celery.pidbox': the database's number, and the exchange.
+        exchange = channel.decode(errors="replace").partition(".")[2].partition("/")[0]
+        if exchange != _COMMANDS:
+            return False
         why = fault_of_command(raw)
         if why is not None:
             # Every worker sets it aside; of one id, the tick records it once.
@@ -83,7 +85,7 @@ class Channel(redis.Channel):
     def set_aside(self, number: UUID, queue: str, raw: bytes, why: str) -> None:
         """Put a message aside for the tick, which records those of one ``number`` once.
 
-        Where Redis does not take it either, the log is all that holds it; no worker ends of it.
+        Where Redis does not take it, the log alone has its digest and its beginning.
         """
         digest = hashlib.sha256(raw).hexdigest()
         beginning = b64encode(raw[:_KEPT_BYTES]).decode()
@@ -117,12 +119,15 @@ def id_of_bytes(raw: bytes) -> UUID:
 
 @contextmanager
 def _checked(client: Any, is_set_aside: Callable[..., bool]) -> Iterator[None]:
-    """Let what a client reads count as nothing where it is set aside."""
+    """Return nothing, while the block runs, for what a client reads and ``is_set_aside``."""
     read = client.parse_response
 
     def checked(*arguments: Any, **more: Any) -> Any:
         answer = read(*arguments, **more)
-        return None if answer and is_set_aside(*answer) else answer
+        # Answers to a ping are no lists.
+        if isinstance(answer, list | tuple) and answer and is_set_aside(*answer):
+            return None
+        return answer
 
     client.parse_response = checked
     try:

@@ -61,14 +61,6 @@ SWEEP_RUN_FINISH: Final = "pgben.sweep.run.finish"
 
 TICK: Final = "pgben.maintenance.tick"
 
-#: What anybody may send; the other tasks are sent by these, and by the schedule.
-ENTRIES: Final = frozenset(
-    {
-        *(BACKUP_POSTGRES, BACKUP_BUCKET, RESTORE_POSTGRES, RESTORE_BUCKET, UNDO_RUN),
-        *(VERIFY_RUN, PRUNE_RUN, ACKNOWLEDGE_RUN, SWEEP_RUN),
-    }
-)
-
 QUEUE_BACKUP: Final = "backup"
 QUEUE_RESTORE: Final = "restore"
 QUEUE_VERIFY: Final = "verify"

@@ -1,7 +1,7 @@
-"""The consumer of task messages, with a net below the checks of ``domain.message``.
+"""The consumer of task messages, which sets aside what Celery cannot take.
 
-What Celery's main process cannot take all the same would end it, at every start; what names no task
-it would discard. Both are set aside, so that the tick records them.
+An error in Celery's main process would end it, at every start, and a message for an unknown task
+would be discarded without a record. The tick records what is set aside.
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ from kombu.transport.virtual import Message
 
 from pgben_tasks.broker import id_of_bytes
 
-#: What code raises that gets something else than it expects; a lost connection is none of these.
-_SURPRISES: Final = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+#: Raised by code that got a value it does not expect; a lost connection is none of these.
+_UNEXPECTED: Final = (
+    *(TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError),
+)
 
 
 class Consumer(consumer.Consumer):
-    """Celery's, which neither ends of a message nor loses one unrecorded."""
+    """Celery's consumer, which no message ends, and which discards none without a record."""
 
     def create_task_handler(self, *arguments: Any, **more: Any) -> Callable[[Message], None]:
-        """Return what takes a message."""
+        """Return the function that hands a message to its task."""
         take = super().create_task_handler(*arguments, **more)
 
         def checked(message: Message) -> None:
             try:
                 take(message)
-            except (*_SURPRISES, RecursionError) as exc:
+            except _UNEXPECTED as exc:
                 _set_aside(message, f"Celery fails on it with {type(exc).__name__}")
-                message.reject()
+                if not message.acknowledged:
+                    message.reject()
 
         return checked
 

@@ -93,7 +93,7 @@ def record_set_aside(url: str, record: Callable[[Sequence[SetAside], int], None]
     with closing(_client(url)) as client:
         try:
             found = _set_aside(client)[::-1]
-            dropped = int(client.get(SET_ASIDE_DROPPED) or 0)
+            dropped = _dropped(client)
             if found or dropped:
                 record(found, dropped)
                 with client.pipeline(transaction=False) as removal:
@@ -101,12 +101,24 @@ def record_set_aside(url: str, record: Callable[[Sequence[SetAside], int], None]
                         removal.lrem(SET_ASIDE, -1, one.raw)  # type: ignore[arg-type]  # bytes are as well
                     removal.decrby(SET_ASIDE_DROPPED, dropped)
                     removal.execute()
-        except (redis.RedisError, ValueError) as exc:
+        except redis.RedisError as exc:
             raise TransientError(
                 f"the Redis server does not give the list '{SET_ASIDE}' of messages",
                 "check that it runs, host and port in PGBEN_REDIS_URL, and that this is a list",
             ) from exc
     return len(found)
+
+
+def _dropped(client: redis.Redis) -> int:
+    """Return how many messages the list had no room for; a counter that is none is removed."""
+    try:
+        count = int(client.get(SET_ASIDE_DROPPED) or 0)
+    except (redis.ResponseError, ValueError):
+        count = -1
+    if count < 0:
+        # Whoever can write to queues can write to it, too; the tick must go on.
+        client.delete(SET_ASIDE_DROPPED)
+    return max(count, 0)
 
 
 def _set_aside(client: redis.Redis) -> tuple[SetAside, ...]:

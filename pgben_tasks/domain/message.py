@@ -34,6 +34,8 @@ _LONGEST_NAME: Final = 200
 _MOST_RETRIES: Final = 1_000_000
 _OPTIONS: Final = frozenset({"callbacks", "errbacks", "chain", "chord"})
 _YEARS: Final = range(1970, 2200)
+#: Steps repeat the name of their chain (``names``): ``pgben.backup.postgres.dump``.
+_DOTS_OF_STEPS: Final = 3
 
 
 class _Fault(ValueError):
@@ -161,7 +163,7 @@ def _check_arguments(arguments: list[Any], named: Mapping[str, Any], task: str) 
     """Check what only pgben itself sends; a request is judged, and refused, by its task."""
     if task == names.TICK:
         _require(not arguments and set(named) <= {"stand_in"}, "a tick has no arguments")
-    elif task.startswith("pgben.") and task not in names.ENTRIES:
+    elif task.startswith("pgben.") and task.count(".") >= _DOTS_OF_STEPS:
         ref = arguments[0] if len(arguments) == 1 and not named else None
         whole = isinstance(ref, dict) and set(ref) == {"job", "fence"}
         _require(whole, "it is a step without its job")

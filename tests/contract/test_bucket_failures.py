@@ -100,7 +100,7 @@ def script() -> Iterator[Script]:
             raise AttributeError(name)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log no request."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         told = Script(

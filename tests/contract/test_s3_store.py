@@ -213,7 +213,7 @@ class _Refusing(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log no request."""
 
 
 class _Simple(http.server.BaseHTTPRequestHandler):
@@ -251,7 +251,7 @@ class _Simple(http.server.BaseHTTPRequestHandler):
         self.close_connection = cut
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log no request."""
 
 
 @pytest.fixture

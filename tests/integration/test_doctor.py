@@ -438,6 +438,12 @@ def test_messages_for_which_the_list_has_no_room_are_counted(clinic: Clinic) -> 
             assert broker.llen(names.SET_ASIDE) == MOST_SET_ASIDE
             assert _record_set_aside(work) == MOST_SET_ASIDE
             assert _record_set_aside(work) == 0
+            for junk in ("words", "-7", "9" * 5000):
+                broker.set(names.SET_ASIDE_DROPPED, junk)
+                assert _record_set_aside(work) == 0
+                assert not broker.exists(names.SET_ASIDE_DROPPED)
+            broker.lpush(names.SET_ASIDE_DROPPED, "a list")
+            assert _record_set_aside(work) == 0
         finally:
             broker.delete(names.SET_ASIDE, names.SET_ASIDE_DROPPED)
     rows = work.database.fetch_all(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import secrets
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
@@ -20,6 +22,7 @@ from pgben_tasks.adapters.packs.object_writer import SpoolPacks
 from pgben_tasks.direct import chain as in_process
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import StoreUnavailable
+from pgben_tasks.operations.buckets.patience import Patience
 from tests.support.between import Cutting
 from tests.support.bucket_servers import bucket_location
 from tests.support.bucketshop import TARGET, BucketShop, contents
@@ -117,6 +120,23 @@ def test_a_backup_misses_no_object_where_two_of_five_connections_are_cut(
     entries = shop.entries(manifest)
     assert {key: entry.error for key, entry in entries.items()} == dict.fromkeys(before)
     assert shop.content(manifest, entries["streamed/7"]) == before["streamed/7"][0]
+
+
+def test_time_in_which_nothing_was_tried_is_no_failure() -> None:
+    """A pack that is fetched for longer than the period is followed by one passing error."""
+    period = timedelta(milliseconds=200)
+    patience = Patience(period, check=lambda: None)
+    threading.Event().wait(1.5 * period.total_seconds())
+    tried: Counter[int] = Counter()
+
+    def once_in_vain(item: int) -> int:
+        tried[item] += 1
+        if tried[item] == 1:
+            raise StoreUnavailable("away for a moment")
+        return item
+
+    with ThreadPoolExecutor(2) as pool:
+        assert patience.each(pool, once_in_vain, [1, 2, 3]) == [1, 2, 3]
 
 
 class Failing(MemoryBucket):

@@ -174,6 +174,7 @@ def test_the_longest_unread_come_first(
 
     def slow(key: str) -> dict[str, str]:
         asked.append(key)
+        # A slow server is what this is; nothing is waited for.
         time.sleep(0.01)
         return tags(key)
 

@@ -62,7 +62,7 @@ class _Between(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815  # the library's names
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log no request."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The net below the checks of messages: what Celery fails on is set aside, and ends nobody."""
+"""The consumer sets aside what passes the checks of messages and Celery fails on."""
 
 from __future__ import annotations
 
@@ -55,6 +55,23 @@ def test_what_celery_fails_on_is_set_aside_and_discarded(error: type[Exception])
     consumer.create_task_handler(promise=lambda *_, **__: None)(message)
     assert shelf.aside == [("backup", f"Celery fails on it with {error.__name__}")]
     assert len(shelf.rejected) == 1
+
+
+def test_a_message_that_was_discarded_before_the_error_is_set_aside_all_the_same() -> None:
+    def discard_and_fail(message: Message, *_: Any) -> None:
+        message.reject()
+        raise TypeError
+
+    shelf = Shelf()
+    consumer = object.__new__(Consumer)
+    consumer.__dict__ |= {
+        "strategies": {names.BACKUP_POSTGRES: discard_and_fail},
+        "on_task_message": set(),
+        "_maximum_prefetch_restored": True,
+    }
+    message = Message(poison.envelope("postgres/pgben"), channel=shelf)
+    consumer.create_task_handler(promise=lambda *_, **__: None)(message)
+    assert (len(shelf.aside), len(shelf.rejected)) == (1, 1)
 
 
 def test_a_lost_connection_is_celerys_own_business() -> None:

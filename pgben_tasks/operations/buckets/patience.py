@@ -30,7 +30,7 @@ class Stuck(Exception):
     """Objects failed again and again while others went well; ``error`` is of one of them."""
 
     def __init__(self, objects: int, error: StoreUnavailable) -> None:
-        """Say how many ``objects`` are left."""
+        """Keep how many ``objects`` are left, and the ``error`` of one of them."""
         super().__init__(objects, error)
         self.objects = objects
         self.error = error
@@ -48,10 +48,13 @@ class Patience:
     """Tries again what fails, by what one step knows of a server: when anything went well."""
 
     def __init__(self, period: timedelta, *, check: Callable[[], None]) -> None:
-        """Give up when nothing went well for ``period``; ``check`` raises when work must end."""
+        """Set after which ``period`` without a success errors are raised.
+
+        ``check`` raises when work must end.
+        """
         self._period = period.total_seconds()
         self._check = check
-        self._went_well = monotonic()
+        self._began = self._went_well = monotonic()
         self._excused_since: float | None = None
 
     def each(
@@ -94,6 +97,8 @@ class Patience:
         few = max(1, len(left) // 2) if answers else 0
         results: dict[int, _Result] = {}
         pause = _FIRST_PAUSE
+        # Fetching a pack may take longer than the period; nothing was tried meanwhile.
+        self._began = monotonic()
         while True:
             done, errors = self._round(pool, do, left, few)
             results |= done
@@ -145,7 +150,7 @@ class Patience:
         return results, errors
 
     def _is_over(self) -> bool:
-        return monotonic() - self._went_well >= self._period
+        return monotonic() - max(self._began, self._went_well) >= self._period
 
     def _require_answers(
         self, errors: Mapping[int, StoreUnavailable], answers: Callable[[], bool] | None
