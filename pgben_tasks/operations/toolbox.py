@@ -113,8 +113,8 @@ class Workers(Protocol):
     """What the workers of this site publish of themselves."""
 
     @property
-    def speak_for_site(self) -> bool:
-        """Whether what they lack may be signed: in direct mode it is one machine's verdict."""
+    def may_sign_needs(self) -> bool:
+        """Whether what a restore lacks may be signed: not what direct mode sees on one machine."""
 
     def restore_site(self) -> RestoreSite:
         """Return the clients of the workers that restore."""

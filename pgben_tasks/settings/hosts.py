@@ -31,31 +31,25 @@ def names_host(text: str) -> bool:
     return not _NEVER.search(text) and all(0 < len(one) <= _LONGEST_LABEL for one in labels)
 
 
-def host_check(*, port: str) -> Callable[[str], str]:
-    """Return a check of a server's name or address; ``port`` is the setting of its port."""
+def host_check(*, port: str, or_folder: bool = False) -> Callable[[str], str]:
+    """Return a check of a server's name or address, or of a socket's folder.
+
+    ``port`` is the setting that the port belongs in.
+    """
 
     def checked(value: str) -> str:
-        _require_alone(value, port)
-        if not names_host(value):
-            message = "must be a host name or an address"
-            raise ValueError(message)
-        return value
-
-    return checked
-
-
-def database_host_check(*, port: str) -> Callable[[str], str]:
-    """Return a check like ``host_check`` that also takes the folder of a socket."""
-
-    def checked(value: str) -> str:
-        if value.startswith("/") and not _NOT_IN_A_FOLDER.search(value):
+        if or_folder and value.startswith("/") and not _NOT_IN_A_FOLDER.search(value):
             if _SOCKET.search(value):
                 message = "must be the folder of the socket, not the socket itself"
                 raise ValueError(message)
             return value
         _require_alone(value, port)
         if not names_host(value):
-            message = "must be a host name, an address or the folder of a socket"
+            message = (
+                "must be a host name, an address or the folder of a socket"
+                if or_folder
+                else "must be a host name or an address"
+            )
             raise ValueError(message)
         return value
 
@@ -80,7 +74,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-DatabaseHost = Annotated[str, AfterValidator(database_host_check(port="PGBEN_DB_PORT"))]
+DatabaseHost = Annotated[str, AfterValidator(host_check(port="PGBEN_DB_PORT", or_folder=True))]
 MailHost = Annotated[str, AfterValidator(host_check(port="PGBEN_SMTP_PORT"))]
 #: A host in the file of PGBEN_SERVERS_FILE.
-ServerHost = Annotated[str, AfterValidator(database_host_check(port="'port'"))]
+ServerHost = Annotated[str, AfterValidator(host_check(port="'port'", or_folder=True))]

@@ -11,6 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 from email.errors import MessageError
 from email.headerregistry import Address as MailAddress
+from ipaddress import AddressValueError, IPv4Address
 from typing import Annotated, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -23,7 +24,6 @@ from pgben_tasks.domain.windows import Schedule, parse_zone
 from pgben_tasks.errors import ConfigurationError, PermanentError
 from pgben_tasks.redaction import redact
 from pgben_tasks.settings.broker import check_redis_url
-from pgben_tasks.settings.buckets import BucketName, check_bucket
 from pgben_tasks.settings.faults import checked_by
 from pgben_tasks.settings.folders import is_kept, is_root
 from pgben_tasks.settings.hosts import names_host
@@ -36,6 +36,11 @@ _UNITS: Final = {
     "min": timedelta(minutes=1),
     "s": timedelta(seconds=1),
 }
+#: minio-py's rule for buckets that exist (``check_bucket_name``, not strict), which it asks before
+#: any bucket is read: capitals and ``_`` are in names older than today's rules of S3.
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,61}[A-Za-z0-9]")
+#: AWS gives these endings to its access points, and minio-py asks for no bucket with one.
+_BUCKET_ALIASES: Final = ("-s3alias", "--ol-s3")
 _REGION: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DURATION: Final = re.compile(r"(\d{1,6})\s*(w|d|h|min|s)")
 #: Added to a date of today, more would soon leave the years that dates can have.
@@ -145,6 +150,27 @@ def _split_url(value: str) -> SplitResult:
         return urlsplit("")
 
 
+def _bucket(value: str) -> str:
+    """Return the name when a bucket can have it; raise ``ValueError`` else."""
+    checked_by(check_name)(value)
+    if not _bucket_may_exist(value):
+        raise ValueError(
+            f"has '{value}', which no bucket can be called: that takes 3 to 63 letters, digits, "
+            "'-', '_' and '.', the first and the last a letter or digit, no '.' beside '-' or "
+            "another, and no IP address"
+        )
+    return value
+
+
+def _bucket_may_exist(name: str) -> bool:
+    try:
+        IPv4Address(name)
+    except AddressValueError:
+        odd = any(pair in name for pair in ("..", ".-", "-."))
+        return bool(_BUCKET.fullmatch(name)) and not odd and not name.endswith(_BUCKET_ALIASES)
+    return False
+
+
 def _repository(value: str) -> str:
     parts = _split_url(value)
     is_folder = parts.path.startswith("/") and not is_root(parts.path)
@@ -160,7 +186,7 @@ def _repository(value: str) -> str:
         message = "must be 's3://bucket/prefix': the server belongs in PGBEN_REPOSITORY_ENDPOINT"
         raise ValueError(message)
     if as_bucket:
-        check_bucket(parts.netloc)
+        _bucket(parts.netloc)
     return value.rstrip("/")
 
 
@@ -261,6 +287,7 @@ DatabaseNames = Annotated[
     Field(min_length=1),
     AfterValidator(_distinct),
 ]
+BucketName = Annotated[str, AfterValidator(_bucket)]
 BucketNames = Annotated[
     tuple[BucketName, ...],
     NoDecode,

@@ -91,6 +91,20 @@ class Disturbed(S3Bucket):
         return super().put(key, disturbed(), **carried)
 
 
+def restored_in_place(shop: BucketShop, live: S3Bucket) -> dict[str, Any]:
+    """Restore in place, with ``live`` as the original; return the job's result."""
+    other = shop.tools.other_bucket
+    shop.tools = replace(
+        shop.tools, other_bucket=lambda name: live if name == TARGET.name else other(name)
+    )
+    return shop.run(
+        "restore",
+        {"in_place": True, "confirm": TARGET.name},
+        into=TARGET.name,
+        aside=f"documentos-aside-{secrets.token_hex(4)}",
+    ).result
+
+
 @pytest.mark.parametrize("gone", [True, False])
 def test_what_is_stored_while_parts_are_uploaded_is_not_lost(shop: BucketShop, gone: bool) -> None:
     data = random.Random(5).randbytes(12 * MEBIBYTE)
@@ -103,15 +117,7 @@ def test_what_is_stored_while_parts_are_uploaded_is_not_lost(shop: BucketShop, g
     live = Disturbed(where, sizes=SIZES)
     live.meanwhile = lambda: shop.put(LARGE, b"stored just now", tags={"late": "yes"})
     other = shop.tools.other_bucket
-    shop.tools = replace(
-        shop.tools, other_bucket=lambda name: live if name == TARGET.name else other(name)
-    )
-    result = shop.run(
-        "restore",
-        {"in_place": True, "confirm": TARGET.name},
-        into=TARGET.name,
-        aside=f"documentos-aside-{secrets.token_hex(4)}",
-    ).result
+    result = restored_in_place(shop, live)
     assert contents(shop.bucket)[LARGE][0] == data
     kept = [result["aside"], *result["aside_further"]]
     copies = [contents(other(name))[LARGE] for name in kept]
@@ -248,15 +254,7 @@ def test_tags_are_taken_away_where_a_server_overlooks_their_deletion(
         before = contents(shop.bucket)
         shop.bucket.put_tags("untagged", {"given": "since then"})
         other = shop.tools.other_bucket
-        shop.tools = replace(
-            shop.tools, other_bucket=lambda name: live if name == TARGET.name else other(name)
-        )
-        result = shop.run(
-            "restore",
-            {"in_place": True, "confirm": TARGET.name},
-            into=TARGET.name,
-            aside=f"documentos-aside-{secrets.token_hex(4)}",
-        ).result
+        result = restored_in_place(shop, live)
         assert contents(shop.bucket) == before
         assert (result["retagged"], result["written"]) == (1, 0)
         assert contents(other(result["aside"]))["untagged"][3] == {"given": "since then"}

@@ -68,7 +68,7 @@ class ForgottenWrites:
 class NoWorkers:
     """Restores run on this machine; which versions of pgben run elsewhere is not known."""
 
-    speak_for_site: Final = False
+    may_sign_needs: Final = False
 
     def restore_site(self) -> RestoreSite:
         """Return the clients of this machine."""

@@ -38,19 +38,20 @@ _OWN_ROW = (
 )
 _SAME = "SELECT detail FROM audit WHERE action = %s AND detail = ANY(%s)"
 _DETAIL_CHARACTERS: Final = 2000
-#: Whoever ends a job writes the entry right after it; what is left this long after has been lost.
-_LEFT = timedelta(minutes=1)
-#: Whether an entry says how a job ended that is at this end.
-_SAID = (
+#: Whoever ends a job writes the entry right after it; one that is not there by then was lost.
+_LOST_AFTER = timedelta(minutes=1)
+#: The entry of a job's last end.
+_END_ENTRY = (
     "SELECT 1 FROM audit WHERE audit.job = job.id::text AND audit.result = job.state"
     " AND audit.at >= job.ended_at"
 )
-_ENDED_UNSAID = (
+_END_IS_ENTERED = f"SELECT 1 FROM job WHERE id = %s AND state = %s AND EXISTS ({_END_ENTRY})"  # noqa: S608 - constant columns
+_ENDS_WITHOUT_ENTRY = (
     "SELECT kind, target, backup, id::text AS job, state, requested_by, error->>'sentence' AS why"  # noqa: S608 - constant columns
-    " FROM job WHERE state = ANY(%(ended)s) AND ended_at < clock_timestamp() - %(left)s"
+    " FROM job WHERE state = ANY(%(ended)s) AND ended_at < clock_timestamp() - %(lost_after)s"
     # Where no tick ran for a while, from an hour before the last one.
     " AND ended_at > coalesce((SELECT heartbeat_at FROM worker WHERE name = %(tick)s),"
-    f" clock_timestamp()) - %(settled)s AND NOT EXISTS ({_SAID}) ORDER BY ended_at"
+    f" clock_timestamp()) - %(settled)s AND NOT EXISTS ({_END_ENTRY}) ORDER BY ended_at"
 )
 _LOCK_ROW = "SELECT 1 FROM backup_sequence WHERE repository = %s AND target = %s FOR UPDATE"
 
@@ -100,13 +101,13 @@ class AuditTrail:
         """
         with self._database.transaction() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (AUDIT_LOCK,))
-            said = cursor.execute(
-                f"SELECT 1 FROM job WHERE id = %s AND state = %s AND EXISTS ({_SAID})".encode(),  # noqa: S608 - constant
+            entered = cursor.execute(
+                _END_IS_ENTERED.encode(),
                 (job, result),
             ).fetchone()
-            if said is None:
+            if entered is None:
                 self._append(cursor, job=job, result=result, **fields)
-        return said is None
+        return entered is None
 
     def append_ends(self) -> int:
         """Write the entries of ended jobs whose process died before it did; return how many.
@@ -114,8 +115,8 @@ class AuditTrail:
         Only of the last hour: an older end without an entry is a finding of a verification.
         """
         rows = self._database.fetch_all(
-            _ENDED_UNSAID,
-            {"ended": list(ENDED), "left": _LEFT, "tick": TICK, "settled": _SETTLED},
+            _ENDS_WITHOUT_ENTRY,
+            {"ended": list(ENDED), "lost_after": _LOST_AFTER, "tick": TICK, "settled": _SETTLED},
         )
         return sum(
             self.append_end(

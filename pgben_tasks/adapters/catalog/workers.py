@@ -26,16 +26,16 @@ TICK: Final = "tick"
 BEAT: Final = "beat"
 
 _ALIVE: Final = 3 * HEARTBEAT_EVERY
-#: How long a worker that is silent is still reckoned with: it may be started again, or only be cut
-#: off from the catalog. One that was taken out of service counts no longer after that.
-_RECKONED_WITH: Final = timedelta(days=1)
+#: How long a worker counts after its last heartbeat: it may be started again, or only be cut off
+#: from the catalog. One that was taken out of service counts no longer after that.
+_COUNTS_FOR: Final = timedelta(days=1)
 _RESTORE: Final = f"{names.QUEUE_RESTORE}.%"
 
 
 class Workers:
     """The rows of ``worker``, named ``<role>.<node>``."""
 
-    speak_for_site: Final = True
+    may_sign_needs: Final = True
 
     def __init__(self, database: CatalogDatabase) -> None:
         """Use the catalog at ``database``."""
@@ -89,7 +89,7 @@ class Workers:
         row = self._database.fetch_one(
             "SELECT 1 FROM worker WHERE name <> ALL(%s)"
             " AND heartbeat_at > clock_timestamp() - %s AND coalesce(reads, 1) < %s LIMIT 1",
-            ([TICK, BEAT], _RECKONED_WITH, REVISION),
+            ([TICK, BEAT], _COUNTS_FOR, REVISION),
         )
         return row is None
 
@@ -109,8 +109,8 @@ class Workers:
             " (SELECT max(heartbeat_at) AS last FROM worker"
             " WHERE name LIKE %(restore)s AND clients IS NOT NULL) newest"
             " WHERE name LIKE %(restore)s AND clients IS NOT NULL"
-            " AND heartbeat_at > newest.last - %(reckoned)s",
-            {"restore": _RESTORE, "alive": _ALIVE, "reckoned": _RECKONED_WITH},
+            " AND heartbeat_at > newest.last - %(counts)s",
+            {"restore": _RESTORE, "alive": _ALIVE, "counts": _COUNTS_FOR},
         )
         if not rows:
             return UNKNOWN_SITE

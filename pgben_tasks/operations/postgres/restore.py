@@ -62,7 +62,7 @@ def select_backup(
         run.target,
         wanted,
         now=tools.clock.now(),
-        here=None if tools.workers.speak_for_site else tools.workers.restore_site(),
+        here=None if tools.workers.may_sign_needs else tools.workers.restore_site(),
         allow_unverified=request.allow_unverified,
     )
     chosen = selection.backup.id

@@ -50,7 +50,7 @@ def sign_statement(
         chained = tools.workers.may_use_new_fields(
             in_use=any(one.number is not None for one in before)
         )
-        if not tools.workers.speak_for_site and looked.packs and not looked.findings:
+        if not tools.workers.may_sign_needs and looked.packs and not looked.findings:
             needs = state_of(manifest, before).needs
         now = tools.clock.now()
         statement = Verification(

@@ -246,7 +246,7 @@ def _record_state(
     known = (*one.statements, verification)
     standing = (
         state_of(one.manifest, known)
-        if tools.workers.speak_for_site
+        if tools.workers.may_sign_needs
         else state_at(one.manifest, known, needs=needs)
     )
     # The index may have missed the commit.
