@@ -29,6 +29,7 @@ Standing = Literal["done", "not done", "unclear"]
 class Swap:
     """``incoming`` takes the name ``live``, and the database that has it becomes ``aside``.
 
+    Where no database has that name, ``aside`` and ``live_oid`` are None: nothing is replaced.
     ``was_open`` says whether connections to ``live`` were allowed before; a swap that is given up
     leaves that as it was. ``undoes`` is the job whose swap this one turns back.
     """
@@ -37,8 +38,8 @@ class Swap:
     target: str
     live: str
     incoming: str
-    aside: str
-    live_oid: int
+    aside: str | None
+    live_oid: int | None
     incoming_oid: int
     was_open: bool = True
     undoes: UUID | None = None
@@ -47,11 +48,21 @@ class Swap:
 
     def standing(self, oids: Mapping[str, int]) -> Standing:
         """Return what became of the swap on a server whose databases are ``oids`` by name."""
+        if self.aside is None:
+            # Nothing was set aside, so nothing can be lost by what somebody renamed since.
+            return "done" if oids.get(self.live) == self.incoming_oid else "not done"
         if (oids.get(self.live), oids.get(self.aside)) == (self.incoming_oid, self.live_oid):
             return "done"
         if oids.get(self.live) == self.live_oid:
             return "not done"
         return "unclear"
+
+
+def way_back(swap: Swap) -> str:
+    """Return, for a hint, what turns ``swap`` back."""
+    if swap.aside is None:
+        return f"it replaced nothing; `pgben restore {swap.live} --in-place` takes another backup"
+    return f"`pgben undo {swap.job} --confirm {swap.live}` turns it back"
 
 
 def check_confirmation(name: str, confirm: str | None) -> None:

@@ -169,15 +169,17 @@ class PostgresSwap(Protocol):
     ) -> tuple[str, ...]:
         """Return everything that stands against ``live`` becoming ``aside``, as sentences.
 
+        That no database has the name ``live`` is no obstacle: nothing is replaced then.
         ``capture`` describes the backup that is to take its place, None when that is a database
         already; with ``room`` the space for one more copy is looked at, where the server's disk is
         one of this machine.
         """
 
-    def inspect_pair(self, live: str, incoming: str) -> tuple[int, int, bool]:
+    def inspect_pair(self, live: str, incoming: str) -> tuple[int | None, int, bool]:
         """Return the oids of both, and whether ``live`` takes connections.
 
-        Raises ``RestoreRefused`` when one of them does not exist.
+        The first is None, and the last True, where no database has the name ``live``. Raises
+        ``RestoreRefused`` when ``incoming`` does not exist.
         """
 
     def analyse(self, name: str) -> None:

@@ -237,6 +237,98 @@ def test_sessions_are_ended_and_a_running_transaction_gets_its_time(shop: Worksh
     assert rows(shop, aside) == 101
 
 
+# What is gone
+
+
+def drop(shop: Workshop, name: str) -> None:
+    with shop.server.connect() as connection:
+        connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+
+
+def test_a_dropped_database_is_restored_into_its_name_and_it_says_so(shop: Workshop) -> None:
+    backed_up = shop.tools.repository.manifest(
+        shop.target, shop.tools.repository.backups(shop.target)[0]
+    ).database.model_dump(exclude=INCIDENTAL)
+    drop(shop, live(shop))
+
+    job = swapped(shop)
+
+    assert (job.result["state"], job.result["database"]) == ("swapped", live(shop))
+    assert "nothing was replaced" in job.result["note"]
+    assert "replaced" not in job.result
+    assert "kept_until" not in job.result
+    assert databases(shop) == {live(shop): True}
+    assert described(shop) == backed_up
+    with pytest.raises(RestoreRefused, match="replaced nothing"):
+        undone(shop, job)
+    assert databases(shop) == {live(shop): True}
+    # Nothing was set aside, so nothing is ever removed.
+    assert shop.work.swaps.expired(timedelta(0)) == []
+
+
+def test_what_had_the_name_at_first_and_is_gone_at_the_end_is_not_missed(shop: Workshop) -> None:
+    job = begun(shop)
+    drop(shop, live(shop))
+
+    assert "nothing was replaced" in swap_step(shop, job)["note"]
+    assert databases(shop) == {live(shop): True}
+    assert rows(shop) == 300
+
+
+def test_what_somebody_made_in_the_name_meanwhile_is_replaced_and_kept(shop: Workshop) -> None:
+    job = begun(shop)
+    drop(shop, live(shop))
+    made: list[str] = []
+
+    def make() -> None:
+        # When the databases were looked at already, as an application that starts again would.
+        if not made:
+            with shop.server.connect() as connection:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(live(shop))))
+            made.append(live(shop))
+
+    with pytest.raises(TargetBusy, match="made a database"):
+        swap_step(shop, job, hold=make)
+    assert databases(shop) == {live(shop): True, f"{live(shop)}_copy": True}
+
+    # The step is tried again, on the same copy.
+    aside = swap_step(shop, job)["replaced"]
+
+    assert rows(shop) == 300
+    assert databases(shop) == {live(shop): True, aside: False}
+
+
+def test_a_dead_process_that_was_about_to_replace_nothing_leaves_an_end(
+    shop: Workshop, queue: Celery
+) -> None:
+    job = begun(shop)
+    drop(shop, live(shop))
+    swap = intended(shop, job)
+    assert swap.aside is None
+
+    assert reconciler.tick(shop.work, queue)["swaps"] == 1
+
+    record = shop.tools.swaps.swap_of_job(job.id)
+    assert record is not None
+    assert record.state == "abandoned"
+    assert swap_step(shop, job)["database"] == live(shop)
+
+
+def test_an_undo_gives_the_name_back_when_the_restored_database_is_gone(shop: Workshop) -> None:
+    before = described(shop)
+    job = swapped(shop)
+    drop(shop, live(shop))
+
+    ended = undone(shop, job)
+
+    assert ended.result["state"] == "undone"
+    assert "nothing was replaced" in ended.result["note"]
+    assert databases(shop) == {live(shop): True}
+    assert described(shop) == before
+    with pytest.raises(RestoreRefused, match="undone already"):
+        undone(shop, job)
+
+
 # What stands in the way
 
 
@@ -278,7 +370,7 @@ def test_what_the_server_lacks_blocks(shop: Workshop) -> None:
     assert "tablespace 'rapido'" in found[0]
     assert "bytes free" in found[1]
     assert swapping.blockers(live(shop), f"{live(shop)}_r", capture, room=True) == ()
-    assert "no database 'absent'" in swapping.blockers("absent", "x", None, room=False)[0]
+    assert swapping.blockers("absent", f"{live(shop)}_r", None, room=False) == ()
     assert "already a database" in swapping.blockers(live(shop), "template1", None, room=False)[0]
     assert "never replaced" in swapping.blockers("postgres", "x", None, room=False)[0]
 
@@ -466,7 +558,7 @@ def intended(shop: Workshop, job: Job, *, was_open: bool = True) -> Swap:
         target=str(shop.target),
         live=live(shop),
         incoming=f"{live(shop)}_copy",
-        aside=f"{live(shop)}_replaced_x",
+        aside=None if live_oid is None else f"{live(shop)}_replaced_x",
         live_oid=live_oid,
         incoming_oid=incoming_oid,
         was_open=was_open,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from pgben_tasks.domain.swap import (
     replaced_name,
     restored_name,
     undone_name,
+    way_back,
 )
 from pgben_tasks.errors import RestoreRefused
 
@@ -47,6 +49,28 @@ SWAP = Swap(
 )
 def test_what_became_of_a_swap_is_told_by_oids(oids: dict[str, int], standing: str) -> None:
     assert SWAP.standing({**oids, "postgres": 5}) == standing
+
+
+@pytest.mark.parametrize(
+    ("oids", "standing"),
+    [
+        ({"pgben_restored": COPY}, "not done"),
+        ({}, "not done"),
+        # Somebody made a database of that name first; it is nothing that the swap has touched.
+        ({"pgben": SOMEBODY, "pgben_restored": COPY}, "not done"),
+        ({"pgben": COPY}, "done"),
+    ],
+)
+def test_a_swap_that_replaces_nothing_is_done_when_the_copy_has_the_name(
+    oids: dict[str, int], standing: str
+) -> None:
+    swap = replace(SWAP, aside=None, live_oid=None)
+    assert swap.standing({**oids, "postgres": 5}) == standing
+
+
+def test_a_swap_that_replaced_nothing_is_not_offered_to_be_undone() -> None:
+    assert f"pgben undo {SWAP.job} --confirm pgben" in way_back(SWAP)
+    assert "undo" not in way_back(replace(SWAP, aside=None, live_oid=None))
 
 
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz_0123456789", min_size=1, max_size=63))

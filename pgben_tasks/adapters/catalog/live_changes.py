@@ -81,7 +81,7 @@ class CatalogSwaps:
         One that somebody has asked to undo is none of these, however long the undo waits.
         """
         return self._some(
-            "state = 'done' AND settled_at < clock_timestamp() - %s"
+            "state = 'done' AND aside IS NOT NULL AND settled_at < clock_timestamp() - %s"
             " AND NOT EXISTS (SELECT FROM swap undo WHERE undo.undoes = swap.job"
             " AND undo.state = 'intended')"
             " AND NOT EXISTS (SELECT FROM job WHERE job.kind = 'undo'"
@@ -103,7 +103,7 @@ def _move(cursor: Cursor[Row], swap: Swap, old: SwapState, new: SwapState) -> No
     """Change the state of this very swap, and not of what its job intended since."""
     cursor.execute(
         "UPDATE swap SET state = %s, settled_at = clock_timestamp() WHERE job = %s AND state = %s"
-        " AND (aside, live_oid, incoming_oid) = (%s, %s, %s)",
+        " AND (aside, live_oid, incoming_oid) IS NOT DISTINCT FROM (%s::text, %s::bigint, %s)",
         (new, swap.job, old, swap.aside, swap.live_oid, swap.incoming_oid),
     )
 

@@ -102,7 +102,7 @@ class PostgresSwap:
     def blockers(
         self, live: str, aside: str, capture: PostgresCapture | None, *, room: bool
     ) -> tuple[str, ...]:
-        """Return everything that stands against ``live`` becoming ``aside``."""
+        """Return everything that stands against ``live``, where it is there, becoming ``aside``."""
         with self._session(f"looking whether '{check_name(live)}' can be replaced") as connection:
             oids = database_oids(connection)
             needed = live in oids and (live == self._maintenance or self._is_catalog(live))
@@ -113,16 +113,17 @@ class PostgresSwap:
                 *(shortcomings(connection, self._server, capture, room=room) if capture else ()),
             )
 
-    def inspect_pair(self, live: str, incoming: str) -> tuple[int, int, bool]:
+    def inspect_pair(self, live: str, incoming: str) -> tuple[int | None, int, bool]:
         """Return the oids of both databases, and whether ``live`` takes connections."""
         with self._session("looking at the databases to swap") as connection:
             oids = database_oids(connection)
-            for name in (live, incoming):
-                if name not in oids:
-                    raise RestoreRefused(
-                        f"there is no database '{name}' at '{self._server}'",
-                        "somebody renamed or removed it; nothing was changed",
-                    )
+            if incoming not in oids:
+                raise RestoreRefused(
+                    f"there is no database '{incoming}' at '{self._server}'",
+                    "somebody renamed or removed it; nothing was changed",
+                )
+            if live not in oids:
+                return None, oids[incoming], True
             return oids[live], oids[incoming], _is_open(connection, oids[live])
 
     def analyse(self, name: str) -> None:
@@ -142,7 +143,8 @@ class PostgresSwap:
             with self._locked_session(swap, restored) as connection:
                 if restored is not None:
                     self._try_finish(connection, swap, *restored)
-                _allow_connections(connection, swap.live, allowed=False)
+                if swap.aside is not None:
+                    _allow_connections(connection, swap.live, allowed=False)
                 self._rename_both(connection, swap, hold, restored)
         except BaseException:
             # The session is over, and with it its lock and whatever was not committed.
@@ -158,12 +160,14 @@ class PostgresSwap:
             if not _locked(connection, swap):
                 return None
             standing = swap.standing(database_oids(connection))
-            if standing == "not done" and swap.was_open:
+            if standing == "not done" and swap.was_open and swap.aside is not None:
                 _allow_connections(connection, swap.live, allowed=True)
             return standing
 
     def drop(self, swap: Swap) -> Literal["dropped", "gone", "in use"]:
         """Drop the database that ``swap`` set aside, and no other."""
+        if swap.aside is None or swap.live_oid is None:
+            return "gone"
         with self._session(f"removing '{swap.aside}'") as connection:
             if database_oids(connection).get(swap.aside) != swap.live_oid:
                 return "gone"
@@ -189,13 +193,14 @@ class PostgresSwap:
         hold: Callable[[], None],
         restored: tuple[PostgresCapture, str] | None,
     ) -> None:
-        """Rename both in one transaction, as soon as nobody is connected to either."""
+        """Rename both, or the only one, in one transaction, as soon as nobody is connected."""
         for remaining in reversed(range(_TRIES)):
             self._end_sessions(connection, swap)
             hold()
             try:
                 with connection.transaction():
-                    _rename(connection, swap.live, swap.aside)
+                    if swap.aside is not None:
+                        _rename(connection, swap.live, swap.aside)
                     _rename(connection, swap.incoming, swap.live)
                     if restored is not None:
                         finish_database(connection, swap.live, restored[0], marker=restored[1])
@@ -210,6 +215,12 @@ class PostgresSwap:
                 if remaining:
                     continue
                 raise self._held_up(swap, exc) from exc
+            except errors.DuplicateDatabase as exc:
+                raise TargetBusy(
+                    f"somebody made a database '{swap.aside or swap.live}' at '{self._server}' "
+                    "meanwhile",
+                    "it is tried again shortly, with that database in view",
+                ) from exc
             return
 
     def _held_up(self, swap: Swap, exc: psycopg.Error) -> TargetBusy:
@@ -220,7 +231,7 @@ class PostgresSwap:
 
     def _end_sessions(self, connection: Connection, swap: Swap) -> None:
         """Let running transactions end for a while, then end every session that is left."""
-        both = [swap.live_oid, swap.incoming_oid]
+        both = [oid for oid in (swap.live_oid, swap.incoming_oid) if oid is not None]
         deadline = time.monotonic() + self._grace.total_seconds()
         while time.monotonic() < deadline:
             if not any(working for _, working in _sessions(connection, both)):

@@ -13,6 +13,7 @@ from pgben_tasks.cli.ask import enqueue
 from pgben_tasks.cli.options import AsJson, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.domain.job import Job, uncancellable, unrepeatable
+from pgben_tasks.domain.swap import way_back
 from pgben_tasks.errors import (
     ConfigurationError,
     JobCancelled,
@@ -159,7 +160,7 @@ def cancel_job(work: Workplace, job: Job) -> Job:
         doing = "changes" if swapped.state == "intended" else "has changed"
         raise RequestRefused(
             f"job '{job.id}' {doing} '{swapped.live}' already, so it is too late to cancel it",
-            f"let it end; `pgben undo {job.id} --confirm {swapped.live}` turns it back",
+            f"let it end; {way_back(swapped)}",
         )
     who = enqueue.requester()
     error = JobCancelled(

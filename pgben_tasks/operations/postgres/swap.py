@@ -21,6 +21,7 @@ from pgben_tasks.domain.swap import (
     marker,
     replaced_name,
     undone_name,
+    way_back,
 )
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import (
@@ -46,8 +47,7 @@ def select(run: Run, tools: Toolbox) -> JSON:
     if earlier is not None and _went_through(earlier, tools):
         raise RestoreRefused(
             f"job '{run.job_id}' has swapped '{earlier.live}' already",
-            f"`pgben undo {earlier.job} --confirm {earlier.live}` turns it back; ask for a new "
-            "restore otherwise",
+            f"{way_back(earlier)}; ask for a new restore otherwise",
         )
 
     def require_fitness(manifest: Manifest, into: str) -> None:
@@ -80,7 +80,7 @@ def swap(run: Run, tools: Toolbox) -> JSON:
         target=run.job.target,
         live=live,
         incoming=into,
-        aside=_aside(run, tools),
+        aside=None if live_oid is None else _aside(run, tools),
         live_oid=live_oid,
         incoming_oid=incoming_oid,
         was_open=was_open,
@@ -97,9 +97,10 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     except PgbenError as exc:
         # Whether it is tried again or not: who reads this must know which database is there now.
         kind = TransientError if isinstance(exc, TransientError) else PermanentError
+        done = tools.swaps.swap_of_job(run.job_id)
         raise kind(
             f"'{run.target}' was swapped and does not open: {exc.sentence}",
-            f"{exc.hint}; `pgben undo {run.job_id} --confirm {run.target.name}` turns it back",
+            exc.hint if done is None else f"{exc.hint}; {way_back(done)}",
         ) from exc
     spool.remove(run.folder)
     return {"state": "swapped"}
@@ -125,13 +126,19 @@ def undo(run: Run, tools: Toolbox) -> JSON:
             f"the swap of job '{done.job}' is {_WHY_NOT[done.state]}",
             "nothing was changed; `pgben jobs` shows what happened since",
         )
+    if done.aside is None:
+        raise RestoreRefused(
+            f"job '{done.job}' replaced nothing: there was no database '{done.live}' then",
+            "nothing was changed; another backup is put in its place by a restore in place",
+        )
     # What an undo sets aside is the restored database; an undo of that, the replaced one again.
     named = undone_name if done.undoes is None else replaced_name
     aside = named(done.live, tools.clock.now().astimezone(tools.zone))
     run.progress.begin("undo")
     _refuse(run.target, server.blockers(done.live, aside, None, room=False))
     live_oid, incoming_oid, was_open = server.inspect_pair(done.live, done.aside)
-    if (live_oid, incoming_oid) != (done.incoming_oid, done.live_oid):
+    # Where the restored database is gone, the kept one takes its name back all the same.
+    if live_oid not in {done.incoming_oid, None} or incoming_oid != done.live_oid:
         raise RestoreRefused(
             f"'{done.live}' and '{done.aside}' are not the databases of that swap any more",
             "somebody renamed or restored meanwhile; nothing was changed",
@@ -141,7 +148,7 @@ def undo(run: Run, tools: Toolbox) -> JSON:
         target=run.job.target,
         live=done.live,
         incoming=done.aside,
-        aside=aside,
+        aside=None if live_oid is None else aside,
         live_oid=live_oid,
         incoming_oid=incoming_oid,
         was_open=was_open,
@@ -232,6 +239,11 @@ def _refuse(target: Target, blockers: Sequence[str]) -> None:
 
 
 def _outcome(swap: Swap, tools: Toolbox) -> JSON:
+    if swap.aside is None:
+        return {
+            "database": swap.live,
+            "note": f"there was no database '{swap.live}', so nothing was replaced",
+        }
     until = (swap.settled_at or tools.clock.now()) + tools.limits.keep_replaced
     return {
         "database": swap.live,
