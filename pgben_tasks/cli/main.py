@@ -22,6 +22,7 @@ from pgben_tasks.cli.commands import (
     alarms,
     backups,
     catalog,
+    databases,
     health,
     jobs,
     maintenance,
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 for _commands in (setup, work, maintenance, backups, jobs, health, alarms):
     app.add_typer(_commands.app)
+app.add_typer(databases.app, name="databases")
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(objects.app, name="objects")
 

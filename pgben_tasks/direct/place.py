@@ -23,6 +23,7 @@ from pgben_tasks.adapters.catalog.absent import (
     AbsentLedger,
     AbsentTrail,
     ForgetfulIndex,
+    ForgottenCopies,
     ForgottenWrites,
     NoWorkers,
 )
@@ -108,6 +109,7 @@ class DirectPlace:
                     index=ForgetfulIndex(),
                     captures=AbsentLedger(),
                     swaps=AbsentLedger(),
+                    restored=ForgottenCopies(),
                     own_writes=ForgottenWrites(),
                     workers=NoWorkers(),
                     trail=AbsentTrail(),

@@ -15,7 +15,9 @@ from uuid import UUID
 from pgben_tasks.domain.job import Job
 from pgben_tasks.redaction import redact
 
-AlarmKind = Literal["damaged", "failed", "suspect", "stale", "overdue", "silent", "refused"]
+AlarmKind = Literal[
+    "damaged", "failed", "suspect", "stale", "overdue", "silent", "expiring", "refused"
+]
 
 #: The worst first: a mail of many shows these in full and counts the last ones.
 SEVERITY: Final[tuple[AlarmKind, ...]] = (
@@ -25,6 +27,7 @@ SEVERITY: Final[tuple[AlarmKind, ...]] = (
     "stale",
     "overdue",
     "silent",
+    "expiring",
     "refused",
 )
 #: How many alarms a mail shows in full.

@@ -45,6 +45,8 @@ class Swap:
     undoes: UUID | None = None
     state: SwapState = "intended"
     settled_at: datetime | None = None
+    #: Why the database set aside is never removed by itself, where somebody decided that.
+    kept_because: str | None = None
 
     def standing(self, oids: Mapping[str, int]) -> Standing:
         """Return what became of the swap on a server whose databases are ``oids`` by name."""
@@ -68,11 +70,25 @@ def way_back(swap: Swap) -> str:
 def check_confirmation(name: str, confirm: str | None) -> None:
     """Raise ``RestoreRefused`` unless ``confirm`` is the name of what would be replaced."""
     if confirm != name:
-        given = "nothing" if confirm is None else f"'{confirm}'"
+        given = _given(confirm)
         raise RestoreRefused(
             f"'{name}' would be replaced, and {given} was given to confirm that",
             f"type its name once more: --confirm {name}",
         )
+
+
+def check_removal(name: str, confirm: str | None) -> None:
+    """Raise ``RestoreRefused`` unless ``confirm`` is the name of what would be removed."""
+    if confirm != name:
+        given = _given(confirm)
+        raise RestoreRefused(
+            f"'{name}' would be removed, and {given} was given to confirm that",
+            f"type its name once more: --confirm {name}",
+        )
+
+
+def _given(confirm: str | None) -> str:
+    return "nothing" if confirm is None else f"'{confirm}'"
 
 
 def marker(job: UUID) -> str:

@@ -14,6 +14,7 @@ from uuid import UUID
 from pgben_tasks.contracts import JSON
 from pgben_tasks.domain.documents import AuditEntry, Finding, Manifest, Verification
 from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.kept_databases import RestoredDatabase
 from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.swap import Swap, SwapState
@@ -87,6 +88,13 @@ class SwapRecord(Protocol):
 
     def open(self, target: str) -> Sequence[Swap]:
         """Return the swaps of a target whose end is not settled."""
+
+
+class RestoredRecord(Protocol):
+    """The copies that restores made beside the original."""
+
+    def add(self, one: RestoredDatabase) -> None:
+        """Write a copy that is open now; a step that runs again changes nothing."""
 
 
 class Captures(Protocol):
@@ -172,6 +180,7 @@ class CatalogPorts:
     index: Index
     captures: Captures
     swaps: SwapRecord
+    restored: RestoredRecord
     own_writes: OwnWrites
     workers: Workers
     trail: AuditTrail
@@ -251,6 +260,7 @@ class Toolbox:
     object_packs: ObjectPacks
     swapping: Mapping[Target, PostgresSwap]
     swaps: SwapRecord
+    restored: RestoredRecord
     own_writes: OwnWrites
     workers: Workers
     trail: AuditTrail

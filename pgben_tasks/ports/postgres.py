@@ -12,6 +12,7 @@ from pgben_tasks.domain.documents import (
     PostgresCapture,
     TableCount,
 )
+from pgben_tasks.domain.kept_databases import FoundDatabase, RestoredDatabase
 from pgben_tasks.domain.restorability import Archive, Compression
 from pgben_tasks.domain.swap import Standing, Swap
 from pgben_tasks.ports.work import Progress
@@ -157,6 +158,9 @@ class PostgresDestination(Protocol):
     def count_large_objects(self, name: str) -> int:
         """Return how many large objects a database has."""
 
+    def identify(self, name: str) -> tuple[int, int]:
+        """Return a database's oid, and the transaction counter of its server now."""
+
     def abandon(self, name: str, *, marker: str) -> bool:
         """Drop the database if it exists and still carries ``marker``; return whether it did."""
 
@@ -209,3 +213,21 @@ class PostgresSwap(Protocol):
 
         ``gone`` when there is no such database any more; ``in use`` when it is open.
         """
+
+
+class PostgresKeptDatabases(Protocol):
+    """A server with databases that restores and swaps left."""
+
+    def find(self, wanted: Callable[[str, int], bool]) -> list[FoundDatabase]:
+        """Return the databases whose name and oid are ``wanted``, sorted by name."""
+
+    def drop(self, name: str, oid: int, *, live: str) -> Literal["dropped", "gone", "in use"]:
+        """Drop a database, unless sessions are connected or a swap of ``live`` is under way.
+
+        ``gone`` when this name is not that of this oid any more.
+        """
+
+    def drop_unchanged(
+        self, one: RestoredDatabase, *, live: str
+    ) -> Literal["dropped", "gone", "in use", "written"]:
+        """Drop a copy unless sessions are connected or somebody wrote to it since its check."""

@@ -14,6 +14,7 @@ from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.history import History
 from pgben_tasks.adapters.keys.signatures import Signer, Trust
 from pgben_tasks.adapters.mail import SmtpMailer, SmtpServer
+from pgben_tasks.adapters.postgres.kept_databases import PostgresKeptDatabases
 from pgben_tasks.adapters.postgres.server import PostgresServer
 from pgben_tasks.adapters.postgres.swap import PostgresSwap
 from pgben_tasks.adapters.repository.repository import StoreRepository
@@ -106,6 +107,14 @@ def protected_buckets(settings: Settings) -> dict[Target, S3Bucket]:
 def swap_servers(settings: Settings) -> dict[Target, PostgresSwap]:
     """Return the server that can swap each protected database; nothing is asked yet."""
     return {target: PostgresSwap(server) for target, server in postgres_servers(settings).items()}
+
+
+def kept_servers(settings: Settings) -> dict[Target, PostgresKeptDatabases]:
+    """Return the server where restores of each protected database leave their copies."""
+    return {
+        target: PostgresKeptDatabases(server)
+        for target, server in postgres_servers(settings).items()
+    }
 
 
 def mailer(settings: Settings) -> SmtpMailer | None:

@@ -20,13 +20,18 @@ from pgben_tasks.adapters.catalog.audit import AuditTrail
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.index import BackupIndex
 from pgben_tasks.adapters.catalog.ledger import Ledger
-from pgben_tasks.adapters.catalog.live_changes import CatalogOwnWrites, CatalogSwaps
+from pgben_tasks.adapters.catalog.live_changes import (
+    CatalogOwnWrites,
+    CatalogRestored,
+    CatalogSwaps,
+)
 from pgben_tasks.adapters.catalog.outbox import AlarmOutbox
 from pgben_tasks.adapters.catalog.records import Records
 from pgben_tasks.adapters.catalog.recovery import Recovery
 from pgben_tasks.adapters.catalog.workers import Workers
 from pgben_tasks.adapters.history import History
 from pgben_tasks.adapters.mail import SmtpMailer
+from pgben_tasks.adapters.postgres.kept_databases import PostgresKeptDatabases
 from pgben_tasks.adapters.postgres.swap import PostgresSwap
 from pgben_tasks.adapters.repository.repository import StoreRepository
 from pgben_tasks.domain.job import ENDED, EVERYTHING, Job, JobKind, JobState, next_attempt
@@ -42,6 +47,7 @@ from pgben_tasks.operations.toolbox import (
 from pgben_tasks.runtime.places import (
     catalog_database,
     history_files,
+    kept_servers,
     mailer,
     node_name,
     open_repository,
@@ -87,6 +93,16 @@ class Workplace:
     def swaps(self) -> CatalogSwaps:
         """The record of swaps."""
         return CatalogSwaps(self.database)
+
+    @cached_property
+    def restored(self) -> CatalogRestored:
+        """The record of copies that restores made beside the original."""
+        return CatalogRestored(self.database)
+
+    @cached_property
+    def keeping(self) -> dict[Target, PostgresKeptDatabases]:
+        """The servers where restores leave databases, by protected database."""
+        return kept_servers(self.settings)
 
     @cached_property
     def swapping(self) -> dict[Target, PostgresSwap]:
@@ -161,6 +177,7 @@ class Workplace:
                 index=self.index,
                 captures=self.ledger,
                 swaps=self.swaps,
+                restored=self.restored,
                 own_writes=CatalogOwnWrites(self.database),
                 workers=self.workers,
                 trail=self.trail,

@@ -97,6 +97,7 @@ def toolbox(
         other_bucket=partial(bucket_at, settings),
         swapping=swap_servers(settings),
         swaps=catalog.swaps,
+        restored=catalog.restored,
         own_writes=catalog.own_writes,
         workers=catalog.workers,
         trail=catalog.trail,

@@ -168,6 +168,11 @@ class Fields(BaseSettings):
     keep_replaced: kinds.Duration = setting(
         timedelta(days=7), "How long a database that a restore replaced is kept."
     )
+    keep_restored: kinds.Duration = setting(
+        timedelta(days=14),
+        "How long a copy that a restore made beside the original, under a name of pgben's, is kept "
+        "while nobody uses it.",
+    )
     restore_approval: Literal["confirm", "token"] = setting(
         "confirm", "What a restore that replaces something needs: `confirm` or `token`."
     )

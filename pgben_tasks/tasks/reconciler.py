@@ -29,6 +29,7 @@ from pgben_tasks.contracts import (
 )
 from pgben_tasks.domain.alarm import Alarm, facts
 from pgben_tasks.domain.job import EVERYTHING, MOST_LOSSES, Job, JobKind, window_key
+from pgben_tasks.domain.kept_databases import RestoredDatabase, expiry_alarm
 from pgben_tasks.domain.swap import Swap
 from pgben_tasks.domain.sweeping import SWEEP_AGE
 from pgben_tasks.domain.target import Target
@@ -68,6 +69,9 @@ def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSO
         "dropped": _each(
             work.swaps.expired(work.settings.keep_replaced), lambda swap: _drop(work, swap)
         ),
+        "expired": _each(
+            work.restored.expired(work.settings.keep_restored), lambda one: _expire(work, one)
+        ),
         "ends_entered": _each([work], lambda place: place.trail.append_ends()),
         "audited": _each([work], lambda place: place.trail.store_missing()),
     }
@@ -89,13 +93,15 @@ def _each(things: Iterable[_T], do: Callable[[_T], int]) -> int:
 
 
 def _raise_alarms(work: runtime.Workplace) -> int:
+    keep, now = work.settings.keep_restored, work.database.now()
     return raise_alarms(
         work.records,
         work.outbox,
         job=work.ledger.job,
         timetable=work.timed(),
         bounds=work.bounds,
-        now=work.database.now(),
+        expiring=[expiry_alarm(one, keep=keep, now=now) for one in work.restored.expiring(keep)],
+        now=now,
     )
 
 
@@ -227,6 +233,39 @@ def _drop(work: runtime.Workplace, swap: Swap) -> int:
         job=str(swap.job),
         result=found,
         detail=f"database '{swap.aside}'",
+    )
+    return 1
+
+
+def _expire(work: runtime.Workplace, one: RestoredDatabase) -> int:
+    """Remove a restored copy whose time is over, unless somebody uses it or wrote to it."""
+    target = Target.parse(one.target)
+    server = work.keeping.get(target)
+    if server is None:
+        raise ConfigurationError(
+            f"the copy '{one.name}' is one of '{target}', which is not protected any more",
+            "name the target in the settings again, or look after its databases by hand",
+        )
+    try:
+        # Two ticks at once would each see the other's session.
+        with holding(work.database, [job_lock(one.job)]):
+            found = server.drop_unchanged(one, live=target.name)
+    except TargetBusy:
+        return 0
+    log.info("restored_database", database=one.name, job=str(one.job), found=found)
+    if found == "in use":
+        return 0
+    if found == "written":
+        work.restored.keep(one, "somebody wrote to it")
+    else:
+        work.restored.gone(one)
+    work.trail.append(
+        who="schedule",
+        action="drop restored",
+        target=one.target,
+        job=str(one.job),
+        result="kept" if found == "written" else found,
+        detail=f"database '{one.name}'",
     )
     return 1
 

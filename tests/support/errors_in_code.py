@@ -21,7 +21,10 @@ _ENGLISH_ONLY = frozenset({"cli", "direct", "embedded", "setup"})
 _TABLES = frozenset({"_Meaning", "Hints"})
 #: Functions that return phrases which errors quote.
 _PHRASES = frozenset(
-    {"missing_client", "_fitting_client", "install_client", "remedy", "_of_message", "_of_dropped"}
+    {
+        *("missing_client", "_fitting_client", "install_client", "remedy", "way_back"),
+        *("_of_message", "_of_dropped"),
+    }
 )
 #: Arguments that errors quote, and the hint of an alarm.
 _VALUES = frozenset({"settings", "what", "hint"})

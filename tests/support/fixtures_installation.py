@@ -44,7 +44,10 @@ def catalog(migrated: CatalogDatabase) -> Iterator[CatalogDatabase]:
     """Yield that catalog, empty; the test's own thread has one connection to it."""
     with migrated.kept():
         with migrated.transaction() as cursor:
-            cursor.execute("TRUNCATE job, swap, worker, audit, backup, backup_sequence CASCADE")
+            cursor.execute(
+                "TRUNCATE job, swap, restored_database, worker, audit, backup, backup_sequence"
+                " CASCADE"
+            )
         yield migrated
 
 

@@ -242,8 +242,8 @@ class Installation:
         shutil.rmtree(self.repository)
         shutil.copytree(self.pristine, self.repository)
         self._sql(
-            "TRUNCATE job, swap, worker, audit CASCADE; DELETE FROM backup;"
-            " INSERT INTO backup SELECT * FROM pristine;"
+            "TRUNCATE job, swap, restored_database, alarm, worker, audit CASCADE;"
+            " DELETE FROM backup; INSERT INTO backup SELECT * FROM pristine;"
             " UPDATE backup_sequence SET last = 2"
         )
         self.store.written.clear()

@@ -12,6 +12,7 @@ from pgben_tasks.adapters.catalog.index import IndexedBackup
 from pgben_tasks.adapters.postgres.clients import published_clients
 from pgben_tasks.domain.documents import Manifest, Verification
 from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.kept_databases import RestoredDatabase
 from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.swap import Swap, SwapState
 from pgben_tasks.domain.target import Target
@@ -52,6 +53,13 @@ class ForgetfulIndex:
         needs: str | None = None,
     ) -> None:
         """Forget a state."""
+
+
+class ForgottenCopies:
+    """Nobody remembers a copy, so nothing ever removes it by itself."""
+
+    def add(self, one: RestoredDatabase) -> None:
+        """Forget a copy."""
 
 
 class ForgottenWrites:

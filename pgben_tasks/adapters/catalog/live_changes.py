@@ -1,4 +1,4 @@
-"""What jobs change in live targets: swaps of databases, and objects written in place.
+"""What jobs change in live targets: databases swapped or restored beside, and objects in place.
 
 A row is written before anything is touched, so that whoever finds a swap open knows what a process
 that ended was about to do. What really happened is read from the protected server.
@@ -8,17 +8,30 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from psycopg import Cursor
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
 from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.kept_databases import NOTICE, RestoredDatabase, expiry_key
 from pgben_tasks.domain.swap import Swap, SwapState
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import PermanentError
 
 _COLUMNS = ", ".join(one.name for one in fields(Swap))
+#: Whether somebody has asked to undo a swap, however long that waits.
+_AWAITED: Final = (
+    "(EXISTS (SELECT FROM swap undo WHERE undo.undoes = swap.job AND undo.state = 'intended')"
+    " OR EXISTS (SELECT FROM job WHERE job.kind = 'undo'"
+    " AND job.request ->> 'job' = swap.job::text"
+    " AND (job.state IN ('queued', 'running', 'waiting')"
+    " OR job.state = 'failed' AND job.retry_at IS NOT NULL)))"
+)
+#: What may be removed by itself: nobody named it, and nothing says that it stays.
+_EXPIRES: Final = "generated AND kept_because IS NULL"
+_RESTORED = ", ".join(one.name for one in fields(RestoredDatabase))
 
 
 class CatalogSwaps:
@@ -81,15 +94,23 @@ class CatalogSwaps:
         One that somebody has asked to undo is none of these, however long the undo waits.
         """
         return self._some(
-            "state = 'done' AND aside IS NOT NULL AND settled_at < clock_timestamp() - %s"
-            " AND NOT EXISTS (SELECT FROM swap undo WHERE undo.undoes = swap.job"
-            " AND undo.state = 'intended')"
-            " AND NOT EXISTS (SELECT FROM job WHERE job.kind = 'undo'"
-            " AND job.request ->> 'job' = swap.job::text"
-            " AND (job.state IN ('queued', 'running', 'waiting')"
-            " OR job.state = 'failed' AND job.retry_at IS NOT NULL))",
+            "state = 'done' AND aside IS NOT NULL AND kept_because IS NULL"
+            " AND settled_at < clock_timestamp() - %s"
+            f" AND NOT {_AWAITED}",
             (keep,),
         )
+
+    def done(self) -> list[Swap]:
+        """Return the swaps that are done and set a database aside, oldest first."""
+        return self._some("state = 'done' AND aside IS NOT NULL", ())
+
+    def is_awaited(self, swap: Swap) -> bool:
+        """Return whether somebody has asked to undo a swap."""
+        return bool(self._some(f"job = %s AND {_AWAITED}", (swap.job,)))
+
+    def keep(self, swap: Swap, why: str) -> None:
+        """Write why the database that ``swap`` set aside is never removed by itself."""
+        self._database.execute("UPDATE swap SET kept_because = %s WHERE job = %s", (why, swap.job))
 
     def _some(self, condition: str, values: tuple[object, ...]) -> list[Swap]:
         rows = self._database.fetch_all(
@@ -106,6 +127,60 @@ def _move(cursor: Cursor[Row], swap: Swap, old: SwapState, new: SwapState) -> No
         " AND (aside, live_oid, incoming_oid) IS NOT DISTINCT FROM (%s::text, %s::bigint, %s)",
         (new, swap.job, old, swap.aside, swap.live_oid, swap.incoming_oid),
     )
+
+
+class CatalogRestored:
+    """The rows of ``restored_database`` (``toolbox.RestoredRecord``)."""
+
+    def __init__(self, database: CatalogDatabase) -> None:
+        """Use the catalog at ``database``."""
+        self._database = database
+
+    def add(self, one: RestoredDatabase) -> None:
+        """Write a copy that is open now; a step that runs again changes nothing."""
+        self._database.execute(
+            "INSERT INTO restored_database (job, target, name, oid, checked_at, contents,"
+            " generated) VALUES (%(job)s, %(target)s, %(name)s, %(oid)s, %(checked_at)s,"
+            " %(contents)s, %(generated)s) ON CONFLICT (job) DO NOTHING",
+            asdict(one),
+        )
+
+    def all(self) -> list[RestoredDatabase]:
+        """Return the copies that are not known to be gone, oldest first."""
+        return self._some("TRUE", ())
+
+    def expiring(self, keep: timedelta) -> list[RestoredDatabase]:
+        """Return the copies whose time of ``keep`` is over in ``NOTICE`` or is over already."""
+        return self._some(f"{_EXPIRES} AND made_at + %s <= clock_timestamp() + %s", (keep, NOTICE))
+
+    def expired(self, keep: timedelta) -> list[RestoredDatabase]:
+        """Return the copies whose time of ``keep`` is over, and whose alarm is old enough."""
+        return self._some(
+            f"{_EXPIRES} AND made_at + %s <= clock_timestamp() AND EXISTS (SELECT FROM alarm"
+            " WHERE key = %s || restored_database.job::text"
+            " AND raised_at <= clock_timestamp() - %s)",
+            (keep, expiry_key(""), NOTICE),
+        )
+
+    def keep(self, one: RestoredDatabase, why: str) -> None:
+        """Write why a copy is never removed by itself."""
+        self._database.execute(
+            "UPDATE restored_database SET kept_because = %s WHERE job = %s", (why, one.job)
+        )
+
+    def gone(self, one: RestoredDatabase) -> None:
+        """Write that a copy was removed, or is not there under its name any more."""
+        self._database.execute(
+            "UPDATE restored_database SET gone_at = clock_timestamp() WHERE job = %s", (one.job,)
+        )
+
+    def _some(self, condition: str, values: tuple[object, ...]) -> list[RestoredDatabase]:
+        rows = self._database.fetch_all(
+            f"SELECT {_RESTORED} FROM restored_database WHERE gone_at IS NULL"  # noqa: S608 - constant texts
+            f" AND {condition} ORDER BY made_at".encode(),
+            values,
+        )
+        return [RestoredDatabase(**row) for row in rows]
 
 
 class CatalogOwnWrites:

@@ -54,6 +54,10 @@ _COMMENT = """
 SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database
 WHERE datname = %s
 """
+_IDENTITY = """
+SELECT oid::pg_catalog.int8, pg_catalog.txid_current() FROM pg_catalog.pg_database
+WHERE datname = pg_catalog.current_database()
+"""
 _ROLES = "SELECT rolname FROM pg_catalog.pg_roles"
 
 
@@ -164,6 +168,12 @@ class PostgresDestination:
         """Return how many large objects a database has."""
         with self._session(f"counting '{name}'", database=check_name(name)) as connection:
             return count_large_objects(connection)
+
+    def identify(self, name: str) -> tuple[int, int]:
+        """Return a database's oid, and the transaction counter of its server now."""
+        with self._session(f"looking at '{check_name(name)}'", database=name) as connection:
+            oid, counter = connection.execute(_IDENTITY).fetchone() or (0, 0)
+            return int(oid), int(counter)
 
     def abandon(self, name: str, *, marker: str) -> bool:
         """Drop the database if it exists and still carries ``marker``; return whether it did.

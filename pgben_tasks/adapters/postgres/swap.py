@@ -144,7 +144,7 @@ class PostgresSwap:
                 if restored is not None:
                     self._try_finish(connection, swap, *restored)
                 if swap.aside is not None:
-                    _allow_connections(connection, swap.live, allowed=False)
+                    allow_connections(connection, swap.live, allowed=False)
                 self._rename_both(connection, swap, hold, restored)
         except BaseException:
             # The session is over, and with it its lock and whatever was not committed.
@@ -157,11 +157,11 @@ class PostgresSwap:
     def settle(self, swap: Swap) -> Standing | None:
         """Return how ``swap`` ended; one that did not happen leaves ``live`` open as it was."""
         with self._session(f"ending the swap of '{swap.live}'") as connection:
-            if not _locked(connection, swap):
+            if not take_swap_lock(connection, swap.live):
                 return None
             standing = swap.standing(database_oids(connection))
             if standing == "not done" and swap.was_open and swap.aside is not None:
-                _allow_connections(connection, swap.live, allowed=True)
+                allow_connections(connection, swap.live, allowed=True)
             return standing
 
     def drop(self, swap: Swap) -> Literal["dropped", "gone", "in use"]:
@@ -171,7 +171,7 @@ class PostgresSwap:
         with self._session(f"removing '{swap.aside}'") as connection:
             if database_oids(connection).get(swap.aside) != swap.live_oid:
                 return "gone"
-            if not _locked(connection, swap) or _is_open(connection, swap.live_oid):
+            if not take_swap_lock(connection, swap.live) or _is_open(connection, swap.live_oid):
                 return "in use"
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(swap.aside)))
             return "dropped"
@@ -204,7 +204,7 @@ class PostgresSwap:
                     _rename(connection, swap.incoming, swap.live)
                     if restored is not None:
                         finish_database(connection, swap.live, restored[0], marker=restored[1])
-                    _allow_connections(connection, swap.live, allowed=True)
+                    allow_connections(connection, swap.live, allowed=True)
                     if swap.standing(database_oids(connection)) != "done":
                         raise RestoreRefused(
                             f"'{swap.incoming}' at '{self._server}' is not the database that was "
@@ -253,7 +253,7 @@ class PostgresSwap:
     ) -> Iterator[Connection]:
         """Hold the lock of a swap that has not happened yet, of the very databases it is about."""
         with self._session(f"swapping '{swap.live}'") as connection:
-            if not _locked(connection, swap):
+            if not take_swap_lock(connection, swap.live):
                 raise TargetBusy(
                     f"another session already swaps '{swap.live}' at '{self._server}'",
                     "it is tried again shortly",
@@ -303,8 +303,12 @@ class PostgresSwap:
             yield connection
 
 
-def _locked(connection: Connection, swap: Swap) -> bool:
-    key = Lock(f"swap:{swap.live}").key
+def take_swap_lock(connection: Connection, live: str) -> bool:
+    """Take the lock under which databases of ``live`` change names; return whether it was free.
+
+    The end of the session frees it.
+    """
+    key = Lock(f"swap:{live}").key
     return bool(scalar(connection, "SELECT pg_catalog.pg_try_advisory_lock(%s)", (key,)))
 
 
@@ -327,7 +331,8 @@ def _rename(connection: Connection, old: str, new: str) -> None:
     )
 
 
-def _allow_connections(connection: Connection, name: str, *, allowed: bool) -> None:
+def allow_connections(connection: Connection, name: str, *, allowed: bool) -> None:
+    """Let a database take connections, or none."""
     connection.execute(
         sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}").format(
             sql.Identifier(name), sql.Literal(allowed)

@@ -7,8 +7,9 @@ no job can fail for want of one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Protocol
 from uuid import UUID
 
@@ -61,11 +62,16 @@ def raise_alarms(
     job: Callable[[UUID], Job],
     timetable: Sequence[Timed],
     bounds: Bounds,
+    expiring: Iterable[Alarm],
     now: datetime,
 ) -> int:
-    """Write every alarm that is due into the outbox; return how many are new."""
+    """Write every alarm that is due into the outbox; return how many are new.
+
+    ``expiring`` are those about restored copies whose time is nearly over.
+    """
     new = 0
-    for alarm in _found(watch, job=job, timetable=timetable, bounds=bounds, now=now):
+    found = _found(watch, job=job, timetable=timetable, bounds=bounds, now=now)
+    for alarm in chain(found, expiring):
         if outbox.add(alarm):
             new += 1
             log.warning("alarm_raised", kind=alarm.kind, alarm=alarm.key, about=alarm.target)

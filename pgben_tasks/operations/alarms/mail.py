@@ -42,6 +42,7 @@ HEADLINES: Final[Mapping[AlarmKind, str]] = {
     "overdue": _("{work} is overdue"),
     "stale": _("{target} has no recent verified backup"),
     "silent": _("the scheduler (beat) is silent"),
+    "expiring": _("a restored copy of {target} will be removed"),
 }
 
 #: The same without a target, for alarms that a mail only counts.
@@ -53,6 +54,7 @@ _COUNTED: Final[Mapping[AlarmKind, str]] = {
     "overdue": _("a window is overdue"),
     "stale": _("a target has no recent verified backup"),
     "silent": _("the scheduler was silent"),
+    "expiring": _("a restored copy will be removed"),
 }
 
 #: What happened, where no error says it.
@@ -64,6 +66,10 @@ HAPPENED: Final[Mapping[str, str]] = {
     "silent": _(
         "no tick of beat has been run; the maintenance worker does its work meanwhile, but only "
         "every five minutes"
+    ),
+    "expiring": _(
+        "the copy '{database}' is removed on {until}, unless somebody uses it; "
+        "`pgben databases keep {database}` keeps it"
     ),
 }
 
@@ -78,6 +84,7 @@ SECTIONS: Final[Mapping[AlarmKind, str]] = {
     "overdue": _("Nothing happened last night"),
     "stale": _("Alarms"),
     "silent": _("Alarms"),
+    "expiring": _("Databases that restores left"),
 }
 
 #: States of a backup that can be restored.
@@ -249,10 +256,17 @@ def _what(alarm: Alarm, letterhead: Letterhead) -> str:
     """Return what happened in one sentence: an error's own, ours, or at least the headline."""
     if sentence := _error(alarm, letterhead)[0]:
         return sentence
-    what = alarm.kind if alarm.kind in {"stale", "silent"} else alarm.facts.get("what")
+    facts = alarm.facts
+    what = alarm.kind if alarm.kind in HAPPENED else facts.get("what")
     if not what:
         return _headline(alarm, letterhead)
-    return letterhead.translate(HAPPENED[what], hours=alarm.facts.get("hours", "?"))
+    until = facts.get("until")
+    return letterhead.translate(
+        HAPPENED[what],
+        hours=facts.get("hours", "?"),
+        database=facts.get("database", "?"),
+        until=letterhead.moment(until) if until else "?",
+    )
 
 
 def _error(alarm: Alarm, letterhead: Letterhead) -> tuple[str, str]:

@@ -17,6 +17,7 @@ import structlog
 from pgben_tasks.contracts import JSON, RestoreRequest
 from pgben_tasks.domain.documents import Manifest, Pack, TableCount
 from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.kept_databases import RestoredDatabase, contents_digest
 from pgben_tasks.domain.swap import marker
 from pgben_tasks.domain.target import BackupId, Target, check_name
 from pgben_tasks.errors import (
@@ -139,6 +140,8 @@ def check(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("check", total=len(expected), unit="tables")
     destination = tools.destinations[run.target]
     into = str(run.context["into"])
+    # Before anything is counted: whatever is written from now on can be told from what was loaded.
+    oid, counter = destination.identify(into)
 
     def counted() -> None:
         run.progress.advance(1)
@@ -157,6 +160,8 @@ def check(run: Run, tools: Toolbox) -> JSON:
             f"the copy holds {large} large objects instead of {manifest.database.large_objects}",
             "the copy was removed; verify the backup in full and report this as a fault of pgben",
         )
+    checked = {"oid": oid, "at": counter, "contents": contents_digest(found, large)}
+    run.ledger.keep(context={"checked": checked})
     return {
         "tables_compared": len(expected),
         "rows_compared": manifest.database.rows,
@@ -183,6 +188,18 @@ def finish(run: Run, tools: Toolbox) -> JSON:
         # An earlier run of this step may have died after its work, which took the marker away.
         if not begun_before:
             raise
+    if checked := run.context.get("checked"):
+        tools.restored.add(
+            RestoredDatabase(
+                job=run.job_id,
+                target=run.job.target,
+                name=into,
+                oid=checked["oid"],
+                checked_at=checked["at"],
+                contents=checked["contents"],
+                generated=not run.job.request.get("into"),
+            )
+        )
     spool.remove(run.folder)
     return {"state": "restored", "database": into}
 

@@ -1,0 +1,177 @@
+"""Databases that restores and swaps left on one server: found, and removed where nobody uses them.
+
+Nothing is removed by its name: the oid decides. Whether somebody wrote to a copy since it was
+checked is told by its rows and by the transactions that wrote them, while it takes no connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
+from typing import Final, Literal
+
+import psycopg
+from psycopg import errors, sql
+
+from pgben_tasks.adapters.postgres.obstacles import database_oids
+from pgben_tasks.adapters.postgres.server import (
+    Connection,
+    PostgresServer,
+    connect,
+    scalar,
+    translated,
+)
+from pgben_tasks.adapters.postgres.swap import allow_connections, take_swap_lock
+from pgben_tasks.adapters.postgres.tables import (
+    count_large_objects,
+    count_rows,
+    list_tables,
+    prepare_session,
+    with_rows,
+)
+from pgben_tasks.domain.kept_databases import FoundDatabase, RestoredDatabase, contents_digest
+from pgben_tasks.domain.target import check_name
+
+_LOCK_TIMEOUT: Final = timedelta(seconds=10)
+#: Transactions are compared by 32 bits, so by less than half of their circle.
+_COMPARABLE: Final = 2**31 - 2**24
+_LOW_BITS: Final = 2**32 - 1
+
+_ALL = "SELECT datname, oid::pg_catalog.int8, datallowconn FROM pg_catalog.pg_database"
+_SIZE = "SELECT pg_catalog.pg_database_size(%s::pg_catalog.oid)"
+_SESSIONS = """
+SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity
+WHERE datid = %s::pg_catalog.oid AND pid <> ALL(%s::pg_catalog.int4[])
+  AND backend_type = 'client backend'
+"""
+_COUNTER = "SELECT pg_catalog.txid_current()"
+#: Where changes leave their mark that are none of rows of tables. What ANALYZE and vacuum write is
+#: in none of these, or is written in place.
+_DEFINITIONS: Final = (
+    "pg_class",
+    "pg_attribute",
+    "pg_attrdef",
+    "pg_constraint",
+    "pg_description",
+    "pg_index",
+    "pg_largeobject",
+    "pg_namespace",
+    "pg_policy",
+    "pg_proc",
+    "pg_rewrite",
+    "pg_trigger",
+    "pg_type",
+)
+_WRITTEN = """
+SELECT EXISTS (SELECT FROM ONLY {}
+               WHERE pg_catalog.age(xmin) <= pg_catalog.age(%s::pg_catalog.xid))
+"""
+
+
+class PostgresKeptDatabases:
+    """One server (``ports.PostgresKeptDatabases``)."""
+
+    def __init__(self, server: PostgresServer, *, maintenance_database: str = "postgres") -> None:
+        """Look at ``server`` from ``maintenance_database``; nothing is asked yet."""
+        self._server = server
+        self._maintenance = check_name(maintenance_database)
+
+    def find(self, wanted: Callable[[str, int], bool]) -> list[FoundDatabase]:
+        """Return the databases whose name and oid are ``wanted``, sorted by name."""
+        with self._session("looking for databases that restores left") as connection:
+            rows = connection.execute(_ALL).fetchall()
+            return [
+                FoundDatabase(
+                    name=name,
+                    oid=oid,
+                    size=int(scalar(connection, _SIZE, (oid,)) or 0),
+                    sessions=_sessions(connection, oid),
+                    is_open=is_open,
+                )
+                for name, oid, is_open in sorted(rows)
+                if wanted(name, oid)
+            ]
+
+    def drop(self, name: str, oid: int, *, live: str) -> Literal["dropped", "gone", "in use"]:
+        """Drop a database, unless sessions are connected or a swap of ``live`` is under way."""
+        with self._session(f"removing '{name}'") as connection:
+            if database_oids(connection).get(name) != oid:
+                return "gone"
+            if not take_swap_lock(connection, live) or _sessions(connection, oid):
+                return "in use"
+            return self._drop(connection, name)
+
+    def drop_unchanged(
+        self, one: RestoredDatabase, *, live: str
+    ) -> Literal["dropped", "gone", "in use", "written"]:
+        """Drop a copy unless sessions are connected or somebody wrote to it since its check.
+
+        It takes no connections while it is looked through; what stays takes them again.
+        """
+        with self._session(f"removing '{one.name}'") as connection:
+            if database_oids(connection).get(one.name) != one.oid:
+                return "gone"
+            if not take_swap_lock(connection, live) or _sessions(connection, one.oid):
+                return "in use"
+            # A process that died here before has left it closed.
+            allow_connections(connection, one.name, allowed=True)
+            found: Literal["in use", "written", "unchanged"] = "in use"
+            try:
+                found = self._look_through(connection, one)
+                if found == "unchanged":
+                    return self._drop(connection, one.name)
+            finally:
+                with suppress(psycopg.Error):
+                    if database_oids(connection).get(one.name) == one.oid:
+                        allow_connections(connection, one.name, allowed=True)
+            return found
+
+    def _look_through(
+        self, outside: Connection, one: RestoredDatabase
+    ) -> Literal["in use", "written", "unchanged"]:
+        with self._session(f"looking through '{one.name}'", database=one.name) as inside:
+            allow_connections(outside, one.name, allowed=False)
+            if _sessions(outside, one.oid, but=[inside.info.backend_pid]):
+                return "in use"
+            return "written" if _was_written(inside, one) else "unchanged"
+
+    def _drop(self, connection: Connection, name: str) -> Literal["dropped", "in use"]:
+        try:
+            connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+        except errors.ObjectInUse:
+            # Sessions, prepared transactions, replication slots.
+            return "in use"
+        return "dropped"
+
+    @contextmanager
+    def _session(self, doing: str, *, database: str | None = None) -> Iterator[Connection]:
+        connection = connect(
+            self._server, database or self._maintenance, application_name="pgben databases"
+        )
+        with closing(connection), translated(self._server, doing):
+            prepare_session(connection, lock_timeout=_LOCK_TIMEOUT)
+            yield connection
+
+
+def _was_written(connection: Connection, one: RestoredDatabase) -> bool:
+    """Return whether somebody wrote to a copy since its check, or that cannot be told any more."""
+    if int(scalar(connection, _COUNTER)) - one.checked_at >= _COMPARABLE:
+        return True
+    since = (str(one.checked_at & _LOW_BITS),)
+
+    def written(table: sql.Identifier) -> bool:
+        query = sql.SQL(_WRITTEN).format(table)
+        return bool(*connection.execute(query, since).fetchone() or (True,))
+
+    tables = with_rows(list_tables(connection))
+    counted = count_rows(connection, tables, on_table=None)
+    return (
+        contents_digest(counted, count_large_objects(connection)) != one.contents
+        or any(written(sql.Identifier("pg_catalog", name)) for name in _DEFINITIONS)
+        or any(written(table.identifier) for table in tables)
+    )
+
+
+def _sessions(connection: Connection, oid: int, but: Sequence[int] = ()) -> int:
+    return int(scalar(connection, _SESSIONS, (oid, list(but))))

@@ -1,0 +1,183 @@
+"""The commands about databases that restores and swaps left: databases, databases drop, … keep."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
+
+from __future__ import annotations
+
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import RenderableType
+
+from pgben_tasks.cli.ask import enqueue
+from pgben_tasks.cli.options import AsJson, Confirm, examples
+from pgben_tasks.cli.view import outcome, output
+from pgben_tasks.domain.swap import check_removal
+from pgben_tasks.errors import ConfigurationError, PgbenError, TransientError
+
+if TYPE_CHECKING:
+    from pgben_tasks.domain.kept_databases import KeptDatabase
+    from pgben_tasks.domain.target import Target
+    from pgben_tasks.operations.postgres.kept_databases import KeptDatabases
+    from pgben_tasks.runtime import Workplace
+
+DATABASES_EXAMPLES = examples(
+    ("pgben databases", "what restores and swaps left beside the live databases"),
+    ("pgben databases keep pgben_restored_20261123_101500", "it is not removed by itself"),
+    ("pgben databases drop NAME --confirm NAME", "remove one now"),
+)
+
+app = typer.Typer(
+    help="Show, remove or keep the databases that restores and swaps left.",
+    epilog=DATABASES_EXAMPLES,
+    invoke_without_command=True,
+    no_args_is_help=False,
+)
+
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A database that `pgben databases` lists.")
+]
+
+
+@app.callback()
+def databases(context: typer.Context, as_json: AsJson = False) -> int:
+    """Show, remove or keep the databases that restores and swaps left."""
+    if context.invoked_subcommand is not None:
+        return outcome.DONE
+    work = _work()
+    lines, away = _kept(work).find()
+    if as_json:
+        output.print_json(
+            {
+                "databases": [_document(one) for one in lines],
+                "not_examined": {str(one): exc.sentence for one, exc in away.items()},
+            }
+        )
+    elif lines:
+        output.out().print(_listing(lines, work.zone))
+    elif not away:
+        output.say("no restore has left a database")
+    if away and not as_json:
+        for target, exc in away.items():
+            output.complain(f"the server of '{target}' was not examined: {exc.sentence}", exc.hint)
+    return outcome.worst_code([exc.exit_code for exc in away.values()])
+
+
+@app.command(epilog=DATABASES_EXAMPLES)
+def drop(name: Name, confirm: Confirm = None, as_json: AsJson = False) -> int:
+    """Remove a database that a restore or a swap left; nobody may be connected to it."""
+    work = _work()
+    kept = _kept(work)
+    line = _find(kept, name)
+    check_removal(name, confirm)
+    kept.drop(line)
+    _audit(work, line, "dropped")
+    if as_json:
+        output.print_json({"dropped": _document(line)})
+    else:
+        output.say(f"'{name}' was removed, {output.size(line.found.size)}")
+    return outcome.DONE
+
+
+@app.command(epilog=DATABASES_EXAMPLES)
+def keep(name: Name, as_json: AsJson = False) -> int:
+    """Keep a database for good: it is not removed by itself, and its alarm is void."""
+    work = _work()
+    kept = _kept(work)
+    line = _find(kept, name)
+    changed = kept.keep(line, f"{enqueue.requester()} wanted that")
+    if changed:
+        _audit(work, line, "kept")
+    if as_json:
+        output.print_json({"kept": name, "would_have_been_removed": changed})
+    elif changed:
+        output.say(f"'{name}' stays until somebody removes it")
+    else:
+        output.say(f"'{name}' is not removed by itself anyway: {line.kept_because}")
+    return outcome.DONE
+
+
+def _work() -> Workplace:
+    from pgben_tasks import runtime
+
+    return runtime.workplace()
+
+
+def _kept(work: Workplace) -> KeptDatabases:
+    from pgben_tasks.operations.postgres.kept_databases import KeptDatabases
+
+    return KeptDatabases(
+        servers=work.keeping,
+        restored=work.restored,
+        swaps=work.swaps,
+        keep_restored=work.settings.keep_restored,
+        keep_replaced=work.settings.keep_replaced,
+        zone=work.zone,
+    )
+
+
+def _find(kept: KeptDatabases, name: str) -> KeptDatabase:
+    """Return the line of a database; raise unless restores left exactly one of that name."""
+    lines, away = kept.find()
+    found = [one for one in lines if one.found.name == name]
+    if len(found) == 1:
+        return found[0]
+    if away and not found:
+        target, exc = next(iter(away.items()))
+        raise _not_examined(target, exc)
+    raise ConfigurationError(
+        f"'{name}' is no database that a restore left",
+        "`pgben databases` lists them; pgben removes no other",
+    )
+
+
+def _not_examined(target: Target, exc: PgbenError) -> PgbenError:
+    kind = TransientError if isinstance(exc, TransientError) else ConfigurationError
+    return kind(f"the server of '{target}' was not examined: {exc.sentence}", exc.hint)
+
+
+def _audit(work: Workplace, line: KeptDatabase, result: str) -> None:
+    work.trail.append(
+        who=enqueue.requester(),
+        action="database",
+        target=str(line.target),
+        job=str(line.job or ""),
+        result=result,
+        detail=f"database '{line.found.name}'",
+    )
+
+
+def _listing(lines: list[KeptDatabase], zone: tzinfo) -> RenderableType:
+    columns = ("database", "size", "since", "removed", "job")
+    rows = [
+        (
+            one.found.name,
+            output.size(one.found.size),
+            output.moment(one.since, zone),
+            _end(one, zone),
+            str(one.job)[:8] if one.job else "-",
+        )
+        for one in lines
+    ]
+    return output.table(columns, rows, right="size")
+
+
+def _end(one: KeptDatabase, zone: tzinfo) -> str:
+    if one.until is None:
+        return f"never: {one.kept_because}"
+    return output.moment(one.until, zone)
+
+
+def _document(one: KeptDatabase) -> dict[str, Any]:
+    return {
+        "database": one.found.name,
+        "target": str(one.target),
+        "origin": one.origin,
+        "bytes": one.found.size,
+        "sessions": one.found.sessions,
+        "since": one.since,
+        "until": one.until,
+        "kept_because": one.kept_because,
+        "job": one.job and str(one.job),
+    }
