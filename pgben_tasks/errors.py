@@ -112,6 +112,10 @@ class RestoreRefused(RequestRefused):
     """The restore would overwrite or cannot be trusted; nothing was changed."""
 
 
+class RequestMistaken(RestoreRefused):
+    """What was asked for cannot be, as after a typing error; whoever asked is told, nobody else."""
+
+
 class PruneRefused(RequestRefused):
     """Retention will not run while something about the repository is in doubt."""
 

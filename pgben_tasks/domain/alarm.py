@@ -13,6 +13,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 from pgben_tasks.domain.job import Job
+from pgben_tasks.errors import RequestMistaken
 from pgben_tasks.redaction import redact
 
 AlarmKind = Literal[
@@ -30,6 +31,8 @@ SEVERITY: Final[tuple[AlarmKind, ...]] = (
     "expiring",
     "refused",
 )
+#: Errors of jobs that are no alarm: whoever asked has been told, and only they can do anything.
+NO_ALARM: Final = (RequestMistaken.__name__,)
 #: How many alarms a mail shows in full.
 MOST_IN_A_MAIL: Final = 5
 #: Anybody who reaches the queue can be refused, again and again; mails of nothing but refusals
@@ -92,7 +95,7 @@ def alarm_of_job(job: Job) -> Alarm | None:
     A job that is tried again has one alarm for its first failure and one when it is given up; the
     attempts between share the first one's key, under which no second mail is sent.
     """
-    if job.ended_at is None:
+    if job.ended_at is None or (job.error or {}).get("type") in NO_ALARM:
         return None
     reason = job.result.get("suspect")
     if job.state == "succeeded" and job.kind == "backup" and reason:

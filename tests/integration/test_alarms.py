@@ -184,6 +184,25 @@ def test_a_refused_request_is_told(place: Place) -> None:
     assert "Asked for by: bia" in letter.body
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"into": "postgres"}, "already a database 'postgres'"),
+        ({"at": "2020-01-01T00:00:00Z"}, "the first backup of"),
+        ({"at": "2999-01-01T00:00:00Z"}, "has not come yet"),
+    ],
+)
+def test_a_typing_error_is_refused_and_nobody_else_is_told(
+    place: Place, installation: Installation, asked: dict[str, Any], said: str
+) -> None:
+    chain = installation.restore(**asked)
+    with pytest.raises(RequestRefused, match=said):
+        chain.rest()
+    assert chain.job.state == "refused"
+    assert place.tick() == (0, 0)
+    assert place.work.records.bad_ends(since=place.work.records.since()) == []
+
+
 def test_a_storm_of_refusals_is_one_mail_and_the_next_waits(place: Place) -> None:
     for number in range(50):
         with pytest.raises(RequestRefused):

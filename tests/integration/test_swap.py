@@ -31,8 +31,8 @@ from pgben_tasks.embedded.redis import EmbeddedRedis
 from pgben_tasks.errors import (
     DatabaseUnavailable,
     FenceLost,
-    JobNotFound,
     PermanentError,
+    RequestMistaken,
     RestoreRefused,
     TargetBusy,
     TransientError,
@@ -208,7 +208,7 @@ def test_an_undo_brings_back_the_very_database_and_keeps_the_other(shop: Worksho
 def test_only_a_swap_of_this_target_can_be_undone(shop: Workshop) -> None:
     job = shop.restore(f"{live(shop)}_beside")
     for stranger in (job, replace(job, id=uuid4())):
-        with pytest.raises(JobNotFound, match="has swapped nothing"):
+        with pytest.raises(RequestMistaken, match="has swapped nothing"):
             undone(shop, stranger)
 
 

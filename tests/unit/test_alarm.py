@@ -107,6 +107,12 @@ def test_a_failure_is_told_once_at_first_and_once_when_it_is_given_up() -> None:
     assert found(alarm_of_job(replace(job, attempt=5))).key != final.key
 
 
+def test_a_typing_error_is_no_alarm() -> None:
+    refused = a_job(state="refused")
+    mistaken = {**(refused.error or {}), "type": "RequestMistaken"}
+    assert alarm_of_job(replace(refused, error=mistaken)) is None
+
+
 def test_every_refusal_is_an_alarm_of_its_own() -> None:
     one, other = (found(alarm_of_job(a_job(state="refused"))) for _ in range(2))
     assert one.kind == other.kind == "refused"

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, require
 from pgben_tasks.adapters.catalog.workers import BEAT, TICK
+from pgben_tasks.domain.alarm import NO_ALARM
 from pgben_tasks.domain.overdue import Restorable
 
 #: The migration that brought the outbox: what happened before it is nobody's alarm.
@@ -111,8 +112,9 @@ class Records:
             "SELECT id FROM job WHERE ended_at >= %s AND (state IN ('failed', 'refused')"
             " OR (state = 'succeeded' AND result ->> 'suspect' IS NOT NULL))"
             " AND NOT EXISTS (SELECT FROM alarm WHERE alarm.job = job.id"
-            " AND alarm.happened_at >= job.ended_at) ORDER BY ended_at",
-            (since,),
+            " AND alarm.happened_at >= job.ended_at)"
+            " AND NOT coalesce(error ->> 'type' = ANY(%s), FALSE) ORDER BY ended_at",
+            (since, list(NO_ALARM)),
         )
         return [row["id"] for row in rows]
 

@@ -43,7 +43,7 @@ from pgben_tasks.adapters.postgres.tables import (
 from pgben_tasks.domain.documents import PostgresCapture, TableCount
 from pgben_tasks.domain.restorability import Archive
 from pgben_tasks.domain.target import check_name
-from pgben_tasks.errors import ConfigurationError, PgbenError, RestoreRefused
+from pgben_tasks.errors import ConfigurationError, PgbenError, RequestMistaken, RestoreRefused
 from pgben_tasks.ports import ClientTools, Progress
 
 LOAD_TIMEOUT: Final = timedelta(hours=8)
@@ -210,7 +210,7 @@ class PostgresDestination:
 
     def _require_free(self, connection: Connection, name: str) -> None:
         if _exists(connection, name):
-            raise RestoreRefused(
+            raise RequestMistaken(
                 f"there is already a database '{name}' at '{self._server}'",
                 "restore into another name (--into), or drop that database yourself",
             )

@@ -21,7 +21,7 @@ from pgben_tasks.errors import (
     ObjectMissing,
     ObjectRefused,
     PackLost,
-    RestoreRefused,
+    RequestMistaken,
 )
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets.browse import open_inventory
@@ -258,14 +258,14 @@ def _difference(run: Run, there: CurrentObjects, entry: Entry) -> str | None:
 
 def _require_empty(run: Run, tools: Toolbox, into: str) -> None:
     if into == run.target.name:
-        raise RestoreRefused(
+        raise RequestMistaken(
             f"'{into}' is the bucket that was backed up",
             "name another bucket for the copy, or ask for a restore in place",
         )
     bucket, below = tools.other_bucket(into), _request(run).put_below
     if bucket.exists() and next(bucket.list(below), None) is not None:
         where = f" below '{below}'" if below else ""
-        raise RestoreRefused(
+        raise RequestMistaken(
             f"{bucket.describe()} is not empty{where}, and nothing that exists is replaced",
             "name another bucket, or another beginning of keys",
         )

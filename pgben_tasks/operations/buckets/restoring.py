@@ -21,7 +21,7 @@ from pgben_tasks.errors import (
     ObjectMissing,
     ObjectRefused,
     PackLost,
-    RestoreRefused,
+    RequestMistaken,
     StoreUnavailable,
 )
 from pgben_tasks.operations import spool
@@ -55,26 +55,26 @@ def choice_of(run: Run) -> KeyChoice:
 
 
 def require_found(choice: KeyChoice, *, readable: int, unreadable: int, backup: str) -> None:
-    """Raise ``RestoreRefused`` unless the snapshot has what was chosen.
+    """Raise ``RequestMistaken`` unless the snapshot has what was chosen.
 
     That is: every single key that was named, or anything below a prefix. ``readable`` and
     ``unreadable`` count the chosen keys with and without their bytes.
     """
     missing = len(choice.keys) - readable - unreadable
     if missing > 0:
-        raise RestoreRefused(
+        raise RequestMistaken(
             f"{missing} of the named keys are not in snapshot '{backup}'",
             "keys are taken letter by letter; look for them in another snapshot",
         )
     if choice.keys and unreadable:
-        raise RestoreRefused(
+        raise RequestMistaken(
             f"{unreadable} of the named keys cannot be read in snapshot '{backup}'",
             "their bytes could not be fetched at that time; take an older snapshot of them",
         )
     if choice.prefix and not readable:
         # The prefix may be personal data as well as a key.
         what = "that begins with the prefix can be read" if unreadable else "begins with the prefix"
-        raise RestoreRefused(
+        raise RequestMistaken(
             f"no object {what} in snapshot '{backup}'",
             "prefixes are taken letter by letter; `pgben objects ls` shows the keys",
         )

@@ -26,9 +26,9 @@ from pgben_tasks.domain.swap import (
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import (
     ConfigurationError,
-    JobNotFound,
     PermanentError,
     PgbenError,
+    RequestMistaken,
     RestoreRefused,
     TargetBusy,
     TransientError,
@@ -117,17 +117,17 @@ def undo(run: Run, tools: Toolbox) -> JSON:
     _settle_others(run, tools)
     done = tools.swaps.swap_of_job(request.job)
     if done is None or done.target != run.job.target:
-        raise JobNotFound(
+        raise RequestMistaken(
             f"job '{request.job}' has swapped nothing of '{run.target}'",
             "`pgben jobs` shows the restores; only one with --in-place can be undone",
         )
     if done.state != "done":
-        raise RestoreRefused(
+        raise RequestMistaken(
             f"the swap of job '{done.job}' is {_WHY_NOT[done.state]}",
             "nothing was changed; `pgben jobs` shows what happened since",
         )
     if done.aside is None:
-        raise RestoreRefused(
+        raise RequestMistaken(
             f"job '{done.job}' replaced nothing: there was no database '{done.live}' then",
             "nothing was changed; another backup is put in its place by a restore in place",
         )

@@ -14,7 +14,7 @@ import structlog
 from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.selection import Selection, select
 from pgben_tasks.domain.target import BackupId, Target
-from pgben_tasks.errors import BackupNotFound, RestoreRefused
+from pgben_tasks.errors import BackupNotFound, RequestMistaken, RestoreRefused
 from pgben_tasks.operations.repository.survey import Survey, judged_at, survey
 from pgben_tasks.ports import Repository
 
@@ -40,7 +40,7 @@ def choose_backup(
     ``now``, by the catalog's clock, or before the first backup.
     """
     if isinstance(wanted, datetime) and wanted > now:
-        raise RestoreRefused(
+        raise RequestMistaken(
             f"{_moment(wanted)} has not come yet: it is {_moment(now)} now",
             "name a moment that is past, or none for the newest backup",
         )
@@ -68,10 +68,10 @@ def choose_backup(
 
 
 def _require_not_before(surveyed: Survey, wanted: datetime) -> None:
-    """Raise ``RestoreRefused`` for a moment before the first of all backups that can be read."""
+    """Raise ``RequestMistaken`` for a moment before the first of all backups that can be read."""
     first = min((one.snapshot_time for one in surveyed.known), default=None)
     if first is not None and wanted < first:
-        raise RestoreRefused(
+        raise RequestMistaken(
             f"the first backup of '{surveyed.target}' is from {_moment(first)}, after "
             f"{_moment(wanted)}",
             "name a later moment; `pgben list` shows the backups there are",
