@@ -14,6 +14,11 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-header --no-emit-index-url --no-emit-find-links --no-config
 # The oldest version that is still supported; nothing in k8s/ needs a newer one.
 KUBERNETES := 1.35.0
+SCHEMAS := $(BIN)/kubernetes-validate --quiet --strict --kubernetes-version $(KUBERNETES)
+# Production has images by digest, and is not built before a site has pinned them.
+PRODUCTION := k8s/overlays/production
+BUILDABLE := $(filter-out $(if $(wildcard $(PRODUCTION)/pinned-images),,$(PRODUCTION)/),\
+	k8s/base/ $(wildcard k8s/overlays/*/))
 CODE := pgben_tasks workers tests benchmarks beat_schedule.py
 
 define CHECK_PYTHON
@@ -76,8 +81,11 @@ lint: setup ## Check style, types and the layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
-	$(BIN)/kubernetes-validate --quiet --strict --kubernetes-version $(KUBERNETES) \
-		$(filter-out k8s/kustomization.yaml,$(wildcard k8s/*.yaml))
+	$(SCHEMAS) $(filter-out %/kustomization.yaml,$(wildcard k8s/base/*.yaml k8s/overlays/platform-policies/*.yaml))
+	@if command -v kubectl >/dev/null; then set -e; for folder in $(BUILDABLE); do \
+		built=$$(kubectl kustomize $$folder); printf '%s\n' "$$built" | $(SCHEMAS) -; done; \
+	else echo "kubectl is not there: the overlays of k8s/ were not built" >&2; fi
+	@if [ -e $(PRODUCTION)/pinned-images ]; then sh $(PRODUCTION)/images.sh check; fi
 	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; \
 	else echo "hadolint has no package for this machine: Dockerfile was not checked" >&2; fi
 
@@ -103,11 +111,12 @@ lock: setup ## Choose versions anew and pin them by hash
 	echo hatchling | $(COMPILE) --constraint requirements/dev.txt \
 		--output-file requirements/build.txt -
 
-system-tools: ## Install what a restore by hand needs (age, zstd, openssl) and cc for tests (Debian)
+system-tools: ## Install what restores by hand and some tests need (Debian)
 	@missing=$$(for tool in age zstd openssl; do command -v $$tool >/dev/null || echo $$tool; done; \
+		command -v kubectl >/dev/null || echo kubernetes-client; \
 		command -v cc >/dev/null || echo gcc libc6-dev); \
 	set -- $$missing; \
-	if [ $$# -eq 0 ]; then echo "age, zstd, openssl and cc are there"; exit 0; fi; \
+	if [ $$# -eq 0 ]; then echo "age, zstd, openssl, kubectl and cc are there"; exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
 		echo "install $$* with this system's package manager; only Debian's is known here" >&2; exit 1; fi; \
 	as_root=; \

@@ -1,9 +1,15 @@
-"""Reads compose.yaml and k8s/ into what tests ask about: processes, their settings and files."""
+"""Reads compose.yaml and k8s/ into what tests ask about: processes, their settings and files.
+
+Objects are those of k8s/base, as its files say, unless others are given: `built` makes those of an
+overlay with kustomize itself.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import subprocess
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +18,10 @@ from typing import Any, Final
 from ruamel.yaml import YAML
 
 ROOT: Final = Path(__file__).parents[2]
-KUSTOMIZATION: Final = ROOT / "k8s" / "kustomization.yaml"
+MANIFESTS: Final = ROOT / "k8s"
+BASE: Final = MANIFESTS / "base"
+OVERLAYS: Final = MANIFESTS / "overlays"
+KUSTOMIZATION: Final = "kustomization.yaml"
 KEYS: Final = "/etc/pgben/keys/"
 PROGRAM: Final = "pgben-tasks"
 
@@ -33,7 +42,7 @@ class Process:
     @property
     def ours(self) -> bool:
         """Whether it runs pgben itself."""
-        return self.image.partition(":")[0] == PROGRAM
+        return re.split("[:@]", self.image.rpartition("/")[2])[0] == PROGRAM
 
     @property
     def role(self) -> str:
@@ -50,9 +59,14 @@ class Process:
 
 @cache
 def load(path: Path) -> list[Doc]:
-    """Read every document of a file the way Kubernetes does (YAML 1.1); no key may stand twice."""
+    """Read every document of a file."""
+    return documents(path.read_text(encoding="utf-8"))
+
+
+def documents(several: str) -> list[Doc]:
+    """Read YAML documents the way Kubernetes does (YAML 1.1); no key may stand twice."""
     documents = []
-    for text in re.split(r"^---$", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
+    for text in re.split(r"^---$", several, flags=re.MULTILINE):
         # One reader each: the version holds for the first document that a reader sees.
         yaml = YAML(typ="safe", pure=True)
         yaml.version = (1, 1)
@@ -66,26 +80,40 @@ def compose() -> Doc:
     return doc
 
 
-def kustomization() -> Doc:
-    """Read k8s/kustomization.yaml."""
-    (doc,) = load(KUSTOMIZATION)
+def kustomization(folder: Path = BASE) -> Doc:
+    """Read what a folder of k8s/ consists of."""
+    (doc,) = load(folder / KUSTOMIZATION)
     return doc
 
 
-def objects(kind: str | None = None) -> list[Doc]:
-    """Return the objects of k8s/, of one kind or all."""
-    docs = [doc for path in kubernetes_files() for doc in load(path)]
+def built(folder: Path) -> list[Doc]:
+    """Return the objects of a kustomization as `kubectl apply -k` would send them."""
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return documents(done.stdout)
+
+
+def objects(kind: str | None = None, docs: Sequence[Doc] | None = None) -> list[Doc]:
+    """Return objects, of one kind or all."""
+    if docs is None:
+        docs = [doc for path in kubernetes_files() for doc in load(path)]
     return [doc for doc in docs if kind is None or doc["kind"] == kind]
 
 
-def kubernetes_files() -> list[Path]:
-    """Return the files with objects."""
-    return sorted(set((ROOT / "k8s").glob("*.yaml")) - {KUSTOMIZATION})
+def kubernetes_files(folder: Path = BASE) -> list[Path]:
+    """Return the files with objects, or with what an overlay changes of them."""
+    return sorted(path for path in folder.rglob("*.yaml") if path.name != KUSTOMIZATION)
 
 
-def workloads() -> dict[str, Doc]:
+def workloads(docs: Sequence[Doc] | None = None) -> dict[str, Doc]:
     """Return whatever has pods, by name."""
-    return {doc["metadata"]["name"]: doc for doc in objects() if "template" in doc.get("spec", {})}
+    found = objects(docs=docs)
+    return {doc["metadata"]["name"]: doc for doc in found if "template" in doc.get("spec", {})}
 
 
 def compose_processes() -> dict[str, Process]:
@@ -93,14 +121,14 @@ def compose_processes() -> dict[str, Process]:
     return {name: _from_service(name, service) for name, service in compose()["services"].items()}
 
 
-def kubernetes_processes() -> dict[str, Process]:
-    """Return the containers of k8s/ under the names of their workloads, without `pgben-`."""
-    (config,) = objects("ConfigMap")
+def kubernetes_processes(docs: Sequence[Doc] | None = None) -> dict[str, Process]:
+    """Return the containers under the names of their workloads, without `pgben-`."""
+    (config,) = objects("ConfigMap", docs)
     return {
         name.removeprefix("pgben-"): _from_pod(
             name, doc["spec"]["template"]["spec"], config["data"]
         )
-        for name, doc in workloads().items()
+        for name, doc in workloads(docs).items()
     }
 
 
@@ -149,9 +177,19 @@ def _mounted(container: Doc, pod: Doc) -> Iterator[tuple[str, str]]:
             yield f"{places[volume['name']]}/{item['path']}", item["key"]
 
 
-def secrets_block() -> str:
-    """Return the first commands of docs/deployment.md: those that make the secrets."""
-    text = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
-    found = re.search(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[1]
+def shell_blocks(page: str) -> list[str]:
+    """Return the commands of a page of docs/ that are written to be pasted, in order."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = re.finditer(r"^( *)```sh\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(one[2]) for one in found]
+
+
+def commands(page: str) -> list[str]:
+    """Return every command of a page of docs/, pasted, indented or within a sentence."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    starts = "(?:kubectl|docker|sh|echo|chown|kind) "
+    return [
+        *shell_blocks(page),
+        *re.findall(rf"^ {{4,}}({starts}(?:.*\\\n)*.*)$", text, re.MULTILINE),
+        *re.findall(rf"`({starts}[^`]*)`", text),
+    ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
-from datetime import timedelta
+from base64 import b64decode
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pgben_tasks.app import SOFT_SHUTDOWN
 from pgben_tasks.cli.main import app
 from pgben_tasks.settings import Settings
 from pgben_tasks.settings.model import is_secret
+from pgben_tasks.setup.initialise import lines
 from tests.support import manifests
 from tests.support.manifests import KEYS, ROOT, Process
 from tests.support.needs import needs
@@ -39,6 +41,8 @@ SECRETS = {f"PGBEN_{field.upper()}" for field in Settings.model_fields if is_sec
 KNOWN = {f"PGBEN_{field.upper()}" for field in Settings.model_fields} | {
     f"{name}_FILE" for name in SECRETS
 }
+#: Those of docs/deployment.md that are written to be pasted.
+SECRETS_BLOCK, SECRET_COMMAND = manifests.shell_blocks("deployment.md")
 URLS = {
     "redis_url": "redis://:x@redis:6379/0",
     "catalog_url": "postgresql://pgben:x@catalog:5432/pgben_catalog",
@@ -49,7 +53,15 @@ ours = pytest.mark.parametrize("process", OURS, ids=lambda one: one.name)
 
 
 def sources() -> list[Path]:
-    return [ROOT / "Dockerfile", ROOT / "compose.yaml", *manifests.kubernetes_files()]
+    return [
+        ROOT / "Dockerfile",
+        ROOT / "compose.yaml",
+        *manifests.kubernetes_files(manifests.MANIFESTS),
+    ]
+
+
+def written_as(path: Path) -> str:
+    return str(path.relative_to(ROOT))
 
 
 def workers(processes: dict[str, Process]) -> dict[str, Process]:
@@ -68,7 +80,7 @@ def matched(selector: dict[str, Any]) -> set[str]:
     return {name for values in by_list for name in values} | ({by_name} if by_name else set())
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sources(), ids=written_as)
 def test_every_setting_that_is_named_exists(path: Path) -> None:
     assert set(SETTING.findall(path.read_text(encoding="utf-8"))) <= KNOWN
 
@@ -126,7 +138,7 @@ def test_every_file_that_a_setting_names_is_mounted(processes: dict[str, Process
         assert {path for path in mentioned if not path.endswith("/pgben")} <= set(one.files)
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sources(), ids=written_as)
 def test_no_secret_stands_in_a_file(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert re.findall(r"://[^\s/@]*:[^\s/@]+@", text) == []
@@ -222,20 +234,59 @@ def test_the_documented_commands_make_every_secret(tmp_path: Path) -> None:
     made = tmp_path / "secrets"
     for _ in range(2):
         before = {path.name: path.read_bytes() for path in made.glob("*") if path.is_file()}
-        subprocess.run(
-            ["sh", "-euc", manifests.secrets_block()], cwd=tmp_path, check=True, timeout=30
-        )
+        pasted(SECRETS_BLOCK, tmp_path)
         after = {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()}
         assert not before or before == after
     files = {Path(one["file"]) for one in manifests.compose()["secrets"].values()}
     assert {path.name for path in files if path.parent.name == "secrets"} == set(after)
     assert [path for path in made.rglob("*") if path.stat().st_mode & 0o077] == []
-    text = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
-    given = set(after) | {"age_recipients"} | set(re.findall(r"=secrets/keys/(\S+)", text))
+
+
+@needs("openssl", "kubectl")
+def test_one_documented_command_makes_the_secret_of_kubernetes(tmp_path: Path) -> None:
+    pasted(SECRETS_BLOCK, tmp_path)
+    keys = tmp_path / "secrets" / "keys"
+    made, _ = key_set.read_or_make(keys, roles="separate", now=datetime.now(UTC))
+    recipients = ",".join(made.recipients.values())
+    (keys / "pgben-backup.env").write_text(lines({"PGBEN_AGE_RECIPIENTS": recipients}), "utf-8")
+    command, _, applied = SECRET_COMMAND.partition("\\\n    | ")
+    # Again for every change; and no copy of the secrets in an annotation that anybody is shown.
+    assert applied == "kubectl apply --server-side --force-conflicts --filename=-\n"
+
+    (secret,) = manifests.documents(pasted(command, tmp_path))
+
+    content = {key: b64decode(value) for key, value in secret["data"].items()}
     mounted = {
         key for one in manifests.kubernetes_processes().values() for key in one.files.values()
     }
-    assert mounted | {"age_recipients"} == given
+    assert (secret["kind"], secret["metadata"]["name"]) == ("Secret", "pgben-secrets")
+    assert set(content) == mounted | {"age_recipients"}
+    assert content["age_recipients"].decode() == recipients
+    for key in mounted - {"age_recipients"}:
+        (file,) = (path for path in (tmp_path / "secrets").rglob(key) if path.is_file())
+        assert content[key] == file.read_bytes()
+
+
+def test_the_page_in_portuguese_has_the_same_commands() -> None:
+    # Comments are translated, spaces and lines do not matter.
+    english, portuguese = (
+        [" ".join(re.sub(r" #.*", "", one).split()) for one in manifests.commands(page)]
+        for page in ("deployment.md", "pt_BR/implantacao.md")
+    )
+    assert len(english) > 20
+    assert sorted(portuguese) == sorted(english)
+
+
+def pasted(commands: str, folder: Path) -> str:
+    """Run commands of the documentation as a shell would; return what they say."""
+    return subprocess.run(
+        ["sh", "-euc", commands],
+        cwd=folder,
+        check=True,
+        timeout=30,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
 
 
 def test_secrets_are_kept_out_of_git_and_of_the_image() -> None:
@@ -273,12 +324,6 @@ def test_images_carry_the_version_of_the_project() -> None:
     assert f"{tag['name']}:{tag['newTag']}" == image
 
 
-def test_the_kustomization_lists_every_file() -> None:
-    listed = [ROOT / "k8s" / name for name in manifests.kustomization()["resources"]]
-    assert sorted(listed) == manifests.kubernetes_files()
-    assert manifests.kustomization()["namespace"] == "pgben"
-
-
 def test_objects_have_the_names_of_the_old_manifests() -> None:
     (claim,) = manifests.objects("PersistentVolumeClaim")
     (config,) = manifests.objects("ConfigMap")
@@ -296,6 +341,7 @@ def test_every_pod_is_closed(name: str) -> None:
     (container,) = spec["containers"]
     assert spec["enableServiceLinks"] is False
     assert spec["automountServiceAccountToken"] is False
+    assert spec["serviceAccountName"] == name
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["runAsUser"] > 0
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -309,6 +355,14 @@ def test_every_pod_is_closed(name: str) -> None:
     modes = {one["secret"]["defaultMode"] for one in spec["volumes"] if "secret" in one}
     assert modes == {0o440}
     assert "fsGroup" in spec["securityContext"]
+
+
+def test_every_account_is_of_one_pod_and_may_do_nothing() -> None:
+    accounts = manifests.objects("ServiceAccount")
+    assert sorted(one["metadata"]["name"] for one in accounts) == sorted(pods())
+    assert {one["automountServiceAccountToken"] for one in accounts} == {False}
+    kinds = {one["kind"] for one in manifests.objects()}
+    assert [kind for kind in kinds if kind.endswith(("Role", "RoleBinding"))] == []
 
 
 def test_every_pod_of_ours_runs_as_the_user_of_the_image() -> None:
@@ -338,7 +392,31 @@ def test_readiness_asks_for_the_heartbeat_and_nothing_asks_for_liveness(
             assert one.raw["healthcheck"]["test"] == ["CMD", *asked]
         else:
             assert one.raw["readinessProbe"]["exec"]["command"] == asked
+            assert one.raw["startupProbe"]["exec"]["command"] == asked
         assert "livenessProbe" not in one.raw
+
+
+def test_whatever_is_asked_has_time_to_start() -> None:
+    for name, pod in pods().items():
+        (container,) = pod["spec"]["containers"]
+        asked = {kind for kind in ("readinessProbe", "livenessProbe") if kind in container}
+        assert ("startupProbe" in container) == bool(asked), name
+        if asked:
+            start = container["startupProbe"]
+            # A worker may wait a minute for its name alone (workers/presence.py).
+            assert start["periodSeconds"] * start["failureThreshold"] >= 5 * 60, name
+    for name, service in manifests.compose()["services"].items():
+        assert "start_period" in service.get("healthcheck", {"start_period": ""}), name
+
+
+def test_workers_are_spread_over_machines_and_zones_and_never_wait_for_it() -> None:
+    for role in workers(BOTH[1]):
+        spec = pods()[f"pgben-{role}"]["spec"]
+        rules = {one["topologyKey"]: one for one in spec["topologySpreadConstraints"]}
+        assert set(rules) == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+        for rule in rules.values():
+            assert (rule["maxSkew"], rule["whenUnsatisfiable"]) == (1, "ScheduleAnyway")
+            assert matched(rule["labelSelector"]) == {f"pgben-{role}"}
 
 
 def test_a_worker_gets_more_time_to_stop_than_its_soft_shutdown_takes() -> None:
@@ -425,29 +503,54 @@ def test_nothing_is_reached_but_what_a_pod_needs() -> None:
         (peer,) = rule["from"]
         assert matched(policies[server]["podSelector"]) == {server}
         assert matched(peer["podSelector"]) == users
-        assert reaching(policies.values(), server) == users
+        assert reaching(policies.values(), server, rule["ports"]) == users
     protected = (
-        ("pgben-to-protected", "pgben-protected-postgres", "PGBEN_DB_PASS_FILE", "postgres", 5432),
-        ("pgben-to-buckets", "pgben-protected-minio", "PGBEN_MINIO_SECRET_KEY_FILE", "minio", 9000),
+        ("pgben-to-protected", "PGBEN_DB_PASS_FILE", 5432),
+        ("pgben-to-buckets", "PGBEN_MINIO_SECRET_KEY_FILE", 9000),
     )
-    for outward, inward, setting, label, port in protected:
-        touching = {one.name for one in processes if setting in one.environment}
-        pod = {"matchLabels": {"app": label}}
-        ports = [{"protocol": "TCP", "port": port}]
-        assert matched(policies[outward]["podSelector"]) == touching
-        (way,) = policies[outward]["egress"]
-        assert (way["to"], way["ports"]) == ([{"podSelector": pod}], ports)
-        (rule,) = policies[inward]["ingress"]
-        assert (policies[inward]["podSelector"], rule["ports"]) == (pod, ports)
-        assert matched(rule["from"][0]["podSelector"]) == touching
+    for outward, setting, port in protected:
+        assert matched(policies[outward]["podSelector"]) == {
+            one.name for one in processes if setting in one.environment
+        }
+        # Pods of this namespace, whatever their labels are.
+        assert policies[outward]["egress"] == [
+            {"to": [{"podSelector": {}}], "ports": [{"protocol": "TCP", "port": port}]}
+        ]
 
 
-def reaching(policies: Any, server: str) -> set[str]:
+def test_no_policy_of_the_base_selects_a_pod_that_is_not_of_pgben() -> None:
+    part = {"app.kubernetes.io/part-of": "pgben-tasks"}
+    for policy in manifests.objects("NetworkPolicy"):
+        selector = policy["spec"]["podSelector"]
+        if selector != {"matchLabels": part}:
+            assert matched(selector), policy["metadata"]["name"]
+            assert matched(selector) <= set(pods()), policy["metadata"]["name"]
+
+
+def test_names_are_looked_up_by_port_wherever_the_dns_of_the_cluster_is() -> None:
+    (names_policy,) = [
+        one["spec"]
+        for one in manifests.objects("NetworkPolicy")
+        if one["metadata"]["name"] == "pgben-names"
+    ]
+    ports = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
+    assert names_policy["podSelector"] == {
+        "matchLabels": {"app.kubernetes.io/part-of": "pgben-tasks"}
+    }
+    assert names_policy["egress"] == [{"ports": ports}]
+
+
+def reaching(policies: Any, server: str, ports: list[Any]) -> set[str]:
     """Return the workloads that may begin connections to a server."""
     found = set()
     for policy in policies:
         for rule in policy.get("egress", []):
-            if any(server in matched(peer["podSelector"]) for peer in rule["to"]):
+            peers = [peer["podSelector"] for peer in rule.get("to", [])]
+            # An empty selector is every pod of the namespace.
+            if (
+                any(not peer or server in matched(peer) for peer in peers)
+                and rule["ports"] == ports
+            ):
                 found |= matched(policy["podSelector"])
     return found
 
