@@ -96,9 +96,8 @@ format: setup ## Format the code
 bench: setup ## Measure backups against pg_dump and rclone; ARGS="--help" tells more
 	$(BIN)/python -m benchmarks $(ARGS)
 
-configuration: setup ## Write docs/configuration.md from the settings
-	$(BIN)/python -m tests.support.configuration_page > docs/configuration.md.new
-	mv docs/configuration.md.new docs/configuration.md
+configuration: setup ## Write docs/configuration.md, in both languages, from the settings
+	$(BIN)/python -m tests.support.configuration_page
 
 catalogues: setup ## Collect the texts of the code for the translators and compile their catalogues
 	$(BIN)/python -m tests.support.catalogue

@@ -17,6 +17,7 @@ from babel.messages.mofile import read_mo, write_mo
 from babel.messages.pofile import read_po, write_po
 
 from pgben_tasks.language import ERRORS, LOCALE, TEXTS
+from pgben_tasks.settings import Settings
 from tests.support.errors_in_code import patterns
 
 _PACKAGE = LOCALE.parent
@@ -41,13 +42,24 @@ def collect(domain: str) -> set[str]:
     """Return every text of the code that belongs into a catalogue."""
     if domain == ERRORS:
         return patterns(_PACKAGE)
-    return {
+    marked = {
         text
         for _file, _line, text, _comments, _context in extract_from_dir(
             str(_PACKAGE), keywords=_KEYWORDS
         )
         if isinstance(text, str)
     }
+    return marked | set(_descriptions())
+
+
+def _descriptions() -> Iterator[str]:
+    """Yield what is said of settings: their declarations are the mark."""
+    for info in Settings.model_fields.values():
+        yield info.description or ""
+        extra = info.json_schema_extra
+        words = extra.get("shown") if isinstance(extra, dict) else None
+        if isinstance(words, str):
+            yield words
 
 
 def read(source: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, strategies as st
@@ -19,11 +19,12 @@ from hypothesis import given, strategies as st
 import pgben_tasks
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.language import Language
 from pgben_tasks.settings import Settings, redis_url
 from pgben_tasks.settings.model import is_secret
 from pgben_tasks.settings.sources import RETIRED
 from pgben_tasks.settings.values import format_duration, parse_duration
-from tests.support.configuration_page import page
+from tests.support.configuration_page import PAGES, text_of
 
 CANARY = "c4n4ry-h7Gq"
 ROOT = Path(pgben_tasks.__file__).parent.parent
@@ -554,14 +555,25 @@ def test_a_limit_of_a_day_is_written_in_hours() -> None:
     assert format_duration(timedelta()) == "0s"
 
 
-def test_the_page_of_settings_is_current() -> None:
-    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == page(), (
-        "run `make configuration`"
-    )
+@pytest.mark.parametrize("language", get_args(Language))
+def test_the_page_of_settings_is_current(language: Language) -> None:
+    written = PAGES[language].path.read_text(encoding="utf-8")
+    assert written == text_of(language), "run `make configuration`"
+
+
+def test_the_page_is_one_language_at_a_time() -> None:
+    english, portuguese = text_of("en").splitlines(), text_of("pt_BR").splitlines()
+    settings = [
+        [line for line in page if line.startswith("| `PGBEN_")] for page in (english, portuguese)
+    ]
+    assert len(settings[0]) == len(settings[1]) == len(Settings.model_fields)
+    assert set(settings[0]) & set(settings[1]) == set()
+    assert "not set" not in text_of("pt_BR")
+    assert "| `PGBEN_RPO` | `24h` | Quanto se aceita perder de dados, em tempo. |" in portuguese
 
 
 def test_the_page_names_every_setting_with_its_default() -> None:
-    text = page()
+    text = text_of("en")
     for field in Settings.model_fields:
         assert f"| `PGBEN_{field.upper()}`" in text
     assert "| `PGBEN_PACK_SIZE` | 64MiB dumps, 16MiB objects |" in text
