@@ -257,6 +257,15 @@ def test_pinned_images_have_digests_of_the_registry(below: str, pinned: Path, bu
 
 
 @kubectl
+@pytest.mark.parametrize("version", [":0.1.0", "", f"@sha256:{'0' * 64}"])
+def test_a_place_is_told_from_the_version_behind_it(version: str, tree: Path) -> None:
+    digest = hashlib.sha256(f"{PLACE}{version}".encode()).hexdigest()
+    done = images(tree, "pin", f"{PLACE}{version}")
+    assert done.returncode == 0
+    assert f"{PLACE}@sha256:{digest}" in done.stdout.split()
+
+
+@kubectl
 def test_a_tag_in_production_is_refused(pinned: Path) -> None:
     file = pinned / "overlays" / "production" / "pinned-images" / KUSTOMIZATION
     text = file.read_text(encoding="utf-8")

@@ -26,8 +26,8 @@ entry() {
     printf '%s\n' "$digest" | grep -Eqx 'sha256:[0-9a-f]{64}' ||
         fail "what was answered for the image '$2' is no digest: '$digest'" \
             "see what \`docker buildx imagetools inspect $2\` says"
-    # Without a tag; a colon before the last slash is a port's.
-    place=$(printf '%s\n' "$2" | sed 's/:[^:\/]*$//')
+    # Without digest and tag; a colon before the last slash is a port's.
+    place=$(printf '%s\n' "$2" | sed 's/@.*//; s/:[^:\/]*$//')
     printf '  # %s\n  - name: %s\n    newName: %s\n    digest: %s\n' \
         "$2" "$1" "$place" "$digest"
 }
