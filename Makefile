@@ -82,9 +82,9 @@ lint: setup ## Check style, types and the layers
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 	$(SCHEMAS) $(filter-out %/kustomization.yaml,$(wildcard k8s/base/*.yaml k8s/overlays/platform-policies/*.yaml))
-	@if command -v kubectl >/dev/null; then set -e; for folder in $(BUILDABLE); do \
+	@if kubectl version --client 2>/dev/null | grep -q Kustomize; then set -e; for folder in $(BUILDABLE); do \
 		built=$$(kubectl kustomize $$folder); printf '%s\n' "$$built" | $(SCHEMAS) -; done; \
-	else echo "kubectl is not there: the overlays of k8s/ were not built" >&2; fi
+	else echo "kubectl is not there or too old: the overlays of k8s/ were not built" >&2; fi
 	@if [ -e $(PRODUCTION)/pinned-images ]; then sh $(PRODUCTION)/images.sh check; fi
 	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; \
 	else echo "hadolint has no package for this machine: Dockerfile was not checked" >&2; fi
@@ -110,12 +110,11 @@ lock: setup ## Choose versions anew and pin them by hash
 	echo hatchling | $(COMPILE) --constraint requirements/dev.txt \
 		--output-file requirements/build.txt -
 
-system-tools: ## Install what restores by hand and some tests need (Debian)
+system-tools: ## Install what a restore by hand needs (age, zstd, openssl) and cc for tests (Debian)
 	@missing=$$(for tool in age zstd openssl; do command -v $$tool >/dev/null || echo $$tool; done; \
-		command -v kubectl >/dev/null || echo kubernetes-client; \
 		command -v cc >/dev/null || echo gcc libc6-dev); \
 	set -- $$missing; \
-	if [ $$# -eq 0 ]; then echo "age, zstd, openssl, kubectl and cc are there"; exit 0; fi; \
+	if [ $$# -eq 0 ]; then echo "age, zstd, openssl and cc are there"; exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
 		echo "install $$* with this system's package manager; only Debian's is known here" >&2; exit 1; fi; \
 	as_root=; \

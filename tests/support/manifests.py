@@ -7,6 +7,7 @@ overlay with kustomize itself.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -84,6 +85,16 @@ def kustomization(folder: Path = BASE) -> Doc:
     """Read what a folder of k8s/ consists of."""
     (doc,) = load(folder / KUSTOMIZATION)
     return doc
+
+
+def can_build() -> bool:
+    """Return whether there is a kubectl that says which kustomize it has: older ones build less."""
+    if shutil.which("kubectl") is None:
+        return False
+    said = subprocess.run(
+        ["kubectl", "version", "--client"], capture_output=True, text=True, check=False, timeout=30
+    )
+    return "Kustomize Version" in said.stdout
 
 
 def built(folder: Path) -> list[Doc]:

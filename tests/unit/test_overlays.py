@@ -19,7 +19,6 @@ import pytest
 from pgben_tasks.settings import Settings
 from tests.support import manifests
 from tests.support.manifests import BASE, KUSTOMIZATION, MANIFESTS, OVERLAYS, ROOT, Doc
-from tests.support.needs import needs
 
 BUILT = ["base", "overlays/external-servers", "overlays/production"]
 PLACE = "registry.example.org:5000/team/pgben-tasks"
@@ -35,7 +34,10 @@ esac
 """
 
 Built = Callable[[str], list[Doc]]
-kubectl = needs("kubectl")
+#: Debian 12 has no package of such a kubectl, so that it is absent is never a failure.
+kubectl = pytest.mark.skipif(
+    not manifests.can_build(), reason="no kubectl whose kustomize is new enough (1.24)"
+)
 
 
 @pytest.fixture
