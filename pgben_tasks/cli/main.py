@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from pgben_tasks import __version__
+from pgben_tasks.cli import completion
 from pgben_tasks.cli.commands import (
     alarms,
     backups,
@@ -72,6 +73,8 @@ def pgben(
     debug: Annotated[  # noqa: ARG001 - read by main(), which also serves what fails before this
         bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,
+    install_completion: completion.InstallCompletion = False,  # noqa: ARG001 - as --version
+    show_completion: completion.ShowCompletion = False,  # noqa: ARG001 - as --version
 ) -> None:
     """Back up PostgreSQL databases, prove the backups, restore them beside the originals."""
     from pgben_tasks import log
