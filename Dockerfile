@@ -21,6 +21,7 @@ RUN python -m venv /opt/build \
     && /opt/pgben/bin/pip install --no-cache-dir --require-hashes --no-deps \
         --only-binary=:all: -r requirements/worker.txt
 COPY LICENSE README.md beat_schedule.py pyproject.toml ./
+COPY docs/pgben.1 docs/
 COPY pgben_tasks pgben_tasks/
 COPY workers workers/
 RUN /opt/build/bin/python -m hatchling build --target wheel --directory dist \

@@ -34,7 +34,7 @@ except ImportError:
 endef
 export CHECK_PYTHON
 
-.PHONY: help setup demo test conformance test-days lint format bench clean lock configuration catalogues system-tools
+.PHONY: help setup demo test conformance test-days lint format bench clean lock configuration man catalogues system-tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,6 +99,10 @@ bench: setup ## Measure backups against pg_dump and rclone; ARGS="--help" tells 
 configuration: setup ## Write docs/configuration.md, in both languages, from the settings
 	$(BIN)/python -m tests.support.configuration_page
 
+man: setup ## Write the manual page docs/pgben.1 from the commands
+	$(BIN)/python -m tests.support.manual_page > docs/pgben.1.new
+	mv docs/pgben.1.new docs/pgben.1
+
 catalogues: setup ## Collect the texts of the code for the translators and compile their catalogues
 	$(BIN)/python -m tests.support.catalogue
 
@@ -110,11 +114,13 @@ lock: setup ## Choose versions anew and pin them by hash
 	echo hatchling | $(COMPILE) --constraint requirements/dev.txt \
 		--output-file requirements/build.txt -
 
-system-tools: ## Install what a restore by hand needs (age, zstd, openssl) and cc for tests (Debian)
-	@missing=$$(for tool in age zstd openssl; do command -v $$tool >/dev/null || echo $$tool; done; \
+system-tools: ## Install what a restore by hand needs (age, zstd, openssl) and programs of tests (Debian)
+	@missing=$$(for tool in age zstd openssl zsh fish mandoc groff; do \
+		command -v $$tool >/dev/null || echo $$tool; done; \
+		command -v systemd-analyze >/dev/null || echo systemd; \
 		command -v cc >/dev/null || echo gcc libc6-dev); \
 	set -- $$missing; \
-	if [ $$# -eq 0 ]; then echo "age, zstd, openssl and cc are there"; exit 0; fi; \
+	if [ $$# -eq 0 ]; then echo "every program is there"; exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
 		echo "install $$* with this system's package manager; only Debian's is known here" >&2; exit 1; fi; \
 	as_root=; \

@@ -54,6 +54,7 @@ def test_the_wheel_carries_what_workers_and_beat_need(wheel: Path) -> None:
     assert "pgben_tasks/adapters/catalog/migrations/0001_ledger.sql" in held
     for catalogue in ("pgben", "errors"):
         assert f"pgben_tasks/locale/pt_BR/LC_MESSAGES/{catalogue}.mo" in held
+    assert [name for name in held if name.endswith(".data/data/share/man/man1/pgben.1")]
     assert not [name for name in held if name.startswith(("tests/", "benchmarks/"))]
 
 

@@ -301,8 +301,13 @@ def test_what_the_dockerfile_copies_exists_and_reaches_the_builder() -> None:
     copied = {name.rstrip("/") for line in lines for name in line.split()}
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     reaching = {line.removeprefix("!") for line in ignored if line.startswith("!")}
-    assert {name.partition("/")[0] for name in copied} == reaching
+    assert {rule for rule in reaching for name in copied if below(name, rule)} == reaching
+    assert [name for name in copied if not any(below(name, rule) for rule in reaching)] == []
     assert [name for name in copied if not (ROOT / name).exists()] == []
+
+
+def below(path: str, rule: str) -> bool:
+    return Path(path).is_relative_to(rule)
 
 
 def test_compose_builds_stages_and_arguments_that_the_dockerfile_has() -> None:
