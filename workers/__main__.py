@@ -1,18 +1,19 @@
 """Start one kind of process with the right flags: ``python -m workers all``.
 
-python -m workers backup|restore|verify|maintenance|all    a worker with these queues
-python -m workers beat                                     the scheduler
-python -m workers flower                                   the dashboard
+``python -m workers --help`` names every kind; further flags go to Celery.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NoReturn
 
 from pgben_tasks import names
+from pgben_tasks.errors import ConfigurationError
 
 #: (queues, processes). A maintenance worker needs a second process for the tick while it prunes.
 ROLES: Final[dict[str, tuple[tuple[str, ...], int]]] = {
@@ -22,6 +23,35 @@ ROLES: Final[dict[str, tuple[tuple[str, ...], int]]] = {
     "maintenance": ((names.QUEUE_MAINTENANCE,), 2),
     "all": (names.QUEUES, 4),
 }
+
+#: What each process does, in the order in which they are started.
+PROCESSES: Final[dict[str, str]] = {
+    "backup": "a worker that dumps databases and copies buckets",
+    "restore": "a worker that restores, swaps and undoes",
+    "verify": "a worker that reads stored backups again",
+    "maintenance": "a worker that prunes, sweeps, mails alarms and runs the tick",
+    "all": "one worker with all of these queues, for small installations",
+    "beat": "the scheduler: backups, verifications, the tick every minute",
+    "flower": "the dashboard of the workers, read-only, on 127.0.0.1:5555",
+}
+
+_HELP: Final = f"""\
+Start a worker, the scheduler or the dashboard of pgben.
+
+roles:
+{"".join(f"  {role:<13}{what}{chr(10)}" for role, what in PROCESSES.items())}
+Other flags go to Celery or Flower as they are: `celery -A workers worker
+--help` lists those of workers; `beat` or `flower` in its place lists theirs."""
+
+_EXAMPLES: Final = """\
+examples:
+  python -m workers backup
+  python -m workers backup --loglevel=DEBUG --concurrency=3
+  python -m workers beat --schedule=/var/lib/pgben/celerybeat-schedule
+  python -m workers flower --port=5556 --conf=/etc/pgben/flower_login.py
+
+The settings are variables PGBEN_*, as for every command of pgben. SIGTERM ends
+a worker softly. `python -m workers.ready ROLE` says whether a worker is ready."""
 
 
 def command(role: str, rest: list[str]) -> list[str]:
@@ -47,19 +77,38 @@ def command(role: str, rest: list[str]) -> list[str]:
     ]
 
 
-def main() -> None:
-    """Replace this process by Celery's."""
+def parse(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the role and the flags for Celery; raise ``ConfigurationError`` without a role."""
     parser = argparse.ArgumentParser(
         prog="python -m workers",
-        description="Start a worker, the scheduler or the dashboard of pgben.",
-        epilog="Further flags go to Celery: python -m workers backup --loglevel=DEBUG",
+        usage="python -m workers ROLE [CELERY'S FLAGS]",
+        description=_HELP,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("role", choices=[*ROLES, "beat", "flower"])
-    known, rest = parser.parse_known_args()
+    parser.add_argument("role", nargs="?", help=argparse.SUPPRESS)
+    known, rest = parser.parse_known_args(arguments)
+    role = known.role
+    if role not in PROCESSES:
+        what = f"there is no role '{role}'" if role else "no role was given"
+        near = difflib.get_close_matches(role or "", PROCESSES, n=1)
+        meant = f"did you mean '{near[0]}'? " if near else ""
+        raise ConfigurationError(what, f"{meant}the roles are {', '.join(PROCESSES)}")
+    return role, rest
+
+
+def main() -> NoReturn:
+    """Replace this process by Celery's."""
+    try:
+        role, rest = parse(sys.argv[1:])
+    except ConfigurationError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        sys.exit(exc.exit_code)
     # SIGTERM, which orchestrators send, then begins Celery's soft shutdown.
     environment = {**os.environ, "REMAP_SIGTERM": "SIGQUIT"}
     told = any(flag.startswith(("--loglevel", "-l")) for flag in rest)
-    line = command(known.role, rest if told else ["--loglevel=INFO", *rest])
+    line = command(role, rest if told else ["--loglevel=INFO", *rest])
     os.execve(line[0], line, environment)  # noqa: S606 - our own interpreter, no shell
 
 
