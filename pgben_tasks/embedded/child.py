@@ -161,6 +161,11 @@ class Supervisor(Closable):
     def spawn(self, name: str, command: Command) -> Child:
         """Start a program in a session of its own, its output in ``<folder>/<name>.log``."""
         log = self.folder / f"{name}.log"
+        pid = self.start_program(command, log)
+        return Child(supervisor=self, pid=pid, name=name, log=log, command=command)
+
+    def start_program(self, command: Command, log: Path) -> int:
+        """Start a program in a session of its own, its output appended to ``log``."""
         reply = self.request(
             do="start",
             argv=list(command.argv),
@@ -171,9 +176,7 @@ class Supervisor(Closable):
             group=command.account.gid if command.account else None,
             gentle=int(command.gentle),
         )
-        return Child(
-            supervisor=self, pid=int(reply["pid"]), name=name, log=log, gentle=command.gentle
-        )
+        return int(reply["pid"])
 
     def run(self, name: str, command: Command, *, seconds: float = 60.0) -> None:
         """Run a program to its end; ``CommandFailed`` unless it exits with 0 in time."""
@@ -231,15 +234,19 @@ class Supervisor(Closable):
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Child:
-    """One process that the supervisor started."""
+    """One process that the supervisor started, and started again if ``start_again`` was called."""
 
     supervisor: Supervisor
     pid: int
     name: str
     log: Path
-    gentle: signal.Signals
+    command: Command
+
+    def start_again(self) -> None:
+        """Start the program anew after its process has ended; nothing waits until it is ready."""
+        self.pid = self.supervisor.start_program(self.command, self.log)
 
     @property
     def status(self) -> int | None:
@@ -258,7 +265,7 @@ class Child:
 
     def stop(self, number: signal.Signals | None = None, *, seconds: float = 10.0) -> None:
         """Ask the process to end; kill its tree when it has not after ``seconds``."""
-        self.send(self.gentle if number is None else number)
+        self.send(self.command.gentle if number is None else number)
         if not wait_until(lambda: not self.alive, seconds=seconds):
             self.kill()
 

@@ -46,6 +46,7 @@ class EmbeddedRedis(EmbeddedServer):
 
     def _command(self) -> Command:
         configuration = self.folder / "redis.conf"
+        quoted = str(self.folder).replace("\\", r"\\").replace('"', r"\"")
         # In a file, because every user can read the arguments of a process.
         configuration.touch(mode=0o600)
         configuration.write_text(
@@ -54,7 +55,7 @@ class EmbeddedRedis(EmbeddedServer):
                     f"bind {self.host}",
                     f"port {self.port}",
                     f"requirepass {self.password}",
-                    f"dir {self.folder}",
+                    f'dir "{quoted}"',
                     "appendonly yes",
                     "appendfsync everysec",
                     "maxmemory-policy noeviction",

@@ -86,6 +86,13 @@ class EmbeddedServer(Closable):
         """Whether the server's process runs."""
         return self._child is not None and self._child.alive
 
+    @property
+    def child(self) -> Child:
+        """The server's process; raises ``CommandFailed`` before the first start."""
+        if self._child is None:
+            raise CommandFailed(f"the embedded server '{self.folder.name}' was not started")
+        return self._child
+
     def restart(self) -> None:
         """Stop the server if it runs and start it again: same port, same data, same password."""
         self.stop()

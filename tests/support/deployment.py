@@ -145,7 +145,7 @@ class Deployment:
         self._entered.close()
         for process in self.processes:
             if process.alive:
-                process.send(process.gentle)
+                process.send(process.command.gentle)
         wait_until(lambda: not any(process.alive for process in self.processes), seconds=10)
         self.stack.close()
 

@@ -1,14 +1,16 @@
 """`pgben up`: a whole installation in the foreground, for trying out; removed when it ends.
 
 PostgreSQL, Redis and two S3 servers from packages, demo data, a worker for everything, beat and
-Flower. A second terminal uses it through a file of settings.
+Flower; what ends by itself is started again. A second terminal uses it through a file of settings.
 """
 
 from __future__ import annotations
 
 import secrets
+import shlex
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +21,7 @@ from urllib.parse import urlsplit
 from rich.text import Text
 
 from pgben_tasks.cli.demo import environment
+from pgben_tasks.cli.demo.revive import Processes
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.embedded.child import LOOPBACK, Child, free_port, wait_until
 from pgben_tasks.embedded.s3 import EmbeddedS3
@@ -39,34 +42,45 @@ def up(size_mb: int, *, as_json: bool) -> int:
         environment.fill_bucket(stack)
         work, settings = environment.install(stack, node="up")
         password = secrets.token_urlsafe(18)
-        processes, flower = _start_processes(stack, settings, password)
-        environment.await_worker(work, processes[0])
-        _await_flower(flower, processes[-1])
+        started, flower = _start_processes(stack, settings, password)
+        environment.await_worker(work, started["the worker"])
+        _await_flower(flower, started["Flower"])
         file = _write_settings(stack, settings)
         about = _addresses(stack, flower, password)
+        processes = Processes({**_servers(stack), **started})
         # The end may be requested as soon as the addresses are shown.
         with _end_requested() as requested:
             _show(about, file, settings, as_json=as_json)
-            _wait_for_end(processes, requested)
+            while not requested.wait(_POLL_SECONDS):
+                processes.look()
     output.say("everything is gone")
-    return outcome.DONE
+    return outcome.FAILED if processes.given_up else outcome.DONE
+
+
+def _servers(stack: EmbeddedStack) -> dict[str, Child]:
+    return {
+        "PostgreSQL": stack.postgres.child,
+        "Redis": stack.redis.child,
+        "the S3 server of the documents": stack.documents.child,
+        "the S3 server of the repository": stack.s3.child,
+    }
 
 
 def _start_processes(
     stack: EmbeddedStack, settings: dict[str, str], password: str
-) -> tuple[list[Child], str]:
+) -> tuple[dict[str, Child], str]:
     """Start worker, beat and Flower; return them and Flower's address."""
     port = free_port()
     login = stack.folder / "flower.py"
     # In a file, because every user can read the arguments of a process.
     _write_private(login, f"basic_auth = ['{_FLOWER_USER}:{password}']\n")
-    processes = [
-        environment.start_process(stack, "all", settings),
-        environment.start_process(
-            stack, "beat", settings, f"--schedule={stack.folder / 'beat.schedule'}"
-        ),
-        environment.start_process(stack, "flower", settings, f"--port={port}", f"--conf={login}"),
-    ]
+    schedule = stack.folder / "beat.schedule"
+    flags = (f"--port={port}", f"--conf={login}")
+    processes = {
+        "the worker": environment.start_process(stack, "all", settings),
+        "beat": environment.start_process(stack, "beat", settings, f"--schedule={schedule}"),
+        "Flower": environment.start_process(stack, "flower", settings, *flags),
+    }
     return processes, f"http://{LOOPBACK}:{port}"
 
 
@@ -80,7 +94,10 @@ def _await_flower(address: str, flower: Child) -> None:
         return not flower.alive
 
     wait_until(listens, seconds=_FLOWER_READY_SECONDS)
-    _require_alive(flower)
+    if not flower.alive:
+        raise CommandFailed(
+            f"'{flower.name}' ended with status {flower.status}", f"its log: {flower.tail()}"
+        )
 
 
 def _addresses(stack: EmbeddedStack, flower: str, password: str) -> dict[str, dict[str, str]]:
@@ -124,15 +141,24 @@ def _show(
         console = output.out()
         rows = [(name, *one.values()) for name, one in about.items()]
         console.print(output.table(("server", "address", "user", "password"), rows))
-        typed = (f". {file}", "pgben backup --all", "pgben status")
         console.print(Text("\nin a second terminal:\n"))
-        for line in typed:
+        for line in _typed(file):
             console.print(Text(f"    {line}"), soft_wrap=True)
         console.print()
     output.say(
         "this is for trying out: everything vanishes, backups and keys too, when it ends (Ctrl-C)",
         style="yellow",
     )
+
+
+def _typed(file: Path) -> Iterator[str]:
+    """Yield what uses this installation when it is pasted into any shell, in any folder."""
+    yield f". {shlex.quote(str(file))}"
+    # The folder of the program may be on the PATH of the first terminal only.
+    script = Path(sys.executable).with_name("pgben")
+    program = [str(script)] if script.is_file() else [sys.executable, "-m", "pgben_tasks"]
+    for command in ("backup --all", "status"):
+        yield f"{shlex.join(program)} {command}"
 
 
 def _write_settings(stack: EmbeddedStack, settings: Mapping[str, str]) -> Path:
@@ -145,20 +171,6 @@ def _write_settings(stack: EmbeddedStack, settings: Mapping[str, str]) -> Path:
 def _write_private(path: Path, text: str) -> None:
     path.touch(mode=0o600)
     path.write_text(text, encoding="utf-8")
-
-
-def _wait_for_end(processes: list[Child], requested: threading.Event) -> None:
-    """Return when the end is requested; raise when a process ended by itself."""
-    while not requested.wait(_POLL_SECONDS):
-        for process in processes:
-            _require_alive(process)
-
-
-def _require_alive(process: Child) -> None:
-    if not process.alive:
-        raise CommandFailed(
-            f"'{process.name}' ended with status {process.status}", f"its log: {process.tail()}"
-        )
 
 
 @contextmanager
