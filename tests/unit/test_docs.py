@@ -27,7 +27,10 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 HOST = re.compile(r"\w://(?:[^\s/@`]*@)?([\w.-]+)")
 HOSTS = {"127.0.0.1", "age-encryption.org", "keepachangelog.com", "semver.org"}
 ABSOLUTE = re.compile(r"(?<![\w.:/>…~*$])/\w[\w.-]*/[\w.-]+")
-PLACES = ("/backup/", "/dev/null", "/etc/pgben", "/mnt/repository", "/run/secrets", "/var/lib")
+PLACES = (
+    *("/backup/", "/dev/null", "/dev/stdin", "/etc/pgben", "/etc/systemd", "/mnt/repository"),
+    *("/opt/pgben", "/run/secrets", "/usr/local", "/var/lib"),
+)
 UPWARD = re.compile(r"(?:\.\./)+[\w./-]*\w")
 
 
