@@ -29,7 +29,7 @@ HOSTS = {"127.0.0.1", "age-encryption.org", "keepachangelog.com", "semver.org"}
 ABSOLUTE = re.compile(r"(?<![\w.:/>…~*$])/\w[\w.-]*/[\w.-]+")
 PLACES = (
     *("/backup/", "/dev/null", "/dev/stdin", "/etc/pgben", "/etc/systemd", "/mnt/repository"),
-    *("/opt/pgben", "/run/secrets", "/usr/local", "/var/lib"),
+    *("/opt/pgben", "/run/secrets", "/usr/bin", "/usr/local", "/var/lib"),
 )
 UPWARD = re.compile(r"(?:\.\./)+[\w./-]*\w")
 
