@@ -211,6 +211,15 @@ def test_what_cannot_be_restored_is_refused_and_nothing_is_made(
     assert ruin.left_in_spool() == []
 
 
+def test_with_a_wrong_password_no_copy_is_spoken_of(ruin: Ruin, installation: Installation) -> None:
+    said = ruin.run("restore", installation.target.name, "--direct", PGBEN_DB_PASS="wrong")
+    assert said.code == 2
+    assert "with the password that is set" in said.err
+    assert "no new database was made; nothing was changed" in said.err
+    assert "copy" not in said.err
+    assert "into" not in said.out
+
+
 def test_usage_errors_are_told_before_anything_is_asked(ruin: Ruin) -> None:
     for line in (
         ("restore", "pgben", "--direct", "--no-wait"),
@@ -291,6 +300,7 @@ def test_a_restore_that_fails_in_mid_load_removes_its_database_and_says_so(
     assert said.code == 1
     assert said.json["jobs"][0]["error"]["type"] == "CommandFailed"
     assert "the unfinished copy 'stubborn_fails' was removed" in said.err
+    assert "into" not in result(said)
     with stubborn.server.connect() as connection:
         names = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
     assert "stubborn_fails" not in names
@@ -322,7 +332,9 @@ def test_an_interrupted_restore_removes_its_database_and_says_so(
         names = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
     assert process.returncode == 130, err
     assert "the unfinished copy 'stubborn_slow' was removed" in err
-    assert json.loads(out)["jobs"][0]["state"] == "cancelled"
+    (job,) = json.loads(out)["jobs"]
+    assert job["state"] == "cancelled"
+    assert "into" not in job["result"]
     assert "stubborn_slow" not in names
     assert ruin.left_in_spool() == []
 

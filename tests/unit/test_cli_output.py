@@ -197,6 +197,47 @@ def test_the_end_of_a_restore_names_refused_settings_and_further_buckets() -> No
     assert "not taken" not in text
 
 
+@pytest.mark.parametrize("state", ["failed", "refused", "cancelled"])
+@pytest.mark.parametrize(
+    ("target", "context", "later", "words"),
+    [
+        ("postgres/pgben", {}, {}, None),
+        ("postgres/pgben", {"finishing": True}, {"loaded_bytes": 1, "rows_compared": 1}, None),
+        # It was swapped in, and only then something failed.
+        ("postgres/pgben", {}, {"database": "place", "replaced": "old"}, "restored into"),
+        ("bucket/documents", {"snapshot": "b"}, {"objects": 3}, None),
+        ("bucket/documents", {"copying": True}, {"objects": 3}, "restored in part into"),
+        ("bucket/documents", {"aside": "a"}, {"copied_aside": 2, "aside": "a"}, None),
+        ("bucket/documents", {"aside": "a"}, {"written": 2, "lost": 1}, "restored in part into"),
+    ],
+)
+def test_a_restore_that_did_not_succeed_names_no_place_that_is_not_there(
+    state: str, target: str, context: Any, later: Any, words: str | None
+) -> None:
+    selected = {"backup": "b", "into": "place", "snapshot_time": NOW.isoformat()}
+    ended = job(
+        kind="restore", target=target, state=state, context=context, result=selected | later
+    )
+    text = shown(*outcome.job_tables(ended, zone=UTC))
+    document = outcome.job_document(ended)["result"]
+    assert document["backup"] == "b"
+    if words is None:
+        assert "place" not in text
+        assert "into" not in document
+    else:
+        assert re.search(rf"│ {words} +│ place ", text)
+        assert document["into"] == "place"
+
+
+def test_a_restore_that_succeeded_or_still_runs_names_its_place() -> None:
+    result = {"into": "place", "database": "place"}
+    assert "restored into" in shown(
+        *outcome.job_tables(job(kind="restore", result=result), zone=UTC)
+    )
+    running = job(kind="restore", state="running", ended_at=None, result={"into": "place"})
+    assert outcome.job_document(running)["result"] == {"into": "place"}
+
+
 def test_a_dry_run_shows_the_plan_with_its_reasons() -> None:
     decisions = [
         {"backup": "20261123T050000Z-1f0c9a", "decision": "keep", "reasons": "newest drilled"},

@@ -153,7 +153,10 @@ def _report_copy(chain: Chain, ended: Job) -> None:
     if ended.target.startswith("bucket/"):
         output.say(_objects_left(ended, into), style="yellow")
         return
-    if chain.left is not None:
+    if ended.step in {names.RESTORE_POSTGRES_SELECT, names.RESTORE_POSTGRES_FETCH}:
+        # Whether or not the server could be asked: only the step after these makes a database.
+        output.say("no new database was made; nothing was changed")
+    elif chain.left is not None:
         output.say(
             f"the unfinished copy '{into}' could not be looked for or removed: "
             f'{chain.left.sentence}; when it is there, drop it: DROP DATABASE "{into}"',
@@ -170,7 +173,7 @@ def _report_copy(chain: Chain, ended: Job) -> None:
 def _objects_left(ended: Job, into: str) -> str:
     """Return what an unfinished restore of objects has changed."""
     aside = ended.context.get("aside")
-    if ended.step in {names.RESTORE_BUCKET_COPY, names.RESTORE_BUCKET_FINISH}:
+    if ended.context.get("copying"):
         return f"the objects that were copied to '{into}' so far stay there"
     if ended.step == names.RESTORE_BUCKET_REPLACE_ASIDE:
         return f"nothing was overwritten; copies lie in '{aside}'"

@@ -113,7 +113,7 @@ def job_document(job: Job, steps: Sequence[StepRun] = ()) -> dict[str, Any]:
         "ended_at": job.ended_at and output.plain(job.ended_at),
         "retry_at": job.retry_at and output.plain(job.retry_at),
         "seconds": seconds,
-        "result": job.result,
+        "result": _true_result(job),
         "error": job.error,
         "progress": None if job.ended else job.progress,
         "steps": [
@@ -186,10 +186,12 @@ def short_id(job: Job) -> str:
 def _facts(job: Job, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
     yield "job", str(job.id)
     yield "state", output.state(_state(job))
+    result = _true_result(job)
     for key, (name, kind) in _RESULT_WORDS.items():
-        value = job.result.get(key)
+        value = result.get(key)
         if value not in (None, "", []):
-            yield name, _shown(value, kind, zone)
+            in_part = key == "into" and job.state != "succeeded" and "database" not in result
+            yield "restored in part into" if in_part else name, _shown(value, kind, zone)
     gone = (job.result.get("prune") or {}).get("expired")
     if gone:
         yield "expired", ", ".join(gone)
@@ -197,6 +199,18 @@ def _facts(job: Job, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
         yield "pruning", Text(f"refused: {job.result['prune']['refused']}", style="yellow")
     if job.ended_at is not None:
         yield "took", output.duration(job.ended_at - (job.started_at or job.created_at))
+
+
+def _true_result(job: Job) -> dict[str, Any]:
+    """Return a job's result; of a restore that did not succeed, without a place that is not there.
+
+    The first step names the place that is meant: it is there from a database's last step on (or
+    from the swap), and a bucket from the first object on.
+    """
+    if job.state == "succeeded" or not job.ended:
+        return job.result
+    begun = "database" in job.result or "written" in job.result or "copying" in job.context
+    return {key: value for key, value in job.result.items() if begun or key != "into"}
 
 
 def _state(job: Job) -> str:

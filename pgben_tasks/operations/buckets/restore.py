@@ -123,9 +123,9 @@ def copy(run: Run, tools: Toolbox) -> JSON:
     there = CurrentObjects(bucket)
     again = "copying" in run.context
     run.ledger.hold()
-    run.ledger.keep(context={"copying": True})
     if not bucket.exists():
         bucket.create()
+    run.ledger.keep(context={"copying": True})
     run.progress.begin("copy", total=int(run.job.result["bytes"]))
     lines = read_lines(run.folder / "plan.jsonl")
     packs = lost = refused = 0
