@@ -59,9 +59,11 @@ class Chain:
         # One session for all queries: a new one each time would cost more than the ledger itself.
         with closing(work.database.session()) as session:
             with Meter(self._at.worker.pid) as meter:
-                (job,), unsent = submit(work, "backup", [(self._target, {"target": self._target})])
+                jobs: list[Job] = []
+                unsent = submit(work, "backup", [(self._target, {"target": self._target})], jobs)
                 if unsent is not None:
                     raise unsent
+                (job,) = jobs
                 _wait(session, _COMMITTED, job, self._steps[-1])
             _wait(session, _ENDED, job, self._steps[-1])
         job = work.ledger.job(job.id)

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 #: A person or a service waits for this call, so it fails after a few seconds, not minutes.
 _PUBLISH = {"max_retries": 3, "interval_start": 0, "interval_step": 0.5, "interval_max": 1}
-_CONNECT_TIMEOUT = 5
+_CONNECT_TIMEOUT = 3
+#: How long a server may be silent: a frozen one takes a connection and never answers on it.
+_SILENCE = {"socket_timeout": 2, "socket_connect_timeout": 2}
 
 
 class Asked(TypedDict, total=False):
@@ -62,7 +64,10 @@ class Client:
 
     def __init__(self, redis_url: str, *, app: Celery | None = None) -> None:
         """Connect lazily: nothing is sent before the first request."""
-        self._app = app if app is not None else create_app(redis_url)
+        if app is None:
+            app = create_app(redis_url)
+            app.conf.broker_transport_options.update(_SILENCE)
+        self._app = app
 
     def backup(
         self, target: str, *, scheduled: bool = False, **asked: Unpack[Asked]

@@ -44,6 +44,10 @@ class ConfigurationError(PgbenError):
     exit_code = 2
 
 
+class CatalogLost(ConfigurationError):
+    """The catalog's database is gone, or its tables are; the repository brings it back."""
+
+
 class TransientError(PgbenError):
     """The same call may succeed later; retried with backoff."""
 

@@ -19,7 +19,7 @@ from pgben_tasks.domain.alarm import one_line
 from pgben_tasks.errors import ConfigurationError, TransientError
 from pgben_tasks.names import SET_ASIDE, SET_ASIDE_DROPPED
 
-_TIMEOUT_SECONDS: Final = 5.0
+_TIMEOUT_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,9 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
@@ -49,6 +51,8 @@ app = typer.Typer(
         ("pgben restore pgben", "the newest verified backup, beside the original"),
     ),
 )
+_ENV_FILE: Final = "--env-file"
+
 for _commands in (setup, work, maintenance, backups, jobs, health, alarms):
     app.add_typer(_commands.app)
 app.add_typer(databases.app, name="databases")
@@ -70,6 +74,15 @@ def pgben(
             "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
+    env_file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            _ENV_FILE,
+            metavar="FILE",
+            help="Load settings from a file of lines NAME=VALUE, such as the pgben.env that `pgben "
+            "init` wrote; they replace those of the environment. May be repeated.",
+        ),
+    ] = None,
     debug: Annotated[  # noqa: ARG001 - read by main(), which also serves what fails before this
         bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,
@@ -80,11 +93,16 @@ def pgben(
     from pgben_tasks import log
 
     log.configure(level="WARNING")
+    if env_file:
+        from pgben_tasks.settings.env_file import load_file
+
+        for path in env_file:
+            load_file(path)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command line; return its exit code."""
-    given = list(sys.argv[1:] if args is None else args)
+    given = _env_files_first(sys.argv[1:] if args is None else args)
     as_json, debug = "--json" in given, "--debug" in given
     try:
         code = typer.main.get_command(app).main(given, prog_name="pgben", standalone_mode=False)
@@ -108,6 +126,19 @@ def main(args: Sequence[str] | None = None) -> int:
         else:
             code = unexpected(exc, as_json=as_json, debug=debug)
     return code if isinstance(code, int) else outcome.DONE
+
+
+def _env_files_first(args: Sequence[str]) -> list[str]:
+    """Put ``--env-file FILE`` before the command, wherever it was written."""
+    first: list[str] = []
+    rest: list[str] = []
+    left = iter(args)
+    for one in left:
+        if one == _ENV_FILE:
+            first += [one, *islice(left, 1)]
+        else:
+            (first if one.startswith(f"{_ENV_FILE}=") else rest).append(one)
+    return first + rest
 
 
 def _nobody_reads() -> bool:

@@ -53,8 +53,8 @@ class DirectPlace:
 
     @classmethod
     def load(cls) -> Self:
-        """Read the settings from the environment."""
-        return cls(Settings.load())
+        """Read the settings from the environment; raise when there are none."""
+        return cls(Settings.of_installation())
 
     @cached_property
     def repository(self) -> StoreRepository:

@@ -168,7 +168,11 @@ def _of_surroundings(known: Surroundings) -> Iterator[Reason]:
     if known.repository_away is not None:
         yield Reason("red", f"the repository cannot be read: {known.repository_away}")
     if known.catalog_away is not None:
-        yield Reason("yellow", f"the catalog cannot be asked: {known.catalog_away}")
+        yield Reason(
+            "yellow",
+            f"{known.catalog_away}; `pgben restore … --direct` needs no catalog, and `pgben "
+            "catalog rebuild` brings a lost one back",
+        )
     if known.missing_roles:
         yield Reason("yellow", f"no worker runs for {', '.join(known.missing_roles)}")
     if known.reconciler == "silent":

@@ -4,6 +4,7 @@ Nothing else builds adapters.
 """
 
 from pgben_tasks.runtime.places import (
+    PATIENCE,
     catalog_database,
     first_server,
     history_files,
@@ -22,6 +23,7 @@ from pgben_tasks.runtime.process import Workplace, forget, workplace
 from pgben_tasks.runtime.tools import abandon, toolbox
 
 __all__ = [
+    "PATIENCE",
     "Workplace",
     "abandon",
     "catalog_database",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
@@ -30,6 +31,9 @@ from pgben_tasks.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+#: How long somebody at a terminal waits for the catalog's server before it counts as away.
+PATIENCE: Final = timedelta(seconds=4)
+
 
 def history_files(settings: Settings) -> History:
     """Return the history files, whose format people know from the old scripts."""
@@ -37,9 +41,9 @@ def history_files(settings: Settings) -> History:
     return History(folders, settings.zone)
 
 
-def catalog_database(settings: Settings) -> CatalogDatabase:
-    """Return the catalog's database."""
-    return CatalogDatabase.at(settings.catalog_url.get_secret_value())
+def catalog_database(settings: Settings, *, patience: timedelta | None = None) -> CatalogDatabase:
+    """Return the catalog's database; ``patience`` is how long its server may be silent."""
+    return CatalogDatabase.at(settings.catalog_url.get_secret_value(), patience=patience)
 
 
 def first_server(settings: Settings) -> PostgresServer:
@@ -181,7 +185,8 @@ def trust(settings: Settings) -> Trust:
     if settings.trusted_keys_file is None:
         raise ConfigurationError(
             "no trusted keys are set, so no backup can be believed",
-            "run `pgben init` and set PGBEN_TRUSTED_KEYS_FILE",
+            "load the file that `pgben init` wrote beside the keys, pgben.env; it sets "
+            "PGBEN_TRUSTED_KEYS_FILE",
         )
     return Trust.load(settings.trusted_keys_file)
 

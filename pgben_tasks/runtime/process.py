@@ -68,11 +68,13 @@ class Workplace:
     """
 
     settings: Settings
+    #: How long the catalog's server may be silent; None for as long as it is.
+    patience: timedelta | None = None
 
     @cached_property
     def database(self) -> CatalogDatabase:
         """The catalog's database."""
-        return catalog_database(self.settings)
+        return catalog_database(self.settings, patience=self.patience)
 
     @cached_property
     def ledger(self) -> Ledger:

@@ -11,12 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from pgben_tasks.settings.broker import redis_url
+from pgben_tasks.settings.sources import require_settings
 
 if TYPE_CHECKING:
     from pgben_tasks.settings.model import Row, Settings
     from pgben_tasks.settings.servers import Server
 
-__all__ = ["Row", "Server", "Settings", "redis_url"]
+__all__ = ["Row", "Server", "Settings", "redis_url", "require_settings"]
 
 _HOMES: Final = {"Row": "model", "Server": "servers", "Settings": "model"}
 

@@ -1,6 +1,6 @@
 """The effective settings: read from an environment, shown to people, and what follows from them.
 
-The environment is read by ``Settings.load`` and by ``redis_url``, nowhere else; operations never
+The environment is read by ``Settings`` and by ``redis_url``, nowhere else; operations never
 see this class, only values taken from it.
 """
 
@@ -23,7 +23,7 @@ from pgben_tasks.settings.doubts import Doubt, doubtful_addresses, doubtful_data
 from pgben_tasks.settings.faults import explain
 from pgben_tasks.settings.fields import OPTIONAL_FILES, Fields
 from pgben_tasks.settings.servers import Server, ServersFile
-from pgben_tasks.settings.sources import PREFIX, Origin, gather
+from pgben_tasks.settings.sources import PREFIX, Origin, gather, require_settings
 from pgben_tasks.settings.values import Contact, SecretUrl, format_duration
 
 _MEBIBYTE: Final = 1024**2
@@ -82,6 +82,16 @@ class Settings(Fields):
             raise _wrong(faults)
         made._origins, made._ignored, made._retired = found.origins, found.ignored, found.retired
         return made
+
+    @classmethod
+    def of_installation(cls) -> Self:
+        """Read the process's environment, where it has settings at all.
+
+        Raises what ``load`` raises, and ``ConfigurationError`` where not one is set: defaults alone
+        describe no installation.
+        """
+        require_settings()
+        return cls.load()
 
     @property
     def doubtful(self) -> tuple[Doubt, ...]:

@@ -6,6 +6,7 @@ Knows names and files, not types or defaults. Values never appear in its message
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,14 @@ RETIRED: Final = frozenset(
         "PGBEN_REFERENCES",
         "PGBEN_RTO",
     }
+)
+
+#: How the settings of an installation are loaded. Another `init` would make keys that open nothing
+#: old, so nobody who merely lost the settings is sent there.
+LOADING: Final = (
+    "load the file that `pgben init` wrote beside the keys, and the settings of the servers: "
+    "`set -a; . /etc/pgben/keys/pgben.env; set +a`, or "
+    "`pgben --env-file /etc/pgben/keys/pgben.env …`"
 )
 
 #: No secret is larger; a wrong path may lead to something that is.
@@ -91,6 +100,17 @@ def gather(
     unread = {name: text for name, text in own.items() if name not in RETIRED}
     found.faults.extend(_unknown(unread, {*known, *(name + _FILE for name in secret)}))
     return found
+
+
+def require_settings(environ: Mapping[str, str] | None = None) -> None:
+    """Raise ``ConfigurationError`` when an environment, the process's own, has no setting."""
+    environ = os.environ if environ is None else environ
+    links = set(_service_links(environ))
+    for name, text in environ.items():
+        own = name.startswith(PREFIX) and not name.startswith(_TEST_PREFIX)
+        if own and text and name not in links:
+            return
+    raise ConfigurationError(f"no settings are loaded: not one {PREFIX}… variable is set", LOADING)
 
 
 def read_secret(

@@ -57,6 +57,8 @@ def rebuild(place: DirectPlace, progress: Progress, *, who: str, dry_run: bool) 
 
     Raises ``TargetBusy`` while a step runs that reads or changes the repository.
     """
+    # A server that is silent is told at once; then everything may take as long as it takes.
+    runtime.catalog_database(place.settings, patience=runtime.PATIENCE).exists()
     database = runtime.catalog_database(place.settings)
     repository = place.repository
     repository.check_place()

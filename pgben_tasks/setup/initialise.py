@@ -114,6 +114,8 @@ def lines(environment: Mapping[str, str]) -> str:
 
 def _make_catalog(settings: Settings, made: list[str]) -> bool:
     """Make what the catalog lacks; return whether it is a new one."""
+    # A server that is silent is told at once; what is made may take as long as it takes.
+    runtime.catalog_database(settings, patience=runtime.PATIENCE).exists()
     database = runtime.catalog_database(settings)
     if database.create():
         made.append(f"catalog database '{database.name}' at {database.server}")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import socket
+import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,10 +16,16 @@ import pytest
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.ledger import Ledger
 from pgben_tasks.adapters.postgres.server import PostgresServer
-from pgben_tasks.errors import ConfigurationError, DatabaseUnavailable, PermanentError
+from pgben_tasks.errors import (
+    CatalogLost,
+    ConfigurationError,
+    DatabaseUnavailable,
+    PermanentError,
+)
 from tests.support.fixtures_installation import drop
 
 PASSWORD = "hunter2"
+SHORT = timedelta(seconds=0.3)
 
 
 @pytest.fixture
@@ -40,23 +49,82 @@ def test_eight_at_once_make_one_catalog(unmade: CatalogDatabase) -> None:
     assert (unmade.create(), unmade.migrate()) == (False, [])
 
 
-def test_before_init_the_check_says_to_run_it(unmade: CatalogDatabase) -> None:
+def test_whoever_asks_an_empty_catalog_is_told_how_it_is_brought_back(
+    unmade: CatalogDatabase,
+) -> None:
     unmade.create()
-    with pytest.raises(ConfigurationError, match="not set up") as caught:
+    for ask in (unmade.check, Ledger(unmade).jobs):
+        with pytest.raises(CatalogLost, match=f"'{unmade.name}' at .* is empty") as caught:
+            ask()
+        assert "`pgben catalog rebuild`" in caught.value.hint
+        assert "--direct" in caught.value.hint
+        assert "init" not in caught.value.hint
+
+
+def test_a_catalog_of_an_older_version_is_brought_up_to_date_with_the_keys_there_are(
+    unmade: CatalogDatabase,
+) -> None:
+    unmade.create()
+    unmade.migrate()
+    unmade.execute("DELETE FROM migration WHERE version = (SELECT max(version) FROM migration)")
+    with pytest.raises(ConfigurationError, match="not set up for this version") as caught:
         unmade.check()
-    assert "pgben init" in caught.value.hint
+    assert not isinstance(caught.value, CatalogLost)
+    assert "the keys there are" in caught.value.hint
 
 
-def test_whoever_asks_an_empty_catalog_is_told_how_it_is_filled(unmade: CatalogDatabase) -> None:
-    unmade.create()
-    with pytest.raises(ConfigurationError, match="not set up") as caught:
-        Ledger(unmade).jobs()
+def test_a_catalog_that_does_not_exist_says_how_it_is_brought_back(
+    unmade: CatalogDatabase,
+) -> None:
+    for ask in (unmade.check, unmade.session):
+        with pytest.raises(CatalogLost, match=f"has no database '{unmade.name}'") as caught:
+            ask()
+        assert "`pgben catalog rebuild`" in caught.value.hint
+        assert "init" not in caught.value.hint
+
+
+def test_a_refused_login_is_no_lost_catalog(migrated: CatalogDatabase) -> None:
+    refused = replace(migrated, server=replace(migrated.server, password="wrong"))
+    with pytest.raises(ConfigurationError, match="cannot be opened: .* password") as caught:
+        refused.check()
+    assert not isinstance(caught.value, CatalogLost)
+    assert "--direct" in caught.value.hint
+
+
+def test_a_silent_statement_is_waited_for_as_long_as_patience_lasts(
+    migrated: CatalogDatabase,
+) -> None:
+    impatient = replace(migrated, server=replace(migrated.server, patience=SHORT))
+    assert impatient.fetch_one("SELECT 1 AS one") == {"one": 1}
+    began = time.monotonic()
+    with pytest.raises(DatabaseUnavailable, match="did not answer within 0.3 s while") as caught:
+        impatient.fetch_one("SELECT pg_sleep(5)")
+    assert time.monotonic() - began < 5
+    assert "--direct" in caught.value.hint
+    # Work that somebody does not wait for at a terminal takes as long as it takes.
+    assert migrated.fetch_one("SELECT pg_sleep(0.6)") is not None
+
+
+def test_a_long_answer_is_no_silence(migrated: CatalogDatabase) -> None:
+    impatient = replace(migrated, server=replace(migrated.server, patience=SHORT))
+    rows = impatient.fetch_all(
+        # The server sends what fills its buffer, each a tenth of a second after the one before.
+        "SELECT repeat('x', 100000) AS filler, pg_sleep(0.1) FROM generate_series(1, 6)"
+    )
+    assert len(rows) == 6
+
+
+def test_a_server_that_takes_a_connection_and_says_nothing_counts_as_away() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        # Two addresses of one host have that time together.
+        server = PostgresServer(host="127.0.0.1,127.0.0.1", port=port, user="u", patience=SHORT)
+        began = time.monotonic()
+        with pytest.raises(DatabaseUnavailable, match="did not answer within 0.3 s") as caught:
+            CatalogDatabase(server, "catalog").check()
+        assert time.monotonic() - began < 2
+    assert "PGBEN_CATALOG_URL" in caught.value.hint
     assert "`pgben catalog rebuild`" in caught.value.hint
-
-
-def test_a_catalog_that_does_not_exist_is_one_sentence(unmade: CatalogDatabase) -> None:
-    with pytest.raises(ConfigurationError, match=unmade.name):
-        unmade.check()
 
 
 def test_a_catalog_of_another_program_is_refused(

@@ -40,10 +40,12 @@ _ENGLISH: Final = """\
 
 This page is made from the settings' model by `make configuration`; a test keeps it current.
 
-Everything is an environment variable. `pgben config` shows the effective values, where each came
-from, and no secrets. All faults are reported at once, and an unknown `PGBEN_*` variable is a fault
-that names the nearest setting; only what Kubernetes injects for Services named `pgben-…`, and
-retired settings, are ignored, with a line in the log and a warning of `pgben doctor`.
+Everything is an environment variable; `pgben --env-file FILE` sets those of a file for one command
+([Loading the settings](operations.md#loading-the-settings)). `pgben config` shows the effective
+values, where each came from, and no secrets. All faults are reported at once, and an unknown
+`PGBEN_*` variable is a fault that names the nearest setting; only what Kubernetes injects for
+Services named `pgben-…`, and retired settings, are ignored, with a line in the log and a warning of
+`pgben doctor`.
 
 - **Secrets** (marked 🔒) may also come from a file: `NAME_FILE` names it. Setting both is a fault.
 - **Empty** variables count as not set. An empty file is a fault; those of `PGBEN_MINIO_ACCESS_KEY`

@@ -23,13 +23,13 @@ _TABLES = frozenset({"_Meaning", "Hints"})
 _PHRASES = frozenset(
     {
         *("missing_client", "_fitting_client", "install_client", "remedy", "way_back"),
-        *("_of_message", "_of_dropped"),
+        *("_of_message", "_of_dropped", "_meanwhile"),
     }
 )
 #: Arguments that errors quote, and the hint of an alarm.
 _VALUES = frozenset({"settings", "what", "hint"})
 #: Functions whose arguments are errors' texts, too.
-_RAISING = frozenset({"_require"})
+_RAISING = frozenset({"_require", "_meanwhile"})
 _ERRORS = frozenset(
     name
     for name, value in vars(errors).items()

@@ -17,7 +17,12 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from pgben_tasks.adapters.postgres.server import Connection, PostgresServer, connect, translated
-from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.errors import (
+    CatalogLost,
+    ConfigurationError,
+    DatabaseUnavailable,
+    PgbenError,
+)
 
 #: Guards migrations; any fixed number that nothing else uses.
 _MIGRATION_LOCK = 7_290_114_401
@@ -65,8 +70,11 @@ class CatalogDatabase:
     name: str = field(default="pgben_catalog")
 
     @classmethod
-    def at(cls, url: str) -> Self:
-        """Read ``postgresql://user:password@host:port/name``; the URL is never repeated."""
+    def at(cls, url: str, *, patience: timedelta | None = None) -> Self:
+        """Read ``postgresql://user:password@host:port/name``; the URL is never repeated.
+
+        ``patience`` is that of the server.
+        """
         try:
             parts = conninfo_to_dict(url)
             port = int(parts.get("port") or 5432)
@@ -82,14 +90,23 @@ class CatalogDatabase:
             user=str(parts.get("user") or "postgres"),
             password=str(parts["password"]) if parts.get("password") else None,
             sslmode=str(parts.get("sslmode") or ""),
+            patience=patience,
             settings="PGBEN_CATALOG_URL (it follows PGBEN_DB_… when it is not set)",
         )
         return cls(server, str(parts.get("dbname") or "pgben_catalog"))
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Cursor[Row]]:
-        """Run statements in one transaction; vendor errors come out translated."""
-        with translated(self.server, "using the catalog"), self._lent() as connection:
+        """Run statements in one transaction; vendor errors come out translated.
+
+        Raises ``DatabaseUnavailable`` when the server does not answer, ``CatalogLost`` when the
+        database or its tables are gone.
+        """
+        with (
+            self._reached(),
+            translated(self.server, "using the catalog"),
+            self._lent() as connection,
+        ):
             try:
                 with connection.cursor(row_factory=dict_row) as cursor:
                     yield cursor
@@ -119,13 +136,14 @@ class CatalogDatabase:
 
     def connection(self) -> Connection:
         """Open a connection for transactions."""
-        return connect(
-            self.server,
-            self.name,
-            application_name="pgben catalog",
-            autocommit=False,
-            user_timeout=_USER_TIMEOUT,
-        )
+        with self._reached(), self._opened():
+            return connect(
+                self.server,
+                self.name,
+                application_name="pgben catalog",
+                autocommit=False,
+                user_timeout=_USER_TIMEOUT,
+            )
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -164,7 +182,11 @@ class CatalogDatabase:
         Its keepalives are the server's, so that the server notices within a minute when this host
         is cut off, and frees its locks.
         """
-        with translated(self.server, "taking a lock in the catalog"):
+        with (
+            self._reached(),
+            self._opened(),
+            translated(self.server, "taking a lock in the catalog"),
+        ):
             session = connect(self.server, self.name, application_name="pgben lock")
             session.execute("SET tcp_keepalives_idle = 20")
             session.execute("SET tcp_keepalives_interval = 10")
@@ -179,6 +201,7 @@ class CatalogDatabase:
     def exists(self) -> bool:
         """Return whether the server has this database."""
         with (
+            self._reached(),
             translated(self.server, "looking for the catalog"),
             connect(self.server, "postgres", application_name="pgben catalog") as connection,
         ):
@@ -187,6 +210,7 @@ class CatalogDatabase:
     def create(self) -> bool:
         """Create the database when it is missing; return whether it was created."""
         with (
+            self._reached(),
             translated(self.server, "making the catalog"),
             connect(self.server, "postgres", application_name="pgben init") as connection,
         ):
@@ -243,24 +267,83 @@ class CatalogDatabase:
 
     def is_current(self) -> bool:
         """Return whether every migration is applied."""
-        with self.transaction() as cursor:
-            row = require(cursor.execute("SELECT to_regclass('migration') AS t").fetchone())
-            done = 0
-            if row["t"] is not None:
-                counted = cursor.execute("SELECT count(*) AS n FROM migration").fetchone()
-                done = require(counted)["n"]
-        return bool(done == len(_migrations()))
+        return self._applied() == len(_migrations())
 
     def check(self) -> None:
-        """Raise ``ConfigurationError`` unless every migration is applied."""
+        """Raise ``CatalogLost`` without any migration, ``ConfigurationError`` unless all are."""
         if not self.is_current():
             raise self._not_set_up()
 
+    def _applied(self) -> int:
+        """Return how many migrations are applied."""
+        with self.transaction() as cursor:
+            row = require(cursor.execute("SELECT to_regclass('migration') AS t").fetchone())
+            if row["t"] is None:
+                return 0
+            counted = cursor.execute("SELECT count(*) AS n FROM migration").fetchone()
+            return int(require(counted)["n"])
+
     def _not_set_up(self) -> ConfigurationError:
+        if not self._applied():
+            return CatalogLost(
+                f"the catalog '{self.name}' at {self.server} is empty",
+                _meanwhile("`pgben catalog rebuild` brings it back from the repository"),
+            )
         return ConfigurationError(
             f"the catalog '{self.name}' is not set up for this version of pgben",
-            "run `pgben init`; where an older catalog was lost, `pgben catalog rebuild`",
+            "after an upgrade run `pgben init`, with the folder of the keys there are (--keys)",
         )
+
+    def _is_gone(self) -> bool:
+        """Return whether the server says that it has no such database.
+
+        What it says when it refuses a connection is in its own language.
+        """
+        try:
+            return not self.exists()
+        except PgbenError:
+            return False
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Say of a server that is away that it is the catalog's, and what works without it."""
+        try:
+            yield
+        except DatabaseUnavailable as exc:
+            if not isinstance(exc.__cause__, psycopg.Error):
+                # A transaction inside has said so already.
+                raise
+            raise DatabaseUnavailable(
+                f"the catalog '{self.name}' does not answer: {exc.sentence}",
+                _meanwhile(
+                    f"{exc.hint}; where its server is lost for good, name another in "
+                    "PGBEN_CATALOG_URL and run `pgben catalog rebuild`"
+                ),
+            ) from exc
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Say of a refused connection whether the catalog is gone, and what works without it."""
+        try:
+            yield
+        except ConfigurationError as exc:
+            if self._is_gone():
+                raise CatalogLost(
+                    f"there is no catalog: the PostgreSQL server '{self.server}' has no database "
+                    f"'{self.name}'",
+                    _meanwhile("`pgben catalog rebuild` brings it back from the repository"),
+                ) from exc
+            raise ConfigurationError(
+                f"the catalog '{self.name}' cannot be opened: {exc.sentence}", _meanwhile(exc.hint)
+            ) from exc
+
+
+def _meanwhile(hint: str) -> str:
+    """Add to a hint what can be done without the catalog."""
+    return (
+        f"{hint}; meanwhile `pgben list --direct`, `pgben restore … --direct` and `pgben verify … "
+        "--direct` need no catalog"
+    )
 
 
 def _migrations() -> list[tuple[int, str]]:

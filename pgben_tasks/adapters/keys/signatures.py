@@ -46,12 +46,12 @@ class Signer:
         except (ValueError, TypeError) as exc:
             raise ConfigurationError(
                 f"the signing key file '{path}' is not an unencrypted private key in PEM form",
-                "`pgben init` makes signing keys",
+                "name the key that `pgben init` made, signing-key.pem or that of the role",
             ) from exc
         if not isinstance(key, Ed25519PrivateKey):
             raise ConfigurationError(
                 f"the signing key file '{path}' holds no Ed25519 key",
-                "`pgben init` makes signing keys",
+                "name the key that `pgben init` made, signing-key.pem or that of the role",
             )
         return cls(key)
 

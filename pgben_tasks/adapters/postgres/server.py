@@ -17,6 +17,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg import errors
 
+from pgben_tasks.adapters.postgres.patience import connect_within
 from pgben_tasks.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -63,6 +64,9 @@ class PostgresServer:
     password: str | None = field(default=None, repr=False)
     sslmode: str = ""
     connect_timeout: timedelta = timedelta(seconds=10)
+    #: How long connecting, and then each statement, may take in all, for whoever waits at a
+    #: terminal; None for work that takes as long as it takes.
+    patience: timedelta | None = None
     #: The settings that name this server, for hints.
     settings: str = "PGBEN_DB_HOST, PGBEN_DB_USER and PGBEN_DB_PASS"
 
@@ -115,25 +119,28 @@ def connect(
     Raises ``DatabaseUnavailable`` when nobody answers, ``ConfigurationError`` when the server
     answers and refuses for good (password, access rule, unknown database or role).
     """
+    parameters: dict[str, Any] = {
+        "host": server.host,
+        "port": server.port,
+        "user": server.user,
+        "password": server.password or None,
+        "dbname": database,
+        "sslmode": server.sslmode or None,
+        "connect_timeout": _seconds(server.connect_timeout),
+        "application_name": application_name,
+        "client_encoding": "UTF8",
+        "autocommit": autocommit,
+        "keepalives": 1,
+        "keepalives_idle": _KEEPALIVE_IDLE,
+        "keepalives_interval": _KEEPALIVE_INTERVAL,
+        "tcp_user_timeout": 0
+        if user_timeout is None
+        else round(user_timeout.total_seconds() * 1000),
+    }
     try:
-        return psycopg.connect(
-            host=server.host,
-            port=server.port,
-            user=server.user,
-            password=server.password or None,
-            dbname=database,
-            sslmode=server.sslmode or None,
-            connect_timeout=_seconds(server.connect_timeout),
-            application_name=application_name,
-            client_encoding="UTF8",
-            autocommit=autocommit,
-            keepalives=1,
-            keepalives_idle=_KEEPALIVE_IDLE,
-            keepalives_interval=_KEEPALIVE_INTERVAL,
-            tcp_user_timeout=0
-            if user_timeout is None
-            else round(user_timeout.total_seconds() * 1000),
-        )
+        if server.patience is not None:
+            return connect_within(server.patience, **parameters)
+        return psycopg.connect(**parameters)
     except psycopg.OperationalError as exc:
         raise refusal(exc, server, database) from exc
 
@@ -196,6 +203,12 @@ def translate(exc: psycopg.Error, server: PostgresServer, doing: str) -> PgbenEr
     Only the server's primary message is repeated: its detail may quote rows.
     """
     message = (exc.diag.message_primary or str(exc).strip() or type(exc).__name__).splitlines()[0]
+    if isinstance(exc, errors.ConnectionTimeout):
+        return DatabaseUnavailable(
+            f"the PostgreSQL server '{server}' did not answer within {_waited(server)} s while "
+            f"{doing}",
+            "check the host, the network and its firewalls",
+        )
     if _went_away(exc):
         return DatabaseUnavailable(
             f"the PostgreSQL server '{server}' went away while {doing}: {message}",
@@ -225,6 +238,11 @@ def _went_away(exc: psycopg.Error) -> bool:
     return isinstance(exc, gone) or (
         isinstance(exc, psycopg.OperationalError) and (state is None or state.startswith("08"))
     )
+
+
+def _waited(server: PostgresServer) -> str:
+    """Return for how many seconds an answer was waited for."""
+    return f"{(server.patience or server.connect_timeout).total_seconds():g}"
 
 
 def _seconds(timeout: timedelta) -> int:
@@ -260,7 +278,7 @@ def refusal(exc: psycopg.OperationalError, server: PostgresServer, database: str
         )
     if isinstance(exc, errors.ConnectionTimeout) or "timeout expired" in text:
         return DatabaseUnavailable(
-            f"the PostgreSQL server '{server}' did not answer within {server.connect_timeout}",
+            f"the PostgreSQL server '{server}' did not answer within {_waited(server)} s",
             "check the host, the network and its firewalls",
         )
     return DatabaseUnavailable(

@@ -419,7 +419,7 @@ def _read_card(store: ObjectStore) -> RepositoryCard:
     except ObjectMissing as exc:
         raise ConfigurationError(
             f"there is no repository at '{store.describe()}'",
-            "run `pgben init`, or correct PGBEN_REPOSITORY",
+            "correct PGBEN_REPOSITORY; only a new installation begins with `pgben init`",
         ) from exc
     card = RepositoryCard.decode(data, where=layout.REPOSITORY_CARD)
     if not _REPOSITORY_ID.fullmatch(card.repository):

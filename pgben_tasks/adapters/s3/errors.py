@@ -60,7 +60,7 @@ REPOSITORY_HINTS: Final = Hints(
     keys="PGBEN_REPOSITORY_ACCESS_KEY and PGBEN_REPOSITORY_SECRET_KEY",
     name="PGBEN_REPOSITORY",
     ca_file="PGBEN_REPOSITORY_CA_FILE",
-    absent="`pgben init` makes it; or correct PGBEN_REPOSITORY",
+    absent="correct PGBEN_REPOSITORY; only a new installation begins with `pgben init`",
     full="free or add space there; `pgben prune --dry-run` shows what may go",
     gone="verify the target",
 )

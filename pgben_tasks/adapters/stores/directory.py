@@ -196,7 +196,8 @@ class DirectoryObjectStore:
         if not self._root.is_dir():
             raise ConfigurationError(
                 f"the repository's folder '{self._root}' does not exist",
-                "mount its volume, correct PGBEN_REPOSITORY, or make a repository: `pgben init`",
+                "mount its volume, or correct PGBEN_REPOSITORY; only a new installation begins "
+                "with `pgben init`",
             )
 
     def _open(self, key: str) -> BinaryIO:

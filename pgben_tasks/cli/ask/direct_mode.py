@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pgben_tasks import names
 from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import enqueue
+from pgben_tasks.cli.ask.installation import open_workplace
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.screen import Screen
 from pgben_tasks.domain.job import EVERYTHING, Job, JobKind
@@ -36,9 +37,7 @@ if TYPE_CHECKING:
 def open_work(*, direct: bool, wait: bool = True) -> Workplace | DirectPlace:
     """Return what a command works with; ``--direct`` and ``--no-wait`` exclude each other."""
     if not direct:
-        from pgben_tasks import runtime
-
-        return runtime.workplace()
+        return open_workplace()
     if not wait:
         raise ConfigurationError(
             "--direct and --no-wait were given",

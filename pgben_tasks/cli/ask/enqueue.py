@@ -10,19 +10,22 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.follow import Follower
 from pgben_tasks.domain.job import EVERYTHING, Job, JobKind
-from pgben_tasks.errors import ConfigurationError, DatabaseUnavailable, TransientError
+from pgben_tasks.errors import TransientError
 
 if TYPE_CHECKING:
     from pgben_tasks.runtime import Workplace
 
 #: The word for every target in the job's key.
 _EVERYTHING_IN_KEY = "everything"
+#: How long writing and sending jobs goes on after Ctrl-C.
+_GRACE_SECONDS: Final = 1.0
 #: The kinds of jobs that --direct can do, without catalog, broker and workers.
 _DIRECT = frozenset({"restore", "verify"})
 
@@ -52,13 +55,10 @@ def enqueue_and_follow(
     """
     jobs: list[Job] = []
     try:
-        with _uninterrupted():
-            jobs, unsent = submit(work, kind, wanted)
+        with _hardly_interrupted():
+            unsent = submit(work, kind, wanted, jobs)
     except KeyboardInterrupt:
         return _interrupted(jobs, as_json=as_json)
-    except (DatabaseUnavailable, ConfigurationError) as exc:
-        # Whether the catalog is away, empty or gone, the repository is still there.
-        raise type(exc)(exc.sentence, _with_direct(exc.hint, kind)) from exc
     if unsent is not None:
         return _left_to_the_reconciler(jobs, unsent, as_json=as_json)
     if not wait:
@@ -96,9 +96,12 @@ def show_end(job: Job, work: Workplace) -> None:
 
 
 def submit(
-    work: Workplace, kind: JobKind, wanted: Sequence[tuple[str, dict[str, Any]]]
-) -> tuple[list[Job], TransientError | None]:
-    """Write every job, then send every message; stop sending at the first that is not taken."""
+    work: Workplace, kind: JobKind, wanted: Sequence[tuple[str, dict[str, Any]]], jobs: list[Job]
+) -> TransientError | None:
+    """Write every job, add it to ``jobs``, then send every message.
+
+    Stop sending at the first that is not taken, and return why.
+    """
     from pgben_tasks.client import Client
     from pgben_tasks.contracts import request_model
 
@@ -109,35 +112,48 @@ def submit(
         key = f"{kind}:{name}:{uuid4().hex}"
         asked = {**fields, "requested_by": who, "idempotency_key": key}
         requests.append((target, key, request_model(kind, target).parse(asked)))
-    jobs = [
-        work.ledger.request(
+    for target, key, request in requests:
+        job, _ = work.ledger.request(
             kind,
             target=target,
             key=key,
             request=request.model_dump(mode="json"),
             requested_by=who,
-        )[0]
-        for target, key, request in requests
-    ]
+        )
+        jobs.append(job)
     client = Client(work.settings.redis_url.get_secret_value())
     for job, (_, _, request) in zip(jobs, requests, strict=True):
         try:
             client.send(kind, request)
         except TransientError as exc:
-            return jobs, exc
+            return exc
         work.ledger.postpone(job.id)
-    return jobs, None
+    return None
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Delay a Ctrl-C to the end of the block: no job's row is written without its message."""
+def _hardly_interrupted() -> Iterator[None]:
+    """Delay a Ctrl-C to the end of the block, but hardly longer than somebody would wait.
+
+    So no job's row is written without its message, unless a server is silent; then the reconciler
+    sends it.
+    """
     pressed: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        pressed.append(number)
+        signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS)
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note), signal.signal(signal.SIGALRM, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGALRM, before[1])
     if pressed:
         raise KeyboardInterrupt
 

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from pgben_tasks.cli.ask.installation import open_workplace
 from pgben_tasks.cli.options import AsJson, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.errors import ConfigurationError
@@ -37,9 +38,7 @@ def alarms(
     as_json: AsJson = False,
 ) -> int:
     """Show the newest alarms and whether their mails were sent, or try the mail settings."""
-    from pgben_tasks import runtime
-
-    work = runtime.workplace()
+    work = open_workplace()
     if test:
         return _send_test(work, as_json=as_json)
     found = work.outbox.newest(limit)

@@ -17,7 +17,7 @@ from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import direct_mode
 from pgben_tasks.cli.options import AsJson, Direct, examples
 from pgben_tasks.cli.view import outcome, output
-from pgben_tasks.errors import DatabaseUnavailable, PgbenError
+from pgben_tasks.errors import CatalogLost, ConfigurationError, DatabaseUnavailable, PgbenError
 
 if TYPE_CHECKING:
     from pgben_tasks.direct.place import DirectPlace
@@ -95,10 +95,16 @@ def _found(work: Workplace | DirectPlace, target: Target | None) -> list[Listed]
     if isinstance(work, Workplace):
         try:
             return _read_index(work, target)
-        except DatabaseUnavailable as exc:
-            output.say(f"{exc.sentence}; reading the repository instead", style="yellow")
+        except (DatabaseUnavailable, CatalogLost) as exc:
+            _say_lost(exc)
         return _read_repository(work.repository, target)
     return _read_repository(work.repository, target, here=NoWorkers().restore_site())
+
+
+def _say_lost(exc: PgbenError) -> None:
+    """Write that the catalog cannot be asked, and what can be done; the repository answers."""
+    output.say(f"{exc.sentence}; reading the repository instead", style="yellow")
+    output.hint(exc.hint)
 
 
 @app.command(epilog=SHOW_EXAMPLES)
@@ -139,17 +145,23 @@ def _restore_site(work: Workplace | DirectPlace) -> RestoreSite:
         return NoWorkers().restore_site()
     try:
         return work.workers.restore_site()
-    except PgbenError:
+    except PgbenError as exc:
+        _say_lost(exc)
         return UNKNOWN_SITE
 
 
 @app.command(epilog=CONFIG_EXAMPLES)
 def config(as_json: AsJson = False) -> int:
     """Show the effective settings and where each came from; secrets are hidden."""
-    from pgben_tasks.settings import Settings
+    from pgben_tasks.settings import Settings, require_settings
 
     settings = Settings.load()
     rows = settings.rows()
+    try:
+        require_settings()
+    except ConfigurationError as exc:
+        output.say(f"{exc.sentence}; these are the defaults", style="yellow")
+        output.hint(exc.hint)
     if settings.retired:
         output.hint(
             f"retired settings do nothing and are left aside: {', '.join(settings.retired)}"

@@ -13,6 +13,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
+from pgben_tasks.cli.ask.installation import open_workplace
 from pgben_tasks.cli.options import AsJson, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.errors import ConfigurationError
@@ -58,10 +59,9 @@ _SUM: Final = _("{ok} as they should be, {warning} warning(s), {error} error(s)"
 @app.command(epilog=STATUS_EXAMPLES)
 def status(as_json: AsJson = False) -> int:
     """Show on one screen whether everything can be restored, and to when."""
-    from pgben_tasks import runtime
     from pgben_tasks.health import situation
 
-    work = runtime.workplace()
+    work = open_workplace()
     found = situation.gather(work)
     if as_json:
         output.print_json(_status_document(found))
@@ -73,10 +73,12 @@ def status(as_json: AsJson = False) -> int:
 @app.command(epilog=DOCTOR_EXAMPLES)
 def doctor(as_json: AsJson = False) -> int:
     """Examine servers, keys, versions, permissions, disks and clocks; change nothing."""
-    from pgben_tasks import runtime
     from pgben_tasks.health.doctor.checks import examine
+    from pgben_tasks.settings import require_settings
 
-    results = examine(runtime.workplace)
+    # Without any there is no installation to examine; wrong ones are a result.
+    require_settings()
+    results = examine(open_workplace)
     if as_json:
         found = list(results)
         output.print_json(_doctor_document(found))
@@ -205,10 +207,8 @@ def _seconds(length: timedelta | None) -> float | None:
 
 def _doctor_language() -> Language:
     """Return PGBEN_LANGUAGE, or its default where the settings cannot be read."""
-    from pgben_tasks import runtime
-
     try:
-        return runtime.workplace().settings.language
+        return open_workplace().settings.language
     except ConfigurationError:
         return "pt_BR"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from pgben_tasks.cli.ask import enqueue
+from pgben_tasks.cli.ask.installation import open_workplace
 from pgben_tasks.cli.options import AsJson, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.domain.job import Job, uncancellable, unrepeatable
@@ -58,10 +59,8 @@ def jobs(
     as_json: AsJson = False,
 ) -> int:
     """Show jobs: asked for, running, ended; or begin a failed or cancelled one again."""
-    from pgben_tasks import runtime
-
     again, job = asked(words or [])
-    work = runtime.workplace()
+    work = open_workplace()
     if again:
         return _retry(work, work.ledger.find(job or ""), follow=follow, as_json=as_json)
     if follow:
@@ -87,9 +86,7 @@ def cancel(
     as_json: AsJson = False,
 ) -> int:
     """Cancel a job: a waiting one at once, a running one within seconds."""
-    from pgben_tasks import runtime
-
-    work = runtime.workplace()
+    work = open_workplace()
     before = work.ledger.find(job)
     cancelled = cancel_job(work, before)
     if as_json:

@@ -10,6 +10,7 @@ import typer
 
 from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import enqueue
+from pgben_tasks.cli.ask.installation import open_workplace
 from pgben_tasks.cli.options import AsJson, Wait, examples
 from pgben_tasks.domain.job import JobKind
 
@@ -64,10 +65,9 @@ def acknowledge(
     The backup counts again, and pruning goes on. Of a lost object only the SHA-256 of its key is
     signed and kept; snapshots that lack nothing else are 'verified with exceptions'.
     """
-    from pgben_tasks import runtime
     from pgben_tasks.domain.buckets.acknowledged import digest_of
 
-    work = runtime.workplace()
+    work = open_workplace()
     request: dict[str, Any] = {"reason": reason}
     if key:
         (target,) = arguments.parse_protected([backup], work.target_names())
@@ -109,9 +109,7 @@ def _request_each(
     target: str | None, kind: JobKind, *, dry_run: bool, wait: bool, as_json: bool
 ) -> int:
     """Request a job of one target, or of every protected one; return the exit code."""
-    from pgben_tasks import runtime
-
-    work = runtime.workplace()
+    work = open_workplace()
     known = work.target_names()
     chosen = arguments.parse_protected([target] if target is not None else known, known)
     wanted = [(str(one), {"target": str(one), "dry_run": dry_run}) for one in chosen]

@@ -13,6 +13,7 @@ import typer
 
 from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import direct_mode, enqueue
+from pgben_tasks.cli.ask.installation import open_workplace
 from pgben_tasks.cli.options import AsJson, Confirm, Direct, Wait, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.contracts import BucketRestoreRequest
@@ -81,9 +82,7 @@ def backup(
     as_json: AsJson = False,
 ) -> int:
     """Back up databases and buckets: capture, store, prune, read back."""
-    from pgben_tasks import runtime
-
-    work = runtime.workplace()
+    work = open_workplace()
     known = work.target_names()
     if everything and targets:
         raise ConfigurationError("targets and --all were given", "give one of the two")
@@ -262,9 +261,7 @@ def undo(
     as_json: AsJson = False,
 ) -> int:
     """Undo a swap: the replaced database takes its name again, the restored one is kept."""
-    from pgben_tasks import runtime
-
-    work = runtime.workplace()
+    work = open_workplace()
     swapped = work.ledger.find(job)
     target = arguments.parse_target(swapped.target)
     check_confirmation(target.name, confirm)

@@ -95,7 +95,8 @@ class Jobs:
     def run(self, kind: JobKind, target: str, request: dict[str, Any], *, typed: str) -> Job:
         """Enqueue one job as ``pgben <typed>`` does, and follow it; raise unless it succeeds."""
         output.say(f"\npgben {typed}")
-        jobs, unsent = enqueue.submit(self.work, kind, [(target, request)])
+        jobs: list[Job] = []
+        unsent = enqueue.submit(self.work, kind, [(target, request)], jobs)
         if unsent is not None:
             raise unsent
         (job,) = Follower(self.work, jobs).run()

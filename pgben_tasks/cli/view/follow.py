@@ -86,9 +86,7 @@ class Follower:
                 except TransientError as exc:
                     if silent_since is None:
                         silent_since = time.monotonic()
-                        self._write_line(
-                            f"the catalog does not answer, still trying: {exc.sentence}"
-                        )
+                        self._write_line(f"{exc.sentence}; still trying")
                     elif time.monotonic() - silent_since > _SILENCE_SECONDS:
                         raise
                 if all(one.job.ended for one in self._watched):
