@@ -71,14 +71,10 @@ def test_every_value_that_init_writes_comes_back() -> None:
     assert parse(lines(HARD), Path("x")) == HARD
 
 
-@given(
-    st.dictionaries(
-        st.from_regex(r"PGBEN_[A-Z]{1,9}", fullmatch=True),
-        st.text().filter(lambda text: "\0" not in text and text.isprintable()),
-    )
-)
-@settings(max_examples=100)
+@given(st.dictionaries(st.sampled_from(sorted(HARD)), st.text(min_size=1, max_size=20)))
+@settings(max_examples=50)
 def test_whatever_is_written_is_read(environment: dict[str, str]) -> None:
+    environment = {name: text.replace("\0", "") for name, text in environment.items()}
     assert parse(lines(environment), Path("x")) == environment
 
 

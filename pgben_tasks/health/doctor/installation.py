@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pgben_tasks import names
@@ -16,10 +16,10 @@ from pgben_tasks.adapters.redis import BrokerFacts
 from pgben_tasks.adapters.repository.repository import StoreRepository
 from pgben_tasks.domain.restorability import UNKNOWN_SITE, RestoreSite
 from pgben_tasks.domain.target import Target
-from pgben_tasks.errors import PgbenError
+from pgben_tasks.errors import DatabaseUnavailable, PgbenError
 from pgben_tasks.health.doctor.report import Unseen
 from pgben_tasks.ports import Preflight
-from pgben_tasks.runtime import Workplace, postgres_servers
+from pgben_tasks.runtime import PATIENCE, Workplace, postgres_servers
 from pgben_tasks.settings import Settings
 
 
@@ -84,19 +84,29 @@ class Installation:
 
     @cached_property
     def addresses(self) -> dict[Target, PostgresServer]:
-        """The server of every protected database."""
-        return postgres_servers(self.settings)
+        """The server of every protected database; a silent one is not waited for long."""
+        servers = postgres_servers(self.settings)
+        return {
+            target: replace(server, connect_timeout=PATIENCE) for target, server in servers.items()
+        }
 
     @cached_property
     def examined(self) -> dict[Target, Preflight | PgbenError]:
         """The preflight of a dump of every protected database, or why it failed."""
         found: dict[Target, Preflight | PgbenError] = {}
+        away: dict[tuple[str, int], DatabaseUnavailable] = {}
         for target, server in self.addresses.items():
+            address = server.host, server.port
+            if address in away:
+                found[target] = away[address]
+                continue
             try:
                 source = PostgresSource(server, target.name, restore_site=lambda: self.restore_site)
                 found[target] = source.preflight()
             except PgbenError as exc:
                 found[target] = exc
+                if isinstance(exc, DatabaseUnavailable):
+                    away[address] = exc
         return found
 
     @cached_property
