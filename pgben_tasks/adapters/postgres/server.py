@@ -64,8 +64,8 @@ class PostgresServer:
     password: str | None = field(default=None, repr=False)
     sslmode: str = ""
     connect_timeout: timedelta = timedelta(seconds=10)
-    #: How long connecting, and then each statement, may take in all, for whoever waits at a
-    #: terminal; None for work that takes as long as it takes.
+    #: For whoever waits at a terminal: how long connecting may take in all, and a statement be
+    #: silent. None for work that takes as long as it takes.
     patience: timedelta | None = None
     #: The settings that name this server, for hints.
     settings: str = "PGBEN_DB_HOST, PGBEN_DB_USER and PGBEN_DB_PASS"
