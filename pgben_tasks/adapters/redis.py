@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -53,12 +53,30 @@ def inspect_broker(url: str, queues: Iterable[str]) -> BrokerFacts:
 
     Raises ``TransientError`` when it does not answer, ``ConfigurationError`` when it refuses.
     """
-    client = _client(url)
+    with _translated(), closing(_client(url)) as client:
+        info: dict[str, Any] = client.info()
+        waiting = {name: int(client.llen(name)) for name in queues}
+        set_aside = _set_aside(client)
+    return BrokerFacts(
+        version=str(info.get("redis_version", "0")),
+        append_only=bool(info.get("aof_enabled")),
+        last_write_ok=info.get("aof_last_write_status", "ok") == "ok",
+        eviction=str(info.get("maxmemory_policy", "unknown")),
+        queues=waiting,
+        set_aside=set_aside,
+    )
+
+
+def ping_broker(url: str) -> None:
+    """Return when the server at ``url`` answers; raises what ``inspect_broker`` raises."""
+    with _translated(), closing(_client(url)) as client:
+        client.ping()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
     try:
-        with closing(client):
-            info: dict[str, Any] = client.info()
-            waiting = {name: int(client.llen(name)) for name in queues}
-            set_aside = _set_aside(client)
+        yield
     except redis.AuthenticationError as exc:
         raise ConfigurationError(
             "the Redis server does not accept the password that is set",
@@ -74,14 +92,6 @@ def inspect_broker(url: str, queues: Iterable[str]) -> BrokerFacts:
             "the Redis server does not say how it is set up",
             "let the user of PGBEN_REDIS_URL run INFO and LLEN",
         ) from exc
-    return BrokerFacts(
-        version=str(info.get("redis_version", "0")),
-        append_only=bool(info.get("aof_enabled")),
-        last_write_ok=info.get("aof_last_write_status", "ok") == "ok",
-        eviction=str(info.get("maxmemory_policy", "unknown")),
-        queues=waiting,
-        set_aside=set_aside,
-    )
 
 
 def record_set_aside(url: str, record: Callable[[Sequence[SetAside], int], None]) -> int:

@@ -1,24 +1,18 @@
-"""Whether everything can be restored, and to when: what is known of it, and the verdict.
+"""What is known of the ability to restore, and of what works and lives, at one moment.
 
-Pure: what is known comes in, a colour with its reasons comes out.
+Pure values; ``verdicts`` judges them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Literal
 
 from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.states import GOOD_LABELS, State
 
-Colour = Literal["green", "yellow", "red"]
 Reconciler = Literal["runs", "runs without beat", "silent", "never ran"]
-
-#: From the least to the most alarming.
-_COLOURS: Final[tuple[Colour, ...]] = ("green", "yellow", "red")
-_NOT_KNOWN: Final = "whether backups can be restored here is not known"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,97 +87,67 @@ class TargetOutlook:
         return bool(since) and now - max(since) > self.verify_every
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why something cannot be used, and what to do about it."""
+
+    sentence: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """Whether one protected database or bucket answers; ``gone`` where its server lacks it.
+
+    One that was not ``asked`` is not judged: without a secret key at hand a bucket is not.
+    """
+
+    target: str
+    asked: bool = True
+    gone: bool = False
+    fault: Fault | None = None
+
+    @property
+    def answers(self) -> bool | None:
+        """Whether it does; None where it was not asked."""
+        return not self.gone and self.fault is None if self.asked else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """Who may hold an identity that opens backups: this machine, and workers that restore.
+
+    ``fault`` is why the identity that is ``set_here`` opens none. ``restorers`` are the living
+    workers that restore, None without a catalog; the one of this ``node`` reads the same file.
+    """
+
+    set_here: bool
+    fault: Fault | None = None
+    restorers: tuple[str, ...] | None = None
+    node: str | None = None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether a worker on another machine may hold one."""
+        own = f"restore.{self.node}"
+        return any(name != own for name in self.restorers or ())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What is known beside the targets; None where the catalog did not say."""
 
-    repository_away: str | None = None
-    catalog_away: str | None = None
+    repository_away: Fault | None = None
+    #: Why it is not known which backups there are, although the repository answers.
+    backups_away: Fault | None = None
+    catalog_away: Fault | None = None
+    broker_away: Fault | None = None
+    disks_away: Fault | None = None
+    protected: tuple[Presence, ...] = ()
+    #: None where nothing is sealed.
+    keys: Keys | None = None
     missing_roles: tuple[str, ...] | None = None
     reconciler: Reconciler | None = None
     full_disks: tuple[str, ...] = ()
     #: None without a catalog, or where no database is protected.
     restore_site: RestoreSite | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """One thing that keeps the verdict from being green."""
-
-    colour: Colour
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The most alarming colour, and every reason, the most alarming first."""
-
-    colour: Colour
-    reasons: tuple[Reason, ...]
-
-
-def judge_outlook(
-    targets: Sequence[TargetOutlook], surroundings: Surroundings, *, now: datetime
-) -> Verdict:
-    """Return whether everything can be restored.
-
-    Red: something cannot, or not to a moment that is recent enough. Yellow: it can, and something
-    is wrong that will keep it from staying so.
-    """
-    found = list(_of_surroundings(surroundings))
-    if surroundings.repository_away is None:
-        for target in targets:
-            found += _of_target(target, now)
-    found.sort(key=lambda reason: _COLOURS.index(reason.colour), reverse=True)
-    return Verdict(found[0].colour if found else "green", tuple(found))
-
-
-def _of_target(one: TargetOutlook, now: datetime) -> Iterator[Reason]:
-    name = f"'{one.target}'"
-    good, newest = one.newest_good, one.backups[0] if one.backups else None
-    if good is None:
-        yield Reason("red", f"{name} has no verified backup")
-    elif not one.within_rpo(now):
-        yield Reason("red", f"the newest verified backup of {name} is older than PGBEN_RPO")
-    if newest is not None and newest is not good:
-        what = "suspect" if newest.suspect else newest.state
-        needs = f": it needs {newest.needs}" if newest.needs else ""
-        yield Reason("yellow", f"the newest backup of {name} is {what}{needs}")
-    foreign = sum(not backup.restorable for backup in one.backups[1:])
-    if foreign:
-        yield Reason("yellow", f"{foreign} older backup(s) of {name} are not restorable here")
-    damaged = sum(one.state in {"damaged", "unreadable", "missing"} for one in one.backups)
-    if damaged:
-        yield Reason("yellow", f"{damaged} backup(s) of {name} are damaged or missing")
-    if one.failures:
-        said = f": {one.last_failure}" if one.last_failure else ""
-        yield Reason(
-            "yellow", f"{one.failures} backup(s) of {name} failed since the last success{said}"
-        )
-    if one.verification_overdue(now):
-        yield Reason("yellow", f"the stored bytes of {name} were not read for too long")
-
-
-def _of_surroundings(known: Surroundings) -> Iterator[Reason]:
-    if known.repository_away is not None:
-        yield Reason("red", f"the repository cannot be read: {known.repository_away}")
-    if known.catalog_away is not None:
-        yield Reason(
-            "yellow",
-            f"{known.catalog_away}; `pgben restore … --direct` needs no catalog, and `pgben "
-            "catalog rebuild` brings a lost one back",
-        )
-    if known.missing_roles:
-        yield Reason("yellow", f"no worker runs for {', '.join(known.missing_roles)}")
-    if known.reconciler == "silent":
-        yield Reason("yellow", "the reconciler has not run for five minutes: beat is down")
-    elif known.reconciler == "runs without beat":
-        yield Reason("yellow", "beat is down; a maintenance worker stands in for it")
-    elif known.reconciler == "never ran":
-        yield Reason("yellow", "the reconciler has not run yet; beat wakes it every minute")
-    if known.restore_site is not None and known.restore_site.clients is None:
-        yield Reason("yellow", f"{_NOT_KNOWN}: no restore worker has published its clients")
-    elif known.restore_site is not None and not known.restore_site.current:
-        yield Reason("yellow", f"{_NOT_KNOWN}: judged by the clients that were published last")
-    for disk in known.full_disks:
-        yield Reason("yellow", f"the disk of '{disk}' is fuller than PGBEN_DISK_CRITICAL")

@@ -1,46 +1,51 @@
-"""What is known of an installation's ability to restore, gathered from whatever answers.
+"""What is known of an installation: of its ability to restore, and of what works and lives.
 
-Beside ``runtime`` in the layers. Nothing is changed, and a part that does not answer hides no
-other: without the catalog the repository itself is read, with its signatures checked.
+Beside ``runtime`` in the layers. Nothing is changed, and a part that does not answer, or hangs,
+hides no other: without the catalog the repository itself is read, with its signatures checked.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from urllib.parse import urlsplit
+from functools import partial
+from time import monotonic
+from typing import Any, Final, TypeVar
 
 from pgben_tasks import names
-from pgben_tasks.adapters.catalog.index import IndexedBackup
 from pgben_tasks.adapters.catalog.records import Records
-from pgben_tasks.domain.job import BEAT_SILENCE, Job
+from pgben_tasks.adapters.redis import ping_broker
+from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.outlook import (
-    ListedBackup,
+    Fault,
+    Keys,
     Reconciler,
     Surroundings,
     TargetOutlook,
-    Verdict,
-    judge_outlook,
 )
-from pgben_tasks.domain.restorability import UNKNOWN_SITE
+from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.target import Target
-from pgben_tasks.errors import PgbenError
-from pgben_tasks.health.restorability import indexed_backups, surveyed_now
-from pgben_tasks.operations.repository.survey import survey
-from pgben_tasks.runtime import Workplace
+from pgben_tasks.domain.verdicts import Verdict, judge_restorable, judge_running
+from pgben_tasks.health.facts import (
+    Disk,
+    disks,
+    missing_roles,
+    noted_node,
+    of_role,
+    outlook,
+    reconciler,
+)
+from pgben_tasks.health.looks import Look
+from pgben_tasks.health.presence import check_identity, looks_at_protected, presence
+from pgben_tasks.runtime import Workplace, postgres_servers
 from pgben_tasks.settings import Settings
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
-    """One volume that pgben writes to; ``used`` is a share, ``free`` bytes."""
-
-    path: Path
-    used: float
-    free: int
+#: The catalog is waited for less long: without it, the repository itself is still to be read.
+_CATALOG_PATIENCE: Final = timedelta(seconds=3)
+#: A command that asks has three more seconds, to start and to show what it was told.
+_PATIENCE: Final = timedelta(seconds=7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,143 +59,132 @@ class Situation:
     jobs: tuple[Job, ...] | None
     workers: tuple[str, ...] | None
     last_tick: datetime | None
+    #: Whether a question still waits for its answer, whose threads an interpreter would join.
+    hangs: bool
+
+    @property
+    def restorable(self) -> Verdict:
+        """Whether everything can be restored."""
+        return judge_restorable(self.targets, self.surroundings, now=self.now)
+
+    @property
+    def running(self) -> Verdict:
+        """Whether the installation works, and whether what it protects is there."""
+        return judge_running(self.targets, self.surroundings)
 
     @property
     def verdict(self) -> Verdict:
-        """Whether everything can be restored."""
-        return judge_outlook(self.targets, self.surroundings, now=self.now)
+        """Both in one: the more alarming colour, and the reasons of both."""
+        return Verdict.from_reasons((*self.restorable.reasons, *self.running.reasons))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CatalogFacts:
+    """What the catalog says beside backups."""
+
+    now: datetime
+    jobs: tuple[Job, ...]
+    workers: tuple[str, ...]
+    restore_site: RestoreSite
+    reconciler: Reconciler
+    last_tick: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _MachineFacts:
+    """What this machine says: its volumes, and the node whose spool it has."""
+
+    disks: tuple[Disk, ...] = ()
+    node: str | None = None
 
 
 def gather(work: Workplace) -> Situation:
-    """Return the situation of catalog, repository and disks."""
-    volumes = disks(work.settings)
-    full = tuple(
-        str(disk.path) for disk in volumes if disk.used >= float(work.settings.disk_critical)
-    )
-    catalog_away, repository_away = _fault(work.database.check), _fault(lambda: work.repository)
-    known = catalog_away is None
-    now = work.database.now() if known else datetime.now(UTC)
-    records = Records(work.database) if known else None
-    targets = (
-        ()
-        if repository_away
-        else tuple(outlook(work, records, now, Target.parse(name)) for name in work.target_names())
-    )
-    workers = tuple(work.workers.living()) if known else None
-    protects_databases = any(Target.parse(one).kind == "postgres" for one in work.target_names())
+    """Return the situation of all parts, asked at the same time, within ``_PATIENCE``."""
+    begun = monotonic()
+    settings, places = work.settings, postgres_servers(work.settings)
+    catalog_look = Look(str(work.database.server), partial(_catalog_facts, work))
+    repository_look = Look(settings.repository, lambda: work.repository)
+    broker_look = Look("Redis", lambda: ping_broker(settings.redis_url.get_secret_value()))
+    machine_look = Look(str(settings.spool_dir), partial(_machine_facts, settings))
+    identity_look = Look("age", partial(check_identity, settings))
+    protected = looks_at_protected(settings)
+    looks: list[Look[Any]] = [catalog_look, repository_look, broker_look, machine_look]
+    looks += [identity_look, *filter(None, protected.values())]
+
+    catalog, catalog_away = _known(catalog_look.outcome(_CATALOG_PATIENCE))
+    now = catalog.now if catalog else datetime.now(UTC)
+    repository, repository_away = _known(repository_look.outcome(_PATIENCE))
+    targets: tuple[TargetOutlook, ...] | None = ()
+    backups_away = None
+    if repository is not None:
+        asked = str(work.database.server) if catalog else settings.repository
+        targets_look = Look(asked, partial(_outlooks, work, now, from_catalog=catalog is not None))
+        looks.append(targets_look)
+        left = _PATIENCE - timedelta(seconds=monotonic() - begun)
+        targets, backups_away = _known(targets_look.outcome(left))
+    machine, machine_away = _known(machine_look.outcome(_PATIENCE))
+    volumes = machine.disks if machine else ()
     return Situation(
         now=now,
-        targets=targets,
+        targets=targets or (),
         surroundings=Surroundings(
             repository_away=repository_away,
+            backups_away=backups_away,
             catalog_away=catalog_away,
-            missing_roles=None if workers is None else missing_roles(workers),
-            reconciler=reconciler(work, records) if records else None,
-            full_disks=full,
-            restore_site=work.workers.restore_site() if known and protects_databases else None,
+            broker_away=_known(broker_look.outcome(_PATIENCE))[1],
+            disks_away=machine_away,
+            protected=tuple(
+                presence(target, look, _PATIENCE) for target, look in protected.items()
+            ),
+            keys=Keys(
+                set_here=settings.age_identity_file is not None,
+                fault=_known(identity_look.outcome(_PATIENCE))[1],
+                restorers=of_role(names.QUEUE_RESTORE, catalog.workers) if catalog else None,
+                node=machine.node if machine else None,
+            )
+            if settings.encryption
+            else None,
+            missing_roles=missing_roles(catalog.workers) if catalog else None,
+            reconciler=catalog.reconciler if catalog else None,
+            full_disks=tuple(
+                str(disk.path) for disk in volumes if disk.used >= float(settings.disk_critical)
+            ),
+            restore_site=catalog.restore_site if catalog and places else None,
         ),
         disks=volumes,
-        jobs=tuple(work.ledger.jobs(limit=1000, open_only=True)) if known else None,
-        workers=workers,
-        last_tick=records.last_tick() if records else None,
+        jobs=catalog.jobs if catalog else None,
+        workers=catalog.workers if catalog else None,
+        last_tick=catalog.last_tick if catalog else None,
+        hangs=any(look.silent for look in looks),
     )
 
 
-def disks(settings: Settings) -> tuple[Disk, ...]:
-    """Return the volumes of spool, history and a repository in a folder, each volume once.
+def _known(outcome: T | Fault) -> tuple[T | None, Fault | None]:
+    """Return an answer and why there is none: one of them is None."""
+    return (None, outcome) if isinstance(outcome, Fault) else (outcome, None)
 
-    A folder that is not there yet is measured where it would be made.
-    """
-    parts = urlsplit(settings.repository)
-    wanted = [settings.spool_dir, settings.backup_dir]
-    if parts.scheme == "file":
-        wanted.append(Path(parts.path))
-    found: dict[int, Disk] = {}
-    for path in wanted:
-        there = next(one for one in (path, *path.absolute().parents) if one.exists())
-        usage = shutil.disk_usage(there)
-        found.setdefault(
-            there.stat().st_dev, Disk(path=path, used=usage.used / usage.total, free=usage.free)
+
+def _catalog_facts(work: Workplace) -> _CatalogFacts:
+    with work.database.kept():
+        work.database.check()
+        records = Records(work.database)
+        return _CatalogFacts(
+            now=work.database.now(),
+            jobs=tuple(work.ledger.jobs(limit=1000, open_only=True)),
+            workers=tuple(work.workers.living()),
+            restore_site=work.workers.restore_site(),
+            reconciler=reconciler(work, records),
+            last_tick=records.last_tick(),
         )
-    return tuple(found.values())
 
 
-def reconciler(work: Workplace, records: Records) -> Reconciler:
-    """Return whether the reconciler is woken: by beat, or by a worker that stands in for it."""
-    if records.last_tick() is None:
-        return "never ran"
-    if work.recovery.tick_is_overdue():
-        return "silent"
-    beaten = records.last_beat()
-    woken = beaten is not None and work.database.now() - beaten <= BEAT_SILENCE
-    return "runs" if woken else "runs without beat"
+def _machine_facts(settings: Settings) -> _MachineFacts:
+    return _MachineFacts(disks=disks(settings), node=noted_node(settings))
 
 
-def missing_roles(living: Sequence[str]) -> tuple[str, ...]:
-    """Return the roles for which none of these workers (``<role>.<node>``) is alive."""
-    there = {name.partition(".")[0] for name in living}
-    return tuple(role for role in names.QUEUES if role not in there)
-
-
-def _fault(ask: Callable[[], object]) -> str | None:
-    """Return why something cannot be asked; None when it can."""
-    try:
-        ask()
-    except PgbenError as exc:
-        return exc.sentence
-    return None
-
-
-def outlook(
-    work: Workplace, records: Records | None, now: datetime, target: Target
-) -> TargetOutlook:
-    """Return what is known of one target; ``records`` is None without a catalog."""
-    settings, name = work.settings, str(target)
-    schedule = work.schedule("backup", name)
-    record = records.target_record(name) if records else None
-    return TargetOutlook(
-        target=name,
-        backups=kept(work, target, from_catalog=records is not None),
-        rpo=settings.rpo,
-        verify_every=timedelta(days=settings.verify_days),
-        next_window=schedule.next(now) if schedule else None,
-        failures=record.failures if record else None,
-        last_failure=record.last_failure if record else None,
-        last_full_verification=record.last_full_verification if record else None,
-        last_restore=record.last_restore if record else None,
-    )
-
-
-def kept(work: Workplace, target: Target, *, from_catalog: bool) -> tuple[ListedBackup, ...]:
-    """List the backups of a target, newest first: from the index, or the repository itself."""
-    if from_catalog:
-        return tuple(_indexed(one) for one in indexed_backups(work, target))
-    found = survey(work.repository, target)
-    readable = [
-        ListedBackup(
-            backup=one.manifest.backup,
-            state=state,
-            needs=needs,
-            taken=one.known.snapshot_time,
-            suspect=one.known.standing.suspect if one.known.standing.open_suspicion else None,
-            stored_bytes=one.known.bytes,
+def _outlooks(work: Workplace, now: datetime, *, from_catalog: bool) -> tuple[TargetOutlook, ...]:
+    with work.database.kept():
+        records = Records(work.database) if from_catalog else None
+        return tuple(
+            outlook(work, records, now, Target.parse(name)) for name in work.target_names()
         )
-        for one, (state, needs) in zip(
-            found.backups, surveyed_now(found, UNKNOWN_SITE), strict=True
-        )
-    ]
-    unreadable = [
-        ListedBackup(backup=str(backup), state="unreadable") for backup, _ in found.unreadable
-    ]
-    return (*readable, *unreadable)
-
-
-def _indexed(one: IndexedBackup) -> ListedBackup:
-    return ListedBackup(
-        backup=one.id,
-        state=one.state,
-        needs=one.needs,
-        taken=one.snapshot_at,
-        suspect=None if one.acknowledged else one.suspect,
-        stored_bytes=one.stored_bytes,
-    )

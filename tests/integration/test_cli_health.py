@@ -12,7 +12,7 @@ AWAY = {"PGBEN_CATALOG_URL": f"postgresql://postgres:{CANARY}@127.0.0.1:1/none"}
 def test_without_a_backup_the_screen_is_red(ready: Site) -> None:
     said = ready.run("status")
     assert said.code == 1, said.err
-    assert said.out.startswith("RED: ")
+    assert said.out.startswith("RESTORABLE: red - ")
     assert "'postgres/pgben' has no verified backup" in said.out
     document = ready.run("status", "--json").json
     assert document["verdict"] == "red"
@@ -25,15 +25,15 @@ def test_without_a_catalog_the_repository_itself_says_what_can_be_restored(ready
     backup = a_backup(ready)
     changed = {**AWAY, "PGBEN_RPO": "36500d", "PGBEN_VERIFY_DAYS": "36500"}
     said = ready.run("status", "--json", **changed)
-    assert said.code == 4, said.err
+    assert said.code == 75, said.err
     document = said.json
-    assert document["verdict"] == "yellow"
-    assert "catalog" in document["reasons"][0]["text"]
+    assert (document["verdict"], document["restorable"]["colour"]) == ("red", "green")
+    assert any("catalog" in one["text"] for one in document["running"]["reasons"])
     (target,) = document["targets"]
     assert (target["backup"], target["state"], target["within_rpo"]) == (backup, "verified", True)
     assert target["failures_since_success"] is document["jobs"] is document["workers"] is None
     screen = ready.run("status", **changed)
-    assert screen.out.startswith("YELLOW: ")
+    assert screen.out.startswith("RESTORABLE: green - everything, to ")
     assert backup in screen.out
     assert CANARY not in said.all + screen.all
 

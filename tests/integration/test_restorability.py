@@ -133,7 +133,7 @@ def test_a_silence_of_seconds_makes_no_good_backup_bad(installation: Installatio
     work = installation.shop.work
     shown = indexed_backups(work, installation.target)
     assert (shown[0].id, {row.state for row in shown}) == (backup, {"verified"})
-    verdict = situation.gather(work).verdict
+    verdict = situation.gather(work).restorable
     reasons = {one.colour for one in verdict.reasons if "restored here" in one.text}
     assert reasons == {"yellow"}
 
@@ -274,7 +274,7 @@ def test_lists_say_it_of_backups_that_were_verified_before(installation: Install
         )
     shown = indexed_backups(work, installation.target)
     assert {(row.state, row.needs) for row in shown} == {("not restorable here", NEEDED)}
-    verdict = situation.gather(work).verdict
+    verdict = situation.gather(work).restorable
     assert verdict.colour == "red"
     assert any("is not restorable here: it needs" in one.text for one in verdict.reasons)
     publish(installation, FIT)

@@ -17,6 +17,7 @@ from pgben_tasks.adapters.keys.signatures import Signer, Trust
 from pgben_tasks.adapters.repository.repository import StoreRepository
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.domain.job import Job
+from pgben_tasks.ports import ObjectStore
 from pgben_tasks.settings import Settings
 from tests.support import commands, samples
 from tests.support.commands import Ran
@@ -104,9 +105,12 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PGBEN_")}
 
 
-def a_backup(site: Site, **fields: Any) -> str:
-    """Store and commit a small backup in the site's repository; give its id."""
-    store = DirectoryObjectStore(site.repository)
+def a_backup(site: Site, store: ObjectStore | None = None, **fields: Any) -> str:
+    """Store and commit a small backup in the site's repository; give its id.
+
+    The repository is the folder of the site, unless it is in another ``store``.
+    """
+    store = store or DirectoryObjectStore(site.repository)
     repository = StoreRepository.open(
         store,
         signer=Signer.load(site.keys / "signing-key.pem"),

@@ -1,4 +1,4 @@
-"""The verdict: red when something cannot be restored, yellow when it will not stay so."""
+"""The two verdicts: red when something is not as it must be, yellow when it will not stay so."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from pgben_tasks.domain.outlook import ListedBackup, Surroundings, TargetOutlook, judge_outlook
+from pgben_tasks.domain.outlook import (
+    Fault,
+    Keys,
+    ListedBackup,
+    Presence,
+    Surroundings,
+    TargetOutlook,
+)
 from pgben_tasks.domain.restorability import RestoreSite
+from pgben_tasks.domain.verdicts import judge_restorable, judge_running
 
 NOW = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -29,11 +37,15 @@ def target(*backups: ListedBackup, **fields: Any) -> TargetOutlook:
 
 
 def colour(*targets: TargetOutlook, surroundings: Surroundings = WELL) -> str:
-    return judge_outlook(targets, surroundings, now=NOW).colour
+    return judge_restorable(targets, surroundings, now=NOW).colour
+
+
+def running(surroundings: Surroundings, *targets: TargetOutlook) -> str:
+    return judge_running(targets, surroundings).colour
 
 
 def test_a_fresh_verified_backup_and_living_processes_are_green() -> None:
-    verdict = judge_outlook([target(kept())], WELL, now=NOW)
+    verdict = judge_restorable([target(kept())], WELL, now=NOW)
     assert (verdict.colour, verdict.reasons) == ("green", ())
     assert colour(target(kept(state="verified (unopened)"))) == "green"
     # A snapshot whose unreadable objects somebody acknowledged is what a restore would take.
@@ -60,10 +72,10 @@ def test_a_target_without_a_good_backup_that_is_young_enough_is_red(one: TargetO
 
 def test_what_a_backup_needs_is_said() -> None:
     unfit = kept(state="not restorable here", needs="a PostgreSQL client of version 14 to 16")
-    newest = judge_outlook([target(unfit, kept())], WELL, now=NOW)
+    newest = judge_restorable([target(unfit, kept())], WELL, now=NOW)
     assert newest.colour == "yellow"
     assert "it needs a PostgreSQL client of version 14 to 16" in newest.reasons[0].text
-    older = judge_outlook([target(kept(), unfit, unfit)], WELL, now=NOW)
+    older = judge_restorable([target(kept(), unfit, unfit)], WELL, now=NOW)
     assert [reason.text for reason in older.reasons] == [
         "2 older backup(s) of 'postgres/pgben' are not restorable here"
     ]
@@ -79,7 +91,7 @@ def test_what_a_backup_needs_is_said() -> None:
 def test_a_restore_worker_that_is_down_is_not_known_and_yellow(
     site: RestoreSite, says: str
 ) -> None:
-    verdict = judge_outlook([target(kept())], replace(WELL, restore_site=site), now=NOW)
+    verdict = judge_restorable([target(kept())], replace(WELL, restore_site=site), now=NOW)
     assert verdict.colour == "yellow"
     assert says in verdict.reasons[0].text
     living = RestoreSite(clients=(), current=True)
@@ -93,7 +105,6 @@ def test_a_restore_worker_that_is_down_is_not_known_and_yellow(
         target(kept(state="stored"), kept()),
         target(kept(), kept(state="damaged")),
         target(kept(), kept(state="missing")),
-        target(kept(), failures=2, last_failure="it failed"),
         target(kept(), kept(age=8 * DAY), last_full_verification=NOW - 8 * DAY),
     ],
 )
@@ -102,31 +113,82 @@ def test_what_threatens_the_next_restore_is_yellow(one: TargetOutlook) -> None:
 
 
 @pytest.mark.parametrize(
-    "surroundings",
+    ("surroundings", "expected"),
     [
-        replace(WELL, catalog_away="it does not answer"),
-        replace(WELL, missing_roles=("backup",)),
-        replace(WELL, reconciler="silent"),
-        replace(WELL, reconciler="runs without beat"),
-        replace(WELL, reconciler="never ran"),
-        replace(WELL, full_disks=("spool",)),
+        (WELL, "green"),
+        (replace(WELL, catalog_away=Fault("it does not answer")), "red"),
+        (replace(WELL, broker_away=Fault("it does not answer")), "red"),
+        (replace(WELL, disks_away=Fault("they do not answer")), "red"),
+        (replace(WELL, missing_roles=("backup",)), "red"),
+        (replace(WELL, reconciler="silent"), "red"),
+        (replace(WELL, reconciler="runs without beat"), "yellow"),
+        (replace(WELL, reconciler="never ran"), "yellow"),
+        (replace(WELL, full_disks=("spool",)), "yellow"),
+        (replace(WELL, protected=(Presence(target="postgres/pgben"),)), "green"),
+        (replace(WELL, protected=(Presence(target="postgres/pgben", gone=True),)), "red"),
+        (replace(WELL, protected=(Presence(target="bucket/a", fault=Fault("away")),)), "red"),
+        (replace(WELL, protected=(Presence(target="bucket/a", asked=False),)), "green"),
     ],
 )
-def test_processes_and_disks_that_fail_are_yellow(surroundings: Surroundings) -> None:
-    assert colour(target(kept()), surroundings=surroundings) == "yellow"
+def test_what_does_not_work_is_of_the_second_verdict_only(
+    surroundings: Surroundings, expected: str
+) -> None:
+    assert running(surroundings, target(kept())) == expected
+    assert colour(target(kept()), surroundings=surroundings) == "green"
+
+
+def test_what_is_gone_is_told_with_its_way_back_unless_there_is_none() -> None:
+    gone = replace(
+        WELL,
+        protected=(
+            Presence(target="postgres/pgben", gone=True),
+            Presence(target="bucket/papers", gone=True),
+        ),
+    )
+    bucket = target(target="bucket/papers")
+    hints = [one.hint for one in judge_running([target(kept()), bucket], gone).reasons]
+    assert "`pgben restore pgben --in-place --confirm pgben`" in hints[0]
+    assert hints[1].startswith("there is no backup")
+    # Where the repository is away, whether there is one is not known.
+    hints = [one.hint for one in judge_running([], gone).reasons]
+    assert "`pgben restore bucket/papers --in-place --confirm papers`" in hints[1]
+
+
+UNUSABLE = Keys(set_here=True, fault=Fault("it cannot be read"), node="here")
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (Keys(set_here=True, restorers=()), "green"),
+        (Keys(set_here=False, restorers=("restore.here",), node="here"), "green"),
+        (Keys(set_here=False, restorers=()), "yellow"),
+        (Keys(set_here=False, restorers=None), "yellow"),
+        (replace(UNUSABLE, restorers=("restore.there",)), "yellow"),
+        (replace(UNUSABLE, restorers=("restore.here",)), "red"),
+        (replace(UNUSABLE, restorers=()), "red"),
+        (replace(UNUSABLE, restorers=None), "red"),
+    ],
+)
+def test_nothing_is_restorable_without_a_key_that_somebody_may_hold(
+    keys: Keys, expected: str
+) -> None:
+    assert colour(target(kept()), surroundings=replace(WELL, keys=keys)) == expected
 
 
 def test_a_repository_that_cannot_be_read_is_red_and_the_first_reason() -> None:
-    away = replace(WELL, repository_away="gone", catalog_away="gone too")
-    verdict = judge_outlook([], away, now=NOW)
+    away = replace(WELL, repository_away=Fault("gone"), keys=Keys(set_here=False))
+    verdict = judge_restorable([], away, now=NOW)
     assert verdict.colour == "red"
     assert [reason.colour for reason in verdict.reasons] == ["red", "yellow"]
+    unknown = replace(WELL, backups_away=Fault("it hangs"))
+    assert colour(surroundings=unknown) == "red"
 
 
 def test_what_the_newest_failure_said_is_repeated() -> None:
-    verdict = judge_outlook(
-        [target(kept(), failures=1, last_failure="wrong password")], WELL, now=NOW
-    )
+    one = target(kept(), failures=1, last_failure="wrong password")
+    verdict = judge_running([one], WELL)
+    assert verdict.colour == "yellow"
     assert "wrong password" in verdict.reasons[0].text
 
 

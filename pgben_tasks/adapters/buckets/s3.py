@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -36,13 +38,15 @@ from pgben_tasks.adapters.buckets.uploads import (
     part_size,
     uploaded,
 )
-from pgben_tasks.adapters.s3.client import S3Request, S3Sender, succeeded
+from pgben_tasks.adapters.s3.client import S3Request, S3Sender, date_of, error_code, succeeded
 from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.domain.buckets.capture import BucketSettings
 from pgben_tasks.errors import ObjectMissing, PgbenError
 from pgben_tasks.ports.buckets import FetchedObject, ListedObject, ObjectFacts, Uploads
 
 if TYPE_CHECKING:
+    import urllib3
+
     from pgben_tasks.adapters.s3.administration import BucketAdministration
 
 _NOT_FOUND: Final = 404
@@ -50,6 +54,19 @@ _NOT_FOUND: Final = 404
 _LONGEST_TAGS: Final = 2048
 #: Servers whose listings say metadata and tags when they are asked for them.
 _LISTS_TAGS: Final = frozenset({"MinIO"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketFacts:
+    """What one answer says of a bucket: whether it is there, and the key of its first object.
+
+    ``ahead`` is how far its server's clock is ahead of this machine's, to the second; None where
+    the answer has no date.
+    """
+
+    there: bool
+    first: str | None = None
+    ahead: timedelta | None = None
 
 
 class S3Bucket:
@@ -83,6 +100,25 @@ class S3Bucket:
     def exists(self) -> bool:
         """Return whether the bucket is there."""
         return self._administration.exists()
+
+    def inspect(self) -> BucketFacts:
+        """Return what a listing of one object says; raises where the server does not answer it."""
+        query = {"list-type": "2", "encoding-type": "url", "max-keys": "1"}
+        request = S3Request(method="GET", query=query)
+        before = datetime.now(UTC)
+        answer = self._sender.ask(request)
+        after = datetime.now(UTC)
+        there = succeeded(answer)
+        if not there and error_code(answer) != "NoSuchBucket" and answer.status != _NOT_FOUND:
+            raise self._sender.error(request, answer)
+        date = date_of(answer)
+        listed = () if not there else self._objects_of(self._page_in(answer, ""), "")
+        return BucketFacts(
+            there=there,
+            first=next((one.key for one in listed), None),
+            # The answer was made somewhere between the question and its arrival.
+            ahead=None if date is None else date - (before + (after - before) / 2),
+        )
 
     def create(self) -> None:
         """Make the bucket; one that is there and ours is no error."""
@@ -125,7 +161,9 @@ class S3Bucket:
         return self._read_page(prefix, plain)
 
     def _read_page(self, prefix: str, query: Mapping[str, str]) -> Page:
-        answer = self._sender.send(S3Request(method="GET", query=query))
+        return self._page_in(self._sender.send(S3Request(method="GET", query=query)), prefix)
+
+    def _page_in(self, answer: urllib3.BaseHTTPResponse, prefix: str) -> Page:
         try:
             return Page(answer.data, server=answer.headers.get("server", ""))
         except READING_ERRORS as exc:

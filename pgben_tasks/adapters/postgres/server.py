@@ -34,6 +34,7 @@ _KEEPALIVE_IDLE: Final = 30
 _KEEPALIVE_INTERVAL: Final = 10
 
 _CLOCK: Final = "SELECT clock_timestamp()"
+_HAS_DATABASE: Final = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s"
 _IDENTITY: Final = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
 
 #: A server that will take the connection later; English and Portuguese texts of PostgreSQL.
@@ -171,6 +172,15 @@ def inspect_server(server: PostgresServer, database: str) -> ServerFacts:
             identity = None
         # The answer was made somewhere between the question and its arrival.
         return ServerFacts(ahead=clock - (before + (after - before) / 2), identity=identity)
+
+
+def has_database(server: PostgresServer, name: str) -> bool:
+    """Return whether a server has a database of this name. Raises what ``connect`` raises."""
+    with (
+        connect(server, "postgres", application_name="pgben status") as connection,
+        translated(server, f"looking for '{name}'"),
+    ):
+        return scalar(connection, _HAS_DATABASE, (name,)) is not None
 
 
 def scalar(

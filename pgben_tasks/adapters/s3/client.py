@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
@@ -216,6 +217,14 @@ def error_code(answer: urllib3.BaseHTTPResponse) -> str:
     except (urllib3.exceptions.HTTPError, OSError):
         # Its status has to do.
         return ""
+
+
+def date_of(answer: urllib3.BaseHTTPResponse) -> datetime | None:
+    """Return the server's clock as an answer is dated, to the second; None where it is not."""
+    try:
+        return parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.store import S3Store
 
-from pgben_tasks.adapters.s3.client import S3Request, S3Sender
+from pgben_tasks.adapters.s3.client import S3Request, S3Sender, date_of
 from pgben_tasks.adapters.s3.errors import as_public_error, codes_of
 from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.adapters.s3.xml import text_of
@@ -176,14 +175,13 @@ class S3ObjectStore:
         """Return the server's clock, to the second: every answer is dated."""
         # A listing of nothing needs no right that the other requests do not need.
         query = {"list-type": "2", "max-keys": "1", "prefix": "none/", "delimiter": "/"}
-        answer = self._sender.send(S3Request(method="GET", query=query))
-        try:
-            return parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC)
-        except (KeyError, ValueError) as exc:
+        now = date_of(self._sender.send(S3Request(method="GET", query=query)))
+        if now is None:
             raise ConfigurationError(
                 f"'{self._sender.store}' does not tell its time",
                 "look at what stands between here and the server: its answers have no Date header",
-            ) from exc
+            )
+        return now
 
     def unfinished(self, prefix: str) -> Iterator[Unfinished]:
         """Return the multipart uploads that killed writers left, sorted by key."""

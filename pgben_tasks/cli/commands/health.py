@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
 from rich.console import RenderableType
@@ -16,19 +18,20 @@ from rich.text import Text
 from pgben_tasks.cli.ask.installation import open_workplace
 from pgben_tasks.cli.options import AsJson, examples
 from pgben_tasks.cli.view import outcome, output
-from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.errors import ConfigurationError, TransientError
 from pgben_tasks.language import Language, translatable as _, translate
 from pgben_tasks.redaction import redact
 
 if TYPE_CHECKING:
-    from pgben_tasks.domain.outlook import Colour, TargetOutlook
+    from pgben_tasks.domain.outlook import Presence, TargetOutlook
+    from pgben_tasks.domain.verdicts import Colour, Verdict
     from pgben_tasks.health.doctor.report import Result, Status
     from pgben_tasks.health.situation import Situation
 
 app = typer.Typer()
 
 STATUS_EXAMPLES = examples(
-    ("pgben status", "can we restore, and to when? Exit 0 green, 4 yellow, 1 red"),
+    ("pgben status", "can we restore, and to when? does everything work? 10 s at most"),
     ("pgben status --json", "the same for a monitoring system"),
 )
 DOCTOR_EXAMPLES = examples(
@@ -36,16 +39,11 @@ DOCTOR_EXAMPLES = examples(
     ("pgben doctor --json", "the same for scripts, in English"),
 )
 
-_EXIT_CODES: Final[dict[Colour, int]] = {
-    "green": outcome.DONE,
-    "yellow": outcome.SUSPECT,
-    "red": outcome.FAILED,
-}
 _STYLES: Final[dict[Colour, str]] = {"green": "green", "yellow": "yellow", "red": "bold red"}
-_HEADLINES: Final[dict[Colour, str]] = {
-    "green": "everything can be restored",
-    "yellow": "everything can be restored, and something needs a look",
-    "red": "not everything can be restored as it should be",
+_RUNNING: Final[dict[Colour, str]] = {
+    "green": "everything answers and works",
+    "yellow": "everything answers, and something needs a look",
+    "red": "something does not answer or does not work",
 }
 _UNKNOWN: Final = "unknown"
 _MARKS: Final[dict[Status, tuple[str, str]]] = {
@@ -58,16 +56,42 @@ _SUM: Final = _("{ok} as they should be, {warning} warning(s), {error} error(s)"
 
 @app.command(epilog=STATUS_EXAMPLES)
 def status(as_json: AsJson = False) -> int:
-    """Show on one screen whether everything can be restored, and to when."""
+    """Show whether everything can be restored, and whether everything works.
+
+    Exit code 0: both are green. 4: something is yellow, nothing red.
+
+    1: not everything can be restored. 75: it can, and something else is red.
+    """
     from pgben_tasks.health import situation
 
     work = open_workplace()
-    found = situation.gather(work)
+    try:
+        found = situation.gather(work)
+    except KeyboardInterrupt:
+        _leave(outcome.INTERRUPTED)
     if as_json:
         output.print_json(_status_document(found))
     else:
         output.show(_status_tables(found, work.zone))
-    return _EXIT_CODES[found.verdict.colour]
+    code = _status_code(found)
+    if found.hangs:
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once; the interpreter would wait for threads of what hangs."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _status_code(found: Situation) -> int:
+    if found.restorable.colour == "red":
+        return outcome.FAILED
+    if found.running.colour == "red":
+        return TransientError.exit_code
+    return outcome.DONE if found.verdict.colour == "green" else outcome.SUSPECT
 
 
 @app.command(epilog=DOCTOR_EXAMPLES)
@@ -89,12 +113,17 @@ def doctor(as_json: AsJson = False) -> int:
 
 def _status_document(found: Situation) -> dict[str, Any]:
     """Return all of it as JSON; what is not known is null."""
-    verdict = found.verdict
+    overall = _verdict(found.verdict)
+    answers = {one.target: one.answers for one in found.surroundings.protected}
     return {
-        "verdict": verdict.colour,
-        "reasons": [{"colour": one.colour, "text": one.text} for one in verdict.reasons],
+        "verdict": overall["colour"],
+        "reasons": overall["reasons"],
+        "restorable": _verdict(found.restorable),
+        "running": _verdict(found.running),
         "now": output.plain(found.now),
-        "targets": [_target(one, found.now) for one in found.targets],
+        "targets": [
+            {**_target(one, found.now), "answers": answers.get(one.target)} for one in found.targets
+        ],
         "jobs": None if found.jobs is None else [outcome.job_document(job) for job in found.jobs],
         "workers": None if found.workers is None else list(found.workers),
         "last_tick": found.last_tick and output.plain(found.last_tick),
@@ -106,17 +135,46 @@ def _status_document(found: Situation) -> dict[str, Any]:
     }
 
 
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "colour": verdict.colour,
+        "reasons": [
+            {"colour": one.colour, "text": redact(one.text), "hint": redact(one.hint)}
+            for one in verdict.reasons
+        ],
+    }
+
+
 def _status_tables(found: Situation, zone: tzinfo) -> Iterator[RenderableType]:
-    """Yield the screen: the verdict, the targets, then who works and where."""
-    verdict = found.verdict
-    yield Text(
-        f"{verdict.colour.upper()}: {_HEADLINES[verdict.colour]}", style=_STYLES[verdict.colour]
-    )
-    for reason in verdict.reasons:
-        yield Text(f"  {reason.text}", style=_STYLES[reason.colour])
+    """Yield the screen: both verdicts, their reasons, the targets, then who works and where."""
+    restorable, running = found.restorable, found.running
+    yield _headline("RESTORABLE", restorable, _restorable_to(found, zone))
+    yield _headline("RUNNING", running, _RUNNING[running.colour])
+    for name, verdict in (("restorable", restorable), ("running", running)):
+        if verdict.reasons:
+            yield Text(f"{name}:")
+        for reason in verdict.reasons:
+            yield Text(f"  {redact(reason.text)}", style=_STYLES[reason.colour])
+            if reason.hint:
+                yield Text(f"    {redact(reason.hint)}")
+    presences = {one.target: one for one in found.surroundings.protected}
     for target in found.targets:
-        yield output.facts(_facts(target, found.now, zone), title=target.target)
+        facts = _facts(target, presences.get(target.target), found.now, zone)
+        yield output.facts(facts, title=target.target)
     yield output.facts(_surroundings(found, zone), title="the installation")
+
+
+def _headline(name: str, verdict: Verdict, words: str) -> Text:
+    return Text(f"{name}: {verdict.colour} - {words}", style=_STYLES[verdict.colour])
+
+
+def _restorable_to(found: Situation, zone: tzinfo) -> str:
+    """Return whether everything can be restored, and to which moment at least."""
+    if found.restorable.colour == "red":
+        return "not everything can be restored as it should be"
+    good = [one.newest_good for one in found.targets]
+    taken = [one.taken for one in good if one is not None and one.taken is not None]
+    return f"everything, to {output.moment(min(taken), zone)} or later" if taken else "everything"
 
 
 def _target(one: TargetOutlook, now: datetime) -> dict[str, Any]:
@@ -144,18 +202,18 @@ def _target(one: TargetOutlook, now: datetime) -> dict[str, Any]:
     }
 
 
-def _facts(one: TargetOutlook, now: datetime, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
+def _facts(
+    one: TargetOutlook, presence: Presence | None, now: datetime, zone: tzinfo
+) -> Iterator[tuple[str, output.Cell]]:
+    if presence is not None:
+        yield "answers now", _yes_or_no(presence.answers)
     good, age = one.newest_good, one.age(now)
     if good is None or age is None:
         yield "can be restored", Text("no: there is no verified backup", style="bold red")
     else:
         yield "can be restored to", f"{output.moment(good.taken, zone)}, {_long(age)} ago"
         yield "from", f"{good.backup}, {good.state}, {output.size(good.stored_bytes)}"
-    met = one.within_rpo(now)
-    yield (
-        f"within {_long(one.rpo)}",
-        Text("yes", style="green") if met else Text("no", style="bold red"),
-    )
+    yield f"within {_long(one.rpo)}", _yes_or_no(one.within_rpo(now))
     yield "backups", f"{one.kept} can be restored, of {len(one.backups)}"
     if one.failures is None:
         yield "failed since", _UNKNOWN
@@ -166,6 +224,12 @@ def _facts(one: TargetOutlook, now: datetime, zone: tzinfo) -> Iterator[tuple[st
     yield "last restore", output.duration(one.last_restore) if one.last_restore else took
     yield "last drill", "none"
     yield "next backup", output.moment(one.next_window, zone)
+
+
+def _yes_or_no(answer: bool | None) -> output.Cell:
+    if answer is None:
+        return "not asked: no secret key is set here"
+    return Text("yes", style="green") if answer else Text("no", style="bold red")
 
 
 def _surroundings(found: Situation, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
@@ -181,6 +245,8 @@ def _surroundings(found: Situation, zone: tzinfo) -> Iterator[tuple[str, output.
         works = found.surroundings.reconciler == "runs"
         last = f"{found.surroundings.reconciler}, last {output.moment(found.last_tick, zone)}"
         yield "reconciler", last if works else Text(last, style="yellow")
+    away = found.surroundings.broker_away
+    yield "broker", "answers" if away is None else Text("does not answer", style="bold red")
     for disk in found.disks:
         full = str(disk.path) in found.surroundings.full_disks
         shown = f"{disk.used:.0%} used, {output.size(disk.free)} free: {disk.path}"

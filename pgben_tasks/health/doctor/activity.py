@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from pgben_tasks.domain.outlook import TargetOutlook
-from pgben_tasks.health import situation
 from pgben_tasks.health.doctor.installation import Installation
 from pgben_tasks.health.doctor.report import Result, error, ok, warning
+from pgben_tasks.health.facts import missing_roles, outlook, reconciler
 from pgben_tasks.language import translatable as _
 
 
@@ -16,7 +16,7 @@ def workers(installation: Installation) -> Iterator[Result]:
     """Check that a worker of every role is alive."""
     installation.catalog  # noqa: B018 - only the catalog knows
     living = installation.work.workers.living()
-    missing = situation.missing_roles(living)
+    missing = missing_roles(living)
     for role in missing:
         yield error(
             "absent",
@@ -31,7 +31,7 @@ def workers(installation: Installation) -> Iterator[Result]:
 def tick(installation: Installation) -> Iterator[Result]:
     """Check that the reconciler runs, which beat wakes every minute."""
     last = installation.catalog.last_tick()
-    found = situation.reconciler(installation.work, installation.catalog)
+    found = reconciler(installation.work, installation.catalog)
     if last is None:
         yield warning(
             "never",
@@ -81,28 +81,28 @@ def mail(installation: Installation) -> Iterator[Result]:
 
 def backups(installation: Installation) -> Iterator[Result]:
     """Check that every target has a verified backup that is young enough."""
-    for outlook, now in _outlooks(installation):
-        good, age = outlook.newest_good, outlook.age(now)
+    for known, now in _outlooks(installation):
+        good, age = known.newest_good, known.age(now)
         if good is None or age is None:
             yield error(
                 "none",
                 _("{target} has no verified backup"),
                 _("run `pgben backup {target}`"),
-                target=outlook.target,
+                target=known.target,
             )
-        elif not outlook.within_rpo(now):
+        elif not known.within_rpo(now):
             yield error(
                 "old",
                 _("the newest verified backup of {target} is {hours} h old, PGBEN_RPO is {rpo} h"),
                 _("see `pgben jobs` for why the last one failed, then `pgben backup {target}`"),
-                target=outlook.target,
+                target=known.target,
                 hours=_hours(age),
-                rpo=_hours(outlook.rpo),
+                rpo=_hours(known.rpo),
             )
         else:
             yield ok(
                 _("{target} can be restored from {backup}, {hours} h old"),
-                target=outlook.target,
+                target=known.target,
                 backup=good.backup,
                 hours=_hours(age),
             )
@@ -111,19 +111,19 @@ def backups(installation: Installation) -> Iterator[Result]:
 def verifications(installation: Installation) -> Iterator[Result]:
     """Check that the stored bytes of every target were read again in time."""
     days = installation.settings.verify_days
-    for outlook, now in _outlooks(installation):
-        if outlook.verification_overdue(now):
+    for known, now in _outlooks(installation):
+        if known.verification_overdue(now):
             yield error(
                 "overdue",
                 _("the stored bytes of {target} were not read for more than {days} days"),
                 _("run `pgben verify --level full`, and see whether beat runs"),
-                target=outlook.target,
+                target=known.target,
                 days=days,
             )
-        elif outlook.newest_good is not None:
+        elif known.newest_good is not None:
             yield ok(
                 _("{target} was read in full within {days} days"),
-                target=outlook.target,
+                target=known.target,
                 days=days,
             )
 
@@ -132,7 +132,7 @@ def _outlooks(installation: Installation) -> Iterator[tuple[TargetOutlook, datet
     installation.repository  # noqa: B018 - the index is kept per repository
     records, now = installation.catalog, installation.work.database.now()
     for target in installation.addresses:
-        yield situation.outlook(installation.work, records, now, target), now
+        yield outlook(installation.work, records, now, target), now
 
 
 def _hours(length: timedelta) -> str:

@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Iterator
 from typing import Final
 
-from pgben_tasks.health import situation
 from pgben_tasks.health.doctor.installation import Installation
 from pgben_tasks.health.doctor.report import Result, Unseen, error, ok, warning
+from pgben_tasks.health.facts import disks as volumes, noted_node
 from pgben_tasks.language import translatable as _
 from pgben_tasks.operations.spool import size_of
 
@@ -96,9 +96,8 @@ def spool_room(installation: Installation) -> Iterator[Result]:
 
 def node(installation: Installation) -> Iterator[Result]:
     """Check that the spool belongs to the node that the settings name."""
-    note = installation.settings.spool_dir / "node"
     named = installation.settings.node
-    kept = note.read_text(encoding="utf-8").strip() if note.exists() else None
+    kept = noted_node(installation.settings)
     if kept is None:
         yield ok(_("no worker has run with this spool yet"))
     elif named is not None and named != kept:
@@ -117,7 +116,7 @@ def node(installation: Installation) -> Iterator[Result]:
 def disks(installation: Installation) -> Iterator[Result]:
     """Check how full the disks are that pgben writes to."""
     critical = float(installation.settings.disk_critical)
-    for disk in situation.disks(installation.settings):
+    for disk in volumes(installation.settings):
         facts = {"path": disk.path, "used": f"{disk.used:.0%}", "free": _size(disk.free)}
         if disk.used >= critical:
             yield error(

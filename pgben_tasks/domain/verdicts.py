@@ -1,0 +1,194 @@
+"""Whether everything can be restored, and to when; and whether all that works and lives.
+
+Pure: what is known comes in, and of each question a colour with its reasons comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence, Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, Self
+
+from pgben_tasks.domain.outlook import Keys, Presence, Surroundings, TargetOutlook
+from pgben_tasks.domain.restorability import RestoreSite
+
+Colour = Literal["green", "yellow", "red"]
+
+#: From the least to the most alarming.
+_COLOURS: Final[tuple[Colour, ...]] = ("green", "yellow", "red")
+_NOT_KNOWN: Final = "whether backups can be restored here is not known"
+_DIRECT: Final = "without it, `pgben list` and `pgben restore` work with --direct"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that keeps a verdict from being green, and what to do about it."""
+
+    colour: Colour
+    text: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The most alarming colour, and every reason, the most alarming first."""
+
+    colour: Colour
+    reasons: tuple[Reason, ...]
+
+    @classmethod
+    def from_reasons(cls, found: Iterable[Reason]) -> Self:
+        """Return the verdict for these reasons; green without any."""
+        ordered = sorted(found, key=lambda one: _COLOURS.index(one.colour), reverse=True)
+        return cls(ordered[0].colour if ordered else "green", tuple(ordered))
+
+
+def judge_restorable(
+    targets: Sequence[TargetOutlook], known: Surroundings, *, now: datetime
+) -> Verdict:
+    """Return whether everything can be restored.
+
+    Red: something cannot, or not to a moment that is recent enough, or it is not known. Yellow: it
+    can, and something is wrong that will keep it from staying so.
+    """
+    found = [*_of_repository(known), *_of_keys(known.keys), *_of_site(known.restore_site)]
+    if known.repository_away is None:
+        found += [reason for target in targets for reason in _of_backups(target, now)]
+    return Verdict.from_reasons(found)
+
+
+def judge_running(targets: Sequence[TargetOutlook], known: Surroundings) -> Verdict:
+    """Return whether the installation works, and whether what it protects is there.
+
+    Red: something of it does not answer, or no process does what is due. Yellow: all of it works,
+    and something is wrong that will keep it from staying so.
+    """
+    lost = {one.target for one in targets if one.newest_good is None}
+    return Verdict.from_reasons(
+        [
+            *(reason for one in known.protected for reason in _of_presence(one, lost)),
+            *_of_services(known),
+            *_of_processes(known),
+            *(reason for target in targets for reason in _of_failures(target)),
+            *(
+                Reason("yellow", f"the disk of '{disk}' is fuller than PGBEN_DISK_CRITICAL")
+                for disk in known.full_disks
+            ),
+        ]
+    )
+
+
+def _of_repository(known: Surroundings) -> Iterator[Reason]:
+    away, unknown = known.repository_away, known.backups_away
+    if away is not None:
+        yield Reason("red", f"the repository cannot be read: {away.sentence}", away.hint)
+    elif unknown is not None:
+        text = f"what can be restored is not known: {unknown.sentence}"
+        yield Reason("red", text, unknown.hint)
+
+
+def _of_keys(keys: Keys | None) -> Iterator[Reason]:
+    if keys is None:
+        return
+    if keys.fault is not None:
+        text = f"the identity that is set here opens no backup: {keys.fault.sentence}"
+        if keys.elsewhere:
+            yield Reason(
+                "yellow", f"{text}; a restore worker elsewhere may hold one", keys.fault.hint
+            )
+        else:
+            yield Reason("red", text, keys.fault.hint)
+    elif not keys.set_here and not keys.restorers:
+        lives = "the catalog does not say whether a" if keys.restorers is None else "no"
+        yield Reason(
+            "yellow",
+            f"no identity that opens backups is set here, and {lives} restore worker lives that "
+            "may hold one",
+            "set PGBEN_AGE_IDENTITY_FILE, or start a restore worker",
+        )
+
+
+def _of_site(site: RestoreSite | None) -> Iterator[Reason]:
+    if site is not None and site.clients is None:
+        yield Reason("yellow", f"{_NOT_KNOWN}: no restore worker has published its clients")
+    elif site is not None and not site.current:
+        yield Reason("yellow", f"{_NOT_KNOWN}: judged by the clients that were published last")
+
+
+def _of_backups(one: TargetOutlook, now: datetime) -> Iterator[Reason]:
+    name = f"'{one.target}'"
+    good, newest = one.newest_good, one.backups[0] if one.backups else None
+    if good is None:
+        yield Reason(
+            "red", f"{name} has no verified backup", f"make one: `pgben backup {one.target}`"
+        )
+    elif not one.within_rpo(now):
+        yield Reason("red", f"the newest verified backup of {name} is older than PGBEN_RPO")
+    if newest is not None and newest is not good:
+        what = "suspect" if newest.suspect else newest.state
+        needs = f": it needs {newest.needs}" if newest.needs else ""
+        yield Reason("yellow", f"the newest backup of {name} is {what}{needs}")
+    foreign = sum(not backup.restorable for backup in one.backups[1:])
+    if foreign:
+        yield Reason("yellow", f"{foreign} older backup(s) of {name} are not restorable here")
+    damaged = sum(one.state in {"damaged", "unreadable", "missing"} for one in one.backups)
+    if damaged:
+        yield Reason("yellow", f"{damaged} backup(s) of {name} are damaged or missing")
+    if one.verification_overdue(now):
+        yield Reason("yellow", f"the stored bytes of {name} were not read for too long")
+
+
+def _of_failures(one: TargetOutlook) -> Iterator[Reason]:
+    if one.failures:
+        said = f": {one.last_failure}" if one.last_failure else ""
+        text = f"{one.failures} backup(s) of '{one.target}' failed since the last success{said}"
+        yield Reason("yellow", text, "`pgben jobs` shows them")
+
+
+def _of_presence(one: Presence, lost: AbstractSet[str]) -> Iterator[Reason]:
+    kind, _, name = one.target.partition("/")
+    what = "database" if kind == "postgres" else "bucket"
+    if one.gone:
+        # Databases are named without their kind.
+        asked = name if kind == "postgres" else one.target
+        yield Reason(
+            "red",
+            f"the protected {what} '{name}' is not there",
+            "there is no backup to bring it back from; see whether its name is right"
+            if one.target in lost
+            else f"bring it back with `pgben restore {asked} --in-place --confirm {name}`",
+        )
+    elif one.fault is not None:
+        text = f"the protected {what} '{name}' cannot be used: {one.fault.sentence}"
+        yield Reason("red", text, one.fault.hint)
+
+
+def _of_services(known: Surroundings) -> Iterator[Reason]:
+    if known.catalog_away is not None:
+        text, hint = known.catalog_away.sentence, known.catalog_away.hint
+        # What is known to be lost says so itself; of what hangs only that is known.
+        hints = hint if "--direct" in hint else "; ".join(filter(None, (hint, _DIRECT)))
+        yield Reason("red", f"the catalog cannot be asked: {text}", hints)
+    if known.broker_away is not None:
+        text, hint = known.broker_away.sentence, known.broker_away.hint
+        yield Reason("red", f"the broker cannot be used: {text}", hint)
+    if known.disks_away is not None:
+        yield Reason("red", f"the disks cannot be looked at: {known.disks_away.sentence}")
+
+
+def _of_processes(known: Surroundings) -> Iterator[Reason]:
+    if known.missing_roles:
+        yield Reason(
+            "red",
+            f"no worker runs for {', '.join(known.missing_roles)}",
+            f"start one with `python -m workers {known.missing_roles[0]}`, or all with "
+            "`python -m workers all`",
+        )
+    beat = "start it with `python -m workers beat`"
+    if known.reconciler == "silent":
+        yield Reason("red", "the reconciler has not run for five minutes: beat is down", beat)
+    elif known.reconciler == "runs without beat":
+        yield Reason("yellow", "beat is down; a maintenance worker stands in for it", beat)
+    elif known.reconciler == "never ran":
+        yield Reason("yellow", "the reconciler has not run yet; beat wakes it every minute", beat)
