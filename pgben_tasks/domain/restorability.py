@@ -113,8 +113,9 @@ def missing_client(
         return f"a server of PostgreSQL {TRANSACTION_TIMEOUT_MAJOR} or newer"
     if clients is None or any(can_restore(one, archive, destination) for one in clients):
         return None
-    needed = _fitting_client(archive.client_major, destination)
-    return needed if archive.compression == "none" else f"{needed} built with zstd"
+    if archive.compression == "none":
+        return _fitting_client(archive.client_major, destination)
+    return _fitting_client_with_zstd(archive.client_major, destination)
 
 
 def _fitting_client(lowest: int, destination: int) -> str:
@@ -124,6 +125,16 @@ def _fitting_client(lowest: int, destination: int) -> str:
     if lowest == newest:
         return f"a PostgreSQL client of version {lowest}"
     return f"a PostgreSQL client of version {lowest} to {newest}"
+
+
+def _fitting_client_with_zstd(lowest: int, destination: int) -> str:
+    # Whole phrases, by whose patterns translations are found.
+    newest = TRANSACTION_TIMEOUT_MAJOR - 1
+    if destination > newest:
+        return f"a PostgreSQL client of version {lowest} or newer built with zstd"
+    if lowest == newest:
+        return f"a PostgreSQL client of version {lowest} built with zstd"
+    return f"a PostgreSQL client of version {lowest} to {newest} built with zstd"
 
 
 def install_client(major: int) -> str:

@@ -66,7 +66,12 @@ class Look(Generic[T]):
         except PgbenError as exc:
             return Fault(exc.sentence, exc.hint)
         except OSError as exc:
-            return Fault(f"{exc.strerror or exc}".lower())
+            return Fault(system_error(exc).sentence)
+
+
+def system_error(exc: OSError) -> PgbenError:
+    """Return what the operating system refused as an error of ours."""
+    return PgbenError(f"{exc.strerror or exc}".lower())
 
 
 def answer_within(limit: timedelta, what: str, ask: Callable[[], T]) -> T:

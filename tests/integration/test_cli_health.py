@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.cli_site import CANARY, Site, a_backup
+from tests.support.texts import english_in
 
 AWAY = {"PGBEN_CATALOG_URL": f"postgresql://postgres:{CANARY}@127.0.0.1:1/none"}
 
@@ -60,12 +61,16 @@ def test_the_doctor_speaks_the_language_of_the_settings_and_json_is_english(read
     assert portuguese.code == 1, portuguese.err
     assert "nenhum worker do papel 'backup' está no ar" in portuguese.out
     assert "erro(s)" in portuguese.out.splitlines()[-1]
+    assert english_in(portuguese.out) == set()
     english = ready.run("doctor", PGBEN_LANGUAGE="en")
     assert "no worker of the role 'backup' lives" in english.out
     document = ready.run("doctor", "--json", PGBEN_LANGUAGE="pt_BR").json
     told = {one["check"]: one for one in document["checks"]}
     assert told["mail"]["status"] == "warning"
     assert told["mail"]["sentence"].startswith("nobody hears")
+    assert told["role"]["status"] == "unknown"
+    assert told["role"]["sentence"].startswith("not examined: the role's rights of postgres/pgben")
+    assert document["counts"]["unknown"] >= 1
     assert sum(document["counts"].values()) == len(document["checks"])
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +40,7 @@ from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
 from pgben_tasks.settings.values import SecretUrl
 from pgben_tasks.tasks.reconciler import _record_set_aside
+from tests.support.texts import english_in
 from tests.support.workshop import Workshop
 
 DAY = timedelta(days=1)
@@ -61,7 +64,10 @@ class Clinic:
     def examine(self, **changed: Any) -> list[Result]:
         """Run the doctor with some settings changed."""
         self.changed |= changed
-        return list(checks.examine(lambda: self.work))
+        results = list(checks.examine(lambda: self.work))
+        for one in results:
+            assert english_in(" ".join(one.written("pt_BR"))) == set(), one
+        return results
 
     def wrong(self, **changed: Any) -> dict[tuple[str, str], Result]:
         """Return what is not as it should be, beside what every test's server has."""
@@ -159,6 +165,11 @@ SETTINGS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
         {"trusted_keys_file": None},
         {("trusted_keys", "none"), ("repository", "failed"), ("signing_key", "unseen")},
     ),
+    "a key that is not there": (
+        {"age_identity_file": Path("/nowhere/identity.txt")},
+        {("identities", "failed"), ("opening", "unseen")},
+    ),
+    "no key": ({"age_identity_file": None}, {("opening", "unseen")}),
     "no signing key": ({"signing_key_file": None}, {("signing_key", "none")}),
     "no mail server": ({"smtp_host": None, "admin_email": ()}, {("mail", "incomplete")}),
     "a small limit": ({"spool_limit": 1024}, {("spool_room", "small")}),
@@ -171,7 +182,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
         {("repository", "failed"), ("repository_writable", "unseen")},
     ),
     "a wrong password": ({"db_pass": SecretStr("canary-x1")}, {("postgres", "failed")}),
-    "no such database": ({"db_name": ("no_such",)}, {("postgres", "failed")}),
+    "no such database": (
+        {"db_name": ("no_such",)},
+        {("postgres", "missing"), ("role", "unseen"), ("clients", "unseen"), ("holes", "unseen")},
+    ),
     "nothing at Redis's port": (
         {"redis_url": SecretUrl("redis://:canary-x1@127.0.0.1:1/0")},
         {("broker", "failed"), ("broker_memory", "unseen"), ("queues", "unseen")},
@@ -217,6 +231,10 @@ def test_a_catalog_that_is_away_is_told_once_and_hides_no_other_fault(clinic: Cl
         *("queues", "repository_writable", "workers", "tick", "backups", "verifications"),
         "restorable",
     }
+    assert {found[check, "unseen"].status for check in unseen} == {"unknown"}
+    assert english(found["workers", "unseen"]).startswith(
+        "not examined: the workers, because the catalog cannot be asked"
+    )
     assert ("mail", "incomplete") in found
     assert "canary-x2" not in " ".join(english(one) for one in found.values())
 
@@ -329,27 +347,72 @@ def test_where_no_server_answers_no_clock_is_called_right(clinic: Clinic) -> Non
     assert ("postgres", "failed") in found
 
 
-def test_buckets_that_answer_that_are_missing_and_whose_server_is_away_are_told(
-    clinic: Clinic,
-) -> None:
+@pytest.fixture
+def account(protected_s3: EmbeddedS3) -> dict[str, Any]:
+    """Return the settings of three protected buckets: with an object, empty, missing."""
     # Not rclone: its clock cannot be moved (other_days.py).
-    with EmbeddedS3.start(kind="ministack") as server:
-        server.make_bucket("there")
-        account = {
-            "minio_host": server.endpoint,
-            "minio_access_key": SecretStr(server.access_key),
-            "minio_secret_key": SecretStr(server.secret_key),
-            "buckets": ("there", "nowhere"),
-        }
-        found = [one for one in clinic.examine(**account) if one.check == "buckets"]
-        assert [(one.code, one.facts["target"]) for one in found] == [
-            ("ok", "bucket/there"),
-            ("missing", "bucket/nowhere"),
-        ]
-        blind = {"age_identity_file": None, "inventory_identity_file": None}
-        assert ("buckets", "blind") in clinic.wrong(**blind)
-    assert ("buckets", "failed") in clinic.wrong(minio_host="http://127.0.0.1:1")
-    assert ("buckets", "half") in clinic.wrong(minio_access_key=None)
+    for name in ("doctor-there", "doctor-empty"):
+        protected_s3.make_bucket(name)
+    protected_s3.client().put_object("doctor-there", "a", io.BytesIO(b"1"), 1)
+    return {
+        "minio_host": protected_s3.endpoint,
+        "minio_access_key": SecretStr(protected_s3.access_key),
+        "minio_secret_key": SecretStr(protected_s3.secret_key),
+        "buckets": ("doctor-there", "doctor-empty", "doctor-nowhere"),
+    }
+
+
+def test_buckets_are_examined_wherever_databases_are(
+    clinic: Clinic, account: dict[str, Any]
+) -> None:
+    told: dict[str, dict[str, str]] = defaultdict(dict)
+    for one in clinic.examine(**account):
+        for target in re.findall(r"bucket/[a-z-]+", english(one)):
+            told[one.check][target.removeprefix("bucket/doctor-")] = one.code
+    assert told["buckets"] == {"there": "ok", "empty": "ok", "nowhere": "missing"}
+    # What the key may write shows only in writing.
+    assert told["bucket_key"] == {"there": "unseen", "empty": "unseen", "nowhere": "unseen"}
+    assert told["backups"] == {"there": "none", "empty": "none", "nowhere": "none"}
+    assert set(told["spool_room"].values()) == {"unseen"}
+    assert "clocks" not in told, "one bucket that answers tells its server's clock"
+    found = clinic.wrong()
+    assert account["minio_host"] in english(found["holes", "unseen"])
+    assert found["bucket_key", "unseen"].status == "unknown"
+    hint = "`pgben restore bucket/doctor-nowhere --in-place --confirm doctor-nowhere`"
+    assert hint in english(found["buckets", "missing"])
+    key = [
+        one.sentence for one in clinic.examine() if (one.check, one.code) == ("bucket_key", "ok")
+    ]
+    assert ["objects" in sentence for sentence in key] == [True, False]
+
+
+def test_buckets_that_cannot_be_asked_are_named_with_the_reason(
+    clinic: Clinic, account: dict[str, Any]
+) -> None:
+    blind = {"age_identity_file": None, "inventory_identity_file": None}
+    assert ("buckets", "blind") in clinic.wrong(**account, **blind)
+    found = clinic.wrong(minio_host="http://127.0.0.1:1")
+    assert {("buckets", "failed"), ("bucket_key", "unseen"), ("clocks", "unseen")} <= set(found)
+    found = clinic.wrong(minio_secret_key=None)
+    assert found["buckets", "unseen"].status == "unknown"
+    assert "because no secret key of the buckets' server is set here" in english(
+        found["buckets", "unseen"]
+    )
+    secret = account["minio_secret_key"]
+    assert ("buckets", "half") in clinic.wrong(minio_access_key=None, minio_secret_key=secret)
+
+
+def test_a_repository_on_the_machine_of_the_buckets_is_found(
+    clinic: Clinic, account: dict[str, Any]
+) -> None:
+    found = clinic.wrong(
+        **account,
+        repository="s3://repository",
+        repository_endpoint=account["minio_host"],
+        repository_access_key=account["minio_access_key"],
+        repository_secret_key=account["minio_secret_key"],
+    )
+    assert ("repository_place", "beside_buckets") in found
 
 
 def test_messages_that_nobody_reads_are_found(clinic: Clinic) -> None:

@@ -25,8 +25,9 @@ from tests.support.cli_site import Site, a_backup, clean_environment
 from tests.support.commands import Ran
 from tests.support.workshop import Workshop
 
-#: Seconds: what the command promises.
+#: Seconds: what the command promises; an interpreter of its own has to start beside other work.
 WITHIN = 10
+WITHIN_FROM_START = 15
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +160,7 @@ def test_what_is_stopped_frozen_or_hangs_is_told_in_time(
     assert {colour for colour, _ in found} == {"red"}
     texts = " | ".join(text for _, text in found)
     assert "the broker cannot be used" in texts
-    assert f"'127.0.0.1:{silent}' did not answer within 7 s" in texts
+    assert f"'127.0.0.1:{silent}' did not answer within 6 s" in texts
     assert "the protected bucket 'status-nowhere' is not there" in texts
     assert "status-there" not in texts
     answers = {one["target"]: one["answers"] for one in document["targets"]}
@@ -252,7 +253,7 @@ def test_a_repository_that_hangs_while_it_is_read_keeps_nobody(far: tuple[Site, 
     begun = time.monotonic()
     with site.start("status", "--json") as process:
         out, err = process.communicate(timeout=30)
-    assert time.monotonic() - begun < WITHIN
+    assert time.monotonic() - begun < WITHIN_FROM_START
     assert (process.returncode, err) == (1, "")
     assert "did not answer within" in out
     assert asked.is_set()
@@ -262,7 +263,7 @@ def test_ctrl_c_ends_it_at_once(far: tuple[Site, Event]) -> None:
     site, asked = far
     asked.clear()
     with site.start("status") as process:
-        assert asked.wait(WITHIN)
+        assert asked.wait(WITHIN_FROM_START)
         begun = time.monotonic()
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)

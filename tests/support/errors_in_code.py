@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import builtins
+import errno
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +24,8 @@ _TABLES = frozenset({"_Meaning", "Hints"})
 #: Functions that return phrases which errors quote.
 _PHRASES = frozenset(
     {
-        *("missing_client", "_fitting_client", "install_client", "remedy", "way_back"),
-        *("_of_message", "_of_dropped", "_meanwhile"),
+        *("missing_client", "_fitting_client", "_fitting_client_with_zstd", "install_client"),
+        *("remedy", "way_back", "_of_message", "_of_dropped", "_meanwhile"),
     }
 )
 #: Arguments that errors quote, and the hint of an alarm.
@@ -35,9 +37,11 @@ _ERRORS = frozenset(
     for name, value in vars(errors).items()
     if isinstance(value, type) and issubclass(value, PgbenError)
 )
-#: What pydantic says of settings, faults of their files with a reason, and where a server is set.
+#: What pydantic says of settings, faults of their files with a reason, where a server is set, and
+#: what is said of a message that was set aside.
 _FAULTS = frozenset(
     {
+        "an entry of the list that no worker wrote",
         "{0} must be '{1}' or '{2}'",
         "{0} must be '{1}', '{2}' or '{3}'",
         "{0} must be a finite number",
@@ -52,13 +56,46 @@ _FAULTS = frozenset(
         "{0} must be less than or equal to {1}",
     }
 )
+#: What errors quote of the operating system; some say it as it is, some in small letters.
+_OF_SYSTEM = frozenset(
+    text
+    for number in (
+        *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS),
+        *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EEXIST, errno.ELOOP),
+        *(errno.ETIMEDOUT, errno.ENOTCONN, errno.EMFILE),
+    )
+    for text in (os.strerror(number), os.strerror(number).lower())
+)
+#: What errors quote of PostgreSQL servers that take no connection, where they speak English.
+_OF_SERVERS = frozenset(
+    {
+        'database "{0}" does not exist',
+        'database "{0}" is not currently accepting connections',
+        'no pg_hba.conf entry for host "{0}", user "{1}", database "{2}", {3}',
+        "no encryption",
+        'password authentication failed for user "{0}"',
+        'permission denied for database "{0}"',
+        "remaining connection slots are reserved for {0}",
+        'role "{0}" does not exist',
+        'role "{0}" is not permitted to log in',
+        "sorry, too many clients already",
+        "terminating connection due to administrator command",
+        "the database system is in recovery mode",
+        "the database system is not accepting connections",
+        "the database system is not yet accepting connections",
+        "the database system is shutting down",
+        "the database system is starting up",
+        'too many connections for database "{0}"',
+        'too many connections for role "{0}"',
+    }
+)
 #: Fewer letters than this beside the gaps, and a pattern would match almost anything.
 _FEWEST_LETTERS = 5
 
 
 def patterns(package: Path) -> set[str]:
     """Return the pattern of everything that errors of a package say, outside the command line."""
-    found = {*_FAULTS, *_of_settings(package / "settings")}
+    found = {*_FAULTS, *_OF_SYSTEM, *_OF_SERVERS, *_of_settings(package / "settings")}
     for path in package.rglob("*.py"):
         if path.relative_to(package).parts[0] not in _ENGLISH_ONLY:
             found.update(_patterns_in(ast.parse(path.read_text(encoding="utf-8"))))

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 import string
+from collections.abc import Iterable
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 
 def calls(path: Path, *names: str) -> list[ast.Call]:
@@ -30,6 +35,27 @@ def texts_in(call: ast.Call) -> list[str]:
 def gaps_in(text: str) -> list[str]:
     """Return the named gaps of a template, in alphabetical order."""
     return sorted(name for _, name, _, _ in string.Formatter().parse(text) if name)
+
+
+def english_in(text: str) -> set[str]:
+    """Return the words of a Portuguese text that only the English originals have.
+
+    What is in quotes or backquotes stays as it is in every language.
+    """
+    return _words([re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`", " ", text)]) & _english_only()
+
+
+@cache
+def _english_only() -> set[str]:
+    # It needs Babel, as developers have it.
+    catalogue: Any = import_module("tests.support.catalogue")
+    texts = [pair for source in catalogue.sources() for pair in catalogue.read(source).items()]
+    return _words(text for text, _ in texts) - _words(translation for _, translation in texts)
+
+
+def _words(texts: Iterable[str]) -> set[str]:
+    tokens = (token.strip(",.:;()") for text in texts for token in text.lower().split())
+    return {token for token in tokens if token.isalpha() and len(token) > 1}
 
 
 def _name(function: ast.expr) -> str:

@@ -10,17 +10,29 @@ import pytest
 
 import pgben_tasks.health.doctor
 from pgben_tasks.errors import StoreUnavailable
-from pgben_tasks.health.doctor.report import CHECK_FAILED, UNSEEN, Result, Unseen, ok, run, warning
-from pgben_tasks.language import Language
+from pgben_tasks.health.doctor.checks import CHECKS
+from pgben_tasks.health.doctor.report import (
+    CHECK_FAILED,
+    UNSEEN,
+    Check,
+    Result,
+    Unseen,
+    ok,
+    run,
+    unseen,
+    warning,
+)
+from pgben_tasks.language import Language, translate
 from tests.support.texts import calls, gaps_in, texts_in
 
 FOLDER = Path(pgben_tasks.health.doctor.__file__).parent
+GIVING = ("ok", "warning", "error", "unseen", "Unseen")
 LANGUAGES: tuple[Language, ...] = ("en", "pt_BR")
 
 
 def results() -> list[ast.Call]:
     """Return the code of every result that a check can give."""
-    return [call for path in FOLDER.glob("*.py") for call in calls(path, "ok", "warning", "error")]
+    return [call for path in FOLDER.glob("*.py") for call in calls(path, *GIVING)]
 
 
 @pytest.mark.parametrize("call", results(), ids=ast.unparse)
@@ -53,7 +65,7 @@ def test_one_check_that_fails_keeps_no_other_back() -> None:
         raise StoreUnavailable("it is away", "look at it")
 
     def blind() -> Iterator[Result]:
-        yield from _raised(Unseen("catalog"))
+        yield from _raised(Unseen("the catalog cannot be asked"))
 
     def broken() -> Iterator[Result]:
         yield from _raised(PermissionError(13, "Permission denied"))
@@ -64,14 +76,29 @@ def test_one_check_that_fails_keeps_no_other_back() -> None:
         "three": broken,
         "four": lambda: [warning("odd", "this is odd", "look")],
     }
-    found = list(run(checks.items()))
+    found = list(run(Check(name=name, subject="mail", examine=one) for name, one in checks.items()))
     assert [(one.check, one.status, one.code) for one in found] == [
         ("one", "ok", "ok"),
         ("one", "error", CHECK_FAILED),
-        ("two", "warning", UNSEEN),
+        ("two", "unknown", UNSEEN),
         ("three", "error", CHECK_FAILED),
         ("four", "warning", "odd"),
     ]
     assert found[1].written("en") == found[1].written("pt_BR") == ("it is away", "look at it")
-    assert found[2].written("pt_BR")[0] == "sem 'catalog' não foi possível examinar"
+    assert found[2].written("en")[0] == ("not examined: mail, because the catalog cannot be asked")
+    assert found[2].written("pt_BR") == (
+        "não foi possível examinar o correio: o catálogo não pode ser consultado",
+        "corrija aquilo primeiro e repita",
+    )
     assert found[3].written("en") == ("permission denied", "")
+    assert found[3].written("pt_BR") == ("permissão negada", "")
+
+
+def test_what_could_not_be_examined_is_named_by_its_check_and_targets() -> None:
+    def some() -> Iterator[Result]:
+        yield unseen("it is away", "look", ["postgres/a", "bucket/b"])
+
+    (found,) = run([Check(name="clocks", subject="the clock", examine=some)])
+    said = "not examined: the clock of postgres/a, bucket/b, because it is away"
+    assert found.written("en") == (said, "look")
+    assert all(translate(subject, "pt_BR") != subject for subject, _ in CHECKS.values())

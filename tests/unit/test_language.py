@@ -121,7 +121,7 @@ def test_faults_of_settings_are_translated_line_by_line() -> None:
     assert hint.splitlines() == [
         (
             "PGBEN_SMTP_PASS_FILE aponta para '/nonexistent/smtp', que não pode ser lido: "
-            "no such file or directory"
+            "arquivo ou pasta inexistente"
         ),
         "PGBEN_DB_PROT não é uma configuração: você quis dizer PGBEN_DB_PORT?",
         "PGBEN_DB_PORT deve ser um número inteiro",

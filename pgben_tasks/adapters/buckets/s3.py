@@ -95,7 +95,7 @@ class S3Bucket:
 
     def describe(self) -> str:
         """Name bucket and server for people, without secrets."""
-        return f"s3://{self._where.bucket} at {urlsplit(self._where.endpoint).netloc}"
+        return f"s3://{self._where.bucket} ({urlsplit(self._where.endpoint).netloc})"
 
     def exists(self) -> bool:
         """Return whether the bucket is there."""

@@ -71,7 +71,7 @@ class S3ObjectStore:
     def describe(self) -> str:
         """Name the store for people, without secrets."""
         host = urlsplit(self._where.endpoint).netloc
-        return f"s3://{self._where.bucket}/{self._prefix}".rstrip("/") + f" at {host}"
+        return f"s3://{self._where.bucket}/{self._prefix}".rstrip("/") + f" ({host})"
 
     def put(self, key: str, data: bytes) -> None:
         """Store ``data`` under a new key.

@@ -50,8 +50,11 @@ _MARKS: Final[dict[Status, tuple[str, str]]] = {
     "ok": ("✓", "green"),
     "warning": ("!", "yellow"),
     "error": ("✗", "bold red"),
+    "unknown": ("?", "cyan"),
 }
-_SUM: Final = _("{ok} as they should be, {warning} warning(s), {error} error(s)")
+_SUM: Final = _(
+    "{ok} as they should be, {warning} warning(s), {error} error(s), {unknown} not examined"
+)
 
 
 @app.command(epilog=STATUS_EXAMPLES)
@@ -96,7 +99,10 @@ def _status_code(found: Situation) -> int:
 
 @app.command(epilog=DOCTOR_EXAMPLES)
 def doctor(as_json: AsJson = False) -> int:
-    """Examine servers, keys, versions, permissions, disks and clocks; change nothing."""
+    """Examine servers, keys, versions, permissions, disks and clocks; change nothing.
+
+    What could not be examined is marked with ?, with the reason; it is no error.
+    """
     from pgben_tasks.health.doctor.checks import examine
     from pgben_tasks.settings import require_settings
 

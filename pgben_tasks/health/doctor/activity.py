@@ -131,7 +131,7 @@ def verifications(installation: Installation) -> Iterator[Result]:
 def _outlooks(installation: Installation) -> Iterator[tuple[TargetOutlook, datetime]]:
     installation.repository  # noqa: B018 - the index is kept per repository
     records, now = installation.catalog, installation.work.database.now()
-    for target in installation.addresses:
+    for target in installation.settings.targets():
         yield outlook(installation.work, records, now, target), now
 
 

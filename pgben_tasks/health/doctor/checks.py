@@ -8,45 +8,56 @@ from functools import partial
 from typing import Final
 
 from pgben_tasks.errors import ConfigurationError
-from pgben_tasks.health.doctor import activity, machine, protected, repository, services
+from pgben_tasks.health.doctor import (
+    activity,
+    buckets,
+    machine,
+    protected,
+    repository,
+    services,
+)
 from pgben_tasks.health.doctor.installation import Installation
-from pgben_tasks.health.doctor.report import Result, failed, run
+from pgben_tasks.health.doctor.report import Check, Result, failed, run
+from pgben_tasks.language import translatable as _
 from pgben_tasks.runtime import Workplace
 
-CHECKS: Final[dict[str, Callable[[Installation], Iterable[Result]]]] = {
-    check.__name__: check
-    for check in (
-        services.settings,
-        services.catalog,
-        services.catalog_place,
-        services.broker,
-        services.broker_memory,
-        services.queues,
-        services.set_aside,
-        repository.repository,
-        repository.repository_writable,
-        repository.trusted_keys,
-        repository.signing_key,
-        repository.recipients,
-        repository.identities,
-        repository.opening,
-        repository.escrow,
-        protected.postgres,
-        protected.role,
-        protected.clients,
-        protected.restorable,
-        protected.holes,
-        protected.clocks,
-        protected.buckets,
-        machine.spool,
-        machine.spool_room,
-        machine.node,
-        machine.disks,
-        activity.workers,
-        activity.tick,
-        activity.mail,
-        activity.backups,
-        activity.verifications,
+#: Each with what it examines, in words that go on after "not examined:".
+CHECKS: Final[dict[str, tuple[str, Callable[[Installation], Iterable[Result]]]]] = {
+    check.__name__: (subject, check)
+    for subject, check in (
+        (_("the settings"), services.settings),
+        (_("the catalog"), services.catalog),
+        (_("the place of the catalog"), services.catalog_place),
+        (_("the broker"), services.broker),
+        (_("what the broker keeps"), services.broker_memory),
+        (_("messages that wait"), services.queues),
+        (_("messages that were set aside"), services.set_aside),
+        (_("the repository"), repository.repository),
+        (_("the place of the repository"), repository.repository_place),
+        (_("whether the repository can be written to"), repository.repository_writable),
+        (_("the trusted keys"), repository.trusted_keys),
+        (_("the signing key"), repository.signing_key),
+        (_("the recipients"), repository.recipients),
+        (_("the identities"), repository.identities),
+        (_("what the identity opens"), repository.opening),
+        (_("the escrow key"), repository.escrow),
+        (_("the databases"), protected.postgres),
+        (_("the role's rights"), protected.role),
+        (_("the client programs"), protected.clients),
+        (_("what can be restored"), protected.restorable),
+        (_("known holes"), protected.holes),
+        (_("the clock"), protected.clocks),
+        (_("the buckets"), buckets.buckets),
+        (_("the key's rights"), buckets.bucket_key),
+        (_("the spool"), machine.spool),
+        (_("room in the spool"), machine.spool_room),
+        (_("the node"), machine.node),
+        (_("the disks"), machine.disks),
+        (_("the workers"), activity.workers),
+        (_("the reconciler"), activity.tick),
+        (_("mail"), activity.mail),
+        (_("the backups"), activity.backups),
+        (_("the verifications"), activity.verifications),
     )
 }
 
@@ -58,4 +69,7 @@ def examine(work: Callable[[], Workplace]) -> Iterator[Result]:
     except ConfigurationError as exc:
         yield replace(failed(exc), check="settings")
         return
-    yield from run((name, partial(check, installation)) for name, check in CHECKS.items())
+    yield from run(
+        Check(name=name, subject=subject, examine=partial(check, installation))
+        for name, (subject, check) in CHECKS.items()
+    )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cached_property
+from typing import Final
+from urllib.parse import urlsplit
 
 from pgben_tasks import names
 from pgben_tasks.adapters import redis as broker_facts
+from pgben_tasks.adapters.buckets import BucketFacts, S3Bucket
 from pgben_tasks.adapters.catalog.records import Records
 from pgben_tasks.adapters.keys.signatures import Trust
 from pgben_tasks.adapters.postgres.server import PostgresServer
@@ -17,10 +21,17 @@ from pgben_tasks.adapters.repository.repository import StoreRepository
 from pgben_tasks.domain.restorability import UNKNOWN_SITE, RestoreSite
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import DatabaseUnavailable, PgbenError
-from pgben_tasks.health.doctor.report import Unseen
+from pgben_tasks.health.doctor.report import MEND_FIRST, Result, Unseen, unseen
+from pgben_tasks.health.looks import Look, answer_within
+from pgben_tasks.health.presence import BUCKET_PATIENCE
+from pgben_tasks.language import translatable as _
 from pgben_tasks.ports import Preflight
 from pgben_tasks.runtime import PATIENCE, Workplace, postgres_servers
+from pgben_tasks.runtime.places import bucket_at
 from pgben_tasks.settings import Settings
+
+#: How long a part that takes a connection may say nothing.
+_PATIENCE: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class Installation:
     """One installation under examination.
 
     Each part is asked once, because one that is away is waited for. ``catalog``, ``repository`` and
-    ``servers`` raise ``Unseen`` when they are away: only their own check says why.
+    ``trust`` raise ``Unseen`` when they are away: only their own check says why.
     """
 
     work: Workplace
@@ -41,13 +52,14 @@ class Installation:
     @cached_property
     def catalog_fault(self) -> PgbenError | None:
         """Why the catalog cannot be used; None when it can."""
-        return _fault(self.work.database.check)
+        database = self.work.database
+        return _fault(lambda: answer_within(_PATIENCE, str(database.server), database.check))
 
     @property
     def catalog(self) -> Records:
         """The records of the catalog."""
         if self.catalog_fault is not None:
-            raise Unseen("catalog")
+            raise Unseen(_("the catalog cannot be asked"))
         return Records(self.work.database)
 
     @cached_property
@@ -62,25 +74,26 @@ class Installation:
     @cached_property
     def repository_fault(self) -> PgbenError | None:
         """Why the repository cannot be opened; None when it can."""
-        return _fault(lambda: self.work.repository)
+        place = self.settings.repository
+        return _fault(lambda: answer_within(_PATIENCE, place, lambda: self.work.repository))
 
     @property
     def repository(self) -> StoreRepository:
         """The repository."""
         if self.repository_fault is not None:
-            raise Unseen("repository")
+            raise Unseen(_("the repository cannot be read"))
         return self.work.repository
 
     @cached_property
     def trust(self) -> Trust:
         """The trusted keys."""
         path = self.settings.trusted_keys_file
-        if path is None:
-            raise Unseen("trusted_keys")
         try:
-            return Trust.load(path)
+            if path is not None:
+                return Trust.load(path)
         except PgbenError:
-            raise Unseen("trusted_keys") from None
+            pass
+        raise Unseen(_("the trusted keys cannot be read"))
 
     @cached_property
     def addresses(self) -> dict[Target, PostgresServer]:
@@ -117,10 +130,69 @@ class Installation:
     @property
     def servers(self) -> dict[Target, Preflight]:
         """The preflights of the databases that answer and may be dumped."""
-        found = {target: one for target, one in self.examined.items() if isinstance(one, Preflight)}
-        if not found:
-            raise Unseen("postgres")
-        return found
+        return {target: one for target, one in self.examined.items() if isinstance(one, Preflight)}
+
+    def unexamined(self) -> Iterator[Result]:
+        """Yield the result of the databases that are not among ``servers``, if there are any."""
+        missing = self.examined.keys() - self.servers.keys()
+        if missing:
+            reason = _("the database does not answer as it should")
+            yield unseen(reason, MEND_FIRST, sorted(missing))
+
+    @cached_property
+    def buckets(self) -> dict[Target, S3Bucket]:
+        """The protected buckets; none without the secret key of their server."""
+        settings = self.settings
+        targets = settings.bucket_targets() if settings.minio_secret_key else ()
+        return {
+            target: bucket_at(settings, target.name, patience=BUCKET_PATIENCE) for target in targets
+        }
+
+    @cached_property
+    def asked_buckets(self) -> dict[Target, BucketFacts | PgbenError]:
+        """What each of them said, or why it did not; all are asked at the same time."""
+        looks = {
+            target: Look(bucket.describe(), bucket.inspect)
+            for target, bucket in self.buckets.items()
+        }
+        return {target: _answer_of(look) for target, look in looks.items()}
+
+    @property
+    def bucket_host(self) -> str | None:
+        """The host of the protected buckets; None where there are none."""
+        settings = self.settings
+        return urlsplit(settings.minio_url).hostname if settings.bucket_targets() else None
+
+    @property
+    def bucket_facts(self) -> dict[Target, BucketFacts]:
+        """What the buckets said that answer and are there."""
+        return {
+            target: one
+            for target, one in self.asked_buckets.items()
+            if isinstance(one, BucketFacts) and one.there
+        }
+
+    def unexamined_buckets(self) -> Iterator[Result]:
+        """Yield the result of the buckets that are not among ``bucket_facts``, if there are any."""
+        missing = self.asked_buckets.keys() - self.bucket_facts.keys()
+        if missing:
+            reason = _("the bucket does not answer as it should")
+            yield unseen(reason, MEND_FIRST, sorted(missing))
+        unasked = set(self.settings.bucket_targets()) - self.buckets.keys()
+        if unasked:
+            # Workers that only decide about snapshots need none.
+            yield unseen(
+                _("no secret key of the buckets' server is set here"),
+                _("run doctor where buckets are backed up, with PGBEN_MINIO_SECRET_KEY"),
+                sorted(unasked),
+            )
+
+
+def _answer_of(look: Look[BucketFacts]) -> BucketFacts | PgbenError:
+    try:
+        return look.answer(_PATIENCE)
+    except PgbenError as exc:
+        return exc
 
 
 def _fault(ask: Callable[[], object]) -> PgbenError | None:

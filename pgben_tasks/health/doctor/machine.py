@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from pgben_tasks.health.doctor.installation import Installation
-from pgben_tasks.health.doctor.report import Result, Unseen, error, ok, warning
+from pgben_tasks.health.doctor.report import Result, Unseen, error, ok, unseen, warning
 from pgben_tasks.health.facts import disks as volumes, noted_node
 from pgben_tasks.language import translatable as _
 from pgben_tasks.operations.spool import size_of
@@ -77,21 +78,33 @@ def spool_room(installation: Installation) -> Iterator[Result]:
     """Check that the largest database fits into the spool, disk and limit."""
     path = installation.settings.spool_dir
     if not path.is_dir():
-        raise Unseen("spool")
-    largest = max(found.database_bytes for found in installation.servers.values())
+        raise Unseen(_("there is no spool"))
+    largest = max((found.database_bytes for found in installation.servers.values()), default=None)
+    if largest is not None:
+        yield _room_for(largest, path, installation)
+    yield from installation.unexamined()
+    targets = installation.settings.bucket_targets()
+    if targets:
+        yield unseen(
+            _("how large their objects are shows only in a listing of all of them"),
+            _("an object larger than a pack needs its size there, others PGBEN_PACK_SIZE each"),
+            targets,
+        )
+
+
+def _room_for(largest: int, path: Path, installation: Installation) -> Result:
     free = shutil.disk_usage(path).free
     limit = installation.settings.spool_limit
     left = free if limit is None else min(free, int(limit) - size_of(path))
     facts = {"path": path, "needed": _size(largest), "left": _size(max(left, 0))}
     if largest <= left:
-        yield ok(_("the largest database ({needed}) fits into the spool ({left} left)"), **facts)
-    else:
-        yield error(
-            "small",
-            _("the largest database ({needed}) may not fit into the spool '{path}' ({left} left)"),
-            _("make room there, use a larger volume, or raise PGBEN_SPOOL_LIMIT"),
-            **facts,
-        )
+        return ok(_("the largest database ({needed}) fits into the spool ({left} left)"), **facts)
+    return error(
+        "small",
+        _("the largest database ({needed}) may not fit into the spool '{path}' ({left} left)"),
+        _("make room there, use a larger volume, or raise PGBEN_SPOOL_LIMIT"),
+        **facts,
+    )
 
 
 def node(installation: Installation) -> Iterator[Result]:

@@ -1,44 +1,68 @@
-"""Checks of what is protected: databases, the client programs that dump them, and buckets."""
+"""Checks of the protected databases, of the client programs that dump them, and of clocks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pgben_tasks.adapters.postgres.server import PostgresServer, inspect_server
+from pgben_tasks.adapters.postgres.server import PostgresServer, has_database, inspect_server
 from pgben_tasks.domain.known_holes import known_holes
 from pgben_tasks.domain.restorability import Archive, missing_client, remedy, server_major
 from pgben_tasks.domain.states import GOOD_LABELS, State
 from pgben_tasks.domain.target import Target
-from pgben_tasks.errors import DatabaseUnavailable, PgbenError
+from pgben_tasks.errors import ConfigurationError, DatabaseUnavailable, PgbenError
 from pgben_tasks.health.doctor.installation import Installation
-from pgben_tasks.health.doctor.report import Result, Unseen, error, failed, ok, warning
+from pgben_tasks.health.doctor.report import (
+    MEND_FIRST,
+    Result,
+    error,
+    failed,
+    ok,
+    unseen,
+    warning,
+)
 from pgben_tasks.health.restorability import indexed_backups
 from pgben_tasks.language import translatable as _
 from pgben_tasks.ports import Preflight
-from pgben_tasks.runtime.places import bucket_at
 
 #: Further apart than this, decisions about ages and windows go wrong.
 _APART: Final = timedelta(minutes=5)
-
-#: How long a bucket's server may take: somebody waits for the answer.
-_PATIENCE: Final = timedelta(seconds=3)
 
 
 def postgres(installation: Installation) -> Iterator[Result]:
     """Check that every protected database answers and may be dumped whole."""
     for target, found in installation.examined.items():
-        if isinstance(found, PgbenError):
+        server = installation.addresses[target]
+        if isinstance(found, ConfigurationError) and _is_gone(server, target.name):
+            yield error(
+                "missing",
+                _("{target} does not exist at {server}"),
+                _(
+                    "bring it back with `pgben restore {name} --in-place --confirm {name}`, or "
+                    "correct PGBEN_DB_NAME"
+                ),
+                target=target,
+                server=server,
+                name=target.name,
+            )
+        elif isinstance(found, PgbenError):
             yield failed(found)
         else:
             yield ok(
                 _("{target} answers at {server}, PostgreSQL {version}, and can be dumped"),
                 target=target,
-                server=installation.addresses[target],
+                server=server,
                 version=found.server_version,
             )
+
+
+def _is_gone(server: PostgresServer, name: str) -> bool:
+    try:
+        return not has_database(server, name)
+    except PgbenError:
+        return False
 
 
 def role(installation: Installation) -> Iterator[Result]:
@@ -55,6 +79,7 @@ def role(installation: Installation) -> Iterator[Result]:
                 target=target,
                 user=user,
             )
+    yield from installation.unexamined()
 
 
 def clients(installation: Installation) -> Iterator[Result]:
@@ -80,6 +105,7 @@ def clients(installation: Installation) -> Iterator[Result]:
                 ),
                 **facts,
             )
+    yield from installation.unexamined()
 
 
 def restorable(installation: Installation) -> Iterator[Result]:
@@ -106,6 +132,7 @@ def restorable(installation: Installation) -> Iterator[Result]:
         )
     for target, found in installation.servers.items():
         yield from _restorable(installation, target, found)
+    yield from installation.unexamined()
 
 
 def _restorable(installation: Installation, target: Target, found: Preflight) -> Iterator[Result]:
@@ -188,88 +215,62 @@ def holes(installation: Installation) -> Iterator[Result]:
             found_one = True
             facts = {"where": where, "version": version, "hole": name, "mended": mended}
             yield warning(what, *texts[what], **facts)
-    if not found_one:
+    if releases and not found_one:
         yield ok(_("no release with a known hole is in use"))
+    yield from installation.unexamined()
+    if installation.settings.bucket_targets():
+        yield unseen(
+            _("servers of buckets do not say their release"),
+            _("compare it with the notes of its maker"),
+            [installation.settings.minio_url],
+        )
 
 
 def clocks(installation: Installation) -> Iterator[Result]:
-    """Check that this machine, the catalog and the protected servers agree on the time."""
-    database = installation.work.database
-    asked: dict[PostgresServer, str] = {}
-    if installation.catalog_fault is None:
-        asked[database.server] = database.name
-    for target, server in installation.addresses.items():
-        if not isinstance(installation.examined[target], DatabaseUnavailable):
-            asked.setdefault(server, target.name)
-    ahead: dict[PostgresServer, timedelta] = {}
-    for server, name in asked.items():
-        # The check of a server tells why it does not answer.
-        with suppress(PgbenError):
-            ahead[server] = inspect_server(server, name).ahead
-    if not ahead:
-        raise Unseen("postgres")
+    """Check that this machine, the catalog and the servers that are protected agree on the time."""
+    ahead = _clocks(installation)
     apart = {server: by for server, by in ahead.items() if abs(by) > _APART}
-    for server, by in apart.items():
+    for clock, by in apart.items():
         yield error(
             "apart",
             _("the clock of {server} is {seconds} s ahead of this machine's"),
             _("run NTP on every machine (chrony, systemd-timesyncd)"),
-            server=server,
+            server=clock,
             seconds=round(by.total_seconds()),
         )
-    if not apart:
+    if ahead and not apart:
         yield ok(
             _("the clocks agree to within {seconds} s"),
             seconds=f"{max(abs(by) for by in ahead.values()).total_seconds():.1f}",
         )
+    silent = [
+        target for target, server in installation.addresses.items() if str(server) not in ahead
+    ]
+    if silent:
+        yield unseen(_("the server does not answer as it should"), MEND_FIRST, silent)
+    if installation.settings.minio_url not in ahead:
+        yield from installation.unexamined_buckets()
 
 
-def buckets(installation: Installation) -> Iterator[Result]:
-    """Check that every protected bucket can be listed, and the next snapshot compared."""
-    settings = installation.settings
-    targets = settings.bucket_targets()
-    if not targets:
-        if settings.minio_secret_key is None:
-            yield ok(
-                _("no bucket is protected: PGBEN_MINIO_ACCESS_KEY is not set, or its file is empty")
-            )
-        else:
-            yield warning(
-                "half",
-                _(
-                    "no bucket is protected: PGBEN_MINIO_SECRET_KEY is set and "
-                    "PGBEN_MINIO_ACCESS_KEY is not"
-                ),
-                _("set both, or neither"),
-            )
-        return
-    if settings.minio_secret_key is None:
-        # Workers that only decide about snapshots need none.
-        yield ok(_("buckets are protected; no secret key is at hand here, so none is asked"))
-        return
-    identities = (settings.inventory_identity_file, settings.age_identity_file)
-    if settings.encryption and not any(identities):
-        yield warning(
-            "blind",
-            _("no identity at hand opens inventories, so buckets cannot be backed up from here"),
-            _("set PGBEN_INVENTORY_IDENTITY_FILE on workers that back up buckets"),
-        )
-    for target in targets:
-        bucket = bucket_at(settings, target.name, patience=_PATIENCE)
-        try:
-            there = bucket.exists()
-            if there:
-                next(bucket.list(), None)
-        except PgbenError as exc:
-            yield failed(exc)
-            continue
-        facts = {"target": target, "server": settings.minio_url}
-        if there:
-            yield ok(_("{target} answers at {server}"), **facts)
-        else:
-            yield error(
-                "missing",
-                _("{target} does not exist at {server}"),
-                _("make the bucket, or correct PGBEN_BUCKETS and PGBEN_MINIO_HOST"),
-                **facts,
-            )
+def _clocks(installation: Installation) -> dict[str, timedelta]:
+    """Return how far the clocks of servers are ahead, of those that tell; their checks say why."""
+    database = installation.work.database
+    asked: dict[PostgresServer, str] = {}
+    if installation.catalog_fault is None:
+        asked[database.server] = database.name
+    for target in sorted(installation.examined, key=lambda one: one not in installation.servers):
+        if not isinstance(installation.examined[target], DatabaseUnavailable):
+            asked.setdefault(installation.addresses[target], target.name)
+    ahead: dict[str, timedelta] = {}
+    for server, name in asked.items():
+        with suppress(PgbenError):
+            ahead[str(server)] = inspect_server(server, name).ahead
+    for facts in installation.bucket_facts.values():
+        if facts.ahead is not None:
+            ahead[installation.settings.minio_url] = facts.ahead
+    # A folder would tell its time by a new file in it.
+    if installation.settings.repository.startswith("s3:") and not installation.repository_fault:
+        with suppress(PgbenError):
+            repository = installation.repository
+            ahead[repository.describe()] = repository.now() - datetime.now(UTC)
+    return ahead

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from pgben_tasks.errors import PgbenError
+from pgben_tasks.health.looks import system_error
 from pgben_tasks.language import (
     Language,
     translatable as _,
@@ -15,11 +16,15 @@ from pgben_tasks.language import (
     translation_of_error,
 )
 
-Status = Literal["ok", "warning", "error"]
+Status = Literal["ok", "warning", "error", "unknown"]
 
 #: Codes of results that every check may have.
 CHECK_FAILED: Final = "failed"
 UNSEEN: Final = "unseen"
+#: Facts that are texts of ours, and those that errors quote as well.
+_TEXTS: Final = ("subject", "reason")
+_PHRASES: Final = ("needs", "remedy", "why")
+MEND_FIRST: Final = _("mend that first, then ask again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +45,11 @@ class Result:
         """Return the sentence and what to do about it (often nothing) in a language."""
         if self.code == CHECK_FAILED:
             return translate_error(self.facts["why"], self.facts["remedy"], language)
-        # Phrases that errors quote as well.
-        phrases = {
-            name: translation_of_error(self.facts[name], language) or self.facts[name]
-            for name in ("needs", "remedy")
-            if name in self.facts
-        }
-        facts = self.facts | phrases
+        facts = dict(self.facts)
+        for name in facts.keys() & set(_TEXTS):
+            facts[name] = translate(facts[name], language)
+        for name in facts.keys() & set(_PHRASES):
+            facts[name] = translation_of_error(facts[name], language) or facts[name]
         return (
             translate(self.sentence, language, **facts),
             translate(self.hint, language, **facts).strip(),
@@ -73,34 +76,54 @@ def failed(exc: PgbenError) -> Result:
     return error(CHECK_FAILED, "{why}", "{remedy}", why=exc.sentence, remedy=exc.hint)
 
 
+def unseen(reason: str, hint: str, /, targets: Iterable[object] = ()) -> Result:
+    """Return the result of what could not be examined, and why; ``run`` adds what that is."""
+    of = ", ".join(map(str, targets))
+    return Result(
+        status="unknown",
+        code=UNSEEN,
+        sentence=_("not examined: {subject} of {targets}, because {reason}")
+        if of
+        else _("not examined: {subject}, because {reason}"),
+        hint=hint,
+        facts=_texts({"reason": reason, **({"targets": of} if of else {})}),
+    )
+
+
 class Unseen(Exception):
-    """A check needs a part that does not answer; the check of that part says why."""
+    """A check cannot be made, and why; where a part does not answer, its own check says more."""
+
+    def __init__(self, reason: str, hint: str = MEND_FIRST) -> None:
+        """Keep reason and hint, translatable both."""
+        super().__init__(reason, hint)
 
 
-Check = Callable[[], Iterable[Result]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check: its name, what it examines (a text, as in "not examined: …"), and how."""
+
+    name: str
+    subject: str
+    examine: Callable[[], Iterable[Result]]
 
 
-def run(checks: Iterable[tuple[str, Check]]) -> Iterator[Result]:
-    """Run named checks one after another; yield each result as soon as it is there."""
-    for name, check in checks:
+def run(checks: Iterable[Check]) -> Iterator[Result]:
+    """Run checks one after another; yield each result as soon as it is there."""
+    for check in checks:
         for found in _run(check):
-            yield replace(found, check=name)
+            subject = {"subject": check.subject} if found.code == UNSEEN else {}
+            yield replace(found, check=check.name, facts={**found.facts, **subject})
 
 
 def _run(check: Check) -> Iterator[Result]:
     try:
-        yield from check()
+        yield from check.examine()
     except Unseen as exc:
-        yield warning(
-            UNSEEN,
-            _("could not be looked at without '{what}'"),
-            _("mend that first, then ask again"),
-            what=exc,
-        )
+        yield unseen(*exc.args)
     except PgbenError as exc:
         yield failed(exc)
     except OSError as exc:
-        yield failed(PgbenError(f"{exc.strerror or exc}".lower()))
+        yield failed(system_error(exc))
 
 
 def _texts(facts: dict[str, object]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pgben_tasks.adapters.keys.signatures import Signer, Trust
 from pgben_tasks.errors import PgbenError
 from pgben_tasks.health.doctor.installation import Installation
 from pgben_tasks.health.doctor.report import Result, Unseen, error, ok, warning
+from pgben_tasks.health.presence import opens_what_is_sealed
 from pgben_tasks.language import translatable as _
 
 #: The reconciler stores audit entries every minute; older ones met a repository that refused them.
@@ -34,6 +35,28 @@ def repository(installation: Installation) -> Iterator[Result]:
         backups=count,
         targets=len(targets),
     )
+
+
+def repository_place(installation: Installation) -> Iterator[Result]:
+    """Check that the repository is not lost together with the buckets that it protects."""
+    settings = installation.settings
+    parts = urlsplit(settings.repository)
+    if parts.scheme == "file" or installation.bucket_host is None:
+        yield ok(_("the repository is not on the server of a protected bucket"))
+        return
+    where = urlsplit(settings.repository_endpoint or "").hostname
+    if where != installation.bucket_host:
+        yield ok(_("the repository is not on the server of a protected bucket"))
+    else:
+        yield warning(
+            "beside_buckets",
+            _(
+                "the repository is on the machine of the protected buckets, '{server}', and is "
+                "lost together with it"
+            ),
+            _("keep a copy elsewhere, or put it on another server: PGBEN_REPOSITORY_ENDPOINT"),
+            server=where,
+        )
 
 
 def repository_writable(installation: Installation) -> Iterator[Result]:
@@ -159,14 +182,19 @@ def identities(installation: Installation) -> Iterator[Result]:
 def opening(installation: Installation) -> Iterator[Result]:
     """Check that the identity at hand opens what is sealed now."""
     path = installation.settings.age_identity_file
-    if path is None or not installation.settings.encryption:
-        yield ok(_("nothing is opened here"))
+    if not installation.settings.encryption:
+        yield ok(_("nothing is sealed, so nothing needs to be opened"))
         return
     try:
-        own = public_keys(path)
+        opens = opens_what_is_sealed(installation.settings)
     except PgbenError:
-        raise Unseen("identities") from None
-    if set(own).isdisjoint(parse_recipients(installation.settings.age_recipients)):
+        raise Unseen(_("the identity cannot be read")) from None
+    if opens is None:
+        raise Unseen(
+            _("no identity is set here, as is usual where nothing is restored"),
+            _("run doctor where backups are restored, with PGBEN_AGE_IDENTITY_FILE"),
+        )
+    if not opens:
         yield error(
             "foreign",
             _("'{path}' does not open what is sealed now"),

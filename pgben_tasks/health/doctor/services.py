@@ -7,7 +7,8 @@ from typing import Final
 
 from pgben_tasks.adapters.postgres.server import PostgresServer, inspect_server
 from pgben_tasks.adapters.redis import BrokerFacts
-from pgben_tasks.errors import PgbenError
+from pgben_tasks.domain.target import Target
+from pgben_tasks.errors import DatabaseUnavailable, PgbenError
 from pgben_tasks.health.doctor.installation import Installation
 from pgben_tasks.health.doctor.report import Result, Unseen, error, ok, warning
 from pgben_tasks.language import translatable as _
@@ -59,7 +60,11 @@ def catalog(installation: Installation) -> Iterator[Result]:
 def catalog_place(installation: Installation) -> Iterator[Result]:
     """Check that the catalog is not lost together with a server that it describes."""
     database = installation.work.database
-    there = [server for server in installation.addresses.values() if _same(installation, server)]
+    there = [
+        server
+        for target, server in installation.addresses.items()
+        if _same(installation, target, server)
+    ]
     if there:
         yield warning(
             "same",
@@ -71,15 +76,28 @@ def catalog_place(installation: Installation) -> Iterator[Result]:
             name=database.name,
             server=there[0],
         )
+    elif database.server.host == installation.bucket_host:
+        yield warning(
+            "beside_buckets",
+            _(
+                "the catalog '{name}' is on the machine of the protected buckets, '{server}', and "
+                "is lost together with it"
+            ),
+            _("put it on another server: PGBEN_CATALOG_URL, then `pgben init`"),
+            name=database.name,
+            server=database.server.host,
+        )
     else:
         yield ok(_("the catalog '{name}' is on a server of its own"), name=database.name)
 
 
-def _same(installation: Installation, server: PostgresServer) -> bool:
+def _same(installation: Installation, target: Target, server: PostgresServer) -> bool:
     own = installation.work.database.server
     if (server.host, server.port) == (own.host, own.port):
         return True
-    if installation.catalog_fault is not None:
+    # Whoever does not answer is not asked once more, and waited for.
+    away = isinstance(installation.examined[target], DatabaseUnavailable)
+    if away or installation.catalog_fault is not None:
         return False
     identities = []
     for one, name in ((own, installation.work.database.name), (server, "postgres")):
@@ -173,5 +191,5 @@ def set_aside(installation: Installation) -> Iterator[Result]:
 
 def _answering_broker(installation: Installation) -> BrokerFacts:
     if isinstance(installation.broker, PgbenError):
-        raise Unseen("broker")
+        raise Unseen(_("Redis does not answer"))
     return installation.broker
