@@ -402,17 +402,21 @@ def test_buckets_that_cannot_be_asked_are_named_with_the_reason(
     assert ("buckets", "half") in clinic.wrong(minio_access_key=None, minio_secret_key=secret)
 
 
-def test_a_repository_on_the_machine_of_the_buckets_is_found(
+def test_what_is_lost_together_with_the_buckets_is_found(
     clinic: Clinic, account: dict[str, Any]
 ) -> None:
     found = clinic.wrong(
         **account,
+        # The catalog's server protects no database then.
+        db_port=1,
         repository="s3://repository",
         repository_endpoint=account["minio_host"],
         repository_access_key=account["minio_access_key"],
         repository_secret_key=account["minio_secret_key"],
     )
-    assert ("repository_place", "beside_buckets") in found
+    assert {("repository_place", "beside_buckets"), ("catalog_place", "beside_buckets")} <= set(
+        found
+    )
 
 
 def test_messages_that_nobody_reads_are_found(clinic: Clinic) -> None:

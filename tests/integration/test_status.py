@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -16,6 +17,7 @@ from psycopg import sql
 
 from pgben_tasks import names, runtime
 from pgben_tasks.adapters.catalog.workers import BEAT, TICK
+from pgben_tasks.adapters.keys.age import public_keys
 from pgben_tasks.adapters.postgres.clients import published_clients
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
@@ -23,6 +25,7 @@ from pgben_tasks.embedded.s3 import EmbeddedS3
 from tests.support.between import answering
 from tests.support.cli_site import Site, a_backup, clean_environment
 from tests.support.commands import Ran
+from tests.support.texts import english_in
 from tests.support.workshop import Workshop
 
 #: Seconds: what the command promises; an interpreter of its own has to start beside other work.
@@ -186,6 +189,25 @@ def test_a_catalog_that_hangs_hides_nothing_else(site: Site, silent: int) -> Non
     assert (target["answers"], target["state"]) == (True, "verified")
 
 
+def test_a_doctor_tells_the_rest_where_catalog_and_buckets_hang(site: Site, silent: int) -> None:
+    begun = time.monotonic()
+    said = site.run(
+        "doctor",
+        PGBEN_LANGUAGE="pt_BR",
+        PGBEN_CATALOG_URL=f"postgresql://u:p@127.0.0.1:{silent}/x",
+        PGBEN_MINIO_HOST=f"http://127.0.0.1:{silent}",
+        PGBEN_MINIO_ACCESS_KEY="access",
+        PGBEN_MINIO_SECRET_KEY="secret-key",
+        PGBEN_BUCKETS="papers,pictures",
+    )
+    assert time.monotonic() - begun < 2 * WITHIN
+    assert said.code == 1
+    assert f"✗ '127.0.0.1:{silent}/x' não respondeu em 4 s" in said.out
+    assert f"✗ 's3://papers (127.0.0.1:{silent})' não respondeu em 4 s" in said.out
+    assert "? não foi possível examinar os workers: o catálogo não pode ser" in said.out
+    assert english_in(said.out) == set()
+
+
 def test_workers_beat_and_keys_that_are_gone_are_told(site: Site, shop: Workshop) -> None:
     with shop.work.database.transaction() as cursor:
         cursor.execute("DELETE FROM worker WHERE name = ANY(%s)", (["backup.workshop", BEAT],))
@@ -203,6 +225,23 @@ def test_workers_beat_and_keys_that_are_gone_are_told(site: Site, shop: Workshop
     elsewhere = timed(site, "--json", PGBEN_AGE_IDENTITY_FILE="/nowhere/identity.txt")
     assert elsewhere.json["restorable"]["colour"] == "yellow"
     assert elsewhere.code == 75
+
+
+def test_a_key_of_another_installation_and_a_bucket_that_was_not_asked_are_told(
+    site: Site,
+) -> None:
+    own = public_keys(Path(site.environment["PGBEN_AGE_IDENTITY_FILE"]))
+    others = [one for one in site.environment["PGBEN_AGE_RECIPIENTS"].split(",") if one not in own]
+    document = timed(
+        site,
+        "--json",
+        PGBEN_AGE_RECIPIENTS=",".join(others),
+        PGBEN_MINIO_ACCESS_KEY="without-its-secret",
+        PGBEN_BUCKETS="papers",
+    ).json
+    assert any("belongs to none" in text for _, text in told(document, "restorable"))
+    assert {one["target"]: one["answers"] for one in document["targets"]}["bucket/papers"] is None
+    assert document["running"]["colour"] == "green"
 
 
 @pytest.fixture(scope="module")

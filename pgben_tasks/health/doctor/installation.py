@@ -31,7 +31,7 @@ from pgben_tasks.runtime.places import bucket_at
 from pgben_tasks.settings import Settings
 
 #: How long a part that takes a connection may say nothing.
-_PATIENCE: Final = timedelta(seconds=10)
+_PATIENCE: Final = timedelta(seconds=4)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Installation:
     def catalog_fault(self) -> PgbenError | None:
         """Why the catalog cannot be used; None when it can."""
         database = self.work.database
-        return _fault(lambda: answer_within(_PATIENCE, str(database.server), database.check))
+        place = f"{database.server}/{database.name}"
+        return _fault(lambda: answer_within(_PATIENCE, place, database.check))
 
     @property
     def catalog(self) -> Records:

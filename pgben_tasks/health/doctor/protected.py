@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from pgben_tasks.adapters.postgres.server import PostgresServer, has_database, inspect_server
@@ -268,9 +268,4 @@ def _clocks(installation: Installation) -> dict[str, timedelta]:
     for facts in installation.bucket_facts.values():
         if facts.ahead is not None:
             ahead[installation.settings.minio_url] = facts.ahead
-    # A folder would tell its time by a new file in it.
-    if installation.settings.repository.startswith("s3:") and not installation.repository_fault:
-        with suppress(PgbenError):
-            repository = installation.repository
-            ahead[repository.describe()] = repository.now() - datetime.now(UTC)
     return ahead
