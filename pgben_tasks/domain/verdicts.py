@@ -18,7 +18,10 @@ Colour = Literal["green", "yellow", "red"]
 #: From the least to the most alarming.
 _COLOURS: Final[tuple[Colour, ...]] = ("green", "yellow", "red")
 _NOT_KNOWN: Final = "whether backups can be restored here is not known"
-_DIRECT: Final = "without it, `pgben list` and `pgben restore` work with --direct"
+_DIRECT: Final = (
+    "without it, `pgben list` and `pgben restore` work with --direct; `pgben catalog rebuild` "
+    "brings a lost one back"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,8 +72,3 @@ class Look(Generic[T]):
 def system_error(exc: OSError) -> PgbenError:
     """Return what the operating system refused as an error of ours."""
     return PgbenError(f"{exc.strerror or exc}".lower())
-
-
-def answer_within(limit: timedelta, what: str, ask: Callable[[], T]) -> T:
-    """Return the answer to one question; raises as ``Look.answer``."""
-    return Look(what, ask).answer(limit)

@@ -9,7 +9,7 @@ import pytest
 
 from pgben_tasks.domain.outlook import Fault
 from pgben_tasks.errors import StoreUnavailable, TransientError
-from pgben_tasks.health.looks import Look, answer_within
+from pgben_tasks.health.looks import Look
 
 SOON = timedelta(milliseconds=20)
 LONG = timedelta(seconds=30)
@@ -20,7 +20,7 @@ def raised(exc: Exception) -> None:
 
 
 def test_an_answer_is_given_and_an_error_is_raised_where_it_is_wanted() -> None:
-    assert answer_within(LONG, "it", lambda: 7) == 7
+    assert Look("it", lambda: 7).answer(LONG) == 7
     broken = Look("it", lambda: raised(StoreUnavailable("it is away", "look at it")))
     with pytest.raises(StoreUnavailable, match="it is away"):
         broken.answer(LONG)

@@ -69,6 +69,7 @@ def examine(work: Callable[[], Workplace]) -> Iterator[Result]:
     except ConfigurationError as exc:
         yield replace(failed(exc), check="settings")
         return
+    installation.ask()
     yield from run(
         Check(name=name, subject=subject, examine=partial(check, installation))
         for name, (subject, check) in CHECKS.items()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from pgben_tasks import names
@@ -20,9 +20,9 @@ from pgben_tasks.adapters.redis import BrokerFacts
 from pgben_tasks.adapters.repository.repository import StoreRepository
 from pgben_tasks.domain.restorability import UNKNOWN_SITE, RestoreSite
 from pgben_tasks.domain.target import Target
-from pgben_tasks.errors import DatabaseUnavailable, PgbenError
+from pgben_tasks.errors import PgbenError
 from pgben_tasks.health.doctor.report import MEND_FIRST, Result, Unseen, unseen
-from pgben_tasks.health.looks import Look, answer_within
+from pgben_tasks.health.looks import Look
 from pgben_tasks.health.presence import BUCKET_PATIENCE
 from pgben_tasks.language import translatable as _
 from pgben_tasks.ports import Preflight
@@ -30,8 +30,12 @@ from pgben_tasks.runtime import PATIENCE, Workplace, postgres_servers
 from pgben_tasks.runtime.places import bucket_at
 from pgben_tasks.settings import Settings
 
-#: How long a part that takes a connection may say nothing.
+T = TypeVar("T")
+
+#: How long a part that takes a connection may say nothing; all are asked at the same time.
 _PATIENCE: Final = timedelta(seconds=4)
+#: The clients that fit a database's server depend on what the catalog says of restore workers.
+_DATABASE_PATIENCE: Final = timedelta(seconds=7)
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,51 @@ class Installation:
         """The settings."""
         return self.work.settings
 
+    def ask(self) -> None:
+        """Ask every part now: whoever waits for one then waits for all."""
+        _ = (
+            self._catalog_look,
+            self._repository_look,
+            self._broker_look,
+            self._database_looks,
+            self._bucket_looks,
+        )
+
+    @cached_property
+    def _catalog_look(self) -> Look[None]:
+        database = self.work.database
+        return Look(f"{database.server}/{database.name}", database.check)
+
+    @cached_property
+    def _repository_look(self) -> Look[StoreRepository]:
+        return Look(self.settings.repository, lambda: self.work.repository)
+
+    @cached_property
+    def _broker_look(self) -> Look[BrokerFacts]:
+        url = self.settings.redis_url.get_secret_value()
+        return Look("Redis", lambda: broker_facts.inspect_broker(url, names.QUEUES))
+
+    @cached_property
+    def _database_looks(self) -> dict[Target, Look[Preflight]]:
+        return {
+            target: Look(f"{server}/{target.name}", self._source(server, target).preflight)
+            for target, server in self.addresses.items()
+        }
+
+    @cached_property
+    def _bucket_looks(self) -> dict[Target, Look[BucketFacts]]:
+        return {
+            target: Look(bucket.describe(), bucket.inspect)
+            for target, bucket in self.buckets.items()
+        }
+
+    def _source(self, server: PostgresServer, target: Target) -> PostgresSource:
+        return PostgresSource(server, target.name, restore_site=lambda: self.restore_site)
+
     @cached_property
     def catalog_fault(self) -> PgbenError | None:
         """Why the catalog cannot be used; None when it can."""
-        database = self.work.database
-        place = f"{database.server}/{database.name}"
-        return _fault(lambda: answer_within(_PATIENCE, place, database.check))
+        return _fault(lambda: self._catalog_look.answer(_PATIENCE))
 
     @property
     def catalog(self) -> Records:
@@ -66,17 +109,12 @@ class Installation:
     @cached_property
     def broker(self) -> BrokerFacts | PgbenError:
         """The facts that Redis reports, or why it does not answer."""
-        url = self.settings.redis_url.get_secret_value()
-        try:
-            return broker_facts.inspect_broker(url, names.QUEUES)
-        except PgbenError as exc:
-            return exc
+        return _answer_of(self._broker_look, _PATIENCE)
 
     @cached_property
     def repository_fault(self) -> PgbenError | None:
         """Why the repository cannot be opened; None when it can."""
-        place = self.settings.repository
-        return _fault(lambda: answer_within(_PATIENCE, place, lambda: self.work.repository))
+        return _fault(lambda: self._repository_look.answer(_PATIENCE))
 
     @property
     def repository(self) -> StoreRepository:
@@ -107,21 +145,7 @@ class Installation:
     @cached_property
     def examined(self) -> dict[Target, Preflight | PgbenError]:
         """The preflight of a dump of every protected database, or why it failed."""
-        found: dict[Target, Preflight | PgbenError] = {}
-        away: dict[tuple[str, int], DatabaseUnavailable] = {}
-        for target, server in self.addresses.items():
-            address = server.host, server.port
-            if address in away:
-                found[target] = away[address]
-                continue
-            try:
-                source = PostgresSource(server, target.name, restore_site=lambda: self.restore_site)
-                found[target] = source.preflight()
-            except PgbenError as exc:
-                found[target] = exc
-                if isinstance(exc, DatabaseUnavailable):
-                    away[address] = exc
-        return found
+        return _answers_of(self._database_looks, _DATABASE_PATIENCE)
 
     @cached_property
     def restore_site(self) -> RestoreSite:
@@ -152,11 +176,7 @@ class Installation:
     @cached_property
     def asked_buckets(self) -> dict[Target, BucketFacts | PgbenError]:
         """What each of them said, or why it did not; all are asked at the same time."""
-        looks = {
-            target: Look(bucket.describe(), bucket.inspect)
-            for target, bucket in self.buckets.items()
-        }
-        return {target: _answer_of(look) for target, look in looks.items()}
+        return _answers_of(self._bucket_looks, _PATIENCE)
 
     @property
     def bucket_host(self) -> str | None:
@@ -189,11 +209,19 @@ class Installation:
             )
 
 
-def _answer_of(look: Look[BucketFacts]) -> BucketFacts | PgbenError:
+def _answer_of(look: Look[T], limit: timedelta) -> T | PgbenError:
     try:
-        return look.answer(_PATIENCE)
+        return look.answer(limit)
     except PgbenError as exc:
         return exc
+
+
+def _answers_of(looks: Mapping[Target, Look[T]], limit: timedelta) -> dict[Target, T | PgbenError]:
+    answers: dict[Target, T | PgbenError] = {}
+    for target, look in looks.items():
+        answer = _answer_of(look, limit)
+        answers[target] = answer
+    return answers
 
 
 def _fault(ask: Callable[[], object]) -> PgbenError | None:
