@@ -15,6 +15,7 @@ from pgben_tasks import canvases, contracts, errors, names
 from pgben_tasks.cli.main import app
 from pgben_tasks.domain import documents
 from pgben_tasks.domain.values import Document
+from tests.support import restore_page
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -86,11 +87,22 @@ def test_the_readme_is_short_and_names_both_commands() -> None:
     assert "make test" in text
 
 
-def test_the_readme_restores_in_five_lines_in_both_languages() -> None:
-    text = read(ROOT / "README.md")
-    for heading in ("## Restore at 3 a.m.", "## Restauração às 3 da manhã"):
-        section = text.partition(heading)[2].partition("\n## ")[0]
-        assert re.findall(r"^(\d)\. ", section, re.MULTILINE) == list("12345")
+@pytest.mark.parametrize("language", restore_page.HEADINGS)
+def test_the_restore_page_asks_three_questions_and_answers_each(language: str) -> None:
+    text = restore_page.page(language)
+    rows = re.findall(r"^\| \*\*(.+?\?)\*\*(.*)$", text, re.MULTILINE)
+    assert len(rows) == 3
+    named = set(re.findall(r"\b([A-E])\b", "".join(answers for _, answers in rows)))
+    branches = restore_page.branches(language)
+    assert named == {"A", "B", "C", "D"} == {*branches} - {"first", "E"}
+    # A restore without pgben is a page of its own, whose commands are run by its own test.
+    assert branches["E"] == []
+    assert "(docs/format.md)" in text
+    assert not any("init" in command for commands in branches.values() for command in commands)
+
+
+def test_the_restore_page_has_the_same_commands_in_both_languages() -> None:
+    assert restore_page.branches("en") == restore_page.branches("pt_BR")
 
 
 @pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md"])

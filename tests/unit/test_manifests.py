@@ -42,7 +42,7 @@ KNOWN = {f"PGBEN_{field.upper()}" for field in Settings.model_fields} | {
     f"{name}_FILE" for name in SECRETS
 }
 #: Those of docs/deployment.md that are written to be pasted.
-SECRETS_BLOCK, SECRET_COMMAND = manifests.shell_blocks("deployment.md")
+SECRETS_BLOCK, *_SYSTEMD, SECRET_COMMAND = manifests.shell_blocks("deployment.md")
 URLS = {
     "redis_url": "redis://:x@redis:6379/0",
     "catalog_url": "postgresql://pgben:x@catalog:5432/pgben_catalog",
