@@ -48,6 +48,32 @@ def test_the_repository_is_listed_and_shown_without_a_catalog(ready: Site) -> No
     assert len(document["verifications"]) == 1
 
 
+def test_what_is_looked_at_fits_a_terminal_and_wide_shows_all(ready: Site) -> None:
+    backup = a_backup(ready, suspect="40 % fewer rows than in the backup before, which is a lot")
+    manifest = runtime.open_repository(Settings.load(ready.environment)).manifest(
+        Target("postgres", "pgben"), BackupId.parse(backup)
+    )
+    runtime.Workplace(Settings.load(ready.environment)).index.add(
+        manifest, "0" * 64, state="verified"
+    )
+    job = ready.job()
+    ready.play(job, {"state": "verified"})
+    for line in (["list"], ["show", backup], ["jobs"], ["jobs", str(job.id)], ["config"]):
+        shown = ready.on_a_terminal(*line)
+        assert max(map(len, shown)) <= 80, line
+    shown = ready.on_a_terminal("list")
+    assert shown[0] == "postgres/pgben"
+    assert shown[1].split() == ["backup", "data", "as", "of", "state", "stored"]
+    assert shown[3].startswith(f"{backup}  2026-11-23 02:00-03:00  verified")
+    assert shown[4] == "    suspect: 40 % fewer rows than in the backup before, which is a lot"
+    assert f"{str(job.id)[:8]}  succeeded" in "\n".join(ready.on_a_terminal("jobs"))
+    wide = ready.on_a_terminal("list", "--wide")
+    assert wide == ready.run("list").out.splitlines()
+    assert len(wide) == 3
+    assert "2026-11-23 02:00:00-03:00" in wide[2]
+    assert wide[2].endswith("which is a lot")
+
+
 def test_a_suspect_backup_is_noted_until_and_after_it_is_acknowledged(ready: Site) -> None:
     backup = a_backup(ready, suspect="rows shrank from 9 to 1")
     assert "suspect: rows shrank from 9 to 1" in ready.run("list", "--direct").out

@@ -350,7 +350,9 @@ def _show_plan(snapshot: str, at: datetime | None, only: dict[str, Any], *, as_j
         document = {"snapshot": manifest.backup, "dry_run": True, "totals": counted}
         sys.stdout.write(json.dumps(document) + "\n")
     else:
-        output.out().print(output.table(("objects", "bytes", "what"), _rows(totals)))
+        output.out().print(
+            output.table(("objects", "bytes", "what"), _rows(totals), right="objects, bytes")
+        )
     return outcome.DONE
 
 

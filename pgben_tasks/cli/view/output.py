@@ -13,20 +13,18 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final, TextIO
 
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from pgben_tasks.cli.view import tables
+from pgben_tasks.cli.view.tables import Facts, Listing, wrap
 from pgben_tasks.redaction import redact
 
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _KIBI: Final = 1024
 _MINUTE: Final = 60
 _HOUR: Final = 3600
-#: The width of lines that go to a file or another program, so that none is cut.
-_FILE_WIDTH: Final = 400
-
-#: Columns whose values people copy: other columns give way before these are folded.
-_COPIED: Final = frozenset({"backup", "job"})
+#: The width where no line is to be wrapped or cut: in a file, in another program, on demand.
+_UNBOUNDED: Final = 100_000
 
 #: Colours of states and decisions; words without one stay plain.
 STYLES: Final[Mapping[str, str]] = {
@@ -55,7 +53,7 @@ STYLES: Final[Mapping[str, str]] = {
     "cancelled": "red",
 }
 
-Cell = str | Text
+Cell = tables.Cell
 
 
 def size(count: int | None) -> str:
@@ -96,6 +94,11 @@ def moment(at: datetime | None, zone: tzinfo = UTC) -> str:
     return at.astimezone(zone).replace(microsecond=0).isoformat(sep=" ")
 
 
+def minute(at: datetime | None, zone: tzinfo = UTC) -> str:
+    """Write a moment shortly, for a narrow screen: ``2026-11-23 02:00-03:00``."""
+    return "-" if at is None else at.astimezone(zone).isoformat(sep=" ", timespec="minutes")
+
+
 def number(value: int | None) -> str:
     """Write a number with separators: ``1,234,567``."""
     return "-" if value is None else f"{value:,}"
@@ -104,6 +107,11 @@ def number(value: int | None) -> str:
 def amount(value: int, unit: str) -> str:
     """Write how much of something: bytes as a size, anything else counted."""
     return size(value) if unit == "bytes" else f"{number(value)} {unit}"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Write how many there are: ``1 pack``, ``2 packs``, ``1,234 entries``."""
+    return f"{number(count)} {noun if count == 1 else plural or noun + 's'}"
 
 
 def key(text: str) -> str:
@@ -117,40 +125,38 @@ def state(word: str) -> Text:
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, title: str = "", right: str = ""
-) -> Table:
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    title: str = "",
+    right: str = "",
+    below: int = 1,
+) -> Listing:
     """Return a table; the columns whose names are listed in ``right`` are set to the right.
 
-    Cells are shown as they are: nothing in them is read as markup.
+    On a narrow screen the last ``below`` columns go below a row in which they do not fit. Cells
+    are shown as they are: nothing in them is read as markup.
     """
-    made = Table(title=Text(title, style="bold") if title else None, title_justify="left")
-    numeric = {name.strip() for name in right.split(",")}
-    for name in columns:
-        made.add_column(
-            name,
-            justify="right" if name in numeric else "left",
-            overflow="fold",
-            no_wrap=name in _COPIED,
-        )
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
-    return made
+    names = [name.strip() for name in right.split(",")]
+    return Listing(columns, rows, title=title, right=names, below=below)
 
 
-def facts(pairs: Iterable[tuple[str, Cell]], *, title: str = "") -> Table:
+def facts(pairs: Iterable[tuple[str, Cell]], *, title: str = "") -> Facts:
     """Return a table of names and values."""
-    made = Table(title=Text(title, style="bold") if title else None, title_justify="left")
-    made.show_header = False
-    made.add_column(style="dim", no_wrap=True)
-    made.add_column(overflow="fold")
-    for name, value in pairs:
-        made.add_row(Text(name), value if isinstance(value, Text) else Text(value))
-    return made
+    return Facts(pairs, title=title)
 
 
-def out() -> Console:
+def is_wide(asked: bool = False) -> bool:
+    """Return whether results are shown with every column, one line a row, however long.
+
+    They are when it was asked for, and for a file or another program.
+    """
+    return asked or not sys.stdout.isatty()
+
+
+def out(*, wide: bool = False) -> Console:
     """Return the console of results."""
-    return _console(sys.stdout)
+    return _console(sys.stdout, wide=wide)
 
 
 def err() -> Console:
@@ -158,16 +164,21 @@ def err() -> Console:
     return _console(sys.stderr)
 
 
-def show(parts: Iterable[RenderableType]) -> None:
-    """Write tables and lines to stdout, one after another."""
-    console = out()
-    for part in parts:
+def show(parts: Iterable[RenderableType], *, wide: bool = False) -> None:
+    """Write tables and lines to stdout, one after another; ``wide`` wraps none of them."""
+    console = out(wide=wide)
+    for number, part in enumerate(parts):
+        if isinstance(part, Text):
+            _print_wrapped(console, part)
+            continue
+        if number:
+            console.print()
         console.print(part)
 
 
 def say(text: str, *, style: str = "") -> None:
     """Write a line for the person at the terminal, on stderr."""
-    err().print(Text(text, style=style), soft_wrap=True)
+    _print_wrapped(err(), Text(text, style=style))
 
 
 def hint(text: str) -> None:
@@ -199,5 +210,14 @@ def plain(value: object) -> Any:
     return str(value)
 
 
-def _console(stream: TextIO) -> Console:
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else _FILE_WIDTH)
+def _print_wrapped(console: Console, text: Text) -> None:
+    """Write a text between words, and commands in one piece, so that they can be copied."""
+    for line in wrap(text, console.width):
+        console.print(line, soft_wrap=True)
+
+
+def _console(stream: TextIO, *, wide: bool = False) -> Console:
+    if not wide and stream.isatty():
+        return Console(file=stream, highlight=False)
+    # On a terminal without a cursor rich believes in a width only together with a height.
+    return Console(file=stream, highlight=False, width=_UNBOUNDED, height=1)
