@@ -73,7 +73,7 @@ def test_an_object_that_is_listed_but_never_found_makes_the_snapshot_incomplete(
 ) -> None:
     fill(shop, count=3)
     bucket.broken[KEY] = ObjectMissing("404 of a proxy")
-    with pytest.raises(BackupIncomplete, match="lacks 1 object"):
+    with pytest.raises(BackupIncomplete, match="lacks objects that could not be read: 1"):
         shop.run("backup")
     assert shop.entries(newest(shop))[KEY].error == "StoreUnavailable"
 
@@ -266,7 +266,7 @@ def test_an_object_that_may_not_be_read_does_not_stop_the_others(
 ) -> None:
     objects = fill(shop, count=3)
     bucket.broken[KEY] = ConfigurationError("it refuses the credentials for one object")
-    with pytest.raises(BackupIncomplete, match="lacks 1 object"):
+    with pytest.raises(BackupIncomplete, match="lacks objects that could not be read: 1"):
         shop.run("backup")
     entries = shop.entries(newest(shop))
     assert [key for key, entry in entries.items() if not entry.readable] == [KEY]

@@ -149,8 +149,8 @@ class PostgresSource:
         if missing or len(listing.table_data) != len(counted):
             names = ", ".join(f"'{schema}.{table}'" for schema, table in missing[:3])
             raise IntegrityError(
-                f"the dump holds the data of {len(listing.table_data)} table(s), "
-                f"{len(counted)} were counted{f'; {names} missing' if names else ''}",
+                f"the dump holds the data of another number of tables, {len(listing.table_data)}, "
+                f"than were counted, {len(counted)}{f'; {names} missing' if names else ''}",
                 "this attempt is void; the next makes a new dump",
             )
         return listing.entries

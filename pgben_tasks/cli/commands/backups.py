@@ -19,6 +19,7 @@ from pgben_tasks.cli.ask import direct_mode
 from pgben_tasks.cli.options import AsJson, Direct, Wide, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.errors import DatabaseUnavailable, PgbenError
+from pgben_tasks.language import counted
 
 if TYPE_CHECKING:
     from pgben_tasks.direct.place import DirectPlace
@@ -327,7 +328,7 @@ def _backup_tables(
 
 
 def _stored(manifest: Manifest) -> str:
-    return f"{output.size(manifest.stored_bytes)} in {output.counted(len(manifest.packs), 'pack')}"
+    return f"{output.size(manifest.stored_bytes)} in {counted(len(manifest.packs), 'pack')}"
 
 
 def _database_facts(manifest: Manifest) -> Iterator[tuple[str, output.Cell]]:
@@ -343,13 +344,13 @@ def _bucket_facts(capture: BucketCapture, zone: tzinfo) -> Iterator[tuple[str, o
     changed = f"{output.number(capture.fetched)} fetched, {output.number(capture.gone)} gone"
     yield "changes", f"{changed}, since the snapshot before"
     if capture.unreadable:
-        unreadable = output.counted(capture.unreadable, "key")
+        unreadable = counted(capture.unreadable, "key")
         yield "unreadable", Text(unreadable, style="bold red")
     if capture.tags_unread:
         yield (
             "tags",
             Text(
-                f"of {output.counted(capture.tags_unread, 'object')} as they were read before, "
+                f"of {counted(capture.tags_unread, 'object')} as they were read before, "
                 f"the oldest {output.moment(capture.tags_as_of, zone)}",
                 style="yellow",
             ),

@@ -14,6 +14,7 @@ from pgben_tasks.cli.ask import enqueue
 from pgben_tasks.cli.options import AsJson, Wide, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.screen import Meter
+from pgben_tasks.language import counted
 
 if TYPE_CHECKING:
     from pgben_tasks.setup.catalog_rebuild import Rebuilt
@@ -134,7 +135,7 @@ def _counts_by_state(done: Rebuilt, title: str) -> RenderableType:
 def _show_trail(done: Rebuilt, *, dry_run: bool) -> None:
     console = output.out()
     verb = "would be taken up" if dry_run else "taken up"
-    entries = output.counted(len(done.trail.entries), "entry", "entries")
+    entries = counted(len(done.trail.entries), "entry", "entries")
     trail = f"audit trail: {entries} in the repository"
     console.print(f"{trail}, {output.number(done.taken.taken)} {verb}", markup=False)
     if done.taken.put_behind:
@@ -147,7 +148,7 @@ def _show_trail(done: Rebuilt, *, dry_run: bool) -> None:
     if len(done.breaks) > _SHOWN:
         console.print(Text(f"and {output.number(len(done.breaks) - _SHOWN)} more; see --json"))
     output.complain(
-        f"the audit trail is broken in {output.counted(len(done.breaks), 'place')}",
+        f"the audit trail is broken in {counted(len(done.breaks), 'place')}",
         "compare with a copy of the repository and find out who can write to it; keep both as "
         "evidence. The index is whole, the trail goes on after its newest entry, and the breaks "
         "stand in it",

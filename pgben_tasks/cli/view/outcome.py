@@ -14,6 +14,7 @@ from pgben_tasks import errors
 from pgben_tasks.cli.view import output
 from pgben_tasks.domain.job import EVERYTHING, Job, StepRun
 from pgben_tasks.domain.swap import SwapState
+from pgben_tasks.language import counted
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -168,7 +169,7 @@ def _coverage(job: Job) -> Iterator[RenderableType]:
     if uncovered:
         first = job.result["not_covered"][0]
         yield Text(
-            f"not covered: {output.counted(uncovered, 'file')} that no signed document names, "
+            f"not covered: {counted(uncovered, 'file')} that no signed document names, "
             f"first {first}; `pgben sweep --dry-run` tells what they are",
             style="yellow",
         )
@@ -237,7 +238,7 @@ def _prune(job: Job) -> Iterator[RenderableType]:
         return
     names = done.get("would_expire") if dry else done.get("expired")
     verb = "would be removed" if dry else "removed"
-    of = output.counted(len(rows), "backup")
+    of = counted(len(rows), "backup")
     yield Text(f"{job.target}: {output.number(len(names or ()))} of {of} {verb}")
     if done.get("refused"):
         yield Text(f"pruning is refused: {done['refused']}", style="yellow")

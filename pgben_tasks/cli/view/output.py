@@ -109,11 +109,6 @@ def amount(value: int, unit: str) -> str:
     return size(value) if unit == "bytes" else f"{number(value)} {unit}"
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """Write how many there are: ``1 pack``, ``2 packs``, ``1,234 entries``."""
-    return f"{number(count)} {noun if count == 1 else plural or noun + 's'}"
-
-
 def key(text: str) -> str:
     """Return an object's key as text that a terminal cannot take for a control sequence."""
     return text if text.isprintable() else repr(text)
