@@ -135,7 +135,8 @@ def unexpected(exc: Exception, *, as_json: bool, debug: bool) -> int:
 
 def _report(kind: str, sentence: str, hint: str, *, as_json: bool) -> None:
     if as_json:
-        error = {"type": kind, "sentence": redact(sentence), "hint": redact(hint)}
+        said = {"sentence": output.as_typed(sentence), "hint": output.as_typed(hint)}
+        error = {"type": kind, **{name: redact(text) for name, text in said.items()}}
         output.print_json({"error": error})
     else:
         output.complain(sentence, hint)

@@ -60,7 +60,7 @@ def check_confirmation(name: str, confirm: str | None) -> None:
         given = "nothing" if confirm is None else f"'{confirm}'"
         raise RestoreRefused(
             f"'{name}' would be replaced, and {given} was given to confirm that",
-            f"type its name once more: --confirm {name}",
+            f"give its name once more: `confirm={name}`",
         )
 
 

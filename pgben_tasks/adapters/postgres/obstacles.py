@@ -160,7 +160,7 @@ def tablespaces(connection: Connection) -> set[str]:
 def names_in_the_way(oids: Mapping[str, int], live: str, aside: str) -> Iterator[str]:
     """Yield why ``live`` cannot become ``aside`` by their names alone."""
     if live not in oids:
-        yield f"there is no database '{live}' to replace; restore with --into {live}"
+        yield f"there is no database '{live}' to replace; restore with `into={live}`"
     if aside in oids:
         yield f"there is already a database '{aside}'"
 

@@ -89,12 +89,10 @@ def run_here(
     as_json: bool,
 ) -> int:
     """Run one job in this process and show how it ended; return the exit code."""
-    from pgben_tasks.contracts import request_model
     from pgben_tasks.direct.chain import Chain, MemoryRow
 
-    request = request_model(kind, fields.get("target")).parse(
-        {**fields, "requested_by": enqueue.requester()}
-    )
+    asked = {**fields, "requested_by": enqueue.requester()}
+    request = enqueue.parse_request(kind, fields.get("target"), asked)
     _warn(place, kind)
     named = EVERYTHING if target is None else str(target)
     job = place.job(kind, request, target=named)

@@ -15,7 +15,6 @@ from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import direct_mode, enqueue
 from pgben_tasks.cli.options import AsJson, Confirm, Direct, Wait, examples
 from pgben_tasks.cli.view import outcome, output
-from pgben_tasks.contracts import BucketRestoreRequest
 from pgben_tasks.domain.swap import check_confirmation
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError
@@ -311,7 +310,8 @@ def _require_plan(target: Target, only: dict[str, Any], *, in_place: bool) -> No
             "--dry-run was given without a restore in place",
             "only `pgben restore bucket/NAME --in-place` overwrites what exists",
         )
-    BucketRestoreRequest.parse({"target": str(target), "in_place": True, **only})
+    fields = {"target": str(target), "in_place": True, **only}
+    enqueue.parse_request("restore", str(target), fields)
 
 
 def _show_plan(snapshot: str, at: datetime | None, only: dict[str, Any], *, as_json: bool) -> int:

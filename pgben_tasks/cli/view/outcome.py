@@ -319,7 +319,7 @@ def _outcome(job: Job, swap: SwapState | None) -> str:
     """Return how a job ended: its error, what a restore did, or the backup."""
     done = restored(job, swap)
     if job.error:
-        return str(job.error.get("sentence", ""))
+        return output.as_typed(str(job.error.get("sentence", "")))
     if done is None:
         return job.backup or ""
     return done["how"] if done["how"] != "beside" else f"beside → {done['into']}"

@@ -6,6 +6,8 @@ Results go to stdout, everything said on the way (progress, hints, errors) to st
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -52,6 +54,29 @@ STYLES: Final[Mapping[str, str]] = {
     "refused": "red",
     "cancelled": "red",
 }
+
+#: What is typed for the fields of requests, as errors name them (``errors``).
+OPTIONS: Final[Mapping[str, str]] = {
+    "target": "TARGET",
+    "job": "JOB",
+    "backup": "--backup",
+    "at": "--at",
+    "into": "--into",
+    "swap": "--in-place",
+    "in_place": "--in-place",
+    "confirm": "--confirm",
+    "allow_unverified": "--unverified",
+    "allow_damaged": "--damaged",
+    "prefix": "--prefix",
+    "keys": "--key",
+    "put_below": "--put-below",
+    "settings": "--settings",
+    "delete_extra": "--delete-extra",
+    "level": "--level",
+    "reason": "--reason",
+    "dry_run": "--dry-run",
+}
+_FIELD: Final = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 
 Cell = tables.Cell
 
@@ -112,6 +137,18 @@ def amount(value: int, unit: str) -> str:
 def key(text: str) -> str:
     """Return an object's key as text that a terminal cannot take for a control sequence."""
     return text if text.isprintable() else repr(text)
+
+
+def as_typed(text: str) -> str:
+    """Return what an error says with the options of commands in place of a request's fields."""
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if name not in OPTIONS:
+            return found[0]
+        return f"`{OPTIONS[name]}`" if value is None else f"`{OPTIONS[name]} {shlex.quote(value)}`"
+
+    return _FIELD.sub(option, text)
 
 
 def state(word: str) -> Text:
@@ -183,9 +220,9 @@ def hint(text: str) -> None:
 
 def complain(sentence: str, remedy: str) -> None:
     """Write an error and its hint, on stderr."""
-    say(f"error: {redact(sentence)}", style="bold red")
+    say(f"error: {redact(as_typed(sentence))}", style="bold red")
     if remedy:
-        hint(redact(remedy))
+        hint(redact(as_typed(remedy)))
 
 
 def print_json(value: object) -> None:

@@ -128,7 +128,8 @@ def record(run: Run, tools: Toolbox) -> JSON:
             f"backup '{backup}' of '{run.target}' lacks objects that could not be read: "
             f"{stored.unreadable}",
             "look at the bucket's server; the next attempt tries them again; if they are lost for "
-            f"good, `pgben acknowledge {run.target}/{backup}`, or `--key` for all nights to come",
+            f"good, `pgben acknowledge {run.target}/{backup}`, or for all nights to come "
+            f"`pgben acknowledge {run.target} --key KEY`",
         )
     return {
         "backup": str(backup),
