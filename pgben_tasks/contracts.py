@@ -86,7 +86,9 @@ def _said(fault: ErrorDetails) -> str:
     # The name of an unknown field is as much a stranger's text as a value is.
     named = place.isidentifier() and len(place) <= _LONGEST_FIELD
     field = f"`{place}`" if named else "one of its fields"
-    return f"{field}{':' if fault['type'] == 'pgben' else ''} {faults.phrase(fault)}"
+    # A sentence of a check follows a colon, a phrase follows its field.
+    colon = ":" if fault["type"] in {"pgben", "value_error"} else ""
+    return f"{field}{colon} {faults.phrase(fault)}"
 
 
 def _storable(data: object) -> bool:

@@ -28,6 +28,24 @@ def test_an_empty_repository_lists_nothing_and_says_what_to_do(ready: Site) -> N
     assert ready.run("list", "pgben", "--json").json["backups"] == []
 
 
+def test_a_target_that_is_not_protected_is_listed_only_when_it_has_backups(ready: Site) -> None:
+    backup = a_backup(ready)
+    for line in (["list", "nope"], ["list", "nope", "--direct"]):
+        said = ready.run(*line)
+        assert (said.code, said.out) == (2, "")
+        assert "'postgres/nope' is not protected by this installation, and the repo" in said.err
+        assert said.err.endswith("HINT: known targets: postgres/pgben\n")
+    assert ready.run("list", "nope", "--json").json["error"]["type"] == "ConfigurationError"
+    # It has a backup, and the settings do not name it any more.
+    other = {"PGBEN_DB_NAME": "another"}
+    left = ready.run("list", "pgben", **other)
+    assert left.code == 0
+    assert backup in left.out
+    assert "'postgres/pgben' is not protected by this installation any more" in left.err
+    none = ready.run("list", "another", **other)
+    assert (none.code, "`pgben backup postgres/another` makes one" in none.err) == (0, True)
+
+
 def test_the_repository_is_listed_and_shown_without_a_catalog(ready: Site) -> None:
     backup = a_backup(ready, suspect="40 % fewer rows")
     away = {"PGBEN_CATALOG_URL": "postgresql://postgres:x@127.0.0.1:1/none"}

@@ -10,17 +10,20 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
+import typer
 from hypothesis import given, strategies as st
 from rich.console import Console
 
 from pgben_tasks import errors
 from pgben_tasks.cli import arguments, main
-from pgben_tasks.cli.view import follow, outcome, output
+from pgben_tasks.cli.view import follow, outcome, output, streaming
+from pgben_tasks.contracts import REQUESTS, BucketRestoreRequest, Request
 from pgben_tasks.domain.job import Job, StepRun
 from pgben_tasks.errors import ConfigurationError, PgbenError
 from pgben_tasks.language import Language
 from pgben_tasks.setup import recovery_card
 from pgben_tasks.setup.initialise import lines
+from tests.support import errors_in_code
 
 FORTALEZA = ZoneInfo("America/Fortaleza")
 NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
@@ -110,6 +113,66 @@ def test_durations_are_written_in_the_unit_people_would_choose(
 
 def test_moments_are_written_in_the_zone_of_the_settings_with_their_offset() -> None:
     assert output.moment(NOW, FORTALEZA) == "2026-11-23 02:00:00-03:00"
+
+
+def streamed(capsys: pytest.CaptureFixture[str], *given: object) -> tuple[Any, str]:
+    """Write elements, or raise one that is an error; return what came out, and what was raised."""
+    raised = ""
+    try:
+        with streaming.streamed({"snapshot": "x"}, "objects") as document:
+            for one in given:
+                if isinstance(one, BaseException):
+                    raise one
+                document.add(json.dumps(one))
+            document.totals = {"totals": len(given)}
+    except (typer.Exit, PgbenError) as exc:
+        raised = f"{type(exc).__name__} {getattr(exc, 'exit_code', '')}"
+    out = capsys.readouterr().out
+    return (json.loads(out) if out else None), raised
+
+
+def test_a_streamed_document_is_json_whatever_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    assert streamed(capsys) == ({"snapshot": "x", "objects": [], "totals": 0}, "")
+    whole = {"snapshot": "x", "objects": [{"key": "ã"}, 2], "totals": 2}
+    assert streamed(capsys, {"key": "ã"}, 2) == (whole, "")
+    damaged = errors.DigestMismatch("it differs", "restore with `into=a b`")
+    said, raised = streamed(capsys, 1, damaged)
+    assert (said["objects"], raised) == ([1], "Exit 5")
+    assert said["error"] == {
+        "type": "DigestMismatch",
+        "sentence": "it differs",
+        "hint": "restore with `--into 'a b'`",
+    }
+    said, raised = streamed(capsys, 1, KeyboardInterrupt())
+    assert (said["error"]["type"], raised) == ("Interrupted", "Exit 130")
+    # Before anything was written the error is the one document, which main() writes.
+    assert streamed(capsys, damaged) == (None, "DigestMismatch 5")
+
+
+def test_fields_of_requests_become_what_is_typed() -> None:
+    assert output.as_typed("`confirm=a b`, `at`, `pgben jobs`, `surprise`, 'into'") == (
+        "`--confirm 'a b'`, `--at`, `pgben jobs`, `surprise`, 'into'"
+    )
+    fields = {
+        name for model in (*REQUESTS.values(), BucketRestoreRequest) for name in model.model_fields
+    }
+    internal = {"requested_by", "idempotency_key", "scheduled"}
+    assert fields - internal <= set(output.OPTIONS)
+    command = typer.main.get_command(main.app)
+    known = {
+        option
+        for one in command.commands.values()  # type: ignore[attr-defined]
+        for parameter in one.params
+        for option in parameter.opts
+    }
+    assert {one for one in output.OPTIONS.values() if one.startswith("--")} <= known
+
+
+def test_errors_that_a_service_may_read_name_fields_and_no_options() -> None:
+    said = errors_in_code.patterns(Path(main.__file__).parents[1])
+    assert any("`into`" in one for one in said)
+    bare = [one for one in said if "--" in re.sub(r"`[^`]*`", "", one)]
+    assert [one for one in bare if "--keys" not in one] == [], "pgben init, at a terminal only"
 
 
 def test_brackets_in_names_are_not_read_as_markup() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -88,7 +88,7 @@ def found_in_settings() -> dict[str, str]:
     said: dict[str, str] = {}
     for text in TEXTS:
         try:
-            Fields(**dict.fromkeys(Fields.model_fields, text))
+            Fields(**cast("Any", dict.fromkeys(Fields.model_fields, text)))
         except ValidationError as exc:
             sentences = explain(exc, name=lambda name: f"PGBEN_{name.upper()}")
             kinds = [fault["type"] for fault in exc.errors(include_url=False)]

@@ -50,13 +50,13 @@ def open_work(*, direct: bool, wait: bool = True) -> Workplace | DirectPlace:
 
 
 def target_to_restore(work: Workplace | DirectPlace, text: str) -> Target:
-    """Read a target to restore: one that is protected here or, in direct mode, any."""
+    """Read a target to restore: a protected one or, in direct mode, any that has a backup."""
     from pgben_tasks.runtime import Workplace
 
     if isinstance(work, Workplace):
         (chosen,) = arguments.parse_protected([text], work.target_names())
         return chosen
-    return arguments.parse_target(text)
+    return arguments.parse_known(text, work)
 
 
 def run_or_enqueue(
@@ -193,9 +193,11 @@ def open_snapshot(
     if arguments.looks_like_backup(text):
         target, backup = arguments.find_backup(text, place.repository)
     else:
-        target = arguments.parse_target(text)
+        target = arguments.parse_known(text, place)
         now = datetime.now(UTC)
         backup = choose_backup(place.repository, target, at or LATEST, now=now).backup.id
+    if target.kind != "bucket":
+        raise ConfigurationError(f"'{target}' is no bucket", "name a snapshot of a bucket")
     manifest = place.repository.manifest(target, backup)
     with place.tools(target) as tools, spool.passing_folder(tools.spool) as folder:
         yield tools, manifest, folder

@@ -81,6 +81,13 @@ def list_backups(
     wanted = None if target is None else arguments.parse_target(target)
     work = direct_mode.open_work(direct=direct)
     found = _found(work, wanted)
+    unprotected = wanted is not None and wanted not in work.settings.targets()
+    if unprotected and not found:
+        # Nobody has it, or the index does not know of it.
+        wanted = arguments.parse_known(str(wanted), work)
+        found = _read_repository(work.repository, wanted)
+    if unprotected:
+        output.say(f"'{wanted}' is not protected by this installation any more", style="yellow")
     if as_json:
         output.print_json({"repository": work.repository.id, "backups": found})
     elif found:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import enqueue
 from pgben_tasks.cli.options import AsJson, Wide, examples
 from pgben_tasks.cli.view import outcome, output
@@ -61,6 +62,8 @@ def jobs(
     from pgben_tasks import runtime
 
     again, job = asked(words or [])
+    if job is not None:
+        arguments.parse_job(job)
     work = runtime.workplace()
     if again:
         return _retry(work, work.ledger.find(job or ""), follow=follow, as_json=as_json)
@@ -93,7 +96,7 @@ def cancel(
     from pgben_tasks import runtime
 
     work = runtime.workplace()
-    before = work.ledger.find(job)
+    before = work.ledger.find(arguments.parse_job(job))
     cancelled = cancel_job(work, before)
     if as_json:
         output.print_json({"jobs": [outcome.job_document(cancelled)]})
