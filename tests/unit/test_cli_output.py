@@ -153,9 +153,8 @@ def test_fields_of_requests_become_what_is_typed() -> None:
     assert output.as_typed("`confirm=a b`, `at`, `pgben jobs`, `surprise`, 'into'") == (
         "`--confirm 'a b'`, `--at`, `pgben jobs`, `surprise`, 'into'"
     )
-    fields = {
-        name for model in (*REQUESTS.values(), BucketRestoreRequest) for name in model.model_fields
-    }
+    models: list[type[Request]] = [*REQUESTS.values(), BucketRestoreRequest]
+    fields = {name for model in models for name in model.model_fields}
     internal = {"requested_by", "idempotency_key", "scheduled"}
     assert fields - internal <= set(output.OPTIONS)
     command = typer.main.get_command(main.app)
@@ -313,15 +312,24 @@ def test_progress_is_one_line_with_share_rate_and_time_left() -> None:
         "rate": 12 * 1024**2,
         "seconds_left": 7,
         "tables": 12,
+        "tables_total": 40,
+        "surprise": 3,
     }
     said = follow.progress_text(progress)
-    assert said == "45% 68.0 MiB of 150 MiB, 12.0 MiB/s, 7.0 s left, tables 12"
+    assert said == "45%, 7 s left, 68.0 MiB of 150 MiB, 12.0 MiB/s, 12 of 40 tables"
+    begun = follow.progress_text(progress | {"done": 0, "rate": 0, "seconds_left": None})
+    assert begun == "0%, 0 B of 150 MiB, 12 of 40 tables"
+    one = {"phase": "x", "unit": "entries", "done": 1}
+    assert follow.progress_text(one) == "1 entry"
+    assert follow.progress_text(one | {"total": 1, "seconds_left": 90}) == (
+        "100%, 1 min 30 s left, 1 of 1 entry"
+    )
 
 
 def test_progress_without_a_total_and_beyond_its_total_is_no_fault() -> None:
     assert follow.progress_text({"phase": "select", "total": None, "done": 0}) == ""
     over = {"phase": "x", "total": 10, "unit": "tables", "done": 12, "rate": 3}
-    assert follow.progress_text(over) == "100% 12 tables of 10 tables"
+    assert follow.progress_text(over) == "100%, 12 of 10 tables"
 
 
 def test_a_backup_needs_backup_and_maintenance_workers() -> None:

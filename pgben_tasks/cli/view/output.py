@@ -19,6 +19,7 @@ from rich.text import Text
 
 from pgben_tasks.cli.view import tables
 from pgben_tasks.cli.view.tables import Facts, Listing, wrap
+from pgben_tasks.language import counted
 from pgben_tasks.redaction import redact
 
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
@@ -54,6 +55,9 @@ STYLES: Final[Mapping[str, str]] = {
     "refused": "red",
     "cancelled": "red",
 }
+
+#: Units of phases whose singular is not merely without its ending.
+_SINGULARS: Final = {"entries": "entry"}
 
 #: What is typed for the fields of requests, as errors name them (``errors``).
 OPTIONS: Final[Mapping[str, str]] = {
@@ -130,8 +134,13 @@ def number(value: int | None) -> str:
 
 
 def amount(value: int, unit: str) -> str:
-    """Write how much of something: bytes as a size, anything else counted."""
-    return size(value) if unit == "bytes" else f"{number(value)} {unit}"
+    """Write how much of something: bytes as a size, anything else counted.
+
+    ``unit`` is a plural, as phases have it: ``tables``.
+    """
+    if unit == "bytes":
+        return size(value)
+    return counted(value, _SINGULARS.get(unit, unit.removesuffix("s")), unit)
 
 
 def key(text: str) -> str:
