@@ -229,7 +229,7 @@ def test_a_full_verification_looks_for_every_object_in_the_pack_that_is_named(
         one.write_text(one.read_text().replace(packs[-1], packs[-2]))
     for step in ("checksum", "upload", "prune", "record"):
         chain.step(f"{names.BACKUP_BUCKET}.{step}")
-    with pytest.raises(IntegrityError, match="and they are not"):
+    with pytest.raises(IntegrityError, match="that are not there: 1"):
         shop.run("verify", {"level": "full"})
     assert state_of(shop, newest(shop)) == "damaged"
     assert not list(chain.folder.parent.glob("*/contents"))

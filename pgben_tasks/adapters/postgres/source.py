@@ -114,6 +114,7 @@ class PostgresSource:
         *,
         tools: ClientTools,
         jobs: int,
+        database_bytes: int,
         progress: Progress,
         on_file: Callable[[str], None] | None = None,
     ) -> None:
@@ -127,7 +128,8 @@ class PostgresSource:
                 self._database,
                 destination,
                 snapshot=capture.snapshot,
-                tables=len(capture.table_names),
+                tables=dict(zip(capture.table_names, capture.table_pages, strict=True)),
+                database_bytes=database_bytes,
                 jobs=jobs,
                 lock_wait=self._lock_timeout,
                 timeout=self._timeout,
