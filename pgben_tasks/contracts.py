@@ -7,6 +7,7 @@ else is a new version of the task's name (docs/tasks.md).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
@@ -24,8 +25,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
+from pgben_tasks.domain import faults
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.target import LATEST, BackupId, Target, check_name
 from pgben_tasks.errors import ConfigurationError, RequestRefused
@@ -52,6 +54,18 @@ def _by(rule: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _matching(pattern: str, what: str) -> AfterValidator:
+    """Check a field by a pattern; ``what`` says what the pattern takes."""
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise PydanticCustomError("pgben", "{what}", {"what": what})
+        return value
+
+    return AfterValidator(check)
+
+
 def _printable(value: str) -> str:
     if not value.isprintable():
         raise PydanticCustomError("pgben", "use printable characters only")
@@ -62,6 +76,19 @@ def _short_enough(value: str) -> str:
     if len(value.encode(errors="surrogatepass")) > _LONGEST_KEY:
         raise PydanticCustomError("pgben", "a key has at most 1,024 bytes")
     return value
+
+
+def _said(fault: ErrorDetails) -> str:
+    """Return what is wrong with which field, the field as errors name it (``errors``)."""
+    if not fault["loc"]:
+        return faults.phrase(fault)
+    place = str(fault["loc"][0])
+    # The name of an unknown field is as much a stranger's text as a value is.
+    named = place.isidentifier() and len(place) <= _LONGEST_FIELD
+    field = f"`{place}`" if named else "one of its fields"
+    # A sentence of a check follows a colon, a phrase follows its field.
+    colon = ":" if fault["type"] in {"pgben", "value_error"} else ""
+    return f"{field}{colon} {faults.phrase(fault)}"
 
 
 def _storable(data: object) -> bool:
@@ -84,15 +111,24 @@ ShortText = Annotated[
     str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)
 ]
 #: Keys that pgben makes itself hold the target, which is ``*`` for a verification of everything.
-Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:/_.+*-]{1,200}$")]
+Key = Annotated[
+    str,
+    _matching(r"[A-Za-z0-9:/_.+*-]{1,200}", "it takes 1 to 200 of A-Z, a-z, 0-9 and :/_.+*-"),
+]
 TargetField = Annotated[str, AfterValidator(_printable), _by(Target.parse)]
 NameField = Annotated[str, AfterValidator(_printable), _by(check_name)]
 #: What S3 takes for a bucket's name, without the dots that break its certificates.
-BucketField = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")]
+BucketField = Annotated[
+    str,
+    _matching(
+        r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]",
+        "a bucket's name has 3 to 63 lower case letters, digits and hyphens",
+    ),
+]
 #: A key or the beginning of one: anything, up to 1,024 bytes.
 KeyText = Annotated[str, AfterValidator(_short_enough)]
 BackupField = Annotated[str, _by(BackupId.parse)]
-DigestField = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+DigestField = Annotated[str, _matching(r"[0-9a-f]{64}", "a SHA-256 is written as 64 hex digits")]
 BackupChoice = Annotated[str, _by(_backup_id_or_latest)]
 
 
@@ -117,15 +153,11 @@ class Request(BaseModel):
         try:
             request = cls.model_validate(data)
         except ValidationError as exc:
-            faults = exc.errors(include_input=False, include_url=False, include_context=False)
+            found = exc.errors(include_input=False, include_url=False)
             # A name that is spelled wrong explains the field that is missing, not the other way.
-            first = min(faults, key=lambda fault: fault["type"] != "extra_forbidden")
-            place = ".".join(str(part) for part in first["loc"])
-            # The name of an unknown field is as much a stranger's text as a value is.
-            if not (place.isidentifier() and len(place) <= _LONGEST_FIELD):
-                place = "request"
+            first = min(found, key=lambda fault: fault["type"] != "extra_forbidden")
             raise RequestRefused(
-                f"the request is malformed: {place}: {first['msg']}",
+                f"the request is malformed: {_said(first)}",
                 "docs/tasks.md lists the arguments of every task",
             ) from None
         if not _storable(data):
@@ -176,20 +208,20 @@ class RestoreRequest(Request):
         asked = {**data}
         in_place = asked.pop("in_place")
         if asked.setdefault("swap", in_place) != in_place:
-            message = "'swap' and 'in_place' mean the same: give one of them"
+            message = "`swap` and `in_place` mean the same: give one of them"
             raise ValueError(message)
         return asked
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:
         if self.at is not None and self.backup != LATEST:
-            message = "give 'backup' or 'at', not both"
+            message = "give `backup` or `at`, not both"
             raise ValueError(message)
         if self.swap and self.into is not None:
-            message = "give 'into' or 'swap', not both"
+            message = "give `into` or `swap`, not both"
             raise ValueError(message)
         if self.confirm is not None and not self.swap:
-            message = "'confirm' needs 'swap'"
+            message = "`confirm` needs `swap`: nothing would be replaced"
             raise ValueError(message)
         return self
 
@@ -235,26 +267,26 @@ class BucketRestoreRequest(Request):
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if self.in_place and (self.into is not None or self.put_below):
-            message = "'in_place' goes with neither 'into' nor 'put_below'"
+            message = "`in_place` goes with neither `into` nor `put_below`"
             raise ValueError(message)
         if not self.in_place and (self.delete_extra or self.confirm is not None):
-            message = "'delete_extra' and 'confirm' need 'in_place'"
+            message = "`delete_extra` and `confirm` need `in_place`"
             raise ValueError(message)
         return self
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:
         if self.at is not None and self.backup != LATEST:
-            message = "give 'backup' or 'at', not both"
+            message = "give `backup` or `at`, not both"
             raise ValueError(message)
         if self.allow_damaged and self.backup == LATEST:
-            message = "'allow_damaged' needs a 'backup' named by its id"
+            message = "`allow_damaged` needs a `backup` named by its id"
             raise ValueError(message)
         if self.keys and self.prefix:
-            message = "give 'keys' or 'prefix', not both"
+            message = "give `keys` or `prefix`, not both"
             raise ValueError(message)
         if self.keys and self.delete_extra:
-            message = "'delete_extra' needs the whole bucket or a prefix: single keys have no extra"
+            message = "`delete_extra` goes with the whole bucket or a `prefix`, not with `keys`"
             raise ValueError(message)
         return self
 
@@ -287,7 +319,7 @@ class VerifyRequest(Request):
     @model_validator(mode="after")
     def _backup_needs_target(self) -> Self:
         if self.backup is not None and self.target is None:
-            message = "'backup' needs 'target'"
+            message = "`backup` needs `target`"
             raise ValueError(message)
         return self
 
@@ -325,7 +357,7 @@ class AcknowledgeRequest(Request):
     @classmethod
     def _one_matter(cls, value: str | None, info: ValidationInfo) -> str | None:
         if (value is None) != bool(info.data.get("keys")):
-            message = "give 'backup' or 'keys'"
+            message = "give `backup` or `keys`"
             raise ValueError(message)
         return value
 

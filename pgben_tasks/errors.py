@@ -1,9 +1,10 @@
 """The errors of pgben, grouped by what the operator does about them.
 
 Every error is one sentence for the operator (lower case, values in quotes) and, where there is
-something to do, a hint. Errors rebuild from ``args`` because Celery pickles and re-raises them
-across processes; no error carries a secret. Vendor errors are translated into these only in
-``adapters``.
+something to do, a hint. A field of a request stands in it between backticks, `into`, or with its
+value, `confirm=pgben`: the command line shows the option instead. Errors rebuild from ``args``
+because Celery pickles and re-raises them across processes; no error carries a secret. Vendor errors
+are translated into these only in ``adapters``.
 """
 
 from __future__ import annotations

@@ -28,6 +28,11 @@ def translatable(text: str) -> str:
     return text
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return in English how many there are: ``1 pack``, ``2 packs``, ``1,234 entries``."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def translate(text: str, language: Language, **values: object) -> str:
     """Return a text in a language, its gaps filled; values are never read as templates."""
     # An empty text would be answered with the catalogue's header.

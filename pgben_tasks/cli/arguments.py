@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from pgben_tasks.domain.target import BackupId, Target, check_name, may_hold_password
 from pgben_tasks.errors import BackupNotFound, ConfigurationError
 
 if TYPE_CHECKING:
+    from pgben_tasks.direct.place import DirectPlace
     from pgben_tasks.ports import Repository
+    from pgben_tasks.runtime import Workplace
+
+_JOB: Final = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
 
 
 def parse_target(text: str) -> Target:
@@ -46,6 +51,31 @@ def parse_protected(wanted: Sequence[str], known: Iterable[str]) -> list[Target]
                 f"known targets: {', '.join(names)}; see PGBEN_DB_NAME and PGBEN_SERVERS_FILE",
             )
     return found
+
+
+def parse_known(text: str, work: Workplace | DirectPlace) -> Target:
+    """Read a target that is protected here, or has a backup in the repository."""
+    target = parse_target(text)
+    protected = work.settings.targets()
+    if target not in protected and target not in (stored := work.repository.targets()):
+        known = dict.fromkeys(map(str, (*protected, *stored)))
+        raise ConfigurationError(
+            f"'{target}' is not protected by this installation, and the repository holds no "
+            "backup of it",
+            f"known targets: {', '.join(known) or 'none'}",
+        )
+    return target
+
+
+def parse_job(text: str) -> str:
+    """Read a job's id, or its beginning."""
+    if not _JOB.fullmatch(text):
+        refuse_connection_string(text)
+        raise ConfigurationError(
+            f"'{text[:40]}' is not a job's id",
+            "ids look like 1f0c9a2b, the beginning is enough; `pgben jobs` lists the jobs",
+        )
+    return text
 
 
 def looks_like_backup(text: str) -> bool:

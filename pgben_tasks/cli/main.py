@@ -8,6 +8,7 @@ The only place, beside the task base, that catches ``Exception``.
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
 import tempfile
@@ -37,6 +38,9 @@ from pgben_tasks.cli.options import examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.errors import PgbenError
 from pgben_tasks.redaction import redact
+
+#: What typer says of words that no argument takes.
+_TOO_MANY: Final = re.compile(r"^Got unexpected extra argument\(s\) \((.*)\)$", re.DOTALL)
 
 app = typer.Typer(
     name="pgben",
@@ -111,7 +115,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if not exc.format_message():
             # Without arguments there is the help, already shown, and nothing to complain about.
             return outcome.USAGE
-        _report("UsageError", _sentence(exc.format_message()), _help_for(exc), as_json=as_json)
+        _report("UsageError", _sentence(exc), _help_for(exc), as_json=as_json)
         return outcome.USAGE
     except PgbenError as exc:
         if debug:
@@ -171,15 +175,24 @@ def unexpected(exc: Exception, *, as_json: bool, debug: bool) -> int:
 
 def _report(kind: str, sentence: str, hint: str, *, as_json: bool) -> None:
     if as_json:
-        error = {"type": kind, "sentence": redact(sentence), "hint": redact(hint)}
+        said = {"sentence": output.as_typed(sentence), "hint": output.as_typed(hint)}
+        error = {"type": kind, **{name: redact(text) for name, text in said.items()}}
         output.print_json({"error": error})
     else:
         output.complain(sentence, hint)
 
 
-def _sentence(message: str) -> str:
+def _sentence(exc: typer.TyperException) -> str:
     """Write typer's message the way ours are: lower case, without a full stop."""
-    message = message.replace("Value error, ", "")
+    from pydantic import ValidationError
+
+    from pgben_tasks.domain.faults import phrase
+
+    message = exc.format_message()
+    if isinstance(exc.__cause__, ValidationError):
+        (fault, *_) = exc.__cause__.errors(include_input=False, include_url=False)
+        message = message.replace(fault["msg"], phrase(fault))
+    message = _TOO_MANY.sub(r"more was given than the command takes: \1", message)
     return (message[:1].lower() + message[1:]).rstrip(".")
 
 

@@ -10,6 +10,12 @@ from rich.markup import escape
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
 ]
+Wide = Annotated[
+    bool,
+    typer.Option(
+        "--wide", help="Show every column, one line a row, however narrow the terminal is."
+    ),
+]
 Wait = Annotated[
     bool,
     typer.Option(

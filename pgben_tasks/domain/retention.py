@@ -16,6 +16,7 @@ from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.states import KnownBackup
 from pgben_tasks.domain.target import BackupId, require_utc
 from pgben_tasks.errors import PruneRefused
+from pgben_tasks.language import counted
 
 #: Removing up to this many verified backups never pulls the brake.
 BRAKE_FLOOR: Final = 2
@@ -283,4 +284,4 @@ def _doubt_about_time(
 
 
 def _days(age: timedelta) -> str:
-    return f"{age.days} days" if age == timedelta(days=age.days) else str(age)
+    return counted(age.days, "day") if age == timedelta(days=age.days) else str(age)

@@ -70,7 +70,7 @@ def _newest(backups: Sequence[KnownBackup], condition: str, *, allow_unverified:
     if unverified:
         raise BackupNotFound(
             f"there is no verified backup{condition}, only {len(unverified)} unverified",
-            "run `pgben verify --level full`, or restore with --unverified",
+            "run `pgben verify --level full`, or restore with `allow_unverified`",
         )
     raise BackupNotFound(
         f"there is no verified backup{condition}",
@@ -93,12 +93,12 @@ def _by_id(
         raise RestoreRefused(
             f"backup '{backup.id}' is damaged",
             "restore another backup, or repair this one from a copy and run "
-            "`pgben verify --level full`; of a bucket --damaged restores what is whole",
+            "`pgben verify --level full`; of a bucket `allow_damaged` restores what is whole",
         )
     if backup.standing.state is State.UNVERIFIED and not allow_unverified:
         raise RestoreRefused(
             f"backup '{backup.id}' was never verified",
-            "run `pgben verify --level full`, or restore with --unverified",
+            "run `pgben verify --level full`, or restore with `allow_unverified`",
         )
     return Selection(backup=backup, note=_note(backup))
 

@@ -73,7 +73,7 @@ def check_confirmation(name: str, confirm: str | None) -> None:
         given = _given(confirm)
         raise RestoreRefused(
             f"'{name}' would be replaced, and {given} was given to confirm that",
-            f"type its name once more: --confirm {name}",
+            f"give its name once more: `confirm={name}`",
         )
 
 
@@ -83,7 +83,7 @@ def check_removal(name: str, confirm: str | None) -> None:
         given = _given(confirm)
         raise RestoreRefused(
             f"'{name}' would be removed, and {given} was given to confirm that",
-            f"type its name once more: --confirm {name}",
+            f"give its name once more: `confirm={name}`",
         )
 
 

@@ -21,6 +21,7 @@ from pydantic import (
     model_serializer,
 )
 
+from pgben_tasks.domain.faults import of_document
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import ConfigurationError, ManifestInvalid
 
@@ -154,8 +155,7 @@ def _decode(kind: type[_D], data: bytes, where: str) -> _D:
         document = kind.model_validate_json(data)
     except ValidationError as exc:
         first = exc.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "document"
-        refuse(f"{place}: {first['msg']}")
+        refuse(of_document(first))
     if document.encode() != data:
         refuse("its bytes are not in canonical form")
     return document

@@ -12,6 +12,7 @@ from typing import Final, Literal, Self
 
 from pgben_tasks.domain.outlook import Keys, Presence, Surroundings, TargetOutlook
 from pgben_tasks.domain.restorability import RestoreSite
+from pgben_tasks.language import counted
 
 Colour = Literal["green", "yellow", "red"]
 
@@ -134,10 +135,11 @@ def _of_backups(one: TargetOutlook, now: datetime) -> Iterator[Reason]:
         yield Reason("yellow", f"the newest backup of {name} is {what}{needs}")
     foreign = sum(not backup.restorable for backup in one.backups[1:])
     if foreign:
-        yield Reason("yellow", f"{foreign} older backup(s) of {name} are not restorable here")
+        older = counted(foreign, "older backup")
+        yield Reason("yellow", f"{older} of {name} cannot be restored here")
     damaged = sum(one.state in {"damaged", "unreadable", "missing"} for one in one.backups)
     if damaged:
-        yield Reason("yellow", f"{damaged} backup(s) of {name} are damaged or missing")
+        yield Reason("yellow", f"damaged or missing: {counted(damaged, 'backup')} of {name}")
     if one.verification_overdue(now):
         yield Reason("yellow", f"the stored bytes of {name} were not read for too long")
 
@@ -145,7 +147,8 @@ def _of_backups(one: TargetOutlook, now: datetime) -> Iterator[Reason]:
 def _of_failures(one: TargetOutlook) -> Iterator[Reason]:
     if one.failures:
         said = f": {one.last_failure}" if one.last_failure else ""
-        text = f"{one.failures} backup(s) of '{one.target}' failed since the last success{said}"
+        failed = counted(one.failures, "backup")
+        text = f"{failed} of '{one.target}' failed since the last success{said}"
         yield Reason("yellow", text, "`pgben jobs` shows them")
 
 

@@ -56,7 +56,8 @@ class Gauge:
         with self._mutex:
             self._changed = False
             seconds = max(self._monotonic() - self._begun, _SHORTEST)
-            rate = int(self._done / seconds)
+            # Of large objects or tables there may be less than one in a second.
+            rate = self._done / seconds
             total = self._facts.get("total")
             left = max(0, round((total - self._done) / rate)) if total and rate else None
-            return {**self._facts, "done": self._done, "rate": rate, "seconds_left": left}
+            return {**self._facts, "done": self._done, "rate": int(rate), "seconds_left": left}

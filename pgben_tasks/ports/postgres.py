@@ -56,6 +56,10 @@ class Capture(Protocol):
     def table_names(self) -> tuple[tuple[str, str], ...]:
         """(schema, table) of every table that will be dumped with data, sorted."""
 
+    @property
+    def table_pages(self) -> tuple[int, ...]:
+        """About how many pages each of these tables has, in the same order."""
+
     def cancel(self) -> None:
         """End a count that runs in another thread; it raises there. Safe from any thread."""
 
@@ -89,12 +93,14 @@ class PostgresSource(Protocol):
         *,
         tools: ClientTools,
         jobs: int,
+        database_bytes: int,
         progress: Progress,
         on_file: Callable[[str], None] | None = None,
     ) -> None:
         """Run ``pg_dump -Fd`` on the capture's snapshot and write ``globals.sql`` beside.
 
-        ``destination`` must not exist or be empty.
+        ``destination`` must not exist or be empty. ``database_bytes`` is what the progress is
+        measured against.
 
         ``on_file`` is called in the calling thread with the names of files that pg_dump has
         finished while it goes on with others; not with all, and with none where they are not sure.

@@ -7,18 +7,11 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from pgben_tasks.domain.faults import phrase
 from pgben_tasks.errors import ConfigurationError
 
-#: Sentences for the findings that operators meet most.
-_SENTENCES: Final = {
-    "bool_parsing": "must be 'on' or 'off'",
-    "byte_size": "must be a size like '64MiB'",
-    "decimal_parsing": "must be a share between 0 and 1, like 0.2",
-    "extra_forbidden": "is not known",
-    "int_parsing": "must be a whole number",
-    "missing": "is missing",
-    "too_short": "must not be empty",
-}
+#: As settings are written, and not in JSON.
+_ON_OR_OFF: Final = {"bool_parsing": "must be 'on' or 'off'"}
 
 #: It only repeats that another field is wrong.
 _ECHO: Final = "default_factory_not_called"
@@ -27,12 +20,12 @@ _ECHO: Final = "default_factory_not_called"
 def explain(error: ValidationError, *, name: Callable[[str], str] = str) -> list[str]:
     """Return one sentence per finding; ``name`` makes a setting's name from a field's."""
     sentences = []
-    for fault in error.errors(include_input=False, include_url=False, include_context=False):
+    for fault in error.errors(include_input=False, include_url=False):
         if fault["type"] == _ECHO:
             continue
         place = name(str(fault["loc"][0])) if fault["loc"] else ""
-        said = fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
-        sentences.append(f"{place} {_SENTENCES.get(fault['type'], said)}".strip())
+        said = _ON_OR_OFF.get(fault["type"]) or phrase(fault)
+        sentences.append(f"{place} {said}".strip())
     return sentences
 
 

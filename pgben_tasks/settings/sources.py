@@ -95,7 +95,13 @@ def gather(
         except ConfigurationError as exc:
             found.faults.append(f"{exc.sentence}: {exc.hint}")
             continue
-        if value is not None:
+        if value is None:
+            continue
+        try:
+            value[0].encode()
+        except UnicodeEncodeError:
+            found.faults.append(f"{name} must be text in UTF-8")
+        else:
             found.texts[name], found.origins[name] = value
     unread = {name: text for name, text in own.items() if name not in RETIRED}
     found.faults.extend(_unknown(unread, {*known, *(name + _FILE for name in secret)}))

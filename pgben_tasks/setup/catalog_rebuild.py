@@ -23,6 +23,7 @@ from pgben_tasks.domain.reindex import TargetIndex
 from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.trail import Trail
 from pgben_tasks.errors import TargetBusy
+from pgben_tasks.language import counted
 from pgben_tasks.operations.repository.rebuild import read_index, read_trail
 from pgben_tasks.ports import Progress
 
@@ -81,15 +82,14 @@ def rebuild(place: DirectPlace, progress: Progress, *, who: str, dry_run: bool) 
         targets = read_index(repository, protected, known, progress)
         trail = read_trail(repository, progress)
         done = _rebuilt(made, targets, trail, catalog, dry_run=False)
-    counted = sum(len(one.index.entries) for one in done.targets)
+    backups = sum(len(one.index.entries) for one in done.targets)
+    breaks = (f"{one.kind} {one.path}: {one.detail}" for one in done.breaks)
     AuditTrail(database, repository.id, repository.audit).append(
         who=who,
         action="catalog rebuild",
         target="*",
         result="broken trail" if done.breaks else "succeeded",
-        detail="; ".join(
-            [f"{counted} backups", *(f"{one.kind} {one.path}: {one.detail}" for one in done.breaks)]
-        ),
+        detail="; ".join([counted(backups, "backup"), *breaks]),
     )
     return done
 

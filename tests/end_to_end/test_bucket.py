@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 from collections.abc import Iterator
@@ -56,7 +55,7 @@ def test_a_bucket_goes_round_by_the_command_line_and_real_workers(deployment: De
     assert contents(bucket_at(deployment.work.settings, INTO)) == before
 
     listed = deployment.pgben("objects", "ls", str(BUCKET), "--prefix", "cidadão 00", "--json")
-    keys = [json.loads(line)["key"] for line in listed.out.splitlines()]
+    keys = [one["key"] for one in listed.json["objects"]]
     assert keys == sorted(key for key in before if key.startswith("cidadão 00"))
     place = deployment.stack.folder / "rg.jpg"
     got = deployment.pgben("objects", "get", str(BUCKET), lost[0], "--to", str(place), "--json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -40,10 +39,6 @@ def ruin(bucket: Bucket, before: dict[str, tuple[object, ...]]) -> list[str]:
     bucket.put_tags(keys[10], {"setor": "nenhum"})
     bucket.put("extra", iter([b"e"]), size=1, headers={}, metadata={}, tags={"a": "b"})
     return keys[5:10]
-
-
-def lines(out: str) -> list[dict[str, object]]:
-    return [json.loads(line) for line in out.splitlines()]
 
 
 def require_refused(deployment: Deployment) -> None:
@@ -95,9 +90,8 @@ def test_what_was_lost_and_overwritten_comes_back_in_place(deployment: Deploymen
     assert f"~ {overwritten[0]}  (size)" in shown.out
     plan = deployment.pgben("restore", str(BUCKET), "--in-place", "--dry-run", "--json")
     assert plan.code == 0, plan.err
-    *differing, totals = lines(plan.out)
-    assert len(differing) == 12
-    assert totals["totals"]["missing"]["objects"] == 5  # type: ignore[index]
+    assert len(plan.json["objects"]) == 12
+    assert plan.json["totals"]["missing"]["objects"] == 5
 
     require_refused(deployment)
     assert contents(bucket) == ruined
@@ -130,9 +124,12 @@ def test_what_was_lost_and_overwritten_comes_back_in_place(deployment: Deploymen
         one["backup"] for one in deployment.pgben("list", "--json").json["backups"]
     )
     both = deployment.pgben("objects", "diff", str(BUCKET), older, newer, "--json")
-    assert lines(both.out) == [
-        {"totals": {"gone": 0, "new": 0, "changed": 0, "same": 40, "unreadable": 0}}
-    ]
+    assert both.json == {
+        "snapshot": older,
+        "with": newer,
+        "differences": [],
+        "totals": {"gone": 0, "new": 0, "changed": 0, "same": 40, "unreadable": 0},
+    }
 
     # With Redis, workers and catalog gone it goes on all the same.
     ruin(bucket, before)

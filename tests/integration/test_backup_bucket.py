@@ -172,7 +172,7 @@ def test_a_key_that_cannot_be_read_is_said_and_the_snapshot_does_not_count(
 ) -> None:
     objects = fill(shop, count=5)
     bucket.broken["doc/00002"] = PermanentError("bit rot")
-    with pytest.raises(BackupIncomplete, match="lacks 1 object"):
+    with pytest.raises(BackupIncomplete, match="lacks objects that could not be read: 1"):
         shop.run("backup")
     (backup,) = shop.tools.repository.backups(TARGET)
     manifest = shop.tools.repository.manifest(TARGET, backup)
@@ -350,7 +350,7 @@ def test_damage_is_found_and_nothing_is_inherited_from_it(
         data[len(data) // 2] ^= 1
         stored.chmod(0o600)
         stored.write_bytes(data)
-    with pytest.raises(IntegrityError, match="verification found 1 fault"):
+    with pytest.raises(IntegrityError, match="verification found faults, 1 in all"):
         shop.run("verify", {"level": "full"})
     bucket.fetched.clear()
     after = shop.snapshot()

@@ -94,6 +94,37 @@ def test_a_job_that_has_swapped_is_undone_and_not_cancelled(ready: Site) -> None
     assert ready.ledger.job(job.id).state == "queued"
 
 
+def test_jobs_say_whether_a_restore_is_in_place_or_was_undone(ready: Site) -> None:
+    kept, turned, undo = (asked(ready) for _ in range(3))
+    swaps = CatalogSwaps(ready.ledger.database)
+    with ready.ledger.database.transaction() as cursor:
+        cursor.execute(
+            "UPDATE job SET kind = 'restore', request = '{\"swap\": true}' WHERE id = ANY(%s)",
+            ([kept.id, turned.id],),
+        )
+    for job, undoes in ((kept, None), (turned, None), (undo, turned.id)):
+        swap = Swap(
+            job=job.id,
+            target=job.target,
+            live="pgben",
+            incoming="pgben_new",
+            aside="pgben_old",
+            live_oid=1,
+            incoming_oid=2,
+            undoes=undoes,
+        )
+        swaps.intend(swap)
+        swaps.settle(swap, "done")
+        ready.play(job, {"state": "swapped", "into": "pgben"})
+    said = {one["job"]: one["restored"] for one in ready.run("jobs", "--json").json["jobs"]}
+    assert said[str(kept.id)] == {"how": "in place", "into": "pgben"}
+    assert said[str(turned.id)] == {"how": "undone", "into": "pgben"}
+    assert said[str(undo.id)] is None
+    (shown,) = ready.run("jobs", str(turned.id), "--json").json["jobs"]
+    assert shown["restored"]["how"] == "undone"
+    assert "; undone" in "\n".join(ready.on_a_terminal("jobs"))
+
+
 def test_a_failed_job_is_queued_again_and_its_message_sent(ready: Site) -> None:
     job = asked(ready)
     ready.play(job, {}, ERROR)

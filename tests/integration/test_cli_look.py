@@ -28,6 +28,24 @@ def test_an_empty_repository_lists_nothing_and_says_what_to_do(ready: Site) -> N
     assert ready.run("list", "pgben", "--json").json["backups"] == []
 
 
+def test_a_target_that_is_not_protected_is_listed_only_when_it_has_backups(ready: Site) -> None:
+    backup = a_backup(ready)
+    for line in (["list", "nope"], ["list", "nope", "--direct"]):
+        said = ready.run(*line)
+        assert (said.code, said.out) == (2, "")
+        assert "'postgres/nope' is not protected by this installation, and the repo" in said.err
+        assert said.err.endswith("HINT: known targets: postgres/pgben\n")
+    assert ready.run("list", "nope", "--json").json["error"]["type"] == "ConfigurationError"
+    # It has a backup, and the settings do not name it any more.
+    other = {"PGBEN_DB_NAME": "another"}
+    left = ready.run("list", "pgben", **other)
+    assert left.code == 0
+    assert backup in left.out
+    assert "'postgres/pgben' is not protected by this installation any more" in left.err
+    none = ready.run("list", "another", **other)
+    assert (none.code, "`pgben backup postgres/another` makes one" in none.err) == (0, True)
+
+
 def test_the_repository_is_listed_and_shown_without_a_catalog(ready: Site) -> None:
     backup = a_backup(ready, suspect="40 % fewer rows")
     away = {"PGBEN_CATALOG_URL": "postgresql://postgres:x@127.0.0.1:1/none"}
@@ -46,6 +64,32 @@ def test_the_repository_is_listed_and_shown_without_a_catalog(ready: Site) -> No
     document = ready.run("show", f"postgres/pgben/{backup}", "--json", **away).json
     assert document["manifest"]["backup"] == backup
     assert len(document["verifications"]) == 1
+
+
+def test_what_is_looked_at_fits_a_terminal_and_wide_shows_all(ready: Site) -> None:
+    backup = a_backup(ready, suspect="40 % fewer rows than in the backup before, which is a lot")
+    manifest = runtime.open_repository(Settings.load(ready.environment)).manifest(
+        Target("postgres", "pgben"), BackupId.parse(backup)
+    )
+    runtime.Workplace(Settings.load(ready.environment)).index.add(
+        manifest, "0" * 64, state="verified"
+    )
+    job = ready.job()
+    ready.play(job, {"state": "verified"})
+    for line in (["list"], ["show", backup], ["jobs"], ["jobs", str(job.id)], ["config"]):
+        shown = ready.on_a_terminal(*line)
+        assert max(map(len, shown)) <= 80, line
+    shown = ready.on_a_terminal("list")
+    assert shown[0] == "postgres/pgben"
+    assert shown[1].split() == ["backup", "data", "as", "of", "state", "stored"]
+    assert shown[3].startswith(f"{backup}  2026-11-23 02:00-03:00  verified")
+    assert shown[4] == "    suspect: 40 % fewer rows than in the backup before, which is a lot"
+    assert f"{str(job.id)[:8]}  succeeded" in "\n".join(ready.on_a_terminal("jobs"))
+    wide = ready.on_a_terminal("list", "--wide")
+    assert wide == ready.run("list").out.splitlines()
+    assert len(wide) == 3
+    assert "2026-11-23 02:00:00-03:00" in wide[2]
+    assert wide[2].endswith("which is a lot")
 
 
 def test_a_suspect_backup_is_noted_until_and_after_it_is_acknowledged(ready: Site) -> None:

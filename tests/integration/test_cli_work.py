@@ -59,15 +59,50 @@ def test_contradicting_or_missing_arguments_are_usage_errors(catalogless: Site) 
         ["verify", "--level", "deep"],
         ["nonsense"],
         ["list", "--nonsense"],
+        ["list", "a", "b"],
+        ["jobs", "--limit", "0"],
+        ["jobs", "--limit", "many"],
+        ["alarms", "--limit", "0"],
+        ["jobs", "not-an-id"],
+        ["jobs", "retry", "x"],
+        ["cancel", ""],
+        ["undo", "X", "--confirm", "pgben"],
+        ["restore", "pgben", "--into", "x" * 64],
+        ["restore", "bucket/unknown"],
     ):
         said = catalogless.run(*line)
         assert said.code == 2, (line, said.err)
         assert "error: " in said.err
         assert CANARY not in said.all
+        assert not any(one in said.err for one in ("Input should", "(s)", "Value error")), said.err
     for line in (["backup", "--json"], ["list", "--nonsense", "--json"]):
         document = catalogless.run(*line)
         assert document.code == 2
         assert set(document.json["error"]) == {"type", "sentence", "hint"}
+
+
+def test_what_a_request_cannot_be_is_wrong_usage_in_the_words_that_were_typed(ready: Site) -> None:
+    backup = a_backup(ready)
+    job = ready.job()
+    swap = ("restore", "pgben", "--in-place", "--confirm", "pgben")
+    for line, sentence in {
+        (*swap, "--into", "copy"): "error: give `--into` or `--in-place`, not both",
+        ("acknowledge", backup, "--reason", ""): "error: `--reason` must not be empty",
+        ("acknowledge", "pgben", "--key", "x"): "error: `--key`: only objects of buckets have keys",
+        ("verify", "nope"): "error: 'postgres/nope' is not protected by this installation, and",
+        ("restore", "nope", "--direct"): "error: 'postgres/nope' is not protected by this",
+        ("objects", "ls", "pgben"): "error: 'postgres/pgben' is no bucket",
+        ("undo", str(job.id)): f"error: job '{job.id}' is a backup of 'postgres/pgben', which",
+    }.items():
+        said = ready.run(*line)
+        assert (said.code, said.err.startswith(sentence)) == (2, True), (line, said.err)
+    assert len(ready.ledger.jobs(limit=10)) == 1
+    # What protects data stays a refusal, and says what to type.
+    refused = ready.run("restore", "pgben", "--in-place")
+    assert refused.code == 3
+    assert "HINT: give its name once more: `--confirm pgben`" in refused.err
+    document = ready.run("restore", "pgben", "--in-place", "--json")
+    assert document.json["error"]["hint"] == "give its name once more: `--confirm pgben`"
 
 
 def test_the_job_is_written_before_the_message_and_its_id_is_printed(ready: Site) -> None:

@@ -33,6 +33,7 @@ class WatchedSource(PostgresSource):
         *,
         tools: ClientTools,
         jobs: int,
+        database_bytes: int,
         progress: Progress,
         on_file: Callable[[str], None] | None = None,
     ) -> None:
@@ -44,7 +45,15 @@ class WatchedSource(PostgresSource):
             if on_file is not None:
                 on_file(name)
 
-        super().dump(capture, destination, tools=tools, jobs=jobs, progress=progress, on_file=hear)
+        super().dump(
+            capture,
+            destination,
+            tools=tools,
+            jobs=jobs,
+            database_bytes=database_bytes,
+            progress=progress,
+            on_file=hear,
+        )
         self.afterwards(destination, told)
 
 

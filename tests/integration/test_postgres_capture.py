@@ -84,7 +84,9 @@ def _dump(
     told = progress or RecordingProgress()
     tools = source.preflight().tools
     with source.capture(tools) as capture:
-        source.dump(capture, destination, tools=tools, jobs=jobs, progress=told)
+        source.dump(
+            capture, destination, tools=tools, database_bytes=8_000_000, jobs=jobs, progress=told
+        )
     return told
 
 
@@ -103,7 +105,14 @@ def test_a_truncate_waits_until_the_capture_is_closed(
     source = PostgresSource(server_17, database)
     tools = source.preflight().tools
     with source.capture(tools) as capture:
-        source.dump(capture, tmp_path / "d", tools=tools, jobs=2, progress=RecordingProgress())
+        source.dump(
+            capture,
+            tmp_path / "d",
+            tools=tools,
+            database_bytes=8_000_000,
+            jobs=2,
+            progress=RecordingProgress(),
+        )
         truncate = in_thread(lambda: run_sql(server_17, database, "TRUNCATE simples"))
         assert wait_until(lambda: _waiting(server_17, database), seconds=20)
         assert [(one.table, one.rows) for one in capture.count()] == [
@@ -125,7 +134,14 @@ def test_a_truncate_that_queues_before_pg_dump_ends_as_busy_and_not_as_a_standst
         truncate = in_thread(lambda: run_sql(server_17, database, "TRUNCATE simples"))
         assert wait_until(lambda: _waiting(server_17, database), seconds=20)
         with pytest.raises(TargetBusy, match="could not lock a table"):
-            source.dump(capture, tmp_path / "d", tools=tools, jobs=2, progress=RecordingProgress())
+            source.dump(
+                capture,
+                tmp_path / "d",
+                tools=tools,
+                database_bytes=8_000_000,
+                jobs=2,
+                progress=RecordingProgress(),
+            )
     truncate.join(timeout=20)
 
 
@@ -187,7 +203,14 @@ def test_an_empty_database_is_captured(
     source = PostgresSource(server_17, name)
     tools = source.preflight().tools
     with source.capture(tools) as capture:
-        source.dump(capture, tmp_path / "d", tools=tools, jobs=1, progress=RecordingProgress())
+        source.dump(
+            capture,
+            tmp_path / "d",
+            tools=tools,
+            database_bytes=8_000_000,
+            jobs=1,
+            progress=RecordingProgress(),
+        )
         described = capture.describe(capture.count())
     assert (described.tables, described.large_objects) == ((), 0)
     assert read_listing(tmp_path / "d", tools).table_data == ()
@@ -222,7 +245,7 @@ def test_a_dump_tells_how_far_it_is(
 ) -> None:
     told = _dump(PostgresSource(server_17, database), tmp_path / "d", jobs=jobs)
     assert told.facts == {"tables": 2, "tables_total": 2}
-    assert told.amount == sum(path.stat().st_size for path in (tmp_path / "d").iterdir())
+    assert told.amount == told.total == 8_000_000
 
 
 def test_roles_are_dumped_beside_without_their_passwords(
@@ -255,6 +278,7 @@ def test_a_client_program_that_fails_ends_the_one_beside_it(
             capture,
             tmp_path / "d",
             tools=replace(tools, pg_dump=programs["pg_dump"], pg_dumpall=programs["pg_dumpall"]),
+            database_bytes=8_000_000,
             jobs=2,
             progress=RecordingProgress(),
         )
@@ -306,7 +330,14 @@ def test_a_dump_must_hold_exactly_the_counted_tables(
     source = PostgresSource(server_17, database)
     tools = source.preflight().tools
     with source.capture(tools) as capture:
-        source.dump(capture, tmp_path / "d", tools=tools, jobs=2, progress=RecordingProgress())
+        source.dump(
+            capture,
+            tmp_path / "d",
+            tools=tools,
+            database_bytes=8_000_000,
+            jobs=2,
+            progress=RecordingProgress(),
+        )
         described = capture.describe(capture.count())
     archive = Archive(client_major=tools.major, compression=tools.compression)
     assert source.check_dump(tmp_path / "d", described, archive) >= 4
@@ -484,7 +515,14 @@ def test_a_server_killed_in_mid_dump_is_an_error_and_voids_the_capture(tmp_path:
         progress = RecordingProgress(on_check=_when_data_flows(directory, doomed.kill))
         with source.capture(tools) as capture:
             with pytest.raises(DatabaseUnavailable):
-                source.dump(capture, directory, tools=tools, jobs=2, progress=progress)
+                source.dump(
+                    capture,
+                    directory,
+                    tools=tools,
+                    database_bytes=8_000_000,
+                    jobs=2,
+                    progress=progress,
+                )
             with pytest.raises(DatabaseUnavailable):
                 capture.count()
             with pytest.raises(DatabaseUnavailable):
@@ -524,7 +562,12 @@ def test_a_lock_that_failed_because_the_capture_died_is_not_called_a_busy_table(
 
         def dump(name: str) -> None:
             source.dump(
-                capture, tmp_path / name, tools=claims, jobs=2, progress=RecordingProgress()
+                capture,
+                tmp_path / name,
+                tools=claims,
+                database_bytes=8_000_000,
+                jobs=2,
+                progress=RecordingProgress(),
             )
 
         with pytest.raises(TargetBusy):

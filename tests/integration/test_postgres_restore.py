@@ -66,7 +66,14 @@ def _dump(server: PostgresServer, database: str, directory: Path) -> Dump:
     source = PostgresSource(server, database)
     tools = source.preflight().tools
     with source.capture(tools) as capture:
-        source.dump(capture, directory, tools=tools, jobs=2, progress=RecordingProgress())
+        source.dump(
+            capture,
+            directory,
+            tools=tools,
+            database_bytes=8_000_000,
+            jobs=2,
+            progress=RecordingProgress(),
+        )
         described = capture.describe(capture.count())
     return Dump(directory, described, tools)
 

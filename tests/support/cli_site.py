@@ -56,6 +56,9 @@ class Site:
     def run(self, *arguments: str, **changed: str) -> Ran:
         return commands.run(*arguments, environment=self.others | self.environment | changed)
 
+    def on_a_terminal(self, *arguments: str) -> list[str]:
+        return commands.on_a_terminal(*arguments, environment=self.others | self.environment)
+
     def init(self, *arguments: str, **changed: str) -> Ran:
         said = self.run("init", "--keys", str(self.keys), *arguments, **changed)
         if said.code == 0:

@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
 _LENGTH: Final = 8
@@ -56,24 +57,28 @@ class Ran:
 
 
 def run(
-    *arguments: str, environment: Mapping[str, str], folder: Path = ROOT, timeout: float = 60
+    *arguments: str,
+    environment: Mapping[str, str],
+    folder: Path = ROOT,
+    timeout: float = 60,
+    out: IO[bytes] | None = None,
 ) -> Ran:
     """Run ``pgben`` with these arguments, in exactly this environment.
 
-    Raises ``TimeoutError``, after it killed the command, when it takes longer than ``timeout``
-    seconds.
+    What it writes to standard output is returned, or goes to ``out``. Raises ``TimeoutError``,
+    after it killed the command, when it takes longer than ``timeout`` seconds.
     """
     request = json.dumps(
         {"arguments": arguments, "environment": dict(environment), "folder": str(folder)}
     ).encode()
     with (
         socket.socket(socket.AF_UNIX) as connection,
-        tempfile.TemporaryFile("w+", encoding="utf-8") as out,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as kept,
         tempfile.TemporaryFile("w+", encoding="utf-8") as err,
     ):
         connection.connect(_server(measured="COVERAGE_PROCESS_CONFIG" in os.environ))
         length = len(request).to_bytes(_LENGTH)
-        socket.send_fds(connection, [length], [out.fileno(), err.fileno()])
+        socket.send_fds(connection, [length], [(out or kept).fileno(), err.fileno()])
         connection.sendall(request)
         answers = connection.makefile("r", encoding="ascii")
         process = int(answers.readline())
@@ -83,9 +88,31 @@ def run(
         except TimeoutError:
             os.kill(process, signal.SIGKILL)
             raise
-        out.seek(0)
+        kept.seek(0)
         err.seek(0)
-        return Ran(os.waitstatus_to_exitcode(int(status)), out.read(), err.read())
+        return Ran(os.waitstatus_to_exitcode(int(status)), kept.read(), err.read())
+
+
+def on_a_terminal(*arguments: str, environment: Mapping[str, str]) -> list[str]:
+    """Run ``pgben`` on a terminal of 80 columns, without colours; return the lines it shows."""
+    terminal, end = os.openpty()
+    termios.tcsetwinsize(end, (24, 80))
+    shown = bytearray()
+
+    def read() -> None:
+        # The terminal is gone when its last user is.
+        with suppress(OSError):
+            while piece := os.read(terminal, 65536):
+                shown.extend(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with os.fdopen(end, "w+b", buffering=0) as out:
+        said = run(*arguments, environment={**environment, "TERM": "dumb"}, out=out)
+    reader.join()
+    os.close(terminal)
+    assert said.code == 0, said.err
+    return shown.decode().splitlines()
 
 
 @cache

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pgben_tasks import errors
+from pgben_tasks.domain.faults import PHRASES
 from pgben_tasks.errors import PgbenError
 
 #: The command line, the demo and what is set up by hand speak English.
@@ -44,16 +45,11 @@ _FAULTS = frozenset(
         "an entry of the list that no worker wrote",
         "{0} must be '{1}' or '{2}'",
         "{0} must be '{1}', '{2}' or '{3}'",
-        "{0} must be a finite number",
-        "{0} must be a valid string",
         "PGBEN_DB_HOST, PGBEN_DB_USER and PGBEN_DB_PASS",
         "{0} and {1} are both set: {2}",
         "{0} names '{1}', which cannot be read: {2}",
         "{0} names '{1}', which is empty: {2}",
         "{0} names '{1}', which is no text: {2}",
-        "{0} must be greater than or equal to {1}",
-        "{0} must be greater than {1}",
-        "{0} must be less than or equal to {1}",
     }
 )
 #: What errors quote of the operating system; some say it as it is, some in small letters.
@@ -89,13 +85,19 @@ _OF_SERVERS = frozenset(
         'too many connections for role "{0}"',
     }
 )
+#: The pattern of a choice among words; those of two and of three words are in `_FAULTS`.
+_SAYS_NOTHING = frozenset({"{0} must be {1}"})
 #: Fewer letters than this beside the gaps, and a pattern would match almost anything.
 _FEWEST_LETTERS = 5
 
 
 def patterns(package: Path) -> set[str]:
     """Return the pattern of everything that errors of a package say, outside the command line."""
-    found = {*_FAULTS, *_OF_SYSTEM, *_OF_SERVERS, *_of_settings(package / "settings")}
+    phrases = {_numbered(_after(re.sub(r"\{[a-z_]+\}", "{0}", one))) for one in PHRASES.values()}
+    found = {
+        *(_FAULTS | _OF_SYSTEM | _OF_SERVERS | (phrases - _SAYS_NOTHING)),
+        *_of_settings(package / "settings"),
+    }
     for path in package.rglob("*.py"):
         if path.relative_to(package).parts[0] not in _ENGLISH_ONLY:
             found.update(_patterns_in(ast.parse(path.read_text(encoding="utf-8"))))

@@ -121,7 +121,9 @@ def cells(servers: Servers, source: int, client: Installation, folder: Path) -> 
     made = PostgresSource(address, _DATABASE, candidates=[client])
     dump = folder / f"{source}-{client.version}-{client.compression[:4]}"
     with made.capture(tools) as capture:
-        made.dump(capture, dump, tools=tools, jobs=2, progress=NoProgress())
+        made.dump(
+            capture, dump, tools=tools, jobs=2, database_bytes=8_000_000, progress=NoProgress()
+        )
         described = capture.describe(capture.count())
     archive = Archive.from_versions(
         tools.version, described.server_version_num, described.dump_compression

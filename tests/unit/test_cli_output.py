@@ -10,17 +10,20 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
+import typer
 from hypothesis import given, strategies as st
 from rich.console import Console
 
 from pgben_tasks import errors
 from pgben_tasks.cli import arguments, main
-from pgben_tasks.cli.view import follow, outcome, output
+from pgben_tasks.cli.view import follow, outcome, output, streaming
+from pgben_tasks.contracts import REQUESTS, BucketRestoreRequest, Request
 from pgben_tasks.domain.job import Job, StepRun
 from pgben_tasks.errors import ConfigurationError, PgbenError
 from pgben_tasks.language import Language
 from pgben_tasks.setup import recovery_card
 from pgben_tasks.setup.initialise import lines
+from tests.support import errors_in_code
 
 FORTALEZA = ZoneInfo("America/Fortaleza")
 NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
@@ -110,6 +113,65 @@ def test_durations_are_written_in_the_unit_people_would_choose(
 
 def test_moments_are_written_in_the_zone_of_the_settings_with_their_offset() -> None:
     assert output.moment(NOW, FORTALEZA) == "2026-11-23 02:00:00-03:00"
+
+
+def streamed(capsys: pytest.CaptureFixture[str], *given: object) -> tuple[Any, str]:
+    """Write elements, or raise one that is an error; return what came out, and what was raised."""
+    raised = ""
+    try:
+        with streaming.streamed({"snapshot": "x"}, "objects") as document:
+            for one in given:
+                if isinstance(one, BaseException):
+                    raise one
+                document.add(json.dumps(one))
+            document.totals = {"totals": len(given)}
+    except (typer.Exit, PgbenError) as exc:
+        raised = f"{type(exc).__name__} {getattr(exc, 'exit_code', '')}"
+    out = capsys.readouterr().out
+    return (json.loads(out) if out else None), raised
+
+
+def test_a_streamed_document_is_json_whatever_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    assert streamed(capsys) == ({"snapshot": "x", "objects": [], "totals": 0}, "")
+    whole = {"snapshot": "x", "objects": [{"key": "ã"}, 2], "totals": 2}
+    assert streamed(capsys, {"key": "ã"}, 2) == (whole, "")
+    damaged = errors.DigestMismatch("it differs", "restore with `into=a b`")
+    said, raised = streamed(capsys, 1, damaged)
+    assert (said["objects"], raised) == ([1], "Exit 5")
+    assert said["error"] == {
+        "type": "DigestMismatch",
+        "sentence": "it differs",
+        "hint": "restore with `--into 'a b'`",
+    }
+    said, raised = streamed(capsys, 1, KeyboardInterrupt())
+    assert (said["error"]["type"], raised) == ("Interrupted", "Exit 130")
+    # Before anything was written the error is the one document, which main() writes.
+    assert streamed(capsys, damaged) == (None, "DigestMismatch 5")
+
+
+def test_fields_of_requests_become_what_is_typed() -> None:
+    assert output.as_typed("`confirm=a b`, `at`, `pgben jobs`, `surprise`, 'into'") == (
+        "`--confirm 'a b'`, `--at`, `pgben jobs`, `surprise`, 'into'"
+    )
+    models: list[type[Request]] = [*REQUESTS.values(), BucketRestoreRequest]
+    fields = {name for model in models for name in model.model_fields}
+    internal = {"requested_by", "idempotency_key", "scheduled"}
+    assert fields - internal <= set(output.OPTIONS)
+    command = typer.main.get_command(main.app)
+    known = {
+        option
+        for one in command.commands.values()  # type: ignore[attr-defined]
+        for parameter in one.params
+        for option in parameter.opts
+    }
+    assert {one for one in output.OPTIONS.values() if one.startswith("--")} <= known
+
+
+def test_errors_that_a_service_may_read_name_fields_and_no_options() -> None:
+    said = errors_in_code.patterns(Path(main.__file__).parents[1])
+    assert any("`into`" in one for one in said)
+    bare = [one for one in said if "--" in re.sub(r"`[^`]*`", "", one)]
+    assert [one for one in bare if "--keys" not in one] == [], "pgben init, at a terminal only"
 
 
 def test_brackets_in_names_are_not_read_as_markup() -> None:
@@ -225,7 +287,7 @@ def test_a_restore_that_did_not_succeed_names_no_place_that_is_not_there(
         assert "place" not in text
         assert "into" not in document
     else:
-        assert re.search(rf"│ {words} +│ place ", text)
+        assert re.search(rf"^{words} +place$", text, re.MULTILINE)
         assert document["into"] == "place"
 
 
@@ -291,15 +353,24 @@ def test_progress_is_one_line_with_share_rate_and_time_left() -> None:
         "rate": 12 * 1024**2,
         "seconds_left": 7,
         "tables": 12,
+        "tables_total": 40,
+        "surprise": 3,
     }
     said = follow.progress_text(progress)
-    assert said == "45% 68.0 MiB of 150 MiB, 12.0 MiB/s, 7.0 s left, tables 12"
+    assert said == "45%, 7 s left, 68.0 MiB of 150 MiB, 12.0 MiB/s, 12 of 40 tables"
+    begun = follow.progress_text(progress | {"done": 0, "rate": 0, "seconds_left": None})
+    assert begun == "0%, 0 B of 150 MiB, 12 of 40 tables"
+    one = {"phase": "x", "unit": "entries", "done": 1}
+    assert follow.progress_text(one) == "1 entry"
+    assert follow.progress_text(one | {"total": 1, "seconds_left": 90}) == (
+        "100%, 1 min 30 s left, 1 of 1 entry"
+    )
 
 
 def test_progress_without_a_total_and_beyond_its_total_is_no_fault() -> None:
     assert follow.progress_text({"phase": "select", "total": None, "done": 0}) == ""
     over = {"phase": "x", "total": 10, "unit": "tables", "done": 12, "rate": 3}
-    assert follow.progress_text(over) == "100% 12 tables of 10 tables"
+    assert follow.progress_text(over) == "100%, 12 of 10 tables"
 
 
 def test_a_backup_needs_backup_and_maintenance_workers() -> None:

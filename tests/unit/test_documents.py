@@ -144,10 +144,10 @@ def test_no_changed_byte_of_a_manifest_goes_unnoticed_as_another_form(data: st.D
 @pytest.mark.parametrize(
     ("path", "value", "why"),
     [
-        (("unknown",), 1, "unknown: Extra inputs"),
-        (("postgres", "unknown"), 1, "postgres.unknown: Extra inputs"),
-        (("packs", 0, "members", 0, "unknown"), 1, "Extra inputs"),
-        (("job",), ..., "job: Field required"),
+        (("unknown",), 1, "unknown is not known"),
+        (("postgres", "unknown"), 1, "postgres.unknown is not known"),
+        (("packs", 0, "members", 0, "unknown"), 1, "unknown is not known"),
+        (("job",), ..., "job is missing"),
         (("format",), ..., "its format is None"),
         (("format",), 2, "its format is 2"),
         (("format",), "1", "its format is '1'"),

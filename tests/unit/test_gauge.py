@@ -34,6 +34,15 @@ def test_a_reading_says_how_far_how_fast_and_how_long_still() -> None:
     }
 
 
+def test_less_than_one_in_a_second_is_a_rate_too() -> None:
+    watch = Watch()
+    gauge = Gauge(monotonic=watch)
+    gauge.begin("check", total=10, unit="tables")
+    gauge.advance(1)
+    watch.seconds += 60
+    assert gauge.read()["seconds_left"] == 540
+
+
 def test_a_new_phase_begins_at_nothing() -> None:
     gauge = Gauge(monotonic=Watch())
     gauge.begin("fetch", total=10)

@@ -125,7 +125,7 @@ def test_faults_of_settings_are_translated_line_by_line() -> None:
         ),
         "PGBEN_DB_PROT não é uma configuração: você quis dizer PGBEN_DB_PORT?",
         "PGBEN_DB_PORT deve ser um número inteiro",
-        "PGBEN_PRUNE_BRAKE deve ser menor ou igual a 1",
+        "PGBEN_PRUNE_BRAKE deve ser no máximo 1",
         "PGBEN_SMTP_SECURITY deve ser 'none', 'starttls' ou 'tls'",
     ]
 

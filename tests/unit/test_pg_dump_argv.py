@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from pgben_tasks.adapters.postgres.listing import DumpListing, listing_argv, schema_argv
 from pgben_tasks.adapters.postgres.programs import (
+    _Dumped,
     dump_argv,
     explain_dump,
     explain_restore,
@@ -27,6 +28,7 @@ from pgben_tasks.errors import (
     TargetBusy,
 )
 from pgben_tasks.ports import ClientTools
+from tests.support.fixtures_postgres import RecordingProgress
 
 TOOLS = ClientTools(
     version="17.10",
@@ -193,3 +195,30 @@ def test_rows_quoted_by_the_server_are_not_repeated() -> None:
     assert error is not None
     assert "duplicate key" in error.sentence
     assert "123.456" not in str(error)
+
+
+def test_a_dump_is_as_far_as_its_tables_and_what_it_has_written(tmp_path: Path) -> None:
+    told = RecordingProgress()
+    pages = {("public", "grande"): 97, ("outro", "grande"): 0, ("public", "vazia"): 0}
+    seen = _Dumped(told, tmp_path, pages, 1000, compressed=True)
+
+    def share() -> int:
+        seen._next_look = 0.0
+        seen.check()
+        return told.amount
+
+    assert told.facts == {"tables": 0, "tables_total": 3}
+    # What is written before any table is begun (roles, the head) is no part of them.
+    (tmp_path / "toc.dat").write_bytes(bytes(50))
+    assert share() == 0
+    seen.line('pg_dump: dumping contents of table "public.grande"')
+    assert share() == 250
+    (tmp_path / "1.dat").write_bytes(bytes(1000))
+    assert share() == 980, "never beyond the tables that are begun"
+    seen.line('pg_dump: dumping contents of table "outro.grande"')
+    seen.line("pg_dump: finished item 12 TABLE DATA grande")
+    (tmp_path / "1.dat").unlink()
+    assert share() == 980, "and never back"
+    assert told.facts == {"tables": 2, "tables_total": 3}
+    seen.finish()
+    assert told.amount == 1000

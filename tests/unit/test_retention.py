@@ -114,7 +114,7 @@ def test_daily_weekly_and_monthly_keep_the_newest_of_their_period() -> None:
     made = plan(history, now=NOW, policy=policy)
     said = {one.backup.started.date().isoformat(): one.reasons for one in made.decisions}
     assert said["2026-11-22"] == (
-        "younger than 1 days",
+        "younger than 1 day",
         "one of the 3 newest verified",
         "newest of 2026-11-22",
         "newest of week 2026-W47",

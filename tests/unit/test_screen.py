@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from rich.console import Console
+from rich.progress import Progress
 
+from pgben_tasks.cli.view import follow
 from pgben_tasks.cli.view.screen import Meter, Screen
 from pgben_tasks.contracts import RestoreRequest
 from pgben_tasks.direct.chain import Chain, new_job
@@ -30,7 +32,26 @@ def test_a_bar_shows_phase_share_and_amount() -> None:
         shown.draw()
         shown.bars.refresh()
     assert "read" in written.getvalue()
-    assert "25% 50 backups of 200 backups" in written.getvalue()
+    assert "25%, " in written.getvalue()
+
+
+def test_a_bar_fits_80_columns_and_is_cut_at_its_end() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    bars = Progress(*follow.COLUMNS, console=console)
+    bar = bars.add_task("", text="")
+    progress = {"total": 150 * 1024**3, "done": 68 * 1024**3, "rate": 12 * 1024**2}
+    facts = {"seconds_left": 7000, "tables": 1234, "tables_total": 4321}
+    title = "bucket/pgben-documents copy"
+    follow.move_bar(bars, bar, progress | facts, description=title)
+    (line,) = [
+        "".join(segment.text for segment in row)
+        for row in console.render_lines(bars.get_renderable(), pad=False)
+        if row
+    ]
+    assert len(line) <= 80
+    assert title in line
+    assert "45%, 1 h 57 min left, " in line
+    assert line.endswith("…")
 
 
 def test_without_a_terminal_a_line_says_how_far_it_is() -> None:
@@ -41,7 +62,7 @@ def test_without_a_terminal_a_line_says_how_far_it_is() -> None:
         shown.note(broken=1)
         assert written.getvalue() == ""
         shown.draw()
-    assert written.getvalue() == "  … audit trail 50% 5 entries of 10 entries, broken 1\n"
+    assert written.getvalue() == "  … audit trail 50%, 5 of 10 entries\n"
 
 
 def test_a_new_step_does_not_show_what_the_step_before_counted() -> None:

@@ -71,7 +71,7 @@ def test_an_unverified_backup_is_offered_only_on_request() -> None:
     history = [known(1, 2, UNVERIFIED), known(2, 1, DAMAGED)]
     with pytest.raises(BackupNotFound, match="only 1 unverified") as caught:
         select(history, wanted="latest")
-    assert "--unverified" in caught.value.hint
+    assert "`allow_unverified`" in caught.value.hint
     chosen = select(history, wanted="latest", allow_unverified=True)
     assert chosen.backup.sequence == 1
     assert chosen.note == "it was never verified"

@@ -229,10 +229,10 @@ def test_a_size_is_read_whole_or_not_at_all(text: str) -> None:
     [
         ("RPO", "999999w", "must be at most 999999d"),
         ("STEP_WAIT", "999999w" * 200, "must be at most 999999d"),
-        ("RETENTION_DAYS", "1000000000", "must be less than or equal to 999999999"),
-        ("VERIFY_DAYS", "9" * 30, "must be less than or equal to 999999999"),
-        ("COPY_CONCURRENCY", "100000", "must be less than or equal to 1024"),
-        ("DUMP_JOBS", "10000", "must be less than or equal to 1024"),
+        ("RETENTION_DAYS", "1000000000", "must be at most 999999999"),
+        ("VERIFY_DAYS", "9" * 30, "must be at most 999999999"),
+        ("COPY_CONCURRENCY", "100000", "must be at most 1024"),
+        ("DUMP_JOBS", "10000", "must be at most 1024"),
     ],
 )
 def test_a_number_that_nothing_can_count_with_is_refused(name: str, text: str, fault: str) -> None:

@@ -95,7 +95,7 @@ def test_only_the_very_name_confirms() -> None:
     for wrong in (None, "", "PGBEN", "pgben ", "pgben_copy"):
         with pytest.raises(RestoreRefused, match="'pgben' would be replaced") as caught:
             check_confirmation("pgben", wrong)
-        assert "--confirm pgben" in caught.value.hint
+        assert "`confirm=pgben`" in caught.value.hint
 
 
 def test_a_copy_is_marked_for_one_job_only() -> None:

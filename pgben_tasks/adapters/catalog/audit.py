@@ -25,6 +25,7 @@ from pgben_tasks.domain.statements import statement_digest
 from pgben_tasks.domain.target import Target, require_utc
 from pgben_tasks.domain.trail import Trail, entry_digest, ranges
 from pgben_tasks.errors import IntegrityError, ObjectExists
+from pgben_tasks.language import counted
 
 #: Guards the sequence: one entry is written at a time.
 AUDIT_LOCK = 7_290_114_402
@@ -175,7 +176,8 @@ class AuditTrail:
             cursor.execute(_LOCK_ROW, key)
 
             def enter(statement: Verification, who: str) -> None:
-                found = f"{len(statement.findings)} finding(s)" if statement.findings else "clean"
+                count = len(statement.findings)
+                found = counted(count, "finding") if count else "clean"
                 self._append(
                     cursor,
                     who=who,

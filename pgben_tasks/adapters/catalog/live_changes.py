@@ -6,6 +6,7 @@ that ended was about to do. What really happened is read from the protected serv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from typing import Final
@@ -81,6 +82,10 @@ class CatalogSwaps:
         """Return the swap of a job, None when it has none."""
         found = self._some("job = %s", (job,))
         return found[0] if found else None
+
+    def states(self, jobs: Sequence[UUID]) -> dict[UUID, SwapState]:
+        """Return what became of the swaps of jobs, of those that have one."""
+        return {one.job: one.state for one in self._some("job = ANY(%s)", (list(jobs),))}
 
     def open(self, target: str | None = None) -> list[Swap]:
         """Return the swaps (of one target) whose end is not settled, oldest first."""

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pgben_tasks.adapters.keys.secrets import read_secret, read_trusted
 from pgben_tasks.domain.documents import Signature
+from pgben_tasks.domain.faults import of_document
 from pgben_tasks.errors import ConfigurationError, SignatureInvalid
 from pgben_tasks.ports import SigningRole
 
@@ -105,8 +106,7 @@ class Trust:
             keys = TrustedKeys.model_validate_json(json.dumps(raw))
         except ValidationError as exc:
             first = exc.errors(include_input=False, include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "document"
-            raise _untrustworthy(f"'{path}': {place}: {first['msg']}") from exc
+            raise _untrustworthy(f"'{path}': {of_document(first)}") from exc
         except (ValueError, RecursionError) as exc:
             raise _untrustworthy(f"'{path}' is not JSON") from exc
         return cls(keys)

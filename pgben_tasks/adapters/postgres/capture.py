@@ -165,6 +165,11 @@ class SnapshotCapture:
         """(schema, table) of every table that is dumped with rows, sorted."""
         return tuple((table.schema, table.name) for table in self._tables)
 
+    @property
+    def table_pages(self) -> tuple[int, ...]:
+        """About how many pages each of these tables has, in the same order."""
+        return tuple(table.pages for table in self._tables)
+
     def cancel(self) -> None:
         """End a count that runs in another thread; it raises there."""
         # A session that is gone counts no more either.

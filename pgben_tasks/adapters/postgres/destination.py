@@ -212,7 +212,7 @@ class PostgresDestination:
         if _exists(connection, name):
             raise RequestMistaken(
                 f"there is already a database '{name}' at '{self._server}'",
-                "restore into another name (--into), or drop that database yourself",
+                "restore into another name with `into`, or drop that database yourself",
             )
 
 

@@ -38,13 +38,14 @@ from pgben_tasks.ports import ClientTools, Progress
 GLOBALS: Final = "globals.sql"
 
 _MEASURE_SECONDS: Final = 0.5
-_TABLE_BEGUN: Final = re.compile(
-    r"pg_(dump|restore): (dumping contents of|processing data for) table"
-)
+_TABLE_BEGUN: Final = re.compile(r"pg_restore: processing data for table")
 _ITEM_DONE: Final = re.compile(r"pg_restore: finished item (\d+) ")
 #: A worker of pg_dump has closed a table's file. Parallel workers write prefix and message apart,
 #: so there may be several prefixes, or none behind a piece of another line.
-_FILE_DONE: Final = re.compile(r"(?:pg_dump: )*finished item (\d+) TABLE DATA ")
+_FILE_DONE: Final = re.compile(r"(?:pg_dump: )*finished item (\d+) TABLE DATA (.*)")
+_DUMP_BEGUN: Final = re.compile(r'pg_dump: dumping contents of table "(.*)"')
+#: What a database has for each byte of its compressed dump, as a rule: indexes are not dumped.
+_DATABASE_PER_DUMP: Final = 5
 
 Explain = Callable[[process.Completed], PgbenError | None]
 
@@ -136,7 +137,8 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
     destination: Path,
     *,
     snapshot: str,
-    tables: int,
+    tables: Mapping[tuple[str, str], int],
+    database_bytes: int,
     jobs: int,
     lock_wait: timedelta,
     timeout: timedelta,
@@ -147,14 +149,15 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
 
     The roles are read while pg_dump runs, into a file beside ``destination``, because pg_dump
     wants that empty. ``on_file`` gets the names of tables' files as they are finished (with
-    parallel jobs only).
+    parallel jobs only). ``tables`` says about how many pages each table has: the database's bytes
+    are shared among them, so that the progress is told while the dump runs.
 
     Raises ``CommandFailed``, ``DatabaseUnavailable``, ``TargetBusy``, ``SpoolFull``, and whatever
     ``progress.check`` raises.
     """
     target = destination.absolute()
-    progress.begin("dump", unit="bytes")
-    seen = _Seen(progress, total=tables)
+    progress.begin("dump", total=max(database_bytes, 1), unit="bytes")
+    seen = _Dumped(progress, target, tables, database_bytes, compressed=tools.compression != "none")
     suffix = ".dat" if tools.compression == "none" else ".dat.zst"
 
     def on_line(line: str) -> None:
@@ -162,7 +165,6 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
         if on_file is not None and (item := _FILE_DONE.match(line)) is not None:
             on_file(item[1] + suffix)
 
-    growth = _Growth(target, progress)
     explain = explain_dump(server, target)
     roles_file = target.with_name(GLOBALS)
     with _Beside(
@@ -174,7 +176,7 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
     ) as roles:
 
         def check() -> None:
-            growth.check()
+            seen.check()
             roles.check()
 
         process.run(
@@ -186,9 +188,9 @@ def dump(  # noqa: PLR0913  # One call, one dump: what is dumped, from where, to
             on_line=on_line,
             explain=explain,
         )
-        roles.finish(growth.check)
+        roles.finish(seen.check)
     roles_file.replace(target / GLOBALS)
-    growth.measure()
+    seen.finish()
 
 
 def restore(  # One call, one load: what is loaded, to where, how.
@@ -209,7 +211,7 @@ def restore(  # One call, one load: what is loaded, to where, how.
     sizes = {path.name.partition(".")[0]: path.stat().st_size for path in dump_directory.iterdir()}
     total = sum(path.stat().st_size for path in dump_directory.iterdir())
     progress.begin("load", total=total, unit="bytes")
-    seen = _Seen(progress, sizes=sizes)
+    seen = _Loaded(progress, sizes)
     process.run(
         restore_argv(
             tools, database=database, dump=dump_directory, jobs=jobs, tablespaces=tablespaces
@@ -282,49 +284,88 @@ class _Beside:
             raise TransientError("the program beside it failed")
 
 
-class _Seen:
-    """Turns verbose lines into progress: tables begun and, when loading, bytes done."""
+class _Loaded:
+    """Turns verbose lines of pg_restore into progress: tables begun and bytes done."""
 
-    def __init__(
-        self, progress: Progress, *, total: int | None = None, sizes: dict[str, int] | None = None
-    ) -> None:
+    def __init__(self, progress: Progress, sizes: dict[str, int]) -> None:
         self.bytes_done = 0
         self._progress = progress
-        self._sizes = sizes or {}
+        self._sizes = sizes
         self._tables = 0
-        self._total = {} if total is None else {"tables_total": total}
-        progress.note(tables=0, **self._total)
+        progress.note(tables=0)
 
     def line(self, line: str) -> None:
         # Parallel workers share one stream, so a line may begin behind a piece of another.
         if _TABLE_BEGUN.search(line):
             self._tables += 1
-            self._progress.note(tables=self._tables, **self._total)
+            self._progress.note(tables=self._tables)
         elif (item := _ITEM_DONE.search(line)) is not None:
             size = self._sizes.get(item[1], 0)
             self.bytes_done += size
             self._progress.advance(size)
 
 
-class _Growth:
-    """Reports how far the dump's directory has grown, now and then, and checks for a stop."""
+class _Dumped:
+    """Turns verbose lines of pg_dump, and the growth of its directory, into progress.
 
-    def __init__(self, directory: Path, progress: Progress) -> None:
-        self._directory = directory
+    A dump's size is not known before its end. What is known is the database's, about how it is
+    shared among the tables, and which of them are begun and finished; between these bounds it is
+    estimated from what was written.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        directory: Path,
+        pages: Mapping[tuple[str, str], int],
+        total: int,
+        *,
+        compressed: bool,
+    ) -> None:
         self._progress = progress
-        self._known = 0
+        self._directory = directory
+        # An empty table takes its moment, too.
+        every = sum(pages.values()) + len(pages)
+        self._bytes = {
+            f"{schema}.{name}": total * (count + 1) // every
+            for (schema, name), count in pages.items()
+        }
+        self._total = total
+        self._ratio = _DATABASE_PER_DUMP if compressed else 1
+        self._begun = 0
+        self._running: dict[str, int] = {}
+        self._finished = 0
+        self._told = 0
         self._next_look = 0.0
+        self._note()
+
+    def line(self, line: str) -> None:
+        if (begun := _DUMP_BEGUN.search(line)) is not None:
+            self._begun += 1
+            self._running[begun[1]] = self._bytes.get(begun[1], 0)
+            self._note()
+        elif (item := _FILE_DONE.search(line)) is not None:
+            # It names the table without its schema.
+            name = next((one for one in self._running if one.endswith(f".{item[2]}")), "")
+            self._finished += self._running.pop(name, 0)
 
     def check(self) -> None:
         self._progress.check()
         if time.monotonic() >= self._next_look:
-            self.measure()
+            written = _size(self._directory) * self._ratio
+            highest = self._finished + sum(self._running.values())
+            self._tell(min(max(written, self._finished), highest))
             self._next_look = time.monotonic() + _MEASURE_SECONDS
 
-    def measure(self) -> None:
-        size = _size(self._directory)
-        self._progress.advance(max(0, size - self._known))
-        self._known = max(self._known, size)
+    def finish(self) -> None:
+        self._tell(self._total)
+
+    def _tell(self, done: int) -> None:
+        self._progress.advance(max(0, done - self._told))
+        self._told = max(self._told, done)
+
+    def _note(self) -> None:
+        self._progress.note(tables=self._begun, tables_total=len(self._bytes))
 
 
 def _size(directory: Path) -> int:

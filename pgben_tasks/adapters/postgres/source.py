@@ -114,6 +114,7 @@ class PostgresSource:
         *,
         tools: ClientTools,
         jobs: int,
+        database_bytes: int,
         progress: Progress,
         on_file: Callable[[str], None] | None = None,
     ) -> None:
@@ -127,7 +128,8 @@ class PostgresSource:
                 self._database,
                 destination,
                 snapshot=capture.snapshot,
-                tables=len(capture.table_names),
+                tables=dict(zip(capture.table_names, capture.table_pages, strict=True)),
+                database_bytes=database_bytes,
                 jobs=jobs,
                 lock_wait=self._lock_timeout,
                 timeout=self._timeout,
@@ -149,8 +151,8 @@ class PostgresSource:
         if missing or len(listing.table_data) != len(counted):
             names = ", ".join(f"'{schema}.{table}'" for schema, table in missing[:3])
             raise IntegrityError(
-                f"the dump holds the data of {len(listing.table_data)} table(s), "
-                f"{len(counted)} were counted{f'; {names} missing' if names else ''}",
+                f"the dump holds the data of another number of tables, {len(listing.table_data)}, "
+                f"than were counted, {len(counted)}{f'; {names} missing' if names else ''}",
                 "this attempt is void; the next makes a new dump",
             )
         return listing.entries

@@ -241,7 +241,7 @@ class PostgresSwap:
         while left := _sessions(connection, both):
             if time.monotonic() > deadline:
                 raise TargetBusy(
-                    f"{len(left)} session(s) of '{swap.live}' at '{self._server}' do not end",
+                    f"sessions of '{swap.live}' at '{self._server}' that do not end: {len(left)}",
                     "pg_stat_activity shows what they do",
                 )
             connection.execute(_END, ([pid for pid, _ in left],))

@@ -7,7 +7,7 @@ can be compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import LiteralString
 
@@ -21,8 +21,10 @@ from pgben_tasks.domain.documents import TableCount
 #: Schemas that begin with ``pg_`` are the system's and hold temporary tables. On a standby
 #: unlogged tables cannot be read. Partitioned parents are listed to be locked, never counted.
 _TABLES = """
-SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', coalesce(config.filter, '')
+SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', coalesce(config.filter, ''),
+       greatest(c.relpages, 0) + coalesce(greatest(toast.relpages, 0), 0)
 FROM pg_catalog.pg_class c
+LEFT JOIN pg_catalog.pg_class toast ON toast.oid = c.reltoastrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN (
     SELECT entry.tableoid, entry.filter
@@ -53,13 +55,17 @@ _SETTINGS_SINCE = ((140000, "idle_session_timeout"), (170000, "transaction_timeo
 
 @dataclass(frozen=True, slots=True, order=True)
 class Table:
-    """One table: ``filter`` is the ``WHERE …`` by which an extension limits what is dumped."""
+    """One table: ``filter`` is the ``WHERE …`` by which an extension limits what is dumped.
+
+    ``pages`` is how large it was when it was last analysed or vacuumed; 0 before that.
+    """
 
     schema: str
     name: str
     oid: int
     partitioned: bool
     filter: LiteralString
+    pages: int = field(default=0, compare=False)
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -86,8 +92,15 @@ def list_tables(connection: Connection) -> tuple[Table, ...]:
     rows = connection.execute(_TABLES).fetchall()
     return tuple(
         sorted(
-            Table(schema=schema, name=name, oid=oid, partitioned=partitioned, filter=condition)
-            for oid, schema, name, partitioned, condition in rows
+            Table(
+                schema=schema,
+                name=name,
+                oid=oid,
+                partitioned=partitioned,
+                filter=condition,
+                pages=pages,
+            )
+            for oid, schema, name, partitioned, condition, pages in rows
         )
     )
 

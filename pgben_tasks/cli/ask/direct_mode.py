@@ -49,13 +49,13 @@ def open_work(*, direct: bool, wait: bool = True) -> Workplace | DirectPlace:
 
 
 def target_to_restore(work: Workplace | DirectPlace, text: str) -> Target:
-    """Read a target to restore: one that is protected here or, in direct mode, any."""
+    """Read a target to restore: a protected one or, in direct mode, any that has a backup."""
     from pgben_tasks.runtime import Workplace
 
     if isinstance(work, Workplace):
         (chosen,) = arguments.parse_protected([text], work.target_names())
         return chosen
-    return arguments.parse_target(text)
+    return arguments.parse_known(text, work)
 
 
 def run_or_enqueue(
@@ -88,12 +88,10 @@ def run_here(
     as_json: bool,
 ) -> int:
     """Run one job in this process and show how it ended; return the exit code."""
-    from pgben_tasks.contracts import request_model
     from pgben_tasks.direct.chain import Chain, MemoryRow
 
-    request = request_model(kind, fields.get("target")).parse(
-        {**fields, "requested_by": enqueue.requester()}
-    )
+    asked = {**fields, "requested_by": enqueue.requester()}
+    request = enqueue.parse_request(kind, fields.get("target"), asked)
     _warn(place, kind)
     named = EVERYTHING if target is None else str(target)
     job = place.job(kind, request, target=named)
@@ -197,9 +195,11 @@ def open_snapshot(
     if arguments.looks_like_backup(text):
         target, backup = arguments.find_backup(text, place.repository)
     else:
-        target = arguments.parse_target(text)
+        target = arguments.parse_known(text, place)
         now = datetime.now(UTC)
         backup = choose_backup(place.repository, target, at or LATEST, now=now).backup.id
+    if target.kind != "bucket":
+        raise ConfigurationError(f"'{target}' is no bucket", "name a snapshot of a bucket")
     manifest = place.repository.manifest(target, backup)
     with place.tools(target) as tools, spool.passing_folder(tools.spool) as folder:
         yield tools, manifest, folder

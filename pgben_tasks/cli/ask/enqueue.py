@@ -17,9 +17,10 @@ from uuid import uuid4
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.follow import Follower
 from pgben_tasks.domain.job import EVERYTHING, Job, JobKind
-from pgben_tasks.errors import TransientError
+from pgben_tasks.errors import ConfigurationError, RequestRefused, TransientError
 
 if TYPE_CHECKING:
+    from pgben_tasks.contracts import Request
     from pgben_tasks.runtime import Workplace
 
 #: The word for every target in the job's key.
@@ -53,6 +54,8 @@ def enqueue_and_follow(
     Requests are checked before anything is written. When the broker is away, the rows stay: the
     reconciler publishes them as soon as it is back.
     """
+    for target, fields in wanted:
+        parse_request(kind, target, fields)
     jobs: list[Job] = []
     try:
         with _hardly_interrupted():
@@ -93,6 +96,22 @@ def show_end(job: Job, work: Workplace) -> None:
         )
     if job.retry_at is not None:
         output.say(f"the next attempt begins at {output.moment(job.retry_at, work.zone)}")
+
+
+def parse_request(kind: str, target: object, fields: dict[str, Any]) -> Request:
+    """Return the request for what was typed; raise ``ConfigurationError`` when it cannot be one.
+
+    Asked by another program the same is a refusal; at a terminal it is wrong usage.
+    """
+    from pgben_tasks.contracts import request_model
+
+    try:
+        return request_model(kind, target).parse(fields)
+    except RequestRefused as exc:
+        sentence = exc.sentence.removeprefix("the request is malformed: ")
+        raise ConfigurationError(
+            sentence, f"`pgben {kind} --help` shows what goes together"
+        ) from exc
 
 
 def submit(

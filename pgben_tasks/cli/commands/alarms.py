@@ -8,11 +8,11 @@ from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from pgben_tasks.cli.ask.installation import open_workplace
-from pgben_tasks.cli.options import AsJson, examples
+from pgben_tasks.cli.options import AsJson, Wide, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.errors import ConfigurationError
 
@@ -35,6 +35,7 @@ def alarms(
         bool, typer.Option("--test", help="Send a test mail with these settings; no catalog.")
     ] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many to show.")] = 20,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> int:
     """Show the newest alarms and whether their mails were sent, or try the mail settings."""
@@ -48,7 +49,7 @@ def alarms(
         )
         return outcome.DONE
     if found:
-        output.out().print(_listing(found, work.zone))
+        output.show([_listing(found, work.zone, wide=output.is_wide(wide))], wide=wide)
     else:
         output.say("there were no alarms yet")
     if work.mailer is None:
@@ -85,11 +86,12 @@ def _send_test(work: Workplace, *, as_json: bool) -> int:
     return outcome.FAILED if refused else outcome.DONE
 
 
-def _listing(found: list[KeptAlarm], zone: tzinfo) -> Table:
+def _listing(found: list[KeptAlarm], zone: tzinfo, *, wide: bool) -> RenderableType:
+    when = output.moment if wide else output.minute
     columns = ("raised", "kind", "target", "job", "mail", "what")
     rows = [
         (
-            output.moment(one.raised_at, zone),
+            when(one.raised_at, zone),
             one.alarm.kind,
             one.alarm.target or "-",
             str(one.alarm.job)[:8] if one.alarm.job else "-",
@@ -98,7 +100,7 @@ def _listing(found: list[KeptAlarm], zone: tzinfo) -> Table:
         )
         for one in found
     ]
-    return output.table(columns, rows)
+    return output.table(columns, rows, below=2)
 
 
 def _mail(one: KeptAlarm, zone: tzinfo) -> Text:

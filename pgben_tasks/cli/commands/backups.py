@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,9 +16,10 @@ from rich.text import Text
 
 from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import direct_mode
-from pgben_tasks.cli.options import AsJson, Direct, examples
+from pgben_tasks.cli.options import AsJson, Direct, Wide, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.errors import CatalogLost, ConfigurationError, DatabaseUnavailable, PgbenError
+from pgben_tasks.language import counted
 
 if TYPE_CHECKING:
     from pgben_tasks.direct.place import DirectPlace
@@ -28,11 +30,13 @@ if TYPE_CHECKING:
     from pgben_tasks.domain.target import Target
     from pgben_tasks.ports import Repository
     from pgben_tasks.runtime import Workplace
+    from pgben_tasks.settings.model import Row
 
 app = typer.Typer()
 
 LIST_EXAMPLES = examples(
     ("pgben list", "every backup of every target, newest first"),
+    ("pgben list --wide", "the same with tables, rows and objects, a line for each backup"),
     ("pgben list pgben --json", "one target, for scripts"),
     ("pgben list --direct", "from the repository itself, signatures checked; needs no catalog"),
 )
@@ -70,16 +74,25 @@ def list_backups(
         str | None, typer.Argument(metavar="[TARGET]", help="'pgben' or 'postgres/pgben'.")
     ] = None,
     direct: Direct = False,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> int:
     """List backups, newest first."""
     wanted = None if target is None else arguments.parse_target(target)
     work = direct_mode.open_work(direct=direct)
     found = _found(work, wanted)
+    unprotected = wanted is not None and wanted not in work.settings.targets()
+    if unprotected and not found:
+        # Nobody has it, or the index does not know of it.
+        wanted = arguments.parse_known(str(wanted), work)
+        found = _read_repository(work.repository, wanted)
+    if unprotected:
+        output.say(f"'{wanted}' is not protected by this installation any more", style="yellow")
     if as_json:
         output.print_json({"repository": work.repository.id, "backups": found})
     elif found:
-        output.out().print(_backups_table(found, work.zone))
+        tables = _wide_table if output.is_wide(wide) else _tables_of_targets
+        output.show(tables(found, work.zone), wide=wide)
     else:
         of = f" of '{wanted}'" if wanted else ""
         output.say(f"there are no backups{of} in {work.repository.describe()}")
@@ -111,6 +124,7 @@ def _say_lost(exc: PgbenError) -> None:
 def show(
     backup: Annotated[str, typer.Argument(metavar="ID", help="A backup's id; see `pgben list`.")],
     direct: Direct = False,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> int:
     """Show one backup: its signed manifest, and every statement about it."""
@@ -131,7 +145,7 @@ def show(
     if as_json:
         output.print_json(_backup_document(manifest, statements, standing, now))
     else:
-        output.show(_backup_tables(manifest, statements, standing, now, work.zone))
+        output.show(_backup_tables(manifest, statements, standing, now, work.zone), wide=wide)
     return outcome.DONE
 
 
@@ -151,7 +165,7 @@ def _restore_site(work: Workplace | DirectPlace) -> RestoreSite:
 
 
 @app.command(epilog=CONFIG_EXAMPLES)
-def config(as_json: AsJson = False) -> int:
+def config(wide: Wide = False, as_json: AsJson = False) -> int:
     """Show the effective settings and where each came from; secrets are hidden."""
     from pgben_tasks.settings import Settings, require_settings
 
@@ -171,8 +185,13 @@ def config(as_json: AsJson = False) -> int:
     if as_json:
         output.print_json({"settings": [row._asdict() for row in rows]})
     else:
-        output.out().print(output.table(("setting", "value", "origin"), rows))
+        output.show([_settings_table(rows)], wide=wide)
     return outcome.DONE
+
+
+def _settings_table(rows: Iterable[Row]) -> RenderableType:
+    shown = [(row.name, row.origin, row.value) for row in rows]
+    return output.table(("setting", "origin", "value"), shown)
 
 
 def _read_index(work: Workplace, target: Target | None) -> list[Listed]:
@@ -209,8 +228,25 @@ def _read_repository(
     return [line for one in targets for line in _surveyed(repository, one, here)]
 
 
-def _backups_table(found: Sequence[Listed], zone: tzinfo) -> RenderableType:
-    """Return the table of `pgben list`."""
+def _tables_of_targets(found: Sequence[Listed], zone: tzinfo) -> Iterator[RenderableType]:
+    """Yield the tables of `pgben list` for a terminal: one for each target."""
+    for target, backups in groupby(found, key=lambda one: one.target):
+        rows = [
+            (
+                one.backup,
+                output.minute(one.taken, zone),
+                output.state(one.state),
+                output.size(one.stored_bytes),
+                _note(one),
+            )
+            for one in backups
+        ]
+        columns = ("backup", "data as of", "state", "stored", "note")
+        yield output.table(columns, rows, title=target, right="stored")
+
+
+def _wide_table(found: Sequence[Listed], zone: tzinfo) -> Iterator[RenderableType]:
+    """Yield the one table of `pgben list --wide`."""
     columns = (
         "target",
         "backup",
@@ -234,7 +270,7 @@ def _backups_table(found: Sequence[Listed], zone: tzinfo) -> RenderableType:
         )
         for one in found
     ]
-    return output.table(columns, rows, right="stored, tables, rows or objects")
+    yield output.table(columns, rows, right="stored, tables, rows or objects")
 
 
 def _note(one: Listed) -> output.Cell:
@@ -288,7 +324,7 @@ def _backup_tables(
         ("took", output.duration(took)),
         *(_database_facts(manifest) if manifest.postgres else ()),
         *(_bucket_facts(manifest.bucket, zone) if manifest.bucket else ()),
-        ("stored", f"{output.size(manifest.stored_bytes)} in {len(manifest.packs)} packs"),
+        ("stored", _stored(manifest)),
         ("sealed to", ", ".join(manifest.recipients) or Text("nobody: not sealed", style="yellow")),
         ("last verified", output.moment(standing.last_verified, zone)),
         ("job", manifest.job),
@@ -300,14 +336,18 @@ def _backup_tables(
     tables = manifest.postgres.tables if manifest.postgres else ()
     biggest = sorted(tables, key=lambda one: one.rows, reverse=True)[:10]
     if biggest:
-        rows = [(f"{one.schema_name}.{one.table}", output.number(one.rows)) for one in biggest]
-        yield output.table(("largest tables", "rows"), rows, right="rows")
+        rows = [(output.number(one.rows), f"{one.schema_name}.{one.table}") for one in biggest]
+        yield output.table(("rows", "largest tables"), rows, right="rows")
     if statements:
         yield output.table(
             ("verified", "kind", "packs", "read", "opened", "findings"),
             [_statement(one, zone) for one in statements],
             right="packs, read",
         )
+
+
+def _stored(manifest: Manifest) -> str:
+    return f"{output.size(manifest.stored_bytes)} in {counted(len(manifest.packs), 'pack')}"
 
 
 def _database_facts(manifest: Manifest) -> Iterator[tuple[str, output.Cell]]:
@@ -320,14 +360,16 @@ def _database_facts(manifest: Manifest) -> Iterator[tuple[str, output.Cell]]:
 
 def _bucket_facts(capture: BucketCapture, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
     yield "objects", f"{output.number(capture.objects)}, {output.size(capture.bytes)}"
-    yield "since the one before", f"{capture.fetched} fetched, {capture.gone} gone"
+    changed = f"{output.number(capture.fetched)} fetched, {output.number(capture.gone)} gone"
+    yield "changes", f"{changed}, since the snapshot before"
     if capture.unreadable:
-        yield "unreadable", Text(f"{capture.unreadable} keys", style="bold red")
+        unreadable = counted(capture.unreadable, "key")
+        yield "unreadable", Text(unreadable, style="bold red")
     if capture.tags_unread:
         yield (
             "tags",
             Text(
-                f"of {output.number(capture.tags_unread)} objects as they were read before, "
+                f"of {counted(capture.tags_unread, 'object')} as they were read before, "
                 f"the oldest {output.moment(capture.tags_as_of, zone)}",
                 style="yellow",
             ),

@@ -7,12 +7,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from rich.console import RenderableType
 from rich.text import Text
 
 from pgben_tasks.cli.ask import enqueue
-from pgben_tasks.cli.options import AsJson, examples
+from pgben_tasks.cli.options import AsJson, Wide, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.screen import Meter
+from pgben_tasks.language import counted
 
 if TYPE_CHECKING:
     from pgben_tasks.setup.catalog_rebuild import Rebuilt
@@ -40,6 +42,7 @@ def rebuild(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be written; change nothing.")
     ] = False,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> int:
     """Bring a lost catalog back from the repository: every backup, its state, the audit trail."""
@@ -56,7 +59,7 @@ def rebuild(
     if as_json:
         output.print_json(_document(done, dry_run=dry_run))
     else:
-        _show(done, dry_run=dry_run)
+        _show(done, dry_run=dry_run, wide=wide)
     return outcome.DAMAGED if done.breaks else outcome.DONE
 
 
@@ -84,11 +87,34 @@ def _document(done: Rebuilt, *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _show(done: Rebuilt, *, dry_run: bool) -> None:
-    console = output.out()
+def _show(done: Rebuilt, *, dry_run: bool, wide: bool) -> None:
     verb = "would be made" if dry_run else "made now"
     if done.made:
-        console.print(output.table((verb,), [(one,) for one in done.made]))
+        output.show([output.table((verb,), [(one,) for one in done.made])], wide=wide)
+    title = "what the index would hold" if dry_run else "what the index holds"
+    table = _counts_by_state if output.is_wide(wide) else _counts_in_words
+    output.show([table(done, title)], wide=wide)
+    _show_trail(done, dry_run=dry_run)
+
+
+def _counts_in_words(done: Rebuilt, title: str) -> RenderableType:
+    """Return the table for a terminal: a column of what there is of each state."""
+    rows: list[tuple[output.Cell, ...]] = []
+    for one in done.targets:
+        counts = {**one.index.states, "suspect": one.index.suspects}
+        held = Text(", ").join(
+            Text(f"{output.number(count)} {state}", style=output.STYLES.get(state, ""))
+            for state, count in counts.items()
+            if count
+        )
+        numbers = (one.added, one.changed, one.sequence)
+        rows.append((str(one.index.target), *map(output.number, numbers), held))
+    columns = ("target", "added", "changed", "last number", "backups")
+    return output.table(columns, rows, title=title, right=", ".join(columns[1:4]))
+
+
+def _counts_by_state(done: Rebuilt, title: str) -> RenderableType:
+    """Return the table of `--wide`: a column for each state."""
     found = {state for one in done.targets for state in one.index.states}
     states = [*(one for one in _STATES if one in found), *sorted(found - set(_STATES))]
     rows = [
@@ -103,27 +129,26 @@ def _show(done: Rebuilt, *, dry_run: bool) -> None:
         for one in done.targets
     ]
     columns = ("target", *states, "suspect", "added", "changed", "last number")
-    title = "what the index would hold" if dry_run else "what the index holds"
-    console.print(output.table(columns, rows, title=title, right=", ".join(columns[1:])))
-    _show_trail(done, dry_run=dry_run)
+    return output.table(columns, rows, title=title, right=", ".join(columns[1:]))
 
 
 def _show_trail(done: Rebuilt, *, dry_run: bool) -> None:
     console = output.out()
     verb = "would be taken up" if dry_run else "taken up"
-    trail = f"audit trail: {output.number(len(done.trail.entries))} entries in the repository"
+    entries = counted(len(done.trail.entries), "entry", "entries")
+    trail = f"audit trail: {entries} in the repository"
     console.print(f"{trail}, {output.number(done.taken.taken)} {verb}", markup=False)
     if done.taken.put_behind:
         moved = output.number(done.taken.put_behind)
-        console.print(f"{moved} entries of the new catalog go behind them", markup=False)
+        console.print(f"put behind them, of the new catalog: {moved}", markup=False)
     if not done.breaks:
         return
     shown = [(one.kind, one.path, one.detail) for one in done.breaks[:_SHOWN]]
-    console.print(output.table(("break", "where", "what"), shown))
+    console.print(output.table(("break", "where", "what"), shown, below=2))
     if len(done.breaks) > _SHOWN:
         console.print(Text(f"and {output.number(len(done.breaks) - _SHOWN)} more; see --json"))
     output.complain(
-        f"the audit trail is broken in {output.number(len(done.breaks))} place(s)",
+        f"the audit trail is broken in {counted(len(done.breaks), 'place')}",
         "compare with a copy of the repository and find out who can write to it; keep both as "
         "evidence. The index is whole, the trail goes on after its newest entry, and the breaks "
         "stand in it",

@@ -11,7 +11,8 @@ import typer
 from rich.console import RenderableType
 
 from pgben_tasks.cli.ask import enqueue
-from pgben_tasks.cli.options import AsJson, Confirm, examples
+from pgben_tasks.cli.ask.installation import open_workplace
+from pgben_tasks.cli.options import AsJson, Confirm, Wide, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.domain.swap import check_removal
 from pgben_tasks.errors import ConfigurationError, PgbenError, TransientError
@@ -41,11 +42,11 @@ Name = Annotated[
 
 
 @app.callback()
-def databases(context: typer.Context, as_json: AsJson = False) -> int:
+def databases(context: typer.Context, wide: Wide = False, as_json: AsJson = False) -> int:
     """Show, remove or keep the databases that restores and swaps left."""
     if context.invoked_subcommand is not None:
         return outcome.DONE
-    work = _work()
+    work = open_workplace()
     lines, away = _kept(work).find()
     if as_json:
         output.print_json(
@@ -55,7 +56,7 @@ def databases(context: typer.Context, as_json: AsJson = False) -> int:
             }
         )
     elif lines:
-        output.out().print(_listing(lines, work.zone))
+        output.show([_listing(lines, work.zone, wide=output.is_wide(wide))], wide=wide)
     elif not away:
         output.say("no restore has left a database")
     if away and not as_json:
@@ -67,7 +68,7 @@ def databases(context: typer.Context, as_json: AsJson = False) -> int:
 @app.command(epilog=DATABASES_EXAMPLES)
 def drop(name: Name, confirm: Confirm = None, as_json: AsJson = False) -> int:
     """Remove a database that a restore or a swap left; nobody may be connected to it."""
-    work = _work()
+    work = open_workplace()
     kept = _kept(work)
     line = _find(kept, name)
     check_removal(name, confirm)
@@ -83,7 +84,7 @@ def drop(name: Name, confirm: Confirm = None, as_json: AsJson = False) -> int:
 @app.command(epilog=DATABASES_EXAMPLES)
 def keep(name: Name, as_json: AsJson = False) -> int:
     """Keep a database for good: it is not removed by itself, and its alarm is void."""
-    work = _work()
+    work = open_workplace()
     kept = _kept(work)
     line = _find(kept, name)
     changed = kept.keep(line, f"{enqueue.requester()} wanted that")
@@ -96,12 +97,6 @@ def keep(name: Name, as_json: AsJson = False) -> int:
     else:
         output.say(f"'{name}' is not removed by itself anyway: {line.kept_because}")
     return outcome.DONE
-
-
-def _work() -> Workplace:
-    from pgben_tasks import runtime
-
-    return runtime.workplace()
 
 
 def _kept(work: Workplace) -> KeptDatabases:
@@ -148,25 +143,20 @@ def _audit(work: Workplace, line: KeptDatabase, result: str) -> None:
     )
 
 
-def _listing(lines: list[KeptDatabase], zone: tzinfo) -> RenderableType:
-    columns = ("database", "size", "since", "removed", "job")
+def _listing(lines: list[KeptDatabase], zone: tzinfo, *, wide: bool) -> RenderableType:
+    when = output.moment if wide else output.minute
+    columns = ("database", "size", "job", "since", "removed")
     rows = [
         (
             one.found.name,
             output.size(one.found.size),
-            output.moment(one.since, zone),
-            _end(one, zone),
             str(one.job)[:8] if one.job else "-",
+            when(one.since, zone),
+            f"never: {one.kept_because}" if one.until is None else when(one.until, zone),
         )
         for one in lines
     ]
-    return output.table(columns, rows, right="size")
-
-
-def _end(one: KeptDatabase, zone: tzinfo) -> str:
-    if one.until is None:
-        return f"never: {one.kept_because}"
-    return output.moment(one.until, zone)
+    return output.table(columns, rows, right="size", below=1)
 
 
 def _document(one: KeptDatabase) -> dict[str, Any]:

@@ -53,7 +53,7 @@ _MARKS: Final[dict[Status, tuple[str, str]]] = {
     "unknown": ("?", "cyan"),
 }
 _SUM: Final = _(
-    "{ok} as they should be, {warning} warning(s), {error} error(s), {unknown} not examined"
+    "as they should be: {ok}, warnings: {warning}, errors: {error}, not examined: {unknown}"
 )
 
 

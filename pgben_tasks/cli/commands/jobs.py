@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import enqueue
 from pgben_tasks.cli.ask.installation import open_workplace
-from pgben_tasks.cli.options import AsJson, examples
+from pgben_tasks.cli.options import AsJson, Wide, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.domain.job import Job, uncancellable, unrepeatable
 from pgben_tasks.domain.swap import way_back
@@ -56,10 +57,13 @@ def jobs(
         bool, typer.Option("--follow", help="Follow to the end; the exit code is the job's.")
     ] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many to show.")] = 20,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> int:
     """Show jobs: asked for, running, ended; or begin a failed or cancelled one again."""
     again, job = asked(words or [])
+    if job is not None:
+        arguments.parse_job(job)
     work = open_workplace()
     if again:
         return _retry(work, work.ledger.find(job or ""), follow=follow, as_json=as_json)
@@ -69,12 +73,15 @@ def jobs(
             output.say("nothing runs")
         return enqueue.follow(work, chosen, as_json=as_json)
     if job is not None:
-        return _show_job(work, job, as_json=as_json)
+        return _show_job(work, work.ledger.find(job), wide=wide, as_json=as_json)
     found = work.ledger.jobs(limit=limit)
+    swaps = work.swaps.states([one.id for one in found])
     if as_json:
-        output.print_json({"jobs": [outcome.job_document(one) for one in found]})
+        documents = [outcome.job_document(one, swap=swaps.get(one.id)) for one in found]
+        output.print_json({"jobs": documents})
     elif found:
-        output.out().print(outcome.jobs_table(found, work.zone))
+        shown = outcome.jobs_table(found, work.zone, wide=output.is_wide(wide), swaps=swaps)
+        output.show([shown], wide=wide)
     else:
         output.say("there are no jobs yet")
     return outcome.DONE
@@ -87,7 +94,7 @@ def cancel(
 ) -> int:
     """Cancel a job: a waiting one at once, a running one within seconds."""
     work = open_workplace()
-    before = work.ledger.find(job)
+    before = work.ledger.find(arguments.parse_job(job))
     cancelled = cancel_job(work, before)
     if as_json:
         output.print_json({"jobs": [outcome.job_document(cancelled)]})
@@ -129,16 +136,15 @@ def _retry(work: Workplace, job: Job, *, follow: bool, as_json: bool) -> int:
     return outcome.DONE
 
 
-def _show_job(work: Workplace, text: str, *, as_json: bool) -> int:
-    job = work.ledger.find(text)
-    steps = work.ledger.steps(job.id)
+def _show_job(work: Workplace, job: Job, *, wide: bool, as_json: bool) -> int:
+    steps, swaps = work.ledger.steps(job.id), work.swaps.states([job.id])
     if as_json:
-        output.print_json({"jobs": [outcome.job_document(job, steps)]})
+        output.print_json({"jobs": [outcome.job_document(job, steps, swap=swaps.get(job.id))]})
         return outcome.DONE
-    console = output.out()
-    console.print(outcome.jobs_table([job], work.zone))
+    shown = [outcome.jobs_table([job], work.zone, wide=output.is_wide(wide), swaps=swaps)]
     if steps:
-        console.print(outcome.step_table(steps, work.zone))
+        shown.append(outcome.step_table(steps, work.zone))
+    output.show(shown, wide=wide)
     if job.ended:
         enqueue.show_end(job, work)
     return outcome.DONE

@@ -16,7 +16,7 @@ import typer
 from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import direct_mode
 from pgben_tasks.cli.options import AsJson, examples
-from pgben_tasks.cli.view import outcome, output
+from pgben_tasks.cli.view import outcome, output, streaming
 from pgben_tasks.cli.view.screen import Meter
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import ConfigurationError
@@ -34,7 +34,7 @@ Prefix = Annotated[str, typer.Option(metavar="TEXT", help="Only keys that begin 
 
 LS_EXAMPLES = examples(
     ("pgben objects ls bucket/pgben-documents --prefix cidadao/42/", "what the newest one holds"),
-    ("pgben objects ls ID --json", "one JSON document a line, for scripts"),
+    ("pgben objects ls ID --json", "the same for scripts, with all that is known of each object"),
 )
 GET_EXAMPLES = examples(
     ("pgben objects get bucket/pgben-documents cidadao/42/rg.jpg --to rg.jpg", "one document"),
@@ -67,14 +67,16 @@ def list_objects(
     from pgben_tasks.operations.buckets.browse import lines_of
 
     with direct_mode.open_snapshot(snapshot) as (tools, manifest, folder):
-        for line in lines_of(tools, manifest, folder):
-            if not line.key.startswith(prefix):
-                continue
-            if as_json:
-                sys.stdout.write(line.raw.decode())
-            else:
-                state = "" if line.pack else "  (unreadable)"
-                sys.stdout.write(f"{output.size(line.size):>10}  {output.key(line.key)}{state}\n")
+        lines = (line for line in lines_of(tools, manifest, folder) if line.key.startswith(prefix))
+        if as_json:
+            head = {"target": manifest.target, "snapshot": manifest.backup}
+            with streaming.streamed(head, "objects") as document:
+                for line in lines:
+                    document.add(line.raw.decode().rstrip())
+            return outcome.DONE
+        for line in lines:
+            state = "" if line.pack else "  (unreadable)"
+            sys.stdout.write(f"{output.size(line.size):>10}  {output.key(line.key)}{state}\n")
     return outcome.DONE
 
 
@@ -129,9 +131,7 @@ def diff_objects(
         str | None,
         typer.Option(metavar="NAME", help="Compare with this bucket, such as a restored one."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document a line, the totals last.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Compare a snapshot with the bucket, or with another snapshot: - gone, + new, ~ changed.
 
@@ -155,13 +155,16 @@ def diff_objects(
             capture = capture_of(manifest)
             if not capture.settings.knows_object_tags:
                 output.say("its server kept no tags of objects, so none are compared")
-            _show(compare_live(tools, live, capture, inventory, choice, folder), as_json=as_json)
+            found = compare_live(tools, live, capture, inventory, choice, folder)
+            head = {"snapshot": manifest.backup, "with": live.describe()}
+            _show(found, head, as_json=as_json)
             return outcome.DONE
         with direct_mode.open_snapshot(other) as (_, second, apart):
             output.say(f"comparing snapshot '{manifest.backup}' with '{second.backup}'")
             later = open_inventory(tools, second, apart)
             both = between(chosen(inventory, choice), chosen(later, choice))
-            _show(both, as_json=as_json)
+            head = {"snapshot": manifest.backup, "with": second.backup}
+            _show(both, head, as_json=as_json)
     return outcome.DONE
 
 
@@ -186,27 +189,29 @@ def _compared(snapshot: str, others: list[str]) -> tuple[str, str | None]:
     return first, other
 
 
-def _show(verdicts: Iterable[Verdict], *, as_json: bool) -> None:
-    """Write a line for each difference as it is found, then the totals."""
+def _show(verdicts: Iterable[Verdict], head: dict[str, str], *, as_json: bool) -> None:
+    """Write each difference as it is found, then the totals."""
     from pgben_tasks.domain.buckets.restore_plan import PlanTotals
 
     totals = PlanTotals()
+    if as_json:
+        with streaming.streamed(head, "differences") as document:
+            for verdict in verdicts:
+                totals.count(verdict)
+                if verdict.found != "same":
+                    _, change = _SIGNS[verdict.found]
+                    fields = {"key": verdict.key, "change": change, "differs": verdict.differs}
+                    document.add(json.dumps({**fields, "size": verdict.size}))
+            document.totals = {"totals": _totals(totals)}
+        return
     for verdict in verdicts:
         totals.count(verdict)
-        if verdict.found == "same":
-            continue
-        sign, change = _SIGNS[verdict.found]
-        if as_json:
-            fields = {"key": verdict.key, "change": change, "differs": verdict.differs}
-            sys.stdout.write(json.dumps({**fields, "size": verdict.size}) + "\n")
-        else:
+        if verdict.found != "same":
+            sign, _ = _SIGNS[verdict.found]
             why = f"  ({', '.join(verdict.differs)})" if verdict.differs else ""
             sys.stdout.write(f"{sign} {output.key(verdict.key)}{why}\n")
-    if as_json:
-        sys.stdout.write(json.dumps({"totals": _totals(totals)}) + "\n")
-    else:
-        words = (f"{output.number(count)} {word}" for word, count in _totals(totals).items())
-        sys.stdout.write(", ".join(words) + "\n")
+    words = (f"{output.number(count)} {word}" for word, count in _totals(totals).items())
+    sys.stdout.write(", ".join(words) + "\n")
 
 
 def _totals(totals: PlanTotals) -> dict[str, int]:

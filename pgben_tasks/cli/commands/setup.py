@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from rich.console import RenderableType
 from rich.text import Text
 
 from pgben_tasks.cli.options import AsJson, examples
@@ -167,7 +168,7 @@ def _show(result: InitResult) -> None:
         )
 
 
-def _placement(result: InitResult) -> object:
+def _placement(result: InitResult) -> RenderableType:
     names = (
         "PGBEN_AGE_RECIPIENTS",
         "PGBEN_AGE_IDENTITY_FILE",
@@ -188,4 +189,4 @@ def _placement(result: InitResult) -> object:
         "signs with",
         "trusts",
     )
-    return output.table(columns, rows, title="who holds what")
+    return output.table(columns, rows, title="who holds what", below=0)

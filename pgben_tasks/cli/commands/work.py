@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections import deque
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,14 +16,13 @@ from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import direct_mode, enqueue
 from pgben_tasks.cli.ask.installation import open_workplace
 from pgben_tasks.cli.options import AsJson, Confirm, Direct, Wait, examples
-from pgben_tasks.cli.view import outcome, output
-from pgben_tasks.contracts import BucketRestoreRequest
+from pgben_tasks.cli.view import outcome, output, streaming
 from pgben_tasks.domain.swap import check_confirmation
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pgben_tasks.domain.buckets.restore_plan import Found, PlanTotals
+    from pgben_tasks.domain.buckets.restore_plan import Found, PlanTotals, Verdict
 
 app = typer.Typer()
 
@@ -119,7 +119,7 @@ def verify(
         target, found = arguments.find_backup(what, work.repository)
         request |= {"target": str(target), "backup": str(found)}
     elif what is not None:
-        target = arguments.parse_target(what)
+        target = arguments.parse_known(what, work)
         request["target"] = str(target)
     return direct_mode.run_or_enqueue(work, "verify", target, request, wait=wait, as_json=as_json)
 
@@ -262,8 +262,13 @@ def undo(
 ) -> int:
     """Undo a swap: the replaced database takes its name again, the restored one is kept."""
     work = open_workplace()
-    swapped = work.ledger.find(job)
+    swapped = work.ledger.find(arguments.parse_job(job))
     target = arguments.parse_target(swapped.target)
+    if swapped.kind not in {"restore", "undo"} or target.kind != "postgres":
+        raise ConfigurationError(
+            f"job '{swapped.id}' is a {swapped.kind} of '{target}', which swaps nothing",
+            "`pgben jobs` shows the restores; only one of a database with --in-place can be undone",
+        )
     check_confirmation(target.name, confirm)
     request = {"target": str(target), "job": swapped.id, "confirm": confirm}
     return enqueue.enqueue_and_follow(
@@ -308,14 +313,14 @@ def _require_plan(target: Target, only: dict[str, Any], *, in_place: bool) -> No
             "--dry-run was given without a restore in place",
             "only `pgben restore bucket/NAME --in-place` overwrites what exists",
         )
-    BucketRestoreRequest.parse({"target": str(target), "in_place": True, **only})
+    fields = {"target": str(target), "in_place": True, **only}
+    enqueue.parse_request("restore", str(target), fields)
 
 
 def _show_plan(snapshot: str, at: datetime | None, only: dict[str, Any], *, as_json: bool) -> int:
     """Compare the bucket with a snapshot here and now, and show what a restore in place would do.
 
-    ``only`` has the ``prefix`` and the ``keys`` that are asked for. With ``as_json`` each object
-    that differs is a document of its own, and the totals are the last.
+    ``only`` has the ``prefix`` and the ``keys`` that are asked for.
     """
     from pgben_tasks.domain.buckets.restore_plan import KeyChoice, PlanTotals
     from pgben_tasks.operations.buckets.browse import open_inventory
@@ -328,27 +333,39 @@ def _show_plan(snapshot: str, at: datetime | None, only: dict[str, Any], *, as_j
         live = tools.other_bucket(manifest.target_name.name)
         output.say(f"comparing snapshot '{manifest.backup}' with {live.describe()}")
         capture, inventory = capture_of(manifest), open_inventory(tools, manifest, folder)
-        for verdict in compare_live(tools, live, capture, inventory, choice, folder):
-            totals.count(verdict)
-            if as_json and verdict.found != "same":
-                fields = {"key": verdict.key, "found": verdict.found, "differs": verdict.differs}
-                sys.stdout.write(json.dumps({**fields, "size": verdict.size}) + "\n")
-        require_found(
-            choice,
-            readable=totals.readable,
-            unreadable=totals.objects_of("unreadable"),
-            backup=manifest.backup,
-        )
-    if as_json:
-        counted = {
-            found: {"objects": totals.objects_of(found), "bytes": totals.size(found)}
-            for found in _SHOWN
-        }
-        document = {"snapshot": manifest.backup, "dry_run": True, "totals": counted}
-        sys.stdout.write(json.dumps(document) + "\n")
-    else:
-        output.out().print(output.table(("objects", "bytes", "what"), _rows(totals)))
+
+        def verdicts() -> Iterator[Verdict]:
+            for verdict in compare_live(tools, live, capture, inventory, choice, folder):
+                totals.count(verdict)
+                yield verdict
+            require_found(
+                choice,
+                readable=totals.readable,
+                unreadable=totals.objects_of("unreadable"),
+                backup=manifest.backup,
+            )
+
+        if not as_json:
+            deque(verdicts(), maxlen=0)
+            columns = ("objects", "bytes", "what")
+            output.show([output.table(columns, _rows(totals), right="objects, bytes")])
+            return outcome.DONE
+        head = {"target": manifest.target, "snapshot": manifest.backup, "dry_run": True}
+        with streaming.streamed(head, "objects") as document:
+            for verdict in verdicts():
+                if verdict.found != "same":
+                    fields = {"key": verdict.key, "found": verdict.found}
+                    differs = {"differs": verdict.differs, "size": verdict.size}
+                    document.add(json.dumps(fields | differs))
+            document.totals = {"totals": _counted(totals)}
     return outcome.DONE
+
+
+def _counted(totals: PlanTotals) -> dict[str, dict[str, int]]:
+    return {
+        found: {"objects": totals.objects_of(found), "bytes": totals.size(found)}
+        for found in _SHOWN
+    }
 
 
 def _rows(totals: PlanTotals) -> list[tuple[str, str, str]]:

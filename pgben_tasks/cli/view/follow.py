@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from pgben_tasks.cli.view import outcome, output
@@ -30,11 +31,25 @@ EXPLAIN_SECONDS: Final = 10.0
 #: How long the catalog may be silent before following it is given up; the jobs go on.
 _SILENCE_SECONDS: Final = 120.0
 _MARKS: Final = {"done": "✓", "failed": "✗"}
+#: Shorter lengths of time are written with tenths of seconds.
+_TENTHS_BELOW: Final = 10
+
+
+class _CutColumn(TextColumn):
+    """Text that gives way to the other columns: it is cut where the terminal is too narrow."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text of a task."""
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
+
+
 COLUMNS: Final = (
     SpinnerColumn(),
     TextColumn("{task.description}", markup=False),
-    BarColumn(bar_width=28),
-    TextColumn("{task.fields[text]}", markup=False),
+    BarColumn(bar_width=12),
+    _CutColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=False)),
 )
 
 
@@ -205,25 +220,40 @@ def job_title(job: Job) -> str:
 
 
 def progress_text(progress: Mapping[str, Any]) -> str:
-    """Write how far a phase is: ``45% 68 MiB of 150 MiB, 12 MiB/s, 7 s left, tables 12``."""
+    """Write how far a phase is: ``45%, 7 s left, 68 MiB of 150 MiB, 12 MiB/s, 12 of 40 tables``.
+
+    What matters most comes first: the end is cut where the terminal is too narrow.
+    """
     unit = str(progress.get("unit") or "bytes")
-    total, done = progress.get("total"), int(progress.get("done") or 0)
+    total, done = int(progress.get("total") or 0), int(progress.get("done") or 0)
     parts = []
     if total:
-        share = min(done / int(total), 1.0)
-        parts.append(
-            f"{share:.0%} {output.amount(done, unit)} of {output.amount(int(total), unit)}"
-        )
+        parts.append(f"{min(done / total, 1.0):.0%}")
+        if progress.get("seconds_left"):
+            parts.append(f"{_whole(int(progress['seconds_left']))} left")
+    if total and unit == "bytes":
+        parts.append(f"{output.size(done)} of {output.size(total)}")
+    elif total:
+        parts.append(_share(done, total, unit))
     elif done:
         parts.append(output.amount(done, unit))
     rate = int(progress.get("rate") or 0)
     if rate and unit == "bytes":
         parts.append(f"{output.size(rate)}/s")
-    if progress.get("seconds_left"):
-        parts.append(f"{output.duration(round(progress['seconds_left']))} left")
-    known = {"phase", "total", "unit", "done", "rate", "seconds_left"}
-    parts += [f"{name} {value}" for name, value in progress.items() if name not in known]
+    if "tables_total" in progress:
+        parts.append(_share(int(progress["tables"]), int(progress["tables_total"]), "tables"))
+    elif progress.get("tables"):
+        parts.append(output.amount(int(progress["tables"]), "tables"))
     return ", ".join(parts)
+
+
+def _share(done: int, total: int, unit: str) -> str:
+    return f"{output.number(done)} of {output.amount(total, unit)}"
+
+
+def _whole(seconds: int) -> str:
+    """Write a length of time that is an estimate: no tenths of seconds."""
+    return f"{seconds} s" if seconds < _TENTHS_BELOW else output.duration(seconds)
 
 
 def _step_name(name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, tzinfo
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, Final
+from uuid import UUID
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -12,6 +13,8 @@ from rich.text import Text
 from pgben_tasks import errors
 from pgben_tasks.cli.view import output
 from pgben_tasks.domain.job import EVERYTHING, Job, StepRun
+from pgben_tasks.domain.swap import SwapState
+from pgben_tasks.language import counted
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -22,6 +25,9 @@ DAMAGED: Final = 5
 INTERRUPTED: Final = 130
 #: The reader of standard output has closed it, as after SIGPIPE.
 OUTPUT_CLOSED: Final = 141
+
+#: States of a swap whose names were exchanged.
+_SWAPPED: Final = frozenset({"done", "undone", "dropped"})
 
 #: From the least to the most alarming; the code of several jobs is that of the worst.
 _SEVERITY: Final = (0, 75, 4, 3, 2, 1, 5)
@@ -94,11 +100,11 @@ def worst_code(codes: Iterable[int]) -> int:
     return max(codes, key=_SEVERITY.index, default=DONE)
 
 
-def job_document(job: Job, steps: Sequence[StepRun] = ()) -> dict[str, Any]:
-    """Return a job as JSON."""
-    seconds = None
-    if job.ended_at is not None:
-        seconds = round((job.ended_at - (job.started_at or job.created_at)).total_seconds(), 3)
+def job_document(
+    job: Job, steps: Sequence[StepRun] = (), *, swap: SwapState | None = None
+) -> dict[str, Any]:
+    """Return a job as JSON; ``swap`` is what became of its swap."""
+    took = _took(job)
     return {
         "job": str(job.id),
         "kind": job.kind,
@@ -112,8 +118,9 @@ def job_document(job: Job, steps: Sequence[StepRun] = ()) -> dict[str, Any]:
         "started_at": job.started_at and output.plain(job.started_at),
         "ended_at": job.ended_at and output.plain(job.ended_at),
         "retry_at": job.retry_at and output.plain(job.retry_at),
-        "seconds": seconds,
+        "seconds": None if took is None else round(took.total_seconds(), 3),
         "result": _true_result(job),
+        "restored": restored(job, swap),
         "error": job.error,
         "progress": None if job.ended else job.progress,
         "steps": [
@@ -141,11 +148,11 @@ def job_tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
     findings = job.result.get("findings")
     if findings:
         rows = [(one["kind"], one["path"], one["detail"]) for one in findings]
-        yield output.table(("finding", "where", "what"), rows)
+        yield output.table(("finding", "where", "what"), rows, below=2)
     known = job.result.get("findings_known")
     if known:
         rows = [(one["kind"], one["path"], one["detail"]) for one in known]
-        yield output.table(("found before, still there", "where", "what"), rows)
+        yield output.table(("found before, still there", "where", "what"), rows, below=2)
     yield from _coverage(job)
     lacking = job.result.get("not_restorable")
     if lacking:
@@ -162,7 +169,7 @@ def _coverage(job: Job) -> Iterator[RenderableType]:
     if uncovered:
         first = job.result["not_covered"][0]
         yield Text(
-            f"not covered: {output.number(uncovered)} file(s) that no signed document names, "
+            f"not covered: {counted(uncovered, 'file')} that no signed document names, "
             f"first {first}; `pgben sweep --dry-run` tells what they are",
             style="yellow",
         )
@@ -198,7 +205,7 @@ def _facts(job: Job, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
     if (job.result.get("prune") or {}).get("refused"):
         yield "pruning", Text(f"refused: {job.result['prune']['refused']}", style="yellow")
     if job.ended_at is not None:
-        yield "took", output.duration(job.ended_at - (job.started_at or job.created_at))
+        yield "took", output.duration(_took(job))
 
 
 def _true_result(job: Job) -> dict[str, Any]:
@@ -245,7 +252,8 @@ def _prune(job: Job) -> Iterator[RenderableType]:
         return
     names = done.get("would_expire") if dry else done.get("expired")
     verb = "would be removed" if dry else "removed"
-    yield Text(f"{job.target}: {output.number(len(names or ()))} of {len(rows)} backups {verb}")
+    of = counted(len(rows), "backup")
+    yield Text(f"{job.target}: {output.number(len(names or ()))} of {of} {verb}")
     if done.get("refused"):
         yield Text(f"pruning is refused: {done['refused']}", style="yellow")
 
@@ -253,13 +261,14 @@ def _prune(job: Job) -> Iterator[RenderableType]:
 def _sweep(job: Job) -> Iterator[RenderableType]:
     done = job.result.get("sweep") or {}
     rows = [
-        (one["path"], one["kind"], output.state(one["decision"]), one["reasons"])
+        (one["kind"], output.state(one["decision"]), one["path"], one["reasons"])
         for one in done.get("decisions", ())
     ]
     dry = bool(job.request.get("dry_run"))
     if rows:
         title = f"{'what lies about in' if dry else 'sweep of'} {job.target}"
-        yield output.table(("where", "what", "decision", "reasons"), rows, title=title)
+        columns = ("what", "decision", "where", "reasons")
+        yield output.table(columns, rows, title=title, below=2)
     if job.state != "succeeded":
         return
     count = output.number(done["would_remove"] if dry else done["removed"])
@@ -270,26 +279,89 @@ def _sweep(job: Job) -> Iterator[RenderableType]:
         yield Text(f"nothing is swept now: {done['skipped']}", style="yellow")
 
 
-def jobs_table(jobs: Sequence[Job], zone: tzinfo) -> RenderableType:
-    """Return the table of `pgben jobs`."""
+def jobs_table(
+    jobs: Sequence[Job],
+    zone: tzinfo,
+    *,
+    wide: bool,
+    swaps: Mapping[UUID, SwapState] | None = None,
+) -> RenderableType:
+    """Return the table of `pgben jobs`; ``swaps`` has what became of the swaps of jobs."""
+    known = swaps or {}
+    if not wide:
+        brief = [
+            (
+                short_id(job),
+                output.state(job.state),
+                output.minute(job.created_at, zone),
+                f"{job.kind} of {subject(job.target)}",
+                "; ".join(_brief(job, known.get(job.id))),
+            )
+            for job in jobs
+        ]
+        return output.table(("job", "state", "asked", "what", "outcome"), brief, below=2)
     rows = [
         (
             short_id(job),
             job.kind,
             subject(job.target),
             output.state(job.state),
-            (job.step or "").rpartition(".")[2] if not job.ended else "",
+            "" if job.ended else _step(job),
             output.moment(job.created_at, zone),
-            output.duration(job.ended_at - (job.started_at or job.created_at))
-            if job.ended_at
-            else "-",
+            output.duration(_took(job)),
             job.requested_by,
-            str((job.error or {}).get("sentence", "")) or job.backup or "",
+            _outcome(job, known.get(job.id)),
         )
         for job in jobs
     ]
     columns = ("job", "kind", "target", "state", "step", "asked", "took", "by", "outcome")
     return output.table(columns, rows, right="took")
+
+
+def _brief(job: Job, swap: SwapState | None) -> Iterator[str]:
+    if not job.ended and job.step:
+        yield f"step {_step(job)}"
+    took = _took(job)
+    if took is not None:
+        yield f"took {output.duration(took)}"
+    said = _outcome(job, swap)
+    if said:
+        yield said
+
+
+def _outcome(job: Job, swap: SwapState | None) -> str:
+    """Return how a job ended: its error, what a restore did, or the backup."""
+    done = restored(job, swap)
+    if job.error:
+        return output.as_typed(str(job.error.get("sentence", "")))
+    if done is None:
+        return job.backup or ""
+    return done["how"] if done["how"] != "beside" else f"beside → {done['into']}"
+
+
+def restored(job: Job, swap: SwapState | None) -> dict[str, str] | None:
+    """Return what a restore did: how, and into which database or bucket.
+
+    ``swap`` is what became of its swap. None for other jobs, and for a restore that did nothing or
+    has not ended.
+    """
+    if job.kind != "restore" or not (job.state == "succeeded" or swap in _SWAPPED):
+        return None
+    into = str(job.result.get("into") or job.target.partition("/")[2])
+    if swap == "undone":
+        return {"how": "undone", "into": into}
+    replaced = job.request.get("in_place") or job.request.get("swap")
+    return {"how": "in place" if replaced else "beside", "into": into}
+
+
+def _took(job: Job) -> timedelta | None:
+    if job.ended_at is None:
+        return None
+    return job.ended_at - (job.started_at or job.created_at)
+
+
+def _step(job: Job) -> str:
+    return (job.step or "").rpartition(".")[2]
 
 
 def step_table(steps: Sequence[StepRun], zone: tzinfo) -> RenderableType:
@@ -299,12 +371,12 @@ def step_table(steps: Sequence[StepRun], zone: tzinfo) -> RenderableType:
             step.name.rpartition(".")[2],
             output.number(step.attempt),
             output.state(step.state),
-            step.node,
             output.moment(step.started_at, zone),
             output.duration(step.seconds),
+            step.node,
         )
         for step in steps
     ]
     return output.table(
-        ("step", "attempt", "state", "node", "began", "took"), rows, right="attempt, took"
+        ("step", "attempt", "state", "began", "took", "node"), rows, right="attempt, took"
     )

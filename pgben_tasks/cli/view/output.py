@@ -6,6 +6,8 @@ Results go to stdout, everything said on the way (progress, hints, errors) to st
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -13,20 +15,19 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final, TextIO
 
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from pgben_tasks.cli.view import tables
+from pgben_tasks.cli.view.tables import Facts, Listing, wrap
+from pgben_tasks.language import counted
 from pgben_tasks.redaction import redact
 
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _KIBI: Final = 1024
 _MINUTE: Final = 60
 _HOUR: Final = 3600
-#: The width of lines that go to a file or another program, so that none is cut.
-_FILE_WIDTH: Final = 400
-
-#: Columns whose values people copy: other columns give way before these are folded.
-_COPIED: Final = frozenset({"backup", "job"})
+#: The width where no line is to be wrapped or cut: in a file, in another program, on demand.
+_UNBOUNDED: Final = 100_000
 
 #: Colours of states and decisions; words without one stay plain.
 STYLES: Final[Mapping[str, str]] = {
@@ -55,7 +56,33 @@ STYLES: Final[Mapping[str, str]] = {
     "cancelled": "red",
 }
 
-Cell = str | Text
+#: Units of phases whose singular is not merely without its ending.
+_SINGULARS: Final = {"entries": "entry"}
+
+#: What is typed for the fields of requests, as errors name them (``errors``).
+OPTIONS: Final[Mapping[str, str]] = {
+    "target": "TARGET",
+    "job": "JOB",
+    "backup": "--backup",
+    "at": "--at",
+    "into": "--into",
+    "swap": "--in-place",
+    "in_place": "--in-place",
+    "confirm": "--confirm",
+    "allow_unverified": "--unverified",
+    "allow_damaged": "--damaged",
+    "prefix": "--prefix",
+    "keys": "--key",
+    "put_below": "--put-below",
+    "settings": "--settings",
+    "delete_extra": "--delete-extra",
+    "level": "--level",
+    "reason": "--reason",
+    "dry_run": "--dry-run",
+}
+_FIELD: Final = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
+
+Cell = tables.Cell
 
 
 def size(count: int | None) -> str:
@@ -96,19 +123,41 @@ def moment(at: datetime | None, zone: tzinfo = UTC) -> str:
     return at.astimezone(zone).replace(microsecond=0).isoformat(sep=" ")
 
 
+def minute(at: datetime | None, zone: tzinfo = UTC) -> str:
+    """Write a moment shortly, for a narrow screen: ``2026-11-23 02:00-03:00``."""
+    return "-" if at is None else at.astimezone(zone).isoformat(sep=" ", timespec="minutes")
+
+
 def number(value: int | None) -> str:
     """Write a number with separators: ``1,234,567``."""
     return "-" if value is None else f"{value:,}"
 
 
 def amount(value: int, unit: str) -> str:
-    """Write how much of something: bytes as a size, anything else counted."""
-    return size(value) if unit == "bytes" else f"{number(value)} {unit}"
+    """Write how much of something: bytes as a size, anything else counted.
+
+    ``unit`` is a plural, as phases have it: ``tables``.
+    """
+    if unit == "bytes":
+        return size(value)
+    return counted(value, _SINGULARS.get(unit, unit.removesuffix("s")), unit)
 
 
 def key(text: str) -> str:
     """Return an object's key as text that a terminal cannot take for a control sequence."""
     return text if text.isprintable() else repr(text)
+
+
+def as_typed(text: str) -> str:
+    """Return what an error says with the options of commands in place of a request's fields."""
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if name not in OPTIONS:
+            return found[0]
+        return f"`{OPTIONS[name]}`" if value is None else f"`{OPTIONS[name]} {shlex.quote(value)}`"
+
+    return _FIELD.sub(option, text)
 
 
 def state(word: str) -> Text:
@@ -117,40 +166,38 @@ def state(word: str) -> Text:
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, title: str = "", right: str = ""
-) -> Table:
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    title: str = "",
+    right: str = "",
+    below: int = 1,
+) -> Listing:
     """Return a table; the columns whose names are listed in ``right`` are set to the right.
 
-    Cells are shown as they are: nothing in them is read as markup.
+    On a narrow screen the last ``below`` columns go below a row in which they do not fit. Cells
+    are shown as they are: nothing in them is read as markup.
     """
-    made = Table(title=Text(title, style="bold") if title else None, title_justify="left")
-    numeric = {name.strip() for name in right.split(",")}
-    for name in columns:
-        made.add_column(
-            name,
-            justify="right" if name in numeric else "left",
-            overflow="fold",
-            no_wrap=name in _COPIED,
-        )
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
-    return made
+    names = [name.strip() for name in right.split(",")]
+    return Listing(columns, rows, title=title, right=names, below=below)
 
 
-def facts(pairs: Iterable[tuple[str, Cell]], *, title: str = "") -> Table:
+def facts(pairs: Iterable[tuple[str, Cell]], *, title: str = "") -> Facts:
     """Return a table of names and values."""
-    made = Table(title=Text(title, style="bold") if title else None, title_justify="left")
-    made.show_header = False
-    made.add_column(style="dim", no_wrap=True)
-    made.add_column(overflow="fold")
-    for name, value in pairs:
-        made.add_row(Text(name), value if isinstance(value, Text) else Text(value))
-    return made
+    return Facts(pairs, title=title)
 
 
-def out() -> Console:
+def is_wide(asked: bool = False) -> bool:
+    """Return whether results are shown with every column, one line a row, however long.
+
+    They are when it was asked for, and for a file or another program.
+    """
+    return asked or not sys.stdout.isatty()
+
+
+def out(*, wide: bool = False) -> Console:
     """Return the console of results."""
-    return _console(sys.stdout)
+    return _console(sys.stdout, wide=wide)
 
 
 def err() -> Console:
@@ -158,16 +205,21 @@ def err() -> Console:
     return _console(sys.stderr)
 
 
-def show(parts: Iterable[RenderableType]) -> None:
-    """Write tables and lines to stdout, one after another."""
-    console = out()
-    for part in parts:
+def show(parts: Iterable[RenderableType], *, wide: bool = False) -> None:
+    """Write tables and lines to stdout, one after another; ``wide`` wraps none of them."""
+    console = out(wide=wide)
+    for number, part in enumerate(parts):
+        if isinstance(part, Text):
+            _print_wrapped(console, part)
+            continue
+        if number:
+            console.print()
         console.print(part)
 
 
 def say(text: str, *, style: str = "") -> None:
     """Write a line for the person at the terminal, on stderr."""
-    err().print(Text(text, style=style), soft_wrap=True)
+    _print_wrapped(err(), Text(text, style=style))
 
 
 def hint(text: str) -> None:
@@ -177,9 +229,9 @@ def hint(text: str) -> None:
 
 def complain(sentence: str, remedy: str) -> None:
     """Write an error and its hint, on stderr."""
-    say(f"error: {redact(sentence)}", style="bold red")
+    say(f"error: {redact(as_typed(sentence))}", style="bold red")
     if remedy:
-        hint(redact(remedy))
+        hint(redact(as_typed(remedy)))
 
 
 def print_json(value: object) -> None:
@@ -199,5 +251,14 @@ def plain(value: object) -> Any:
     return str(value)
 
 
-def _console(stream: TextIO) -> Console:
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else _FILE_WIDTH)
+def _print_wrapped(console: Console, text: Text) -> None:
+    """Write a text between words, and commands in one piece, so that they can be copied."""
+    for line in wrap(text, console.width):
+        console.print(line, soft_wrap=True)
+
+
+def _console(stream: TextIO, *, wide: bool = False) -> Console:
+    if not wide and stream.isatty():
+        return Console(file=stream, highlight=False)
+    # On a terminal without a cursor rich believes in a width only together with a height.
+    return Console(file=stream, highlight=False, width=_UNBOUNDED, height=1)

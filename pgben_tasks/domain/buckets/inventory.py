@@ -15,6 +15,7 @@ from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 from pydantic import AfterValidator, StringConstraints, ValidationError, model_validator
 
+from pgben_tasks.domain.faults import of_document
 from pgben_tasks.domain.values import Digest, Document, Moment, Size
 from pgben_tasks.errors import ManifestInvalid
 
@@ -101,8 +102,7 @@ def parse_line(line: bytes, *, where: str) -> Entry:
         entry = Entry.model_validate_json(line)
     except ValidationError as exc:
         first = exc.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "line"
-        raise _invalid(where, f"{place}: {first['msg']}") from None
+        raise _invalid(where, of_document(first, whole="line")) from None
     if entry.line() != line:
         raise _invalid(where, "a line is not in canonical form")
     return entry

@@ -155,7 +155,7 @@ def _restorable(installation: Installation, target: Target, found: Preflight) ->
     elif lacking:
         yield warning(
             "older",
-            _("{count} older backup(s) of {target} are not restorable here, first {backup}"),
+            _("older backups of {target} are not restorable here: {count}, first {backup}"),
             _("see what each needs with `pgben list`"),
             **facts,
             count=len(lacking),

@@ -29,7 +29,7 @@ def repository(installation: Installation) -> Iterator[Result]:
     targets = found.targets()
     count = sum(len(found.backups(target)) for target in targets)
     yield ok(
-        _("{place} has {backups} backup(s) of {targets} target(s); its id is {id}"),
+        _("{place} can be read; targets: {targets}, backups: {backups}; its id is {id}"),
         place=found.describe(),
         id=found.id,
         backups=count,

@@ -161,7 +161,7 @@ def queues(installation: Installation) -> Iterator[Result]:
     for name in unread:
         yield warning(
             "unread",
-            _("{count} message(s) wait in the queue '{queue}', and no worker reads it"),
+            _("no worker reads the queue '{queue}'; messages that wait in it: {count}"),
             _("start one with `python -m workers {queue}`"),
             queue=name,
             count=facts.queues[name],

@@ -132,7 +132,7 @@ class Aside:
                 f"the bucket '{bucket.name}' for what would be overwritten cannot be made: "
                 f"{exc.sentence}",
                 "nothing is overwritten before it is copied; let PGBEN_MINIO_ACCESS_KEY make "
-                "buckets, or restore into another bucket with --into",
+                "buckets, or restore into another bucket with `into`",
             ) from exc
         log.info("aside_bucket_made", bucket=bucket.name)
 

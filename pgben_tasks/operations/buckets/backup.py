@@ -72,7 +72,8 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
     surveyed = survey(tools.repository, run.target)
     before = previous(run, tools, surveyed)
     avoid = avoided(run, tools, surveyed, before)
-    run.progress.begin("list", unit="objects")
+    # As many as there were the last time, until the listing says otherwise.
+    run.progress.begin("list", total=None if before is None else before.objects, unit="objects")
     listing_started = tools.clock.now()
     with ThreadPoolExecutor(1, thread_name_prefix="settings") as beside:
         asked = beside.submit(bucket.settings)

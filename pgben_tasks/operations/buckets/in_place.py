@@ -77,13 +77,14 @@ def plan(run: Run, tools: Toolbox) -> JSON:
     totals = PlanTotals()
     scratch = spool.fresh(folder / "scratch")
     unsorted = scratch / "unsorted.jsonl"
-    run.progress.begin("plan", unit="objects")
+    capture = capture_of(manifest)
+    run.progress.begin("plan", total=capture.objects, unit="objects")
     with (
         spool.disk_errors(folder),
         unsorted.open("wb") as written,
         (folder / "extra.jsonl").open("wb") as extra,
     ):
-        for verdict in _verdicts(run, tools, capture_of(manifest), inventory):
+        for verdict in _verdicts(run, tools, capture, inventory):
             totals.count(verdict)
             line = planned(verdict)
             if line is not None:
@@ -114,7 +115,10 @@ def aside(run: Run, tools: Toolbox) -> JSON:
     """Copy aside all that will be overwritten or deleted, before anything is."""
     give_up_uploads(run.folder, tools.other_bucket)
     place, patience = _aside(run, tools), _patience(run, tools)
-    run.progress.begin("aside", unit="objects")
+    result = run.job.result
+    changed = int(result["differing"]) + int(result["tags_differing"])
+    total = changed + int(result["extra"]) * _deletes_extra(run)
+    run.progress.begin("aside", total=total, unit="objects")
     copied = 0
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="aside") as pool:
         for name, group in _groups(run):
@@ -219,7 +223,8 @@ def finish(run: Run, tools: Toolbox) -> JSON:
 
 def _delete_extra(run: Run, tools: Toolbox, live: Bucket, place: Aside) -> int:
     deleted, patience = 0, _patience(run, tools)
-    run.progress.begin("delete", unit="objects")
+    total = int(run.job.result["extra"]) * _deletes_extra(run)
+    run.progress.begin("delete", total=total, unit="objects")
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="delete") as pool:
         for name, group in _extra_groups(run):
             deleted += len(group)
@@ -396,9 +401,13 @@ def _planned_groups(run: Run) -> Iterator[Group]:
         yield place.replace("/", "_"), [Planned.read(line) for line in group]
 
 
+def _deletes_extra(run: Run) -> bool:
+    return BucketRestoreRequest.parse(run.job.request).delete_extra
+
+
 def _extra_groups(run: Run) -> Iterator[Group]:
     """Yield the extra objects that are to be deleted; none unless that was asked for."""
-    if not BucketRestoreRequest.parse(run.job.request).delete_extra:
+    if not _deletes_extra(run):
         return
     lines = read_lines(run.folder / "extra.jsonl")
     for number, batch in enumerate(batches(lines, _EXTRA_GROUP), start=1):

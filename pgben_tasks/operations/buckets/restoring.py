@@ -195,8 +195,8 @@ def not_stored(bucket: Bucket, stuck: Sequence[Stuck]) -> StoreUnavailable:
     """Return how many objects could not be stored although the server took others."""
     count = sum(one.objects for one in stuck)
     return StoreUnavailable(
-        f"{count} objects could not be stored in {bucket.describe()}, again and again, while "
-        "others were",
+        f"objects that could not be stored in {bucket.describe()}, again and again, while others "
+        f"were: {count}",
         f"look at that server, then try again: {stuck[-1].error.sentence}",
     )
 

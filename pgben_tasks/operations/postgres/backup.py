@@ -65,6 +65,7 @@ def dump(run: Run, tools: Toolbox) -> JSON:
                     destination,
                     tools=facts.tools,
                     jobs=tools.limits.dump_jobs,
+                    database_bytes=facts.database_bytes,
                     progress=run.progress,
                     on_file=early.take,
                 )

@@ -151,7 +151,8 @@ def check(run: Run, tools: Toolbox) -> JSON:
     differing = differences(expected, found)
     if differing:
         raise RowCountMismatch(
-            f"{len(differing)} table(s) differ after the restore, first {differing[0]}",
+            f"{len(differing)} of {len(expected)} tables differ after the restore, first "
+            f"{differing[0]}",
             "the copy was removed; verify the backup in full and report this as a fault of pgben",
         )
     large = destination.count_large_objects(into)

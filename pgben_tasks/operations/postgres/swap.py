@@ -119,7 +119,7 @@ def undo(run: Run, tools: Toolbox) -> JSON:
     if done is None or done.target != run.job.target:
         raise RequestMistaken(
             f"job '{request.job}' has swapped nothing of '{run.target}'",
-            "`pgben jobs` shows the restores; only one with --in-place can be undone",
+            "`pgben jobs` shows the restores; only one with `in_place` can be undone",
         )
     if done.state != "done":
         raise RequestMistaken(
@@ -234,7 +234,7 @@ def _refuse(target: Target, blockers: Sequence[str]) -> None:
     if blockers:
         raise RestoreRefused(
             f"'{target}' cannot be swapped: {'; '.join(blockers)}",
-            "remove what stands in the way, or restore beside without --in-place",
+            "remove what stands in the way, or restore beside, without `in_place`",
         )
 
 

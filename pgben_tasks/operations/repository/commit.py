@@ -14,6 +14,7 @@ from pgben_tasks.domain.restorability import remedy, server_major
 from pgben_tasks.domain.states import State, state_of
 from pgben_tasks.domain.target import BackupId, require_utc
 from pgben_tasks.errors import BackupIncomplete, IntegrityError, NotRestorable
+from pgben_tasks.language import counted
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.repository.survey import survey
 from pgben_tasks.operations.repository.verify import read_back
@@ -124,10 +125,11 @@ def record(run: Run, tools: Toolbox) -> JSON:
         )
     if standing.state is State.INCOMPLETE:
         raise BackupIncomplete(
-            f"backup '{backup}' of '{run.target}' lacks {stored.unreadable} object(s) that could "
-            "not be read",
+            f"backup '{backup}' of '{run.target}' lacks objects that could not be read: "
+            f"{stored.unreadable}",
             "look at the bucket's server; the next attempt tries them again; if they are lost for "
-            f"good, `pgben acknowledge {run.target}/{backup}`, or `--key` for all nights to come",
+            f"good, `pgben acknowledge {run.target}/{backup}`, or for all nights to come "
+            f"`pgben acknowledge {run.target} --key KEY`",
         )
     return {
         "backup": str(backup),
@@ -143,7 +145,9 @@ def backup_id(run: Run) -> BackupId:
 
 
 def _contents(stored: Manifest) -> str:
-    return f"{stored.rows} rows" if stored.objects is None else f"{stored.objects} objects"
+    if stored.objects is None:
+        return counted(stored.rows or 0, "row")
+    return counted(stored.objects, "object")
 
 
 def _whole_seconds(took: timedelta) -> int:

@@ -308,7 +308,7 @@ def _open_inventory(
             detail = f"it names the pack '{min(unnamed)}', which the manifest does not name"
             yield Finding(kind="invalid", path=stored.path, detail=detail)
         for place, number in contents.absent(plain):
-            detail = f"it says of {number} object(s) that they are in '{place}', and they are not"
+            detail = f"it names objects in '{place}' that are not there: {number}"
             yield Finding(kind="invalid", path=stored.path, detail=detail)
 
 

@@ -16,6 +16,7 @@ from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.retention import Clocks, Plan, plan, unreferenced
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import FenceLost, PgbenError, PruneRefused
+from pgben_tasks.language import counted
 from pgben_tasks.operations.repository import statements
 from pgben_tasks.operations.repository.survey import Survey, is_pruned, orphans, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
@@ -133,6 +134,6 @@ def _remove_pack(run: Run, tools: Toolbox, path: str) -> None:
 
 
 def _explain(run: Run, tools: Toolbox, manifest: Manifest) -> None:
-    days = tools.limits.retention.max_age.days
-    reasons = (f"older than {days} days and kept by no rule",)
+    age = counted(tools.limits.retention.max_age.days, "day")
+    reasons = (f"older than {age} and kept by no rule",)
     statements.sign_statement(run, tools, manifest, "prune", reasons=reasons)

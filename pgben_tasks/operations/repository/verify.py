@@ -135,8 +135,8 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     if total:
         first = run.job.result["findings"][0]
         raise IntegrityError(
-            f"verification found {total} fault(s), first: {first['kind']} '{first['path']}': "
-            f"{first['detail']}",
+            f"verification found faults, {total} in all, first: {first['kind']} "
+            f"'{first['path']}': {first['detail']}",
             f"`pgben show` names the backups concerned; restore from another, repository "
             f"{tools.repository.describe()} needs attention",
         )
@@ -144,8 +144,8 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     if lacking:
         first = lacking[0]
         raise NotRestorable(
-            f"{len(lacking)} backup(s) are whole and not restorable here, first "
-            f"'{first['backup']}' of '{first['target']}': it needs {first['needs']}",
+            f"backups that are whole and not restorable here: {len(lacking)}, first "
+            f"'{first['backup']}' of '{first['target']}', which needs {first['needs']}",
             f"{first['remedy']}; the next verification that finds a fitting client makes them good",
         )
     return {"state": "clean"}
