@@ -216,8 +216,9 @@ def restore(  # noqa: PLR0913 - one parameter per option
     if direct and swap:
         raise ConfigurationError(
             f"--direct and --in-place were given for the database '{chosen.name}'",
-            "without the catalog nobody would end a swap that dies; restore beside, or onto an "
-            "empty server with --into",
+            "without the catalog nobody would end a swap that dies; where the database is gone, or "
+            f"its server new, give --into {chosen.name}; where it is there, restore beside and "
+            "exchange the names with psql, as the README shows",
         )
     only = {"prefix": prefix, "keys": tuple(key or ()), "put_below": put_below}
     if dry_run:
