@@ -60,7 +60,7 @@ def test_the_doctor_speaks_the_language_of_the_settings_and_json_is_english(read
     portuguese = ready.run("doctor", PGBEN_LANGUAGE="pt_BR")
     assert portuguese.code == 1, portuguese.err
     assert "nenhum worker do papel 'backup' está no ar" in portuguese.out
-    assert "erro(s)" in portuguese.out.splitlines()[-1]
+    assert "erros:" in portuguese.out.splitlines()[-1]
     assert english_in(portuguese.out) == set()
     english = ready.run("doctor", PGBEN_LANGUAGE="en")
     assert "no worker of the role 'backup' lives" in english.out

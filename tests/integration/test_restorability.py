@@ -146,7 +146,7 @@ def test_it_becomes_good_when_a_verification_sees_a_fitting_client(
 ) -> None:
     publish(installation, OLD)
     backup, _ = back_up_without_a_fitting_client(installation)
-    with pytest.raises(NotRestorable, match="1 backup"):
+    with pytest.raises(NotRestorable, match="not restorable here: 1,"):
         installation.chain("verify", level="quick", backup=backup).rest()
 
     publish(installation, FIT)
@@ -171,11 +171,11 @@ def test_a_client_that_went_makes_good_backups_bad_and_is_news_once(
 ) -> None:
     publish(installation, OLD)
     job = installation.chain("verify", level="full")
-    with pytest.raises(NotRestorable, match="2 backup"):
+    with pytest.raises(NotRestorable, match="not restorable here: 2,"):
         job.rest()
     assert {one["needs"] for one in job.job.result["not_restorable"]} == {NEEDED}
     # The older one is known by now, and the newest is an alarm until it is good.
-    with pytest.raises(NotRestorable, match="1 backup"):
+    with pytest.raises(NotRestorable, match="not restorable here: 1,"):
         installation.chain("verify", level="full").rest()
     with pytest.raises(BackupNotFound, match="no verified backup"):
         installation.restore().step()
@@ -233,7 +233,7 @@ def test_direct_mode_on_a_machine_without_clients_makes_no_backup_bad(
 ) -> None:
     tools = on_a_machine(installation, Bare())
     job = installation.chain("verify", tools=tools, level="full")
-    with pytest.raises(NotRestorable, match="2 backup"):
+    with pytest.raises(NotRestorable, match="not restorable here: 2,"):
         job.rest()
     assert {one["needs"] for one in job.job.result["not_restorable"]} == {NEEDED}
     newest = installation.backups[1].backup

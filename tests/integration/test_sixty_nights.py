@@ -223,7 +223,7 @@ class Story:
             path = next((self.packs / backup).iterdir())
             data = self.kept_bytes[path] = path.read_bytes()
             path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-            with pytest.raises(IntegrityError, match="found 1 fault"):
+            with pytest.raises(IntegrityError, match="found faults, 1 in all"):
                 self.chain("verify", level="full", backup=backup).rest()
             self.books[backup].damaged = True
 
