@@ -21,6 +21,8 @@ Language = Literal["pt_BR", "en"]
 TEXTS: Final = "pgben"
 ERRORS: Final = "errors"
 LOCALE: Final = Path(__file__).parent / "locale"
+#: Brazilian Portuguese writes 1.024,5 for 1,024.5.
+_MARKS: Final = str.maketrans(".,", ",.")
 
 
 def translatable(text: str) -> str:
@@ -31,6 +33,11 @@ def translatable(text: str) -> str:
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Return in English how many there are: ``1 pack``, ``2 packs``, ``1,234 entries``."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def with_marks(number: str, language: Language) -> str:
+    """Return a number that is written in English with a language's marks: ``1,5``, ``1.024``."""
+    return number if language == "en" else number.translate(_MARKS)
 
 
 def translate(text: str, language: Language, **values: object) -> str:
@@ -58,19 +65,27 @@ class _Pattern(NamedTuple):
 
 
 _GAP: Final = re.compile(r"(['\"`]?)\{\d+\}")
+#: A number with marks that no version of a program has.
+_THOUSANDS: Final = re.compile(r"\d{1,3}(?:,\d{3})+")
 
 
 def translation_of_error(text: str, language: Language) -> str | None:
     """Return a sentence or a hint in a language; None when no pattern knows it."""
     for pattern in _error_patterns(language):
         if match := pattern.expression.fullmatch(text):
-            # A value may be what another error says.
+            # A value may be what another error says, or a number.
             values = (
-                value if quoted else translation_of_error(value, language) or value
+                value if quoted else _value(value, language)
                 for value, quoted in zip(match.groups(), pattern.quoted, strict=True)
             )
             return pattern.translation.format(*values)
     return None
+
+
+def _value(text: str, language: Language) -> str:
+    if _THOUSANDS.fullmatch(text):
+        return with_marks(text, language)
+    return translation_of_error(text, language) or text
 
 
 @cache

@@ -142,7 +142,7 @@ def test_a_silent_beat_arrives_once(place: Watched) -> None:
             beat_silence=timedelta(seconds=1),
         )
         try:
-            letter = place.mails.await_letter("agendador (beat) está em silêncio", seconds=60)
+            letter = place.mails.await_letter("agendador (beat) não dá sinal", seconds=60)
             ticks = place.ticks()
             eventually(lambda: place.ticks() > ticks, seconds=60, what="it stands in again")
         finally:

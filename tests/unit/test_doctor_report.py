@@ -13,6 +13,7 @@ from pgben_tasks.errors import StoreUnavailable
 from pgben_tasks.health.doctor.checks import CHECKS
 from pgben_tasks.health.doctor.report import (
     CHECK_FAILED,
+    NUMBERS,
     UNSEEN,
     Check,
     Result,
@@ -55,6 +56,39 @@ def test_a_fact_is_never_read_as_a_template() -> None:
         assert "{secret}" in ok("this is the node '{node}'", node="{secret}").written(language)[0]
 
 
+def test_numbers_have_the_marks_of_the_language() -> None:
+    found = ok(
+        "{target} can be restored from {backup}, {hours} h old",
+        target="postgres/a.b",
+        backup="20261123T050000Z-1f0c9a",
+        hours="0.0",
+    )
+    assert found.written("en")[0].endswith("1f0c9a, 0.0 h old")
+    assert found.written("pt_BR")[0] == (
+        "postgres/a.b pode ser restaurado a partir de 20261123T050000Z-1f0c9a, feito há 0,0 h"
+    )
+    room = ok(
+        "the largest database ({needed}) fits into the spool ({left} left)",
+        needed="1.5 MiB",
+        left="77.2 GiB",
+    )
+    assert room.written("pt_BR")[0] == "o maior banco (1,5 MiB) cabe no spool (77,2 GiB livres)"
+
+
+def _numbers(path: Path) -> Iterator[str]:
+    """Yield the facts of a module's results that are written with decimals."""
+    for call in calls(path, *GIVING):
+        for one in call.keywords:
+            text = ast.unparse(one.value)
+            if one.arg and (".1f" in text or text.startswith(("_hours(", "_size("))):
+                yield one.arg
+
+
+def test_every_fact_with_decimals_is_known_as_a_number() -> None:
+    found = {name for path in FOLDER.glob("*.py") for name in _numbers(path)}
+    assert {"hours", "rpo", "seconds", "free"} <= found <= set(NUMBERS)
+
+
 def _raised(exc: Exception) -> list[Result]:
     raise exc
 
@@ -87,7 +121,7 @@ def test_one_check_that_fails_keeps_no_other_back() -> None:
     assert found[1].written("en") == found[1].written("pt_BR") == ("it is away", "look at it")
     assert found[2].written("en")[0] == ("not examined: mail, because the catalog cannot be asked")
     assert found[2].written("pt_BR") == (
-        "não foi possível examinar o correio: o catálogo não pode ser consultado",
+        "não foi possível examinar o envio de e-mails: o catálogo não pode ser consultado",
         "corrija aquilo primeiro e repita",
     )
     assert found[3].written("en") == ("permission denied", "")

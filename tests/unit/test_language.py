@@ -96,6 +96,16 @@ def test_an_error_is_known_again_with_the_error_that_it_quotes() -> None:
     )
 
 
+def test_a_number_in_an_error_has_the_marks_of_the_language_and_a_name_keeps_its_own() -> None:
+    said = "the spool '/spool/1,024' has 1,234,567 bytes free, {0} needs about {1}"
+    assert translation_of_error(said.format("the dump", "22,000,000"), "pt_BR") == (
+        "o spool '/spool/1,024' tem 1.234.567 bytes livres, o dump precisa de cerca de 22.000.000"
+    )
+    assert translation_of_error("a PostgreSQL client of version 17.10", "pt_BR") == (
+        "um cliente PostgreSQL da versão 17.10"
+    )
+
+
 def test_what_is_wrong_with_a_message_is_translated() -> None:
     target = "postgres/pgben"
     found = [fault_of_message(one) for one in poison.messages(target, 200, seed=3)]

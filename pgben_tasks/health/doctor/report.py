@@ -14,6 +14,7 @@ from pgben_tasks.language import (
     translate,
     translate_error,
     translation_of_error,
+    with_marks,
 )
 
 Status = Literal["ok", "warning", "error", "unknown"]
@@ -24,6 +25,8 @@ UNSEEN: Final = "unseen"
 #: Facts that are texts of ours, and those that errors quote as well.
 _TEXTS: Final = ("subject", "reason")
 _PHRASES: Final = ("needs", "remedy", "why")
+#: Facts that are numbers with decimals, some with a unit.
+NUMBERS: Final = ("free", "hours", "left", "needed", "rpo", "seconds")
 MEND_FIRST: Final = _("mend that first, then ask again")
 
 
@@ -50,6 +53,8 @@ class Result:
             facts[name] = translate(facts[name], language)
         for name in facts.keys() & set(_PHRASES):
             facts[name] = translation_of_error(facts[name], language) or facts[name]
+        for name in facts.keys() & set(NUMBERS):
+            facts[name] = with_marks(facts[name], language)
         return (
             translate(self.sentence, language, **facts),
             translate(self.hint, language, **facts).strip(),
