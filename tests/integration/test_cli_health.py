@@ -60,7 +60,7 @@ def test_the_doctor_speaks_the_language_of_the_settings_and_json_is_english(read
     portuguese = ready.run("doctor", PGBEN_LANGUAGE="pt_BR")
     assert portuguese.code == 1, portuguese.err
     assert "nenhum worker do papel 'backup' está no ar" in portuguese.out
-    assert "erros:" in portuguese.out.splitlines()[-1]
+    assert "erros: " in portuguese.out.splitlines()[-1]
     assert english_in(portuguese.out) == set()
     english = ready.run("doctor", PGBEN_LANGUAGE="en")
     assert "no worker of the role 'backup' lives" in english.out
@@ -80,6 +80,15 @@ def test_wrong_settings_are_told_without_a_traceback(ready: Site, command: str) 
     assert said.code == (1 if command == "doctor" else 2)
     assert "PGBEN_TIMEZONE" in said.out
     assert "Traceback" not in said.all
+
+
+def test_every_wrong_setting_stands_below_the_line_that_counts_them(ready: Site) -> None:
+    said = ready.run("doctor", PGBEN_DB_PORT="x", PGBEN_RPO="y", PGBEN_LANGUAGE="pt_BR")
+    assert said.out.splitlines()[:3] == [
+        "✗ 2 configurações estão erradas",
+        "    PGBEN_DB_PORT deve ser um número inteiro",
+        "    PGBEN_RPO deve ser uma duração como '12h', '7d', '30min' ou '1d12h'",
+    ]
 
 
 def test_secrets_never_leave_the_doctor(ready: Site) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
@@ -311,7 +312,7 @@ def _show_results(results: Iterable[Result], *, language: Language) -> list[Resu
         mark, style = _MARKS[one.status]
         console.print(Text.assemble((f"{mark} ", style), redact(sentence)), soft_wrap=True)
         if hint:
-            console.print(Text(f"    {redact(hint)}", style="yellow"), soft_wrap=True)
+            console.print(Text(indent(redact(hint), "    "), style="yellow"), soft_wrap=True)
     console.print(Text(translate(_SUM, language, **_counts(found))))
     return found
 
