@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from pgben_tasks.ports.work import SigningRole
 
 
 def calls(path: Path, *names: str) -> list[ast.Call]:
@@ -40,7 +42,7 @@ def gaps_in(text: str) -> list[str]:
 def english_in(text: str) -> set[str]:
     """Return the words of a Portuguese text that only the English originals have.
 
-    What is in quotes or backquotes stays as it is in every language.
+    What is in quotes or backquotes stays as it is in every language, and so do the names of roles.
     """
     return _words([re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`", " ", text)]) & _english_only()
 
@@ -50,7 +52,8 @@ def _english_only() -> set[str]:
     # It needs Babel, as developers have it.
     catalogue: Any = import_module("tests.support.catalogue")
     texts = [pair for source in catalogue.sources() for pair in catalogue.read(source).items()]
-    return _words(text for text, _ in texts) - _words(translation for _, translation in texts)
+    known = _words(translation for _, translation in texts) | set(get_args(SigningRole))
+    return _words(text for text, _ in texts) - known
 
 
 def _words(texts: Iterable[str]) -> set[str]:

@@ -122,7 +122,7 @@ def test_one_check_that_fails_keeps_no_other_back() -> None:
     assert found[2].written("en")[0] == ("not examined: mail, because the catalog cannot be asked")
     assert found[2].written("pt_BR") == (
         "não foi possível examinar o envio de e-mails: o catálogo não pode ser consultado",
-        "corrija aquilo primeiro e repita",
+        "corrija isso primeiro e rode de novo",
     )
     assert found[3].written("en") == ("permission denied", "")
     assert found[3].written("pt_BR") == ("permissão negada", "")
