@@ -24,6 +24,7 @@ from pgben_tasks.errors import (
     ConfigurationError,
     DigestMismatch,
     ObjectMissing,
+    RequestMistaken,
     RestoreRefused,
     RowCountMismatch,
 )
@@ -120,9 +121,13 @@ def load(run: Run, tools: Toolbox) -> JSON:
     # An earlier run of this step may have died half-way.
     run.ledger.hold()
     destination.abandon(into, marker=marker(run.job_id))
-    client = destination.preflight(into, manifest.database, manifest.archive)
-    run.ledger.hold()
-    destination.create(into, manifest.database, marker=marker(run.job_id))
+    try:
+        client = destination.preflight(into, manifest.database, manifest.archive)
+        run.ledger.hold()
+        destination.create(into, manifest.database, marker=marker(run.job_id))
+    except RequestMistaken as exc:
+        # It was no mistake when it was asked for, and whoever asked may have gone since.
+        raise RestoreRefused(exc.sentence, exc.hint) from exc
     destination.load(
         into,
         run.folder / "dump",
