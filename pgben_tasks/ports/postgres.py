@@ -165,7 +165,10 @@ class PostgresDestination(Protocol):
         """Return how many large objects a database has."""
 
     def identify(self, name: str) -> tuple[int, int]:
-        """Return a database's oid, and the transaction counter of its server now."""
+        """Return a database's oid, and the transaction counter of its server now.
+
+        Where transactions are open that have written to it, the counter is that of their beginning.
+        """
 
     def abandon(self, name: str, *, marker: str) -> bool:
         """Drop the database if it exists and still carries ``marker``; return whether it did."""
@@ -232,6 +235,9 @@ class PostgresKeptDatabases(Protocol):
 
         ``gone`` when this name is not that of this oid any more.
         """
+
+    def reopen(self, name: str, oid: int) -> None:
+        """Let a database take connections, where this name is still that of this oid."""
 
     def drop_unchanged(
         self, one: RestoredDatabase, *, live: str

@@ -221,7 +221,15 @@ def _server(work: runtime.Workplace, swap: Swap) -> PostgresSwap:
 
 def _drop(work: runtime.Workplace, swap: Swap) -> int:
     """Remove a replaced database whose time is over, unless somebody opened it again."""
-    found = _server(work, swap).drop(swap)
+    server = _server(work, swap)
+    try:
+        with holding(work.database, [job_lock(swap.job)]):
+            if swap not in work.swaps.expired(work.settings.keep_replaced):
+                # Since they were listed, somebody decided to keep it, or asked to undo the swap.
+                return 0
+            found = server.drop(swap)
+    except TargetBusy:
+        return 0
     log.info("replaced_database", database=swap.aside, job=str(swap.job), found=found)
     if found == "in use":
         return 0
@@ -249,6 +257,12 @@ def _expire(work: runtime.Workplace, one: RestoredDatabase) -> int:
     try:
         # Two ticks at once would each see the other's session.
         with holding(work.database, [job_lock(one.job)]):
+            if one not in work.restored.expired(work.settings.keep_restored):
+                # Since they were listed, somebody decided to keep it.
+                return 0
+            if Target("postgres", one.name) in work.keeping:
+                work.restored.keep(one, "it is protected itself")
+                return 1
             found = server.drop_unchanged(one, live=target.name)
     except TargetBusy:
         return 0

@@ -10,11 +10,18 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from pgben_tasks.adapters.catalog.locks import holding, job_lock
+from pgben_tasks.adapters.postgres import kept_databases
+from pgben_tasks.adapters.postgres.server import Connection
+from pgben_tasks.adapters.postgres.swap import take_swap_lock
 from pgben_tasks.app import create_app
+from pgben_tasks.cli.commands import databases
 from pgben_tasks.domain.job import Job
-from pgben_tasks.domain.kept_databases import contents_digest
+from pgben_tasks.domain.kept_databases import RestoredDatabase, contents_digest
 from pgben_tasks.domain.swap import restored_name
+from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded.redis import EmbeddedRedis
+from pgben_tasks.errors import RestoreRefused
 from pgben_tasks.tasks import reconciler
 from tests.support import commands
 from tests.support.commands import Ran
@@ -149,6 +156,17 @@ def test_every_kind_of_writing_is_noticed(place: Place) -> None:
         "CREATE FUNCTION nova() RETURNS int LANGUAGE sql RETURN 1",
         "SELECT lo_from_bytea(0, 'x')",
         "COMMENT ON TABLE vazia IS 'nada'",
+        "CREATE TYPE cor AS ENUM ('azul')",
+        "ALTER TYPE cor ADD VALUE 'verde'",
+        "CREATE FOREIGN DATA WRAPPER fora",
+        "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC",
+        "CREATE PUBLICATION avisos",
+        # What belongs to an extension is not counted, and may have been written to all the same.
+        "CREATE TABLE da_extensao (id int); ALTER EXTENSION plpgsql ADD TABLE da_extensao",
+        "INSERT INTO da_extensao VALUES (1)",
+        "CREATE MATERIALIZED VIEW resumo AS SELECT now() AS feito",
+        "CREATE UNIQUE INDEX ON resumo (feito)",
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY resumo",
     ):
         # As if the copy had been checked right before.
         _, counter = destination.identify(place.name)
@@ -161,7 +179,79 @@ def test_every_kind_of_writing_is_noticed(place: Place) -> None:
     # What was checked so long ago that transactions cannot be compared is not removed either.
     old = replace(one, checked_at=counter - 2**31, contents=contents)
     assert server.drop_unchanged(old, live=shop.target.name) == "written"
+    # Nor what a server that was set back to an earlier moment has not checked yet.
+    place.sql("UPDATE cidadao SET nome = nome WHERE id = 7")
+    ahead = replace(one, checked_at=counter + 1000, contents=contents)
+    assert server.drop_unchanged(ahead, live=shop.target.name) == "written"
     assert place.there()
+
+
+def test_what_a_transaction_wrote_that_was_open_during_the_check_is_noticed(place: Place) -> None:
+    shop = place.installation.shop
+    (one,) = shop.work.restored.all()
+    destination, server = shop.tools.destinations[shop.target], shop.work.keeping[shop.target]
+    with closing(shop.server.connect(place.name)) as session, session.transaction():
+        session.execute("SELECT txid_current()")
+        oid, counter = destination.identify(place.name)
+        contents = contents_digest(
+            destination.count(place.name), destination.count_large_objects(place.name)
+        )
+        session.execute("UPDATE cidadao SET nome = 'outro' WHERE id = 7")
+    place.end_sessions()
+    checked = replace(one, oid=oid, checked_at=counter, contents=contents)
+    assert server.drop_unchanged(checked, live=shop.target.name) == "written"
+    assert place.there()
+
+
+def test_a_copy_that_is_looked_through_holds_up_no_swap(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = place.installation.shop
+    look, free = kept_databases._was_written, []
+
+    def while_looking(connection: Connection, one: RestoredDatabase) -> bool:
+        with shop.server.connect("postgres") as other:
+            free.append(take_swap_lock(other, shop.target.name))
+        return look(connection, one)
+
+    monkeypatch.setattr(kept_databases, "_was_written", while_looking)
+    assert place.expire()["expired"] == 1
+    assert free == [True]
+    assert not place.there()
+
+
+def test_what_is_kept_in_the_last_moment_is_not_removed(place: Place) -> None:
+    work = place.installation.shop.work
+    place.days_later(12.5)
+    place.tick()
+    place.days_later(2)
+    (expired,) = work.restored.expired(work.settings.keep_restored)
+    # A tick that removes it now is not told otherwise any more, and says so.
+    with holding(work.database, [job_lock(place.job.id)]):
+        busy = place.run("databases", "keep", place.name)
+        assert busy.code == 75, busy.err
+        assert "stays" not in busy.err
+    # One that died while it looked through the copy has left it closed.
+    place.sql(f'ALTER DATABASE "{place.name}" ALLOW_CONNECTIONS false', "postgres")
+
+    assert place.run("databases", "keep", place.name).code == 0
+
+    # A tick that had listed it before removes it no more.
+    assert reconciler._expire(work, expired) == 0
+    assert place.there()
+    place.sql("SELECT 1")
+
+
+def test_a_copy_that_is_protected_itself_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = place.installation.shop.work
+    server = work.keeping[place.installation.target]
+    monkeypatch.setitem(work.keeping, Target("postgres", place.name), server)
+    assert place.expire()["expired"] == 1
+    assert place.there()
+    (kept,) = work.restored.all()
+    assert kept.kept_because == "it is protected itself"
 
 
 def test_what_the_server_does_by_itself_is_no_writing(place: Place) -> None:
@@ -247,6 +337,12 @@ def test_dropping_needs_the_name_and_an_end_of_all_sessions(place: Place) -> Non
         assert "is in use" in busy.err
         session.execute("SELECT 1")
     place.end_sessions()
+    kept = databases._kept(place.installation.shop.work)
+    line = databases._find(kept, place.name)
+    place.sql(f'ALTER DATABASE "{place.name}" RENAME TO "{place.name}_meu"', "postgres")
+    with pytest.raises(RestoreRefused, match="another one has its name"):
+        kept.drop(line)
+    place.sql(f'ALTER DATABASE "{place.name}_meu" RENAME TO "{place.name}"', "postgres")
 
     said = place.run("databases", "drop", place.name, "--confirm", place.name, "--json")
 
@@ -271,9 +367,12 @@ def test_a_replaced_database_is_listed_kept_and_dropped(place: Place) -> None:
     assert (listed["origin"], listed["job"]) == ("replaced", str(job.id))
     assert listed["until"] is not None
 
-    assert place.run("databases", "keep", aside).code == 0
     with installation.shop.work.database.transaction() as cursor:
         cursor.execute("UPDATE swap SET settled_at = settled_at - interval '8 days'")
+    work = installation.shop.work
+    (expired,) = work.swaps.expired(work.settings.keep_replaced)
+    assert place.run("databases", "keep", aside).code == 0
+    assert reconciler._drop(work, expired) == 0, "a tick that had listed it before"
     assert place.tick()["dropped"] == 0
     assert place.there(aside)
     kept = place.listed(aside)

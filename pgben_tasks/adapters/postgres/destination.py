@@ -58,6 +58,19 @@ _IDENTITY = """
 SELECT oid::pg_catalog.int8, pg_catalog.txid_current() FROM pg_catalog.pg_database
 WHERE datname = pg_catalog.current_database()
 """
+#: How many transactions ago the oldest one began that is open in this database and has written.
+_OPEN_WRITERS = """
+SELECT coalesce(pg_catalog.max(pg_catalog.age(xid)), 0) FROM (
+    SELECT l.transactionid
+    FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock'
+      AND a.datname = pg_catalog.current_database()
+      AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
+    UNION ALL
+    SELECT transaction FROM pg_catalog.pg_prepared_xacts
+    WHERE database = pg_catalog.current_database()
+) AS writer(xid)
+"""
 _ROLES = "SELECT rolname FROM pg_catalog.pg_roles"
 
 
@@ -170,10 +183,14 @@ class PostgresDestination:
             return count_large_objects(connection)
 
     def identify(self, name: str) -> tuple[int, int]:
-        """Return a database's oid, and the transaction counter of its server now."""
-        with self._session(f"looking at '{check_name(name)}'", database=name) as connection:
+        """Return a database's oid, and its server's transaction counter, as in the port."""
+        with (
+            self._session(f"looking at '{check_name(name)}'", database=name) as connection,
+            connection.transaction(),
+        ):
+            # First the number of this transaction: what begins to write later has a higher one.
             oid, counter = connection.execute(_IDENTITY).fetchone() or (0, 0)
-            return int(oid), int(counter)
+            return int(oid), int(counter) - int(scalar(connection, _OPEN_WRITERS))
 
     def abandon(self, name: str, *, marker: str) -> bool:
         """Drop the database if it exists and still carries ``marker``; return whether it did.

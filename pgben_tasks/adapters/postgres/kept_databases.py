@@ -43,29 +43,21 @@ _SIZE = "SELECT pg_catalog.pg_database_size(%s::pg_catalog.oid)"
 _SESSIONS = """
 SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity
 WHERE datid = %s::pg_catalog.oid AND pid <> ALL(%s::pg_catalog.int4[])
-  AND backend_type = 'client backend'
+  AND backend_type IS DISTINCT FROM 'autovacuum worker'
 """
 _COUNTER = "SELECT pg_catalog.txid_current()"
-#: Where changes leave their mark that are none of rows of tables. What ANALYZE and vacuum write is
-#: in none of these, or is written in place.
-_DEFINITIONS: Final = (
-    "pg_class",
-    "pg_attribute",
-    "pg_attrdef",
-    "pg_constraint",
-    "pg_description",
-    "pg_index",
-    "pg_largeobject",
-    "pg_namespace",
-    "pg_policy",
-    "pg_proc",
-    "pg_rewrite",
-    "pg_trigger",
-    "pg_type",
-)
+#: Every table that writing leaves a mark in: those of extensions and the definitions too, but for
+#: what ANALYZE writes there. (What it and vacuum write elsewhere is written in place.)
+_WRITABLE = """
+SELECT n.nspname, c.relname
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND NOT c.relisshared
+  AND NOT (n.nspname = 'pg_catalog' AND c.relname IN ('pg_statistic', 'pg_statistic_ext_data'))
+"""
+#: What is older than half of the circle seems to be of the future.
 _WRITTEN = """
 SELECT EXISTS (SELECT FROM ONLY {}
-               WHERE pg_catalog.age(xmin) <= pg_catalog.age(%s::pg_catalog.xid))
+               WHERE pg_catalog.age(xmin) BETWEEN 0 AND pg_catalog.age(%s::pg_catalog.xid))
 """
 
 
@@ -107,12 +99,13 @@ class PostgresKeptDatabases:
     ) -> Literal["dropped", "gone", "in use", "written"]:
         """Drop a copy unless sessions are connected or somebody wrote to it since its check.
 
-        It takes no connections while it is looked through; what stays takes them again.
+        It takes no connections while it is looked through; what stays takes them again. That takes
+        as long as reading all of it, and holds up no swap of ``live``.
         """
         with self._session(f"removing '{one.name}'") as connection:
             if database_oids(connection).get(one.name) != one.oid:
                 return "gone"
-            if not take_swap_lock(connection, live) or _sessions(connection, one.oid):
+            if _sessions(connection, one.oid):
                 return "in use"
             # A process that died here before has left it closed.
             allow_connections(connection, one.name, allowed=True)
@@ -120,12 +113,19 @@ class PostgresKeptDatabases:
             try:
                 found = self._look_through(connection, one)
                 if found == "unchanged":
-                    return self._drop(connection, one.name)
+                    free = take_swap_lock(connection, live)
+                    return self._drop(connection, one.name) if free else "in use"
             finally:
                 with suppress(psycopg.Error):
                     if database_oids(connection).get(one.name) == one.oid:
                         allow_connections(connection, one.name, allowed=True)
             return found
+
+    def reopen(self, name: str, oid: int) -> None:
+        """Let a database take connections again that was being looked through when that ended."""
+        with self._session(f"opening '{name}'") as connection:
+            if database_oids(connection).get(name) == oid:
+                allow_connections(connection, name, allowed=True)
 
     def _look_through(
         self, outside: Connection, one: RestoredDatabase
@@ -156,7 +156,8 @@ class PostgresKeptDatabases:
 
 def _was_written(connection: Connection, one: RestoredDatabase) -> bool:
     """Return whether somebody wrote to a copy since its check, or that cannot be told any more."""
-    if int(scalar(connection, _COUNTER)) - one.checked_at >= _COMPARABLE:
+    if not 0 <= int(scalar(connection, _COUNTER)) - one.checked_at < _COMPARABLE:
+        # The server may also have been set back to a moment before the check.
         return True
     since = (str(one.checked_at & _LOW_BITS),)
 
@@ -164,12 +165,9 @@ def _was_written(connection: Connection, one: RestoredDatabase) -> bool:
         query = sql.SQL(_WRITTEN).format(table)
         return bool(*connection.execute(query, since).fetchone() or (True,))
 
-    tables = with_rows(list_tables(connection))
-    counted = count_rows(connection, tables, on_table=None)
-    return (
-        contents_digest(counted, count_large_objects(connection)) != one.contents
-        or any(written(sql.Identifier("pg_catalog", name)) for name in _DEFINITIONS)
-        or any(written(table.identifier) for table in tables)
+    counted = count_rows(connection, with_rows(list_tables(connection)), on_table=None)
+    return contents_digest(counted, count_large_objects(connection)) != one.contents or any(
+        written(sql.Identifier(*name)) for name in connection.execute(_WRITABLE).fetchall()
     )
 
 

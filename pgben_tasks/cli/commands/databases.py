@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +17,7 @@ from pgben_tasks.cli.ask.installation import open_workplace
 from pgben_tasks.cli.options import AsJson, Confirm, Wide, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.domain.swap import check_removal
-from pgben_tasks.errors import ConfigurationError, PgbenError, TransientError
+from pgben_tasks.errors import ConfigurationError, PgbenError, TargetBusy, TransientError
 
 if TYPE_CHECKING:
     from pgben_tasks.domain.kept_databases import KeptDatabase
@@ -87,7 +89,10 @@ def keep(name: Name, as_json: AsJson = False) -> int:
     work = open_workplace()
     kept = _kept(work)
     line = _find(kept, name)
-    changed = kept.keep(line, f"{enqueue.requester()} wanted that")
+    with _not_being_removed(work, line):
+        # It may have been removed while the lock was not held yet.
+        line = _find(kept, name)
+        changed = kept.keep(line, f"{enqueue.requester()} wanted that")
     if changed:
         _audit(work, line, "kept")
     if as_json:
@@ -130,6 +135,21 @@ def _find(kept: KeptDatabases, name: str) -> KeptDatabase:
 def _not_examined(target: Target, exc: PgbenError) -> PgbenError:
     kind = TransientError if isinstance(exc, TransientError) else ConfigurationError
     return kind(f"the server of '{target}' was not examined: {exc.sentence}", exc.hint)
+
+
+@contextmanager
+def _not_being_removed(work: Workplace, line: KeptDatabase) -> Iterator[None]:
+    """Hold off the process that removes a database by itself; raise where it is at that now."""
+    from pgben_tasks.adapters.catalog.locks import holding, job_lock
+
+    try:
+        with holding(work.database, [job_lock(line.job)] if line.job else []):
+            yield
+    except TargetBusy as exc:
+        raise TargetBusy(
+            f"'{line.found.name}' is being looked through at this moment, to be removed",
+            "nothing was changed; `pgben databases` shows whether it is still there",
+        ) from exc
 
 
 def _audit(work: Workplace, line: KeptDatabase, result: str) -> None:

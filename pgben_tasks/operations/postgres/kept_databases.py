@@ -79,6 +79,11 @@ class KeptDatabases:
                 "`pgben jobs` shows it",
             )
         found = self.servers[line.target].drop(name, line.found.oid, live=line.target.name)
+        if found == "gone":
+            raise RestoreRefused(
+                f"there is no database '{name}' any more, or another one has its name",
+                "somebody renamed or removed it meanwhile; `pgben databases` shows what there is",
+            )
         if found == "in use":
             raise RestoreRefused(
                 f"'{name}' is in use: sessions, prepared transactions or replication slots hold it",
@@ -95,6 +100,9 @@ class KeptDatabases:
             return False
         if copy := self._copy(line):
             self.restored.keep(copy, why)
+            if not line.found.is_open:
+                # A process that died while it looked through the copy has left it closed.
+                self.servers[line.target].reopen(line.found.name, line.found.oid)
         if swap := self._swap(line):
             self.swaps.keep(swap, why)
         return True
