@@ -111,13 +111,13 @@ def uncancellable(job: Job) -> str | None:
     """
     if not job.ended or (job.state == "failed" and job.retry_at is not None):
         return None
-    return f"job '{job.id}' is {job.state} already"
+    return f"job '{job.id}' has ended already: it is {job.state}"
 
 
 def unrepeatable(job: Job) -> str | None:
     """Return why a job cannot be given a new attempt, or None when it can."""
     if job.state not in {"failed", "cancelled"}:
-        return f"job '{job.id}' is {job.state}, so there is nothing to repeat"
+        return f"job '{job.id}' has not failed: it is {job.state}, so there is nothing to repeat"
     if not job.request:
         return f"job '{job.id}' was asked for by a request that could not be read"
     return None

@@ -63,7 +63,10 @@ class Swap:
 def way_back(swap: Swap) -> str:
     """Return, for a hint, what turns ``swap`` back."""
     if swap.aside is None:
-        return f"it replaced nothing; `pgben restore {swap.live} --in-place` takes another backup"
+        return (
+            f"it replaced nothing; `pgben restore {swap.live} --backup ID --in-place --confirm "
+            f"{swap.live}` takes another backup"
+        )
     return f"`pgben undo {swap.job} --confirm {swap.live}` turns it back"
 
 

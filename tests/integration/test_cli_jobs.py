@@ -67,7 +67,7 @@ def test_an_ended_job_is_not_cancelled_and_the_refusal_says_why(ready: Site) -> 
     ready.play(job, {"state": "verified"})
     said = ready.run("cancel", str(job.id))
     assert said.code == 3
-    assert f"job '{job.id}' is succeeded already" in said.err
+    assert f"job '{job.id}' has ended already: it is succeeded" in said.err
     assert said.err.splitlines()[-1].startswith("HINT: ")
     assert audited(ready, job) == []
     assert ready.run("cancel", "ffffffff").code == 1

@@ -86,6 +86,7 @@ def test_what_a_request_cannot_be_is_wrong_usage_in_the_words_that_were_typed(re
     job = ready.job()
     swap = ("restore", "pgben", "--in-place", "--confirm", "pgben")
     for line, sentence in {
+        (*swap[:3], "--into", "copy"): "error: give `--into` or `--in-place`, not both",
         (*swap, "--into", "copy"): "error: give `--into` or `--in-place`, not both",
         ("acknowledge", backup, "--reason", ""): "error: `--reason` must not be empty",
         ("acknowledge", "pgben", "--key", "x"): "error: `--key`: only objects of buckets have keys",

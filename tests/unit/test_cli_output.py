@@ -332,12 +332,13 @@ def test_the_end_of_a_sweep_says_what_left_and_why() -> None:
     text = shown(*outcome.job_tables(job(kind="sweep", result=swept(kept=3)), zone=UTC))
     assert "packs/postgres/pgben/x/1.tar.age" in text
     assert "no manifest names it" in text
-    assert "1 left over (2.00 KiB) removed, 3 kept" in text
+    assert "1 file left over (2.00 KiB) removed, 3 kept" in text
 
 
 def test_a_sweep_that_only_looked_or_was_put_off_says_so() -> None:
     looked = job(kind="sweep", request={"dry_run": True}, result=swept(removed=0, would_remove=1))
-    assert "1 left over (2.00 KiB) would be removed" in shown(*outcome.job_tables(looked, zone=UTC))
+    text = shown(*outcome.job_tables(looked, zone=UTC))
+    assert "1 file left over (2.00 KiB) would be removed" in text
     busy = job(kind="sweep", result=swept(removed=0, bytes=0, kept=1, skipped="a restore reads"))
     assert "nothing is swept now: a restore reads" in shown(*outcome.job_tables(busy, zone=UTC))
     refused = job(kind="sweep", state="refused", result={})

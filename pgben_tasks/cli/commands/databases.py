@@ -14,7 +14,7 @@ from rich.console import RenderableType
 
 from pgben_tasks.cli.ask import enqueue
 from pgben_tasks.cli.ask.installation import open_workplace
-from pgben_tasks.cli.options import AsJson, Confirm, Wide, examples
+from pgben_tasks.cli.options import AsJson, Wide, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.domain.swap import check_removal
 from pgben_tasks.errors import ConfigurationError, PgbenError, TargetBusy, TransientError
@@ -68,7 +68,14 @@ def databases(context: typer.Context, wide: Wide = False, as_json: AsJson = Fals
 
 
 @app.command(epilog=DATABASES_EXAMPLES)
-def drop(name: Name, confirm: Confirm = None, as_json: AsJson = False) -> int:
+def drop(
+    name: Name,
+    confirm: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The name of the database, once more."),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
     """Remove a database that a restore or a swap left; nobody may be connected to it."""
     work = open_workplace()
     kept = _kept(work)
@@ -165,14 +172,14 @@ def _audit(work: Workplace, line: KeptDatabase, result: str) -> None:
 
 def _listing(lines: list[KeptDatabase], zone: tzinfo, *, wide: bool) -> RenderableType:
     when = output.moment if wide else output.minute
-    columns = ("database", "size", "job", "since", "removed")
+    columns = ("database", "size", "job", "since", "then")
     rows = [
         (
             one.found.name,
             output.size(one.found.size),
             str(one.job)[:8] if one.job else "-",
             when(one.since, zone),
-            f"never: {one.kept_because}" if one.until is None else when(one.until, zone),
+            f"is removed {when(one.until, zone)}" if one.until else f"stays: {one.kept_because}",
         )
         for one in lines
     ]

@@ -163,7 +163,7 @@ def cancel_job(work: Workplace, job: Job) -> Job:
         doing = "changes" if swapped.state == "intended" else "has changed"
         raise RequestRefused(
             f"job '{job.id}' {doing} '{swapped.live}' already, so it is too late to cancel it",
-            f"let it end; {way_back(swapped)}",
+            way_back(swapped) if job.ended else f"let it end; {way_back(swapped)}",
         )
     who = enqueue.requester()
     error = JobCancelled(

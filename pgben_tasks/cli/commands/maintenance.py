@@ -62,8 +62,9 @@ def acknowledge(
 ) -> int:
     """Declare a suspect or incomplete backup plausible, or single objects lost.
 
-    The backup counts again, and pruning goes on. Of a lost object only the SHA-256 of its key is
-    signed and kept; snapshots that lack nothing else are 'verified with exceptions'.
+    The backup counts again, and pruning goes on. Of a lost object only the
+    SHA-256 of its key is signed and kept; snapshots that lack nothing else
+    are 'verified with exceptions'.
     """
     from pgben_tasks.domain.buckets.acknowledged import digest_of
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,9 +75,13 @@ def list_objects(
                 for line in lines:
                     document.add(line.raw.decode().rstrip())
             return outcome.DONE
-        for line in lines:
+        count = 0
+        for count, line in enumerate(lines, 1):  # noqa: B007 - the last one is the number of lines
             state = "" if line.pack else "  (unreadable)"
             sys.stdout.write(f"{output.size(line.size):>10}  {output.key(line.key)}{state}\n")
+        if not count:
+            below = f" whose key begins with '{output.key(prefix)}'" if prefix else ""
+            output.say(f"snapshot '{manifest.backup}' has no object{below}")
     return outcome.DONE
 
 
@@ -112,7 +117,7 @@ def get_object(
     if as_json:
         output.print_json({"snapshot": manifest.backup, "file": to, **facts})
     else:
-        output.out().print(output.facts([(name, str(value)) for name, value in facts.items()]))
+        output.out().print(output.facts(_shown(entry, tools.zone)))
     return outcome.DONE
 
 
@@ -135,8 +140,8 @@ def diff_objects(
 ) -> int:
     """Compare a snapshot with the bucket, or with another snapshot: - gone, + new, ~ changed.
 
-    With the bucket, contents decide: what was stored again as it was is not a change. Tags are
-    asked for object by object, where the server keeps any.
+    With the bucket, contents decide: what was stored again as it was is not a
+    change. Tags are asked for object by object, where the server keeps any.
     """
     from pgben_tasks.domain.buckets.restore_plan import KeyChoice, between
     from pgben_tasks.operations.buckets.browse import open_inventory
@@ -239,6 +244,20 @@ def _keep(taken: Path, destination: Path) -> None:
         raise ConfigurationError(
             f"'{destination}' cannot be written: {exc.strerror}", "name another file"
         ) from exc
+
+
+def _shown(entry: Entry, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
+    """Yield what an object carried, a name and a value a line."""
+    yield "size", output.size(entry.size)
+    yield "sha256", entry.sha256 or "-"
+    yield "modified", output.moment(entry.modified, zone)
+    for title, carried in (
+        ("header", entry.headers),
+        ("metadata", entry.metadata),
+        ("tag", entry.tags or {}),
+    ):
+        for name, value in carried.items():
+            yield title, f"{output.key(name)}: {output.key(value)}"
 
 
 def _facts(entry: Entry) -> dict[str, Any]:

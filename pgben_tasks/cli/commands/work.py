@@ -141,7 +141,8 @@ def restore(  # noqa: PLR0913 - one parameter per option
     into: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="The new database; default <name>_restored_<yyyymmdd_hhmmss>."
+            metavar="NAME",
+            help="The new database or bucket; default: a name with 'restored' and the time.",
         ),
     ] = None,
     swap: Annotated[
@@ -236,7 +237,7 @@ def restore(  # noqa: PLR0913 - one parameter per option
     request: dict[str, Any] = {
         "target": str(chosen),
         "allow_unverified": unverified,
-        **_replacement(chosen, confirm, swap=swap, in_place=in_place),
+        **_replacement(chosen, confirm, swap=swap, in_place=in_place, into=into),
         **_bucket_fields(chosen, bucket),
     }
     if at is not None:
@@ -278,7 +279,7 @@ def undo(
 
 
 def _replacement(
-    target: Target, confirm: str | None, *, swap: bool, in_place: bool
+    target: Target, confirm: str | None, *, swap: bool, in_place: bool, into: str | None
 ) -> dict[str, Any]:
     """Return the fields of a request to replace something, if that was asked for and confirmed."""
     if swap and target.kind == "bucket":
@@ -286,7 +287,9 @@ def _replacement(
             "a bucket is not swapped", "put objects back with --in-place, or restore beside it"
         )
     if swap or in_place:
-        check_confirmation(target.name, confirm)
+        if into is None:
+            # With another name it is wrong usage, whatever is confirmed: the request says so.
+            check_confirmation(target.name, confirm)
         return {"confirm": confirm, **({"swap": True} if swap else {})}
     if confirm is not None:
         raise ConfigurationError(

@@ -58,7 +58,7 @@ _RESULT_WORDS: Final[dict[str, tuple[str, str]]] = {
     "fetched": ("fetched", "count"),
     "gone": ("gone since then", "count"),
     "tags_read": ("tags read", "count"),
-    "tags_unread": ("with tags as they were read before", "count"),
+    "tags_unread": ("tags read earlier", "count"),
     "unreadable": ("unreadable", "count"),
     "tags_not_kept": ("without tags, which are not kept there", "count"),
     "tags_kept": ("with further tags, which the snapshot had not read", "count"),
@@ -271,7 +271,7 @@ def _sweep(job: Job) -> Iterator[RenderableType]:
         yield output.table(columns, rows, title=title, below=2)
     if job.state != "succeeded":
         return
-    count = output.number(done["would_remove"] if dry else done["removed"])
+    count = counted(done["would_remove"] if dry else done["removed"], "file")
     verb = "would be removed" if dry else "removed"
     kept = f", {output.number(done['kept'])} kept" if done["kept"] else ""
     yield Text(f"{job.target}: {count} left over ({output.size(done['bytes'])}) {verb}{kept}")
