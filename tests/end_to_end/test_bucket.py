@@ -57,6 +57,8 @@ def test_a_bucket_goes_round_by_the_command_line_and_real_workers(deployment: De
     listed = deployment.pgben("objects", "ls", str(BUCKET), "--prefix", "cidadão 00", "--json")
     keys = [one["key"] for one in listed.json["objects"]]
     assert keys == sorted(key for key in before if key.startswith("cidadão 00"))
+    nothing = deployment.pgben("objects", "ls", str(BUCKET), "--prefix", "nenhum")
+    assert "has no object whose key begins with 'nenhum'" in nothing.err
     place = deployment.stack.folder / "rg.jpg"
     got = deployment.pgben("objects", "get", str(BUCKET), lost[0], "--to", str(place), "--json")
     assert got.code == 0, got.err

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -16,13 +18,26 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from pgben_tasks.cli.commands import alarms, backups, catalog, setup, work
+from pgben_tasks.cli.commands import (
+    alarms,
+    backups,
+    catalog,
+    databases,
+    health,
+    objects,
+    setup,
+    work,
+)
+from pgben_tasks.cli.demo import up
 from pgben_tasks.cli.view import outcome, output, tables
 from pgben_tasks.domain.alarm import Alarm, KeptAlarm
 from pgben_tasks.domain.buckets.restore_plan import PlanTotals
 from pgben_tasks.domain.documents import TableCount
 from pgben_tasks.domain.job import Job, StepRun
+from pgben_tasks.domain.kept_databases import FoundDatabase, KeptDatabase
 from pgben_tasks.domain.states import state_of
+from pgben_tasks.domain.target import Target
+from pgben_tasks.health.doctor.report import Result
 from pgben_tasks.settings import Settings
 from tests.support import samples
 from tests.unit.test_cli_output import FORTALEZA, NOW, job
@@ -338,3 +353,75 @@ def test_a_word_longer_than_a_line_is_broken_behind_a_slash() -> None:
     broken = tables.wrap(Text(PACK), 76)
     assert [line.plain[-1] for line in broken[:-1]] == ["/"] * (len(broken) - 1)
     assert "".join(line.plain for line in broken) == PACK
+
+
+def test_databases_say_what_becomes_of_them_in_words() -> None:
+    def one(**fields: Any) -> KeptDatabase:
+        found = FoundDatabase(
+            name="pgben_replaced_20261123_020000", oid=1, size=3000, sessions=0, is_open=False
+        )
+        values: dict[str, Any] = {"target": Target.parse("postgres/pgben"), "origin": "replaced"}
+        values |= {"found": found, "since": NOW, "until": NOW, "job": UUID(int=1)}
+        return KeptDatabase(**{**values, "kept_because": None, **fields})
+
+    found = [one(), one(until=None, kept_because="root@vm wanted that")]
+    said = check([databases._listing(found, FORTALEZA, wide=False)])
+    assert f"\n    is removed {output.minute(NOW, FORTALEZA)}\n" in said
+    assert "stays: root@vm wanted that" in said
+
+
+def test_what_does_not_fit_beside_an_address_has_its_name(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def narrow(*, wide: bool = False) -> Console:
+        return Console(file=sys.stdout, width=COLUMNS)
+
+    monkeypatch.setattr(output, "out", narrow)
+    server = {
+        "address": "http://127.0.0.1:20598",
+        "user": "pgben04b4ea0e9352",
+        "password": "d" * 40,
+    }
+    up._show({"S3, documents": server}, Path("pgben.env"), {}, as_json=False)
+    assert f"    password: {'d' * 40}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("language", ["en", "pt_BR"])
+def test_the_doctor_breaks_no_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, language: Any
+) -> None:
+    monkeypatch.setattr(output, "out", lambda: Console(file=sys.stdout, width=COLUMNS))
+    said = " ".join(["the catalog is lost together with it"] * 4)
+    result = Result(status="warning", code="lost", sentence=said, hint=f"`pgben init`, {said}")
+    health._show_results([result], language=language)
+    shown = capsys.readouterr().out.splitlines()
+    assert max(map(len, shown)) <= COLUMNS
+    assert " ".join(" ".join(shown[:-1]).split()) == f"! {said} `pgben init`, {said}"
+    assert shown[1].startswith("  ")
+
+
+def test_a_reason_of_the_status_goes_on_where_it_began(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "out", lambda **_: Console(file=sys.stdout, width=COLUMNS))
+    output.show([Text("  " + "word " * 30)])
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 2
+    assert all(re.match("  w", line) for line in shown)
+
+
+def test_what_an_object_carries_is_written_line_by_line() -> None:
+    entry = SimpleNamespace(
+        size=6838,
+        sha256="bf" * 32,
+        modified=NOW,
+        headers={"content-type": "application/pdf"},
+        metadata={"iv": "ac7c", "encrypted": "true"},
+        tags={},
+    )
+    carried: Any = entry
+    said = check([output.facts(objects._shown(carried, FORTALEZA))])
+    assert output.moment(NOW, FORTALEZA) in said
+    assert "header    content-type: application/pdf" in said
+    assert "metadata  iv: ac7c" in said
+    assert "{" not in said

@@ -9,7 +9,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
-from textwrap import indent
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
@@ -250,7 +249,9 @@ def _surroundings(found: Situation, zone: tzinfo) -> Iterator[tuple[str, output.
         nobody = Text("none", style="yellow")
         yield "workers", ", ".join(found.workers) if found.workers else nobody
         works = found.surroundings.reconciler == "runs"
-        last = f"{found.surroundings.reconciler}, last {output.moment(found.last_tick, zone)}"
+        last: str = found.surroundings.reconciler or _UNKNOWN
+        if found.last_tick is not None:
+            last += f", last {output.moment(found.last_tick, zone)}"
         yield "reconciler", last if works else Text(last, style="yellow")
     away = found.surroundings.broker_away
     yield "broker", "answers" if away is None else Text("does not answer", style="bold red")
@@ -310,9 +311,10 @@ def _show_results(results: Iterable[Result], *, language: Language) -> list[Resu
         found.append(one)
         sentence, hint = one.written(language)
         mark, style = _MARKS[one.status]
-        console.print(Text.assemble((f"{mark} ", style), redact(sentence)), soft_wrap=True)
+        line = Text.assemble((f"{mark} ", style), redact(sentence))
+        output.print_wrapped(console, line, indent=len(mark) + 1)
         if hint:
-            console.print(Text(indent(redact(hint), "    "), style="yellow"), soft_wrap=True)
+            output.print_wrapped(console, Text(f"    {redact(hint)}", style="yellow"), indent=4)
     console.print(Text(translate(_SUM, language, **_counts(found))))
     return found
 

@@ -140,7 +140,7 @@ def _show(
     else:
         console = output.out()
         rows = [(name, *one.values()) for name, one in about.items()]
-        console.print(output.table(("server", "address", "user", "password"), rows))
+        console.print(output.table(("server", "address", "user", "password"), rows, below=0))
         console.print(Text("\nin a second terminal:\n"))
         for line in _typed(file):
             console.print(Text(f"    {line}"), soft_wrap=True)

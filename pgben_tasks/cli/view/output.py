@@ -210,7 +210,7 @@ def show(parts: Iterable[RenderableType], *, wide: bool = False) -> None:
     console = out(wide=wide)
     for number, part in enumerate(parts):
         if isinstance(part, Text):
-            _print_wrapped(console, part)
+            print_wrapped(console, part, indent=_indent(part.plain))
             continue
         if number:
             console.print()
@@ -219,7 +219,7 @@ def show(parts: Iterable[RenderableType], *, wide: bool = False) -> None:
 
 def say(text: str, *, style: str = "") -> None:
     """Write a line for the person at the terminal, on stderr."""
-    _print_wrapped(err(), Text(text, style=style))
+    print_wrapped(err(), Text(text, style=style))
 
 
 def hint(text: str) -> None:
@@ -251,10 +251,17 @@ def plain(value: object) -> Any:
     return str(value)
 
 
-def _print_wrapped(console: Console, text: Text) -> None:
-    """Write a text between words, and commands in one piece, so that they can be copied."""
-    for line in wrap(text, console.width):
-        console.print(line, soft_wrap=True)
+def print_wrapped(console: Console, text: Text, *, indent: int = 0) -> None:
+    """Write a text between words, and commands in one piece, so that they can be copied.
+
+    ``indent`` is what all lines but the first are set in by.
+    """
+    for number, line in enumerate(wrap(text, console.width - indent)):
+        console.print(Text.assemble(" " * indent, line) if number else line, soft_wrap=True)
+
+
+def _indent(text: str) -> int:
+    return len(text) - len(text.lstrip(" "))
 
 
 def _console(stream: TextIO, *, wide: bool = False) -> Console:

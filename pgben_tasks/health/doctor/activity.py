@@ -10,6 +10,7 @@ from pgben_tasks.health.doctor.installation import Installation
 from pgben_tasks.health.doctor.report import Result, error, ok, warning
 from pgben_tasks.health.facts import missing_roles, outlook, reconciler
 from pgben_tasks.language import translatable as _
+from pgben_tasks.operations.alarms.mail import age as in_words
 
 
 def workers(installation: Installation) -> Iterator[Result]:
@@ -101,10 +102,10 @@ def backups(installation: Installation) -> Iterator[Result]:
             )
         else:
             yield ok(
-                _("{target} can be restored from {backup}, {hours} h old"),
+                _("{target} can be restored from {backup}, {age} old"),
                 target=known.target,
                 backup=good.backup,
-                hours=_hours(age),
+                age=in_words(age),
             )
 
 

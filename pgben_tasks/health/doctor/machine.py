@@ -86,7 +86,7 @@ def spool_room(installation: Installation) -> Iterator[Result]:
     targets = installation.settings.bucket_targets()
     if targets:
         yield unseen(
-            _("how large their objects are shows only in a listing of all of them"),
+            _("how large its objects are shows only in a listing of all of them"),
             _("an object larger than a pack needs its size there, others PGBEN_PACK_SIZE each"),
             targets,
         )
