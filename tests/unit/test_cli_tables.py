@@ -425,3 +425,10 @@ def test_what_an_object_carries_is_written_line_by_line() -> None:
     assert "header    content-type: application/pdf" in said
     assert "metadata  iv: ac7c" in said
     assert "{" not in said
+
+
+def test_a_name_is_whole_where_its_value_has_room() -> None:
+    shown = [("pgben.restore.bucket.replace.finish", "3.8 s"), ("objects as they were", "326")]
+    assert lines(output.facts(shown))[0] == "pgben.restore.bucket.replace.finish  3.8 s"
+    # A long word of a value keeps its share.
+    assert len(lines(output.facts([*shown, ("key", "d" * 46)]))) > 3

@@ -19,7 +19,7 @@ Cell = str | Text
 
 _GAP: Final = 2
 _INDENT: Final = 4
-#: What the names of facts take of the width at most.
+#: What the names of facts take of the width at most, where values have long words.
 _NAMES_SHARE: Final = 0.4
 
 #: What stays on one line: a word, or a command between backticks, which people copy.
@@ -103,7 +103,9 @@ class Facts:
         """Yield the lines for a screen of this width."""
         width = options.max_width
         longest = max((cell_len(name.plain) for name, _ in self._pairs), default=0)
-        named = min(longest, int(width * _NAMES_SHARE))
+        # Names are whole where every word of the values has room beside them.
+        room = width - _GAP - max((_longest(value) for _, value in self._pairs), default=0)
+        named = min(longest, max(int(width * _NAMES_SHARE), room))
         yield from _wrapped(self._title, "bold", width)
         for name, value in self._pairs:
             room = width - named - _GAP
