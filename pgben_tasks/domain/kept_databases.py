@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, Literal
@@ -15,7 +15,7 @@ from uuid import UUID
 
 from pgben_tasks.domain.alarm import Alarm, facts
 from pgben_tasks.domain.documents import TableCount
-from pgben_tasks.domain.swap import Swap, restored_name
+from pgben_tasks.domain.swap import Swap, replaced_name, restored_name, undone_name
 from pgben_tasks.domain.target import Target
 
 #: How long before a copy is removed its alarm comes; no copy is removed sooner after its alarm.
@@ -28,6 +28,11 @@ Origin = Literal["restored", "replaced", "undone"]
 _GENERATED: Final = re.compile(
     r"(?P<base>.+)_(?P<origin>restored|replaced|undone)_(?P<made>\d{8}_\d{6})", re.DOTALL
 )
+_NAMES: Final[Mapping[str, Callable[[str, datetime], str]]] = {
+    "restored": restored_name,
+    "replaced": replaced_name,
+    "undone": undone_name,
+}
 _ANY_MOMENT: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -89,9 +94,10 @@ def contents_digest(tables: Iterable[TableCount], large_objects: int) -> str:
 def may_be_left(name: str, target: Target) -> bool:
     """Return whether a database's name is one that restores and swaps of ``target`` give."""
     named = _GENERATED.fullmatch(name)
-    # Long names are cut, for each kind alike: so that 63 bytes suffice.
-    made = restored_name(target.name, _ANY_MOMENT)
-    return named is not None and made.startswith(f"{named['base']}_")
+    # Long names are cut so that 63 bytes suffice.
+    return named is not None and _NAMES[named["origin"]](target.name, _ANY_MOMENT).startswith(
+        f"{named['base']}_{named['origin']}_"
+    )
 
 
 def list_kept(

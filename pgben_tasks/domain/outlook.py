@@ -144,6 +144,8 @@ class Surroundings:
     broker_away: Fault | None = None
     disks_away: Fault | None = None
     protected: tuple[Presence, ...] = ()
+    #: Whether the settings name anything to protect.
+    protects: bool = True
     #: None where nothing is sealed.
     keys: Keys | None = None
     missing_roles: tuple[str, ...] | None = None

@@ -57,6 +57,14 @@ def judge_restorable(
     can, and something is wrong that will keep it from staying so.
     """
     found = [*_of_repository(known), *_of_keys(known.keys), *_of_site(known.restore_site)]
+    if not known.protects:
+        found.append(
+            Reason(
+                "yellow",
+                "nothing is protected",
+                "name databases in PGBEN_DB_NAME, and set PGBEN_MINIO_ACCESS_KEY for buckets",
+            )
+        )
     if known.repository_away is None:
         found += [reason for target in targets for reason in _of_backups(target, now)]
     return Verdict.from_reasons(found)
@@ -71,7 +79,7 @@ def judge_running(targets: Sequence[TargetOutlook], known: Surroundings) -> Verd
     lost = {one.target for one in targets if one.newest_good is None}
     return Verdict.from_reasons(
         [
-            *(reason for one in known.protected for reason in _of_presence(one, lost)),
+            *(reason for one in known.protected for reason in _of_presence(one, lost, known)),
             *_of_services(known),
             *_of_processes(known),
             *(reason for target in targets for reason in _of_failures(target)),
@@ -152,22 +160,31 @@ def _of_failures(one: TargetOutlook) -> Iterator[Reason]:
         yield Reason("yellow", text, "`pgben jobs` shows them")
 
 
-def _of_presence(one: Presence, lost: AbstractSet[str]) -> Iterator[Reason]:
+def _of_presence(one: Presence, lost: AbstractSet[str], known: Surroundings) -> Iterator[Reason]:
     kind, _, name = one.target.partition("/")
     what = "database" if kind == "postgres" else "bucket"
     if one.gone:
-        # Databases are named without their kind.
-        asked = name if kind == "postgres" else one.target
+        # Without catalog and broker a job would only wait.
+        direct = known.catalog_away is not None or known.broker_away is not None
         yield Reason(
             "red",
             f"the protected {what} '{name}' is not there",
             "there is no backup to bring it back from; see whether its name is right"
             if one.target in lost
-            else f"bring it back with `pgben restore {asked} --in-place --confirm {name}`",
+            else f"bring it back with `{_way_back(kind, name, direct=direct)}`",
         )
     elif one.fault is not None:
         text = f"the protected {what} '{name}' cannot be used: {one.fault.sentence}"
         yield Reason("red", text, one.fault.hint)
+
+
+def _way_back(kind: str, name: str, *, direct: bool) -> str:
+    if kind == "bucket":
+        here = " --direct" if direct else ""
+        return f"pgben restore bucket/{name} --in-place --confirm {name}{here}"
+    if direct:
+        return f"pgben restore {name} --direct --into {name}"
+    return f"pgben restore {name} --in-place --confirm {name}"
 
 
 def _of_services(known: Surroundings) -> Iterator[Reason]:

@@ -133,6 +133,7 @@ def gather(work: Workplace) -> Situation:
             catalog_away=catalog_away,
             broker_away=_known(broker_look.outcome(_PATIENCE))[1],
             disks_away=machine_away,
+            protects=bool(protected),
             protected=tuple(
                 presence(target, look, _PATIENCE) for target, look in protected.items()
             ),

@@ -58,14 +58,14 @@ def test_a_fact_is_never_read_as_a_template() -> None:
 
 def test_numbers_have_the_marks_of_the_language() -> None:
     found = ok(
-        "{target} can be restored from {backup}, {hours} h old",
+        "the newest verified backup of {target} is {hours} h old, PGBEN_RPO is {rpo} h",
         target="postgres/a.b",
-        backup="20261123T050000Z-1f0c9a",
-        hours="0.0",
+        hours="30.5",
+        rpo="24",
     )
-    assert found.written("en")[0].endswith("1f0c9a, 0.0 h old")
+    assert "is 30.5 h old" in found.written("en")[0]
     assert found.written("pt_BR")[0] == (
-        "postgres/a.b pode ser restaurado a partir de 20261123T050000Z-1f0c9a, feito há 0,0 h"
+        "o backup verificado mais novo de postgres/a.b foi feito há 30,5 h; PGBEN_RPO é de 24 h"
     )
     room = ok(
         "the largest database ({needed}) fits into the spool ({left} left)",

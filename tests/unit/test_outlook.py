@@ -137,6 +137,11 @@ def test_what_does_not_work_is_of_the_second_verdict_only(
     assert colour(target(kept()), surroundings=surroundings) == "green"
 
 
+def test_an_installation_that_protects_nothing_is_not_green() -> None:
+    verdict = judge_restorable([], replace(WELL, protects=False), now=NOW)
+    assert (verdict.colour, verdict.reasons[0].text) == ("yellow", "nothing is protected")
+
+
 def test_what_is_gone_is_told_with_its_way_back_unless_there_is_none() -> None:
     gone = replace(
         WELL,
@@ -149,6 +154,13 @@ def test_what_is_gone_is_told_with_its_way_back_unless_there_is_none() -> None:
     hints = [one.hint for one in judge_running([target(kept()), bucket], gone).reasons]
     assert "`pgben restore pgben --in-place --confirm pgben`" in hints[0]
     assert hints[1].startswith("there is no backup")
+    # A job would only wait where there is no broker or no catalog.
+    fault = Fault("it is away")
+    for lost in (replace(gone, broker_away=fault), replace(gone, catalog_away=fault)):
+        reasons = judge_running([target(kept())], lost).reasons
+        said = " ".join(one.hint for one in reasons)
+        assert "`pgben restore pgben --direct --into pgben`" in said
+        assert "restore bucket/papers --in-place --confirm papers --direct`" in said
     # Where the repository is away, whether there is one is not known.
     hints = [one.hint for one in judge_running([], gone).reasons]
     assert "`pgben restore bucket/papers --in-place --confirm papers`" in hints[1]
