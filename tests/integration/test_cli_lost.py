@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -239,12 +240,19 @@ def test_an_empty_catalog_is_listed_from_the_repository_and_rebuilt(
 
 
 def interrupt(site: Site, silent: Silent, *line: str, **changed: str) -> str:
-    """Press Ctrl-C when a command waits for a silent server; return what it said."""
+    """Press Ctrl-C when a command waits for a silent server, twice; return what it said.
+
+    Sending a job puts off the first for some seconds, and never the second.
+    """
     with site.start(*line, **changed) as process:
         try:
             silent.await_caller()
             process.send_signal(signal.SIGINT)
             began = time.monotonic()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.3)
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=30)
             seconds = time.monotonic() - began
         finally:
@@ -258,6 +266,20 @@ def interrupt(site: Site, silent: Silent, *line: str, **changed: str) -> str:
 def test_ctrl_c_ends_a_command_that_waits_for_the_catalog(ready: Site, silent: Silent) -> None:
     # Of all commands this one puts off Ctrl-C, while it writes and sends its job.
     interrupt(ready, silent, "backup", "pgben", **catalog_at(silent.address))
+
+
+def test_one_ctrl_c_ends_it_as_well_some_seconds_later(ready: Site, silent: Silent) -> None:
+    with ready.start("backup", "pgben", **catalog_at(silent.address)) as process:
+        try:
+            silent.await_caller()
+            process.send_signal(signal.SIGINT)
+            began = time.monotonic()
+            _, err = process.communicate(timeout=30)
+            seconds = time.monotonic() - began
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (130, "")
+    assert seconds < SOON
 
 
 def test_ctrl_c_ends_a_command_that_waits_for_redis_and_the_job_is_named(

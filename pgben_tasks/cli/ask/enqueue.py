@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 #: The word for every target in the job's key.
 _EVERYTHING_IN_KEY = "everything"
-#: How long writing and sending jobs goes on after Ctrl-C.
-_GRACE_SECONDS: Final = 1.0
+#: How long, in seconds, writing and sending jobs goes on after Ctrl-C: as long as a server may be
+#: silent. A machine that is busy takes more than one second to send a job.
+_GRACE_SECONDS: Final = 4.0
 #: The kinds of jobs that --direct can do, without catalog, broker and workers.
 _DIRECT = frozenset({"restore", "verify"})
 
@@ -155,11 +156,13 @@ def _hardly_interrupted() -> Iterator[None]:
     """Delay a Ctrl-C to the end of the block, but hardly longer than somebody would wait.
 
     So no job's row is written without its message, unless a server is silent; then the reconciler
-    sends it.
+    sends it. Pressed again, it ends the block at once.
     """
     pressed: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
+        if pressed:
+            raise KeyboardInterrupt
         pressed.append(number)
         signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS)
 
@@ -169,6 +172,10 @@ def _hardly_interrupted() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, note), signal.signal(signal.SIGALRM, interrupt)
     try:
         yield
+    except TransientError as exc:
+        if pressed:
+            raise KeyboardInterrupt from exc
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGINT, before[0])
