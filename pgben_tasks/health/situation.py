@@ -44,8 +44,8 @@ T = TypeVar("T")
 
 #: The catalog is waited for less long: without it, the repository itself is still to be read.
 _CATALOG_PATIENCE: Final = timedelta(seconds=3)
-#: A command that asks has four more seconds, to start and to show what it was told.
-_PATIENCE: Final = timedelta(seconds=6)
+#: A command that asks has five more seconds, to start and to show what it was told.
+_PATIENCE: Final = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

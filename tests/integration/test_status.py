@@ -163,7 +163,7 @@ def test_what_is_stopped_frozen_or_hangs_is_told_in_time(
     assert {colour for colour, _ in found} == {"red"}
     texts = " | ".join(text for _, text in found)
     assert "the broker cannot be used" in texts
-    assert f"'127.0.0.1:{silent}' did not answer within 6 s" in texts
+    assert f"'127.0.0.1:{silent}' did not answer within 5 s" in texts
     assert "the protected bucket 'status-nowhere' is not there" in texts
     assert "status-there" not in texts
     answers = {one["target"]: one["answers"] for one in document["targets"]}

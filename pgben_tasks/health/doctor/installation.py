@@ -35,7 +35,7 @@ T = TypeVar("T")
 #: How long a part that takes a connection may say nothing; all are asked at the same time.
 _PATIENCE: Final = timedelta(seconds=4)
 #: The clients that fit a database's server depend on what the catalog says of restore workers.
-_DATABASE_PATIENCE: Final = timedelta(seconds=7)
+_DATABASE_PATIENCE: Final = timedelta(seconds=6)
 
 
 @dataclass(frozen=True)
