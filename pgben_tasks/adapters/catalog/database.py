@@ -306,7 +306,7 @@ class CatalogDatabase:
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
-        """Say of a server that is away that it is the catalog's, and what works without it."""
+        """Raise ``DatabaseUnavailable`` for a server that is away, naming what works without it."""
         try:
             yield
         except DatabaseUnavailable as exc:
@@ -323,7 +323,7 @@ class CatalogDatabase:
 
     @contextmanager
     def _opened(self) -> Iterator[None]:
-        """Say of a refused connection whether the catalog is gone, and what works without it."""
+        """Raise ``CatalogLost`` or ``ConfigurationError`` for a connection that is refused."""
         try:
             yield
         except ConfigurationError as exc:

@@ -6,8 +6,8 @@ dropped only while it carries the marker it was created with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -29,15 +29,13 @@ from pgben_tasks.adapters.postgres.server import (
     Connection,
     PostgresServer,
     column,
-    connect,
     scalar,
-    translated,
 )
 from pgben_tasks.adapters.postgres.tables import (
     count_large_objects,
     count_rows,
     list_tables,
-    prepare_session,
+    prepared_session,
     with_rows,
 )
 from pgben_tasks.domain.documents import PostgresCapture, TableCount
@@ -216,14 +214,16 @@ class PostgresDestination:
                     connection.execute(sql.SQL("COMMENT ON ROLE {} IS NULL").format(role))
             return bool(doomed)
 
-    @contextmanager
-    def _session(self, doing: str, *, database: str | None = None) -> Iterator[Connection]:
-        connection = connect(
-            self._server, database or self._maintenance, application_name="pgben restore"
+    def _session(
+        self, doing: str, *, database: str | None = None
+    ) -> AbstractContextManager[Connection]:
+        return prepared_session(
+            self._server,
+            database or self._maintenance,
+            application_name="pgben restore",
+            doing=doing,
+            lock_timeout=_LOCK_TIMEOUT,
         )
-        with closing(connection), translated(self._server, doing):
-            prepare_session(connection, lock_timeout=_LOCK_TIMEOUT)
-            yield connection
 
     def _require_free(self, connection: Connection, name: str) -> None:
         if _exists(connection, name):

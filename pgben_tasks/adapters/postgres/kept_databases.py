@@ -6,8 +6,8 @@ checked is told by its rows and by the transactions that wrote them, while it ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from typing import Final, Literal
 
@@ -18,16 +18,14 @@ from pgben_tasks.adapters.postgres.obstacles import database_oids
 from pgben_tasks.adapters.postgres.server import (
     Connection,
     PostgresServer,
-    connect,
     scalar,
-    translated,
 )
 from pgben_tasks.adapters.postgres.swap import allow_connections, take_swap_lock
 from pgben_tasks.adapters.postgres.tables import (
     count_large_objects,
     count_rows,
     list_tables,
-    prepare_session,
+    prepared_session,
     with_rows,
 )
 from pgben_tasks.domain.kept_databases import FoundDatabase, RestoredDatabase, contents_digest
@@ -144,14 +142,16 @@ class PostgresKeptDatabases:
             return "in use"
         return "dropped"
 
-    @contextmanager
-    def _session(self, doing: str, *, database: str | None = None) -> Iterator[Connection]:
-        connection = connect(
-            self._server, database or self._maintenance, application_name="pgben databases"
+    def _session(
+        self, doing: str, *, database: str | None = None
+    ) -> AbstractContextManager[Connection]:
+        return prepared_session(
+            self._server,
+            database or self._maintenance,
+            application_name="pgben databases",
+            doing=doing,
+            lock_timeout=_LOCK_TIMEOUT,
         )
-        with closing(connection), translated(self._server, doing):
-            prepare_session(connection, lock_timeout=_LOCK_TIMEOUT)
-            yield connection
 
 
 def _was_written(connection: Connection, one: RestoredDatabase) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Final, Literal
 
@@ -27,11 +27,9 @@ from pgben_tasks.adapters.postgres.server import (
     Connection,
     Lock,
     PostgresServer,
-    connect,
     scalar,
-    translated,
 )
-from pgben_tasks.adapters.postgres.tables import prepare_session
+from pgben_tasks.adapters.postgres.tables import prepared_session
 from pgben_tasks.domain.documents import PostgresCapture
 from pgben_tasks.domain.swap import Standing, Swap
 from pgben_tasks.domain.target import check_name
@@ -291,11 +289,13 @@ class PostgresSwap:
 
     @contextmanager
     def _session(self, doing: str, *, database: str | None = None) -> Iterator[Connection]:
-        connection = connect(
-            self._server, database or self._maintenance, application_name="pgben swap"
-        )
-        with closing(connection), translated(self._server, doing):
-            prepare_session(connection, lock_timeout=_LOCK_TIMEOUT)
+        with prepared_session(
+            self._server,
+            database or self._maintenance,
+            application_name="pgben swap",
+            doing=doing,
+            lock_timeout=_LOCK_TIMEOUT,
+        ) as connection:
             connection.execute(_SESSION)
             with suppress(psycopg.errors.InvalidParameterValue):
                 # Not every system can notice; the lock timeout then bounds the wait.

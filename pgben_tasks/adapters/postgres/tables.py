@@ -6,14 +6,21 @@ can be compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import LiteralString
 
 from psycopg import sql
 
-from pgben_tasks.adapters.postgres.server import Connection, scalar
+from pgben_tasks.adapters.postgres.server import (
+    Connection,
+    PostgresServer,
+    connect,
+    scalar,
+    translated,
+)
 from pgben_tasks.domain.documents import TableCount
 
 #: What pg_dump dumps with data: plain tables and leaf partitions of user schemas. Tables that
@@ -85,6 +92,25 @@ def prepare_session(connection: Connection, *, lock_timeout: timedelta) -> None:
     settings["lock_timeout"] = f"{round(lock_timeout.total_seconds() * 1000)}ms"
     for name, value in settings.items():
         connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+
+
+@contextmanager
+def prepared_session(
+    server: PostgresServer,
+    database: str,
+    *,
+    application_name: str,
+    doing: str,
+    lock_timeout: timedelta,
+) -> Iterator[Connection]:
+    """Yield a session as ``prepare_session`` sets it, closed at the end of the block.
+
+    Vendor errors of the block come out translated; ``doing`` completes "while …".
+    """
+    connection = connect(server, database, application_name=application_name)
+    with closing(connection), translated(server, doing):
+        prepare_session(connection, lock_timeout=lock_timeout)
+        yield connection
 
 
 def list_tables(connection: Connection) -> tuple[Table, ...]:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from rich.text import Text
 
 from pgben_tasks.cli.demo import environment
-from pgben_tasks.cli.demo.revive import Processes
+from pgben_tasks.cli.demo.restarts import Processes
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.embedded.child import LOOPBACK, Child, free_port, wait_until
 from pgben_tasks.embedded.s3 import EmbeddedS3

@@ -63,7 +63,7 @@ class Processes:
                 self._start(name, process)
 
     def _note_end(self, name: str, process: _Process, *, how: str) -> None:
-        """Say how a process ended, and decide whether and when it is started again."""
+        """Print how a process ended, and set when it is started again, if it is."""
         now = self._clock()
         if now - process.began >= STEADY:
             process.starts = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pgben_tasks.cli.demo.revive import PAUSES, STEADY, Processes, pause_before
+from pgben_tasks.cli.demo.restarts import PAUSES, STEADY, Processes, pause_before
 from pgben_tasks.embedded.child import Child, Command, Supervisor, wait_until
 
 
