@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -115,7 +115,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if not exc.format_message():
             # Without arguments there is the help, already shown, and nothing to complain about.
             return outcome.USAGE
-        _report("UsageError", _sentence(exc), _help_for(exc), as_json=as_json)
+        _report("UsageError", _sentence(exc), _help_for(exc, given), as_json=as_json)
         return outcome.USAGE
     except PgbenError as exc:
         if debug:
@@ -196,9 +196,21 @@ def _sentence(exc: typer.TyperException) -> str:
     return (message[:1].lower() + message[1:]).rstrip(".")
 
 
-def _help_for(exc: Exception) -> str:
+def _help_for(exc: Exception, given: Sequence[str]) -> str:
     context = getattr(exc, "ctx", None)
-    return f"`{getattr(context, 'command_path', 'pgben')} --help` shows what can be given"
+    path: str = getattr(context, "command_path", None) or _path_of(given)
+    return f"`{path} --help` shows what can be given"
+
+
+def _path_of(given: Sequence[str]) -> str:
+    """Return the command that these words name; an option without its value knows none."""
+    command: Any = typer.main.get_command(app)
+    path = ["pgben"]
+    for word in given:
+        if word in getattr(command, "commands", {}):
+            command = command.commands[word]
+            path.append(word)
+    return " ".join(path)
 
 
 if __name__ == "__main__":

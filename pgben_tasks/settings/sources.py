@@ -182,5 +182,10 @@ def _unknown(environ: Mapping[str, str], allowed: Collection[str]) -> Iterator[s
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name.startswith(_TEST_PREFIX) or name in allowed:
             continue
-        near = difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.0)
-        yield f"{name} is not a setting: did you mean {near[0]}?"
+        # Without the prefix, which makes any two names look alike.
+        names = {one.removeprefix(PREFIX): one for one in sorted(allowed)}
+        near = difflib.get_close_matches(name.removeprefix(PREFIX), names, n=1)
+        if near:
+            yield f"{name} is not a setting: did you mean {names[near[0]]}?"
+        else:
+            yield f"{name} is not a setting; docs/configuration.md lists them all"

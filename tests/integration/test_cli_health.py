@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.support.cli_site import CANARY, Site, a_backup
@@ -15,6 +17,9 @@ def test_without_a_backup_the_screen_is_red(ready: Site) -> None:
     assert said.code == 1, said.err
     assert said.out.startswith("RESTORABLE: red - ")
     assert "'postgres/pgben' has no verified backup" in said.out
+    # A catalog that was rebuilt knows no jobs of before either.
+    for fact in ("read in full", "last restore"):
+        assert re.search(rf"{fact} +none on record", said.out), said.out
     document = ready.run("status", "--json").json
     assert document["verdict"] == "red"
     (target,) = document["targets"]

@@ -79,6 +79,8 @@ def test_contradicting_or_missing_arguments_are_usage_errors(catalogless: Site) 
         document = catalogless.run(*line)
         assert document.code == 2
         assert set(document.json["error"]) == {"type", "sentence", "hint"}
+    said = catalogless.run("init", "--keys")
+    assert said.err.endswith("HINT: `pgben init --help` shows what can be given\n")
 
 
 def test_what_a_request_cannot_be_is_wrong_usage_in_the_words_that_were_typed(ready: Site) -> None:

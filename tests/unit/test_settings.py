@@ -115,9 +115,10 @@ def test_all_faults_are_reported_at_once() -> None:
         PGBEN_TIMEZONE="America/Fortalesa",
         PGBEN_SCHEDULE_VERIFY="0 8 * *",
         PGBEN_DB_PROT="1",
+        PGBEN_FOO="1",
         PGBEN_SMTP_PASS_FILE="/nonexistent/smtp",
     )
-    assert text.startswith("10 settings are wrong\nHINT: ")
+    assert text.startswith("11 settings are wrong\nHINT: ")
     assert "PGBEN_DB_PORT must be a whole number" in text
     assert "PGBEN_RPO must be a duration like '12h'" in text
     assert "PGBEN_PRUNE_BRAKE must be at most 1" in text
@@ -127,6 +128,7 @@ def test_all_faults_are_reported_at_once() -> None:
     assert "did you mean 'America/Fortaleza'?" in text
     assert "PGBEN_SCHEDULE_VERIFY '0 8 * *' is not a cron line: it has 4 fields, not 5" in text
     assert "PGBEN_DB_PROT is not a setting: did you mean PGBEN_DB_PORT?" in text
+    assert "PGBEN_FOO is not a setting; docs/configuration.md lists them all" in text
     assert "PGBEN_SMTP_PASS_FILE names '/nonexistent/smtp', which cannot be read" in text
 
 

@@ -46,6 +46,8 @@ _RUNNING: Final[dict[Colour, str]] = {
     "red": "something does not answer or does not work",
 }
 _UNKNOWN: Final = "unknown"
+#: A catalog that was rebuilt knows no jobs of before, so "never" would say too much.
+_NONE_KNOWN: Final = "none on record"
 _MARKS: Final[dict[Status, tuple[str, str]]] = {
     "ok": ("✓", "green"),
     "warning": ("!", "yellow"),
@@ -226,9 +228,8 @@ def _facts(
     elif one.failures:
         yield "failed since", Text(output.number(one.failures), style="yellow")
     yield "read in full", _moment_or(one.last_full_verification, zone, known=one.failures)
-    took = "not yet" if one.failures is not None else _UNKNOWN
+    took = _NONE_KNOWN if one.failures is not None else _UNKNOWN
     yield "last restore", output.duration(one.last_restore) if one.last_restore else took
-    yield "last drill", "none"
     yield "next backup", output.moment(one.next_window, zone)
 
 
@@ -264,7 +265,7 @@ def _surroundings(found: Situation, zone: tzinfo) -> Iterator[tuple[str, output.
 def _moment_or(at: datetime | None, zone: tzinfo, *, known: int | None) -> str:
     if at is not None:
         return output.moment(at, zone)
-    return _UNKNOWN if known is None else "not yet"
+    return _UNKNOWN if known is None else _NONE_KNOWN
 
 
 def _long(length: timedelta) -> str:

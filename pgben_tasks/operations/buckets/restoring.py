@@ -63,12 +63,13 @@ def require_found(choice: KeyChoice, *, readable: int, unreadable: int, backup: 
     missing = len(choice.keys) - readable - unreadable
     if missing > 0:
         raise RequestMistaken(
-            f"{missing} of the named keys are not in snapshot '{backup}'",
+            f"keys that were named are not in snapshot '{backup}': {missing} of {len(choice.keys)}",
             "keys are taken letter by letter; look for them in another snapshot",
         )
     if choice.keys and unreadable:
         raise RequestMistaken(
-            f"{unreadable} of the named keys cannot be read in snapshot '{backup}'",
+            f"keys that were named cannot be read in snapshot '{backup}': "
+            f"{unreadable} of {len(choice.keys)}",
             "their bytes could not be fetched at that time; take an older snapshot of them",
         )
     if choice.prefix and not readable:
