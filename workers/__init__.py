@@ -1,14 +1,4 @@
-"""The workers: pgben's application with its tasks and signals loaded.
+"""The processes: ``python -m workers backup`` starts one with the right flags.
 
-``celery -A workers worker -Q backup`` works; ``python -m workers backup`` adds the right flags.
+``celery -A workers worker -Q backup`` works as well: the application is in ``workers.celery``.
 """
-
-import pgben_tasks.tasks
-from pgben_tasks.adapters.s3 import administration
-from pgben_tasks.app import app
-from workers import signals
-
-app.conf.worker_consumer = "workers.consumer:Consumer"
-
-# Commands import this when they need it; a worker has it before it forks, for all its processes.
-__all__ = ["administration", "app", "pgben_tasks", "signals"]

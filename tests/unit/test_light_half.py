@@ -67,7 +67,13 @@ def test_the_client_that_few_commands_need_is_loaded_by_workers_only() -> None:
     assert {"psycopg", "obstore"} <= loaded
     assert "minio" not in loaded
     # Before they fork.
-    assert "minio" in loaded_with("workers")
+    assert "minio" in loaded_with("workers.celery")
+
+
+def test_what_starts_a_worker_and_asks_whether_it_is_ready_loads_no_application() -> None:
+    """The worker itself is another process; a probe comes every few seconds."""
+    assert (HEAVY | {"celery"}).isdisjoint(loaded_with("workers.__main__"))
+    assert "celery" not in loaded_with("workers.ready")
 
 
 # Requests
