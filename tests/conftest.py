@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
@@ -24,6 +26,8 @@ pytest_plugins = [
 
 TIERS = ("unit", "contract", "integration", "end_to_end")
 HERE = Path(__file__).parent
+IN_MEMORY = Path("/dev/shm")  # noqa: S108 - the tests' own folders are made below it
+ROOM_IN_MEMORY = 6 * 2**30
 
 # Two shared cores stall now and then: a deadline per example would only measure that.
 hypothesis_settings.register_profile("pgben", deadline=None, print_blob=True)
@@ -40,6 +44,27 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+    if "TMPDIR" not in os.environ and memory_has_room():
+        os.environ["TMPDIR"] = tempfile.tempdir = str(IN_MEMORY)
+
+
+def memory_has_room() -> bool:
+    """Return whether temporary files can lie in memory: all of them are, on the whole, under 3 GiB.
+
+    A database is 300 files, and the tests make some 1,500 databases. Where a new file costs 0.8 ms
+    of processor time, as on ext4 on the machine that this was measured on, that is a third of the
+    run; in memory it costs 0.006 ms.
+    """
+    try:
+        there = os.statvfs(IN_MEMORY)
+        memory = Path("/proc/meminfo").read_text(encoding="ascii")
+    except OSError:
+        return False
+    available = re.search(r"^MemAvailable: +(\d+) kB$", memory, re.MULTILINE)
+    half = int(available[1]) * 1024 // 2 if available else 0
+    room = min(there.f_bavail * there.f_frsize, half)
+    usable = os.access(IN_MEMORY, os.W_OK) and not there.f_flag & os.ST_NOEXEC
+    return usable and room >= ROOM_IN_MEMORY
 
 
 def tier_of(path: Path) -> str:

@@ -64,11 +64,13 @@ class EmbeddedStack(Closable):
                 protected_s3=documents.result() if documents else None,
             )
         except BaseException:
-            # Without their supervisor, starts that still run fail at once.
+            # Without their supervisor, starts that still run fail at once, but for one that copies
+            # programs into the folder meanwhile: that is removed once more when none runs.
+            supervisor.close()
+            executor.shutdown(wait=True, cancel_futures=True)
             supervisor.close()
             raise
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown(wait=True)
         return stack
 
     @property
