@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
@@ -107,7 +107,7 @@ def find_backup(text: str, repository: Repository) -> tuple[Target, BackupId]:
 
 
 def parse_moment(text: str, zone: ZoneInfo) -> datetime:
-    """Read an ISO 8601 moment; one without an offset is meant in ``zone``; return it in UTC."""
+    """Read an ISO 8601 moment, and return it in ``zone``; one without an offset is meant there."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError as exc:
@@ -115,4 +115,4 @@ def parse_moment(text: str, zone: ZoneInfo) -> datetime:
             f"'{text[:40]}' is not a moment",
             "write it like '2026-11-22 14:30' (in PGBEN_TIMEZONE) or '2026-11-22T17:30:00Z'",
         ) from exc
-    return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
+    return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(zone)

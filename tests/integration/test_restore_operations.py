@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -112,7 +113,10 @@ def test_a_moment_in_the_future_or_before_the_first_backup_is_refused(
     installation: Installation,
 ) -> None:
     soon = installation.tools.clock.now() + timedelta(minutes=1)
-    with pytest.raises(RestoreRefused, match="has not come yet"):
+    local = soon.astimezone(ZoneInfo("America/Fortaleza"))
+    with pytest.raises(RestoreRefused, match=f"{local:%Y-%m-%dT%H:%M:%S}-03:00 has not come yet"):
+        installation.restore(at=local).step()
+    with pytest.raises(RestoreRefused, match=f"{soon:%Y-%m-%dT%H:%M:%S}Z has not come yet"):
         installation.restore(at=soon).step()
     first = installation.backups[0].database.snapshot_time
     with pytest.raises(RestoreRefused, match="the first backup of .* is from") as caught:

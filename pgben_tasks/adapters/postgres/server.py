@@ -316,8 +316,8 @@ def _server_refusal(text: str, server: PostgresServer, database: str) -> PgbenEr
     if f'"{database}"' in message and not (names_role and _ABOUT_ROLE.search(message)):
         return ConfigurationError(
             f"the PostgreSQL server '{server}' does not open the database '{database}': {message}",
-            "check the name with `psql -l`, and that the role may connect to it; a protected database "
-            "that was dropped comes back with `pgben restore`",
+            "check the name with `psql -l`, and that the role may connect to it; a protected "
+            "database that was dropped comes back with `pgben restore`",
         )
     if names_role:
         return ConfigurationError(

@@ -7,7 +7,7 @@ backups of other targets, which would otherwise look like no backup at all.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 
@@ -41,7 +41,7 @@ def choose_backup(
     """
     if isinstance(wanted, datetime) and wanted > now:
         raise RequestMistaken(
-            f"{_moment(wanted)} has not come yet: it is {_moment(now)} now",
+            f"{_moment(wanted, wanted)} has not come yet: it is {_moment(now, wanted)} now",
             "name a moment that is past, or none for the newest backup",
         )
     surveyed = survey(repository, target)
@@ -72,14 +72,15 @@ def _require_not_before(surveyed: Survey, wanted: datetime) -> None:
     first = min((one.snapshot_time for one in surveyed.known), default=None)
     if first is not None and wanted < first:
         raise RequestMistaken(
-            f"the first backup of '{surveyed.target}' is from {_moment(first)}, after "
-            f"{_moment(wanted)}",
+            f"the first backup of '{surveyed.target}' is from {_moment(first, wanted)}, after "
+            f"{_moment(wanted, wanted)}",
             "name a later moment; `pgben list` shows the backups there are",
         )
 
 
-def _moment(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+def _moment(moment: datetime, asked: datetime) -> str:
+    """Return a moment in the zone in which the one that was ``asked`` for was written."""
+    return moment.astimezone(asked.tzinfo).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _require_of_target(repository: Repository, target: Target, wanted: str) -> None:
