@@ -31,6 +31,12 @@ def timetable(settings: Settings) -> dict[str, dict[str, Any]]:
         }
         for target in settings.targets()
     }
+    if settings.forms_points:
+        entries["recovery point"] = {
+            "task": names.BACKUP_ALL,
+            "schedule": databases,
+            "args": ({"scheduled": True, "requested_by": "schedule"},),
+        }
     entries["verify everything in full"] = {
         "task": names.VERIFY_RUN,
         "schedule": weekly,

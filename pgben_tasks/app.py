@@ -86,6 +86,8 @@ def configuration(broker: str) -> dict[str, Any]:
             names.BACKUP_POSTGRES: {"queue": names.QUEUE_BACKUP},
             names.BACKUP_BUCKET: {"queue": names.QUEUE_BACKUP},
             names.BACKUP_BUCKET_HELP: {"queue": names.QUEUE_BACKUP},
+            names.BACKUP_ALL: {"queue": names.QUEUE_BACKUP},
+            "pgben.backup.all.*": {"queue": names.QUEUE_BACKUP},
             names.RESTORE_POSTGRES: {"queue": names.QUEUE_RESTORE},
             names.RESTORE_BUCKET: {"queue": names.QUEUE_RESTORE},
             names.UNDO_RUN: {"queue": names.QUEUE_RESTORE},

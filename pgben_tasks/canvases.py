@@ -37,6 +37,13 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (names.BACKUP_BUCKET_PRUNE, names.QUEUE_MAINTENANCE),
         (names.BACKUP_BUCKET_RECORD, NODE_BACKUP),
     ),
+    # Backups of everything, then the recovery point that joins them; none needs a file of another.
+    "point": (
+        (names.BACKUP_ALL_DATABASES, names.QUEUE_BACKUP),
+        (names.BACKUP_ALL_BUCKETS, names.QUEUE_BACKUP),
+        (names.BACKUP_ALL_JOIN, names.QUEUE_BACKUP),
+        (names.BACKUP_ALL_RECORD, names.QUEUE_BACKUP),
+    ),
     "restore": (
         (names.RESTORE_POSTGRES_SELECT, NODE_RESTORE),
         (names.RESTORE_POSTGRES_FETCH, NODE_RESTORE),
@@ -77,9 +84,11 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "sweep": ((names.SWEEP_RUN_FINISH, names.QUEUE_MAINTENANCE),),
 }
 
-#: The entry task of every kind of job of a database, and the queue where it is claimed.
+#: The entry task of every kind of job, for a database where it is about one, and the queue where
+#: it is claimed.
 _ENTRIES: Final[dict[str, tuple[str, str]]] = {
     "backup": (names.BACKUP_POSTGRES, names.QUEUE_BACKUP),
+    "point": (names.BACKUP_ALL, names.QUEUE_BACKUP),
     "restore": (names.RESTORE_POSTGRES, names.QUEUE_RESTORE),
     "undo": (names.UNDO_RUN, names.QUEUE_RESTORE),
     "verify": (names.VERIFY_RUN, names.QUEUE_VERIFY),

@@ -75,6 +75,10 @@ class Client:
         """Ask for a backup of ``postgres/<name>``; see ``contracts.BackupRequest``."""
         return self._ask("backup", target=target, scheduled=scheduled, **asked)
 
+    def backup_all(self, *, scheduled: bool = False, **asked: Unpack[Asked]) -> AsyncResult:
+        """Ask for backups of everything and a recovery point; ``contracts.BackupAllRequest``."""
+        return self._ask("point", scheduled=scheduled, **asked)
+
     def restore(
         self,
         target: str,

@@ -176,6 +176,21 @@ class BackupRequest(Request):
     scheduled: bool = False
 
 
+class BackupAllRequest(Request):
+    """Ask for backups of every database, then every bucket, and the recovery point that joins them.
+
+    Or for the point of the scheduled window of databases that is due.
+    """
+
+    #: True means: the job of the window that is due at this moment (beat and the tick ask so).
+    scheduled: bool = False
+
+    @property
+    def target(self) -> None:
+        """None: it is about everything."""
+        return
+
+
 class RestoreRequest(Request):
     """Ask for a restore of a database beside the original, or in its place."""
 
@@ -372,6 +387,7 @@ class SweepRequest(Request):
 #: The request of every kind of job; a restore of a bucket has another (``request_model``).
 REQUESTS: dict[str, type[Request]] = {
     "backup": BackupRequest,
+    "point": BackupAllRequest,
     "restore": RestoreRequest,
     "undo": UndoRequest,
     "verify": VerifyRequest,

@@ -67,6 +67,10 @@ class TargetBusy(TransientError):
     """Another job holds the target."""
 
 
+class StepWaits(PgbenError):
+    """A step waits for other jobs, or a moment; it gives its place back and begins again later."""
+
+
 class PermanentError(PgbenError):
     """The same call will fail again; never retried."""
 

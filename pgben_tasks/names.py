@@ -25,6 +25,12 @@ BACKUP_BUCKET_UPLOAD: Final = "pgben.backup.bucket.upload"
 BACKUP_BUCKET_PRUNE: Final = "pgben.backup.bucket.prune"
 BACKUP_BUCKET_RECORD: Final = "pgben.backup.bucket.record"
 
+BACKUP_ALL: Final = "pgben.backup.all"
+BACKUP_ALL_DATABASES: Final = "pgben.backup.all.databases"
+BACKUP_ALL_BUCKETS: Final = "pgben.backup.all.buckets"
+BACKUP_ALL_JOIN: Final = "pgben.backup.all.join"
+BACKUP_ALL_RECORD: Final = "pgben.backup.all.record"
+
 RESTORE_POSTGRES: Final = "pgben.restore.postgres"
 RESTORE_POSTGRES_SELECT: Final = "pgben.restore.postgres.select"
 RESTORE_POSTGRES_FETCH: Final = "pgben.restore.postgres.fetch"

@@ -108,6 +108,7 @@ class DirectPlace:
                     clock=SystemClock(),
                     index=ForgetfulIndex(),
                     captures=AbsentLedger(),
+                    jobs=AbsentLedger(),
                     swaps=AbsentLedger(),
                     restored=ForgottenCopies(),
                     own_writes=ForgottenWrites(),

@@ -6,8 +6,9 @@ written and read.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import (
@@ -34,10 +35,11 @@ from pgben_tasks.domain.values import (
 )
 from pgben_tasks.errors import ManifestInvalid
 
-#: Raised when documents gain fields that older versions refuse (1: without ``needs`` and the chain
-#: of statements). Workers publish it; new fields are written only while every worker that was
-#: seen within a day reads them.
-REVISION: Final = 2
+#: From which revision on documents are read that older versions refuse. Workers publish the one
+#: they read; what is newer is written only while every worker that was seen within a day reads it.
+CHAINED_STATEMENTS: Final = 2
+RECOVERY_POINTS: Final = 3
+REVISION: Final = RECOVERY_POINTS
 
 #: ``packs/<kind>/<name>/<backup>/<file>``
 _PACK_PATH_PARTS = 5
@@ -214,6 +216,11 @@ class Manifest(SparseDocument):
         return self
 
     @property
+    def digest(self) -> str:
+        """The SHA-256 of its bytes."""
+        return hashlib.sha256(self.encode()).hexdigest()
+
+    @property
     def target_name(self) -> Target:
         """The target as a value."""
         return Target.parse(self.target)
@@ -366,6 +373,58 @@ class AuditEntry(SparseDocument):
     result: str
     detail: str
     statement: Digest | None = None
+
+
+class PointMember(Document):
+    """One backup of a recovery point: the digest of its manifest, the moment of its data."""
+
+    target: TargetText
+    backup: BackupIdText
+    manifest: Digest
+    snapshot_time: Moment
+
+
+class RecoveryPoint(Document):
+    """A backup of every database and, per bucket, the first snapshot listed long enough after.
+
+    Written once, when it is complete. ``settle`` is how long after the data of the databases the
+    listings had to begin at least (seconds): objects may be on their way when their rows are there.
+    """
+
+    format: Literal[1] = 1
+    repository: str
+    id: BackupIdText
+    job: str
+    settle: Size
+    members: tuple[PointMember, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        targets = [Target.parse(one.target) for one in self.members]
+        if targets != sorted(set(targets)):
+            message = "its members are not sorted by target, or one is named twice"
+            raise ValueError(message)
+        if {target.kind for target in targets} != {"postgres", "bucket"}:
+            message = "it joins no database with a bucket"
+            raise ValueError(message)
+        earliest = self.moment + timedelta(seconds=self.settle)
+        listings = [one for one in self.members if Target.parse(one.target).kind == "bucket"]
+        if any(one.snapshot_time < earliest for one in listings):
+            message = "the listing of a bucket began too early"
+            raise ValueError(message)
+        return self
+
+    @property
+    def moment(self) -> datetime:
+        """The moment whose data it holds: that of its databases, the latest of several."""
+        return max(
+            one.snapshot_time for one in self.members if Target.parse(one.target).kind == "postgres"
+        )
+
+    @property
+    def formed(self) -> datetime:
+        """When it was formed (UTC)."""
+        return BackupId.parse(self.id).started
 
 
 class RepositoryCard(Document):

@@ -9,10 +9,10 @@ from uuid import UUID
 
 from pgben_tasks.domain.target import require_utc
 
-JobKind = Literal["backup", "restore", "verify", "prune", "undo", "acknowledge", "sweep"]
+JobKind = Literal["backup", "point", "restore", "verify", "prune", "undo", "acknowledge", "sweep"]
 JobState = Literal["queued", "running", "waiting", "succeeded", "failed", "refused", "cancelled"]
 
-#: The target of a verification of everything.
+#: The target of a job that is about everything: a verification, a recovery point.
 EVERYTHING: Final = "*"
 
 ENDED: Final[frozenset[str]] = frozenset({"succeeded", "failed", "refused", "cancelled"})

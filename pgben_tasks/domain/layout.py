@@ -8,6 +8,7 @@ from typing import Final
 from pgben_tasks.domain.documents import (
     AuditEntry,
     Manifest,
+    RecoveryPoint,
     StoredFile,
     Verification,
     pack_number,
@@ -20,6 +21,7 @@ BACKUPS: Final = "backups/"
 PACKS: Final = "packs/"
 VERIFICATIONS: Final = "verifications/"
 AUDIT: Final = "audit/"
+POINTS: Final = "recovery-points/"
 #: What lies under each target has a folder of its own in each of these.
 FOLDERS: Final = ("backups", "packs", "verifications")
 SIGNATURE_SUFFIX: Final = ".sig"
@@ -113,7 +115,18 @@ def signed_document(key: str) -> str | None:
     return key.removesuffix(SIGNATURE_SUFFIX) if key.endswith(SIGNATURE_SUFFIX) else None
 
 
-def document_path(document: Manifest | Verification | AuditEntry) -> str:
+def point_path(point: BackupId | str) -> str:
+    """Return the key of a recovery point."""
+    return f"{POINTS}{point}.json"
+
+
+def point_of(key: str) -> BackupId | None:
+    """Return which recovery point a key is the document of, or None when it is no point's."""
+    stem = key.removeprefix(POINTS).removesuffix(".json")
+    return _backup_id(stem) if key == f"{POINTS}{stem}.json" else None
+
+
+def document_path(document: Manifest | Verification | AuditEntry | RecoveryPoint) -> str:
     """Return the key of a signed document, from what it says of itself.
 
     An audit entry stands under the year and month of its moment in UTC.
@@ -122,6 +135,8 @@ def document_path(document: Manifest | Verification | AuditEntry) -> str:
         return manifest_path(document.target_name, document.backup_id)
     if isinstance(document, Verification):
         return f"{VERIFICATIONS}{document.target}/{document.backup}/{document.id}.json"
+    if isinstance(document, RecoveryPoint):
+        return point_path(document.id)
     at = require_utc(document.at)
     return f"{AUDIT}{at:%Y}/{at:%m}/{document.sequence}.json"
 
@@ -172,7 +187,8 @@ def is_known(key: str, target: Target) -> bool:
 
 def has_place(key: str) -> bool:
     """Return whether the format knows ``key`` anywhere in a repository."""
-    if key == REPOSITORY_CARD or audit_sequence(key.removesuffix(SIGNATURE_SUFFIX)) is not None:
+    document = key.removesuffix(SIGNATURE_SUFFIX)
+    if key == REPOSITORY_CARD or audit_sequence(document) or point_of(document):
         return True
     parts = key.split("/")
     try:

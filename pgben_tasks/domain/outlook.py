@@ -5,10 +5,12 @@ Pure values; ``verdicts`` judges them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, Self
 
+from pgben_tasks.domain.points import KnownPoint, newest_good
 from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.states import GOOD_LABELS, State
 
@@ -85,6 +87,24 @@ class TargetOutlook:
         taken = [one.taken for one in self.backups if one.good and one.taken is not None]
         since = [moment for moment in (self.last_full_verification, *taken[-1:]) if moment]
         return bool(since) and now - max(since) > self.verify_every
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointOutlook:
+    """What is known of the recovery points: the newest, and the newest that is verified."""
+
+    newest: KnownPoint | None
+    newest_good: KnownPoint | None
+    rpo: timedelta
+
+    @classmethod
+    def of(cls, points: Sequence[KnownPoint], rpo: timedelta) -> Self:
+        """Return the outlook for these points, newest first."""
+        return cls(newest=points[0] if points else None, newest_good=newest_good(points), rpo=rpo)
+
+    def within_rpo(self, now: datetime) -> bool:
+        """Return whether a verified one holds data that is recent enough."""
+        return self.newest_good is not None and now - self.newest_good.moment <= self.rpo
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,20 @@ would be done. Nothing here looks at a clock or a repository.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 
 from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.points import KnownPoint
 from pgben_tasks.domain.states import KnownBackup
-from pgben_tasks.domain.target import BackupId, require_utc
+from pgben_tasks.domain.target import BackupId, Target, require_utc
 from pgben_tasks.errors import PruneRefused
 from pgben_tasks.language import counted
+
+_Kept = TypeVar("_Kept", KnownBackup, KnownPoint)
 
 #: Removing up to this many verified backups never pulls the brake.
 BRAKE_FLOOR: Final = 2
@@ -148,18 +151,23 @@ def plan(
     policy: Policy,
     own: BackupId | None = None,
     named: Container[str] = (),
+    joined: Mapping[BackupId, str] | None = None,
 ) -> Plan:
     """Return which backups of one target stay and which expire.
 
     ``now`` is aware. The order of ``backups`` does not matter: their sequence numbers order them.
     ``own`` is the backup whose chain asks: it was made by the very clock that is in question, so it
     does not vouch for the clock. ``named`` are the ids that other jobs work on or ask for: a
-    restore holds no lock between two steps, and must find its backup again.
+    restore holds no lock between two steps, and must find its backup again. ``joined`` are the
+    members of recovery points that are kept, with the point of each.
     """
     now = require_utc(now)
     newest_first = sorted(backups, key=lambda one: one.sequence, reverse=True)
     reasons = _reasons(newest_first, now=now, policy=policy)
     reasons.add([one for one in newest_first if str(one.id) in named], "in use by a job")
+    for one in newest_first:
+        if joined and one.id in joined:
+            reasons.add([one], f"of recovery point {joined[one.id]}")
     decisions = tuple(
         Decision(backup=one.id, reasons=tuple(reasons.by_sequence.get(one.sequence, ())))
         for one in newest_first
@@ -167,6 +175,48 @@ def plan(
     leaving = [one for one in newest_first if one.sequence not in reasons.by_sequence]
     refused, hint = _refusal(newest_first, leaving, now=now, policy=policy, own=own) or (None, "")
     return Plan(decisions=decisions, refused=refused, hint=hint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointsPlan:
+    """What retention decided for the recovery points of a repository, newest first."""
+
+    keep: tuple[tuple[KnownPoint, tuple[str, ...]], ...]
+    expire: tuple[KnownPoint, ...]
+
+    def members_of(self, target: Target) -> dict[BackupId, str]:
+        """Return the backups of a target that kept points name, with one of these points each."""
+        return {
+            backup: str(point.id)
+            for point, _ in reversed(self.keep)
+            for of, backup in point.backups
+            if of == target
+        }
+
+
+def plan_points(points: Sequence[KnownPoint], *, now: datetime, policy: Policy) -> PointsPlan:
+    """Return which recovery points stay and which expire; what stays keeps its members.
+
+    The newest verified point stays whatever its age, and so do newer ones that are not verified.
+    """
+    now = require_utc(now)
+    newest_first = sorted(points, key=lambda one: (one.moment, one.id), reverse=True)
+    good = [one for one in newest_first if one.good]
+    found: dict[BackupId, list[str]] = {one.id: [] for one in newest_first}
+    for one in newest_first:
+        if now - one.started <= policy.max_age:
+            found[one.id].append(f"younger than {_days(policy.max_age)}")
+        if not one.good and (not good or one.moment > good[0].moment):
+            found[one.id].append("no newer verified recovery point")
+    for one in good[:1]:
+        found[one.id].append("newest verified")
+    for limit, name in _periods(policy):
+        for one, period in _newest_of_periods(good, limit, policy.zone, name):
+            found[one.id].append(f"newest of {period}")
+    return PointsPlan(
+        keep=tuple((one, tuple(found[one.id])) for one in newest_first if found[one.id]),
+        expire=tuple(one for one in newest_first if not found[one.id]),
+    )
 
 
 def unreferenced(
@@ -189,12 +239,8 @@ def _reasons(newest_first: Sequence[KnownBackup], *, now: datetime, policy: Poli
     reasons.add(young, f"younger than {_days(policy.max_age)}")
     reasons.add(good[: policy.floor], f"one of the {policy.floor} newest verified")
     reasons.add([one for one in good if one.standing.drilled][:1], "newest drilled")
-    for limit, name in (
-        (policy.keep_daily, lambda day: f"{day:%Y-%m-%d}"),
-        (policy.keep_weekly, lambda day: f"week {day:%G-W%V}"),
-        (policy.keep_monthly, lambda day: f"month {day:%Y-%m}"),
-    ):
-        for backup, period in _newest_of_periods(good, limit or 0, policy.zone, name):
+    for limit, name in _periods(policy):
+        for backup, period in _newest_of_periods(good, limit, policy.zone, name):
             reasons.add([backup], f"newest of {period}")
     reasons.add([one for one in newest_first if one.standing.held], "held")
     reasons.add(
@@ -208,9 +254,18 @@ def _reasons(newest_first: Sequence[KnownBackup], *, now: datetime, policy: Poli
     return reasons
 
 
+def _periods(policy: Policy) -> tuple[tuple[int, Callable[[datetime], str]], ...]:
+    """Return of how many periods the newest is kept, and how the period of a moment is called."""
+    return (
+        (policy.keep_daily or 0, lambda day: f"{day:%Y-%m-%d}"),
+        (policy.keep_weekly or 0, lambda day: f"week {day:%G-W%V}"),
+        (policy.keep_monthly or 0, lambda day: f"month {day:%Y-%m}"),
+    )
+
+
 def _newest_of_periods(
-    good: Sequence[KnownBackup], limit: int, zone: tzinfo, name: Callable[[datetime], str]
-) -> Iterator[tuple[KnownBackup, str]]:
+    good: Sequence[_Kept], limit: int, zone: tzinfo, name: Callable[[datetime], str]
+) -> Iterator[tuple[_Kept, str]]:
     seen: set[str] = set()
     for backup in good:
         period = name(backup.started.astimezone(zone))

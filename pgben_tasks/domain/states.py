@@ -6,7 +6,6 @@ screens beyond the state's own label.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -190,7 +189,7 @@ class _Proof:
 
 
 def _proof(manifest: Manifest, statements: Iterable[Verification]) -> _Proof:
-    digest = hashlib.sha256(manifest.encode()).hexdigest()
+    digest = manifest.digest
     proof = _Proof()
     for one in statements:
         if one.kind in _EXAMINING and (one.findings or one.manifest in {None, digest}):

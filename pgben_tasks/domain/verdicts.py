@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, Self
 
-from pgben_tasks.domain.outlook import Keys, Presence, Surroundings, TargetOutlook
+from pgben_tasks.domain.outlook import (
+    Keys,
+    PointOutlook,
+    Presence,
+    Surroundings,
+    TargetOutlook,
+)
 from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.language import counted
 
@@ -49,9 +55,13 @@ class Verdict:
 
 
 def judge_restorable(
-    targets: Sequence[TargetOutlook], known: Surroundings, *, now: datetime
+    targets: Sequence[TargetOutlook],
+    known: Surroundings,
+    *,
+    now: datetime,
+    point: PointOutlook | None = None,
 ) -> Verdict:
-    """Return whether everything can be restored.
+    """Return whether everything can be restored; ``point`` is None where no points are formed.
 
     Red: something cannot, or not to a moment that is recent enough, or it is not known. Yellow: it
     can, and something is wrong that will keep it from staying so.
@@ -67,6 +77,7 @@ def judge_restorable(
         )
     if known.repository_away is None:
         found += [reason for target in targets for reason in _of_backups(target, now)]
+        found += _of_point(point, now) if point is not None else ()
     return Verdict.from_reasons(found)
 
 
@@ -150,6 +161,22 @@ def _of_backups(one: TargetOutlook, now: datetime) -> Iterator[Reason]:
         yield Reason("yellow", f"damaged or missing: {counted(damaged, 'backup')} of {name}")
     if one.verification_overdue(now):
         yield Reason("yellow", f"the stored bytes of {name} were not read for too long")
+
+
+def _of_point(one: PointOutlook, now: datetime) -> Iterator[Reason]:
+    if one.newest_good is None:
+        yield Reason(
+            "yellow", "there is no verified recovery point", "`pgben backup --all` forms one"
+        )
+    elif not one.within_rpo(now):
+        yield Reason(
+            "yellow",
+            "the newest verified recovery point is older than PGBEN_RPO",
+            "`pgben jobs` shows what became of later ones",
+        )
+    if one.newest is not None and not one.newest.good:
+        text = f"the newest recovery point is {one.newest.state}"
+        yield Reason("yellow", text, "`pgben points` names the member")
 
 
 def _of_failures(one: TargetOutlook) -> Iterator[Reason]:

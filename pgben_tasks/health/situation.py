@@ -19,6 +19,7 @@ from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.outlook import (
     Fault,
     Keys,
+    PointOutlook,
     Reconciler,
     Surroundings,
     TargetOutlook,
@@ -36,6 +37,7 @@ from pgben_tasks.health.facts import (
     reconciler,
 )
 from pgben_tasks.health.looks import Look
+from pgben_tasks.health.points import indexed_points, stored_points
 from pgben_tasks.health.presence import check_identity, looks_at_protected, presence
 from pgben_tasks.runtime import Workplace, postgres_servers
 from pgben_tasks.settings import Settings
@@ -54,6 +56,8 @@ class Situation:
 
     now: datetime
     targets: tuple[TargetOutlook, ...]
+    #: None where no recovery points are formed, or nothing is known of them.
+    point: PointOutlook | None
     surroundings: Surroundings
     disks: tuple[Disk, ...]
     jobs: tuple[Job, ...] | None
@@ -65,7 +69,7 @@ class Situation:
     @property
     def restorable(self) -> Verdict:
         """Whether everything can be restored."""
-        return judge_restorable(self.targets, self.surroundings, now=self.now)
+        return judge_restorable(self.targets, self.surroundings, now=self.now, point=self.point)
 
     @property
     def running(self) -> Verdict:
@@ -88,6 +92,14 @@ class _CatalogFacts:
     restore_site: RestoreSite
     reconciler: Reconciler
     last_tick: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stored:
+    """What can be restored, as the index or the repository itself says."""
+
+    targets: tuple[TargetOutlook, ...]
+    point: PointOutlook | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,19 +126,20 @@ def gather(work: Workplace) -> Situation:
     catalog, catalog_away = _known(catalog_look.outcome(_CATALOG_PATIENCE))
     now = catalog.now if catalog else datetime.now(UTC)
     repository, repository_away = _known(repository_look.outcome(_PATIENCE))
-    targets: tuple[TargetOutlook, ...] | None = ()
+    stored: _Stored | None = None
     backups_away = None
     if repository is not None:
         asked = str(work.database.server) if catalog else settings.repository
-        targets_look = Look(asked, partial(_outlooks, work, now, from_catalog=catalog is not None))
-        looks.append(targets_look)
+        stored_look = Look(asked, partial(_stored, work, now, from_catalog=catalog is not None))
+        looks.append(stored_look)
         left = _PATIENCE - timedelta(seconds=monotonic() - begun)
-        targets, backups_away = _known(targets_look.outcome(left))
+        stored, backups_away = _known(stored_look.outcome(left))
     machine, machine_away = _known(machine_look.outcome(_PATIENCE))
     volumes = machine.disks if machine else ()
     return Situation(
         now=now,
-        targets=targets or (),
+        targets=stored.targets if stored else (),
+        point=stored.point if stored else None,
         surroundings=Surroundings(
             repository_away=repository_away,
             backups_away=backups_away,
@@ -183,9 +196,16 @@ def _machine_facts(settings: Settings) -> _MachineFacts:
     return _MachineFacts(disks=disks(settings), node=noted_node(settings))
 
 
-def _outlooks(work: Workplace, now: datetime, *, from_catalog: bool) -> tuple[TargetOutlook, ...]:
+def _stored(work: Workplace, now: datetime, *, from_catalog: bool) -> _Stored:
     with work.database.kept():
         records = Records(work.database) if from_catalog else None
-        return tuple(
+        targets = tuple(
             outlook(work, records, now, Target.parse(name)) for name in work.target_names()
         )
+        points = (
+            indexed_points(work)
+            if from_catalog
+            else stored_points(work.repository, until_good=True)
+        )
+    rpo, expected = work.settings.rpo, work.settings.forms_points or bool(points)
+    return _Stored(targets=targets, point=PointOutlook.of(points, rpo) if expected else None)

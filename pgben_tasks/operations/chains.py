@@ -17,6 +17,7 @@ from pgben_tasks.operations.buckets import (
     in_place,
     restore as restore_bucket,
 )
+from pgben_tasks.operations.points import form as form_point
 from pgben_tasks.operations.postgres import (
     backup as backup_postgres,
     restore as restore_postgres,
@@ -60,6 +61,11 @@ STEPS: Final[Mapping[str, Step]] = {
     names.BACKUP_BUCKET_UPLOAD: Step(backup_bucket.upload, _WRITE),
     names.BACKUP_BUCKET_PRUNE: Step(acknowledge.then_prune, _WRITE),
     names.BACKUP_BUCKET_RECORD: Step(commit.record, _WRITE),
+    # What they read and wait for is other jobs' work, under the locks of those.
+    names.BACKUP_ALL_DATABASES: Step(form_point.databases),
+    names.BACKUP_ALL_BUCKETS: Step(form_point.buckets),
+    names.BACKUP_ALL_JOIN: Step(form_point.join),
+    names.BACKUP_ALL_RECORD: Step(form_point.record),
     names.RESTORE_POSTGRES_SELECT: Step(restore_postgres.select, _READ),
     names.RESTORE_POSTGRES_FETCH: Step(restore_postgres.fetch, _READ),
     names.RESTORE_POSTGRES_LOAD: Step(restore_postgres.load),

@@ -12,13 +12,19 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from pgben_tasks.contracts import JSON
-from pgben_tasks.domain.documents import AuditEntry, Finding, Manifest, Verification
-from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.documents import (
+    AuditEntry,
+    Finding,
+    Manifest,
+    RecoveryPoint,
+    Verification,
+)
+from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.kept_databases import RestoredDatabase
 from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.swap import Swap, SwapState
-from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.domain.trail import Trail
 from pgben_tasks.domain.windows import Schedule
 from pgben_tasks.ports import (
@@ -43,6 +49,22 @@ class IndexRow(Protocol):
     def id(self) -> str:
         """The backup's id."""
 
+    @property
+    def state(self) -> str:
+        """Its state as lists show it."""
+
+    @property
+    def suspect(self) -> str | None:
+        """Why it is implausible, None when it is not."""
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether somebody found it plausible all the same."""
+
+    @property
+    def snapshot_at(self) -> datetime | None:
+        """The moment whose data it holds; None when its manifest is not known."""
+
 
 class Index(Protocol):
     """The part of the catalog's index that operations write."""
@@ -58,6 +80,12 @@ class Index(Protocol):
 
     def targets(self) -> Sequence[Target]:
         """Return the targets with known backups that have not expired."""
+
+    def add_point(self, point: RecoveryPoint) -> None:
+        """Write a recovery point that was formed."""
+
+    def remove_point(self, point: BackupId) -> None:
+        """Forget a recovery point whose document was removed."""
 
     def acknowledge(self, target: Target, backup: str) -> None:
         """Write that somebody looked at a suspect backup and found it plausible."""
@@ -107,6 +135,28 @@ class Captures(Protocol):
         """Return every backup id that a target's jobs which have not ended work on, or ask for."""
 
 
+class Jobs(Protocol):
+    """The ledger, as a job asks for other jobs and waits for them."""
+
+    def request(
+        self,
+        kind: JobKind,
+        *,
+        target: str,
+        key: str,
+        request: JSON,
+        requested_by: str,
+        window: datetime | None = None,
+    ) -> tuple[Job, bool]:
+        """Write a job unless its key is known; return it and whether it is new."""
+
+    def by_key(self, key: str) -> Job | None:
+        """Return the job with this key, None when there is none."""
+
+    def open_backup(self, target: Target) -> Job | None:
+        """Return a backup of a target that has not ended, the oldest of several."""
+
+
 class OwnWrites(Protocol):
     """How many objects restores in place wrote or deleted in protected buckets, and when."""
 
@@ -127,8 +177,8 @@ class Workers(Protocol):
     def restore_site(self) -> RestoreSite:
         """Return the clients of the workers that restore."""
 
-    def may_use_new_fields(self, *, in_use: bool) -> bool:
-        """Return whether everybody reads documents as this version writes them.
+    def may_use_new_fields(self, revision: int, *, in_use: bool) -> bool:
+        """Return whether everybody reads documents of a revision.
 
         ``in_use`` says that such documents are there already.
         """
@@ -179,6 +229,7 @@ class CatalogPorts:
     clock: Clock
     index: Index
     captures: Captures
+    jobs: Jobs
     swaps: SwapRecord
     restored: RestoredRecord
     own_writes: OwnWrites
@@ -235,6 +286,8 @@ class Limits:
     patience: timedelta = timedelta(seconds=60)
     #: How long one night may read the tags of unchanged objects.
     tag_budget: timedelta = timedelta(minutes=10)
+    #: How long after the databases' data the listings of a recovery point's buckets begin at least.
+    point_settle: timedelta = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +301,7 @@ class Toolbox:
     own_clock: Clock
     index: Index
     captures: Captures
+    jobs: Jobs
     sources: Mapping[Target, PostgresSource]
     destinations: Mapping[Target, PostgresDestination]
     #: Everything that this installation backs up.

@@ -12,6 +12,7 @@ from pgben_tasks.domain.documents import (
     AuditEntry,
     Manifest,
     Pack,
+    RecoveryPoint,
     StoredFile,
     Verification,
 )
@@ -230,6 +231,21 @@ class Repository(Protocol):
 
         Raises ``SignatureInvalid``, ``ManifestInvalid``.
         """
+
+    def points(self) -> list[BackupId]:
+        """Return the ids of all recovery points, sorted by name."""
+
+    def point(self, point: BackupId) -> RecoveryPoint:
+        """Return a recovery point after a check of its signature, role and path.
+
+        Raises ``BackupNotFound``, ``SignatureInvalid``, ``ManifestInvalid``.
+        """
+
+    def store_point(self, point: RecoveryPoint) -> None:
+        """Sign and store a recovery point; the same one may be stored again."""
+
+    def remove_point(self, point: BackupId) -> None:
+        """Remove a recovery point's document, then its signature; its members stay."""
 
     def remove_manifest(self, target: Target, backup: BackupId) -> None:
         """Remove a backup's manifest, then its signature: the backup exists no longer."""

@@ -178,6 +178,7 @@ class Workplace:
                 clock=self.database,
                 index=self.index,
                 captures=self.ledger,
+                jobs=self.ledger,
                 swaps=self.swaps,
                 restored=self.restored,
                 own_writes=CatalogOwnWrites(self.database),
@@ -211,6 +212,9 @@ class Workplace:
         """Return the timetable of a kind of job; None where it has none."""
         if kind == "verify" and target == EVERYTHING:
             return self.settings.schedule("verify")
+        if kind == "point":
+            # Its first members are the databases of the same window.
+            return self.settings.schedule("postgres") if self.settings.forms_points else None
         return self.settings.schedule(Target.parse(target).kind) if kind == "backup" else None
 
     def next_attempt(self, job: Job, state: JobState) -> datetime | None:
@@ -229,6 +233,8 @@ class Workplace:
         """Yield every scheduled (kind of job, target)."""
         for target in self.target_names():
             yield "backup", target
+        if self.settings.forms_points:
+            yield "point", EVERYTHING
         yield "verify", EVERYTHING
 
     def timed(self) -> list[Timed]:

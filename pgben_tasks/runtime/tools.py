@@ -87,6 +87,7 @@ def toolbox(
         own_clock=SystemClock(),
         index=catalog.index,
         captures=catalog.captures,
+        jobs=catalog.jobs,
         sources={
             target: PostgresSource(server, target.name, restore_site=catalog.workers.restore_site)
             for target, server in servers.items()
@@ -129,6 +130,7 @@ def _limits(settings: Settings) -> Limits:
         vacate_share=settings.vacate_share,
         copy_concurrency=settings.copy_concurrency,
         tag_budget=settings.tag_budget,
+        point_settle=settings.point_settle,
         shard_bytes=_SHARD_PACKS * settings.object_pack_size,
         spool_limit=settings.spool_limit,
         keep_replaced=settings.keep_replaced,

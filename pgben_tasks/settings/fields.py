@@ -140,6 +140,11 @@ class Fields(BaseSettings):
     schedule_postgres: kinds.Cron = setting("0 2 * * *", "When databases are backed up.")
     schedule_buckets: kinds.Cron = setting("0 3 * * *", "When buckets are backed up.")
     schedule_verify: kinds.Cron = setting("0 8 * * 1", "When everything is verified in full.")
+    point_settle: kinds.Settle = setting(
+        timedelta(minutes=5),
+        "How long after the data of the databases the listings of a recovery point's buckets begin "
+        "at least: uploads in flight are stored by then.",
+    )
     timezone: kinds.Zone = setting("America/Fortaleza", "Time zone of the schedules.")
     catch_up: kinds.Duration = setting(
         timedelta(hours=12), "How long after its time a missed window is still run."

@@ -169,6 +169,11 @@ class Settings(Fields):
         return (*self.postgres_targets(), *self.bucket_targets())
 
     @property
+    def forms_points(self) -> bool:
+        """Whether there are databases and buckets, which recovery points join."""
+        return {target.kind for target in self.targets()} == {"postgres", "bucket"}
+
+    @property
     def minio_url(self) -> str:
         """The URL of the protected buckets' server; a bare host gets its scheme here."""
         if "://" in self.minio_host:

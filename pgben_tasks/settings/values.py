@@ -73,6 +73,11 @@ class Contact(NamedTuple):
     phone: str
 
 
+def parse_settle(value: object) -> object:
+    """Read what ``parse_duration`` reads, or ``0`` for no time at all."""
+    return timedelta(0) if value == "0" else parse_duration(value)
+
+
 def parse_duration(value: object) -> object:
     """Read ``12h``, ``7d``, ``30min`` or ``1d12h``; other kinds of values pass unchanged."""
     if not isinstance(value, str):
@@ -270,6 +275,8 @@ def _address(value: str) -> str:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+#: A duration that may be none.
+Settle = Annotated[timedelta, BeforeValidator(parse_settle)]
 Share = Annotated[Decimal, Field(ge=0, le=1, allow_inf_nan=False)]
 Size = Annotated[ByteSize, BeforeValidator(_whole_size), Field(gt=0)]
 PackSize = Annotated[ByteSize, BeforeValidator(_whole_size), AfterValidator(_pack_size)]

@@ -6,9 +6,10 @@ the catalog, and keeps every other job out meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pgben_tasks import runtime
 from pgben_tasks.adapters.catalog.audit import AuditTrail, TakenUp
@@ -24,8 +25,9 @@ from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.trail import Trail
 from pgben_tasks.errors import TargetBusy
 from pgben_tasks.language import counted
+from pgben_tasks.operations.repository.points import Points, read_points
 from pgben_tasks.operations.repository.rebuild import read_index, read_trail
-from pgben_tasks.ports import Progress
+from pgben_tasks.ports import Progress, Repository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class Rebuilt:
 
     made: tuple[str, ...]
     targets: tuple[TargetRebuilt, ...]
+    points: Points
     trail: Trail
     taken: TakenUp
 
@@ -68,20 +71,18 @@ def rebuild(place: DirectPlace, progress: Progress, *, who: str, dry_run: bool) 
     if dry_run:
         missing = _missing(database)
         known = set() if not database.exists() else catalog.known()
-        targets = read_index(repository, protected, known, progress)
-        trail = read_trail(repository, progress)
+        read = _read(repository, protected, known, progress)
         if missing:
-            return _untouched(missing, targets, trail, known)
-        return _rebuilt((), targets, trail, catalog, dry_run=True)
+            return _untouched(missing, read, known)
+        return _rebuilt((), read, catalog, dry_run=True)
     made = _make(database)
     known = catalog.known()
     names = {*protected, *repository.targets(), *(Target.parse(one) for one, _ in known)}
     with _exclusive(database, sorted(names)):
         # A job may have ended between the first reading and the locks.
         known = catalog.known()
-        targets = read_index(repository, protected, known, progress)
-        trail = read_trail(repository, progress)
-        done = _rebuilt(made, targets, trail, catalog, dry_run=False)
+        read = _read(repository, protected, known, progress)
+        done = _rebuilt(made, read, catalog, dry_run=False)
     backups = sum(len(one.index.entries) for one in done.targets)
     breaks = (f"{one.kind} {one.path}: {one.detail}" for one in done.breaks)
     AuditTrail(database, repository.id, repository.audit).append(
@@ -108,15 +109,29 @@ def _make(database: CatalogDatabase) -> tuple[str, ...]:
     return missing
 
 
-def _rebuilt(
-    made: tuple[str, ...],
-    targets: Sequence[TargetIndex],
-    trail: Trail,
-    catalog: BackupIndex,
-    *,
-    dry_run: bool,
-) -> Rebuilt:
-    written = catalog.rewrite(targets, trail, dry_run=dry_run)
+class _Read(NamedTuple):
+    """All that a repository says that a catalog should know."""
+
+    targets: Sequence[TargetIndex]
+    points: Points
+    trail: Trail
+
+
+def _read(
+    repository: Repository,
+    protected: Iterable[Target],
+    known: Collection[tuple[str, str]],
+    progress: Progress,
+) -> _Read:
+    return _Read(
+        targets=read_index(repository, protected, known, progress),
+        points=read_points(repository),
+        trail=read_trail(repository, progress),
+    )
+
+
+def _rebuilt(made: tuple[str, ...], read: _Read, catalog: BackupIndex, *, dry_run: bool) -> Rebuilt:
+    written = catalog.rewrite(read.targets, read.points.documents, read.trail, dry_run=dry_run)
     return Rebuilt(
         made=made,
         targets=tuple(
@@ -126,19 +141,15 @@ def _rebuilt(
                 changed=written.changed.get(str(one.target), 0),
                 sequence=written.sequences[str(one.target)],
             )
-            for one in targets
+            for one in read.targets
         ),
-        trail=trail,
+        points=read.points,
+        trail=read.trail,
         taken=written.trail,
     )
 
 
-def _untouched(
-    missing: tuple[str, ...],
-    targets: Sequence[TargetIndex],
-    trail: Trail,
-    known: set[tuple[str, str]],
-) -> Rebuilt:
+def _untouched(missing: tuple[str, ...], read: _Read, known: set[tuple[str, str]]) -> Rebuilt:
     """Return what would come into a catalog whose tables are still to be made."""
     return Rebuilt(
         made=missing,
@@ -149,10 +160,11 @@ def _untouched(
                 changed=0,
                 sequence=one.last_sequence,
             )
-            for one in targets
+            for one in read.targets
         ),
-        trail=trail,
-        taken=TakenUp(taken=len(trail.entries), put_behind=0, findings=()),
+        points=read.points,
+        trail=read.trail,
+        taken=TakenUp(taken=len(read.trail.entries), put_behind=0, findings=()),
     )
 
 

@@ -7,6 +7,7 @@ the only place beside ``main()`` that catches ``Exception``.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -36,6 +37,7 @@ from pgben_tasks.domain.job import EVERYTHING, RETRY_DELAYS, Job, JobState
 from pgben_tasks.errors import (
     FenceLost,
     PgbenError,
+    StepWaits,
     TargetBusy,
     TransientError,
 )
@@ -44,6 +46,7 @@ from pgben_tasks.operations.chains import run_step, step_of
 from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.ports import Sharing
 from pgben_tasks.tasks.heartbeat import Heartbeat
+from pgben_tasks.tasks.reconciler import publish_due
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +54,8 @@ log = structlog.get_logger(__name__)
 RETRY_GRACE: Final = timedelta(seconds=60)
 #: Seconds between two tries to begin a step whose target or catalog is busy.
 BUSY_DELAY: Final = 5
+#: The longest time between two looks of a step that waits for other jobs.
+MOST_SECONDS_BETWEEN_LOOKS: Final = 60
 #: How often a step is tried again while the catalog does not answer.
 BUSY_TRIES: Final = 360
 #: A step whose locks are taken waits for as long as the longest step may run.
@@ -133,8 +138,8 @@ class PgbenTask(Task):
                 ended = row.end(self.name, result, following=following)
             except FenceLost:
                 raise
-            except TransientError as exc:
-                self._retry_step(ref, job, exc)
+            except (StepWaits, TransientError) as exc:
+                self._begin_later(ref, job, exc)
             except Exception as exc:  # noqa: BLE001 - every failure is recorded before it is raised
                 self._fail(ref, job, exc)
             except BaseException:
@@ -208,6 +213,21 @@ class PgbenTask(Task):
         if self.request.retries >= WAIT_TRIES:
             self._fail_waiting(ref, busy)
         raise self.retry(exc=busy, countdown=BUSY_DELAY, max_retries=WAIT_TRIES)
+
+    def _begin_later(self, ref: JobRef, job: Job, error: StepWaits | TransientError) -> NoReturn:
+        if isinstance(error, StepWaits):
+            self._give_back(ref, error)
+        self._retry_step(ref, job, error)
+
+    def _give_back(self, ref: JobRef, waits: StepWaits) -> NoReturn:
+        """Give a step's place back until what it waits for may be there; send what it asked for."""
+        publish_due(self.work, self.app)
+        self.work.ledger.release_step(ref, self.name, state="interrupted", wait=self.work.step_wait)
+        # The longer it waits, the more rarely it looks.
+        countdown = min(BUSY_DELAY + self.request.retries // 4, MOST_SECONDS_BETWEEN_LOOKS)
+        raise self.retry(
+            args=(ref.to_json(),), exc=waits, countdown=countdown, max_retries=sys.maxsize
+        )
 
     def _again(self, error: TransientError) -> NoReturn:
         raise self.retry(exc=error, countdown=_delay(self.request.retries), max_retries=BUSY_TRIES)

@@ -15,6 +15,7 @@ from celery.exceptions import Ignore
 from pgben_tasks import canvases
 from pgben_tasks.contracts import (
     JSON,
+    BackupAllRequest,
     BackupRequest,
     BucketRestoreRequest,
     JobOutcome,
@@ -41,6 +42,7 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.operations import spool
+from pgben_tasks.operations.points.form import require_new_workers
 from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask
 
 log = structlog.get_logger(__name__)
@@ -121,6 +123,8 @@ class EntryTask(PgbenTask):
     def _target(self, kind: str, request: Any) -> str:
         """Check the target a request names against what this installation protects."""
         if request.target is None:
+            if kind == "point":
+                self._require_points(request)
             return EVERYTHING
         target = Target.parse(request.target)
         if kind != "verify" and str(target) not in self.work.target_names():
@@ -136,6 +140,23 @@ class EntryTask(PgbenTask):
             self._check_approval(target, request.confirm)
         return str(target)
 
+    def _require_points(self, request: BackupAllRequest) -> None:
+        """Refuse a recovery point where none can be; a scheduled one is left to a later tick."""
+        if not self.work.settings.forms_points:
+            raise RequestRefused(
+                "a recovery point joins databases with buckets, and this installation does not "
+                "protect both",
+                "see PGBEN_DB_NAME, PGBEN_BUCKETS and PGBEN_MINIO_ACCESS_KEY; back single targets "
+                "up by `pgben backup NAME`",
+            )
+        try:
+            require_new_workers(self.work.workers)
+        except RequestRefused as exc:
+            if request.scheduled:
+                log.info("no_point_yet", why=exc.sentence)
+                raise Ignore from exc
+            raise
+
     def _check_approval(self, target: Target, confirm: str | None) -> None:
         """Refuse to replace a database or objects unless the name was typed once more."""
         check_confirmation(target.name, confirm)
@@ -148,7 +169,10 @@ class EntryTask(PgbenTask):
     def _job(self, kind: Any, request: Request, target: str) -> Job:
         window = None
         key = request.idempotency_key
-        if isinstance(request, BackupRequest | VerifyRequest) and request.scheduled:
+        if (
+            isinstance(request, BackupRequest | BackupAllRequest | VerifyRequest)
+            and request.scheduled
+        ):
             schedule = self.work.schedule(kind, target)
             now = self.work.database.now()
             window = schedule.due(now, self.work.settings.catch_up) if schedule else None
@@ -195,7 +219,12 @@ class EntryTask(PgbenTask):
             kind = "replace" if request.in_place else "new"
             return (f"bucket/{found['into']}", kind), dict(found)
         # A statement about a backup is in nobody's way.
-        own = {"verify": "verify", "acknowledge": "acknowledge", "undo": "swap"}
+        own = {
+            "verify": "verify",
+            "acknowledge": "acknowledge",
+            "undo": "swap",
+            "point": "point",
+        }
         return (job.target, own.get(job.kind, "write")), {}
 
     def _refuse(self, kind: Any, raw: object, request: Any, error: PgbenError) -> NoReturn:

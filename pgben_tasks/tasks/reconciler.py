@@ -21,6 +21,7 @@ from pgben_tasks.adapters.catalog.workers import BEAT, TICK
 from pgben_tasks.adapters.redis import SetAside, record_set_aside
 from pgben_tasks.contracts import (
     JSON,
+    BackupAllRequest,
     BackupRequest,
     JobRef,
     Request,
@@ -36,6 +37,7 @@ from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError, PgbenError, TargetBusy
 from pgben_tasks.operations.alarms.detect import raise_alarms
 from pgben_tasks.operations.alarms.send import send_alarms
+from pgben_tasks.operations.points.form import require_new_workers
 from pgben_tasks.operations.postgres import swap as swap_postgres
 from pgben_tasks.ports import PostgresSwap
 
@@ -61,7 +63,7 @@ def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSO
         "sweeps": _each(work.target_names(), lambda target: _begin_sweep(work, target)),
         # Before failed jobs are queued again: what they failed of is then forgotten.
         "alarms_raised": _each([work], _raise_alarms),
-        "published": _each(work.recovery.to_publish(), lambda one: _publish(work, app, one[0])),
+        "published": publish_due(work, app),
         "set_aside": _each([work], _record_set_aside),
         # Before anything that a server in trouble may hold up.
         "alarms_sent": _each([work], _send_alarms),
@@ -175,6 +177,11 @@ def _send_alarms(work: runtime.Workplace) -> int:
         letterhead=work.letterhead,
         restorable=work.records.restorable,
     )
+
+
+def publish_due(work: runtime.Workplace, app: Celery) -> int:
+    """Send the entry messages of jobs that wait for one; return how many."""
+    return _each(work.recovery.to_publish(), lambda one: _publish(work, app, one[0]))
 
 
 def _publish(work: runtime.Workplace, app: Celery, job: UUID) -> int:
@@ -297,9 +304,14 @@ def _begin_window(work: runtime.Workplace, kind: JobKind, target: str) -> int:
     window = schedule.due(work.database.now(), work.settings.catch_up) if schedule else None
     if window is None:
         return 0
+    if kind == "point":
+        # Workers of a version that knows no such jobs could not even publish one.
+        require_new_workers(work.workers)
     request: Request
     if kind == "backup":
         request = BackupRequest(target=target, requested_by="schedule")
+    elif kind == "point":
+        request = BackupAllRequest(requested_by="schedule")
     else:
         request = VerifyRequest(level="full", requested_by="schedule")
     _, new = work.ledger.request(

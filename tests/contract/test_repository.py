@@ -695,3 +695,50 @@ def test_the_repositorys_clock_is_the_stores(
 ) -> None:
     assert abs(repository.now() - store.now()) < timedelta(seconds=30)
     assert repository.unfinished_uploads(TARGET) == []
+
+
+def test_a_recovery_point_is_written_once_comes_back_and_leaves_its_members(
+    repository: StoreRepository, store: ObjectStore, sealed: Path
+) -> None:
+    commit(repository, sealed)
+    point = samples.recovery_point()
+    wanted = BackupId.parse(point.id)
+    repository.store_point(point)
+    repository.store_point(point)
+    assert repository.points() == [wanted]
+    assert repository.point(wanted) == point
+    assert repository.foreign() == []
+    with pytest.raises(ObjectExists):
+        repository.store_point(samples.recovery_point(settle=0))
+    repository.remove_point(wanted)
+    repository.remove_point(wanted)
+    assert repository.points() == []
+    assert list(store.list("recovery-points/")) == []
+    assert repository.backups(TARGET) == [BACKUP]
+    with pytest.raises(BackupNotFound, match="there is no recovery point"):
+        repository.point(wanted)
+
+
+def test_a_recovery_point_that_was_changed_or_moved_is_not_believed(
+    repository: StoreRepository, store: ObjectStore
+) -> None:
+    point = samples.recovery_point()
+    repository.store_point(point)
+    path = f"recovery-points/{point.id}.json"
+    replace(store, path, samples.recovery_point(settle=0).encode())
+    with pytest.raises(SignatureInvalid):
+        repository.point(BackupId.parse(point.id))
+    replace(store, path, point.encode())
+    moved = BackupId.make(START, "ffffff")
+    for suffix in ("", ".sig"):
+        store.put(f"recovery-points/{moved}.json{suffix}", store.get(path + suffix, limit=10_000))
+    with pytest.raises(SignatureInvalid, match="was moved here"):
+        repository.point(moved)
+    assert repository.point(BackupId.parse(point.id)) == point
+
+
+def test_only_a_key_of_backups_may_sign_a_recovery_point(store: ObjectStore) -> None:
+    signer, trust = samples.keyring(("restore", "verify", "maintenance"))
+    made = StoreRepository.create(store, REPOSITORY, START, signer=signer, trust=trust)
+    with pytest.raises(ConfigurationError, match="the role 'backup'"):
+        made.store_point(samples.recovery_point())

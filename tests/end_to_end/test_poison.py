@@ -17,6 +17,7 @@ from pgben_tasks.adapters.postgres.clients import published_clients
 from pgben_tasks.adapters.redis import inspect_broker
 from pgben_tasks.app import create_app
 from pgben_tasks.client import Client
+from pgben_tasks.domain.documents import CHAINED_STATEMENTS
 from tests.support import poison
 from tests.support.deployment import TARGET, Deployment, eventually
 
@@ -59,7 +60,7 @@ def test_three_hundred_messages_that_are_none_end_no_worker_and_are_recorded_onc
         site = deployment.work.workers.restore_site()
         assert site.current
         assert set(site.clients or ()) == set(published_clients())
-        assert deployment.work.workers.may_use_new_fields(in_use=False)
+        assert deployment.work.workers.may_use_new_fields(CHAINED_STATEMENTS, in_use=False)
         assert {one.queue for one in inspect_broker(url, ()).set_aside} == {*queues, CONTROL}
     assert create_app(url).control.ping(timeout=10), "what is a command is answered"
     shown = deployment.pgben("doctor")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 from typing import Any
 
 import pytest
 
 from pgben_tasks import runtime
+from pgben_tasks.adapters.catalog.workers import Workers
 from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.settings import Settings
 from tests.support.cli_site import CANARY, UNKNOWN, Site, a_backup
@@ -115,6 +117,19 @@ def test_the_job_is_written_before_the_message_and_its_id_is_printed(ready: Site
     assert (job.kind, job.target, job.state) == ("backup", "postgres/pgben", "queued")
     assert job.request["idempotency_key"] == job.key
     assert "@" in job.requested_by
+
+
+def test_backups_of_everything_are_one_job_unless_an_older_worker_counts(ready: Site) -> None:
+    both = {"PGBEN_MINIO_ACCESS_KEY": "access", "PGBEN_BUCKETS": "papers"}
+    said = ready.run("backup", "--all", "--no-wait", **both)
+    job = ready.ledger.find(said.out.strip())
+    assert (job.kind, job.target, job.state) == ("point", "*", "queued")
+    assert re.search("point +everything +queued", ready.run("jobs", **both).out)
+    Workers(ready.ledger.database).send_heartbeat(["backup.old"])
+    said = ready.run("backup", "--all", "--no-wait", **both)
+    assert said.err.splitlines()[0].endswith("the backups are made without one")
+    jobs = ready.ledger.jobs(limit=2)
+    assert sorted(one.target for one in jobs) == ["bucket/papers", "postgres/pgben"]
 
 
 def test_a_lost_object_is_acknowledged_by_the_digest_of_its_key(ready: Site) -> None:

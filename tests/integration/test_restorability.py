@@ -11,7 +11,7 @@ import pytest
 from pgben_tasks.adapters.catalog.absent import AbsentTrail, ForgetfulIndex, NoWorkers
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.catalog.workers import Workers
-from pgben_tasks.domain.documents import Verification
+from pgben_tasks.domain.documents import CHAINED_STATEMENTS, Verification
 from pgben_tasks.domain.failures import is_final
 from pgben_tasks.domain.restorability import UNKNOWN_SITE, Client, RestoreSite
 from pgben_tasks.domain.states import state_of
@@ -355,7 +355,7 @@ def test_a_worker_that_dies_before_it_publishes_keeps_what_it_had_published(
     workers.register(["restore.a"])
     assert workers.restore_site() == RestoreSite(clients=(OLD,), living=(OLD,), current=True)
     # Which documents the new process reads, it has not said.
-    assert not workers.may_use_new_fields(in_use=False)
+    assert not workers.may_use_new_fields(CHAINED_STATEMENTS, in_use=False)
     alter(AGED, timedelta(hours=2), "restore.a")
     assert workers.restore_site() == RestoreSite(clients=(OLD,), current=False)
 
@@ -363,20 +363,20 @@ def test_a_worker_that_dies_before_it_publishes_keeps_what_it_had_published(
 def test_new_fields_wait_for_every_worker_that_was_seen_within_a_day(
     workers: Workers, alter: Callable[..., None]
 ) -> None:
-    assert workers.may_use_new_fields(in_use=False)
+    assert workers.may_use_new_fields(CHAINED_STATEMENTS, in_use=False)
     workers.register(["backup.new", "verify.old"])
     workers.publish(["backup.new"], [])
-    assert not workers.may_use_new_fields(in_use=False)
+    assert not workers.may_use_new_fields(CHAINED_STATEMENTS, in_use=False)
     # It may only be restarted, or cut off from the catalog.
     alter(AGED, timedelta(hours=23), "verify.old")
-    assert not workers.may_use_new_fields(in_use=False)
+    assert not workers.may_use_new_fields(CHAINED_STATEMENTS, in_use=False)
     alter(AGED, timedelta(hours=1), "verify.old")
-    assert workers.may_use_new_fields(in_use=False)
+    assert workers.may_use_new_fields(CHAINED_STATEMENTS, in_use=False)
 
 
 def test_new_fields_begin_at_once_where_the_new_version_took_the_name(workers: Workers) -> None:
     workers.register(["verify.one"])
-    assert not workers.may_use_new_fields(in_use=False)
+    assert not workers.may_use_new_fields(CHAINED_STATEMENTS, in_use=False)
     workers.register(["verify.one"])
     workers.publish(["verify.one"], [])
-    assert workers.may_use_new_fields(in_use=False)
+    assert workers.may_use_new_fields(CHAINED_STATEMENTS, in_use=False)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from celery.exceptions import Retry
 from celery.states import IGNORED
+from pydantic import SecretStr
 
 from pgben_tasks import canvases, names, runtime
 from pgben_tasks.adapters.catalog.locks import holding, job_lock
@@ -32,7 +33,7 @@ from pgben_tasks.errors import (
     RestoreRefused,
 )
 from pgben_tasks.runtime import process
-from pgben_tasks.tasks import buckets, postgres, reconciler, repository
+from pgben_tasks.tasks import buckets, points, postgres, reconciler, repository
 from tests.support.installation import FILL_PEDIDO, Installation
 from tests.support.timetables import daily, noon
 
@@ -295,6 +296,53 @@ def test_many_ticks_at_once_give_one_job_per_window(site: Site, installation: In
     assert [len(messages(queue)) for queue in ("backup", "verify")] == [1, 1]
     again = reconciler.tick(due, app)
     assert (again["windows"], again["published"]) == (0, 0)
+
+
+def with_a_bucket(site: Site) -> Site:
+    """Return an installation that also protects a bucket; its databases were due an hour ago."""
+    line = daily((site.database.now() - timedelta(hours=1)).astimezone(site.zone))
+    changed = {
+        "schedule_postgres": line,
+        "minio_access_key": SecretStr("access"),
+        "minio_secret_key": SecretStr("secret"),
+        "buckets": ("papers",),
+    }
+    return Site(site.settings.model_copy(update=changed))
+
+
+def test_a_night_of_databases_and_buckets_has_one_recovery_point(site: Site) -> None:
+    due = with_a_bucket(site)
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda _: reconciler.tick(due, app), range(3)))
+    assert sum(one["windows"] for one in done) == 2
+    (point,) = [job for job in site.ledger.jobs() if job.kind == "point"]
+    assert point.target == "*"
+    assert point.window is not None
+    assert point.key == window_key("point", "*", point.window)
+    sent = [message.headers["task"] for message in messages("backup")]
+    assert sorted(sent) == [names.BACKUP_ALL, names.BACKUP_POSTGRES]
+    process._workplace = due
+    # Beat's own message reaches the same job.
+    site.ledger.cancel(point.id, error={"type": "JobCancelled", "sentence": "x", "hint": ""})
+    with pytest.raises(JobCancelled):
+        call(points.backup_all, {"scheduled": True})
+
+
+def test_no_point_is_begun_while_a_worker_counts_that_knows_none(site: Site) -> None:
+    due = process._workplace = with_a_bucket(site)
+    site.workers.send_heartbeat(["maintenance.old"])
+    assert reconciler.tick(due, app)["windows"] == 1
+    assert ignored(points.backup_all, {"scheduled": True})
+    with pytest.raises(RequestRefused, match="whose version of pgben knows none"):
+        call(points.backup_all, {})
+    site.workers.publish(["maintenance.old"], ())
+    assert reconciler.tick(due, app)["windows"] == 1
+    assert newest(site).kind == "point"
+
+
+def test_a_point_needs_databases_and_buckets(site: Site) -> None:
+    with pytest.raises(RequestRefused, match="does not protect both"):
+        call(points.backup_all, {})
 
 
 def test_what_the_tick_publishes_is_what_the_entry_takes(

@@ -16,7 +16,9 @@ from pgben_tasks.domain.documents import (
     Manifest,
     Member,
     Pack,
+    PointMember,
     PostgresCapture,
+    RecoveryPoint,
     TableCount,
     Verification,
 )
@@ -163,3 +165,30 @@ def keyring(roles: tuple[SigningRole, ...] = ALL_ROLES, *, seed: int = 1) -> tup
     key = signing_key(seed)
     line = trusted_key("test", roles, key.public_key().public_bytes_raw())
     return Signer(key), Trust(TrustedKeys(keys=(line,)))
+
+
+def point_member(target: str = str(TARGET), **fields: Any) -> PointMember:
+    """Describe a member of a recovery point."""
+    values: dict[str, Any] = {
+        "target": target,
+        "backup": str(BACKUP),
+        "manifest": sha256(b"manifest"),
+        "snapshot_time": START,
+    }
+    return PointMember(**{**values, **fields})
+
+
+def recovery_point(**fields: Any) -> RecoveryPoint:
+    """Join a database with a bucket that was listed an hour later."""
+    listed = START + timedelta(hours=1)
+    values: dict[str, Any] = {
+        "repository": REPOSITORY,
+        "id": str(BackupId.make(listed + timedelta(minutes=10), "0a0b0c")),
+        "job": "1b0c6b0a-0000-4000-8000-000000000001",
+        "settle": 300,
+        "members": (
+            point_member("bucket/documents", snapshot_time=listed),
+            point_member(),
+        ),
+    }
+    return RecoveryPoint(**{**values, **fields})

@@ -223,6 +223,7 @@ def ends() -> Iterator[Job]:
         result={
             **{name: 1_234_567_890 for name, (_, kind) in outcome._RESULT_WORDS.items() if kind},
             "kept_until": NOW.isoformat(),
+            "moment": NOW.isoformat(),
             "snapshot_time": NOW.isoformat(),
             "into": LONGEST,
             "aside_further": [LONGEST, LONGEST],

@@ -10,12 +10,12 @@ from uuid import UUID
 
 from pgben_tasks.adapters.catalog.index import IndexedBackup
 from pgben_tasks.adapters.postgres.clients import published_clients
-from pgben_tasks.domain.documents import Manifest, Verification
+from pgben_tasks.domain.documents import Manifest, RecoveryPoint, Verification
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.kept_databases import RestoredDatabase
 from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.swap import Swap, SwapState
-from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import ConfigurationError
 
 
@@ -39,6 +39,12 @@ class ForgetfulIndex:
     def targets(self) -> Sequence[Target]:
         """Return no target."""
         return ()
+
+    def add_point(self, point: RecoveryPoint) -> None:
+        """Forget a recovery point."""
+
+    def remove_point(self, point: BackupId) -> None:
+        """Forget that a recovery point is gone."""
 
     def acknowledge(self, target: Target, backup: str) -> None:
         """Forget an acknowledgement."""
@@ -83,7 +89,7 @@ class NoWorkers:
         clients = published_clients()
         return RestoreSite(clients=clients, living=clients, current=True)
 
-    def may_use_new_fields(self, *, in_use: bool) -> bool:
+    def may_use_new_fields(self, revision: int, *, in_use: bool) -> bool:  # noqa: ARG002 - no worker is known
         """Return whether they are in use already: then whoever cannot read them has found out."""
         return in_use
 
@@ -113,6 +119,18 @@ class AbsentLedger:
     def named(self, target: Target) -> frozenset[str]:
         """Refuse: which backups are in use is not known."""
         raise self._absent(f"prune '{target}'")
+
+    def request(self, kind: str, *, target: str, **_fields: object) -> tuple[Job, bool]:
+        """Refuse: nobody would do it."""
+        raise self._absent(f"ask for a {kind} of '{target}'")
+
+    def by_key(self, key: str) -> Job | None:
+        """Refuse: no job is known."""
+        raise self._absent(f"look for the job '{key}'")
+
+    def open_backup(self, target: Target) -> Job | None:
+        """Refuse: no job is known."""
+        raise self._absent(f"look for backups of '{target}'")
 
     def intend(self, swap: Swap) -> None:
         """Refuse: nobody would end the swap of a killed process."""

@@ -5,7 +5,6 @@ It is written backup by backup as they are made, or anew from what a repository 
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -16,10 +15,10 @@ import psycopg
 
 from pgben_tasks.adapters.catalog.audit import TakenUp, take_up
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
-from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.documents import Manifest, RecoveryPoint
 from pgben_tasks.domain.reindex import IndexEntry, TargetIndex
 from pgben_tasks.domain.restorability import Archive, Compression, server_major
-from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.domain.trail import Trail
 
 
@@ -154,13 +153,41 @@ class BackupIndex:
         )
         return sorted(Target.parse(row["target"]) for row in rows)
 
+    def add_point(self, point: RecoveryPoint) -> None:
+        """Write a recovery point that was formed."""
+        with self._database.transaction() as cursor:
+            self._put_point(cursor, point)
+
+    def remove_point(self, point: BackupId) -> None:
+        """Forget a recovery point whose document was removed."""
+        self._database.execute(
+            "DELETE FROM recovery_point WHERE repository = %s AND id = %s",
+            (self._repository, str(point)),
+        )
+
+    def points(self) -> list[RecoveryPoint]:
+        """Return the known recovery points, newest first."""
+        rows = self._database.fetch_all(
+            "SELECT document::text AS text FROM recovery_point WHERE repository = %s"
+            " ORDER BY id DESC",
+            (self._repository,),
+        )
+        return [RecoveryPoint.model_validate_json(row["text"]) for row in rows]
+
     def known(self) -> set[tuple[str, str]]:
         """Return the (target, backup) pairs that the index knows now; none without its tables."""
         with self._database.transaction() as cursor:
             there = require(cursor.execute("SELECT to_regclass('backup') AS t").fetchone())
             return set(self._rows(cursor)) if there["t"] is not None else set()
 
-    def rewrite(self, targets: Sequence[TargetIndex], trail: Trail, *, dry_run: bool) -> Written:
+    def rewrite(
+        self,
+        targets: Sequence[TargetIndex],
+        points: Sequence[RecoveryPoint],
+        trail: Trail,
+        *,
+        dry_run: bool,
+    ) -> Written:
         """Write everything anew in one transaction; with ``dry_run`` return what would change."""
         with self._database.transaction() as cursor:
             before = self._rows(cursor)
@@ -171,6 +198,9 @@ class BackupIndex:
                 number = (self._repository, str(one.target), one.last_sequence)
                 last = require(cursor.execute(_SEQUENCE, number).fetchone())["last"]
                 sequences[str(one.target)] = last
+            cursor.execute("DELETE FROM recovery_point WHERE repository = %s", (self._repository,))
+            for point in points:
+                self._put_point(cursor, point)
             after = self._rows(cursor)
             written = Written(
                 added=Counter(target for target, _ in after.keys() - before.keys()),
@@ -189,14 +219,20 @@ class BackupIndex:
         rows = cursor.execute(query, (self._repository,)).fetchall()
         return {(row["target"], row["id"]): row["row"] for row in rows}
 
+    def _put_point(self, cursor: psycopg.Cursor[Row], point: RecoveryPoint) -> None:
+        cursor.execute(
+            "INSERT INTO recovery_point (repository, id, document) VALUES (%s, %s, %s::jsonb)"
+            " ON CONFLICT (repository, id) DO UPDATE SET document = excluded.document",
+            (self._repository, point.id, point.encode().decode()),
+        )
+
     def _put(self, cursor: psycopg.Cursor[Row], target: str, entry: IndexEntry) -> None:
         key, state = self._key(target, str(entry.backup)), {"state": entry.state}
         if entry.manifest is None:
             # A backup whose manifest is gone keeps what was known of it.
             _upsert(cursor, key | state | {"started_at": entry.backup.started}, changes=state)
             return
-        digest = hashlib.sha256(entry.manifest.encode()).hexdigest()
-        facts = state | _manifest_facts(entry.manifest, digest)
+        facts = state | _manifest_facts(entry.manifest, entry.manifest.digest)
         facts |= {"verified_at": entry.verified_at, "acknowledged": entry.acknowledged}
         facts |= {"needs": entry.needs}
         _upsert(cursor, key | facts, changes=facts)

@@ -70,6 +70,20 @@ class Ledger:
             raise JobNotFound(f"there is no job '{job}'", "`pgben jobs` lists them")
         return _job(row)
 
+    def by_key(self, key: str) -> Job | None:
+        """Return the job with this key, None when there is none."""
+        row = self.database.fetch_one(_JOB_ROWS + " WHERE job.key = %s", (key,))
+        return None if row is None else _job(row)
+
+    def open_backup(self, target: Target) -> Job | None:
+        """Return a backup of a target that has not ended, the oldest of several."""
+        row = self.database.fetch_one(
+            _JOB_ROWS + " WHERE job.kind = 'backup' AND job.target = %s"
+            " AND job.state IN ('queued', 'running', 'waiting') ORDER BY job.created_at LIMIT 1",
+            (str(target),),
+        )
+        return None if row is None else _job(row)
+
     def find(self, text: str) -> Job:
         """Return the job whose id begins with ``text``; ``JobNotFound`` when none or several do."""
         rows = self.database.fetch_all(
@@ -101,14 +115,16 @@ class Ledger:
         """Return every backup id that a target's jobs which have not ended work on, or ask for.
 
         A further attempt forgets its backup until it has selected it again from its context. What
-        stands in a request may also be ``latest``, which is no id.
+        stands in a request may also be ``latest``, which is no id. A recovery point that forms
+        names what it has found so far.
         """
         rows = self.database.fetch_all(
-            "SELECT DISTINCT one.backup FROM job, unnest(ARRAY[job.backup,"
-            " job.context->>'snapshot', job.request->>'backup']) AS one (backup)"
-            " WHERE job.target = %s AND one.backup IS NOT NULL"
-            " AND job.state IN ('queued', 'running', 'waiting')",
-            (str(target),),
+            "SELECT DISTINCT one.backup FROM job, unnest(ARRAY[CASE WHEN job.target = %(target)s"
+            " THEN job.backup END, CASE WHEN job.target = %(target)s THEN job.context->>'snapshot'"
+            " END, CASE WHEN job.target = %(target)s THEN job.request->>'backup' END,"
+            " job.context->'members'->>%(target)s]) AS one (backup)"
+            " WHERE one.backup IS NOT NULL AND job.state IN ('queued', 'running', 'waiting')",
+            {"target": str(target)},
         )
         return frozenset(row["backup"] for row in rows)
 

@@ -80,8 +80,8 @@ class Workers:
         )
         return [row["name"] for row in rows]
 
-    def may_use_new_fields(self, *, in_use: bool) -> bool:  # noqa: ARG002 - only workers decide
-        """Return whether every worker reads documents as this version writes them.
+    def may_use_new_fields(self, revision: int, *, in_use: bool) -> bool:  # noqa: ARG002 - only workers decide
+        """Return whether every worker reads documents of ``revision``.
 
         One that was silent for less than a day counts: it refuses what it cannot read when it is
         back.
@@ -89,7 +89,7 @@ class Workers:
         row = self._database.fetch_one(
             "SELECT 1 FROM worker WHERE name <> ALL(%s)"
             " AND heartbeat_at > clock_timestamp() - %s AND coalesce(reads, 1) < %s LIMIT 1",
-            ([TICK, BEAT], _COUNTS_FOR, REVISION),
+            ([TICK, BEAT], _COUNTS_FOR, revision),
         )
         return row is None
 

@@ -24,7 +24,7 @@ from pgben_tasks.domain.faults import of_document
 from pgben_tasks.errors import ConfigurationError, SignatureInvalid
 from pgben_tasks.ports import SigningRole
 
-DocumentKind = Literal["manifest", "verification", "audit"]
+DocumentKind = Literal["manifest", "verification", "audit", "recovery-point"]
 
 _DOMAIN: Final = "pgben-signature-v1"
 _KEY_BYTES: Final = 32

@@ -13,6 +13,7 @@ from pgben_tasks.adapters.keys.signatures import DocumentKind, Signer, Trust
 from pgben_tasks.domain.documents import (
     AuditEntry,
     Manifest,
+    RecoveryPoint,
     Signature,
     StatementKind,
     Verification,
@@ -33,8 +34,8 @@ from pgben_tasks.ports import ObjectStore, SigningRole
 DOCUMENT_LIMIT: Final = 256 * 1024 * 1024
 SIGNATURE_LIMIT: Final = 64 * 1024
 
-SignedDocument = Manifest | Verification | AuditEntry
-_D = TypeVar("_D", Manifest, Verification, AuditEntry)
+SignedDocument = Manifest | Verification | AuditEntry | RecoveryPoint
+_D = TypeVar("_D", Manifest, Verification, AuditEntry, RecoveryPoint)
 
 #: Who may make which statement about a backup; the first role that a key has is the one used.
 _STATEMENT_ROLES: Final[dict[StatementKind, tuple[SigningRole, ...]]] = {
@@ -52,12 +53,13 @@ _KINDS: Final[dict[type[Document], DocumentKind]] = {
     Manifest: "manifest",
     Verification: "verification",
     AuditEntry: "audit",
+    RecoveryPoint: "recovery-point",
 }
 
 
 def signing_roles(document: SignedDocument) -> tuple[SigningRole, ...]:
     """Return the roles that may sign a document."""
-    if isinstance(document, Manifest):
+    if isinstance(document, Manifest | RecoveryPoint):
         return ("backup",)
     if isinstance(document, Verification):
         return _STATEMENT_ROLES[document.kind]

@@ -20,6 +20,7 @@ from pgben_tasks.domain.documents import (
     AuditEntry,
     Manifest,
     Pack,
+    RecoveryPoint,
     RepositoryCard,
     StatementKind,
     StoredFile,
@@ -298,6 +299,32 @@ class StoreRepository:
     def audit_entry(self, path: str) -> AuditEntry:
         """Return an audit entry after a check of its signature, role and path."""
         return self._documents.read(AuditEntry, path)[0]
+
+    def points(self) -> list[BackupId]:
+        """Return the ids of all recovery points, sorted by name."""
+        found = (layout.point_of(stored.key) for stored in self._store.list(layout.POINTS))
+        return sorted((point for point in found if point is not None), key=str)
+
+    def point(self, point: BackupId) -> RecoveryPoint:
+        """Return a recovery point after a check of its signature, role and path."""
+        try:
+            return self._documents.read(RecoveryPoint, layout.point_path(point))[0]
+        except ObjectMissing as exc:
+            raise BackupNotFound(
+                f"there is no recovery point '{point}' in {self.describe()}",
+                "`pgben points` shows those there are",
+            ) from exc
+
+    def store_point(self, point: RecoveryPoint) -> None:
+        """Sign and store a recovery point; the same one may be stored again."""
+        self.check_place()
+        self._documents.write(point)
+
+    def remove_point(self, point: BackupId) -> None:
+        """Remove a recovery point's document, then its signature; its members stay."""
+        path = layout.point_path(point)
+        self._store.delete(path)
+        self._store.delete(layout.signature_path(path))
 
     def remove_manifest(self, target: Target, backup: BackupId) -> None:
         """Remove a backup's manifest, then its signature: the backup exists no longer."""

@@ -60,7 +60,7 @@ def rebuild(
         output.print_json(_document(done, dry_run=dry_run))
     else:
         _show(done, dry_run=dry_run, wide=wide)
-    return outcome.DAMAGED if done.breaks else outcome.DONE
+    return outcome.DAMAGED if done.breaks or done.points.unreadable else outcome.DONE
 
 
 def _document(done: Rebuilt, *, dry_run: bool) -> dict[str, Any]:
@@ -78,6 +78,10 @@ def _document(done: Rebuilt, *, dry_run: bool) -> dict[str, Any]:
             }
             for one in done.targets
         ],
+        "points": {
+            "points": len(done.points.documents),
+            "findings": [one.model_dump(mode="json") for _, one in done.points.unreadable],
+        },
         "audit": {
             "entries": len(done.trail.entries),
             "taken_up": done.taken.taken,
@@ -94,6 +98,7 @@ def _show(done: Rebuilt, *, dry_run: bool, wide: bool) -> None:
     title = "what the index would hold" if dry_run else "what the index holds"
     table = _counts_by_state if output.is_wide(wide) else _counts_in_words
     output.show([table(done, title)], wide=wide)
+    _show_points(done)
     _show_trail(done, dry_run=dry_run)
 
 
@@ -130,6 +135,18 @@ def _counts_by_state(done: Rebuilt, title: str) -> RenderableType:
     ]
     columns = ("target", *states, "suspect", "added", "changed", "last number")
     return output.table(columns, rows, title=title, right=", ".join(columns[1:]))
+
+
+def _show_points(done: Rebuilt) -> None:
+    if done.points.documents:
+        shown = counted(len(done.points.documents), "recovery point")
+        output.out().print(f"recovery points: {shown} in the repository", markup=False)
+    if done.points.unreadable:
+        output.complain(
+            f"recovery points that cannot be believed: {len(done.points.unreadable)}, first "
+            f"{done.points.unreadable[0][1].detail}",
+            "they are left out of the index; their members stay. `pgben verify` names each",
+        )
 
 
 def _show_trail(done: Rebuilt, *, dry_run: bool) -> None:

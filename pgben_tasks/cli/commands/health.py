@@ -23,7 +23,7 @@ from pgben_tasks.language import Language, translatable as _, translate
 from pgben_tasks.redaction import redact
 
 if TYPE_CHECKING:
-    from pgben_tasks.domain.outlook import Presence, TargetOutlook
+    from pgben_tasks.domain.outlook import PointOutlook, Presence, TargetOutlook
     from pgben_tasks.domain.verdicts import Colour, Verdict
     from pgben_tasks.health.doctor.report import Result, Status
     from pgben_tasks.health.situation import Situation
@@ -129,6 +129,7 @@ def _status_document(found: Situation) -> dict[str, Any]:
         "restorable": _verdict(found.restorable),
         "running": _verdict(found.running),
         "now": output.plain(found.now),
+        "point": found.point and _point(found.point, found.now),
         "targets": [
             {**_target(one, found.now), "answers": answers.get(one.target)} for one in found.targets
         ],
@@ -140,6 +141,19 @@ def _status_document(found: Situation) -> dict[str, Any]:
             {"path": str(disk.path), "used": round(disk.used, 4), "free_bytes": disk.free}
             for disk in found.disks
         ],
+    }
+
+
+def _point(one: PointOutlook, now: datetime) -> dict[str, Any]:
+    good = one.newest_good
+    return {
+        "id": good and str(good.id),
+        "state": good and good.state,
+        "moment": good and output.plain(good.moment),
+        "age_seconds": _seconds(now - good.moment) if good else None,
+        "within_rpo": one.within_rpo(now),
+        "newest": one.newest and str(one.newest.id),
+        "newest_state": one.newest and one.newest.state,
     }
 
 
@@ -182,7 +196,11 @@ def _restorable_to(found: Situation, zone: tzinfo) -> str:
         return "not everything can be restored as it should be"
     good = [one.newest_good for one in found.targets]
     taken = [one.taken for one in good if one is not None and one.taken is not None]
-    return f"everything, to {output.moment(min(taken), zone)} or later" if taken else "everything"
+    if not taken:
+        return "everything"
+    words = f"everything, to {output.moment(min(taken), zone)} or later"
+    point = found.point and found.point.newest_good
+    return f"{words}; recovery point of {output.moment(point.moment, zone)}" if point else words
 
 
 def _target(one: TargetOutlook, now: datetime) -> dict[str, Any]:
@@ -243,9 +261,7 @@ def _surroundings(found: Situation, zone: tzinfo) -> Iterator[tuple[str, output.
     if found.jobs is None or found.workers is None:
         yield "jobs, workers", Text("the catalog does not say", style="yellow")
     else:
-        running = [
-            f"{job.kind} of {outcome.subject(job.target)} ({job.state})" for job in found.jobs
-        ]
+        running = [f"{outcome.work_of(job)} ({job.state})" for job in found.jobs]
         yield "jobs", ", ".join(running) or "none runs or waits"
         nobody = Text("none", style="yellow")
         yield "workers", ", ".join(found.workers) if found.workers else nobody

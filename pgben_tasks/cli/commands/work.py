@@ -19,10 +19,11 @@ from pgben_tasks.cli.options import AsJson, Confirm, Direct, Wait, examples
 from pgben_tasks.cli.view import outcome, output, streaming
 from pgben_tasks.domain.swap import check_confirmation
 from pgben_tasks.domain.target import Target
-from pgben_tasks.errors import ConfigurationError
+from pgben_tasks.errors import ConfigurationError, RequestRefused
 
 if TYPE_CHECKING:
     from pgben_tasks.domain.buckets.restore_plan import Found, PlanTotals, Verdict
+    from pgben_tasks.runtime import Workplace
 
 app = typer.Typer()
 
@@ -76,7 +77,10 @@ def backup(
         typer.Argument(metavar="[TARGET]...", help="'pgben', 'postgres/pgben' or 'bucket/NAME'."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Every protected database and bucket.")
+        bool,
+        typer.Option(
+            "--all", help="Every protected database, then every bucket, joined in a recovery point."
+        ),
     ] = False,
     wait: Wait = True,
     as_json: AsJson = False,
@@ -91,9 +95,25 @@ def backup(
             "several targets are protected, and none was named",
             f"name some of {', '.join(known)}, or give --all",
         )
+    if everything and _forms_points(work):
+        return direct_mode.run_or_enqueue(work, "point", None, {}, wait=wait, as_json=as_json)
     chosen = arguments.parse_protected(targets or known, known)
     wanted = [(str(one), {"target": str(one)}) for one in chosen]
     return enqueue.enqueue_and_follow(work, "backup", wanted, wait=wait, as_json=as_json)
+
+
+def _forms_points(work: Workplace) -> bool:
+    """Return whether backups of everything are joined; not while an older worker counts."""
+    from pgben_tasks.operations.points.form import require_new_workers
+
+    if not work.settings.forms_points:
+        return False
+    try:
+        require_new_workers(work.workers)
+    except RequestRefused as exc:
+        output.say(f"{exc.sentence}; the backups are made without one", style="yellow")
+        return False
+    return True
 
 
 @app.command(epilog=VERIFY_EXAMPLES)

@@ -32,11 +32,16 @@ _SWAPPED: Final = frozenset({"done", "undone", "dropped"})
 #: From the least to the most alarming; the code of several jobs is that of the worst.
 _SEVERITY: Final = (0, 75, 4, 3, 2, 1, 5)
 
+#: Kinds of jobs whose name alone says too little.
+_KIND_WORDS: Final = {"point": "recovery point"}
+
 #: The keys of a result that a table shows: their words, and what kind of value they have.
 _RESULT_WORDS: Final[dict[str, tuple[str, str]]] = {
     "level": ("level", ""),
     "backups": ("backups", "count"),
     "backup": ("backup", ""),
+    "point": ("recovery point", ""),
+    "moment": ("data as of", "moment"),
     "into": ("restored into", ""),
     "replaced": ("kept as", ""),
     "kept_until": ("kept until", "moment"),
@@ -144,7 +149,7 @@ def job_tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
     if job.kind == "sweep":
         yield from _sweep(job)
         return
-    yield output.facts(_facts(job, zone), title=f"{job.kind} of {subject(job.target)}")
+    yield output.facts(_facts(job, zone), title=work_of(job))
     findings = job.result.get("findings")
     if findings:
         rows = [(one["kind"], one["path"], one["detail"]) for one in findings]
@@ -153,6 +158,10 @@ def job_tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
     if known:
         rows = [(one["kind"], one["path"], one["detail"]) for one in known]
         yield output.table(("found before, still there", "where", "what"), rows, below=2)
+    members = job.result.get("members")
+    if members:
+        rows = [(one["target"], one["backup"], one["state"]) for one in members]
+        yield output.table(("member", "backup", "state"), rows)
     yield from _coverage(job)
     lacking = job.result.get("not_restorable")
     if lacking:
@@ -178,6 +187,11 @@ def _coverage(job: Job) -> Iterator[RenderableType]:
             "without the catalog it is not known whether the newest documents were cut off",
             style="yellow",
         )
+
+
+def work_of(job: Job) -> str:
+    """Return what a job does, for people."""
+    return f"{_KIND_WORDS.get(job.kind, job.kind)} of {subject(job.target)}"
 
 
 def subject(target: str) -> str:
@@ -254,6 +268,8 @@ def _prune(job: Job) -> Iterator[RenderableType]:
     verb = "would be removed" if dry else "removed"
     of = counted(len(rows), "backup")
     yield Text(f"{job.target}: {output.number(len(names or ()))} of {of} {verb}")
+    if done.get("points"):
+        yield Text(f"recovery points that {verb if dry else 'were removed'}: {len(done['points'])}")
     if done.get("refused"):
         yield Text(f"pruning is refused: {done['refused']}", style="yellow")
 
@@ -294,7 +310,7 @@ def jobs_table(
                 short_id(job),
                 output.state(job.state),
                 output.minute(job.created_at, zone),
-                f"{job.kind} of {subject(job.target)}",
+                work_of(job),
                 "; ".join(_brief(job, known.get(job.id))),
             )
             for job in jobs

@@ -22,6 +22,7 @@ from pgben_tasks.ports import Mail
 #: What a job does, by its kind.
 WORK: Final[Mapping[str, str]] = {
     "backup": _("backup of {target}"),
+    "point": _("recovery point of {target}"),
     "restore": _("restore of {target}"),
     "verify": _("verification of {target}"),
     "prune": _("retention of {target}"),

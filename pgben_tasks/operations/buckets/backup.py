@@ -22,7 +22,7 @@ from pgben_tasks.domain.buckets.capture import OBJECT_TAGS, BucketCapture, Bucke
 from pgben_tasks.domain.buckets.diff import mass_change
 from pgben_tasks.domain.buckets.inventory import read_since
 from pgben_tasks.domain.buckets.shard import PACKS_EACH, Counts
-from pgben_tasks.domain.documents import Manifest, Pack
+from pgben_tasks.domain.documents import CHAINED_STATEMENTS, Manifest, Pack
 from pgben_tasks.domain.layout import inventory_path
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import ConfigurationError, IntegrityError
@@ -209,7 +209,8 @@ def checksum(run: Run, tools: Toolbox) -> JSON:
 
 def _told(tools: Toolbox, unread: int) -> int | None:
     """Return how many objects' tags are older than the snapshot, where everybody reads that."""
-    return unread if unread and tools.workers.may_use_new_fields(in_use=False) else None
+    told = unread and tools.workers.may_use_new_fields(CHAINED_STATEMENTS, in_use=False)
+    return unread if told else None
 
 
 def _require_all(lines: int, result: JSON) -> None:

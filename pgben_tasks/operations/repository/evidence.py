@@ -176,6 +176,7 @@ def not_covered(tools: Toolbox, surveys: Iterable[Survey]) -> list[str]:
     keys = tools.repository.all_keys()
     covered = {layout.REPOSITORY_CARD}
     documents: set[str] = set(tools.repository.audited())
+    documents |= {layout.point_path(point) for point in tools.repository.points()}
     for one in surveys:
         for backup in one.backups:
             covered |= {file.path for file in stored_files(backup.manifest)}

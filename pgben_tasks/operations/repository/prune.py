@@ -6,18 +6,27 @@ reasons stays behind, so that the gap in the chain of manifests is explained.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import structlog
 
 from pgben_tasks.contracts import JSON, PruneRequest
 from pgben_tasks.domain.documents import Manifest
-from pgben_tasks.domain.retention import Clocks, Plan, plan, unreferenced
+from pgben_tasks.domain.retention import (
+    Clocks,
+    Plan,
+    PointsPlan,
+    plan,
+    plan_points,
+    unreferenced,
+)
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import FenceLost, PgbenError, PruneRefused
 from pgben_tasks.language import counted
 from pgben_tasks.operations.repository import statements
+from pgben_tasks.operations.repository.points import surveyed_points
 from pgben_tasks.operations.repository.survey import Survey, is_pruned, orphans, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
@@ -42,29 +51,51 @@ def on_demand(run: Run, tools: Toolbox) -> JSON:
     return {"prune": prune(run, tools, dry_run=request.dry_run)}
 
 
-def decide(tools: Toolbox, target: Target, *, own: BackupId | None = None) -> tuple[Plan, Survey]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What retention decided for one target, from what it saw, and for the recovery points."""
+
+    plan: Plan
+    points: PointsPlan
+    surveyed: Survey
+
+
+def decide(tools: Toolbox, target: Target, *, own: BackupId | None = None) -> Decided:
     """Return the plan for one target, ``own`` being the backup whose chain asks.
 
-    Raises ``PruneRefused`` when a manifest cannot be believed.
+    Raises ``PruneRefused`` when a manifest or a recovery point cannot be believed.
     """
     surveyed = survey(tools.repository, target)
     surveyed.require_readable(PruneRefused)
+    found = surveyed_points(tools.repository, surveys=[surveyed])
+    found.require_readable(PruneRefused)
     now = tools.clock.now()
     policy = tools.limits.retention
     schedule = tools.schedules.get(target.kind)
     if schedule is not None:
         policy = replace(policy, interval=schedule.interval(now))
     named = tools.captures.named(target) - {str(own)}
-    decided = plan(surveyed.known, now=now, policy=policy, own=own, named=named)
+    points = plan_points(found.points, now=now, policy=policy)
+    decided = plan(
+        surveyed.known,
+        now=now,
+        policy=policy,
+        own=own,
+        named=named,
+        joined=points.members_of(target),
+    )
     clocks = Clocks(catalog=now, worker=tools.own_clock.now(), store=tools.repository.now())
     doubt = clocks.doubt()
-    return (decided if doubt is None else decided.refusing(*doubt)), surveyed
+    if doubt is not None:
+        decided = decided.refusing(*doubt)
+    return Decided(plan=decided, points=points, surveyed=surveyed)
 
 
 def prune(run: Run, tools: Toolbox, *, dry_run: bool, own: BackupId | None = None) -> JSON:
     """Remove what the plan expires; with ``dry_run`` only return what would go."""
     run.progress.begin("prune")
-    decided, surveyed = decide(tools, run.target, own=own)
+    found = decide(tools, run.target, own=own)
+    decided, surveyed = found.plan, found.surveyed
     rows = [
         {"backup": backup, "decision": verdict, "reasons": reasons}
         for backup, verdict, reasons in decided.explain()
@@ -72,10 +103,11 @@ def prune(run: Run, tools: Toolbox, *, dry_run: bool, own: BackupId | None = Non
     if decided.refused is not None and not dry_run:
         decided.check()
     gone: list[str] = []
+    points = [] if decided.refused is not None else [str(one.id) for one in found.points.expire]
     stored = tools.repository.packs(run.target)
     # A run that was killed between manifest and packs signed its decision first.
     left = [one for one in orphans(tools.repository, surveyed, stored) if one.pruned]
-    if (decided.expire or left) and not dry_run:
+    if (decided.expire or left or points) and not dry_run:
         with run.try_lock("read") as free:
             if not free:
                 raise PruneRefused(
@@ -88,6 +120,8 @@ def prune(run: Run, tools: Toolbox, *, dry_run: bool, own: BackupId | None = Non
                     f"a job of '{run.target}' has just asked for a backup that would be removed",
                     "pruning waits for the next backup",
                 )
+            # Before their members, so that no point ever names a backup that retention removed.
+            _remove_points(run, tools, points)
             gone = _carry_out(run, tools, decided, surveyed)
             for pack in chain.from_iterable(one.packs for one in left):
                 _remove_pack(run, tools, pack.key)
@@ -96,9 +130,18 @@ def prune(run: Run, tools: Toolbox, *, dry_run: bool, own: BackupId | None = Non
     return {
         "expired": gone,
         "would_expire": [str(backup) for backup in decided.expire] if dry_run else [],
+        "points": points,
         "refused": decided.refused,
         "decisions": rows,
     }
+
+
+def _remove_points(run: Run, tools: Toolbox, points: Sequence[str]) -> None:
+    for point in points:
+        run.ledger.hold()
+        tools.repository.remove_point(BackupId.parse(point))
+        tools.index.remove_point(BackupId.parse(point))
+        log.info("recovery_point_expired", point=point)
 
 
 def _carry_out(run: Run, tools: Toolbox, decided: Plan, surveyed: Survey) -> list[str]:

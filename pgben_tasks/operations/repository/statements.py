@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import structlog
 
 from pgben_tasks.contracts import AcknowledgeRequest
-from pgben_tasks.domain.documents import Manifest, StatementKind, Verification
+from pgben_tasks.domain.documents import (
+    CHAINED_STATEMENTS,
+    Manifest,
+    StatementKind,
+    Verification,
+)
 from pgben_tasks.domain.statements import next_link
 from pgben_tasks.domain.states import state_of
 from pgben_tasks.domain.target import BackupId, require_utc
@@ -48,7 +53,7 @@ def sign_statement(
         # Read under the lock: the statement names all that were there before it.
         before = tools.repository.verifications(target, backup)
         chained = tools.workers.may_use_new_fields(
-            in_use=any(one.number is not None for one in before)
+            CHAINED_STATEMENTS, in_use=any(one.number is not None for one in before)
         )
         if not tools.workers.may_sign_needs and looked.packs and not looked.findings:
             needs = state_of(manifest, before).needs

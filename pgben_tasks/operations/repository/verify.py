@@ -34,6 +34,7 @@ from pgben_tasks.operations.repository.examine import (
     stored_files,
     unread,
 )
+from pgben_tasks.operations.repository.points import surveyed_points
 from pgben_tasks.operations.repository.survey import (
     Survey,
     Surveyed,
@@ -109,6 +110,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
     uncovered: list[str] = []
     if request.target is None:
         findings += foreign(tools.repository, targets)
+        findings += surveyed_points(tools.repository, surveys=surveys).findings
         uncovered = evidence.not_covered(tools, surveys)
     return {
         "level": request.level,

@@ -1,0 +1,233 @@
+"""Form a recovery point: databases first, then every bucket, then the document that joins them.
+
+The backups are jobs of their own. A step that waits for them gives its place back (``StepWaits``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from pgben_tasks.contracts import JSON, BackupRequest
+from pgben_tasks.domain.documents import (
+    RECOVERY_POINTS,
+    Manifest,
+    PointMember,
+    RecoveryPoint,
+)
+from pgben_tasks.domain.job import Job, window_key
+from pgben_tasks.domain.points import Candidate, first_fitting
+from pgben_tasks.domain.states import GOOD_LABELS
+from pgben_tasks.domain.target import BackupId, Target, require_utc
+from pgben_tasks.errors import PermanentError, PgbenError, RequestRefused, StepWaits
+from pgben_tasks.operations.repository.points import surveyed_points
+from pgben_tasks.operations.toolbox import Run, Toolbox, Workers
+
+log = structlog.get_logger(__name__)
+
+#: A bucket's scheduled backup is waited for when it comes this soon; else one more is asked for.
+_WORTH_WAITING: Final = timedelta(hours=3)
+
+
+def require_new_workers(workers: Workers) -> None:
+    """Raise ``RequestRefused`` while a worker counts whose version would call points foreign."""
+    if not workers.may_use_new_fields(RECOVERY_POINTS, in_use=False):
+        raise RequestRefused(
+            "a recovery point cannot be written while a worker runs, or ran within a day, whose "
+            "version of pgben knows none",
+            "update every worker; the next night forms one",
+        )
+
+
+def databases(run: Run, tools: Toolbox) -> JSON:
+    """Back up every database, or find the backups of the same window, and wait for all of them."""
+    run.progress.begin("databases")
+    jobs = [_ask_database(run, tools, target) for target in _protected(tools, "postgres")]
+    _require_none_failed(jobs)
+    running = [job for job in jobs if not job.ended]
+    if running:
+        raise _waits_for(running)
+    found = {job.target: job.backup for job in jobs}
+    run.ledger.keep(context={"members": found})
+    return {"databases": found}
+
+
+def buckets(run: Run, tools: Toolbox) -> JSON:
+    """Find, per bucket, the first good snapshot listed long enough after; ask for one if needed."""
+    run.progress.begin("buckets")
+    members: dict[str, str] = dict(run.job.context["members"])
+    after = _data_of_databases(tools, members) + tools.limits.point_settle
+    missing = []
+    for target in _protected(tools, "bucket"):
+        found = first_fitting(list(_candidates(tools, target)), after)
+        if found is None:
+            missing.append(target)
+        else:
+            members[str(target)] = found.backup
+    run.ledger.keep(context={"members": members})
+    if not missing:
+        return {"buckets": {str(one): members[str(one)] for one in _protected(tools, "bucket")}}
+    if tools.clock.now() < after:
+        raise StepWaits(f"uploads in flight are given until {_shown(after)} to be stored")
+    awaited = [job for target in missing if (job := _ask_bucket(run, tools, target)) is not None]
+    _require_none_failed(awaited)
+    late = [job for job in awaited if job.ended]
+    if late:
+        raise PermanentError(
+            f"the snapshot of '{late[0].target}' that job '{late[0].id}' made joins no recovery "
+            "point: it does not count as good",
+            f"`pgben list {late[0].target}` says why; the next backup of everything forms another",
+        )
+    if awaited:
+        raise _waits_for(awaited)
+    raise StepWaits("the scheduled backups of buckets are still to come")
+
+
+def join(run: Run, tools: Toolbox) -> JSON:
+    """Write the signed document that names every member with the digest of its manifest."""
+    run.progress.begin("join")
+    kept = run.job.context.get("point")
+    point = BackupId.parse(kept) if kept else BackupId.make(tools.clock.now(), tools.suffix())
+    run.ledger.keep(context={"point": str(point)})
+    require_new_workers(tools.workers)
+    members = sorted(
+        (Target.parse(target), BackupId.parse(backup))
+        for target, backup in run.job.context["members"].items()
+    )
+    document = RecoveryPoint(
+        repository=tools.repository.id,
+        id=str(point),
+        job=str(run.job_id),
+        settle=int(tools.limits.point_settle.total_seconds()),
+        members=tuple(_member(tools, target, backup) for target, backup in members),
+    )
+    run.ledger.hold()
+    tools.repository.store_point(document)
+    tools.index.add_point(document)
+    log.info("point_formed", point=document.id, members=len(members))
+    return {"point": document.id, "moment": document.moment.isoformat()}
+
+
+def record(run: Run, tools: Toolbox) -> JSON:
+    """Read the point and the statements about its members back: that is its state."""
+    run.progress.begin("record")
+    wanted = run.job.context["point"]
+    found = surveyed_points(tools.repository, only=BackupId.parse(wanted))
+    found.require_readable(PermanentError)
+    (point,) = found.points
+    log.info("point_recorded", point=wanted, state=point.state)
+    return {
+        "state": point.state,
+        "members": [
+            {"target": one.target, "backup": one.backup, "state": state}
+            for one, state in zip(point.members, point.states, strict=True)
+        ],
+    }
+
+
+def _protected(tools: Toolbox, kind: str) -> list[Target]:
+    return sorted(target for target in tools.protected if target.kind == kind)
+
+
+def _ask_database(run: Run, tools: Toolbox, target: Target) -> Job:
+    """Return the job of a database's backup: that of the same window, or one of our own."""
+    window = run.job.window
+    key = window_key("backup", str(target), window) if window else _own_key(run, target)
+    return _ask(run, tools, target, key=key, window=window)
+
+
+def _ask_bucket(run: Run, tools: Toolbox, target: Target) -> Job | None:
+    """Return the job that will list a bucket; None when its scheduled one comes soon.
+
+    One that is under way may have begun too early, and still has to end first.
+    """
+    under_way = tools.jobs.open_backup(target)
+    if under_way is not None:
+        return under_way
+    schedule, now = tools.schedules["bucket"], tools.clock.now()
+    ours = tools.jobs.by_key(_own_key(run, target))
+    if ours is not None:
+        return ours
+    if run.job.window is not None and schedule.next(now) - now <= _WORTH_WAITING:
+        return None
+    return _ask(run, tools, target, key=_own_key(run, target))
+
+
+def _own_key(run: Run, target: Target) -> str:
+    # A new attempt asks again: what the one before asked for has failed.
+    return f"backup:{target}:point:{run.job_id}:{run.job.attempt}"
+
+
+def _ask(
+    run: Run, tools: Toolbox, target: Target, *, key: str, window: datetime | None = None
+) -> Job:
+    who = "schedule" if window else run.job.requested_by
+    job, new = tools.jobs.request(
+        "backup",
+        target=str(target),
+        key=key,
+        request=BackupRequest(target=str(target), requested_by=who).model_dump(mode="json"),
+        requested_by=who,
+        window=window,
+    )
+    if new:
+        log.info("backup_asked_for", target=str(target), asked=str(job.id))
+    return job
+
+
+def _require_none_failed(jobs: list[Job]) -> None:
+    for job in jobs:
+        if job.ended and job.state != "succeeded" and job.retry_at is None:
+            said = (job.error or {}).get("sentence", "no reason was recorded")
+            raise PermanentError(
+                f"job '{job.id}', which backs up '{job.target}' for a recovery point, did not "
+                f"succeed: {said}",
+                "when that is mended, `pgben backup --all` forms a point at once",
+            )
+
+
+def _waits_for(jobs: list[Job]) -> StepWaits:
+    return StepWaits(f"it waits for jobs: {', '.join(str(job.id) for job in jobs)}")
+
+
+def _data_of_databases(tools: Toolbox, members: dict[str, str]) -> datetime:
+    """Return the moment of the data of the databases among ``members``, the latest of several."""
+    return max(
+        _manifest(tools, Target.parse(target), BackupId.parse(backup)).snapshot_time
+        for target, backup in members.items()
+        if target.startswith("postgres/")
+    )
+
+
+def _manifest(tools: Toolbox, target: Target, backup: BackupId) -> Manifest:
+    try:
+        return tools.repository.manifest(target, backup)
+    except PgbenError as exc:
+        raise PermanentError(
+            f"backup '{backup}' of '{target}' can join no recovery point: {exc.sentence}",
+            exc.hint,
+        ) from exc
+
+
+def _member(tools: Toolbox, target: Target, backup: BackupId) -> PointMember:
+    manifest = _manifest(tools, target, backup)
+    return PointMember(
+        target=str(target),
+        backup=str(backup),
+        manifest=tools.repository.manifest_digest(target, backup),
+        snapshot_time=manifest.snapshot_time,
+    )
+
+
+def _candidates(tools: Toolbox, target: Target) -> Iterator[Candidate]:
+    for one in tools.index.backups(target):
+        if one.snapshot_at is not None:
+            good = one.state in GOOD_LABELS and (one.suspect is None or one.acknowledged)
+            yield Candidate(backup=one.id, listed=one.snapshot_at, good=good)
+
+
+def _shown(moment: datetime) -> str:
+    return f"{require_utc(moment):%Y-%m-%dT%H:%M:%SZ}"

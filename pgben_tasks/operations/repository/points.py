@@ -1,0 +1,111 @@
+"""Read the recovery points of a repository, with the state that statements give their members."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pgben_tasks.domain.documents import Finding, RecoveryPoint
+from pgben_tasks.domain.layout import point_path
+from pgben_tasks.domain.points import KnownPoint, MemberFacts, known_point, standing_state
+from pgben_tasks.domain.states import state_of
+from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.errors import BackupNotFound, IntegrityError, PermanentError
+from pgben_tasks.operations.repository.survey import Survey, finding_of
+from pgben_tasks.ports import Repository
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Points:
+    """The documents of recovery points by their ids, and those that cannot be believed."""
+
+    documents: tuple[RecoveryPoint, ...]
+    unreadable: tuple[tuple[BackupId, Finding], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurveyedPoints:
+    """The recovery points of a repository with their states, and those that cannot be believed."""
+
+    points: tuple[KnownPoint, ...]
+    unreadable: tuple[tuple[BackupId, Finding], ...]
+
+    def require_readable(self, refusal: type[PermanentError]) -> None:
+        """Raise ``refusal`` when a recovery point cannot be believed."""
+        if self.unreadable:
+            point, finding = self.unreadable[0]
+            raise refusal(
+                f"recovery point '{point}' cannot be believed: {finding.detail}",
+                "run `pgben verify`, and find out who can write to the repository",
+            )
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with points: unreadable ones, and members that are gone."""
+        gone = [
+            Finding(
+                kind="missing",
+                path=point_path(one.id),
+                detail=f"its member '{member.backup}' of '{member.target}' is gone or another one",
+            )
+            for one in self.points
+            for member, state in zip(one.members, one.states, strict=True)
+            if state == "missing"
+        ]
+        return [*(finding for _, finding in self.unreadable), *gone]
+
+
+def read_points(repository: Repository, *, only: BackupId | None = None) -> Points:
+    """Read every recovery point, or ``only`` one."""
+    documents: list[RecoveryPoint] = []
+    unreadable: list[tuple[BackupId, Finding]] = []
+    for point in repository.points() if only is None else [only]:
+        try:
+            documents.append(repository.point(point))
+        except IntegrityError as exc:
+            unreadable.append((point, finding_of(exc, point_path(point))))
+    return Points(documents=tuple(documents), unreadable=tuple(unreadable))
+
+
+def surveyed_points(
+    repository: Repository, *, only: BackupId | None = None, surveys: Sequence[Survey] = ()
+) -> SurveyedPoints:
+    """Read every recovery point, or ``only`` one, and the statements about its members.
+
+    ``surveys`` are of targets that were read already.
+    """
+    read = read_points(repository, only=only)
+    facts = _facts(surveys)
+    for member in (member for one in read.documents for member in one.members):
+        key = (member.target, member.backup)
+        # Also of a target that was surveyed: the backup may be newer than the survey.
+        if key not in facts:
+            facts |= _facts_of(
+                repository, Target.parse(member.target), BackupId.parse(member.backup)
+            )
+    return SurveyedPoints(
+        points=tuple(known_point(one, facts) for one in read.documents), unreadable=read.unreadable
+    )
+
+
+def _facts(surveys: Sequence[Survey]) -> dict[tuple[str, str], MemberFacts]:
+    return {
+        (str(one.target), str(backup.known.id)): MemberFacts(
+            state=standing_state(backup.known.standing), manifest=backup.manifest.digest
+        )
+        for one in surveys
+        for backup in one.backups
+    }
+
+
+def _facts_of(
+    repository: Repository, target: Target, backup: BackupId
+) -> dict[tuple[str, str], MemberFacts]:
+    """Return what is known of one backup; nothing when it is gone or cannot be believed."""
+    try:
+        manifest = repository.manifest(target, backup)
+        standing = state_of(manifest, repository.verifications(target, backup))
+    except (BackupNotFound, IntegrityError):
+        return {}
+    facts = MemberFacts(state=standing_state(standing), manifest=manifest.digest)
+    return {(str(target), str(backup)): facts}

@@ -1,0 +1,268 @@
+"""Recovery points are formed of backups that belong together, kept with them, and told apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.job import window_key
+from pgben_tasks.domain.retention import Policy
+from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.errors import IntegrityError, PermanentError, PruneRefused, StepWaits
+from pgben_tasks.health.points import indexed_points, stored_points
+from pgben_tasks.operations.repository import prune
+from tests.support.bucketshop import TARGET as BUCKET, BucketShop
+from tests.support.pointshop import PointShop
+from tests.support.troubled_bucket import TroubledBucket
+
+
+@pytest.fixture
+def points(shop: BucketShop) -> PointShop:
+    shop.put("cidadão/1/rg.jpg", b"first")
+    return PointShop(shop)
+
+
+def member(shop: PointShop, point: str, target: Target) -> Manifest:
+    found = {one.target: one.backup for one in shop.point(point).members}
+    return shop.tools.repository.manifest(target, BackupId.parse(found[str(target)]))
+
+
+# --- how one is formed
+
+
+def test_the_databases_come_first_and_the_bucket_is_listed_after_their_data(
+    points: PointShop,
+) -> None:
+    found = points.form()
+    assert (found.state, found.good) == ("verified", True)
+    database = points.buckets.shop.target
+    assert [one.target for one in found.members] == [str(BUCKET), str(database)]
+    data = member(points, str(found.id), database).snapshot_time
+    assert found.moment == data
+    assert member(points, str(found.id), BUCKET).snapshot_time >= data
+    jobs = {job.target: job for job in points.ledger.jobs()}
+    assert set(jobs) == {str(BUCKET), str(database)}
+    assert {job.requested_by for job in jobs.values()} == {"shop"}
+    assert points.tools.repository.foreign() == []
+
+
+def test_a_snapshot_that_began_too_early_is_passed_over_and_one_more_is_asked_for(
+    points: PointShop,
+) -> None:
+    chain = points.chain()
+    with pytest.raises(StepWaits):
+        chain.step()
+    points.work_all()
+    chain.step()
+    # Listed before the time that uploads are given is over.
+    points.buckets.run("backup")
+    data = points.tools.repository.manifest(
+        points.buckets.shop.target,
+        BackupId.parse(chain.job.context["members"][str(points.buckets.shop.target)]),
+    ).snapshot_time
+    soon = points.tools.clock.now() - data + timedelta(seconds=1)
+    chain.tools = replace(chain.tools, limits=replace(chain.tools.limits, point_settle=soon))
+    with pytest.raises(StepWaits, match="uploads in flight are given until"):
+        chain.step()
+    assert points.ledger.jobs(open_only=True) == [], "none is asked for before"
+    while points.tools.clock.now() < data + soon:
+        pass
+    found = points.form(chain)
+    assert member(points, str(found.id), BUCKET).snapshot_time >= data + soon
+    assert len(points.tools.repository.backups(BUCKET)) == 2
+
+
+def test_the_first_snapshot_that_fits_joins_and_no_other_is_made(points: PointShop) -> None:
+    chain = points.chain()
+    with pytest.raises(StepWaits):
+        chain.step()
+    points.work_all()
+    chain.step()
+    first = points.buckets.snapshot()
+    points.buckets.put("later", b"later")
+    points.buckets.snapshot()
+    found = points.form(chain)
+    assert {one.backup for one in found.members} >= {first.backup}
+    assert len(points.tools.repository.backups(BUCKET)) == 2
+
+
+def test_a_scheduled_point_joins_the_backup_of_its_window(points: PointShop) -> None:
+    window = points.tools.clock.now().replace(second=0, microsecond=0)
+    chain = points.chain(window=window)
+    with pytest.raises(StepWaits):
+        chain.step()
+    (asked,) = points.ledger.jobs()
+    database = str(points.buckets.shop.target)
+    assert (asked.key, asked.window) == (window_key("backup", database, window), window)
+    assert asked.requested_by == "schedule"
+
+
+def test_a_scheduled_point_waits_for_the_buckets_own_time_when_that_is_soon(
+    points: PointShop,
+) -> None:
+    now = points.tools.clock.now()
+    chain = points.chain(window=now.replace(second=0, microsecond=0))
+    with pytest.raises(StepWaits):
+        chain.step()
+    points.work_all()
+    chain.step()
+    soon = replace(points.tools.schedules["bucket"], cron=f"{(now.minute + 30) % 60} * * * *")
+    late = replace(soon, cron=f"0 {(now.astimezone(soon.zone).hour + 6) % 24} * * *")
+    chain.tools = replace(chain.tools, schedules={**chain.tools.schedules, "bucket": soon})
+    with pytest.raises(StepWaits, match="are still to come"):
+        chain.step()
+    assert points.ledger.jobs(open_only=True) == []
+    chain.tools = replace(chain.tools, schedules={**chain.tools.schedules, "bucket": late})
+    with pytest.raises(StepWaits, match="it waits for jobs"):
+        chain.step()
+    (asked,) = points.ledger.jobs(open_only=True)
+    assert asked.target == str(BUCKET)
+
+
+def test_a_backup_that_failed_fails_the_point_and_is_named(points: PointShop) -> None:
+    bucket = points.buckets.bucket
+    assert isinstance(bucket, TroubledBucket)
+    bucket._made = False
+    with pytest.raises(PermanentError, match=f"backs up '{BUCKET}' for a recovery point") as no:
+        points.form()
+    assert "did not succeed: " in no.value.sentence
+    assert points.tools.repository.points() == []
+    # Whoever asks again gets new backups.
+    bucket._made = True
+    assert points.form().good
+
+
+def test_a_snapshot_that_does_not_count_joins_nothing(points: PointShop) -> None:
+    for number in range(30):
+        points.buckets.put(f"key {number}", b"x")
+    points.form()
+    for number in range(30):
+        points.buckets.put(f"key {number}", b"overwritten")
+    with pytest.raises(PermanentError, match="does not count as good"):
+        points.form()
+    assert len(points.tools.repository.points()) == 1
+
+
+def test_a_step_that_runs_again_writes_the_same_point(points: PointShop) -> None:
+    chain = points.chain()
+    point = points.form(chain)
+    for name in ("pgben.backup.all.join", "pgben.backup.all.record"):
+        chain.step(name)
+    assert [str(one) for one in points.tools.repository.points()] == [str(point.id)]
+    assert points.point(str(point.id)) == point
+
+
+# --- what becomes of it
+
+
+def test_index_and_repository_tell_the_same_and_damage_of_a_member_shows(
+    points: PointShop,
+) -> None:
+    first = points.form()
+    points.buckets.put("second", b"second")
+    second = points.form()
+    work, repository = points.buckets.shop.work, points.tools.repository
+    assert indexed_points(work) == stored_points(repository) == (second, first)
+    assert stored_points(repository, until_good=True) == (second,)
+    (own,) = member(points, str(second.id), points.buckets.shop.target).own_packs
+    path = points.buckets.shop.repository / own.path
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(IntegrityError):
+        points.buckets.shop.verify(level="full")
+    for found in (indexed_points(work), stored_points(repository)):
+        assert [one.state for one in found] == ["damaged", "verified"]
+    assert [one.id for one in stored_points(repository, until_good=True)] == [second.id, first.id]
+
+
+def test_a_verification_of_everything_finds_points_that_lie(points: PointShop) -> None:
+    point = points.form()
+    verify = points.buckets.shop
+    clean = verify.run("verify", {"target": None})
+    assert (clean.result["findings_total"], clean.result["not_covered"]) == (0, [])
+    folder = verify.repository / "recovery-points"
+    stored = folder / f"{point.id}.json"
+    whole = stored.read_bytes()
+    stored.chmod(0o600)
+    stored.write_bytes(whole.replace(point.job.encode(), point.job[::-1].encode()))
+    with pytest.raises(IntegrityError, match=f"forged 'recovery-points/{point.id}.json'"):
+        verify.run("verify", {"target": None})
+    stored.write_bytes(whole)
+    points.tools.repository.remove_manifest(BUCKET, BackupId.parse(point.members[0].backup))
+    with pytest.raises(IntegrityError) as gone:
+        verify.run("verify", {"target": None})
+    assert "missing" in gone.value.sentence
+    assert points.point(str(point.id)).state == "missing"
+
+
+def test_retention_removes_a_point_before_its_members_and_keeps_the_newest_whole(
+    points: PointShop,
+) -> None:
+    old = points.form()
+    for number in range(4):
+        points.buckets.put(f"night {number}", b"x")
+        points.form()
+    newest = stored_points(points.tools.repository)[0]
+    later = replace(
+        points.tools,
+        limits=replace(
+            points.tools.limits,
+            retention=Policy(max_age=timedelta(0), floor=1, brake=1),  # type: ignore[arg-type]
+        ),
+    )
+    points.tools = points.buckets.tools = later
+    removed: list[str] = []
+    for name in ("remove_point", "remove_manifest"):
+        _note_calls(points, name, removed)
+    points.buckets.run("prune")
+    assert removed[0].startswith("remove_point")
+    assert removed[-1].startswith("remove_manifest")
+    assert stored_points(points.tools.repository) == (newest,)
+    assert points.point(str(newest.id)).good
+    assert indexed_points(points.buckets.shop.work) == (newest,)
+    backups = {str(one) for one in points.tools.repository.backups(BUCKET)}
+    assert backups == {one.backup for one in newest.members if one.target == str(BUCKET)}
+    assert old.id not in points.tools.repository.points()
+
+
+def _note_calls(points: PointShop, name: str, into: list[str]) -> None:
+    repository = points.tools.repository
+    real = getattr(repository, name)
+
+    def noted(*arguments: object) -> None:
+        into.append(f"{name} {arguments}")
+        real(*arguments)
+
+    setattr(repository, name, noted)
+
+
+def test_what_a_forming_point_has_found_is_not_pruned(points: PointShop) -> None:
+    chain = points.chain()
+    with pytest.raises(StepWaits):
+        chain.step()
+    points.work_all()
+    chain.step()
+    found = chain.job.context["members"]
+    job, _ = points.ledger.request(
+        "point", target="*", key="forming", request={}, requested_by="test"
+    )
+    with points.ledger.database.transaction() as cursor:
+        cursor.execute(
+            "UPDATE job SET context = jsonb_build_object('members', jsonb_build_object(%s::text,"
+            " %s::text)) WHERE id = %s",
+            (*next(iter(found.items())), job.id),
+        )
+    database = points.buckets.shop.target
+    assert points.ledger.named(database) == {found[str(database)]}
+    assert points.ledger.named(BUCKET) == frozenset()
+    decided = prune.decide(points.tools, database)
+    assert "in use by a job" in decided.plan.decisions[0].reasons
+
+
+def test_nothing_is_pruned_while_a_point_cannot_be_believed(points: PointShop) -> None:
+    point = points.form()
+    (points.buckets.shop.repository / "recovery-points" / f"{point.id}.json.sig").unlink()
+    with pytest.raises(PruneRefused, match=f"recovery point '{point.id}' cannot be believed"):
+        points.buckets.run("prune")
