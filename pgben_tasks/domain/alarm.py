@@ -17,7 +17,7 @@ from pgben_tasks.errors import RequestMistaken
 from pgben_tasks.redaction import redact
 
 AlarmKind = Literal[
-    "damaged", "failed", "suspect", "stale", "overdue", "silent", "expiring", "refused"
+    "damaged", "failed", "suspect", "faulty", "stale", "overdue", "silent", "expiring", "refused"
 ]
 
 #: The worst first: a mail of many shows these in full and counts the last ones.
@@ -25,6 +25,7 @@ SEVERITY: Final[tuple[AlarmKind, ...]] = (
     "damaged",
     "failed",
     "suspect",
+    "faulty",
     "stale",
     "overdue",
     "silent",
@@ -98,8 +99,10 @@ def alarm_of_job(job: Job) -> Alarm | None:
     if job.ended_at is None or (job.error or {}).get("type") in NO_ALARM:
         return None
     reason = job.result.get("suspect")
-    if job.state == "succeeded" and job.kind == "backup" and reason:
-        return _of_end(job, job.ended_at, "suspect", f"suspect:{job.id}", sentence=reason)
+    if job.state == "succeeded" and job.kind in {"backup", "point"} and reason:
+        # Of a recovery point it is rows and objects that do not go together.
+        what: AlarmKind = "suspect" if job.kind == "backup" else "faulty"
+        return _of_end(job, job.ended_at, what, f"{what}:{job.id}", sentence=reason)
     if job.state == "refused":
         return _of_end(job, job.ended_at, "refused", f"refused:{job.id}")
     if job.state == "failed":

@@ -163,13 +163,23 @@ class PostgresCapture(Document):
         return sum(table.rows for table in self.tables)
 
 
+class StoredLines(Document):
+    """A stored file of lines: stored size and SHA-256, SHA-256 of the plain lines, how many."""
+
+    size: Size
+    sha256: Digest
+    lines: Digest
+    count: Size
+
+
 class Manifest(SparseDocument):
     """The signed description of one backup; a backup exists exactly when this does.
 
     It holds ``postgres`` or ``bucket``, as its target is; the other is left out of its bytes.
+    ``references`` is what rows of a database say of objects, where that was read.
     """
 
-    LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"postgres", "bucket"})
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"postgres", "bucket", "references"})
 
     format: Literal[1] = 1
     repository: str
@@ -186,9 +196,13 @@ class Manifest(SparseDocument):
     suspect: str | None
     postgres: PostgresCapture | None = None
     bucket: BucketCapture | None = None
+    references: StoredLines | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.references is not None and self.postgres is None:
+            message = "a bucket has no references"
+            raise ValueError(message)
         kinds = {"postgres": self.postgres, "bucket": self.bucket}
         if [kind for kind, capture in kinds.items() if capture is not None] != [
             self.target_name.kind
@@ -219,6 +233,11 @@ class Manifest(SparseDocument):
     def digest(self) -> str:
         """The SHA-256 of its bytes."""
         return hashlib.sha256(self.encode()).hexdigest()
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether a file of lines belongs to it: the inventory of a bucket, or references."""
+        return self.bucket is not None or self.references is not None
 
     @property
     def target_name(self) -> Target:
@@ -384,12 +403,39 @@ class PointMember(Document):
     snapshot_time: Moment
 
 
-class RecoveryPoint(Document):
+class CrossCheck(Document):
+    """How many rows and objects were compared, and how many faults of each kind there were.
+
+    ``recoverable`` of the missing objects are in older snapshots. ``faults`` is the stored list,
+    left out where there are none.
+    """
+
+    references: Size
+    objects: Size
+    missing: Size
+    unreadable: Size
+    size: Size
+    hash: Size
+    metadata: Size
+    orphan: Size
+    recoverable: Size
+    faults: StoredLines | None
+
+    @property
+    def rows(self) -> int:
+        """How many faults are of rows: an object that no row names harms nobody."""
+        return self.missing + self.unreadable + self.size + self.hash + self.metadata
+
+
+class RecoveryPoint(SparseDocument):
     """A backup of every database and, per bucket, the first snapshot listed long enough after.
 
     Written once, when it is complete. ``settle`` is how long after the data of the databases the
     listings had to begin at least (seconds): objects may be on their way when their rows are there.
+    ``check`` is what the comparison of rows and objects found, where references were read.
     """
+
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"check"})
 
     format: Literal[1] = 1
     repository: str
@@ -397,6 +443,7 @@ class RecoveryPoint(Document):
     job: str
     settle: Size
     members: tuple[PointMember, ...]
+    check: CrossCheck | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

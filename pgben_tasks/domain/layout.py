@@ -26,8 +26,13 @@ POINTS: Final = "recovery-points/"
 FOLDERS: Final = ("backups", "packs", "verifications")
 SIGNATURE_SUFFIX: Final = ".sig"
 _MANIFEST: Final = "manifest.json"
-#: Sealed, or in the clear where encryption is off.
-_INVENTORIES: Final = ("inventory.jsonl.zst.age", "inventory.jsonl.zst")
+#: The file of lines beside a manifest, by the kind of its target: the inventory of a bucket, or
+#: what rows of a database say of objects. Sealed, or in the clear where encryption is off.
+_LINES: Final = {
+    "bucket": ("inventory.jsonl.zst.age", "inventory.jsonl.zst"),
+    "postgres": ("references.jsonl.zst.age", "references.jsonl.zst"),
+}
+_FAULTS: Final = re.compile(r"(.+)\.faults\.jsonl\.zst(?:\.age)?")
 #: What a shard of a copy is to hold, and what of it is stored.
 _SHARD_FILE: Final = re.compile(
     r"shard-[1-9][0-9]{0,3}-(?:wanted|[1-9][0-9]{0,8})\.jsonl\.zst(?:\.age)?", re.ASCII
@@ -64,13 +69,13 @@ def manifest_path(target: Target, backup: BackupId) -> str:
 
 
 def inventory_path(target: Target, backup: BackupId, *, sealed: bool) -> str:
-    """Return the key of a snapshot's inventory."""
-    return f"{backups_prefix(target)}{backup}/{_INVENTORIES[0 if sealed else 1]}"
+    """Return the key of a snapshot's inventory, or of a database's references."""
+    return f"{backups_prefix(target)}{backup}/{_LINES[target.kind][0 if sealed else 1]}"
 
 
 def is_inventory(key: str) -> bool:
-    """Return whether a key is that of an inventory."""
-    return key.rpartition("/")[2] in _INVENTORIES
+    """Return whether a key is that of an inventory, or of references."""
+    return any(key.rpartition("/")[2] in names for names in _LINES.values())
 
 
 def shard_path(
@@ -95,7 +100,13 @@ def shard_part(key: str, shard: int) -> int | None:
 
 
 def inventory_of(manifest: Manifest) -> StoredFile:
-    """Return the stored inventory of a snapshot as its manifest describes it."""
+    """Return the stored inventory of a snapshot, or references, as the manifest describes them."""
+    if manifest.references is not None:
+        return StoredFile(
+            path=inventory_path(manifest.target_name, manifest.backup_id, sealed=manifest.sealed),
+            size=manifest.references.size,
+            sha256=manifest.references.sha256,
+        )
     if manifest.bucket is None:
         raise ManifestInvalid(f"'{manifest.target}' is no bucket", "name a snapshot of a bucket")
     return StoredFile(
@@ -124,6 +135,25 @@ def point_of(key: str) -> BackupId | None:
     """Return which recovery point a key is the document of, or None when it is no point's."""
     stem = key.removeprefix(POINTS).removesuffix(".json")
     return _backup_id(stem) if key == f"{POINTS}{stem}.json" else None
+
+
+def faults_path(point: BackupId | str, *, sealed: bool) -> str:
+    """Return the key of the list of faults that a point's cross-check found."""
+    return f"{POINTS}{point}.faults.jsonl.zst{'.age' if sealed else ''}"
+
+
+def faults_of(point: RecoveryPoint, *, sealed: bool) -> StoredFile | None:
+    """Return the stored list of faults as a point describes it; None where there is none."""
+    found = point.check and point.check.faults
+    if not found:
+        return None
+    path = faults_path(point.id, sealed=sealed)
+    return StoredFile(path=path, size=found.size, sha256=found.sha256)
+
+
+def _is_faults(key: str) -> bool:
+    match = _FAULTS.fullmatch(key.removeprefix(POINTS)) if key.startswith(POINTS) else None
+    return match is not None and _backup_id(match[1]) is not None
 
 
 def document_path(document: Manifest | Verification | AuditEntry | RecoveryPoint) -> str:
@@ -177,8 +207,8 @@ def is_known(key: str, target: Target) -> bool:
         return pack_number(name) is not None
     if parts[0] == "backups":
         known = {_MANIFEST, signature_path(_MANIFEST)}
-        of_bucket = name in _INVENTORIES or is_shard_file(key)
-        return name in known or (target.kind == "bucket" and of_bucket)
+        known |= set(_LINES[target.kind])
+        return name in known or (target.kind == "bucket" and is_shard_file(key))
     if parts[0] == "verifications":
         stem = name.removesuffix(SIGNATURE_SUFFIX)
         return stem.endswith(".json") and _backup_id(stem.removesuffix(".json")) is not None
@@ -189,6 +219,8 @@ def has_place(key: str) -> bool:
     """Return whether the format knows ``key`` anywhere in a repository."""
     document = key.removesuffix(SIGNATURE_SUFFIX)
     if key == REPOSITORY_CARD or audit_sequence(document) or point_of(document):
+        return True
+    if _is_faults(key):
         return True
     parts = key.split("/")
     try:

@@ -96,11 +96,15 @@ class PointOutlook:
     newest: KnownPoint | None
     newest_good: KnownPoint | None
     rpo: timedelta
+    #: Whether rows and objects should be compared, and whether faults there make a verdict red.
+    checked: bool = False
+    strict: bool = False
 
     @classmethod
-    def of(cls, points: Sequence[KnownPoint], rpo: timedelta) -> Self:
+    def of(cls, points: Sequence[KnownPoint], rpo: timedelta, **settings: bool) -> Self:
         """Return the outlook for these points, newest first."""
-        return cls(newest=points[0] if points else None, newest_good=newest_good(points), rpo=rpo)
+        newest = points[0] if points else None
+        return cls(newest=newest, newest_good=newest_good(points), rpo=rpo, **settings)
 
     def within_rpo(self, now: datetime) -> bool:
         """Return whether a verified one holds data that is recent enough."""

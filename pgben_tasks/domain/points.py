@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from pgben_tasks.domain.documents import PointMember, RecoveryPoint
+from pgben_tasks.domain.documents import CrossCheck, PointMember, RecoveryPoint
 from pgben_tasks.domain.states import GOOD_LABELS, BackupStanding, State
 from pgben_tasks.domain.target import BackupId, Target
 
@@ -50,6 +50,7 @@ class KnownPoint:
     moment: datetime
     members: tuple[PointMember, ...]
     states: tuple[str, ...]
+    check: CrossCheck | None = None
 
     @property
     def started(self) -> datetime:
@@ -67,6 +68,11 @@ class KnownPoint:
         return self.state in GOOD_LABELS
 
     @property
+    def faults(self) -> int:
+        """How many rows have objects that are not as they say, as far as that was compared."""
+        return self.check.rows if self.check else 0
+
+    @property
     def backups(self) -> frozenset[tuple[Target, BackupId]]:
         """The backups that it names."""
         return frozenset(
@@ -81,6 +87,7 @@ def known_point(point: RecoveryPoint, facts: Mapping[tuple[str, str], MemberFact
         job=point.job,
         moment=point.moment,
         members=point.members,
+        check=point.check,
         states=tuple(_state(one, facts.get((one.target, one.backup))) for one in point.members),
     )
 

@@ -177,6 +177,27 @@ def _of_point(one: PointOutlook, now: datetime) -> Iterator[Reason]:
     if one.newest is not None and not one.newest.good:
         text = f"the newest recovery point is {one.newest.state}"
         yield Reason("yellow", text, "`pgben points` names the member")
+    yield from _of_cross_check(one)
+
+
+def _of_cross_check(one: PointOutlook) -> Iterator[Reason]:
+    point = one.newest_good
+    if point is None:
+        return
+    shown = f"`pgben points {point.id}` shows them"
+    if point.faults:
+        rows = counted(point.faults, "row")
+        yield Reason(
+            "red" if one.strict else "yellow",
+            f"in the newest verified recovery point {rows} have objects that are not as they say",
+            shown,
+        )
+    elif one.checked and point.check is None:
+        yield Reason(
+            "yellow",
+            "rows and objects of the newest verified recovery point were not compared",
+            "`pgben jobs` says why: look at its recovery point",
+        )
 
 
 def _of_failures(one: TargetOutlook) -> Iterator[Reason]:

@@ -112,8 +112,6 @@ class EmbeddedStack(Closable):
             "PGBEN_REPOSITORY_SECRET_KEY": self.s3.secret_key,
             "PGBEN_CATALOG_URL": self.postgres.url(CATALOG),
             "PGBEN_NODE": node,
-            # Nobody is uploading while nobody looks.
-            "PGBEN_POINT_SETTLE": "0",
             **{name: str(folder) for name, folder in folders.items()},
         }
         if self.protected_s3 is not None:

@@ -207,5 +207,13 @@ def _stored(work: Workplace, now: datetime, *, from_catalog: bool) -> _Stored:
             if from_catalog
             else stored_points(work.repository, until_good=True)
         )
-    rpo, expected = work.settings.rpo, work.settings.forms_points or bool(points)
-    return _Stored(targets=targets, point=PointOutlook.of(points, rpo) if expected else None)
+    settings = work.settings
+    point = None
+    if settings.forms_points or points:
+        point = PointOutlook.of(
+            points,
+            settings.rpo,
+            checked=settings.references is not None,
+            strict=settings.references_strict,
+        )
+    return _Stored(targets=targets, point=point)

@@ -62,9 +62,13 @@ class Lines:
                 "this attempt is void; the next makes a new snapshot",
             )
         self._last = line.key
+        self.add_raw(line.raw)
+
+    def add_raw(self, line: bytes) -> None:
+        """Write one line that somebody sorted."""
         self.number += 1
-        self._hash.update(line.raw)
-        self._file.write(line.raw)
+        self._hash.update(line)
+        self._file.write(line)
 
     @property
     def sha256(self) -> str:

@@ -21,6 +21,7 @@ from pgben_tasks.domain.documents import (
 )
 from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.kept_databases import RestoredDatabase
+from pgben_tasks.domain.references import Reference
 from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.swap import Swap, SwapState
@@ -312,6 +313,8 @@ class Toolbox:
     other_bucket: Callable[[str], Bucket]
     objects: ObjectCodec
     object_packs: ObjectPacks
+    #: Which rows of which databases name which objects.
+    references: tuple[Reference, ...]
     swapping: Mapping[Target, PostgresSwap]
     swaps: SwapRecord
     restored: RestoredRecord

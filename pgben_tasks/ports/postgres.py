@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from pgben_tasks.domain.documents import (
     TableCount,
 )
 from pgben_tasks.domain.kept_databases import FoundDatabase, RestoredDatabase
+from pgben_tasks.domain.references import Reference, ReferenceLine
 from pgben_tasks.domain.restorability import Archive, Compression
 from pgben_tasks.domain.swap import Standing, Swap
 from pgben_tasks.ports.work import Progress
@@ -107,6 +108,13 @@ class PostgresSource(Protocol):
 
         Raises ``CommandFailed``, ``TargetBusy``, ``SpoolFull``, ``DatabaseUnavailable`` (also when
         the capture's session ended meanwhile: the dump is then void).
+        """
+
+    def references(self, capture: Capture, reference: Reference) -> Iterator[ReferenceLine]:
+        """Yield the rows of a reference as the capture's snapshot shows them, in any order.
+
+        Raises ``ConfigurationError`` for a table, column or query that the server does not take or
+        that takes too long, and ``DatabaseUnavailable``.
         """
 
     def check_dump(self, dump: Path, capture: PostgresCapture, archive: Archive) -> int:

@@ -172,7 +172,7 @@ class Repository(Protocol):
         """Return every stored object under ``packs/<target>/``, by path."""
 
     def inventories(self, target: Target) -> dict[str, StoredObject]:
-        """Return every stored inventory of a bucket, by path; none for a database."""
+        """Return every stored inventory of a bucket, or references of a database, by path."""
 
     def stray(self, target: Target) -> list[str]:
         """Return the keys under the target's folders that the format does not know."""
@@ -239,6 +239,15 @@ class Repository(Protocol):
         """Return a recovery point after a check of its signature, role and path.
 
         Raises ``BackupNotFound``, ``SignatureInvalid``, ``ManifestInvalid``.
+        """
+
+    def store_faults(self, point: BackupId, path: Path) -> None:
+        """Store the list of faults that a point's cross-check found, before the point itself."""
+
+    def fetch_faults(self, point: RecoveryPoint, destination: Path) -> StoredFile | None:
+        """Write a point's list of faults to a file, checked; return what it is, None without one.
+
+        Raises ``IntegrityError`` when it is gone or another one.
         """
 
     def store_point(self, point: RecoveryPoint) -> None:

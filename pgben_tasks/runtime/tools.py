@@ -96,6 +96,7 @@ def toolbox(
         protected=frozenset(settings.targets()),
         buckets=protected_buckets(settings),
         other_bucket=partial(bucket_at, settings),
+        references=settings.references.references if settings.references else (),
         swapping=swap_servers(settings),
         swaps=catalog.swaps,
         restored=catalog.restored,

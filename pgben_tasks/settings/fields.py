@@ -19,6 +19,7 @@ from pgben_tasks.settings import values as kinds
 from pgben_tasks.settings.broker import DEFAULT_REDIS_URL
 from pgben_tasks.settings.folders import Folder, SpoolFolder
 from pgben_tasks.settings.hosts import DatabaseHost, MailHost
+from pgben_tasks.settings.references import ReferencesFile, read_references
 from pgben_tasks.settings.servers import ServersFile, read_servers
 from pgben_tasks.settings.sources import PREFIX
 from pgben_tasks.settings.values import SecretUrl
@@ -83,6 +84,16 @@ class Fields(BaseSettings):
         None,
         "TOML file of further servers, one table each: `host`, `port`, `user`, `password` or "
         "`password_file`, `databases`.",
+    )
+
+    references: Annotated[ReferencesFile | None, BeforeValidator(read_references)] = setting(
+        None,
+        "TOML file of what rows say of objects, one table each: `database`, `bucket`, `table` or "
+        "`query`, `key`, and `row`, `size`, `hash`, `hash_in`, `where`, `needs`.",
+    )
+    references_strict: bool = setting(
+        default=False,
+        meaning="Whether rows without their objects make `pgben status` red instead of yellow.",
     )
 
     minio_host: kinds.Endpoint = setting(

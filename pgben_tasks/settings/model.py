@@ -22,6 +22,7 @@ from pgben_tasks.redaction import HIDDEN, redact
 from pgben_tasks.settings.doubts import Doubt, doubtful_addresses, doubtful_databases
 from pgben_tasks.settings.faults import explain
 from pgben_tasks.settings.fields import OPTIONAL_FILES, Fields
+from pgben_tasks.settings.references import ReferencesFile
 from pgben_tasks.settings.servers import Server, ServersFile
 from pgben_tasks.settings.sources import PREFIX, Origin, gather, require_settings
 from pgben_tasks.settings.values import Contact, SecretUrl, format_duration
@@ -222,6 +223,7 @@ _SHOWN: Final[tuple[tuple[type, Callable[[Any], str]], ...]] = (
     (ByteSize, lambda value: value.human_readable(separator="").replace(".0", "")),
     (Contact, "; ".join),
     (ServersFile, lambda value: str(value.path)),
+    (ReferencesFile, lambda value: str(value.path)),
     (tuple, lambda value: ", ".join(map(_show, value))),
 )
 

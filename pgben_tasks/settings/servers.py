@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.settings.faults import explain
 from pgben_tasks.settings.hosts import ServerHost
-from pgben_tasks.settings.sources import read_secret_file
+from pgben_tasks.settings.sources import read_secret_file, read_toml
 from pgben_tasks.settings.values import DatabaseNames, Port
 
 
@@ -50,16 +49,8 @@ def read_servers(value: object) -> object:
     if not isinstance(value, str):
         return value
     path = Path(value)
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise ValueError(f"names '{path}': {(exc.strerror or 'unreadable').lower()}") from exc
-    except UnicodeDecodeError as exc:
-        raise ValueError(f"names '{path}', which is not UTF-8") from exc
-    except tomllib.TOMLDecodeError as exc:
-        raise ValueError(f"names '{path}', which is not TOML: {str(exc).lower()}") from exc
     servers, faults = {}, []
-    for name, table in tables.items():
+    for name, table in read_toml(path).items():
         try:
             servers[name] = _server(table, path)
         except ConfigurationError as exc:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,6 @@ RETIRED: Final = frozenset(
         "PGBEN_FULL_READ_DAYS",
         "PGBEN_HEARTBEAT_URL",
         "PGBEN_HEARTBEAT_URL_FILE",
-        "PGBEN_REFERENCES",
         "PGBEN_RTO",
     }
 )
@@ -157,6 +157,18 @@ def read_secret_file(path: Path, setting: str, *, may_be_empty: bool = False) ->
             f"{setting} names '{path}', which is empty", "write the value into it"
         )
     return text
+
+
+def read_toml(path: Path) -> dict[str, object]:
+    """Return the tables of a TOML file; ``ValueError`` with a sentence where it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ValueError(f"names '{path}': {(exc.strerror or 'unreadable').lower()}") from exc
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"names '{path}', which is not UTF-8") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ValueError(f"names '{path}', which is not TOML: {str(exc).lower()}") from exc
 
 
 def _read_plain(environ: Mapping[str, str], name: str) -> tuple[str, Origin] | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import shlex
 import signal
+import stat
 from collections.abc import Iterator
 
 import pytest
@@ -11,11 +14,32 @@ from pgben_tasks.embedded.stack import PROTECTED_BUCKET
 from pgben_tasks.runtime.places import bucket_at
 from tests.support.deployment import BUCKET, TARGET, Deployment, eventually, fill_bucket, steps
 
+REFERENCES = f"""
+    [papers]
+    database = "{TARGET.name}"
+    bucket = "{PROTECTED_BUCKET}"
+    table = "public.papers"
+    key = "path"
+    row = "id"
+    size = "bytes"
+    needs = ["iv"]
+"""
+
 
 @pytest.fixture(scope="module")
-def deployment() -> Iterator[Deployment]:
-    with Deployment.build(bucket=True, megabytes=1) as built:
-        fill_bucket(bucket_at(built.work.settings, PROTECTED_BUCKET), 20)
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    file = tmp_path_factory.mktemp("settings") / "references.toml"
+    file.write_text(REFERENCES, encoding="utf-8")
+    with Deployment.build(
+        bucket=True, megabytes=1, PGBEN_REFERENCES=str(file), PGBEN_POINT_SETTLE="0"
+    ) as built:
+        bucket = bucket_at(built.work.settings, PROTECTED_BUCKET)
+        fill_bucket(bucket, 20)
+        with built.stack.postgres.connect(TARGET.name) as connection:
+            connection.execute("CREATE TABLE papers (id serial, path text, bytes bigint)")
+            for one in bucket.list():
+                line = "INSERT INTO papers (path, bytes) VALUES (%s, %s)"
+                connection.execute(line, (one.key, one.size))
         yield built
 
 
@@ -48,10 +72,58 @@ def test_everything_is_backed_up_and_joined_and_every_command_tells_the_same(
     assert "; recovery point of 20" in deployment.pgben("status").out.splitlines()[0]
     assert deployment.pgben("verify", "--full").code == 0
 
+    assert point["check"] == {**dict.fromkeys(point["check"], 0), "references": 20, "objects": 20}
+
     anew = {"PGBEN_CATALOG_URL": deployment.catalog.url("anew")}
     rebuilt = deployment.pgben("catalog", "rebuild", "--json", changed=anew)
     assert (rebuilt.code, rebuilt.json["points"]["points"]) == (0, 1), rebuilt.err
     assert deployment.pgben("points", "--json", changed=anew).json == shown
+
+
+@pytest.mark.timeout(120)
+def test_rows_without_their_documents_are_named_with_the_way_back(deployment: Deployment) -> None:
+    bucket = bucket_at(deployment.work.settings, PROTECTED_BUCKET)
+    lost = min(one.key for one in bucket.list())
+    bucket.delete(lost)
+    done = deployment.pgben("backup", "--all")
+    assert done.code == 4, done.all
+    assert "rows whose objects are not as they say: 1 (missing 1), before 0" in done.out
+    status = deployment.pgben("status", "--json").json
+    (reason,) = [one for one in status["restorable"]["reasons"] if "not as they say" in one["text"]]
+    assert reason["colour"] == "yellow"
+    assert "`pgben points " in reason["hint"]
+    strict = deployment.pgben("status", "--json", changed={"PGBEN_REFERENCES_STRICT": "on"})
+    assert (strict.code, strict.json["restorable"]["colour"]) == (1, "red")
+
+    newest = deployment.pgben("points", "--json").json["points"][0]["id"]
+    shown = deployment.pgben("points", newest)
+    assert shown.code == 0
+    assert "papers 1" in shown.out
+    (line,) = [one for one in shown.err.splitlines() if "pgben restore" in one]
+    command = shlex.split(line.partition("`")[2].rpartition("`")[0])
+    assert deployment.pgben(*command[1:]).code == 0
+    assert lost in {one.key for one in bucket.list()}
+
+    file = deployment.stack.folder / "rows.csv"
+    assert deployment.pgben("points", newest, "--csv", str(file)).code == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    (row,) = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    assert (row["fault"], row["key"], row["reference"], row["row"]) == (
+        "missing",
+        lost,
+        "papers",
+        "1",
+    )
+    again = deployment.pgben("points", newest, "--csv", str(file))
+    assert (again.code, "cannot be written: file exists" in again.err) == (2, True)
+    for wrong in (("points", "--csv", "x"), ("points", "20200101T000000Z-abcdef")):
+        assert deployment.pgben(*wrong).code in {1, 2}
+    elsewhere = {"PGBEN_AGE_IDENTITY_FILE": "", "PGBEN_INVENTORY_IDENTITY_FILE": ""}
+    without = deployment.pgben("points", newest, changed=elsewhere)
+    assert without.code == 0
+    assert "which rows these are cannot be read here" in without.err
+    for where in (done.all, str(deployment.jobs("point")[0])):
+        assert lost not in where
 
 
 @pytest.mark.timeout(240)

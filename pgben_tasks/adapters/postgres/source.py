@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +12,7 @@ from pgben_tasks.adapters.postgres import clients as pg_clients, programs as pg_
 from pgben_tasks.adapters.postgres.capture import LOCK_TIMEOUT, SnapshotCapture, open_capture
 from pgben_tasks.adapters.postgres.clients import Installation
 from pgben_tasks.adapters.postgres.listing import read_listing
+from pgben_tasks.adapters.postgres.references import REFERENCE_TIMEOUT, read_references
 from pgben_tasks.adapters.postgres.server import (
     Connection,
     PostgresServer,
@@ -21,6 +22,7 @@ from pgben_tasks.adapters.postgres.server import (
 )
 from pgben_tasks.adapters.postgres.tables import list_tables, prepare_session
 from pgben_tasks.domain.documents import PostgresCapture
+from pgben_tasks.domain.references import Reference, ReferenceLine
 from pgben_tasks.domain.restorability import UNKNOWN_SITE, Archive, RestoreSite
 from pgben_tasks.domain.target import check_name
 from pgben_tasks.errors import CommandFailed, ConfigurationError, IntegrityError, TargetBusy
@@ -58,11 +60,13 @@ class PostgresSource:
         restore_site: Callable[[], RestoreSite] = lambda: UNKNOWN_SITE,
         timeout: timedelta = DUMP_TIMEOUT,
         lock_timeout: timedelta = LOCK_TIMEOUT,
+        reference_timeout: timedelta = REFERENCE_TIMEOUT,
     ) -> None:
         """Look at ``database`` of ``server`` with one of ``candidates``, else what is installed.
 
         ``restore_site`` says which clients the dump must be restorable with; ``timeout`` bounds one
-        run of a client program, ``lock_timeout`` one wait for locks.
+        run of a client program, ``lock_timeout`` one wait for locks, ``reference_timeout`` one
+        query for references.
         """
         self._server = server
         self._database = check_name(database)
@@ -70,6 +74,7 @@ class PostgresSource:
         self._restore_site = restore_site
         self._timeout = timeout
         self._lock_timeout = lock_timeout
+        self._reference_timeout = reference_timeout
 
     def preflight(self) -> Preflight:
         """Check that the server answers, the credentials work, the role sees every row."""
@@ -142,6 +147,16 @@ class PostgresSource:
             _require_alive(capture)
             raise
         _require_alive(capture)
+
+    def references(self, capture: Capture, reference: Reference) -> Iterator[ReferenceLine]:
+        """Yield the rows of a reference as the capture's snapshot shows them, in any order."""
+        return read_references(
+            self._server,
+            self._database,
+            capture.snapshot,
+            reference,
+            timeout=self._reference_timeout,
+        )
 
     def check_dump(self, dump: Path, capture: PostgresCapture, archive: Archive) -> int:
         """Check that the dump's table of contents names the data of exactly the counted tables."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
@@ -180,8 +181,9 @@ class StoreRepository:
         return {stored.key: stored for stored in self._store.list(layout.packs_prefix(target))}
 
     def inventories(self, target: Target) -> dict[str, StoredObject]:
-        """Return every stored inventory of a bucket, by path; none for a database."""
-        return self._bucket_files(target, layout.is_inventory)
+        """Return every stored inventory of a bucket, or references of a database, by path."""
+        found = self._store.list(layout.backups_prefix(target))
+        return {stored.key: stored for stored in found if layout.is_inventory(stored.key)}
 
     def stray(self, target: Target) -> list[str]:
         """Return the keys under the target's folders that the format does not know."""
@@ -214,12 +216,12 @@ class StoreRepository:
         fetch_checked(self._store.stream(pack.path), pack, destination, advance=advance)
 
     def store_inventory(self, target: Target, backup: BackupId, path: Path) -> None:
-        """Store the inventory of a snapshot."""
+        """Store the inventory of a snapshot, or the references of a database."""
         sealed = path.suffix == ".age"
         self._store.put_file(layout.inventory_path(target, backup, sealed=sealed), path)
 
     def fetch_inventory(self, manifest: Manifest, destination: Path) -> None:
-        """Write a snapshot's inventory to a file, checking size and digest on the way."""
+        """Write an inventory, or references, to a file, checking size and digest on the way."""
         inventory = layout.inventory_of(manifest)
         fetch_checked(self._store.stream(inventory.path), inventory, destination)
 
@@ -233,7 +235,7 @@ class StoreRepository:
             )
         self.check_place()
         stored = self.packs(manifest.target_name)
-        if manifest.bucket is not None:
+        if manifest.has_lines:
             inventory = layout.inventory_of(manifest)
             stored |= {one.key: one for one in self._store.list(inventory.path)}
             self._require_stored(inventory, stored)
@@ -315,6 +317,27 @@ class StoreRepository:
                 "`pgben points` shows those there are",
             ) from exc
 
+    def store_faults(self, point: BackupId, path: Path) -> None:
+        """Store the list of faults that a point's cross-check found, before the point itself."""
+        self._store.put_file(layout.faults_path(point, sealed=path.suffix == ".age"), path)
+
+    def fetch_faults(self, point: RecoveryPoint, destination: Path) -> StoredFile | None:
+        """Write a point's list of faults to a file, checked; return what it is, None without one.
+
+        Whether it is sealed shows by its name.
+        """
+        for sealed in (True, False):
+            stored = layout.faults_of(point, sealed=sealed)
+            if stored is None:
+                return None
+            with suppress(ObjectMissing):
+                fetch_checked(self._store.stream(stored.path), stored, destination)
+                return stored
+        raise IntegrityError(
+            f"the list of faults of recovery point '{point.id}' is gone",
+            "its numbers stand in the point; the next one makes a new list",
+        )
+
     def store_point(self, point: RecoveryPoint) -> None:
         """Sign and store a recovery point; the same one may be stored again."""
         self.check_place()
@@ -325,15 +348,16 @@ class StoreRepository:
         path = layout.point_path(point)
         self._store.delete(path)
         self._store.delete(layout.signature_path(path))
+        for sealed in (True, False):
+            self._store.delete(layout.faults_path(point, sealed=sealed))
 
     def remove_manifest(self, target: Target, backup: BackupId) -> None:
         """Remove a backup's manifest, then its signature: the backup exists no longer."""
         path = layout.manifest_path(target, backup)
         self._store.delete(path)
         self._store.delete(layout.signature_path(path))
-        if target.kind == "bucket":
-            for sealed in (True, False):
-                self._store.delete(layout.inventory_path(target, backup, sealed=sealed))
+        for sealed in (True, False):
+            self._store.delete(layout.inventory_path(target, backup, sealed=sealed))
 
     def remove_inventory(self, path: str) -> None:
         """Remove an inventory, unless its manifest came to exist meanwhile."""
@@ -392,7 +416,10 @@ class StoreRepository:
 
     def shard_files(self, target: Target) -> dict[str, StoredObject]:
         """Return every file of a shard of the target, by path."""
-        return self._bucket_files(target, layout.is_shard_file)
+        if target.kind != "bucket":
+            return {}
+        found = self._store.list(layout.backups_prefix(target))
+        return {stored.key: stored for stored in found if layout.is_shard_file(stored.key)}
 
     def store_shard_file(self, key: str, file: Path) -> None:
         """Store a file of a shard under its path, replacing what an earlier try left."""
@@ -409,14 +436,6 @@ class StoreRepository:
                 f"'{key}' is no file of a shard and is not removed", "verify the target"
             )
         self._store.delete(key)
-
-    def _bucket_files(
-        self, target: Target, is_one: Callable[[str], bool]
-    ) -> dict[str, StoredObject]:
-        if target.kind != "bucket":
-            return {}
-        found = self._store.list(layout.backups_prefix(target))
-        return {stored.key: stored for stored in found if is_one(stored.key)}
 
     def _manifest(self, target: Target, backup: BackupId) -> tuple[Manifest, bytes]:
         path = layout.manifest_path(target, backup)

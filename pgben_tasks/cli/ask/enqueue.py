@@ -90,6 +90,8 @@ def show_end(job: Job, work: Workplace) -> None:
     output.show(outcome.job_tables(job, zone=work.zone))
     if job.error is not None:
         output.complain(str(job.error.get("sentence", "")), str(job.error.get("hint", "")))
+    elif job.kind == "point" and job.result.get("suspect"):
+        output.hint(f"`pgben points {job.result['point']}` shows what was found")
     elif job.result.get("suspect"):
         output.hint(
             "the backup is kept and can be restored by its id, but it is not counted as good "

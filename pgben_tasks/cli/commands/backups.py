@@ -1,4 +1,4 @@
-"""The commands that only read: list, points, show, config."""
+"""The commands that only read: list, show, config."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import direct_mode
+from pgben_tasks.cli.commands.points import point_document, read_points, show_first_line
 from pgben_tasks.cli.options import AsJson, Direct, Wide, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.errors import CatalogLost, ConfigurationError, DatabaseUnavailable, PgbenError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pgben_tasks.direct.place import DirectPlace
     from pgben_tasks.domain.buckets.capture import BucketCapture
     from pgben_tasks.domain.documents import Manifest, Verification
-    from pgben_tasks.domain.points import KnownPoint
     from pgben_tasks.domain.restorability import RestoreSite
     from pgben_tasks.domain.states import BackupStanding
     from pgben_tasks.domain.target import Target
@@ -44,11 +44,6 @@ LIST_EXAMPLES = examples(
 SHOW_EXAMPLES = examples(
     ("pgben show 20261123T050000Z-1f0c9a", "what one backup holds and what was verified of it"),
     ("pgben show ID --direct", "the same with trusted keys and the repository alone"),
-)
-POINTS_EXAMPLES = examples(
-    ("pgben points", "databases and documents as of one moment, newest first"),
-    ("pgben points --wide", "the same with every member and its state"),
-    ("pgben points --direct", "from the repository itself, signatures checked; needs no catalog"),
 )
 CONFIG_EXAMPLES = examples(
     ("pgben config", "every setting, its value and where it came from; secrets are hidden"),
@@ -97,14 +92,14 @@ def list_backups(
     from pgben_tasks.domain.points import newest_good
 
     # What is asked of one target is not about everything.
-    points = _points(work, until_good=True) if target is None else ()
+    points = read_points(work, until_good=True) if target is None else ()
     if as_json:
         point = newest_good(points)
-        document = {"repository": work.repository.id, "point": point and _point_document(point)}
+        document = {"repository": work.repository.id, "point": point and point_document(point)}
         output.print_json({**document, "backups": found})
     elif found:
-        for line in _first_line(work, points) if target is None else ():
-            output.out().print(line)
+        if target is None:
+            show_first_line(work, points)
         tables = _wide_table if output.is_wide(wide) else _tables_of_targets
         output.show(tables(found, work.zone), wide=wide)
     else:
@@ -112,107 +107,6 @@ def list_backups(
         output.say(f"there are no backups{of} in {work.repository.describe()}")
         output.hint(f"`pgben backup {wanted or '--all'}` makes one")
     return outcome.DONE
-
-
-@app.command(epilog=POINTS_EXAMPLES)
-def points(direct: Direct = False, wide: Wide = False, as_json: AsJson = False) -> int:
-    """List recovery points: backups of all databases and buckets that belong together."""
-    work = direct_mode.open_work(direct=direct)
-    found = _points(work)
-    if as_json:
-        shown = [_point_document(one) for one in found]
-        output.print_json({"repository": work.repository.id, "points": shown})
-    elif found:
-        table = _points_and_members if output.is_wide(wide) else _points_table
-        output.show([table(found, work.zone)], wide=wide)
-    elif work.settings.forms_points:
-        output.say(f"there are no recovery points in {work.repository.describe()}")
-        output.hint("`pgben backup --all` forms one")
-    else:
-        output.say("a recovery point joins databases with buckets; both are not protected here")
-        output.hint("see PGBEN_DB_NAME, PGBEN_BUCKETS and PGBEN_MINIO_ACCESS_KEY")
-    return outcome.DONE
-
-
-def _points(work: Workplace | DirectPlace, *, until_good: bool = False) -> tuple[KnownPoint, ...]:
-    """Return the recovery points of the index, or of the repository where none answers."""
-    from pgben_tasks.health.points import indexed_points, stored_points
-    from pgben_tasks.runtime import Workplace
-
-    if isinstance(work, Workplace):
-        try:
-            return indexed_points(work)
-        except (DatabaseUnavailable, CatalogLost) as exc:
-            if not until_good:
-                # A list has said it already.
-                _say_lost(exc)
-    return stored_points(work.repository, until_good=until_good)
-
-
-def _first_line(work: Workplace | DirectPlace, found: Sequence[KnownPoint]) -> Iterator[Text]:
-    """Yield the line that `pgben list` begins with, where recovery points are formed."""
-    from pgben_tasks.domain.points import newest_good
-
-    good = newest_good(found)
-    if good is not None:
-        of = output.moment(good.moment, work.zone)
-        yield Text(f"recovery point: everything as of {of}, {good.state} ({good.id})")
-    elif found:
-        yield Text(
-            f"recovery point: none is verified, the newest is {found[0].state}", style="yellow"
-        )
-    elif work.settings.forms_points:
-        yield Text("recovery point: none yet; `pgben backup --all` forms one", style="yellow")
-
-
-def _point_document(one: KnownPoint) -> dict[str, Any]:
-    return {
-        "id": str(one.id),
-        "state": one.state,
-        "moment": output.plain(one.moment),
-        "formed": output.plain(one.started),
-        "job": one.job,
-        "members": [
-            {
-                "target": member.target,
-                "backup": member.backup,
-                "state": state,
-                "snapshot_time": output.plain(member.snapshot_time),
-            }
-            for member, state in zip(one.members, one.states, strict=True)
-        ],
-    }
-
-
-def _points_table(found: Sequence[KnownPoint], zone: tzinfo) -> RenderableType:
-    rows = [
-        (
-            str(one.id),
-            output.minute(one.moment, zone),
-            output.state(one.state),
-            output.number(len(one.members)),
-        )
-        for one in found
-    ]
-    columns = ("recovery point", "data as of", "state", "backups")
-    return output.table(columns, rows, right="backups")
-
-
-def _points_and_members(found: Sequence[KnownPoint], zone: tzinfo) -> RenderableType:
-    rows = [
-        (
-            str(one.id),
-            output.moment(one.moment, zone),
-            member.target,
-            member.backup,
-            output.moment(member.snapshot_time, zone),
-            output.state(state),
-        )
-        for one in found
-        for member, state in zip(one.members, one.states, strict=True)
-    ]
-    columns = ("recovery point", "data as of", "target", "backup", "its data", "state")
-    return output.table(columns, rows)
 
 
 def _found(work: Workplace | DirectPlace, target: Target | None) -> list[Listed]:

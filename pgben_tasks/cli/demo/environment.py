@@ -86,6 +86,8 @@ def fill_bucket(stack: EmbeddedStack) -> Documents:
 def install(stack: EmbeddedStack, *, node: str) -> tuple[Workplace, dict[str, str]]:
     """Do what `pgben init` does; return this process's tools, and the settings of all processes."""
     environment = stack.environment(database=DATABASE, node=node)
+    # Nobody uploads while the demo backs up.
+    environment["PGBEN_POINT_SETTLE"] = "0"
     made = initialise(
         Settings.load(environment),
         keys_folder=stack.folder / "keys",

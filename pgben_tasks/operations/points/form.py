@@ -6,6 +6,7 @@ The backups are jobs of their own. A step that waits for them gives its place ba
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,15 +15,25 @@ import structlog
 from pgben_tasks.contracts import JSON, BackupRequest
 from pgben_tasks.domain.documents import (
     RECOVERY_POINTS,
+    CrossCheck,
     Manifest,
     PointMember,
     RecoveryPoint,
 )
 from pgben_tasks.domain.job import Job, window_key
 from pgben_tasks.domain.points import Candidate, first_fitting
+from pgben_tasks.domain.references import FAULTS
 from pgben_tasks.domain.states import GOOD_LABELS
 from pgben_tasks.domain.target import BackupId, Target, require_utc
-from pgben_tasks.errors import PermanentError, PgbenError, RequestRefused, StepWaits
+from pgben_tasks.errors import (
+    ConfigurationError,
+    IntegrityError,
+    PermanentError,
+    PgbenError,
+    RequestRefused,
+    StepWaits,
+)
+from pgben_tasks.operations.points.check import cross_check, unread_references
 from pgben_tasks.operations.repository.points import surveyed_points
 from pgben_tasks.operations.toolbox import Run, Toolbox, Workers
 
@@ -97,18 +108,21 @@ def join(run: Run, tools: Toolbox) -> JSON:
         (Target.parse(target), BackupId.parse(backup))
         for target, backup in run.job.context["members"].items()
     )
+    manifests = [_manifest(tools, target, backup) for target, backup in members]
+    check, told = _checked(run, tools, point, manifests)
     document = RecoveryPoint(
         repository=tools.repository.id,
         id=str(point),
         job=str(run.job_id),
         settle=int(tools.limits.point_settle.total_seconds()),
-        members=tuple(_member(tools, target, backup) for target, backup in members),
+        members=tuple(_member(tools, one) for one in manifests),
+        check=check,
     )
     run.ledger.hold()
     tools.repository.store_point(document)
     tools.index.add_point(document)
     log.info("point_formed", point=document.id, members=len(members))
-    return {"point": document.id, "moment": document.moment.isoformat()}
+    return {"point": document.id, "moment": document.moment.isoformat(), **told}
 
 
 def record(run: Run, tools: Toolbox) -> JSON:
@@ -126,6 +140,46 @@ def record(run: Run, tools: Toolbox) -> JSON:
             for one, state in zip(point.members, point.states, strict=True)
         ],
     }
+
+
+def _checked(
+    run: Run, tools: Toolbox, point: BackupId, manifests: list[Manifest]
+) -> tuple[CrossCheck | None, JSON]:
+    """Compare rows and objects; return what was found, and what to tell of it.
+
+    A comparison that cannot be made is told and alarmed; the backups are as good without it.
+    """
+    unread = unread_references(tools, manifests)
+    if unread:
+        return None, _not_checked(f"the references of '{unread[0]}' could not be read")
+    try:
+        check = cross_check(run, tools, point, manifests)
+    except (ConfigurationError, IntegrityError) as exc:
+        log.error("point_not_checked", why=exc.sentence, hint=exc.hint)  # noqa: TRY400 - a sentence
+        return None, _not_checked(exc.sentence)
+    if check is None:
+        return None, {}
+    counts = check.model_dump(exclude={"faults"})
+    before = _faults_before(tools)
+    if check.rows <= before:
+        return check, {"check": counts}
+    kinds = ", ".join(f"{kind} {counts[kind]}" for kind in FAULTS[:-1] if counts[kind])
+    reason = f"rows whose objects are not as they say: {check.rows} ({kinds}), before {before}"
+    return check, {"check": counts, "suspect": reason}
+
+
+def _not_checked(why: str) -> JSON:
+    return {"not_checked": why, "suspect": f"rows and objects were not compared: {why}"}
+
+
+def _faults_before(tools: Toolbox) -> int:
+    """Return how many rows had faults in the newest point that was compared."""
+    for point in sorted(tools.repository.points(), reverse=True):
+        with suppress(IntegrityError):
+            check = tools.repository.point(point).check
+            if check is not None:
+                return check.rows
+    return 0
 
 
 def _protected(tools: Toolbox, kind: str) -> list[Target]:
@@ -212,12 +266,11 @@ def _manifest(tools: Toolbox, target: Target, backup: BackupId) -> Manifest:
         ) from exc
 
 
-def _member(tools: Toolbox, target: Target, backup: BackupId) -> PointMember:
-    manifest = _manifest(tools, target, backup)
+def _member(tools: Toolbox, manifest: Manifest) -> PointMember:
     return PointMember(
-        target=str(target),
-        backup=str(backup),
-        manifest=tools.repository.manifest_digest(target, backup),
+        target=manifest.target,
+        backup=manifest.backup,
+        manifest=tools.repository.manifest_digest(manifest.target_name, manifest.backup_id),
         snapshot_time=manifest.snapshot_time,
     )
 

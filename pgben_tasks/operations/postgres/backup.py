@@ -23,7 +23,7 @@ from pgben_tasks.domain.restorability import Archive
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import IntegrityError
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.postgres import packs
+from pgben_tasks.operations.postgres import packs, references
 from pgben_tasks.operations.postgres.early_packs import EarlyPacks
 from pgben_tasks.operations.repository import commit as committing
 from pgben_tasks.operations.repository.survey import survey
@@ -75,6 +75,7 @@ def dump(run: Run, tools: Toolbox) -> JSON:
                 raise
             run.progress.begin("count")
             description = capture.describe(counts.result())
+            told = references.read(run, tools, capture)
         early.finish()
     spool.write_durably(folder / "capture.json", description.encode())
     log.info("database_dumped", backup=str(backup), tables=len(description.tables))
@@ -85,6 +86,7 @@ def dump(run: Run, tools: Toolbox) -> JSON:
         "rows": description.rows,
         "server_version": facts.server_version,
         "client_version": facts.tools.version,
+        **told,
     }
 
 
@@ -142,6 +144,7 @@ def upload(run: Run, tools: Toolbox) -> JSON:
             },
             suspect=run.job.result.get("suspect"),
             postgres=_capture(run),
+            references=references.store(run, tools),
         )
 
     return committing.commit(run, tools, make)

@@ -21,6 +21,7 @@ from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.domain.trail import ranges
 from pgben_tasks.errors import IntegrityError
 from pgben_tasks.operations.repository.examine import stored_files
+from pgben_tasks.operations.repository.points import read_points
 from pgben_tasks.operations.repository.rebuild import list_trail, read_trail
 from pgben_tasks.operations.repository.survey import Survey, Surveyed, finding_of
 from pgben_tasks.operations.toolbox import Run, Toolbox
@@ -177,6 +178,9 @@ def not_covered(tools: Toolbox, surveys: Iterable[Survey]) -> list[str]:
     covered = {layout.REPOSITORY_CARD}
     documents: set[str] = set(tools.repository.audited())
     documents |= {layout.point_path(point) for point in tools.repository.points()}
+    for point in read_points(tools.repository).documents:
+        lists = (layout.faults_of(point, sealed=sealed) for sealed in (True, False))
+        covered |= {one.path for one in lists if one is not None}
     for one in surveys:
         for backup in one.backups:
             covered |= {file.path for file in stored_files(backup.manifest)}

@@ -127,7 +127,7 @@ class Reading:
 
 def stored_files(manifest: Manifest) -> tuple[StoredFile, ...]:
     """Return every file that a backup needs, beside its manifest."""
-    inventory = () if manifest.bucket is None else (inventory_of(manifest),)
+    inventory = (inventory_of(manifest),) if manifest.has_lines else ()
     return (*manifest.packs, *inventory)
 
 

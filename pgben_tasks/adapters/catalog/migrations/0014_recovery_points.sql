@@ -12,3 +12,7 @@ CREATE TABLE recovery_point (
     document jsonb NOT NULL,
     PRIMARY KEY (repository, id)
 );
+
+ALTER TABLE alarm DROP CONSTRAINT alarm_kind_check;
+ALTER TABLE alarm ADD CONSTRAINT alarm_kind_check CHECK (kind IN
+    ('failed', 'damaged', 'suspect', 'faulty', 'overdue', 'stale', 'silent', 'expiring', 'refused'));
