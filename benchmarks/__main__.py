@@ -23,7 +23,8 @@ parts (all of them unless some are named):
   tags      an unchanged night that reads every tag against a script that does
   shared    a first snapshot that two processes share against one that one makes
   churn     what thirty nights of changes add to a repository
-  memory    what snapshots of very many objects, and of a very large one, take of it
+  memory    what snapshots of very many objects, and of a very large one, take of it, and
+            to compare as many rows with them
   client    what one request of the buckets' client costs in processor time
   digests   what it costs to ask which objects are new
 

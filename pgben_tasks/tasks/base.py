@@ -222,9 +222,11 @@ class PgbenTask(Task):
     def _give_back(self, ref: JobRef, waits: StepWaits) -> NoReturn:
         """Give a step's place back until what it waits for may be there; send what it asked for."""
         publish_due(self.work, self.app)
-        self.work.ledger.release_step(ref, self.name, state="interrupted", wait=self.work.step_wait)
+        self.work.ledger.release_step(
+            ref, self.name, state="waiting", wait=self.work.step_wait, why=waits.sentence
+        )
         # The longer it waits, the more rarely it looks.
-        countdown = min(BUSY_DELAY + self.request.retries // 4, MOST_SECONDS_BETWEEN_LOOKS)
+        countdown = min(1 + self.request.retries // 4, MOST_SECONDS_BETWEEN_LOOKS)
         raise self.retry(
             args=(ref.to_json(),), exc=waits, countdown=countdown, max_retries=sys.maxsize
         )

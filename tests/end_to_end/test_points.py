@@ -64,8 +64,8 @@ def test_everything_is_backed_up_and_joined_and_every_command_tells_the_same(
     assert {one["target"]: one["backup"] for one in point["members"]} == members
     assert deployment.pgben("points", "--direct", "--json").json == shown
     listed = deployment.pgben("list")
-    assert listed.out.startswith("recovery point: everything as of ")
-    assert listed.out.splitlines()[0].endswith(f"verified ({point['id']})")
+    assert listed.out.startswith("recovery point of 20")
+    assert listed.out.splitlines()[0].endswith(f": verified ({point['id']})")
     assert deployment.pgben("list", "--json").json["point"] == point
     status = deployment.pgben("status", "--json").json
     assert (status["point"]["id"], status["point"]["within_rpo"]) == (point["id"], True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,18 +14,29 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from pgben_tasks.adapters.buckets import S3Bucket
 from pgben_tasks.adapters.packs.codec import AgeObjectCodec
 from pgben_tasks.adapters.postgres.source import PostgresSource
+from pgben_tasks.adapters.s3.errors import BUCKET_HINTS
+from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.domain.alarm import alarm_of_job
 from pgben_tasks.domain.documents import CrossCheck, RecoveryPoint
 from pgben_tasks.domain.references import Fault, Reference
 from pgben_tasks.domain.target import BackupId
+from pgben_tasks.embedded.data.documents import BucketClient, Cipher, store
+from pgben_tasks.embedded.data.fill import fill
+from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import IntegrityError, StepWaits
 from pgben_tasks.operations.points.check import open_faults
 from pgben_tasks.settings import Settings
 from tests.support.bucketshop import TARGET as BUCKET, BucketShop
 from tests.support.pointshop import PointShop
+from tests.support.troubled_bucket import TroubledBucket
+from tests.support.workshop import Workshop
 
+#: More than there are rows.
+EVERY_DOCUMENT = 10_000
 NEEDS = ("iv", "hash")
 READY = Path(__file__).parents[2] / "deploy" / "references" / "pgben.toml"
 
@@ -61,6 +73,11 @@ class Platform:
 
     def execute(self, statement: str, *values: object) -> None:
         with self.bucket.shop.server.connect("postgres") as connection:
+            connection.execute(statement.encode(), values)
+
+    def execute_in(self, statement: str, *values: object) -> None:
+        """Execute a statement in the protected database."""
+        with self.bucket.shop.server.connect(self.bucket.shop.target.name) as connection:
             connection.execute(statement.encode(), values)
 
     def add(self, key: str, data: bytes, **metadata: str) -> None:
@@ -374,3 +391,65 @@ def test_the_ready_file_fits_the_tables_of_the_platform(platform: Platform) -> N
     finally:
         for name in tables:
             platform.execute(f"DROP TABLE IF EXISTS public.{name}")
+
+
+@pytest.fixture
+def demo(
+    postgres: EmbeddedPostgres, fresh_database: str, protected_s3: EmbeddedS3, tmp_path: Path
+) -> Iterator[tuple[Platform, BucketClient]]:
+    """Yield the demo's platform on real servers: encrypted documents, and rows that know them."""
+    fill(postgres.dsn(), database=fresh_database, megabytes=1)
+    client = BucketClient(protected_s3, f"documents-{secrets.token_hex(6)}")
+    protected_s3.make_bucket(client.bucket)
+    store(
+        postgres.dsn(), database=fresh_database, client=client, cipher=Cipher(), most=EVERY_DOCUMENT
+    )
+    location = S3Location(
+        endpoint=protected_s3.endpoint,
+        bucket=client.bucket,
+        access_key=protected_s3.access_key,
+        secret_key=protected_s3.secret_key,
+        hints=BUCKET_HINTS,
+    )
+    with Workshop.open(tmp_path / "shop", postgres, fresh_database) as workshop:
+        made = Platform(PointShop(BucketShop(workshop, S3Bucket(location), TroubledBucket)))
+        paper = reference(
+            database=fresh_database,
+            table="public.documento",
+            where=None,
+            needs=("iv", "auth-tag"),
+        )
+        unsaid = {"name": "miniatura", "key": "thumbnail", "size": None, "hash": None}
+        made.use(paper, paper.model_copy(update={**unsaid, "hash_in": None}))
+        yield made, client
+
+
+def test_the_demos_data_have_no_fault_and_each_planted_one_is_found(
+    demo: tuple[Platform, BucketClient], tmp_path: Path
+) -> None:
+    platform, client = demo
+    check, result = platform.form()
+    assert check is not None
+    assert (check.faults, check.orphan, "suspect" in result) == (None, 0, False)
+    assert check.references == check.objects > 50
+
+    papers = sorted(key for key in client.listed() if not key.startswith("thumbnails/"))
+    deleted, truncated, stripped, misread = papers[3], papers[9], papers[20], papers[30]
+    client.delete(deleted)
+    whole = client.get(truncated)
+    client.put(truncated, replace(whole, data=whole.data[:-1]))
+    client.put(stripped, replace(client.get(stripped), metadata={}, data=b"x" * 10))
+    client.put("nobody's", whole)
+    platform.execute_in("UPDATE documento SET hash_arquivo = 'ff' WHERE caminho = %s", misread)
+    platform.execute_in("UPDATE documento SET tamanho = 10 WHERE caminho = %s", stripped)
+    check, _ = platform.form()
+    assert check is not None
+    assert {(one.kind, one.key) for one in platform.faults(tmp_path)} == {
+        ("missing", deleted),
+        ("size", truncated),
+        ("metadata", stripped),
+        ("hash", stripped),
+        ("hash", misread),
+        ("orphan", "nobody's"),
+    }
+    assert check.recoverable == 1

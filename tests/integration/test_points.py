@@ -65,7 +65,7 @@ def test_a_snapshot_that_began_too_early_is_passed_over_and_one_more_is_asked_fo
     ).snapshot_time
     soon = points.tools.clock.now() - data + timedelta(seconds=1)
     chain.tools = replace(chain.tools, limits=replace(chain.tools.limits, point_settle=soon))
-    with pytest.raises(StepWaits, match="uploads in flight are given until"):
+    with pytest.raises(StepWaits, match="uploads in flight are stored by then"):
         chain.step()
     assert points.ledger.jobs(open_only=True) == [], "none is asked for before"
     while points.tools.clock.now() < data + soon:
@@ -112,11 +112,11 @@ def test_a_scheduled_point_waits_for_the_buckets_own_time_when_that_is_soon(
     soon = replace(points.tools.schedules["bucket"], cron=f"{(now.minute + 30) % 60} * * * *")
     late = replace(soon, cron=f"0 {(now.astimezone(soon.zone).hour + 6) % 24} * * *")
     chain.tools = replace(chain.tools, schedules={**chain.tools.schedules, "bucket": soon})
-    with pytest.raises(StepWaits, match="are still to come"):
+    with pytest.raises(StepWaits, match="waits for the scheduled backups"):
         chain.step()
     assert points.ledger.jobs(open_only=True) == []
     chain.tools = replace(chain.tools, schedules={**chain.tools.schedules, "bucket": late})
-    with pytest.raises(StepWaits, match="it waits for jobs"):
+    with pytest.raises(StepWaits, match="waits for backups: "):
         chain.step()
     (asked,) = points.ledger.jobs(open_only=True)
     assert asked.target == str(BUCKET)

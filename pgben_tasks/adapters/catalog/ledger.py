@@ -299,11 +299,13 @@ class Ledger:
         )
         return int(row["retries"]) if row is not None else 0
 
-    def release_step(self, ref: JobRef, step: str, *, state: str, wait: timedelta) -> None:
-        """Release a running step to be begun again within ``wait``: a retry, or a shutdown.
+    def release_step(
+        self, ref: JobRef, step: str, *, state: str, wait: timedelta, why: str | None = None
+    ) -> None:
+        """Release a running step to be begun again within ``wait``.
 
-        ``state`` is ``retrying``, which is counted, or ``interrupted``. A lost fence is no error
-        here: there is nothing to release.
+        ``state`` is ``retrying``, which is counted, ``interrupted`` by a shutdown, or ``waiting``
+        for what ``why`` says. A lost fence is no error here: there is nothing to release.
         """
         with self.database.transaction() as cursor:
             row = cursor.execute(
@@ -314,7 +316,8 @@ class Ledger:
                 (wait, ref.job, ref.fence, step),
             ).fetchone()
             if row is not None:
-                _close_step(cursor, ref, row["attempt"], step, state, {})
+                told = {} if why is None else {"waits": why}
+                _close_step(cursor, ref, row["attempt"], step, state, told)
                 cursor.execute(
                     "UPDATE step SET retries = retries + (state = 'retrying')::int"
                     " WHERE job = %s AND attempt = %s AND name = %s",

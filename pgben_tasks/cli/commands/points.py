@@ -117,8 +117,8 @@ def show_first_line(work: Workplace | DirectPlace, found: Sequence[KnownPoint]) 
 
     good = newest_good(found)
     if good is not None:
-        of = output.moment(good.moment, work.zone)
-        line = Text(f"recovery point: everything as of {of}, {good.state} ({good.id})")
+        of = output.minute(good.moment, work.zone)
+        line = Text(f"recovery point of {of}: {good.state} ({good.id})")
     elif found:
         line = Text(
             f"recovery point: none is verified, the newest is {found[0].state}", style="yellow"
@@ -215,13 +215,13 @@ def _show_one(
         output.print_json(point_document(one))
         return
     members = [
-        (member.target, member.backup, output.minute(member.snapshot_time, work.zone), state)
+        (member.target, member.backup, output.state(state))
         for member, state in zip(one.members, one.states, strict=True)
     ]
     output.show(
         [
             output.facts(_facts(one, work.zone), title=f"recovery point {one.id}"),
-            output.table(("member", "backup", "its data", "state"), members),
+            output.table(("member", "backup", "state"), members),
         ]
     )
     if one.check is None or one.check.faults is None:
@@ -284,9 +284,9 @@ def _show_faults(one: KnownPoint, faults: Iterator[Fault]) -> None:
         if fault.backup is not None and len(back) < _SHOWN:
             back.append(_way_back(fault))
         if len(rows) < _SHOWN:
-            said = fault.found if fault.expected is None else f"{fault.expected}: {fault.found}"
+            said = ": ".join(filter(None, (fault.expected, fault.found)))
             of = f"{fault.reference} {fault.row or ''}".strip()
-            rows.append((fault.kind, of, output.key(fault.key), said or ""))
+            rows.append((fault.kind, of, output.key(fault.key), said))
     if rows:
         output.show([output.table(("fault", "row", "key", "said: found"), rows, below=2)])
     if one.faults > len(rows):
@@ -307,7 +307,7 @@ def _way_back(fault: Fault) -> str:
 
 def _write_csv(name: str, faults: Iterable[Fault]) -> None:
     with _opened(name) as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for one in faults:
             said = (one.reference, one.row, one.expected, one.found, one.backup)

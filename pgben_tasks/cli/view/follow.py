@@ -123,7 +123,7 @@ class Follower:
 
     def _write_steps(self, one: _Watched) -> None:
         for step in one.steps:
-            if step.ended_at is None:
+            if step.ended_at is None or step.state == "waiting":
                 continue
             end = (step.attempt, step.name, step.ended_at)
             if end not in one.written:
@@ -165,7 +165,11 @@ class Follower:
     def _show(self, one: _Watched) -> None:
         job = one.job
         progress = (job.progress or {}) if job.state == "running" else {}
-        description = job_title(job) + one.behind * (job.state == "queued")
+        last = one.steps[-1] if one.steps else None
+        if job.state == "waiting" and last is not None and last.state == "waiting":
+            description = f"{outcome.subject(job.target)} {last.result.get('waits', 'waits')}"
+        else:
+            description = job_title(job) + one.behind * (job.state == "queued")
         move_bar(self._bars, one.bar, progress, description=description, visible=not job.ended)
 
     def _write_line(self, text: str) -> None:

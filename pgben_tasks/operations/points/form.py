@@ -82,7 +82,7 @@ def buckets(run: Run, tools: Toolbox) -> JSON:
     if not missing:
         return {"buckets": {str(one): members[str(one)] for one in _protected(tools, "bucket")}}
     if tools.clock.now() < after:
-        raise StepWaits(f"uploads in flight are given until {_shown(after)} to be stored")
+        raise StepWaits(f"waits until {_shown(after)}: uploads in flight are stored by then")
     awaited = [job for target in missing if (job := _ask_bucket(run, tools, target)) is not None]
     _require_none_failed(awaited)
     late = [job for job in awaited if job.ended]
@@ -94,7 +94,7 @@ def buckets(run: Run, tools: Toolbox) -> JSON:
         )
     if awaited:
         raise _waits_for(awaited)
-    raise StepWaits("the scheduled backups of buckets are still to come")
+    raise StepWaits("waits for the scheduled backups of buckets")
 
 
 def join(run: Run, tools: Toolbox) -> JSON:
@@ -244,7 +244,7 @@ def _require_none_failed(jobs: list[Job]) -> None:
 
 
 def _waits_for(jobs: list[Job]) -> StepWaits:
-    return StepWaits(f"it waits for jobs: {', '.join(str(job.id) for job in jobs)}")
+    return StepWaits(f"waits for backups: {', '.join(job.target for job in jobs)}")
 
 
 def _data_of_databases(tools: Toolbox, members: dict[str, str]) -> datetime:

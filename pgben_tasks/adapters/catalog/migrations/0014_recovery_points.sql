@@ -16,3 +16,8 @@ CREATE TABLE recovery_point (
 ALTER TABLE alarm DROP CONSTRAINT alarm_kind_check;
 ALTER TABLE alarm ADD CONSTRAINT alarm_kind_check CHECK (kind IN
     ('failed', 'damaged', 'suspect', 'faulty', 'overdue', 'stale', 'silent', 'expiring', 'refused'));
+
+-- A step that waits for other jobs has given its place back.
+ALTER TABLE step DROP CONSTRAINT step_state_check;
+ALTER TABLE step ADD CONSTRAINT step_state_check CHECK (state IN
+    ('offered', 'running', 'retrying', 'waiting', 'done', 'failed', 'interrupted'));
