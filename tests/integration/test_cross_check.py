@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from psycopg import sql
 
 from pgben_tasks.adapters.buckets import S3Bucket
+from pgben_tasks.adapters.keys.key_set import INVENTORY_IDENTITY
 from pgben_tasks.adapters.packs.codec import AgeObjectCodec
 from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.adapters.s3.errors import BUCKET_HINTS
@@ -281,29 +281,29 @@ def test_a_query_that_never_ends_is_given_up(platform: Platform) -> None:
     assert "take longer than" in job.result["references_not_read"]
 
 
-def test_without_an_identity_for_inventories_the_point_is_formed_unchecked(
-    platform: Platform,
+@pytest.mark.parametrize("inventories", [True, False])
+def test_the_identity_of_inventories_is_enough_and_without_it_the_point_is_unchecked(
+    platform: Platform, *, inventories: bool
 ) -> None:
-    whole = platform.points.tools.objects
-    assert isinstance(whole, AgeObjectCodec)
     chain = platform.points.chain()
     while "join" not in (chain.job.step or ""):
         try:
             chain.step()
         except StepWaits:
             platform.points.work_all()
-    with without_identities(chain.tools) as tools:
-        chain.tools = tools
-        chain.rest()
-    assert chain.job.result["suspect"].startswith("rows and objects were not compared: ")
+    whole = chain.tools.objects
+    assert isinstance(whole, AgeObjectCodec)
+    identity = platform.bucket.shop.keys.file(INVENTORY_IDENTITY) if inventories else None
+    codec = AgeObjectCodec(whole._pool, chain.tools.codec.recipients, inventory_identity=identity)
+    chain.tools = replace(chain.tools, objects=codec)
+    chain.rest()
     point = platform.points.point(chain.job.result["point"])
-    assert (point.check, point.good) == (None, True)
-
-
-@contextmanager
-def without_identities(tools: Any) -> Iterator[Any]:
-    codec = AgeObjectCodec(tools.objects._pool, tools.codec.recipients)
-    yield replace(tools, objects=codec)
+    assert point.good
+    if inventories:
+        assert (point.check and point.check.references) == 5
+    else:
+        assert point.check is None
+        assert chain.job.result["suspect"].startswith("rows and objects were not compared: ")
 
 
 def test_a_list_of_faults_that_was_changed_is_not_read(platform: Platform, tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 from pgben_tasks.domain.documents import Finding, RecoveryPoint
 from pgben_tasks.domain.layout import point_path
@@ -13,6 +16,9 @@ from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import BackupNotFound, IntegrityError, PermanentError
 from pgben_tasks.operations.repository.survey import Survey, finding_of
 from pgben_tasks.ports import Repository
+
+#: Each document is small and the way to the store may be long.
+_READERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +68,10 @@ def read_points(repository: Repository, *, only: BackupId | None = None) -> Poin
     for point in repository.points() if only is None else [only]:
         try:
             documents.append(repository.point(point))
+        except BackupNotFound:
+            # Another target's prune removed it since it was listed.
+            if only is not None:
+                raise
         except IntegrityError as exc:
             unreadable.append((point, finding_of(exc, point_path(point))))
     return Points(documents=tuple(documents), unreadable=tuple(unreadable))
@@ -76,13 +86,11 @@ def surveyed_points(
     """
     read = read_points(repository, only=only)
     facts = _facts(surveys)
-    for member in (member for one in read.documents for member in one.members):
-        key = (member.target, member.backup)
-        # Also of a target that was surveyed: the backup may be newer than the survey.
-        if key not in facts:
-            facts |= _facts_of(
-                repository, Target.parse(member.target), BackupId.parse(member.backup)
-            )
+    # Also of targets that were surveyed: a backup may be newer than the survey.
+    unknown = {(one.target, one.backup) for point in read.documents for one in point.members}
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="points") as readers:
+        for found in readers.map(partial(_facts_of, repository), sorted(unknown - facts.keys())):
+            facts |= found
     return SurveyedPoints(
         points=tuple(known_point(one, facts) for one in read.documents), unreadable=read.unreadable
     )
@@ -98,14 +106,12 @@ def _facts(surveys: Sequence[Survey]) -> dict[tuple[str, str], MemberFacts]:
     }
 
 
-def _facts_of(
-    repository: Repository, target: Target, backup: BackupId
-) -> dict[tuple[str, str], MemberFacts]:
+def _facts_of(repository: Repository, key: tuple[str, str]) -> dict[tuple[str, str], MemberFacts]:
     """Return what is known of one backup; nothing when it is gone or cannot be believed."""
+    target, backup = Target.parse(key[0]), BackupId.parse(key[1])
     try:
         manifest = repository.manifest(target, backup)
         standing = state_of(manifest, repository.verifications(target, backup))
     except (BackupNotFound, IntegrityError):
         return {}
-    facts = MemberFacts(state=standing_state(standing), manifest=manifest.digest)
-    return {(str(target), str(backup)): facts}
+    return {key: MemberFacts(state=standing_state(standing), manifest=manifest.digest)}
