@@ -23,7 +23,7 @@ from benchmarks.report import MEBIBYTE
 from benchmarks.simulated import SimulatedBucket
 from pgben_tasks.contracts import BackupAllRequest, request_model
 from pgben_tasks.direct import chain as in_process
-from pgben_tasks.domain.documents import Manifest, StoredLines
+from pgben_tasks.domain.documents import Manifest, StoredReferences
 from pgben_tasks.domain.layout import inventory_path
 from pgben_tasks.domain.references import Reference, ReferenceLine, encode
 from pgben_tasks.domain.target import BackupId, Target
@@ -150,7 +150,7 @@ def _compare(work: Workplace, tools: Toolbox, target: Target, rows: int) -> None
         raise AssertionError(message)
 
 
-def _references(tools: Toolbox, snapshot: BackupId, rows: int, folder: Path) -> StoredLines:
+def _references(tools: Toolbox, snapshot: BackupId, rows: int, folder: Path) -> StoredReferences:
     """Store what so many rows say, and return how the manifest describes it."""
     plain = folder / "references.jsonl"
     with plain.open("wb") as file:
@@ -161,7 +161,13 @@ def _references(tools: Toolbox, snapshot: BackupId, rows: int, folder: Path) -> 
     path = inventory_path(target, snapshot, sealed=tools.objects.sealed)
     sealed = tools.objects.seal_inventory(plain, folder / path.rpartition("/")[2])
     tools.repository.store_inventory(target, snapshot, folder / path.rpartition("/")[2])
-    return StoredLines(size=sealed.size, sha256=sealed.sha256, lines=sealed.plain, count=rows)
+    return StoredReferences(
+        size=sealed.size,
+        sha256=sealed.sha256,
+        lines=sealed.plain,
+        count=rows,
+        names=(_REFERENCE.name,),
+    )
 
 
 if __name__ == "__main__":

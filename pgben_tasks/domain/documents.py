@@ -172,6 +172,12 @@ class StoredLines(Document):
     count: Size
 
 
+class StoredReferences(StoredLines):
+    """What rows say of objects, and the names of the references that were read."""
+
+    names: tuple[str, ...]
+
+
 class Manifest(SparseDocument):
     """The signed description of one backup; a backup exists exactly when this does.
 
@@ -196,7 +202,7 @@ class Manifest(SparseDocument):
     suspect: str | None
     postgres: PostgresCapture | None = None
     bucket: BucketCapture | None = None
-    references: StoredLines | None = None
+    references: StoredReferences | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

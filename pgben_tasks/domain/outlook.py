@@ -12,6 +12,7 @@ from typing import Literal, Self
 
 from pgben_tasks.domain.points import KnownPoint, newest_good
 from pgben_tasks.domain.restorability import RestoreSite
+from pgben_tasks.domain.retention import CLOCK_TOLERANCE
 from pgben_tasks.domain.states import GOOD_LABELS, State
 
 Reconciler = Literal["runs", "runs without beat", "silent", "never ran"]
@@ -108,7 +109,10 @@ class PointOutlook:
 
     def within_rpo(self, now: datetime) -> bool:
         """Return whether a verified one holds data that is recent enough."""
-        return self.newest_good is not None and now - self.newest_good.moment <= self.rpo
+        if self.newest_good is None:
+            return False
+        # A moment to come is a wrong clock's, and says nothing of how old the data are.
+        return -CLOCK_TOLERANCE <= now - self.newest_good.moment <= self.rpo
 
 
 @dataclass(frozen=True, slots=True)

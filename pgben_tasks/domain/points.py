@@ -15,10 +15,13 @@ from pgben_tasks.domain.states import GOOD_LABELS, BackupStanding, State
 from pgben_tasks.domain.target import BackupId, Target
 
 MISSING: Final = "missing"
+#: Its manifest or a statement about it cannot be believed.
+UNREADABLE: Final = "unreadable"
 SUSPECT: Final = "suspect"
 #: The states of members from the worst on; any other comes before them.
 _WORST_FIRST: Final = (
     MISSING,
+    UNREADABLE,
     State.DAMAGED.label,
     State.UNVERIFIED.label,
     State.INCOMPLETE.label,
@@ -103,9 +106,8 @@ def standing_state(standing: BackupStanding) -> str:
 
 
 def newest_good(points: Iterable[KnownPoint]) -> KnownPoint | None:
-    """Return the verified point with the newest data."""
-    good = [one for one in points if one.good]
-    return max(good, key=lambda one: (one.moment, one.id), default=None)
+    """Return the verified point that was formed last."""
+    return max((one for one in points if one.good), key=lambda one: one.id, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

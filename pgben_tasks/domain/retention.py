@@ -200,19 +200,27 @@ def plan_points(points: Sequence[KnownPoint], *, now: datetime, policy: Policy) 
     The newest verified point stays whatever its age, and so do newer ones that are not verified.
     """
     now = require_utc(now)
-    newest_first = sorted(points, key=lambda one: (one.moment, one.id), reverse=True)
+    # By when they were formed: that is the clock which is compared with others.
+    newest_first = sorted(points, key=lambda one: one.id, reverse=True)
     good = [one for one in newest_first if one.good]
     found: dict[BackupId, list[str]] = {one.id: [] for one in newest_first}
     for one in newest_first:
         if now - one.started <= policy.max_age:
             found[one.id].append(f"younger than {_days(policy.max_age)}")
-        if not one.good and (not good or one.moment > good[0].moment):
+        if not one.good and (not good or one.id > good[0].id):
             found[one.id].append("no newer verified recovery point")
     for one in good[:1]:
         found[one.id].append("newest verified")
     for limit, name in _periods(policy):
         for one, period in _newest_of_periods(good, limit, policy.zone, name):
             found[one.id].append(f"newest of {period}")
+    losing = [one for one in good if not found[one.id]]
+    if len(losing) > BRAKE_FLOOR and len(losing) > policy.brake * len(good):
+        for one in newest_first:
+            if not found[one.id]:
+                found[one.id].append(
+                    f"it would be one of {len(losing)} verified points of {len(good)} at once"
+                )
     return PointsPlan(
         keep=tuple((one, tuple(found[one.id])) for one in newest_first if found[one.id]),
         expire=tuple(one for one in newest_first if not found[one.id]),

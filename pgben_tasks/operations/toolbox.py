@@ -88,6 +88,9 @@ class Index(Protocol):
     def remove_point(self, point: BackupId) -> None:
         """Forget a recovery point whose document was removed."""
 
+    def points(self) -> Sequence[RecoveryPoint]:
+        """Return the known recovery points."""
+
     def acknowledge(self, target: Target, backup: str) -> None:
         """Write that somebody looked at a suspect backup and found it plausible."""
 

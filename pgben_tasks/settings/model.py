@@ -7,7 +7,7 @@ see this class, only values taken from it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final, Literal, NamedTuple, Self, get_args
 from zoneinfo import ZoneInfo
@@ -79,6 +79,7 @@ class Settings(Fields):
             made = cls(**texts)
         except ValidationError as exc:
             faults += explain(exc, name=lambda field: PREFIX + field.upper())
+        faults += made.unprotected_references() if made is not None else ()
         if made is None or faults:
             raise _wrong(faults)
         made._origins, made._ignored, made._retired = found.origins, found.ignored, found.retired
@@ -168,6 +169,17 @@ class Settings(Fields):
     def targets(self) -> tuple[Target, ...]:
         """List everything that is protected: databases, then buckets."""
         return (*self.postgres_targets(), *self.bucket_targets())
+
+    def unprotected_references(self) -> Iterator[str]:
+        """Yield a fault for every reference about something that is not protected."""
+        databases = {target.name for target in self.postgres_targets()}
+        for one in self.references.references if self.references else ():
+            if one.database not in databases:
+                yield (
+                    f"PGBEN_REFERENCES: {one.name}: the database '{one.database}' is not protected"
+                )
+            if one.bucket not in self.buckets:
+                yield f"PGBEN_REFERENCES: {one.name}: the bucket '{one.bucket}' is not protected"
 
     @property
     def forms_points(self) -> bool:

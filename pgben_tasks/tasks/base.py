@@ -221,10 +221,14 @@ class PgbenTask(Task):
 
     def _give_back(self, ref: JobRef, waits: StepWaits) -> NoReturn:
         """Give a step's place back until what it waits for may be there; send what it asked for."""
-        publish_due(self.work, self.app)
-        self.work.ledger.release_step(
-            ref, self.name, state="waiting", wait=self.work.step_wait, why=waits.sentence
-        )
+        try:
+            publish_due(self.work, self.app)
+            self.work.ledger.release_step(
+                ref, self.name, state="waiting", wait=self.work.step_wait, why=waits.sentence
+            )
+        except TransientError as exc:
+            # The next look takes the step over: the ledger calls it running, its lock is free.
+            log.warning("step_not_released", why=exc.sentence)
         # The longer it waits, the more rarely it looks.
         countdown = min(1 + self.request.retries // 4, MOST_SECONDS_BETWEEN_LOOKS)
         raise self.retry(

@@ -219,12 +219,10 @@ class EntryTask(PgbenTask):
             kind = "replace" if request.in_place else "new"
             return (f"bucket/{found['into']}", kind), dict(found)
         # A statement about a backup is in nobody's way.
-        own = {
-            "verify": "verify",
-            "acknowledge": "acknowledge",
-            "undo": "swap",
-            "point": "point",
-        }
+        if job.kind == "point":
+            # The backups have leases; points that form at the same time are in nobody's way.
+            return (str(job.id), "point"), {}
+        own = {"verify": "verify", "acknowledge": "acknowledge", "undo": "swap"}
         return (job.target, own.get(job.kind, "write")), {}
 
     def _refuse(self, kind: Any, raw: object, request: Any, error: PgbenError) -> NoReturn:

@@ -19,16 +19,19 @@ from pgben_tasks.adapters.packs.codec import AgeObjectCodec
 from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.adapters.s3.errors import BUCKET_HINTS
 from pgben_tasks.adapters.s3.location import S3Location
+from pgben_tasks.direct.chain import Chain
 from pgben_tasks.domain.alarm import alarm_of_job
-from pgben_tasks.domain.documents import CrossCheck, RecoveryPoint
+from pgben_tasks.domain.documents import CrossCheck, Manifest, RecoveryPoint
 from pgben_tasks.domain.references import Fault, Reference
-from pgben_tasks.domain.target import BackupId
+from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.embedded.data.documents import BucketClient, Cipher, store
 from pgben_tasks.embedded.data.fill import fill
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import IntegrityError, StepWaits
+from pgben_tasks.operations.points import form
 from pgben_tasks.operations.points.check import open_faults
+from pgben_tasks.operations.toolbox import NoProgress, Run
 from pgben_tasks.settings import Settings
 from tests.support.bucketshop import TARGET as BUCKET, BucketShop
 from tests.support.pointshop import PointShop
@@ -237,7 +240,7 @@ def test_hashes_of_stored_bytes_and_queries_are_compared_as_well(platform: Platf
         ({"table": "plat.absent"}, 'relation "plat.absent" does not exist'),
         ({"table": "documento"}, 'relation "documento" does not exist'),
         ({"key": "absent"}, "column q.absent does not exist"),
-        ({"size": "hash_arquivo"}, "invalid input syntax for type bigint"),
+        ({"size": "hash_arquivo"}, "a value does not fit what its column is read as"),
         ({"where": "no such word"}, "syntax error"),
         (
             {"table": None, "where": None, "query": "SELECT plat.grow() AS caminho", "size": None},
@@ -260,6 +263,8 @@ def test_references_that_cannot_be_read_are_told_and_fail_no_backup(
     assert result["suspect"].startswith("rows and objects were not compared: the references of ")
     (job,) = [job for job in platform.points.ledger.jobs() if job.target == "postgres/postgres"]
     assert why in job.result["references_not_read"]
+    # The server's message would quote the value, which is somebody's data.
+    assert hashlib.sha256(b"plain document 0").hexdigest().upper() not in str(job)
     assert result["state"] == "verified"
 
 
@@ -306,6 +311,52 @@ def test_the_identity_of_inventories_is_enough_and_without_it_the_point_is_unche
         assert chain.job.result["suspect"].startswith("rows and objects were not compared: ")
 
 
+def test_a_step_that_runs_again_after_its_point_was_stored_keeps_the_list(
+    platform: Platform, tmp_path: Path
+) -> None:
+    platform.execute("INSERT INTO plat.documento (caminho) VALUES ('one')")
+    chain = platform.points.chain()
+    platform.points.form(chain)
+    suspect = chain.job.result["suspect"]
+    assert chain.step("pgben.backup.all.join").result["suspect"] == suspect
+    assert [one.key for one in platform.faults(tmp_path)] == ["one"]
+
+
+def test_rules_that_are_not_those_of_the_dump_compare_nothing(platform: Platform) -> None:
+    chain = platform.points.chain()
+    while "join" not in (chain.job.step or ""):
+        try:
+            chain.step()
+        except StepWaits:
+            platform.points.work_all()
+    for others in ((), (reference("another"),), (reference(), reference("another"))):
+        chain.tools = replace(chain.tools, references=others)
+        _, told = form._checked(
+            run_of(chain),
+            chain.tools,
+            BackupId.make(chain.tools.clock.now(), "0a0b0c"),
+            members(chain),
+        )
+        assert "are not those of PGBEN_REFERENCES on this worker" in told["not_checked"]
+
+
+def members(chain: Chain) -> list[Manifest]:
+    return [
+        chain.tools.repository.manifest(Target.parse(target), BackupId.parse(backup))
+        for target, backup in chain.job.context["members"].items()
+    ]
+
+
+def run_of(chain: Chain) -> Run:
+    return Run(
+        job=chain.job,
+        ledger=chain.row,
+        progress=NoProgress(),
+        folder=chain.folder,
+        try_lock=chain.row.try_lock,
+    )
+
+
 def test_a_list_of_faults_that_was_changed_is_not_read(platform: Platform, tmp_path: Path) -> None:
     platform.execute("INSERT INTO plat.documento (caminho) VALUES ('one')")
     platform.form()
@@ -315,6 +366,8 @@ def test_a_list_of_faults_that_was_changed_is_not_read(platform: Platform, tmp_p
     assert clean.result["not_covered"] == []
     file.chmod(0o600)
     file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match="verification found faults, 1 in all"):
+        platform.bucket.shop.run("verify", {"target": None, "level": "full"})
     with pytest.raises(IntegrityError):
         list(open_faults(platform.points.tools, platform.document(newest), tmp_path))
     file.unlink()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -13,7 +13,9 @@ from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import IntegrityError, PermanentError, PruneRefused, StepWaits
 from pgben_tasks.health.points import indexed_points, stored_points
+from pgben_tasks.operations.points import form
 from pgben_tasks.operations.repository import prune
+from tests.support import samples
 from tests.support.bucketshop import TARGET as BUCKET, BucketShop
 from tests.support.pointshop import PointShop
 from tests.support.troubled_bucket import TroubledBucket
@@ -109,17 +111,45 @@ def test_a_scheduled_point_waits_for_the_buckets_own_time_when_that_is_soon(
         chain.step()
     points.work_all()
     chain.step()
+    # Counted from the data, which are some moments old.
     soon = replace(points.tools.schedules["bucket"], cron=f"{(now.minute + 30) % 60} * * * *")
-    late = replace(soon, cron=f"0 {(now.astimezone(soon.zone).hour + 6) % 24} * * *")
     chain.tools = replace(chain.tools, schedules={**chain.tools.schedules, "bucket": soon})
     with pytest.raises(StepWaits, match="waits for the scheduled backups"):
         chain.step()
     assert points.ledger.jobs(open_only=True) == []
-    chain.tools = replace(chain.tools, schedules={**chain.tools.schedules, "bucket": late})
+    # That one came to nothing, and the next is soon as well: only the first is waited for.
+    later = now + timedelta(minutes=40)
+    chain.tools = replace(chain.tools, clock=At(later))
     with pytest.raises(StepWaits, match="waits for backups: "):
         chain.step()
     (asked,) = points.ledger.jobs(open_only=True)
     assert asked.target == str(BUCKET)
+
+
+def test_a_scheduled_point_asks_at_once_when_the_buckets_own_time_is_far(
+    points: PointShop,
+) -> None:
+    now = points.tools.clock.now()
+    chain = points.chain(window=now.replace(second=0, microsecond=0))
+    with pytest.raises(StepWaits):
+        chain.step()
+    points.work_all()
+    chain.step()
+    late = points.tools.schedules["bucket"]
+    late = replace(late, cron=f"0 {(now.astimezone(late.zone).hour + 6) % 24} * * *")
+    chain.tools = replace(chain.tools, schedules={**chain.tools.schedules, "bucket": late})
+    with pytest.raises(StepWaits, match="waits for backups: "):
+        chain.step()
+
+
+@dataclass
+class At:
+    """A clock that stands."""
+
+    moment: datetime
+
+    def now(self) -> datetime:
+        return self.moment
 
 
 def test_a_backup_that_failed_fails_the_point_and_is_named(points: PointShop) -> None:
@@ -133,6 +163,30 @@ def test_a_backup_that_failed_fails_the_point_and_is_named(points: PointShop) ->
     # Whoever asks again gets new backups.
     bucket._made = True
     assert points.form().good
+
+
+def test_a_backup_that_is_tried_again_is_waited_for(points: PointShop) -> None:
+    chain = points.chain()
+    with pytest.raises(StepWaits):
+        chain.step()
+    (job,) = points.ledger.jobs()
+    failed = (
+        "UPDATE job SET state = 'failed', error = '{}', ended_at = clock_timestamp(),"
+        " retry_at = clock_timestamp() + interval '15 minutes', backup = '20261130T000000Z-0a0b0c'"
+    )
+    points.ledger.database.execute(failed)
+    with pytest.raises(StepWaits):
+        chain.step()
+    assert "members" not in chain.job.context
+    points.ledger.queue_again(job.id)
+    assert points.form(chain).good
+
+
+def test_a_scheduled_point_is_given_up_when_the_next_one_is_due(points: PointShop) -> None:
+    chain = points.chain(window=points.tools.clock.now() - timedelta(days=1, minutes=1))
+    with pytest.raises(PermanentError, match="before the next one was due"):
+        chain.step()
+    assert points.ledger.jobs() == []
 
 
 def test_a_snapshot_that_does_not_count_joins_nothing(points: PointShop) -> None:
@@ -259,6 +313,44 @@ def test_what_a_forming_point_has_found_is_not_pruned(points: PointShop) -> None
     assert points.ledger.named(BUCKET) == frozenset()
     decided = prune.decide(points.tools, database)
     assert "in use by a job" in decided.plan.decisions[0].reasons
+
+
+def test_a_point_that_is_formed_while_it_is_decided_is_noticed(points: PointShop) -> None:
+    points.form()
+    decided = prune.decide(points.tools, BUCKET)
+    assert decided.knows(points.tools.repository.points())
+    points.form()
+    assert not decided.knows(points.tools.repository.points())
+
+
+def test_nothing_is_pruned_while_a_member_elsewhere_cannot_be_believed(points: PointShop) -> None:
+    point = points.form()
+    (backup,) = points.tools.repository.backups(BUCKET)
+    place = points.buckets.shop.repository / "backups" / str(BUCKET) / str(backup)
+    (place / "manifest.json.sig").unlink()
+    assert points.point(str(point.id)).state == "unreadable"
+    with pytest.raises(PruneRefused, match=f"of recovery point '{point.id}', cannot be believed"):
+        prune.decide(points.tools, points.buckets.shop.target)
+
+
+def test_a_point_that_only_the_index_knows_leaves_it_with_the_next_prune(
+    points: PointShop,
+) -> None:
+    point = points.form()
+    # As when a prune died between the two.
+    points.tools.repository.remove_point(point.id)
+    assert indexed_points(points.buckets.shop.work) != ()
+    points.buckets.run("prune")
+    assert indexed_points(points.buckets.shop.work) == ()
+
+
+def test_a_wrong_clock_of_the_databases_server_moves_no_point() -> None:
+    backup = samples.manifest()
+    moment = form._data_of(backup)
+    assert moment == backup.snapshot_time
+    for wrong in (timedelta(days=-1), timedelta(days=1)):
+        capture = samples.capture(snapshot_time=backup.snapshot_time + wrong)
+        assert form._data_of(samples.manifest(postgres=capture)) == backup.finished
 
 
 def test_nothing_is_pruned_while_a_point_cannot_be_believed(points: PointShop) -> None:

@@ -552,6 +552,20 @@ def test_a_step_that_waits_for_another_job_is_not_taken_for_lost(
     assert site.recovery.stalled() == []
 
 
+def test_a_step_that_waits_well_has_lost_no_worker(site: Site, installation: Installation) -> None:
+    chain = installation.chain("backup")
+    step = canvases.first_step("backup")
+    for state, losses in (("interrupted", 2), ("waiting", 0)):
+        site.database.execute("UPDATE job SET losses = 2")
+        ref = site.ledger.begin_step(chain.ref, step, node="workshop")
+        site.ledger.release_step(ref, step, state=state, wait=WAIT, why="waits for others")
+        row = site.database.fetch_one("SELECT losses FROM job")
+        assert row is not None
+        assert row["losses"] == losses
+    (waiting,) = site.ledger.steps(chain.job.id)
+    assert (waiting.state, waiting.result["waits"]) == ("waiting", "waits for others")
+
+
 def test_a_spool_that_cannot_be_used_fails_the_job_instead_of_stalling_it(
     site: Site, installation: Installation
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -172,9 +173,18 @@ def test_a_newest_point_that_is_damaged_does_not_push_out_the_last_verified_one(
 
 def test_daily_weekly_and_monthly_points_are_kept_beyond_the_age() -> None:
     points = [night(days) for days in range(120)]
-    monthly = kept(points, keep_monthly=4)
-    assert [one.started.month for one in monthly if one not in kept(points)] == [9, 8]
-    assert kept(points, keep_daily=40) == points[:40]
+    young = kept(points, brake=Decimal(1))
+    monthly = kept(points, keep_monthly=4, brake=Decimal(1))
+    assert [one.started.month for one in monthly if one not in young] == [9, 8]
+    assert kept(points, keep_daily=40, brake=Decimal(1)) == points[:40]
+
+
+def test_many_points_never_leave_at_once() -> None:
+    points = [night(days) for days in range(31, 41)]
+    assert kept(points) == points
+    (_, reasons) = plan_points(points, now=NOW, policy=Policy()).keep[-1]
+    assert reasons == ("it would be one of 9 verified points of 10 at once",)
+    assert kept(points, brake=Decimal(1)) == points[:1]
 
 
 def test_members_of_kept_points_stay_and_say_why() -> None:
@@ -215,7 +225,7 @@ def test_members_are_told_by_target() -> None:
 )
 def test_the_newest_verified_point_is_never_removed(nights: list[tuple[int, str]]) -> None:
     points = [night(age, state=state) for age, state in nights]
-    made = plan_points(points, now=NOW, policy=Policy())
+    made = plan_points(points, now=NOW, policy=Policy(brake=Decimal(1)))
     stay = [one for one, reasons in made.keep if reasons]
     assert sorted([*stay, *made.expire], key=lambda one: one.id) == sorted(
         points, key=lambda one: one.id
@@ -239,6 +249,9 @@ def test_a_verified_point_that_is_recent_is_green_and_anything_else_is_yellow() 
     assert colours(night(2)) == [
         ("yellow", "the newest verified recovery point is older than PGBEN_RPO")
     ]
+    assert colours(night(-3)) == [
+        ("yellow", "the newest verified recovery point is older than PGBEN_RPO")
+    ], "a moment to come is a wrong clock's"
     assert colours(night(0.2, state="damaged"), night(0.5)) == [
         ("yellow", "the newest recovery point is damaged")
     ]

@@ -125,9 +125,10 @@ def test_lines_come_back_and_what_is_none_is_refused() -> None:
 # --- the file
 
 
-def settings_with(path: Path, text: str) -> Settings:
+def settings_with(path: Path, text: str, **others: str) -> Settings:
     path.write_text(text, encoding="utf-8")
-    return Settings.load({"PGBEN_REFERENCES": str(path)})
+    environment = {"PGBEN_BUCKETS": "documents", **others, "PGBEN_REFERENCES": str(path)}
+    return Settings.load(environment)
 
 
 def test_a_file_of_references_is_read_by_the_names_of_its_tables(tmp_path: Path) -> None:
@@ -150,6 +151,14 @@ def test_a_file_of_references_is_read_by_the_names_of_its_tables(tmp_path: Path)
         ("documento", "public.documento", ("iv",)),
         ("anexo", None, ()),
     ]
+
+
+def test_references_about_what_is_not_protected_are_refused(tmp_path: Path) -> None:
+    text = '[one]\ndatabase = "pgbem"\nbucket = "documents"\ntable = "x"\nkey = "k"\n'
+    with pytest.raises(ConfigurationError) as caught:
+        settings_with(tmp_path / "references.toml", text, PGBEN_BUCKETS="papers")
+    assert "PGBEN_REFERENCES: one: the database 'pgbem' is not protected" in str(caught.value)
+    assert "PGBEN_REFERENCES: one: the bucket 'documents' is not protected" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,10 @@ class ForgetfulIndex:
     def remove_point(self, point: BackupId) -> None:
         """Forget that a recovery point is gone."""
 
+    def points(self) -> Sequence[RecoveryPoint]:
+        """Return no recovery point."""
+        return ()
+
     def acknowledge(self, target: Target, backup: str) -> None:
         """Forget an acknowledgement."""
 

@@ -309,11 +309,13 @@ class Ledger:
         """
         with self.database.transaction() as cursor:
             row = cursor.execute(
+                # One that waits well has lost nothing.
                 "UPDATE job SET state = 'waiting', waiting_since = clock_timestamp(),"
+                " losses = CASE WHEN %s THEN 0 ELSE losses END,"
                 " step_due_at = clock_timestamp() + %s"
                 " WHERE id = %s AND fence = %s AND state = 'running' AND step = %s"
                 " RETURNING attempt",
-                (wait, ref.job, ref.fence, step),
+                (state == "waiting", wait, ref.job, ref.fence, step),
             ).fetchone()
             if row is not None:
                 told = {} if why is None else {"waits": why}

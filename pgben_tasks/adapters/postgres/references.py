@@ -107,7 +107,14 @@ def _explained(reference: Reference, timeout: timedelta) -> Iterator[None]:
             f"{round(timeout.total_seconds())} s to read",
             "make the query cheaper, or leave it out; a dump's locks are held meanwhile",
         ) from exc
-    except (psycopg.ProgrammingError, psycopg.DataError, errors.ReadOnlySqlTransaction) as exc:
+    except psycopg.DataError as exc:
+        # The server's message quotes the value, which is somebody's data.
+        raise ConfigurationError(
+            f"the references '{reference.name}' of PGBEN_REFERENCES cannot be read: a value does "
+            f"not fit what its column is read as ({type(exc).__name__})",
+            "`size` is read as a whole number, everything else as text",
+        ) from None
+    except (psycopg.ProgrammingError, errors.ReadOnlySqlTransaction) as exc:
         said = (exc.diag.message_primary or type(exc).__name__).splitlines()[0]
         raise ConfigurationError(
             f"the references '{reference.name}' of PGBEN_REFERENCES cannot be read: {said}",

@@ -38,6 +38,7 @@ from pgben_tasks.errors import (
     ObjectMissing,
     PermanentError,
     RequestRefused,
+    SignatureInvalid,
 )
 from pgben_tasks.ports import ObjectStore, StoredObject, Unfinished
 
@@ -316,6 +317,14 @@ class StoreRepository:
                 f"there is no recovery point '{point}' in {self.describe()}",
                 "`pgben points` shows those there are",
             ) from exc
+        except SignatureInvalid:
+            if point not in self.points():
+                # It was removed between the document and its signature.
+                raise BackupNotFound(
+                    f"recovery point '{point}' was removed just now",
+                    "`pgben points` shows the rest",
+                ) from None
+            raise
 
     def store_faults(self, point: BackupId, path: Path) -> None:
         """Store the list of faults that a point's cross-check found, before the point itself."""

@@ -208,6 +208,11 @@ def _show_one(
 ) -> None:
     """Show a point with the first of its faults, or write all of them."""
     if csv_file is not None:
+        if one.check is None:
+            raise ConfigurationError(
+                f"rows and objects of recovery point '{one.id}' were not compared",
+                "PGBEN_REFERENCES says what is compared; `pgben jobs` tells why it was not",
+            )
         with _stored_faults(work, one) as faults:
             _write_csv(csv_file, faults)
         return
@@ -281,12 +286,13 @@ def _show_faults(one: KnownPoint, faults: Iterator[Fault]) -> None:
     for fault in faults:
         if fault.kind == "orphan":
             continue
-        if fault.backup is not None and len(back) < _SHOWN:
+        # A line with control characters cannot be pasted; such keys are in the CSV.
+        if fault.backup is not None and len(back) < _SHOWN and fault.key.isprintable():
             back.append(_way_back(fault))
         if len(rows) < _SHOWN:
             said = ": ".join(filter(None, (fault.expected, fault.found)))
             of = f"{fault.reference} {fault.row or ''}".strip()
-            rows.append((fault.kind, of, output.key(fault.key), said))
+            rows.append((fault.kind, output.key(of), output.key(fault.key), output.key(said)))
     if rows:
         output.show([output.table(("fault", "row", "key", "said: found"), rows, below=2)])
     if one.faults > len(rows):

@@ -32,7 +32,7 @@ from pgben_tasks.domain.references import (
     read_references,
     recoverable,
 )
-from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import DigestMismatch, IntegrityError, ObjectMissing
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.repository.survey import survey
@@ -102,10 +102,25 @@ def open_faults(tools: Toolbox, point: RecoveryPoint, folder: Path) -> Iterator[
     return _faults(plain)
 
 
-def unread_references(tools: Toolbox, members: Sequence[Manifest]) -> list[str]:
-    """Return the databases whose references should be with their backup, and are not."""
-    wanted = {str(Target("postgres", one.database)) for one in tools.references}
-    return [one.target for one in members if one.target in wanted and one.references is None]
+def not_comparable(tools: Toolbox, members: Sequence[Manifest]) -> str | None:
+    """Return why rows and objects cannot be compared whole; None when they can.
+
+    What was read with the dumps must be what this worker has rules for: a comparison of less
+    would look clean.
+    """
+    for one in members:
+        if one.postgres is None:
+            continue
+        wanted = {rule.name for rule in tools.references if rule.database == one.target_name.name}
+        read = set(one.references.names) if one.references else set()
+        if wanted and not read:
+            return f"the references of '{one.target}' could not be read"
+        if wanted != read:
+            return (
+                f"the references of '{one.target}' that were read are not those of "
+                "PGBEN_REFERENCES on this worker"
+            )
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +168,7 @@ class _Check:
                 except (IntegrityError, ObjectMissing) as exc:
                     log.warning("inventory_unusable", backup=older.backup, why=exc.sentence)
                     continue
+                faults.unlink()
                 faults, before, left = following, left, _missing(following, bucket)
                 self.counts["recoverable"] += before - left
                 if not left:

@@ -26,14 +26,16 @@ from pgben_tasks.domain.references import FAULTS
 from pgben_tasks.domain.states import GOOD_LABELS
 from pgben_tasks.domain.target import BackupId, Target, require_utc
 from pgben_tasks.errors import (
+    BackupNotFound,
     ConfigurationError,
     IntegrityError,
+    ObjectMissing,
     PermanentError,
     PgbenError,
     RequestRefused,
     StepWaits,
 )
-from pgben_tasks.operations.points.check import cross_check, unread_references
+from pgben_tasks.operations.points.check import cross_check, not_comparable
 from pgben_tasks.operations.repository.points import surveyed_points
 from pgben_tasks.operations.toolbox import Run, Toolbox, Workers
 
@@ -41,6 +43,8 @@ log = structlog.get_logger(__name__)
 
 #: A bucket's scheduled backup is waited for when it comes this soon; else one more is asked for.
 _WORTH_WAITING: Final = timedelta(hours=3)
+#: How long after its time a scheduled job is written at the latest, by beat or a tick.
+_BEGINS_WITHIN: Final = timedelta(minutes=3)
 
 
 def require_new_workers(workers: Workers) -> None:
@@ -56,9 +60,11 @@ def require_new_workers(workers: Workers) -> None:
 def databases(run: Run, tools: Toolbox) -> JSON:
     """Back up every database, or find the backups of the same window, and wait for all of them."""
     run.progress.begin("databases")
+    _require_time_left(run, tools)
     jobs = [_ask_database(run, tools, target) for target in _protected(tools, "postgres")]
     _require_none_failed(jobs)
-    running = [job for job in jobs if not job.ended]
+    # A failed one with another attempt to come has ended, and is no backup yet.
+    running = [job for job in jobs if job.state != "succeeded"]
     if running:
         raise _waits_for(running)
     found = {job.target: job.backup for job in jobs}
@@ -69,6 +75,7 @@ def databases(run: Run, tools: Toolbox) -> JSON:
 def buckets(run: Run, tools: Toolbox) -> JSON:
     """Find, per bucket, the first good snapshot listed long enough after; ask for one if needed."""
     run.progress.begin("buckets")
+    _require_time_left(run, tools)
     members: dict[str, str] = dict(run.job.context["members"])
     after = _data_of_databases(tools, members) + tools.limits.point_settle
     missing = []
@@ -83,9 +90,10 @@ def buckets(run: Run, tools: Toolbox) -> JSON:
         return {"buckets": {str(one): members[str(one)] for one in _protected(tools, "bucket")}}
     if tools.clock.now() < after:
         raise StepWaits(f"waits until {_shown(after)}: uploads in flight are stored by then")
-    awaited = [job for target in missing if (job := _ask_bucket(run, tools, target)) is not None]
+    asked = [_ask_bucket(run, tools, target, after) for target in missing]
+    awaited = [job for job in asked if job is not None]
     _require_none_failed(awaited)
-    late = [job for job in awaited if job.ended]
+    late = [job for job in awaited if job.state == "succeeded"]
     if late:
         raise PermanentError(
             f"the snapshot of '{late[0].target}' that job '{late[0].id}' made joins no recovery "
@@ -102,6 +110,9 @@ def join(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("join")
     kept = run.job.context.get("point")
     point = BackupId.parse(kept) if kept else BackupId.make(tools.clock.now(), tools.suffix())
+    if point in tools.repository.points():
+        # An earlier run of this step got so far; a point is written once.
+        return _joined(tools, tools.repository.point(point), run.job.context["told"])
     run.ledger.keep(context={"point": str(point)})
     require_new_workers(tools.workers)
     members = sorted(
@@ -118,10 +129,15 @@ def join(run: Run, tools: Toolbox) -> JSON:
         members=tuple(_member(tools, one) for one in manifests),
         check=check,
     )
+    run.ledger.keep(context={"told": told})
     run.ledger.hold()
     tools.repository.store_point(document)
+    return _joined(tools, document, told)
+
+
+def _joined(tools: Toolbox, document: RecoveryPoint, told: JSON) -> JSON:
     tools.index.add_point(document)
-    log.info("point_formed", point=document.id, members=len(members))
+    log.info("point_formed", point=document.id, members=len(document.members))
     return {"point": document.id, "moment": document.moment.isoformat(), **told}
 
 
@@ -149,12 +165,12 @@ def _checked(
 
     A comparison that cannot be made is told and alarmed; the backups are as good without it.
     """
-    unread = unread_references(tools, manifests)
-    if unread:
-        return None, _not_checked(f"the references of '{unread[0]}' could not be read")
+    why = not_comparable(tools, manifests)
+    if why is not None:
+        return None, _not_checked(why)
     try:
         check = cross_check(run, tools, point, manifests)
-    except (ConfigurationError, IntegrityError) as exc:
+    except (ConfigurationError, IntegrityError, ObjectMissing) as exc:
         log.error("point_not_checked", why=exc.sentence, hint=exc.hint)  # noqa: TRY400 - a sentence
         return None, _not_checked(exc.sentence)
     if check is None:
@@ -175,7 +191,7 @@ def _not_checked(why: str) -> JSON:
 def _faults_before(tools: Toolbox) -> int:
     """Return how many rows had faults in the newest point that was compared."""
     for point in sorted(tools.repository.points(), reverse=True):
-        with suppress(IntegrityError):
+        with suppress(IntegrityError, BackupNotFound):
             check = tools.repository.point(point).check
             if check is not None:
                 return check.rows
@@ -193,19 +209,31 @@ def _ask_database(run: Run, tools: Toolbox, target: Target) -> Job:
     return _ask(run, tools, target, key=key, window=window)
 
 
-def _ask_bucket(run: Run, tools: Toolbox, target: Target) -> Job | None:
+def _require_time_left(run: Run, tools: Toolbox) -> None:
+    """Give a scheduled point up when the next one is due."""
+    window = run.job.window
+    if window is not None and tools.clock.now() >= tools.schedules["postgres"].next(window):
+        raise PermanentError(
+            "the backups of this recovery point did not come together before the next one was due",
+            "look at the backups that failed or still wait; the next point is formed of new ones",
+        )
+
+
+def _ask_bucket(run: Run, tools: Toolbox, target: Target, after: datetime) -> Job | None:
     """Return the job that will list a bucket; None when its scheduled one comes soon.
 
-    One that is under way may have begun too early, and still has to end first.
+    One that is under way may have begun too early, and still has to end first. Only the first
+    scheduled one is waited for: where that failed, one more is asked for.
     """
     under_way = tools.jobs.open_backup(target)
     if under_way is not None:
         return under_way
-    schedule, now = tools.schedules["bucket"], tools.clock.now()
     ours = tools.jobs.by_key(_own_key(run, target))
     if ours is not None:
         return ours
-    if run.job.window is not None and schedule.next(now) - now <= _WORTH_WAITING:
+    window = tools.schedules["bucket"].next(after)
+    soon = window - after <= _WORTH_WAITING and tools.clock.now() < window + _BEGINS_WITHIN
+    if run.job.window is not None and soon:
         return None
     return _ask(run, tools, target, key=_own_key(run, target))
 
@@ -250,10 +278,20 @@ def _waits_for(jobs: list[Job]) -> StepWaits:
 def _data_of_databases(tools: Toolbox, members: dict[str, str]) -> datetime:
     """Return the moment of the data of the databases among ``members``, the latest of several."""
     return max(
-        _manifest(tools, Target.parse(target), BackupId.parse(backup)).snapshot_time
+        _data_of(_manifest(tools, Target.parse(target), BackupId.parse(backup)))
         for target, backup in members.items()
         if target.startswith("postgres/")
     )
+
+
+def _data_of(manifest: Manifest) -> datetime:
+    """Return the moment of a backup's data by the catalog's clock, which listings go by too.
+
+    A database's server has its own clock. Where that shows a moment outside the backup, it is
+    wrong, and the data are from before the backup's end.
+    """
+    shown = manifest.snapshot_time
+    return shown if manifest.started <= shown <= manifest.finished else manifest.finished
 
 
 def _manifest(tools: Toolbox, target: Target, backup: BackupId) -> Manifest:
@@ -271,7 +309,7 @@ def _member(tools: Toolbox, manifest: Manifest) -> PointMember:
         target=manifest.target,
         backup=manifest.backup,
         manifest=tools.repository.manifest_digest(manifest.target_name, manifest.backup_id),
-        snapshot_time=manifest.snapshot_time,
+        snapshot_time=_data_of(manifest) if manifest.postgres else manifest.snapshot_time,
     )
 
 

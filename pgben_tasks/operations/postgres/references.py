@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from pgben_tasks.contracts import JSON
-from pgben_tasks.domain.documents import RECOVERY_POINTS, StoredLines
+from pgben_tasks.domain.documents import RECOVERY_POINTS, StoredReferences
 from pgben_tasks.domain.layout import inventory_path
 from pgben_tasks.domain.references import ReferenceLine, encode, in_order, read_references
 from pgben_tasks.errors import PgbenError, SpoolFull
@@ -53,10 +53,13 @@ def read(run: Run, tools: Toolbox, capture: Capture) -> JSON:
         return {"references_not_read": exc.sentence}
     finally:
         spool.remove(scratch)
-    return {"references": lines.number}
+    return {
+        "references": lines.number,
+        "reference_names": sorted({one.name for one in wanted}),
+    }
 
 
-def store(run: Run, tools: Toolbox) -> StoredLines | None:
+def store(run: Run, tools: Toolbox) -> StoredReferences | None:
     """Seal and store what was read; None where nothing was, or where somebody could not read it."""
     file, count = run.folder / _FILE, run.job.result.get("references")
     if count is None or not tools.workers.may_use_new_fields(RECOVERY_POINTS, in_use=False):
@@ -67,7 +70,13 @@ def store(run: Run, tools: Toolbox) -> StoredLines | None:
     sealed_file.unlink(missing_ok=True)
     sealed = tools.objects.seal_inventory(file, sealed_file)
     tools.repository.store_inventory(run.target, backup, sealed_file)
-    return StoredLines(size=sealed.size, sha256=sealed.sha256, lines=sealed.plain, count=int(count))
+    return StoredReferences(
+        size=sealed.size,
+        sha256=sealed.sha256,
+        lines=sealed.plain,
+        count=int(count),
+        names=tuple(run.job.result["reference_names"]),
+    )
 
 
 def lines_in(path: Path) -> Generator[ReferenceLine, None, None]:

@@ -9,7 +9,7 @@ import structlog
 
 from pgben_tasks.contracts import JSON
 from pgben_tasks.domain.buckets.capture import BucketCapture
-from pgben_tasks.domain.documents import Manifest, Pack, PostgresCapture, StoredLines
+from pgben_tasks.domain.documents import Manifest, Pack, PostgresCapture, StoredReferences
 from pgben_tasks.domain.restorability import remedy, server_major
 from pgben_tasks.domain.states import State, state_of
 from pgben_tasks.domain.target import BackupId, require_utc
@@ -56,7 +56,7 @@ def manifest(  # One document: what it says of packs, programs and the target.
     suspect: str | None,
     postgres: PostgresCapture | None = None,
     bucket: BucketCapture | None = None,
-    references: StoredLines | None = None,
+    references: StoredReferences | None = None,
 ) -> Manifest:
     """Describe the backup of this job, as the successor of the newest one."""
     newest = survey(tools.repository, run.target).newest

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from pgben_tasks.domain.documents import Finding, RecoveryPoint
 from pgben_tasks.domain.layout import point_path
-from pgben_tasks.domain.points import KnownPoint, MemberFacts, known_point, standing_state
+from pgben_tasks.domain.points import (
+    UNREADABLE,
+    KnownPoint,
+    MemberFacts,
+    known_point,
+    standing_state,
+)
 from pgben_tasks.domain.states import state_of
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import BackupNotFound, IntegrityError, PermanentError
@@ -37,7 +44,15 @@ class SurveyedPoints:
     unreadable: tuple[tuple[BackupId, Finding], ...]
 
     def require_readable(self, refusal: type[PermanentError]) -> None:
-        """Raise ``refusal`` when a recovery point cannot be believed."""
+        """Raise ``refusal`` when a recovery point, or a member of one, cannot be believed."""
+        for one in self.points:
+            if UNREADABLE in one.states:
+                member = one.members[one.states.index(UNREADABLE)]
+                raise refusal(
+                    f"backup '{member.backup}' of '{member.target}', of recovery point '{one.id}', "
+                    "cannot be believed",
+                    f"run `pgben verify {member.target}`; nothing is removed while it is in doubt",
+                )
         if self.unreadable:
             point, finding = self.unreadable[0]
             raise refusal(
@@ -77,6 +92,18 @@ def read_points(repository: Repository, *, only: BackupId | None = None) -> Poin
     return Points(documents=tuple(documents), unreadable=tuple(unreadable))
 
 
+def lost_faults(repository: Repository, folder: Path) -> Iterator[Finding]:
+    """Yield the lists of faults that are gone, or are not what their point describes."""
+    for point in read_points(repository).documents:
+        file = folder / f"{point.id}.faults"
+        try:
+            repository.fetch_faults(point, file)
+        except IntegrityError as exc:
+            yield finding_of(exc, point_path(point.id))
+        finally:
+            file.unlink(missing_ok=True)
+
+
 def surveyed_points(
     repository: Repository, *, only: BackupId | None = None, surveys: Sequence[Survey] = ()
 ) -> SurveyedPoints:
@@ -112,6 +139,8 @@ def _facts_of(repository: Repository, key: tuple[str, str]) -> dict[tuple[str, s
     try:
         manifest = repository.manifest(target, backup)
         standing = state_of(manifest, repository.verifications(target, backup))
-    except (BackupNotFound, IntegrityError):
+    except BackupNotFound:
         return {}
+    except IntegrityError:
+        return {key: MemberFacts(state=UNREADABLE, manifest=None)}
     return {key: MemberFacts(state=standing_state(standing), manifest=manifest.digest)}

@@ -6,7 +6,7 @@ reasons stays behind, so that the gap in the chain of manifests is explained.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -59,12 +59,19 @@ class Decided:
     points: PointsPlan
     surveyed: Survey
 
+    def knows(self, points: Iterable[BackupId]) -> bool:
+        """Return whether all of these recovery points were there when it was decided."""
+        known = {one.id for one, _ in self.points.keep} | {one.id for one in self.points.expire}
+        return set(points) <= known
+
 
 def decide(tools: Toolbox, target: Target, *, own: BackupId | None = None) -> Decided:
     """Return the plan for one target, ``own`` being the backup whose chain asks.
 
     Raises ``PruneRefused`` when a manifest or a recovery point cannot be believed.
     """
+    # Before the points: what a job has joined since then is in one of both.
+    named = tools.captures.named(target) - {str(own)}
     surveyed = survey(tools.repository, target)
     surveyed.require_readable(PruneRefused)
     found = surveyed_points(tools.repository, surveys=[surveyed])
@@ -74,7 +81,6 @@ def decide(tools: Toolbox, target: Target, *, own: BackupId | None = None) -> De
     schedule = tools.schedules.get(target.kind)
     if schedule is not None:
         policy = replace(policy, interval=schedule.interval(now))
-    named = tools.captures.named(target) - {str(own)}
     points = plan_points(found.points, now=now, policy=policy)
     decided = plan(
         surveyed.known,
@@ -118,6 +124,11 @@ def prune(run: Run, tools: Toolbox, *, dry_run: bool, own: BackupId | None = Non
             if tools.captures.named(run.target) & {str(backup) for backup in decided.expire}:
                 raise PruneRefused(
                     f"a job of '{run.target}' has just asked for a backup that would be removed",
+                    "pruning waits for the next backup",
+                )
+            if not found.knows(tools.repository.points()):
+                raise PruneRefused(
+                    "a recovery point was formed while it was decided what goes",
                     "pruning waits for the next backup",
                 )
             # Before their members, so that no point ever names a backup that retention removed.
@@ -168,6 +179,10 @@ def _settle(tools: Toolbox, surveyed: Survey) -> None:
             tools.repository, surveyed.target, backup
         ):
             tools.index.set_state(surveyed.target, known.id, "expired")
+    stored = {str(point) for point in tools.repository.points()}
+    for point in tools.index.points():
+        if point.id not in stored:
+            tools.index.remove_point(BackupId.parse(point.id))
 
 
 def _remove_pack(run: Run, tools: Toolbox, path: str) -> None:

@@ -34,7 +34,7 @@ from pgben_tasks.operations.repository.examine import (
     stored_files,
     unread,
 )
-from pgben_tasks.operations.repository.points import surveyed_points
+from pgben_tasks.operations.repository.points import lost_faults, surveyed_points
 from pgben_tasks.operations.repository.survey import (
     Survey,
     Surveyed,
@@ -111,6 +111,8 @@ def examine(run: Run, tools: Toolbox) -> JSON:
     if request.target is None:
         findings += foreign(tools.repository, targets)
         findings += surveyed_points(tools.repository, surveys=surveys).findings
+        if request.level == "full":
+            findings += lost_faults(tools.repository, run.folder)
         uncovered = evidence.not_covered(tools, surveys)
     return {
         "level": request.level,
