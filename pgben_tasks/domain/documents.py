@@ -474,11 +474,6 @@ class RecoveryPoint(SparseDocument):
             one.snapshot_time for one in self.members if Target.parse(one.target).kind == "postgres"
         )
 
-    @property
-    def formed(self) -> datetime:
-        """When it was formed (UTC)."""
-        return BackupId.parse(self.id).started
-
 
 class RepositoryCard(Document):
     """``repository.json``: a hint for people and tools, never an anchor of trust."""

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from pgben_tasks.domain.documents import RecoveryPoint
+from pgben_tasks.domain.documents import (
+    CrossCheck,
+    Manifest,
+    RecoveryPoint,
+    StoredReferences,
+)
 from pgben_tasks.domain.layout import has_place, point_of, point_path
 from pgben_tasks.domain.outlook import PointOutlook
 from pgben_tasks.domain.points import (
@@ -255,3 +260,36 @@ def test_a_verified_point_that_is_recent_is_green_and_anything_else_is_yellow() 
     assert colours(night(0.2, state="damaged"), night(0.5)) == [
         ("yellow", "the newest recovery point is damaged")
     ]
+
+
+def checked(**faults: int) -> CrossCheck:
+    kinds = ("missing", "unreadable", "size", "hash", "metadata", "orphan", "recoverable")
+    counts = {kind: faults.get(kind, 0) for kind in kinds}
+    return CrossCheck(references=9, objects=9, faults=None, **counts)
+
+
+def test_faulty_rows_are_yellow_or_red_and_orphans_are_nothing() -> None:
+    def told(check: CrossCheck | None, **settings: bool) -> list[tuple[str, str]]:
+        point = replace(night(0.5), check=check)
+        outlook = PointOutlook.of([point], rpo=timedelta(hours=24), **settings)
+        found = judge_restorable((), WELL, now=NOW, point=outlook)
+        return [(one.colour, one.text) for one in found.reasons]
+
+    rows = "in the newest verified recovery point 3 rows have objects that are not as they say"
+    assert told(checked(missing=2, metadata=1)) == [("yellow", rows)]
+    assert told(checked(missing=2, metadata=1), strict=True) == [("red", rows)]
+    assert told(checked(orphan=5), strict=True, checked=True) == []
+    assert told(None) == []
+    assert told(None, checked=True) == [
+        ("yellow", "rows and objects of the newest verified recovery point were not compared")
+    ]
+
+
+def test_a_snapshot_of_a_bucket_has_no_references() -> None:
+    stored = StoredReferences(size=1, sha256="0" * 64, lines="0" * 64, count=1, names=("x",))
+    text = samples.manifest(references=stored)
+    assert text.has_lines
+    assert Manifest.decode(text.encode(), where="here") == text
+    bucket = text.model_copy(update={"postgres": None, "target": BUCKET})
+    with pytest.raises(ManifestInvalid, match="a bucket has no references"):
+        Manifest.decode(bucket.encode(), where="here")
