@@ -48,7 +48,9 @@ def test_the_demo_ends_with_proof(reachable: Path) -> None:
     assert proof["tables_differing"] == []
     assert proof["rows_compared"] > 1000
     assert proof["bytes_read_back"] == proof["stored_bytes"]
-    assert proof["snapshot_state"] == "verified"
+    assert proof["snapshot_state"] == proof["point_state"] == "verified"
+    assert (proof["rows_faulty"], proof["objects_of_no_row"]) == (0, 0)
+    assert proof["rows_with_objects"] == proof["objects"]
     assert proof["objects"] == proof["objects_fetched"] == proof["objects_compared"] > 300
     assert proof["objects_fetched_unchanged"] == 0
     ruined = proof["objects_deleted"] + proof["objects_overwritten"]

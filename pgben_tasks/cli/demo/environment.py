@@ -86,8 +86,12 @@ def fill_bucket(stack: EmbeddedStack) -> Documents:
 def install(stack: EmbeddedStack, *, node: str) -> tuple[Workplace, dict[str, str]]:
     """Do what `pgben init` does; return this process's tools, and the settings of all processes."""
     environment = stack.environment(database=DATABASE, node=node)
+    references = stack.folder / "references.toml"
+    references.write_text(
+        documents.references(database=DATABASE, bucket=PROTECTED_BUCKET), encoding="utf-8"
+    )
     # Nobody uploads while the demo backs up.
-    environment["PGBEN_POINT_SETTLE"] = "0"
+    environment |= {"PGBEN_POINT_SETTLE": "0", "PGBEN_REFERENCES": str(references)}
     made = initialise(
         Settings.load(environment),
         keys_folder=stack.folder / "keys",

@@ -214,6 +214,34 @@ def store(
     return DocumentSummary(objects=objects, documents=len(rows), bytes=size)
 
 
+def references(*, database: str, bucket: str) -> str:
+    """Return the file of PGBEN_REFERENCES for the rows whose documents ``store`` stores by default.
+
+    Rows beyond them keep their keys, without an object.
+    """
+    newest = f"SELECT * FROM public.documento ORDER BY criado_em DESC, id LIMIT {DOCUMENTS}"  # noqa: S608 - our own number
+    return f"""
+[documento]
+database = "{database}"
+bucket = "{bucket}"
+query = "{newest}"
+row = "id"
+key = "caminho"
+size = "tamanho"
+hash = "hash_arquivo"
+hash_in = "hash"
+needs = ["iv", "auth-tag", "hash"]
+
+[documento-thumbnail]
+database = "{database}"
+bucket = "{bucket}"
+query = "{newest}"
+row = "id"
+key = "thumbnail"
+needs = ["iv", "auth-tag"]
+"""
+
+
 def known(server: Mapping[str, Any], database: str, keys: list[str]) -> dict[str, Known]:
     """Return what a database knows of the documents under these keys."""
     with psycopg.connect(**{**server, "dbname": database}) as connection:
