@@ -47,7 +47,8 @@ def test_the_demo_ends_with_proof(reachable: Path) -> None:
     assert proof["backup_state"] == "verified"
     assert proof["tables_differing"] == []
     assert proof["rows_compared"] > 1000
-    assert proof["bytes_read_back"] == proof["stored_bytes"]
+    # Beside the packs, what rows say of documents.
+    assert proof["bytes_read_back"] > proof["stored_bytes"]
     assert proof["snapshot_state"] == proof["point_state"] == "verified"
     assert (proof["rows_faulty"], proof["objects_of_no_row"]) == (0, 0)
     assert proof["rows_with_objects"] == proof["objects"]

@@ -184,7 +184,8 @@ class _Check:
     def _lines(self, manifest: Manifest) -> Iterator[bytes]:
         """Fetch and open the lines beside a manifest, and yield them; the files go at the end."""
         stored = inventory_of(manifest)
-        sealed, plain = self.folder / "sealed", self.folder / f"{manifest.backup}.jsonl"
+        of = f"{manifest.target.replace('/', '-')}-{manifest.backup}"
+        sealed, plain = self.folder / f"{of}.sealed", self.folder / f"{of}.jsonl"
         self.tools.repository.fetch_inventory(manifest, sealed)
         digest = self.tools.objects.open_inventory(stored, sealed, plain)
         sealed.unlink()
