@@ -11,7 +11,13 @@ from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.job import window_key
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import BackupId, Target
-from pgben_tasks.errors import IntegrityError, PermanentError, PruneRefused, StepWaits
+from pgben_tasks.errors import (
+    IntegrityError,
+    PermanentError,
+    PruneRefused,
+    StepWaits,
+    StoreUnavailable,
+)
 from pgben_tasks.health.points import indexed_points, stored_points
 from pgben_tasks.operations.points import form
 from pgben_tasks.operations.repository import prune
@@ -207,6 +213,26 @@ def test_a_step_that_runs_again_writes_the_same_point(points: PointShop) -> None
         chain.step(name)
     assert [str(one) for one in points.tools.repository.points()] == [str(point.id)]
     assert points.point(str(point.id)) == point
+
+
+def test_a_repository_that_is_away_for_a_moment_fails_no_point(points: PointShop) -> None:
+    chain = points.chain()
+    with pytest.raises(StepWaits):
+        chain.step()
+    points.work_all()
+    chain.step()
+    real = points.tools.repository.manifest
+
+    def away(*_arguments: object) -> Manifest:
+        raise StoreUnavailable("the store does not answer", "it is tried again")
+
+    setattr(points.tools.repository, "manifest", away)  # noqa: B010 - for a moment
+    try:
+        with pytest.raises(StoreUnavailable):
+            chain.step()
+    finally:
+        setattr(points.tools.repository, "manifest", real)  # noqa: B010
+    assert points.form(chain).good
 
 
 # --- what becomes of it

@@ -31,7 +31,6 @@ from pgben_tasks.errors import (
     IntegrityError,
     ObjectMissing,
     PermanentError,
-    PgbenError,
     RequestRefused,
     StepWaits,
 )
@@ -297,7 +296,7 @@ def _data_of(manifest: Manifest) -> datetime:
 def _manifest(tools: Toolbox, target: Target, backup: BackupId) -> Manifest:
     try:
         return tools.repository.manifest(target, backup)
-    except PgbenError as exc:
+    except (BackupNotFound, IntegrityError) as exc:
         raise PermanentError(
             f"backup '{backup}' of '{target}' can join no recovery point: {exc.sentence}",
             exc.hint,
