@@ -13,7 +13,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+import typer
 
+from pgben_tasks.cli.main import app
 from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
@@ -44,7 +46,13 @@ LINES = (
     ("objects", "get", UNKNOWN, "key", "--to", "file"),
     ("objects", "diff", "bucket/pgben-documents"),
     ("catalog", "rebuild"),
+    ("databases",),
+    ("databases", "keep", "pgben_restored_20261123_101500"),
+    ("databases", "drop", "pgben", "--confirm", "pgben"),
+    ("points",),
 )
+#: Those that make an installation, or say what is set.
+FREE = {"init", "up", "demo", "config"}
 #: Those that ask the catalog and can do nothing without it.
 ASKING = (
     ("backup", "pgben"),
@@ -57,6 +65,8 @@ ASKING = (
     ("alarms",),
     ("prune", "--dry-run"),
     ("sweep", "--dry-run"),
+    ("databases",),
+    ("databases", "drop", "pgben", "--confirm", "pgben"),
     ("catalog", "rebuild"),
 )
 #: Seconds within which every command has answered.
@@ -107,6 +117,11 @@ def test_without_any_setting_a_command_says_how_to_load_them(
     assert "`set -a; . /etc/pgben/keys/pgben.env; set +a`" in error["hint"]
     assert "`pgben --env-file /etc/pgben/keys/pgben.env …`" in error["hint"]
     assert "run `pgben init`" not in said.all
+
+
+def test_every_command_is_tried_without_settings_or_needs_none() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert {line[0] for line in LINES} == set(commands) - FREE
 
 
 def test_variables_that_are_no_settings_of_an_installation_do_not_count(catalogless: Site) -> None:

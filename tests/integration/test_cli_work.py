@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import signal
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -108,6 +109,21 @@ def test_what_a_request_cannot_be_is_wrong_usage_in_the_words_that_were_typed(re
     assert "HINT: give its name once more: `--confirm pgben`" in refused.err
     document = ready.run("restore", "pgben", "--in-place", "--json")
     assert document.json["error"]["hint"] == "give its name once more: `--confirm pgben`"
+
+
+def test_a_moment_is_read_in_the_zone_of_the_settings_and_repeated_with_it(ready: Site) -> None:
+    said = ready.run("restore", "pgben", "--at", "2026-11-22 14:30", "--no-wait")
+    assert "restoring the data as of 2026-11-22 14:30:00-03:00 or before\n" in said.err
+    (job,) = ready.ledger.jobs()
+    assert datetime.fromisoformat(job.request["at"]) == datetime(2026, 11, 22, 17, 30, tzinfo=UTC)
+
+
+def test_a_plan_reads_and_refuses_moments_as_its_restore_does(ready: Site) -> None:
+    both = {"PGBEN_MINIO_ACCESS_KEY": "access", "PGBEN_BUCKETS": "papers"}
+    plan = ("restore", "bucket/papers", "--in-place", "--dry-run", "--at", "2999-01-01 08:00")
+    said = ready.run(*plan, **both)
+    assert said.code == 3
+    assert said.err.startswith("error: 2999-01-01T08:00:00-03:00 has not come yet: it is ")
 
 
 def test_the_job_is_written_before_the_message_and_its_id_is_printed(ready: Site) -> None:

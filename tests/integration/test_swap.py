@@ -197,7 +197,7 @@ def test_an_undo_brings_back_the_very_database_and_keeps_the_other(shop: Worksho
             sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(aside))
         )
     assert rows(shop, aside) == 301
-    with pytest.raises(RestoreRefused, match="undone already"):
+    with pytest.raises(RequestMistaken, match="undone already"):
         undone(shop, job)
     # An undo is a swap, and can be undone itself.
     again = undone(shop, ended)
@@ -325,8 +325,27 @@ def test_an_undo_gives_the_name_back_when_the_restored_database_is_gone(shop: Wo
     assert "nothing was replaced" in ended.result["note"]
     assert databases(shop) == {live(shop): True}
     assert described(shop) == before
-    with pytest.raises(RestoreRefused, match="undone already"):
+    with pytest.raises(RequestMistaken, match="undone already"):
         undone(shop, job)
+
+
+def test_an_undo_puts_no_other_database_in_place_that_has_the_name_of_the_kept_one(
+    shop: Workshop,
+) -> None:
+    job = swapped(shop)
+    before = databases(shop)
+    drop(shop, job.result["replaced"])
+    with shop.server.connect() as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} ALLOW_CONNECTIONS false").format(
+                sql.Identifier(job.result["replaced"])
+            )
+        )
+
+    with pytest.raises(RestoreRefused, match="are not the databases of that swap any more"):
+        undone(shop, job)
+
+    assert databases(shop) == before
 
 
 # What stands in the way

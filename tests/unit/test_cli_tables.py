@@ -158,6 +158,13 @@ def test_jobs_show_what_they_did_below_them_where_it_is_long() -> None:
     assert "`pgben restore pgben --in-place --confirm pgben`" in said
 
 
+def test_what_a_service_is_told_to_give_is_shown_as_it_is_typed() -> None:
+    error = {"type": "RequestMistaken", "sentence": "'postgres' is taken; give another `into`"}
+    refused = job(kind="restore", state="refused", error=error)
+    said = check([outcome.jobs_table([refused], FORTALEZA, wide=False)])
+    assert "'postgres' is taken; give another `--into`\n" in said
+
+
 def test_what_a_restore_did_is_in_its_json() -> None:
     beside, swapped = jobs()[4:6]
     assert outcome.job_document(beside)["restored"] == {
@@ -167,6 +174,8 @@ def test_what_a_restore_did_is_in_its_json() -> None:
     assert outcome.job_document(swapped)["restored"] == {"how": "in place", "into": "pgben"}
     undone = outcome.job_document(swapped, swap="undone")["restored"]
     assert undone == {"how": "undone", "into": "pgben"}
+    documents = job(kind="restore", target="bucket/papers", request={"in_place": True})
+    assert outcome.job_document(documents)["restored"] == {"how": "in place", "into": "papers"}
     failed = job(kind="restore", state="failed", result={"into": "pgben_new"})
     assert outcome.job_document(failed)["restored"] is None
     # It failed after the names were exchanged.

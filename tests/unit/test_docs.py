@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -20,6 +22,8 @@ from tests.support import restore_page
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+#: What operators read; the others tell of what was, too.
+GUIDES = [ROOT / "README.md", *sorted([*DOCS.glob("*.md"), *DOCS.glob("pt_BR/*.md")])]
 DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(#[^)\s]+)?\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -110,6 +114,40 @@ def test_every_command_of_pgben_is_named(page: str) -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     text = read(ROOT / page)
     assert {command for command in commands if command not in text} == set()
+
+
+@cache
+def root() -> Any:
+    return typer.main.get_command(app)
+
+
+def unknown(line: str) -> list[str]:
+    """Return the subcommands and options of a typed line that pgben does not have."""
+    command = root()
+    found = []
+    words = iter(re.split("[|#]", line)[0].split()[1:])
+    for word in words:
+        group = getattr(command, "commands", {})
+        if word.startswith("--"):
+            name = word.rstrip(".,;)").partition("=")[0]
+            if name != "--help" and not any(name in one.opts for one in command.params):
+                found.append(name)
+            elif command is root() and name == "--env-file":
+                next(words, None)
+        elif word in group:
+            command = group[word]
+        elif group and re.fullmatch("[a-z]+", word):
+            found.append(word)
+    return found
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=title)
+def test_every_command_that_a_page_names_has_its_options(page: Path) -> None:
+    text = read(page)
+    lines = re.findall(r"`(pgben\s[^`]+)`", text) + re.findall(
+        r"^\s*(pgben .+)$", text, re.MULTILINE
+    )
+    assert [(line, found) for line in lines if (found := unknown(line))] == []
 
 
 @pytest.mark.parametrize("name", task_names())

@@ -112,6 +112,11 @@ def test_whatever_is_wrong_with_a_setting_has_a_phrase_of_ours() -> None:
         assert not any(one in said for one in FOREIGN), said
 
 
+def test_what_has_no_phrase_is_not_told_in_the_words_of_a_library() -> None:
+    fault: Any = {"type": "of_a_later_version", "loc": ("name",), "msg": "Input should be new"}
+    assert faults.of_document(fault) == "name is not valid"
+
+
 def test_every_phrase_is_met() -> None:
     met = set(found_in_settings()).union(*map(found, (*OTHERS, *DOCUMENTS)))
     assert set(faults.PHRASES) - met == set(), "nothing can call for it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgben_tasks.errors import ConfigurationError
-from workers.__main__ import PROCESSES, ROLES, command, parse
+from workers.__main__ import PROCESSES, ROLES, command, main, parse
 
 
 def test_the_help_has_a_line_for_every_role_within_80_columns(
@@ -43,3 +43,13 @@ def test_a_wrong_role_is_refused_with_a_list_of_the_roles(
         parse(given)
     assert refused.value.sentence == sentence
     assert refused.value.hint.startswith(hint)
+
+
+def test_a_wrong_role_ends_as_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["workers", "bakcup"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: there is no role 'bakcup'\nHINT: ")
