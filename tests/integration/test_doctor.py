@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -40,6 +41,7 @@ from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
 from pgben_tasks.settings.values import SecretUrl
 from pgben_tasks.tasks.reconciler import _record_set_aside
+from tests.support.between import answering
 from tests.support.texts import english_in
 from tests.support.workshop import Workshop
 
@@ -313,6 +315,28 @@ def test_workers_that_are_gone_and_a_beat_that_is_down_are_found(clinic: Clinic)
     assert ("tick", "never") in clinic.wrong()
 
 
+def test_a_reconciler_that_stopped_is_found(
+    clinic: Clinic, role: Callable[[str], Mapping[str, Any]]
+) -> None:
+    # The test's server has not run for five minutes yet.
+    user = str(role("SUPERUSER")["db_user"])
+    clinic.run_sql(
+        "CREATE SCHEMA old; CREATE FUNCTION old.pg_postmaster_start_time() RETURNS timestamptz"
+        " RETURN pg_catalog.clock_timestamp() - interval '1 day'"
+    )
+    clinic.run_sql(f"ALTER ROLE {user} SET search_path = old, pg_catalog, public")
+    url = urlsplit(clinic.work.settings.catalog_url.get_secret_value())
+    place = f"{user}:secret@{url.hostname}:{url.port}"
+    try:
+        assert clinic.wrong(catalog_url=SecretUrl(url._replace(netloc=place).geturl())) == {}
+        clinic.run_sql(
+            "UPDATE worker SET heartbeat_at = heartbeat_at - %s WHERE name = %s", DAY, TICK
+        )
+        assert set(clinic.wrong()) == {("tick", "silent")}
+    finally:
+        clinic.run_sql("DROP SCHEMA old CASCADE")
+
+
 def test_what_restore_workers_cannot_restore_is_found(clinic: Clinic) -> None:
     old = Client(version="15.18", major=15, compression="zstd:3")
     workers = clinic.work.workers
@@ -384,6 +408,29 @@ def test_buckets_are_examined_wherever_databases_are(
         one.sentence for one in clinic.examine() if (one.check, one.code) == ("bucket_key", "ok")
     ]
     assert ["objects" in sentence for sentence in key] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("question", "status", "code", "says"),
+    [
+        ("HEAD /doctor-there/a", 403, "failed", "'a'"),
+        (
+            "GET /doctor-there?policy=",
+            405,
+            "settings",
+            "bucket/doctor-there be asked for: 'policy'",
+        ),
+    ],
+)
+def test_what_a_bucket_does_not_let_be_read_is_found(
+    clinic: Clinic, account: dict[str, Any], question: str, status: int, code: str, says: str
+) -> None:
+    def refuse(method: str, target: str) -> int | None:
+        return status if f"{method} {target}" == question else None
+
+    with answering(account["minio_host"], refuse) as endpoint:
+        found = clinic.wrong(**{**account, "minio_host": endpoint, "buckets": ("doctor-there",)})
+    assert says in english(found["bucket_key", code])
 
 
 def test_buckets_that_cannot_be_asked_are_named_with_the_reason(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from pgben_tasks.cli.demo import environment, up
 from pgben_tasks.cli.demo.restarts import PAUSES, STEADY, Processes, pause_before
 from pgben_tasks.embedded.child import Child, Command, Supervisor, wait_until
 
@@ -111,3 +114,45 @@ def test_a_program_that_is_gone_is_given_up_like_one_that_ends(
     processes.look()
     assert processes.given_up == ["beat"]
     assert "cannot be started (an embedded server cannot be handled" in capsys.readouterr().err
+
+
+class Looked(Processes):
+    """Starts nothing again, and requests the end of `pgben up` after the first look."""
+
+    def __init__(self, children: Mapping[str, Child]) -> None:
+        super().__init__(children, pauses=())
+
+    def look(self) -> None:
+        super().look()
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 3", 1), ("sleep 600", 0)])
+def test_every_process_of_it_is_watched_and_its_exit_code_says_that_one_was_given_up(
+    supervisor: Supervisor,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    script: str,
+    code: int,
+) -> None:
+    children = [child(supervisor, script) for _ in range(7)]
+    servers = [SimpleNamespace(child=one) for one in children[:4]]
+    stack = SimpleNamespace(
+        **dict(zip(("postgres", "redis", "documents", "s3"), servers, strict=True))
+    )
+    started = dict(zip(("the worker", "beat", "Flower"), children[4:], strict=True))
+    monkeypatch.setattr(environment, "start_servers", lambda: nullcontext(stack))
+    for name in ("fill_database", "fill_bucket", "await_worker"):
+        monkeypatch.setattr(environment, name, lambda *_: None)
+    monkeypatch.setattr(environment, "install", lambda *_, **__: (None, {}))
+    monkeypatch.setattr(up, "_start_processes", lambda *_: (started, ""))
+    for name in ("_await_flower", "_write_settings", "_addresses"):
+        monkeypatch.setattr(up, name, lambda *_: None)
+    monkeypatch.setattr(up, "_show", lambda *_, **__: None)
+    monkeypatch.setattr(up, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(up, "Processes", Looked)
+    if code:
+        assert wait_until(lambda: not any(one.alive for one in children), seconds=10)
+    assert up.up(1, as_json=True) == code
+    said = capsys.readouterr().err
+    assert said.count("is given up") == (len(children) if code else 0), said

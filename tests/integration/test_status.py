@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import signal
 import socket
@@ -95,6 +96,16 @@ def test_where_everything_works_both_lines_are_green(site: Site) -> None:
     assert document["targets"][0]["answers"] is True
 
 
+def test_where_something_is_yellow_and_nothing_red_the_exit_code_says_so(
+    site: Site, shop: Workshop
+) -> None:
+    with shop.work.database.transaction() as cursor:
+        cursor.execute("DELETE FROM worker WHERE name = %s", (BEAT,))
+    said = timed(site, "--json")
+    assert (said.json["verdict"], said.json["restorable"]["colour"]) == ("yellow", "green")
+    assert said.code == 4
+
+
 @contextmanager
 def renamed(server: EmbeddedPostgres, name: str, other: str) -> Iterator[None]:
     """Take the name from a database: nothing of that name is there."""
@@ -121,6 +132,7 @@ def test_a_database_that_is_gone_is_red_and_its_way_back_is_told(
     assert document["targets"][0]["answers"] is False
     assert f"`pgben restore {name} --in-place --confirm {name}`" in screen.out
     assert screen.out.splitlines()[1].startswith("RUNNING: red")
+    assert re.search(r"answers now +no\b", screen.out), screen.out
 
 
 def test_a_database_that_is_closed_is_not_called_gone(site: Site, shop: Workshop) -> None:
@@ -217,6 +229,7 @@ def test_workers_beat_and_keys_that_are_gone_are_told(site: Site, shop: Workshop
         ("red", "no worker runs for backup"),
         ("yellow", "beat is down; a maintenance worker stands in for it"),
     ]
+    assert "`python -m workers backup`" in said.json["running"]["reasons"][0]["hint"]
     ((colour, text),) = told(said.json, "restorable")
     assert colour == "red", "the only restore worker is this machine's"
     assert "the identity that is set here opens no backup" in text

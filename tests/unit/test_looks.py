@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from threading import Event, enumerate as threads
+from time import monotonic
 
 import pytest
 
@@ -34,8 +35,10 @@ def test_an_answer_is_given_and_an_error_is_raised_where_it_is_wanted() -> None:
 def test_what_hangs_is_left_behind_in_a_thread_that_keeps_no_process_from_ending() -> None:
     over = Event()
     look = Look("127.0.0.1:5432", over.wait)
+    begun = monotonic()
     with pytest.raises(TransientError, match="'127.0.0.1:5432' did not answer within"):
         look.answer(SOON)
+    assert monotonic() - begun < 10
     assert look.silent
     assert [one.daemon for one in threads() if one.name == "look at 127.0.0.1:5432"] == [True]
     over.set()
