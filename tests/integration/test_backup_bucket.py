@@ -29,6 +29,7 @@ from pgben_tasks.errors import (
 from pgben_tasks.operations.repository.survey import survey
 from pgben_tasks.ports import Repository
 from tests.support.bucketshop import TARGET, BucketShop
+from tests.support.fixtures_postgres import RecordingProgress
 from tests.support.troubled_bucket import TroubledBucket, fill, require_whole
 
 UNKNOWN = "20200101T050000Z-abcdef"
@@ -76,6 +77,17 @@ def test_an_unchanged_night_fetches_nothing_and_stores_no_pack(
     assert second.bucket is not None
     assert (second.bucket.carried, second.bucket.fetched) != (0, 0)
     require_whole(shop, second, objects)
+
+
+def test_a_listing_expects_as_many_objects_as_there_were_the_last_time(shop: BucketShop) -> None:
+    for before in (None, 1):
+        chain = shop.chain("backup")
+        chain.progress = told = RecordingProgress()
+        chain.step(names.BACKUP_BUCKET_SNAPSHOT)
+        assert (told.phases[-1], told.total) == ("list in objects", before)
+        if before is None:
+            shop.put("a", b"bytes")
+            shop.snapshot()
 
 
 def test_a_server_that_rounds_dates_of_listings_otherwise_is_not_copied_every_night(

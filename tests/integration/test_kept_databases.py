@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from psycopg.errors import QueryCanceled
 
 from pgben_tasks.adapters.catalog.locks import holding, job_lock
 from pgben_tasks.adapters.postgres import kept_databases
 from pgben_tasks.adapters.postgres.server import Connection
-from pgben_tasks.adapters.postgres.swap import take_swap_lock
+from pgben_tasks.adapters.postgres.swap import allow_connections, take_swap_lock
 from pgben_tasks.app import create_app
 from pgben_tasks.cli.commands import databases
 from pgben_tasks.domain.job import Job
@@ -262,21 +263,48 @@ def test_what_the_server_does_by_itself_is_no_writing(place: Place) -> None:
 
 
 def test_a_copy_with_a_session_stays_until_it_ends(place: Place) -> None:
+    definition = "SELECT xmin, datallowconn FROM pg_database WHERE datname = current_database()"
     with closing(place.installation.shop.server.connect(place.name)) as session:
+        before = session.execute(definition).fetchone()
         assert place.expire()["expired"] == 0
-        session.execute("SELECT 1")
+        assert session.execute(definition).fetchone() == before, "not even closed for a moment"
         assert place.there()
     place.end_sessions()
     assert place.tick()["expired"] == 1
     assert not place.there()
 
 
+def test_what_a_session_writes_that_came_right_before_the_copy_was_closed_is_not_lost(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, sessions = kept_databases._was_written, list[Connection]()
+
+    def come_before(connection: Connection, name: str, *, allowed: bool) -> None:
+        if not allowed:
+            sessions.append(place.installation.shop.server.connect(name))
+        allow_connections(connection, name, allowed=allowed)
+
+    def write_afterwards(connection: Connection, one: RestoredDatabase) -> bool:
+        found = look(connection, one)
+        with sessions[0] as session:
+            session.execute("DELETE FROM pagamento WHERE id = 7")
+        return found
+
+    monkeypatch.setattr(kept_databases, "allow_connections", come_before)
+    monkeypatch.setattr(kept_databases, "_was_written", write_afterwards)
+    assert place.expire()["expired"] == 0
+    assert place.there()
+    with closing(sessions[0]) as session:
+        session.execute("SELECT 1")
+    place.sql("SELECT 1")
+
+
 def test_a_renamed_copy_is_nobodys_business(place: Place) -> None:
     renamed = f"{place.name}_meu"
     place.installation.copies.append(renamed)
     place.sql(f'ALTER DATABASE "{place.name}" RENAME TO "{renamed}"', "postgres")
-    # Another database in its place is not the copy, whatever its name.
-    place.sql(f'CREATE DATABASE "{place.name}"', "postgres")
+    # Another database in its place is not the copy, whatever its name and its rows.
+    place.sql(f'CREATE DATABASE "{place.name}" TEMPLATE "{renamed}"', "postgres")
 
     assert place.expire()["expired"] == 1
 
@@ -350,6 +378,27 @@ def test_dropping_needs_the_name_and_an_end_of_all_sessions(place: Place) -> Non
     assert said.json["dropped"]["database"] == place.name
     assert not place.there()
     assert place.there(live)
+
+
+def test_dropping_ends_no_session_and_lets_none_wait(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = place.installation.shop
+    server = shop.work.keeping[shop.target]
+    assert isinstance(server, kept_databases.PostgresKeptDatabases)
+    (one,) = shop.work.restored.all()
+    with (
+        closing(shop.server.connect(place.name)) as session,
+        closing(shop.server.connect()) as dropping,
+    ):
+        # As if it had come after the look; the server waits for seconds before it says so.
+        dropping.execute("SET statement_timeout = '300ms'")
+        with pytest.raises(QueryCanceled):
+            server._drop(dropping, place.name)
+        session.execute("SELECT 1")
+        # Meanwhile nobody else can connect, so it is not tried where the look shows a session.
+        monkeypatch.setattr(server, "_drop", lambda *_: "dropped")
+        assert server.drop(place.name, one.oid, live=shop.target.name) == "in use"
 
 
 def test_a_replaced_database_is_listed_kept_and_dropped(place: Place) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -17,10 +18,12 @@ from pgben_tasks.errors import (
     IntegrityError,
     ObjectRefused,
     PermanentError,
+    RequestMistaken,
     RestoreRefused,
     StoreUnavailable,
 )
 from pgben_tasks.ports import Bucket, FetchedObject
+from tests.support.archive import SetClock
 from tests.support.bucketshop import TARGET, BucketShop, contents
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.workshop import Workshop
@@ -90,12 +93,13 @@ def test_single_keys_are_restored(shop: BucketShop) -> None:
 
 
 def test_a_key_that_the_snapshot_lacks_is_a_refusal(shop: BucketShop) -> None:
-    with pytest.raises(RestoreRefused, match="keys that were named are not in snapshot .*: 1 of 2"):
+    sentence = "keys that were named are not in snapshot .*: 1 of 2"
+    with pytest.raises(RequestMistaken, match=sentence):
         shop.run("restore", {"keys": ["grande", "nenhum"]}, into=INTO)
 
 
 def test_a_prefix_that_no_object_begins_with_is_a_refusal(shop: BucketShop) -> None:
-    with pytest.raises(RestoreRefused, match="no object begins with the prefix in snapshot") as no:
+    with pytest.raises(RequestMistaken, match="no object begins with the prefix in snapshot") as no:
         shop.run("restore", {"prefix": "cidadoa/"}, into=INTO)
     assert "cidadoa" not in str(no.value)
     assert not contents(copy_of(shop))
@@ -122,11 +126,11 @@ def test_what_a_snapshot_could_not_read_is_a_refusal_where_it_is_asked_for(
         ({"keys": ["grande", "perdido/a"]}, "keys that were named cannot be read in snapshot"),
         ({"prefix": "perdido/"}, "no object that begins with the prefix can be read in snapshot"),
     ):
-        with pytest.raises(RestoreRefused, match=why) as no:
+        with pytest.raises(RequestMistaken, match=why) as no:
             shop.run("restore", {**snapshot, **asked}, into=INTO)
         assert "perdido" not in str(no.value)
         in_place = {"in_place": True, "confirm": TARGET.name}
-        with pytest.raises(RestoreRefused, match=why):
+        with pytest.raises(RequestMistaken, match=why):
             shop.run("restore", {**snapshot, **asked, **in_place}, into=TARGET.name, aside="aside")
     assert not contents(copy_of(shop))
     result = shop.run("restore", snapshot, into=INTO).result
@@ -140,14 +144,24 @@ def sequence(shop: BucketShop, backup: BackupId) -> int:
 def test_a_place_that_is_not_empty_is_refused_and_stays(shop: BucketShop) -> None:
     there = copy_of(shop)
     there.put("x", iter([b"1"]), size=1, headers={}, metadata={}, tags={})
-    with pytest.raises(RestoreRefused, match="is not empty"):
+    with pytest.raises(RequestMistaken, match="is not empty"):
         shop.run("restore", into=INTO)
     assert list(contents(there)) == ["x"]
 
 
 def test_the_original_is_never_a_place(shop: BucketShop) -> None:
-    with pytest.raises(RestoreRefused, match="the bucket that was backed up"):
+    with pytest.raises(RequestMistaken, match="the bucket that was backed up"):
         shop.run("restore", into=TARGET.name)
+
+
+def test_a_moment_that_has_not_come_by_the_clock_of_the_catalog_is_refused(
+    shop: BucketShop,
+) -> None:
+    now = shop.tools.clock.now()
+    shop.tools = replace(shop.tools, clock=SetClock(now - timedelta(hours=1)))
+    with pytest.raises(RequestMistaken, match="has not come yet"):
+        shop.run("restore", {"at": now.isoformat()}, into=INTO)
+    assert not contents(copy_of(shop))
 
 
 def damage(shop: BucketShop, key: str) -> set[str]:

@@ -20,12 +20,13 @@ from pgben_tasks.errors import (
     IntegrityError,
     ObjectMissing,
     ObjectRefused,
-    RestoreRefused,
+    RequestMistaken,
     StoreUnavailable,
     TargetBusy,
 )
 from pgben_tasks.ports import Bucket, FetchedObject, Uploads
 from tests.support.bucketshop import TARGET, BucketShop
+from tests.support.fixtures_postgres import RecordingProgress
 from tests.support.installation import Crash
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.workshop import Workshop
@@ -197,6 +198,14 @@ def test_what_is_missing_or_differs_comes_back_and_nothing_else_is_written(place
     assert (result["compared"], result["state"]) == (30, "restored")
 
 
+def test_how_many_objects_are_planned_is_told_beforehand(place: Place) -> None:
+    chain = place.chain()
+    chain.progress = told = RecordingProgress()
+    for name in STEPS[:2]:
+        chain.step(name)
+    assert (told.phases[-1], told.total) == ("plan in objects", 30)
+
+
 def test_what_was_overwritten_lies_aside_as_it_was(place: Place) -> None:
     ruined = place.ruin()
     result = place.restore()
@@ -285,7 +294,8 @@ def test_single_keys_are_put_back_and_nothing_else_is_looked_at(place: Place) ->
 
 def test_a_named_key_that_the_snapshot_lacks_changes_nothing(place: Place) -> None:
     ruined = place.ruin()
-    with pytest.raises(RestoreRefused, match="keys that were named are not in snapshot .*: 1 of 2"):
+    sentence = "keys that were named are not in snapshot .*: 1 of 2"
+    with pytest.raises(RequestMistaken, match=sentence):
         place.restore(keys=[place.key(0), "new"])
     assert contents(place.live) == ruined
 
@@ -295,7 +305,7 @@ def test_a_prefix_that_the_snapshot_lacks_changes_nothing(
     place: Place, *, delete_extra: bool
 ) -> None:
     ruined = place.ruin()
-    with pytest.raises(RestoreRefused, match="no object begins with the prefix in snapshot"):
+    with pytest.raises(RequestMistaken, match="no object begins with the prefix in snapshot"):
         place.restore(prefix="ne", delete_extra=delete_extra)
     assert contents(place.live) == ruined
     assert not place.aside().exists()

@@ -26,6 +26,7 @@ from pgben_tasks.errors import (
     SpoolFull,
 )
 from pgben_tasks.operations.toolbox import Toolbox
+from tests.support.archive import SetClock
 from tests.support.installation import Chain, Crash, Installation
 from tests.support.samples import START
 
@@ -118,6 +119,10 @@ def test_a_moment_in_the_future_or_before_the_first_backup_is_refused(
         installation.restore(at=local).step()
     with pytest.raises(RestoreRefused, match=f"{soon:%Y-%m-%dT%H:%M:%S}Z has not come yet"):
         installation.restore(at=soon).step()
+    # By the clock of the catalog, whatever that of this machine shows.
+    behind = replace(installation.tools, clock=SetClock(soon - timedelta(hours=1)))
+    with pytest.raises(RestoreRefused, match="has not come yet"):
+        installation.restore(at=soon - timedelta(minutes=2), tools=behind).step()
     first = installation.backups[0].database.snapshot_time
     with pytest.raises(RestoreRefused, match="the first backup of .* is from") as caught:
         installation.restore(at=first - timedelta(days=1)).step()
