@@ -83,16 +83,17 @@ def answering(endpoint: str, own: OwnAnswer) -> Iterator[str]:
 class Cutting:
     """A network that cuts a share of the connections while a request or its answer is on its way.
 
-    Of each exchange it is drawn anew whether the connection ends in it, and after how many bytes:
-    few as likely as many. It knows nothing of HTTP.
+    Of every ten exchanges as many as the share says are drawn in which the connection ends, and
+    for each after how many bytes: few as likely as many. It knows nothing of HTTP.
     """
 
     def __init__(self, endpoint: str, *, share: float, seed: int) -> None:
         """Stand before ``endpoint``; nothing is listened to yet."""
         host, _, port = urlsplit(endpoint).netloc.partition(":")
         self._server = (host, int(port))
-        self._share = share
+        self._drawn_of_ten = round(10 * share)
         self._chance = random.Random(seed)
+        self._ahead: list[bool] = []
         self._lock = threading.Lock()
         #: How many exchanges there were, and how many of them were cut.
         self.exchanges = self.cut = 0
@@ -149,6 +150,9 @@ class Cutting:
         """Return after how many bytes an exchange is cut; None for one that is not."""
         with self._lock:
             self.exchanges += 1
-            if self._chance.random() >= self._share:
+            if not self._ahead:
+                self._ahead = [number < self._drawn_of_ten for number in range(10)]
+                self._chance.shuffle(self._ahead)
+            if not self._ahead.pop():
                 return None
             return int(10 ** self._chance.uniform(0, 6))
