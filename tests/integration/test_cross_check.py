@@ -148,7 +148,8 @@ def test_each_planted_fault_is_told_and_no_other(platform: Platform, tmp_path: P
     bucket.delete(key(0))
     platform.add(key(1), b"truncated")
     platform.execute("DELETE FROM plat.documento WHERE id = (SELECT max(id) FROM plat.documento)")
-    platform.bucket.put(key(2), b"document 2")
+    # Other bytes: the same ones, stored again in the second of the first, look unchanged.
+    platform.bucket.put(key(2), b"dokument 2")
     platform.bucket.put("nobody's", b"orphan")
     platform.execute("UPDATE plat.documento SET hash_arquivo = 'ff' WHERE caminho = %s", key(3))
     platform.execute("INSERT INTO plat.documento (caminho) VALUES ('never stored')")
@@ -286,16 +287,22 @@ def test_a_query_that_never_ends_is_given_up(platform: Platform) -> None:
     assert "take longer than" in job.result["references_not_read"]
 
 
-@pytest.mark.parametrize("inventories", [True, False])
-def test_the_identity_of_inventories_is_enough_and_without_it_the_point_is_unchecked(
-    platform: Platform, *, inventories: bool
-) -> None:
+def before_the_join(platform: Platform) -> Chain:
+    """Return the chain of a point whose members are all there."""
     chain = platform.points.chain()
     while "join" not in (chain.job.step or ""):
         try:
             chain.step()
         except StepWaits:
             platform.points.work_all()
+    return chain
+
+
+@pytest.mark.parametrize("inventories", [True, False])
+def test_the_identity_of_inventories_is_enough_and_without_it_the_point_is_unchecked(
+    platform: Platform, *, inventories: bool
+) -> None:
+    chain = before_the_join(platform)
     whole = chain.tools.objects
     assert isinstance(whole, AgeObjectCodec)
     identity = platform.bucket.shop.keys.file(INVENTORY_IDENTITY) if inventories else None
@@ -323,12 +330,7 @@ def test_a_step_that_runs_again_after_its_point_was_stored_keeps_the_list(
 
 
 def test_rules_that_are_not_those_of_the_dump_compare_nothing(platform: Platform) -> None:
-    chain = platform.points.chain()
-    while "join" not in (chain.job.step or ""):
-        try:
-            chain.step()
-        except StepWaits:
-            platform.points.work_all()
+    chain = before_the_join(platform)
     for others in ((), (reference("another"),), (reference(), reference("another"))):
         chain.tools = replace(chain.tools, references=others)
         _, told = form._checked(

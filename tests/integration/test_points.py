@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from pgben_tasks.direct.chain import Chain
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.job import window_key
 from pgben_tasks.domain.retention import Policy
@@ -108,15 +109,21 @@ def test_a_scheduled_point_joins_the_backup_of_its_window(points: PointShop) -> 
     assert asked.requested_by == "schedule"
 
 
-def test_a_scheduled_point_waits_for_the_buckets_own_time_when_that_is_soon(
-    points: PointShop,
-) -> None:
-    now = points.tools.clock.now()
+def scheduled(points: PointShop, now: datetime) -> Chain:
+    """Return the chain of a scheduled point whose databases are backed up."""
     chain = points.chain(window=now.replace(second=0, microsecond=0))
     with pytest.raises(StepWaits):
         chain.step()
     points.work_all()
     chain.step()
+    return chain
+
+
+def test_a_scheduled_point_waits_for_the_buckets_own_time_when_that_is_soon(
+    points: PointShop,
+) -> None:
+    now = points.tools.clock.now()
+    chain = scheduled(points, now)
     # Counted from the data, which are some moments old.
     soon = replace(points.tools.schedules["bucket"], cron=f"{(now.minute + 30) % 60} * * * *")
     chain.tools = replace(chain.tools, schedules={**chain.tools.schedules, "bucket": soon})
@@ -136,11 +143,7 @@ def test_a_scheduled_point_asks_at_once_when_the_buckets_own_time_is_far(
     points: PointShop,
 ) -> None:
     now = points.tools.clock.now()
-    chain = points.chain(window=now.replace(second=0, microsecond=0))
-    with pytest.raises(StepWaits):
-        chain.step()
-    points.work_all()
-    chain.step()
+    chain = scheduled(points, now)
     late = points.tools.schedules["bucket"]
     late = replace(late, cron=f"0 {(now.astimezone(late.zone).hour + 6) % 24} * * *")
     chain.tools = replace(chain.tools, schedules={**chain.tools.schedules, "bucket": late})

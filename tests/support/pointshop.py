@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 from pgben_tasks import canvases
 from pgben_tasks.adapters.catalog.ledger import Ledger
@@ -39,6 +40,9 @@ class PointShop:
         """Protect both."""
         shop = self.buckets.shop
         self.ledger = shop.work.ledger
+        # Ids are ordered by their second, then by their suffix: here several are of one second.
+        numbers = count()
+        self.buckets.tools = replace(self.buckets.tools, suffix=lambda: f"{next(numbers):06x}")
         self.tools = replace(
             self.buckets.tools,
             protected=frozenset({shop.target, BUCKET}),
@@ -96,7 +100,7 @@ class PointShop:
         *,
         when_it_waits: Callable[[], None] | None = None,
     ) -> KnownPoint:
-        """Form a point, and do what it waits for; give it."""
+        """Form a point, and do what it waits for; return it."""
         chain = chain or self.chain()
         for _ in range(20):
             try:
