@@ -218,9 +218,9 @@ def is_known(key: str, target: Target) -> bool:
 def has_place(key: str) -> bool:
     """Return whether the format knows ``key`` anywhere in a repository."""
     document = key.removesuffix(SIGNATURE_SUFFIX)
-    if key == REPOSITORY_CARD or audit_sequence(document) or point_of(document):
+    if key == REPOSITORY_CARD or audit_sequence(document) is not None:
         return True
-    if _is_faults(key):
+    if point_of(document) is not None or _is_faults(key):
         return True
     parts = key.split("/")
     try:

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal, Self
 
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder, Encoder
+from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pgben_tasks.errors import ManifestInvalid
@@ -176,20 +177,7 @@ def recoverable(
         while one is not None and one.key < fault.key:
             one = next(left, None)
         found = one is not None and one.key == fault.key and one.error is None
-        yield _with_backup(fault, backup) if found and fault.backup is None else fault
-
-
-def _with_backup(fault: Fault, backup: str) -> Fault:
-    return Fault(
-        fault.kind,
-        fault.bucket,
-        fault.key,
-        fault.reference,
-        fault.row,
-        fault.expected,
-        fault.found,
-        backup,
-    )
+        yield replace(fault, backup=backup) if found and fault.backup is None else fault
 
 
 def _of_row(

@@ -220,7 +220,7 @@ class PgbenTask(Task):
         self._retry_step(ref, job, error)
 
     def _give_back(self, ref: JobRef, waits: StepWaits) -> NoReturn:
-        """Give a step's place back until what it waits for may be there; send what it asked for."""
+        """Send the jobs that a step asked for, release it, and raise the retry that looks again."""
         try:
             publish_due(self.work, self.app)
             self.work.ledger.release_step(

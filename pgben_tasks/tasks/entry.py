@@ -218,10 +218,10 @@ class EntryTask(PgbenTask):
             # A bucket that is written to in place is there already, under its own name.
             kind = "replace" if request.in_place else "new"
             return (f"bucket/{found['into']}", kind), dict(found)
-        # A statement about a backup is in nobody's way.
         if job.kind == "point":
             # The backups have leases; points that form at the same time are in nobody's way.
             return (str(job.id), "point"), {}
+        # A statement about a backup is in nobody's way.
         own = {"verify": "verify", "acknowledge": "acknowledge", "undo": "swap"}
         return (job.target, own.get(job.kind, "write")), {}
 

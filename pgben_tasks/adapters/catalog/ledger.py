@@ -119,10 +119,9 @@ class Ledger:
         names what it has found so far.
         """
         rows = self.database.fetch_all(
-            "SELECT DISTINCT one.backup FROM job, unnest(ARRAY[CASE WHEN job.target = %(target)s"
-            " THEN job.backup END, CASE WHEN job.target = %(target)s THEN job.context->>'snapshot'"
-            " END, CASE WHEN job.target = %(target)s THEN job.request->>'backup' END,"
-            " job.context->'members'->>%(target)s]) AS one (backup)"
+            "SELECT DISTINCT one.backup FROM job, unnest(CASE WHEN job.target = %(target)s"
+            " THEN ARRAY[job.backup, job.context->>'snapshot', job.request->>'backup']"
+            " ELSE ARRAY[job.context->'members'->>%(target)s] END) AS one (backup)"
             " WHERE one.backup IS NOT NULL AND job.state IN ('queued', 'running', 'waiting')",
             {"target": str(target)},
         )

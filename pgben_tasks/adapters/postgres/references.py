@@ -59,7 +59,7 @@ def _statement(reference: Reference) -> sql.Composed:
     columns = [
         _column(reference.key, "text"),
         _column(reference.row, "text"),
-        _column(reference.size, "bigint"),
+        _column(reference.size, "int8"),
         _column(reference.hash, "text"),
     ]
     if reference.table is not None:
@@ -82,12 +82,8 @@ def _statement(reference: Reference) -> sql.Composed:
 
 def _column(name: str | None, kind: LiteralString) -> sql.Composable:
     if name is None:
-        return sql.SQL("NULL::pg_catalog.{}").format(_type(kind))
-    return sql.SQL("{}::pg_catalog.{}").format(sql.Identifier("q", name), _type(kind))
-
-
-def _type(kind: LiteralString) -> sql.SQL:
-    return sql.SQL("int8" if kind == "bigint" else kind)
+        return sql.SQL("NULL::pg_catalog.{}").format(sql.SQL(kind))
+    return sql.SQL("{}::pg_catalog.{}").format(sql.Identifier("q", name), sql.SQL(kind))
 
 
 def _written(text: str | None) -> sql.SQL:

@@ -234,7 +234,7 @@ def _show_one(
     try:
         with _stored_faults(work, one) as faults:
             _show_faults(one, faults)
-    except (ConfigurationError, PgbenError) as exc:
+    except PgbenError as exc:
         output.say(f"which rows these are cannot be read here: {exc.sentence}", style="yellow")
         output.hint(exc.hint or "set PGBEN_INVENTORY_IDENTITY_FILE or PGBEN_AGE_IDENTITY_FILE")
 

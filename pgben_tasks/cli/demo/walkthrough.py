@@ -1,10 +1,10 @@
 """`pgben demo`: the main jobs end to end on real servers, and what they proved.
 
 PostgreSQL, Redis and two S3 servers are started from packages; a database and a bucket are filled;
-the chains run through a real Celery worker; everything is verified. Database and
-bucket are joined in a recovery point, rows compared with documents. The database is restored beside
-and compared row for row by the server. The bucket is damaged, restored in place and compared object
-for object, and every document is decrypted. Nothing of that is pgben's own counting.
+the chains run through a real Celery worker; everything is verified. Database and bucket are joined
+in a recovery point, rows compared with documents. The database is restored beside and compared row
+for row by the server. The bucket is damaged, restored in place and compared object for object, and
+every document is decrypted. Neither comparison of what was restored is pgben's own counting.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pgben_tasks.cli.demo import environment
 from pgben_tasks.cli.demo.environment import DATABASE, Documents
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.follow import Follower
+from pgben_tasks.domain.documents import CrossCheck
 from pgben_tasks.domain.failures import recorded_error
 from pgben_tasks.domain.job import EVERYTHING, Job, JobKind
 from pgben_tasks.embedded.data import compare, documents
@@ -166,9 +167,7 @@ def _join_everything(jobs: Jobs, access: Documents) -> dict[str, Any]:
         "point": point.result["point"],
         "point_state": point.result["state"],
         "rows_with_objects": check["references"],
-        "rows_faulty": sum(
-            check[kind] for kind in ("missing", "unreadable", "size", "hash", "metadata")
-        ),
+        "rows_faulty": CrossCheck(**check, faults=None).rows,
         "objects_of_no_row": check["orphan"],
         "objects_fetched_unchanged": snapshots[0].result["wanted"],
     }

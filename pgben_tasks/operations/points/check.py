@@ -86,11 +86,8 @@ def open_faults(tools: Toolbox, point: RecoveryPoint, folder: Path) -> Iterator[
 
     Raises ``DecryptionFailed``, ``ConfigurationError`` (no identity), ``IntegrityError``.
     """
-    described, sealed, plain = (
-        point.check and point.check.faults,
-        folder / "sealed",
-        folder / "faults",
-    )
+    described = point.check and point.check.faults
+    sealed, plain = folder / "sealed", folder / "faults"
     stored = tools.repository.fetch_faults(point, sealed)
     if stored is None or not described:
         return iter(())

@@ -209,7 +209,7 @@ def _ask_database(run: Run, tools: Toolbox, target: Target) -> Job:
 
 
 def _require_time_left(run: Run, tools: Toolbox) -> None:
-    """Give a scheduled point up when the next one is due."""
+    """Raise ``PermanentError`` for a scheduled point when the next one is due."""
     window = run.job.window
     if window is not None and tools.clock.now() >= tools.schedules["postgres"].next(window):
         raise PermanentError(

@@ -12,6 +12,7 @@ from typing import Final
 from pgben_tasks.domain.documents import Finding, RecoveryPoint
 from pgben_tasks.domain.layout import point_path
 from pgben_tasks.domain.points import (
+    MISSING,
     UNREADABLE,
     KnownPoint,
     MemberFacts,
@@ -71,7 +72,7 @@ class SurveyedPoints:
             )
             for one in self.points
             for member, state in zip(one.members, one.states, strict=True)
-            if state == "missing"
+            if state == MISSING
         ]
         return [*(finding for _, finding in self.unreadable), *gone]
 
