@@ -90,7 +90,12 @@ def configuration(broker: str) -> dict[str, Any]:
             "pgben.backup.all.*": {"queue": names.QUEUE_BACKUP},
             names.RESTORE_POSTGRES: {"queue": names.QUEUE_RESTORE},
             names.RESTORE_BUCKET: {"queue": names.QUEUE_RESTORE},
+            names.RESTORE_ALL: {"queue": names.QUEUE_RESTORE},
+            "pgben.restore.all.*": {"queue": names.QUEUE_RESTORE},
             names.UNDO_RUN: {"queue": names.QUEUE_RESTORE},
+            names.UNDO_ALL: {"queue": names.QUEUE_RESTORE},
+            # The keys and servers of a restore are at hand there.
+            names.CATALOG_PLAN: {"queue": names.QUEUE_RESTORE},
             "pgben.undo.run.*": {"queue": names.QUEUE_RESTORE},
             names.VERIFY_RUN: {"queue": names.QUEUE_VERIFY},
             "pgben.verify.run.*": {"queue": names.QUEUE_VERIFY},

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
-from pgben_tasks import canvases
+from pgben_tasks import canvases, names
 from pgben_tasks.app import create_app
-from pgben_tasks.contracts import Request, request_model
+from pgben_tasks.contracts import PlanRequest, Request, request_model
 from pgben_tasks.errors import PgbenError, TransientError
 
 if TYPE_CHECKING:
@@ -101,6 +101,43 @@ class Client:
         verified snapshot comes back whole, in a new bucket.
         """
         return self._ask("restore", target=target, **choice)
+
+    def restore_all(
+        self,
+        *,
+        point: str = "latest",
+        at: datetime | None = None,
+        in_place: bool = False,
+        confirm: Sequence[str] = (),
+        **asked: Unpack[Asked],
+    ) -> AsyncResult:
+        """Ask for everything of a recovery point; see ``contracts.RestoreAllRequest``."""
+        choice = {"point": point, "at": at, "in_place": in_place, "confirm": tuple(confirm)}
+        return self._ask("restore_all", **choice, **asked)
+
+    def undo_all(
+        self, job: UUID | str, *, confirm: Sequence[str], **asked: Unpack[Asked]
+    ) -> AsyncResult:
+        """Ask to turn every swap of a restore of everything back; ``contracts.UndoAllRequest``."""
+        return self._ask("undo_all", job=job, confirm=tuple(confirm), **asked)
+
+    def plan(
+        self, target: str | None = None, *, expires: float | None = None, **choice: Any
+    ) -> AsyncResult:
+        """Ask what a restore would bring back; see ``contracts.PlanRequest``.
+
+        Nobody answers any more once ``expires`` seconds are over.
+        """
+        request = PlanRequest.parse({"target": target, **choice})
+        with self._reached("the broker does not take the request", "nothing was asked"):
+            return self._app.send_task(
+                names.CATALOG_PLAN,
+                args=(request.model_dump(mode="json"),),
+                queue=names.QUEUE_RESTORE,
+                expires=expires,
+                retry=True,
+                retry_policy=_PUBLISH,
+            )
 
     def undo(
         self, target: str, job: UUID | str, *, confirm: str, **asked: Unpack[Asked]

@@ -208,6 +208,8 @@ class RestoreRequest(Request):
     swap: bool = False
     #: The name of the database that a swap replaces, typed once more; without it none is made.
     confirm: NameField | None = None
+    #: The restore of everything that asked for this swap, which then waits for its turn.
+    part_of: UUID | None = None
 
     @property
     def replaces(self) -> bool:
@@ -237,6 +239,9 @@ class RestoreRequest(Request):
             raise ValueError(message)
         if self.confirm is not None and not self.swap:
             message = "`confirm` needs `swap`: nothing would be replaced"
+            raise ValueError(message)
+        if self.part_of is not None and not self.swap:
+            message = "`part_of` needs `swap`: nothing else waits"
             raise ValueError(message)
         return self
 
@@ -273,6 +278,9 @@ class BucketRestoreRequest(Request):
     confirm: NameField | None = None
     #: In place: remove objects that the snapshot does not know, once they lie aside.
     delete_extra: bool = False
+    #: The restore of everything that asked for this one: what is missing is added at once, and
+    #: nothing is overwritten before its turn.
+    part_of: UUID | None = None
 
     @property
     def replaces(self) -> bool:
@@ -284,8 +292,8 @@ class BucketRestoreRequest(Request):
         if self.in_place and (self.into is not None or self.put_below):
             message = "`in_place` goes with neither `into` nor `put_below`"
             raise ValueError(message)
-        if not self.in_place and (self.delete_extra or self.confirm is not None):
-            message = "`delete_extra` and `confirm` need `in_place`"
+        if not self.in_place and (self.delete_extra or self.confirm is not None or self.part_of):
+            message = "`delete_extra`, `confirm` and `part_of` need `in_place`"
             raise ValueError(message)
         return self
 
@@ -306,6 +314,67 @@ class BucketRestoreRequest(Request):
         return self
 
 
+class RestoreAllRequest(Request):
+    """Ask for everything of a recovery point, beside the originals or in their place."""
+
+    #: A recovery point's id, or ``latest`` for the newest verified one.
+    point: BackupChoice = LATEST
+    #: Instead of ``point``: the newest verified one whose data are of this moment or before.
+    at: AwareDatetime | None = None
+    #: Put the databases in the originals' place, which are kept, and objects back into their
+    #: buckets, where what is overwritten lies aside.
+    in_place: bool = False
+    #: The name of every database and bucket that is replaced or written to, typed once more.
+    confirm: Annotated[tuple[NameField, ...], Field(max_length=MOST_KEYS)] = ()
+    #: Give the buckets the settings that the snapshots have of the originals.
+    settings: bool = False
+
+    @property
+    def target(self) -> None:
+        """None: it is about everything."""
+        return
+
+    @property
+    def replaces(self) -> bool:
+        """In place, databases are replaced and objects overwritten."""
+        return self.in_place
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if self.at is not None and self.point != LATEST:
+            message = "give `point` or `at`, not both"
+            raise ValueError(message)
+        if self.confirm and not self.in_place:
+            message = "`confirm` needs `in_place`: nothing would be replaced"
+            raise ValueError(message)
+        return self
+
+
+class PlanRequest(Request):
+    """Ask what a restore would bring back: of one target or, without one, of everything."""
+
+    target: TargetField | None = None
+    #: Of one target: a backup id, or ``latest`` for the newest verified one.
+    backup: BackupChoice = LATEST
+    #: Of everything: a recovery point's id, or ``latest`` for the newest verified one.
+    point: BackupChoice = LATEST
+    #: Instead of either: the newest verified one whose data are of this moment or before.
+    at: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if self.at is not None and (self.backup, self.point) != (LATEST, LATEST):
+            message = "give `at`, or the id in `backup` or `point`, not both"
+            raise ValueError(message)
+        if self.target is None and self.backup != LATEST:
+            message = "`backup` needs `target`"
+            raise ValueError(message)
+        if self.target is not None and self.point != LATEST:
+            message = "`point` is of everything: it goes without `target`"
+            raise ValueError(message)
+        return self
+
+
 class UndoRequest(Request):
     """Ask to turn a swap back: the replaced database takes its name again."""
 
@@ -318,6 +387,25 @@ class UndoRequest(Request):
     @property
     def replaces(self) -> bool:
         """The restored database is replaced."""
+        return True
+
+
+class UndoAllRequest(Request):
+    """Ask to turn every swap of a restore of everything back."""
+
+    #: The restore of everything that swapped.
+    job: UUID
+    #: The name of every database that is replaced, typed once more.
+    confirm: Annotated[tuple[NameField, ...], Field(max_length=MOST_KEYS)] = ()
+
+    @property
+    def target(self) -> None:
+        """None: it is about everything."""
+        return
+
+    @property
+    def replaces(self) -> bool:
+        """The restored databases are replaced."""
         return True
 
 
@@ -389,7 +477,9 @@ REQUESTS: dict[str, type[Request]] = {
     "backup": BackupRequest,
     "point": BackupAllRequest,
     "restore": RestoreRequest,
+    "restore_all": RestoreAllRequest,
     "undo": UndoRequest,
+    "undo_all": UndoAllRequest,
     "verify": VerifyRequest,
     "prune": PruneRequest,
     "acknowledge": AcknowledgeRequest,

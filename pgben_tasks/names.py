@@ -45,12 +45,25 @@ RESTORE_BUCKET_PLAN: Final = "pgben.restore.bucket.plan"
 RESTORE_BUCKET_COPY: Final = "pgben.restore.bucket.copy"
 RESTORE_BUCKET_FINISH: Final = "pgben.restore.bucket.finish"
 RESTORE_BUCKET_REPLACE_PLAN: Final = "pgben.restore.bucket.replace.plan"
+#: Only as a part of a restore of everything.
+RESTORE_BUCKET_REPLACE_ADD: Final = "pgben.restore.bucket.replace.add"
 RESTORE_BUCKET_REPLACE_ASIDE: Final = "pgben.restore.bucket.replace.aside"
 RESTORE_BUCKET_REPLACE_WRITE: Final = "pgben.restore.bucket.replace.write"
 RESTORE_BUCKET_REPLACE_FINISH: Final = "pgben.restore.bucket.replace.finish"
 
+RESTORE_ALL: Final = "pgben.restore.all"
+RESTORE_ALL_SELECT: Final = "pgben.restore.all.select"
+RESTORE_ALL_DATABASES: Final = "pgben.restore.all.databases"
+RESTORE_ALL_BUCKETS: Final = "pgben.restore.all.buckets"
+RESTORE_ALL_CHECK: Final = "pgben.restore.all.check"
+RESTORE_ALL_SWAP: Final = "pgben.restore.all.swap"
+RESTORE_ALL_OBJECTS: Final = "pgben.restore.all.objects"
+RESTORE_ALL_FINISH: Final = "pgben.restore.all.finish"
+
 UNDO_RUN: Final = "pgben.undo.run"
 UNDO_RUN_FINISH: Final = "pgben.undo.run.finish"
+UNDO_ALL: Final = "pgben.undo.all"
+UNDO_ALL_FINISH: Final = "pgben.undo.all.finish"
 
 VERIFY_RUN: Final = "pgben.verify.run"
 VERIFY_RUN_EXAMINE: Final = "pgben.verify.run.examine"
@@ -64,6 +77,9 @@ ACKNOWLEDGE_RUN_FINISH: Final = "pgben.acknowledge.run.finish"
 
 SWEEP_RUN: Final = "pgben.sweep.run"
 SWEEP_RUN_FINISH: Final = "pgben.sweep.run.finish"
+
+#: What a restore would bring back; read-only, so it is no job.
+CATALOG_PLAN: Final = "pgben.catalog.plan"
 
 TICK: Final = "pgben.maintenance.tick"
 

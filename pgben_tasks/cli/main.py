@@ -31,7 +31,9 @@ from pgben_tasks.cli.commands import (
     jobs,
     maintenance,
     objects,
+    plan,
     points,
+    restore,
     setup,
     work,
 )
@@ -58,7 +60,7 @@ app = typer.Typer(
 )
 _ENV_FILE: Final = "--env-file"
 
-for _commands in (setup, work, maintenance, backups, points, jobs, health, alarms):
+for _commands in (setup, work, restore, plan, maintenance, backups, points, jobs, health, alarms):
     app.add_typer(_commands.app)
 app.add_typer(databases.app, name="databases")
 app.add_typer(catalog.app, name="catalog")

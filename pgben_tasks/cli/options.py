@@ -23,9 +23,11 @@ Wait = Annotated[
     ),
 ]
 Confirm = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        metavar="NAME", help="The name of what is replaced, a database or a bucket, once more."
+        metavar="NAME",
+        help="The name of what is replaced, a database or a bucket, once more; with --all one for "
+        "each.",
     ),
 ]
 Direct = Annotated[

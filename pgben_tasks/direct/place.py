@@ -30,14 +30,13 @@ from pgben_tasks.adapters.catalog.absent import (
 from pgben_tasks.adapters.clock import SystemClock
 from pgben_tasks.adapters.packs.codec import AgePackCodec
 from pgben_tasks.adapters.repository.repository import StoreRepository, UnrecordedRepository
-from pgben_tasks.contracts import JSON, BucketRestoreRequest, Request, RestoreRequest
+from pgben_tasks.contracts import Request
 from pgben_tasks.direct import chain as in_process
-from pgben_tasks.domain.buckets.capture import places
 from pgben_tasks.domain.job import Job, JobKind
-from pgben_tasks.domain.swap import restored_name
-from pgben_tasks.domain.target import Target, check_name
+from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.operations import spool
+from pgben_tasks.operations.chains import first_context
 from pgben_tasks.operations.toolbox import CatalogPorts, Toolbox
 from pgben_tasks.settings import Settings
 
@@ -83,16 +82,7 @@ class DirectPlace:
     def job(self, kind: JobKind, request: Request, *, target: str) -> Job:
         """Make the job of a request, from this machine's clock."""
         now = SystemClock().now()
-        context: JSON = {}
-        if isinstance(request, RestoreRequest):
-            name = Target.parse(target).name
-            into = request.into or restored_name(name, now.astimezone(self.zone))
-            context = {"into": check_name(into)}
-        if isinstance(request, BucketRestoreRequest):
-            local = now.astimezone(self.zone)
-            context = dict(
-                places(target, local, into=request.into, in_place=request.in_place, kept={})
-            )
+        context = first_context(target, request, now=now.astimezone(self.zone))
         node = socket.gethostname()
         return in_process.new_job(kind, request, target=target, node=node, now=now, context=context)
 

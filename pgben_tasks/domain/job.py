@@ -9,10 +9,21 @@ from uuid import UUID
 
 from pgben_tasks.domain.target import require_utc
 
-JobKind = Literal["backup", "point", "restore", "verify", "prune", "undo", "acknowledge", "sweep"]
+JobKind = Literal[
+    "backup",
+    "point",
+    "restore",
+    "restore_all",
+    "verify",
+    "prune",
+    "undo",
+    "undo_all",
+    "acknowledge",
+    "sweep",
+]
 JobState = Literal["queued", "running", "waiting", "succeeded", "failed", "refused", "cancelled"]
 
-#: The target of a job that is about everything: a verification, a recovery point.
+#: The target of a job that is about everything: a verification, a recovery point, its restore.
 EVERYTHING: Final = "*"
 
 ENDED: Final[frozenset[str]] = frozenset({"succeeded", "failed", "refused", "cancelled"})
@@ -65,11 +76,13 @@ class Job:
     def chain(self) -> str:
         """The name of its chain in ``canvases.CHAINS``.
 
-        Backups and restores of a bucket have their own, and so have a restore that swaps and one
-        that puts objects back in place.
+        Backups and restores of a bucket have their own, and so have a restore that swaps, one
+        that puts objects back in place, and one that is a part of such a restore of everything.
         """
+        if self.kind == "restore_all" and self.request.get("in_place"):
+            return "replace_all"
         if self.kind == "restore" and self.request.get("in_place"):
-            return "replace"
+            return "replace_part" if self.request.get("part_of") else "replace"
         if self.kind in {"backup", "restore"} and self.target.startswith("bucket/"):
             return f"{self.kind}_bucket"
         return "swap" if self.kind == "restore" and self.request.get("swap") else self.kind

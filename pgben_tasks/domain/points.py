@@ -13,6 +13,7 @@ from typing import Final
 from pgben_tasks.domain.documents import CrossCheck, PointMember, RecoveryPoint
 from pgben_tasks.domain.states import GOOD_LABELS, BackupStanding, State
 from pgben_tasks.domain.target import BackupId, Target
+from pgben_tasks.errors import BackupNotFound, RestoreRefused
 
 MISSING: Final = "missing"
 #: Its manifest or a statement about it cannot be believed.
@@ -108,6 +109,54 @@ def standing_state(standing: BackupStanding) -> str:
 def newest_good(points: Iterable[KnownPoint]) -> KnownPoint | None:
     """Return the verified point that was formed last."""
     return max((one for one in points if one.good), key=lambda one: one.id, default=None)
+
+
+def choose_point(points: Iterable[KnownPoint], wanted: BackupId | datetime | None) -> KnownPoint:
+    """Return the recovery point that a restore of everything takes.
+
+    ``wanted`` is an id, a moment (the newest verified one whose data are not younger), or None for
+    the newest verified one. Raises ``BackupNotFound``, and ``RestoreRefused`` for one named by its
+    id that is not whole.
+    """
+    known = list(points)
+    if isinstance(wanted, BackupId):
+        return _named(known, wanted)
+    good = [one for one in known if one.good]
+    fitting = [one for one in good if wanted is None or one.moment <= wanted]
+    found = newest_good(fitting)
+    if found is not None:
+        return found
+    if good:
+        raise BackupNotFound(
+            "there is no verified recovery point whose data are of that moment or before; the "
+            f"first one is of {min(one.moment for one in good):%Y-%m-%dT%H:%M:%SZ}",
+            "name a later moment; `pgben points` shows the points there are",
+        )
+    if known:
+        raise BackupNotFound(
+            f"there is no verified recovery point among those there are: {len(known)}",
+            "`pgben points` says what is wrong with each",
+        )
+    raise BackupNotFound(
+        "there is no recovery point",
+        "`pgben backup --all` forms one; single targets come back by `pgben restore TARGET`",
+    )
+
+
+def _named(known: Sequence[KnownPoint], wanted: BackupId) -> KnownPoint:
+    found = next((one for one in known if one.id == wanted), None)
+    if found is None:
+        raise BackupNotFound(
+            f"there is no recovery point '{wanted}'", "`pgben points` shows the points there are"
+        )
+    if not found.good:
+        member = found.members[found.states.index(found.state)]
+        raise RestoreRefused(
+            f"recovery point '{found.id}' cannot be restored whole: backup '{member.backup}' of "
+            f"'{member.target}' is {found.state}",
+            "take another point, or restore its other members one by one",
+        )
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

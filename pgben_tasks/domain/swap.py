@@ -6,7 +6,7 @@ of a server at a moment comes in, what became of the swap comes out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -77,6 +77,23 @@ def check_confirmation(name: str, confirm: str | None) -> None:
         raise RestoreRefused(
             f"'{name}' would be replaced, and {given} was given to confirm that",
             f"give its name once more: `confirm={name}`",
+        )
+
+
+def check_confirmations(names: AbstractSet[str], confirm: Iterable[str]) -> None:
+    """Raise ``RestoreRefused`` unless ``confirm`` are the names of all that would be replaced."""
+    given = set(confirm)
+    missing, strange = sorted(names - given), sorted(given - names)
+    wanted = ", ".join(f"`confirm={one}`" for one in sorted(names))
+    if missing:
+        raise RestoreRefused(
+            f"not confirmed, and would be replaced: {', '.join(missing)}",
+            f"nothing was changed; give the name of each once more: {wanted}",
+        )
+    if strange:
+        raise RestoreRefused(
+            f"'{strange[0]}' was confirmed, and nothing of that name would be replaced",
+            f"nothing was changed; give the name of each once more: {wanted}",
         )
 
 

@@ -7,17 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 from pgben_tasks import names
-from pgben_tasks.contracts import JSON
+from pgben_tasks.contracts import (
+    JSON,
+    BucketRestoreRequest,
+    Request,
+    RestoreAllRequest,
+    RestoreRequest,
+    UndoAllRequest,
+)
+from pgben_tasks.domain.buckets.capture import places
+from pgben_tasks.domain.swap import restored_name
+from pgben_tasks.domain.target import Target, check_name
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets import (
     backup as backup_bucket,
     in_place,
     restore as restore_bucket,
 )
-from pgben_tasks.operations.points import form as form_point
+from pgben_tasks.operations.points import form as form_point, restore as restore_point
 from pgben_tasks.operations.postgres import (
     backup as backup_postgres,
     restore as restore_postgres,
@@ -77,10 +89,20 @@ STEPS: Final[Mapping[str, Step]] = {
     names.RESTORE_BUCKET_COPY: Step(restore_bucket.copy, _READ),
     names.RESTORE_BUCKET_FINISH: Step(restore_bucket.finish),
     names.RESTORE_BUCKET_REPLACE_PLAN: Step(in_place.plan, _READ),
+    names.RESTORE_BUCKET_REPLACE_ADD: Step(in_place.add, _READ),
     names.RESTORE_BUCKET_REPLACE_ASIDE: Step(in_place.aside, _READ),
     names.RESTORE_BUCKET_REPLACE_WRITE: Step(in_place.write, _READ + _LIVE),
     names.RESTORE_BUCKET_REPLACE_FINISH: Step(in_place.finish, _LIVE),
+    # What they ask for and wait for is other jobs' work, under the locks of those.
+    names.RESTORE_ALL_SELECT: Step(restore_point.select),
+    names.RESTORE_ALL_DATABASES: Step(restore_point.databases),
+    names.RESTORE_ALL_BUCKETS: Step(restore_point.buckets),
+    names.RESTORE_ALL_CHECK: Step(restore_point.check),
+    names.RESTORE_ALL_SWAP: Step(restore_point.swap),
+    names.RESTORE_ALL_OBJECTS: Step(restore_point.objects),
+    names.RESTORE_ALL_FINISH: Step(restore_point.finish),
     names.UNDO_RUN_FINISH: Step(swap_postgres.undo, _LIVE),
+    names.UNDO_ALL_FINISH: Step(restore_point.undo),
     names.VERIFY_RUN_EXAMINE: Step(verify.examine, _READ),
     names.VERIFY_RUN_FINISH: Step(verify.finish),
     names.PRUNE_RUN_FINISH: Step(prune.on_demand, _WRITE),
@@ -93,7 +115,31 @@ STEPS_OF_CHAIN: Final[Mapping[tuple[str, str], Step]] = {
     ("swap", names.RESTORE_POSTGRES_SELECT): Step(swap_postgres.select, _READ),
     ("swap", names.RESTORE_POSTGRES_FINISH): Step(swap_postgres.finish),
     ("replace", names.RESTORE_BUCKET_SELECT): Step(restore_bucket.select_in_place, _READ),
+    ("replace_part", names.RESTORE_BUCKET_SELECT): Step(restore_bucket.select_in_place, _READ),
+    ("replace_part", names.RESTORE_BUCKET_REPLACE_ASIDE): Step(in_place.aside_in_turn, _READ),
 }
+
+
+#: What a further attempt of a restore of everything finds of the one before.
+_KEPT_OF_ALL: Final = ("point", "members", "parts", "go")
+
+
+def first_context(
+    target: str, request: Request, *, now: datetime, kept: Mapping[str, Any] = MappingProxyType({})
+) -> JSON:
+    """Return what the first step of a job finds.
+
+    ``now`` is local to the reader of names. A further attempt takes the names of the one before,
+    whose context is ``kept``: what that one left under them is found, and removed or gone on with.
+    """
+    if isinstance(request, RestoreRequest):
+        into = request.into or kept.get("into") or restored_name(Target.parse(target).name, now)
+        return {"into": check_name(into)}
+    if isinstance(request, BucketRestoreRequest):
+        return places(target, now, into=request.into, in_place=request.in_place, kept=kept)
+    if isinstance(request, RestoreAllRequest | UndoAllRequest):
+        return {name: kept[name] for name in _KEPT_OF_ALL if name in kept}
+    return {}
 
 
 def step_of(chain: str, name: str) -> Step:

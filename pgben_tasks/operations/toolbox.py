@@ -154,8 +154,17 @@ class Jobs(Protocol):
     ) -> tuple[Job, bool]:
         """Write a job unless its key is known; return it and whether it is new."""
 
+    def job(self, job: UUID) -> Job:
+        """Return one job; ``JobNotFound`` when there is none."""
+
     def by_key(self, key: str) -> Job | None:
         """Return the job with this key, None when there is none."""
+
+    def restore_rate(self, target: Target) -> float | None:
+        """Return the bytes per second of the last restore of a target; None when there was none."""
+
+    def cancel(self, job: UUID, *, error: JSON) -> bool:
+        """End a job that has not ended and has not swapped; return whether it was so."""
 
     def open_backup(self, target: Target) -> Job | None:
         """Return a backup of a target that has not ended, the oldest of several."""
@@ -339,6 +348,10 @@ class Toolbox:
 class RunLedger(Protocol):
     """What a running step may do to its own row of the ledger."""
 
+    @property
+    def job(self) -> Job:
+        """The job as the row has it now; ``step`` is the one that runs or is next."""
+
     def keep(self, *, context: JSON, backup: str | None = None) -> None:
         """Leave facts for later steps; raises ``FenceLost`` when the job changed hands."""
 
@@ -348,10 +361,6 @@ class RunLedger(Protocol):
 
 class JobRow(RunLedger, Protocol):
     """A job's row while its steps run: of the ledger, or in memory where there is none."""
-
-    @property
-    def job(self) -> Job:
-        """The job as the row has it now; ``step`` is the one that runs or is next."""
 
     def try_lock(self, kind: str) -> AbstractContextManager[bool]:
         """Take one of the target's locks exclusively for a block, if nobody holds it."""

@@ -13,6 +13,7 @@ from pgben_tasks.domain.documents import (
     TableCount,
 )
 from pgben_tasks.domain.kept_databases import FoundDatabase, RestoredDatabase
+from pgben_tasks.domain.plan import Occupied
 from pgben_tasks.domain.references import Reference, ReferenceLine
 from pgben_tasks.domain.restorability import Archive, Compression
 from pgben_tasks.domain.swap import Standing, Swap
@@ -169,6 +170,12 @@ class PostgresDestination(Protocol):
     ) -> tuple[TableCount, ...]:
         """Return every table's rows as ``Capture.count`` does."""
 
+    def references(self, name: str, reference: Reference) -> Iterator[ReferenceLine]:
+        """Yield the rows of a reference in the database ``name``, in any order.
+
+        Raises ``ConfigurationError`` and ``DatabaseUnavailable`` as ``PostgresSource`` does.
+        """
+
     def count_large_objects(self, name: str) -> int:
         """Return how many large objects a database has."""
 
@@ -195,6 +202,9 @@ class PostgresSwap(Protocol):
         already; with ``room`` the space for one more copy is looked at, where the server's disk is
         one of this machine.
         """
+
+    def occupied(self, live: str) -> Occupied | None:
+        """Return who is connected to ``live``, and its bytes; None where there is none."""
 
     def inspect_pair(self, live: str, incoming: str) -> tuple[int | None, int, bool]:
         """Return the oids of both, and whether ``live`` takes connections.

@@ -20,6 +20,7 @@ from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import Target
 from pgben_tasks.operations.buckets.uploads import give_up_uploads
+from pgben_tasks.operations.points import restore as restore_point
 from pgben_tasks.operations.postgres import restore as restore_postgres
 from pgben_tasks.operations.spool import job_folder, remove
 from pgben_tasks.operations.toolbox import (
@@ -45,8 +46,10 @@ _SHARD_PACKS: Final = 8
 def abandon(job: Job, tools: Toolbox) -> bool:
     """Remove what a failed job left behind: uploads, its folder in the spool, its unfinished copy.
 
-    Says whether there was such a copy.
+    The parts of a restore of everything are cancelled. Says whether there was such a copy.
     """
+    if job.kind == "restore_all":
+        restore_point.give_up(job, tools)
     folder = job_folder(tools.spool, job.id)
     give_up_uploads(folder, tools.other_bucket)
     remove(folder)

@@ -24,7 +24,6 @@ from pgben_tasks.contracts import (
     VerifyRequest,
     request_model,
 )
-from pgben_tasks.domain.buckets.capture import places
 from pgben_tasks.domain.failures import (
     error_record,
     failed_state,
@@ -32,16 +31,18 @@ from pgben_tasks.domain.failures import (
     recorded_error,
 )
 from pgben_tasks.domain.job import EVERYTHING, Job, window_key
-from pgben_tasks.domain.swap import check_confirmation, restored_name
-from pgben_tasks.domain.target import Target, check_name, may_hold_password
+from pgben_tasks.domain.swap import check_confirmation
+from pgben_tasks.domain.target import Target, may_hold_password
 from pgben_tasks.errors import (
     FenceLost,
     PgbenError,
     RequestRefused,
+    RestoreRefused,
     TargetBusy,
     TransientError,
 )
 from pgben_tasks.operations import spool
+from pgben_tasks.operations.chains import first_context
 from pgben_tasks.operations.points.form import require_new_workers
 from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask
 
@@ -100,6 +101,8 @@ class EntryTask(PgbenTask):
         except FenceLost as exc:
             raise Ignore from exc
         except TargetBusy as exc:
+            if job.kind in {"restore_all", "undo_all"}:
+                self._end_unclaimed(job, _under_way(exc))
             work.ledger.postpone(job.id)
             # As long as it takes: the class's own limit is for workers that are lost.
             raise self.retry(exc=exc, countdown=BUSY_DELAY, max_retries=sys.maxsize) from exc
@@ -125,6 +128,9 @@ class EntryTask(PgbenTask):
         if request.target is None:
             if kind == "point":
                 self._require_points(request)
+            if request.replaces:
+                # Which names there are to confirm is known when the recovery point is chosen.
+                self._check_approval()
             return EVERYTHING
         target = Target.parse(request.target)
         if kind != "verify" and str(target) not in self.work.target_names():
@@ -137,7 +143,8 @@ class EntryTask(PgbenTask):
         if entry != self.name:
             raise RequestRefused(f"'{self.name}' is not for '{target}'", f"ask '{entry}'")
         if request.replaces:
-            self._check_approval(target, request.confirm)
+            check_confirmation(target.name, request.confirm)
+            self._check_approval()
         return str(target)
 
     def _require_points(self, request: BackupAllRequest) -> None:
@@ -157,9 +164,8 @@ class EntryTask(PgbenTask):
                 raise Ignore from exc
             raise
 
-    def _check_approval(self, target: Target, confirm: str | None) -> None:
-        """Refuse to replace a database or objects unless the name was typed once more."""
-        check_confirmation(target.name, confirm)
+    def _check_approval(self) -> None:
+        """Refuse to replace anything where more than a name is needed for that."""
         if self.work.settings.restore_approval == "token":
             raise RequestRefused(
                 "PGBEN_RESTORE_APPROVAL is 'token', and this version of pgben makes no tokens",
@@ -201,29 +207,9 @@ class EntryTask(PgbenTask):
 
     def _lease(self, job: Job, request: Request) -> tuple[tuple[str, str], JSON]:
         """Return the lease of a job from claim to end, and the context that its steps find."""
-        if isinstance(request, RestoreRequest):
-            now = self.work.database.now().astimezone(self.work.zone)
-            database = Target.parse(job.target).name
-            # A further attempt takes the name of the one before: what that one left under it is
-            # found and removed.
-            kept = job.context.get("into")
-            into = check_name(request.into or kept or restored_name(database, now))
-            lease = (job.target, "swap") if request.swap else (f"postgres/{into}", "new")
-            return lease, {"into": into}
-        if isinstance(request, BucketRestoreRequest):
-            now = self.work.database.now().astimezone(self.work.zone)
-            found = places(
-                job.target, now, into=request.into, in_place=request.in_place, kept=job.context
-            )
-            # A bucket that is written to in place is there already, under its own name.
-            kind = "replace" if request.in_place else "new"
-            return (f"bucket/{found['into']}", kind), dict(found)
-        if job.kind == "point":
-            # The backups have leases; points that form at the same time are in nobody's way.
-            return (str(job.id), "point"), {}
-        # A statement about a backup is in nobody's way.
-        own = {"verify": "verify", "acknowledge": "acknowledge", "undo": "swap"}
-        return (job.target, own.get(job.kind, "write")), {}
+        now = self.work.database.now().astimezone(self.work.zone)
+        context = first_context(job.target, request, now=now, kept=job.context)
+        return _lease_of(job, request, context), context
 
     def _refuse(self, kind: Any, raw: object, request: Any, error: PgbenError) -> NoReturn:
         """Record a request that cannot be accepted, then raise.
@@ -261,6 +247,30 @@ class EntryTask(PgbenTask):
         self.work.audit(job, result=state, detail=error.sentence)
         log.warning("job_not_begun", job=str(job.id), state=state, why=error.sentence)
         raise error
+
+
+def _lease_of(job: Job, request: Request, context: JSON) -> tuple[str, str]:
+    """Return what a job owns from claim to end: (target, kind)."""
+    if isinstance(request, RestoreRequest):
+        return (job.target, "swap") if request.swap else (f"postgres/{context['into']}", "new")
+    if isinstance(request, BucketRestoreRequest):
+        # A bucket that is written to in place is there already, under its own name.
+        return f"bucket/{context['into']}", "replace" if request.in_place else "new"
+    if job.kind == "point":
+        # The backups have leases; points that form at the same time are in nobody's way.
+        return str(job.id), "point"
+    # A statement about a backup is in nobody's way.
+    own = {"verify": "verify", "acknowledge": "acknowledge"}
+    own |= dict.fromkeys(("undo", "restore_all", "undo_all"), "swap")
+    return job.target, own.get(job.kind, "write")
+
+
+def _under_way(busy: TargetBusy) -> RestoreRefused:
+    """Return the refusal of a second restore, or undo, of everything beside another one."""
+    return RestoreRefused(
+        f"another restore or undo of everything is under way: {busy.sentence}",
+        "`pgben jobs --follow JOB` follows it; nothing was changed",
+    )
 
 
 def _safe_field(raw: object, field: str) -> str:

@@ -155,7 +155,7 @@ def test_fields_of_requests_become_what_is_typed() -> None:
     )
     models: list[type[Request]] = [*REQUESTS.values(), BucketRestoreRequest]
     fields = {name for model in models for name in model.model_fields}
-    internal = {"requested_by", "idempotency_key", "scheduled"}
+    internal = {"requested_by", "idempotency_key", "scheduled", "part_of"}
     assert fields - internal <= set(output.OPTIONS)
     command = typer.main.get_command(main.app)
     known = {

@@ -25,8 +25,8 @@ from pgben_tasks.cli.commands import (
     databases,
     health,
     objects,
+    restore,
     setup,
-    work,
 )
 from pgben_tasks.cli.demo import up
 from pgben_tasks.cli.view import outcome, output, tables
@@ -38,6 +38,7 @@ from pgben_tasks.domain.kept_databases import FoundDatabase, KeptDatabase
 from pgben_tasks.domain.states import state_of
 from pgben_tasks.domain.target import Target
 from pgben_tasks.health.doctor.report import Result
+from pgben_tasks.operations.points.restore import WARNING
 from pgben_tasks.settings import Settings
 from tests.support import samples
 from tests.unit.test_cli_output import FORTALEZA, NOW, job
@@ -237,7 +238,20 @@ def ends() -> Iterator[Job]:
             "into": LONGEST,
             "aside_further": [LONGEST, LONGEST],
             "settings_refused": ["lock", "policy"],
+            "not_in_point": [LONGEST, LONGEST],
             "note": SENTENCE,
+        },
+    )
+    part = {"into": LONGEST, "replaced": LONGEST, "aside": LONGEST, "added": 10**9, "written": 1}
+    yield job(
+        kind="restore_all",
+        target="*",
+        result={
+            "point": "20261123T050000Z-1f0c9a",
+            "databases": {LONGEST: part},
+            "buckets": {LONGEST: {**part, "added_list": f"{LONGEST}/added.jsonl"}},
+            "warning": WARNING,
+            "state": "replaced",
         },
     )
 
@@ -339,8 +353,10 @@ def test_who_holds_what_fits() -> None:
 
 
 def test_the_plan_of_a_restore_in_place_fits() -> None:
-    totals = PlanTotals(dict.fromkeys(work._SHOWN, 1_234_567), dict.fromkeys(work._SHOWN, 10**12))
-    check([output.table(("objects", "bytes", "what"), work._rows(totals))])
+    totals = PlanTotals(
+        dict.fromkeys(restore._SHOWN, 1_234_567), dict.fromkeys(restore._SHOWN, 10**12)
+    )
+    check([output.table(("objects", "bytes", "what"), restore._rows(totals))])
 
 
 @given(

@@ -298,7 +298,8 @@ def test_the_client_asks_for_a_restore_of_objects(app: Celery) -> None:
 
 def test_a_choice_of_objects_has_every_field_of_its_request() -> None:
     asked = set(BucketRestoreRequest.model_fields)
-    assert asked - {"target", "scheduled"} == set(ObjectsChoice.__annotations__)
+    # What is a part of something is asked for by pgben itself.
+    assert asked - {"target", "part_of"} == set(ObjectsChoice.__annotations__)
 
 
 def test_the_client_refuses_before_anything_is_sent(app: Celery) -> None:
@@ -372,7 +373,14 @@ def test_a_chain_goes_on_from_any_step_and_answers_under_the_same_id(
 
 @pytest.mark.parametrize("kind", canvases.CHAINS)
 def test_every_chain_is_walked_from_its_first_step_to_a_closing_one(kind: str) -> None:
-    special = {"swap": ("restore", "postgres"), "replace": ("restore", "bucket")}
+    special = {
+        "swap": ("restore", "postgres"),
+        "replace": ("restore", "bucket"),
+        "replace_part": ("restore", "bucket"),
+        "restore_all": ("restore_all", "postgres"),
+        "replace_all": ("restore_all", "postgres"),
+        "undo_all": ("undo_all", "postgres"),
+    }
     name, of = special.get(kind) or (kind.partition("_")[0], kind.partition("_")[2] or "postgres")
     entry, queue = canvases.entry(name, f"{of}/x")
     step = canvases.first_step(kind)

@@ -128,6 +128,18 @@ class AbsentLedger:
         """Refuse: nobody would do it."""
         raise self._absent(f"ask for a {kind} of '{target}'")
 
+    def job(self, job: UUID) -> Job:
+        """Refuse: no job is known."""
+        raise self._absent(f"look for job '{job}'")
+
+    def restore_rate(self, target: Target) -> float | None:  # noqa: ARG002 - nothing is known
+        """Return None: no restore is known."""
+        return None
+
+    def cancel(self, job: UUID, **_fields: object) -> bool:
+        """Refuse: no job is known."""
+        raise self._absent(f"cancel job '{job}'")
+
     def by_key(self, key: str) -> Job | None:
         """Refuse: no job is known."""
         raise self._absent(f"look for the job '{key}'")

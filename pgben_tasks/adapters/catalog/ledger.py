@@ -84,6 +84,22 @@ class Ledger:
         )
         return None if row is None else _job(row)
 
+    def restore_rate(self, target: Target) -> float | None:
+        """Return the bytes per second of the last restore of a target; None when there was none.
+
+        One that waits as a part of a whole says nothing of time, and one of objects in place
+        little of bytes.
+        """
+        row = self.database.fetch_one(
+            "SELECT coalesce(result->>'loaded_bytes', result->>'bytes')::float8"
+            " / greatest(extract(epoch FROM ended_at - started_at), 0.1) AS rate FROM job"
+            " WHERE kind = 'restore' AND target = %s AND state = 'succeeded' AND attempt = 1"
+            " AND request->>'part_of' IS NULL AND request->>'in_place' IS DISTINCT FROM 'true'"
+            " ORDER BY ended_at DESC LIMIT 1",
+            (str(target),),
+        )
+        return None if row is None else row["rate"]
+
     def find(self, text: str) -> Job:
         """Return the job whose id begins with ``text``; ``JobNotFound`` when none or several do."""
         rows = self.database.fetch_all(
@@ -345,7 +361,7 @@ class Ledger:
         with self.database.transaction() as cursor:
             row = cursor.execute(
                 "UPDATE job SET state = %s, error = %s, retry_at = %s, step_due_at = NULL,"
-                " cleanup = kind = 'restore', losses = 0,"
+                " cleanup = kind IN ('restore', 'restore_all'), losses = 0,"
                 " ended_at = clock_timestamp() WHERE id = %s AND fence = %s"
                 " AND state IN ('running', 'waiting') RETURNING attempt, step",
                 (state, Jsonb(error), retry_at, ref.job, ref.fence),

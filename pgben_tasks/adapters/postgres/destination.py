@@ -6,7 +6,7 @@ dropped only while it carries the marker it was created with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from pgben_tasks.adapters.postgres.recreate import (
     marked_roles,
     unfinished_name,
 )
+from pgben_tasks.adapters.postgres.references import REFERENCE_TIMEOUT, read_references
 from pgben_tasks.adapters.postgres.server import (
     Connection,
     PostgresServer,
@@ -39,6 +40,7 @@ from pgben_tasks.adapters.postgres.tables import (
     with_rows,
 )
 from pgben_tasks.domain.documents import PostgresCapture, TableCount
+from pgben_tasks.domain.references import Reference, ReferenceLine
 from pgben_tasks.domain.restorability import Archive
 from pgben_tasks.domain.target import check_name
 from pgben_tasks.errors import ConfigurationError, PgbenError, RequestMistaken, RestoreRefused
@@ -179,6 +181,12 @@ class PostgresDestination:
         """Return how many large objects a database has."""
         with self._session(f"counting '{name}'", database=check_name(name)) as connection:
             return count_large_objects(connection)
+
+    def references(self, name: str, reference: Reference) -> Iterator[ReferenceLine]:
+        """Yield the rows of a reference in the database ``name``, in any order."""
+        return read_references(
+            self._server, check_name(name), None, reference, timeout=REFERENCE_TIMEOUT
+        )
 
     def identify(self, name: str) -> tuple[int, int]:
         """Return a database's oid, and its server's transaction counter, as in the port."""

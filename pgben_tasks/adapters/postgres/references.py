@@ -24,12 +24,12 @@ _TYPES: Final = ("text", "text", "int8", "text")
 def read_references(
     server: PostgresServer,
     database: str,
-    snapshot: str,
+    snapshot: str | None,
     reference: Reference,
     *,
     timeout: timedelta,
 ) -> Iterator[ReferenceLine]:
-    """Yield the rows of a reference as ``snapshot`` shows them, in any order.
+    """Yield the rows of a reference as ``snapshot`` shows them, in any order; None means as of now.
 
     The transaction is read-only and sees ``pg_catalog`` alone: tables are named with their schema.
     Raises ``ConfigurationError`` for what the server does not take, and what a session raises.
@@ -45,7 +45,8 @@ def read_references(
         _explained(reference, timeout),
     ):
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+        if snapshot is not None:
+            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
         limit = f"{round(timeout.total_seconds() * 1000)}ms"
         connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, true)", (limit,))
         with connection.cursor().copy(_statement(reference)) as copy:

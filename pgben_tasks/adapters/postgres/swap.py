@@ -31,6 +31,7 @@ from pgben_tasks.adapters.postgres.server import (
 )
 from pgben_tasks.adapters.postgres.tables import prepared_session
 from pgben_tasks.domain.documents import PostgresCapture
+from pgben_tasks.domain.plan import Occupied
 from pgben_tasks.domain.swap import Standing, Swap
 from pgben_tasks.domain.target import check_name
 from pgben_tasks.errors import (
@@ -52,6 +53,16 @@ _SESSIONS = """
 SELECT pid, backend_type = 'client backend' AND state NOT IN ('idle', 'disabled')
 FROM pg_catalog.pg_stat_activity
 WHERE datid = ANY(%s::pg_catalog.oid[]) AND pid <> pg_catalog.pg_backend_pid()
+"""
+#: Who is connected: the role, and what the application calls itself.
+_CONNECTED = """
+SELECT concat_ws(' ', usename, '(' || nullif(application_name, '') || ')'), pg_catalog.count(*)
+FROM pg_catalog.pg_stat_activity
+WHERE datname = %s AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()
+GROUP BY 1 ORDER BY 1
+"""
+_SIZE = """
+SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = %s
 """
 _END = """
 SELECT pg_catalog.pg_terminate_backend(pid)
@@ -110,6 +121,15 @@ class PostgresSwap:
                 *holders(connection, live),
                 *(shortcomings(connection, self._server, capture, room=room) if capture else ()),
             )
+
+    def occupied(self, live: str) -> Occupied | None:
+        """Return who is connected to ``live``, and its bytes; None where there is none."""
+        with self._session(f"looking who is connected to '{check_name(live)}'") as connection:
+            size = scalar(connection, _SIZE, (live,))
+            if size is None:
+                return None
+            sessions = connection.execute(_CONNECTED, (live,)).fetchall()
+            return Occupied(size=int(size), sessions={str(who): int(n) for who, n in sessions})
 
     def inspect_pair(self, live: str, incoming: str) -> tuple[int | None, int, bool]:
         """Return the oids of both databases, and whether ``live`` takes connections."""

@@ -1,13 +1,9 @@
-"""The commands that ask workers for something: backup, verify, restore, undo."""
+"""The commands that ask workers for backups, and to verify them."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
 from __future__ import annotations
 
-import json
-from collections import deque
-from collections.abc import Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -15,14 +11,12 @@ import typer
 from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import direct_mode, enqueue
 from pgben_tasks.cli.ask.installation import open_workplace
-from pgben_tasks.cli.options import AsJson, Confirm, Direct, Wait, examples
-from pgben_tasks.cli.view import outcome, output, streaming
-from pgben_tasks.domain.swap import check_confirmation
+from pgben_tasks.cli.options import AsJson, Direct, Wait, examples
+from pgben_tasks.cli.view import output
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError, RequestRefused
 
 if TYPE_CHECKING:
-    from pgben_tasks.domain.buckets.restore_plan import Found, PlanTotals, Verdict
     from pgben_tasks.runtime import Workplace
 
 app = typer.Typer()
@@ -39,35 +33,6 @@ VERIFY_EXAMPLES = examples(
     ("pgben verify 20261123T050000Z-1f0c9a --level full", "one backup"),
     ("pgben verify --level full --direct", "here and now, without Redis, workers or the catalog"),
 )
-RESTORE_EXAMPLES = examples(
-    ("pgben restore pgben", "the newest verified backup, beside the original"),
-    ("pgben restore pgben --at '2026-11-22 14:30'", "the newest taken by then (PGBEN_TIMEZONE)"),
-    ("pgben restore pgben --backup 20261123T050000Z-1f0c9a --into pgben_copy", "one backup"),
-    ("pgben restore pgben --in-place --confirm pgben", "in the original's place, which is kept"),
-    ("pgben restore bucket/pgben-documents --prefix cidadao/42/", "objects, into a new bucket"),
-    ("pgben restore bucket/pgben-documents --in-place --dry-run", "what would be put back"),
-    (
-        "pgben restore bucket/pgben-documents --in-place --confirm pgben-documents",
-        "objects, back into their own bucket; what is overwritten is copied aside",
-    ),
-    (
-        "pgben restore pgben --direct --into pgben",
-        "onto an empty server, when Redis, workers and the catalog are gone",
-    ),
-)
-UNDO_EXAMPLES = examples(
-    ("pgben undo 1f0c9a2b --confirm pgben", "the database that job replaced takes its name again"),
-)
-
-#: What the plan of a restore in place shows, in this order, and the words for it.
-_SHOWN: dict[Found, str] = {
-    "missing": "missing, would be put back",
-    "differing": "differing, would be copied aside and put back",
-    "tags": "differing in tags only, would be given back",
-    "same": "the same",
-    "extra": "extra, stay without --delete-extra",
-    "unreadable": "not in the snapshot, stay as they are",
-}
 
 
 @app.command(epilog=BACKUP_EXAMPLES)
@@ -142,266 +107,3 @@ def verify(
         target = arguments.parse_known(what, work)
         request["target"] = str(target)
     return direct_mode.run_or_enqueue(work, "verify", target, request, wait=wait, as_json=as_json)
-
-
-@app.command(epilog=RESTORE_EXAMPLES)
-def restore(  # noqa: PLR0913 - one parameter per option
-    target: Annotated[
-        str | None,
-        typer.Argument(metavar="TARGET", help="'pgben', 'postgres/pgben' or 'bucket/NAME'."),
-    ] = None,
-    *,
-    backup: Annotated[
-        str, typer.Option(metavar="ID|latest", help="A backup's id, or the newest verified one.")
-    ] = "latest",
-    at: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="The newest verified backup taken by this moment."),
-    ] = None,
-    into: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The new database or bucket; default: a name with 'restored' and the time.",
-        ),
-    ] = None,
-    swap: Annotated[
-        bool,
-        typer.Option("--swap", hidden=True, help="Of a database: another word for --in-place."),
-    ] = False,
-    confirm: Confirm = None,
-    unverified: Annotated[
-        bool, typer.Option("--unverified", help="Take a backup that was never verified.")
-    ] = False,
-    damaged: Annotated[
-        bool,
-        typer.Option(
-            "--damaged", help="Of a bucket: what is whole of a damaged backup, by its id."
-        ),
-    ] = False,
-    prefix: Annotated[
-        str, typer.Option(metavar="TEXT", help="Of a bucket: only keys that begin with this.")
-    ] = "",
-    key: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY", help="Of a bucket: only this object; may be repeated."),
-    ] = None,
-    put_below: Annotated[
-        str, typer.Option(metavar="TEXT", help="Of a bucket: put this before every key.")
-    ] = "",
-    settings: Annotated[
-        bool, typer.Option("--settings", help="Of a bucket: give the copy its settings, too.")
-    ] = False,
-    in_place: Annotated[
-        bool,
-        typer.Option(
-            "--in-place",
-            help="Of a database: put the copy in the original's place, which is kept. Of a "
-            "bucket: put back what is missing or differs; the rest stays as it is.",
-        ),
-    ] = False,
-    delete_extra: Annotated[
-        bool,
-        typer.Option(
-            "--delete-extra",
-            help="In place: remove what the snapshot does not know; it lies aside.",
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="In place: compare only, change nothing (keys: --json)."),
-    ] = False,
-    direct: Direct = False,
-    wait: Wait = True,
-    as_json: AsJson = False,
-    old_list: Annotated[bool, typer.Option("--list", hidden=True)] = False,
-    old_postgres: Annotated[str | None, typer.Option("--postgres", hidden=True)] = None,
-    old_minio: Annotated[str | None, typer.Option("--minio", hidden=True)] = None,
-) -> int:
-    """Restore beside the original or, with --in-place, in its place."""
-    if old_list:
-        return _list_the_old_way(as_json=as_json)
-    work = direct_mode.open_work(direct=direct, wait=wait)
-    old = old_postgres or old_minio
-    if old is not None:
-        target, backup = map(str, arguments.find_backup(old, work.repository))
-        output.say(f"this is now: pgben restore {target} --backup {backup}")
-    if target is None:
-        raise ConfigurationError(
-            "no target was named", f"name one of {', '.join(work.target_names())}"
-        )
-    if at is not None and backup != "latest":
-        raise ConfigurationError("--backup and --at were given", "give one of the two")
-    chosen = direct_mode.target_to_restore(work, target)
-    swap = swap or (in_place and chosen.kind == "postgres")
-    if direct and swap:
-        raise ConfigurationError(
-            f"--direct and --in-place were given for the database '{chosen.name}'",
-            "without the catalog nobody would end a swap that dies; where the database is gone, or "
-            f"its server new, give --into {chosen.name}; where it is there, restore beside and "
-            "exchange the names with psql, as the README shows",
-        )
-    only = {"prefix": prefix, "keys": tuple(key or ()), "put_below": put_below}
-    if dry_run:
-        _require_plan(chosen, only, in_place=in_place)
-        until = None if at is None else arguments.parse_moment(at, work.zone)
-        snapshot = str(chosen) if backup == "latest" else f"{chosen}/{backup}"
-        return _show_plan(snapshot, until, only, as_json=as_json)
-    bucket = {
-        **only,
-        "settings": settings,
-        "in_place": in_place and not swap,
-        "delete_extra": delete_extra,
-        "allow_damaged": damaged,
-    }
-    request: dict[str, Any] = {
-        "target": str(chosen),
-        "allow_unverified": unverified,
-        **_replacement(chosen, confirm, swap=swap, in_place=in_place, into=into),
-        **_bucket_fields(chosen, bucket),
-    }
-    if at is not None:
-        moment = arguments.parse_moment(at, work.zone)
-        output.say(f"restoring the data as of {output.moment(moment, work.zone)} or before")
-        request["at"] = moment
-    elif backup != "latest":
-        _, found = arguments.find_backup(f"{chosen}/{backup}", work.repository)
-        request["backup"] = str(found)
-    if into is not None:
-        request["into"] = into if chosen.kind == "bucket" else arguments.parse_database(into)
-    return direct_mode.run_or_enqueue(work, "restore", chosen, request, wait=wait, as_json=as_json)
-
-
-@app.command(epilog=UNDO_EXAMPLES)
-def undo(
-    job: Annotated[
-        str, typer.Argument(metavar="JOB", help="The job that swapped; see `pgben jobs`.")
-    ],
-    *,
-    confirm: Confirm = None,
-    wait: Wait = True,
-    as_json: AsJson = False,
-) -> int:
-    """Undo a swap: the replaced database takes its name again, the restored one is kept."""
-    work = open_workplace()
-    swapped = work.ledger.find(arguments.parse_job(job))
-    target = arguments.parse_target(swapped.target)
-    if swapped.kind not in {"restore", "undo"} or target.kind != "postgres":
-        raise ConfigurationError(
-            f"job '{swapped.id}' is a {swapped.kind} of '{target}', which swaps nothing",
-            "`pgben jobs` shows the restores; only one of a database with --in-place can be undone",
-        )
-    check_confirmation(target.name, confirm)
-    request = {"target": str(target), "job": swapped.id, "confirm": confirm}
-    return enqueue.enqueue_and_follow(
-        work, "undo", [(str(target), request)], wait=wait, as_json=as_json
-    )
-
-
-def _replacement(
-    target: Target, confirm: str | None, *, swap: bool, in_place: bool, into: str | None
-) -> dict[str, Any]:
-    """Return the fields of a request to replace something, if that was asked for and confirmed."""
-    if swap and target.kind == "bucket":
-        raise ConfigurationError(
-            "a bucket is not swapped", "put objects back with --in-place, or restore beside it"
-        )
-    if swap or in_place:
-        if into is None:
-            # With another name it is wrong usage, whatever is confirmed: the request says so.
-            check_confirmation(target.name, confirm)
-        return {"confirm": confirm, **({"swap": True} if swap else {})}
-    if confirm is not None:
-        raise ConfigurationError(
-            "--confirm was given without --in-place", "nothing would be replaced"
-        )
-    return {}
-
-
-def _bucket_fields(target: Target, asked: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields that only a restore of a bucket has; refuse them for a database."""
-    if target.kind == "bucket":
-        return asked
-    if any(asked.values()):
-        raise ConfigurationError(
-            f"'{target}' is a database, which has no keys",
-            "--prefix, --key, --put-below, --settings, --delete-extra and --damaged are of buckets",
-        )
-    return {}
-
-
-def _require_plan(target: Target, only: dict[str, Any], *, in_place: bool) -> None:
-    """Refuse where there is no plan to show, or where no restore could be asked for like that."""
-    if target.kind != "bucket" or not in_place:
-        raise ConfigurationError(
-            "--dry-run was given without a restore in place",
-            "only `pgben restore bucket/NAME --in-place` overwrites what exists",
-        )
-    fields = {"target": str(target), "in_place": True, **only}
-    enqueue.parse_request("restore", str(target), fields)
-
-
-def _show_plan(snapshot: str, at: datetime | None, only: dict[str, Any], *, as_json: bool) -> int:
-    """Compare the bucket with a snapshot here and now, and show what a restore in place would do.
-
-    ``only`` has the ``prefix`` and the ``keys`` that are asked for.
-    """
-    from pgben_tasks.domain.buckets.restore_plan import KeyChoice, PlanTotals
-    from pgben_tasks.operations.buckets.browse import open_inventory
-    from pgben_tasks.operations.buckets.compare import compare_live
-    from pgben_tasks.operations.buckets.restoring import capture_of, require_found
-
-    totals = PlanTotals()
-    choice = KeyChoice(prefix=only["prefix"], keys=frozenset(only["keys"]))
-    with direct_mode.open_snapshot(snapshot, at=at) as (tools, manifest, folder):
-        live = tools.other_bucket(manifest.target_name.name)
-        output.say(f"comparing snapshot '{manifest.backup}' with {live.describe()}")
-        capture, inventory = capture_of(manifest), open_inventory(tools, manifest, folder)
-
-        def verdicts() -> Iterator[Verdict]:
-            for verdict in compare_live(tools, live, capture, inventory, choice, folder):
-                totals.count(verdict)
-                yield verdict
-            require_found(
-                choice,
-                readable=totals.readable,
-                unreadable=totals.objects_of("unreadable"),
-                backup=manifest.backup,
-            )
-
-        if not as_json:
-            deque(verdicts(), maxlen=0)
-            columns = ("objects", "bytes", "what")
-            output.show([output.table(columns, _rows(totals), right="objects, bytes")])
-            return outcome.DONE
-        head = {"target": manifest.target, "snapshot": manifest.backup, "dry_run": True}
-        with streaming.streamed(head, "objects") as document:
-            for verdict in verdicts():
-                if verdict.found != "same":
-                    fields = {"key": verdict.key, "found": verdict.found}
-                    differs = {"differs": verdict.differs, "size": verdict.size}
-                    document.add(json.dumps(fields | differs))
-            document.totals = {"totals": _counted(totals)}
-    return outcome.DONE
-
-
-def _counted(totals: PlanTotals) -> dict[str, dict[str, int]]:
-    return {
-        found: {"objects": totals.objects_of(found), "bytes": totals.size(found)}
-        for found in _SHOWN
-    }
-
-
-def _rows(totals: PlanTotals) -> list[tuple[str, str, str]]:
-    return [
-        (output.number(totals.objects_of(found)), output.size(totals.size(found)), words)
-        for found, words in _SHOWN.items()
-        if totals.objects_of(found)
-    ]
-
-
-def _list_the_old_way(*, as_json: bool) -> int:
-    from pgben_tasks.cli.commands.backups import list_backups
-
-    output.say("this is now: pgben list")
-    return list_backups(as_json=as_json)

@@ -33,7 +33,7 @@ _SWAPPED: Final = frozenset({"done", "undone", "dropped"})
 _SEVERITY: Final = (0, 75, 4, 3, 2, 1, 5)
 
 #: Kinds of jobs whose name alone says too little.
-_KIND_WORDS: Final = {"point": "recovery point"}
+_KIND_WORDS: Final = {"point": "recovery point", "restore_all": "restore", "undo_all": "undo"}
 
 #: The keys of a result that a table shows: their words, and what kind of value they have.
 _RESULT_WORDS: Final[dict[str, tuple[str, str]]] = {
@@ -47,6 +47,9 @@ _RESULT_WORDS: Final[dict[str, tuple[str, str]]] = {
     "kept_until": ("kept until", "moment"),
     "note": ("note", ""),
     "snapshot_time": ("data as of", "moment"),
+    "not_in_point": ("not in the point, and left", "names"),
+    "newer_objects": ("newer objects, and left", "count"),
+    "not_checked": ("not compared", ""),
     "suspect": ("suspect", ""),
     "acknowledged": ("acknowledged", ""),
     "keys_acknowledged": ("keys acknowledged", "count"),
@@ -162,6 +165,8 @@ def job_tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
     if members:
         rows = [(one["target"], one["backup"], one["state"]) for one in members]
         yield output.table(("member", "backup", "state"), rows)
+    if job.kind in {"restore_all", "undo_all"}:
+        yield from _parts(job)
     yield from _coverage(job)
     lacking = job.result.get("not_restorable")
     if lacking:
@@ -170,6 +175,34 @@ def job_tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
     unseen = int(job.result.get("findings_total") or 0) - len(findings or ())
     if unseen > 0:
         yield Text(f"and {output.number(unseen)} more")
+
+
+def _parts(job: Job) -> Iterator[RenderableType]:
+    """Yield what became of each database and bucket, and what people have to do now."""
+    parts = {**job.result.get("databases", {}), **job.result.get("buckets", {})}
+    rows = [(target, one.get("into"), _became(one)) for target, one in parts.items()]
+    if rows:
+        yield output.table(("target", "lies in", "what was done"), rows, below=1)
+    listed = [one["added_list"] for one in parts.values() if "added_list" in one]
+    if listed:
+        yield Text(f"the keys that were missing are listed in {', '.join(listed)}")
+    if "warning" in job.result:
+        yield Text(f"before the application runs: {job.result['warning']}", style="yellow")
+
+
+def _became(part: dict[str, Any]) -> str:
+    numbers = (
+        ("added", "{} added"),
+        ("written", "{} put back"),
+        ("retagged", "{} given back their tags"),
+        ("extra", "{} newer left"),
+    )
+    said = [words.format(output.number(part[name])) for name, words in numbers if part.get(name)]
+    if "replaced" in part:
+        said.append(f"the original is kept as {part['replaced']}")
+    if "aside" in part:
+        said.append(f"what was overwritten lies in {part['aside']}")
+    return "; ".join(said)
 
 
 def _coverage(job: Job) -> Iterator[RenderableType]:
@@ -348,6 +381,8 @@ def _brief(job: Job, swap: SwapState | None) -> Iterator[str]:
 def _outcome(job: Job, swap: SwapState | None) -> str:
     """Return how a job ended: its error, what a restore did, or the backup."""
     done = restored(job, swap)
+    if job.kind == "restore_all" and job.state == "succeeded":
+        return f"{'in place' if job.request.get('in_place') else 'beside'}, {job.result['point']}"
     if job.error:
         return output.as_typed(str(job.error.get("sentence", "")))
     if done is None:

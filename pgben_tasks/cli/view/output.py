@@ -65,6 +65,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "job": "JOB",
     "backup": "--backup",
     "at": "--at",
+    "point": "--point",
     "into": "--into",
     "swap": "--in-place",
     "in_place": "--in-place",

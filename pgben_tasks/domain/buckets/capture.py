@@ -32,6 +32,12 @@ def further_aside(aside: str, number: int) -> str:
     return aside if number == 1 else _ending(aside, f"-{number}")
 
 
+def list_bucket(aside: str) -> str:
+    """Name the bucket with the list of what is added, beside the bucket ``aside`` of a restore."""
+    name, _, moment = aside.rpartition("-aside-")
+    return f"{name}-added-{moment}"
+
+
 def places(
     target: str, now: datetime, *, into: str | None, in_place: bool, kept: Mapping[str, Any]
 ) -> dict[str, Any]:

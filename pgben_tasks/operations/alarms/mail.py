@@ -24,9 +24,11 @@ WORK: Final[Mapping[str, str]] = {
     "backup": _("backup of {target}"),
     "point": _("recovery point of {target}"),
     "restore": _("restore of {target}"),
+    "restore_all": _("restore of {target} at once"),
     "verify": _("verification of {target}"),
     "prune": _("retention of {target}"),
     "undo": _("undoing of a swap of {target}"),
+    "undo_all": _("undoing of the swaps of {target}"),
     "acknowledge": _("acknowledgement of a backup of {target}"),
     "sweep": _("sweep of {target}"),
 }

@@ -19,12 +19,12 @@ from datetime import datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
 from pgben_tasks.contracts import JSON, BucketRestoreRequest
-from pgben_tasks.domain.buckets.capture import BucketCapture
+from pgben_tasks.domain.buckets.capture import BucketCapture, list_bucket
 from pgben_tasks.domain.buckets.inventory import Entry
 from pgben_tasks.domain.buckets.restore_plan import (
     WRITTEN,
@@ -36,7 +36,7 @@ from pgben_tasks.domain.buckets.restore_plan import (
 )
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.errors import ObjectMissing, ObjectRefused, PackLost, StoreUnavailable
-from pgben_tasks.operations import spool
+from pgben_tasks.operations import parts, spool
 from pgben_tasks.operations.buckets.aside import MOST_TRIES, Aside
 from pgben_tasks.operations.buckets.browse import open_inventory
 from pgben_tasks.operations.buckets.compare import batches, compare_live
@@ -46,11 +46,13 @@ from pgben_tasks.operations.buckets.restoring import (
     capture_of,
     choice_of,
     manifest_of,
+    not_added,
     not_restored,
     not_stored,
     once,
     opened_objects,
     put,
+    read_chunks,
     require_found,
 )
 from pgben_tasks.operations.buckets.uploads import NotedUploads, give_up_uploads
@@ -59,6 +61,11 @@ from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket
 
 log = structlog.get_logger(__name__)
+
+_Became = TypeVar("_Became")
+
+#: The list of what a restore of everything adds to a bucket: a line of JSON for each object.
+ADDED: Final = "added.jsonl"
 
 #: How many extra objects make a group, which is deleted at once.
 _EXTRA_GROUP: Final = 1000
@@ -111,6 +118,72 @@ def plan(run: Run, tools: Toolbox) -> JSON:
     }
 
 
+def add(run: Run, tools: Toolbox) -> JSON:
+    """Put missing objects back, touch none that is there, and read all that will be overwritten.
+
+    So nothing is replaced by a restore of everything whose objects cannot be read. What is to be
+    added is listed first, in a bucket of its own: whoever does not want it can tell it from the
+    rest. What somebody stored under a missing key since the plan is left to ``write``.
+
+    Raises ``IntegrityError``, once all others are added, when some cannot be put back.
+    """
+    give_up_uploads(run.folder, tools.other_bucket)
+    manifest = manifest_of(run, tools)
+    work = _Writing(run, tools, capture_of(manifest).listing_started)
+    work.require_bucket()
+    listed = _list_missing(run, tools)
+    run.progress.begin("add", total=int(run.job.result["bytes"]))
+    done = Counter[str]()
+    stuck: list[Stuck] = []
+    with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool:
+        for name, group in _planned_groups(run):
+            whole = [one for one in group if one.found != "tags"]
+            try:
+                with once(run.folder / "added", name) as undone:
+                    if not undone:
+                        run.progress.advance(_bytes(group))
+                    elif whole:
+                        done.update(work.add(pool, manifest, name, whole))
+            except PackLost as exc:
+                log.warning("pack_lost", objects=len(whole), why=exc.sentence)
+                done["lost"] += len(whole)
+            except Stuck as exc:
+                log.warning("objects_stuck", objects=exc.objects, why=exc.error.sentence)
+                stuck.append(exc)
+    if stuck:
+        raise not_stored(work.live, stuck)
+    if done["lost"] or done["refused"]:
+        raise not_added(run, lost=done["lost"], refused=done["refused"])
+    log.info("objects_added", added=done["added"], left=done["left"])
+    return {"added": done["added"], "added_list": listed}
+
+
+def _list_missing(run: Run, tools: Toolbox) -> str | None:
+    """Store the keys of missing objects in a bucket of its own; return where, None for none."""
+    if not int(run.job.result["missing"]):
+        return None
+    file = run.folder / ADDED
+    with spool.disk_errors(run.folder), file.open("wb") as lines:
+        file.chmod(0o600)
+        for _, group in _planned_groups(run):
+            for one in group:
+                if one.found == "missing":
+                    lines.write(json.dumps({"key": one.key, "size": one.size}).encode() + b"\n")
+    bucket = tools.other_bucket(list_bucket(str(run.context["aside"])))
+    run.ledger.hold()
+    if not bucket.exists():
+        bucket.create()
+    size = file.stat().st_size
+    bucket.put(ADDED, read_chunks(file), size=size, headers={}, metadata={}, tags={})
+    return f"{bucket.name}/{ADDED}"
+
+
+def aside_in_turn(run: Run, tools: Toolbox) -> JSON:
+    """Wait for the restore of everything to swap; then copy aside all that will be overwritten."""
+    parts.require_turn(run, tools)
+    return aside(run, tools)
+
+
 def aside(run: Run, tools: Toolbox) -> JSON:
     """Copy aside all that will be overwritten or deleted, before anything is."""
     give_up_uploads(run.folder, tools.other_bucket)
@@ -143,9 +216,7 @@ def write(run: Run, tools: Toolbox) -> JSON:
     give_up_uploads(run.folder, tools.other_bucket)
     manifest = manifest_of(run, tools)
     work = _Writing(run, tools, capture_of(manifest).listing_started)
-    if not work.live.exists():
-        run.ledger.hold()
-        work.live.create()
+    work.require_bucket()
     run.progress.begin("write", total=int(run.job.result["bytes"]))
     written = retagged = lost = refused = 0
     stuck: list[Stuck] = []
@@ -156,13 +227,16 @@ def write(run: Run, tools: Toolbox) -> JSON:
             try:
                 with once(run.folder / "written", name) as undone:
                     if undone:
-                        left_out = work.group(pool, manifest, name, group)
+                        wanted = work.not_added(pool, name, group)
+                        run.progress.advance(_bytes(group) - _bytes(wanted))
+                        written -= len(group) - len(wanted)
+                        left_out = work.group(pool, manifest, name, wanted)
                         refused += len(left_out)
                         without_tags = sum(one.found == "tags" for one in left_out)
                         retagged -= without_tags
                         written -= len(left_out) - without_tags
                     else:
-                        run.progress.advance(sum(one.size for one in group if one.found != "tags"))
+                        run.progress.advance(_bytes(group))
             except PackLost as exc:
                 log.warning("pack_lost", objects=len(group) - tagged, why=exc.sentence)
                 lost += len(group) - tagged
@@ -255,6 +329,59 @@ class _Writing:
         self._place = _aside(run, tools)
         self._patience = _patience(run, tools)
 
+    def require_bucket(self) -> None:
+        """Make the bucket where it was lost."""
+        if not self.live.exists():
+            self._run.ledger.hold()
+            self.live.create()
+
+    def add(
+        self, pool: ThreadPoolExecutor, manifest: Manifest, name: str, group: list[Planned]
+    ) -> list[str]:
+        """Read the objects of one pack and store the missing ones; return what became of these.
+
+        That is ``added``, ``there`` (already as the snapshot has it), ``left`` or ``refused``.
+        Raises ``PackLost``, and ``Stuck`` for those that keep failing.
+        """
+        run = self._run
+        missing = [one for one in group if one.found == "missing"]
+        entries = [one.entry() for one in group]
+        with opened_objects(run, self._tools, manifest, entries[0].pack or "", entries) as folder:
+            run.ledger.hold()
+            self._tools.own_writes.intend(run.job, f"added {name}", len(missing))
+            became = require_all(self._possible(pool, partial(self._add, folder), missing))
+        run.progress.advance(_bytes(group) - _bytes(missing))
+        keys = (one.key for one in missing)
+        _keep_marks(run, _left(name), dict(zip(keys, became, strict=True)))
+        return became
+
+    def _add(self, folder: Path, one: Planned) -> str:
+        """Store one object unless there is one of its key."""
+        with unnamed(one.key):
+            there = self._now.mark(one.key) is not None
+        if there:
+            # A run that died may have stored it; otherwise somebody did so since.
+            return "there" if self._is(one) else "left"
+        try:
+            absent = partial(self._require, one.key, None)
+            put(self._run, self.live, one.key, one.entry(), folder, before_commit=absent)
+        except _Changed:
+            return "left"
+        except ObjectRefused as exc:
+            log.warning("object_refused", why=exc.sentence)
+            return "refused"
+        return "added"
+
+    def not_added(self, pool: ThreadPoolExecutor, name: str, group: list[Planned]) -> list[Planned]:
+        """Return what ``add`` has not stored, or somebody removed since; in other chains all."""
+        if not (self._run.folder / "kept" / _left(name)).exists():
+            return group
+        became = _kept_marks(self._run, _left(name))
+        stored = [one for one in group if became.get(one.key) in {"added", "there"}]
+        marks = self._patience.each(pool, lambda one: self._now.mark(one.key), stored)
+        there = {one.key for one, mark in zip(stored, marks, strict=True) if mark is not None}
+        return [one for one in group if one.key not in there]
+
     def group(
         self, pool: ThreadPoolExecutor, manifest: Manifest, name: str, group: list[Planned]
     ) -> list[Planned]:
@@ -279,8 +406,8 @@ class _Writing:
         return [one for one, well in zip(whole, taken, strict=True) if not well]
 
     def _possible(
-        self, pool: ThreadPoolExecutor, do: Callable[[Planned], bool], items: list[Planned]
-    ) -> list[bool | StoreUnavailable]:
+        self, pool: ThreadPoolExecutor, do: Callable[[Planned], _Became], items: list[Planned]
+    ) -> list[_Became | StoreUnavailable]:
         return self._patience.each_possible(pool, do, items, answers=self.live.exists)
 
     def _tags(self, kept: Mapping[str, str | None], one: Planned) -> bool:
@@ -425,6 +552,16 @@ def _kept_marks(run: Run, name: str) -> dict[str, str | None]:
     """Return which versions of a group's objects lie aside, by key; None: there was no object."""
     marks: dict[str, str | None] = json.loads(spool.read(run.folder / "kept" / name))
     return marks
+
+
+def _bytes(group: list[Planned]) -> int:
+    """Return the bytes that are to be written."""
+    return sum(one.size for one in group if one.found != "tags")
+
+
+def _left(name: str) -> str:
+    """Return the name under which is noted what became of a group's missing objects."""
+    return f"added-{name}"
 
 
 def _live_bucket(run: Run, tools: Toolbox) -> Bucket:

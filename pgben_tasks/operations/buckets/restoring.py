@@ -136,7 +136,7 @@ def put(
 
     def chunks() -> Iterator[bytes]:
         nonlocal read
-        for chunk in _read(folder / str(entry.sha256)):
+        for chunk in read_chunks(folder / str(entry.sha256)):
             read += len(chunk)
             run.progress.advance(len(chunk))
             yield chunk
@@ -192,6 +192,17 @@ def not_restored(run: Run, differing: Counter[str], same: int, hint: str) -> Int
     )
 
 
+def not_added(run: Run, *, lost: int, refused: int) -> IntegrityError:
+    """Return how many objects cannot be put back, before anything was replaced."""
+    return IntegrityError(
+        f"objects that cannot be put back: {lost} lie in packs that are damaged or gone, "
+        f"{refused} are not taken by that server",
+        "nothing was overwritten; take another recovery point, or restore what is whole of the "
+        f"bucket by itself: `pgben restore {run.target} --backup {run.job.backup} --damaged "
+        "--in-place`",
+    )
+
+
 def not_stored(bucket: Bucket, stuck: Sequence[Stuck]) -> StoreUnavailable:
     """Return how many objects could not be stored although the server took others."""
     count = sum(one.objects for one in stuck)
@@ -202,7 +213,8 @@ def not_stored(bucket: Bucket, stuck: Sequence[Stuck]) -> StoreUnavailable:
     )
 
 
-def _read(path: Path) -> Iterator[bytes]:
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """Yield a file piece by piece."""
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             yield chunk

@@ -7,10 +7,10 @@ the identity that opens inventories, and no other.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Final, TypeVar
@@ -35,9 +35,12 @@ from pgben_tasks.domain.references import (
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import DigestMismatch, IntegrityError, ObjectMissing
 from pgben_tasks.operations import spool
+from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
+from pgben_tasks.operations.postgres.references import lines_in, write_sorted
 from pgben_tasks.operations.repository.survey import survey
-from pgben_tasks.operations.snapshot_files import Lines
+from pgben_tasks.operations.snapshot_files import Lines, sorted_listing
 from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.ports import Bucket
 
 log = structlog.get_logger(__name__)
 
@@ -60,25 +63,56 @@ def cross_check(
     databases = [one for one in members if one.references is not None]
     if not databases:
         return None
+    check = _begun(run, tools, members)
+    run.progress.begin("cross-check", total=check.lines(databases), unit="lines")
+    found = check.folder / "faults"
+    rows = [check.references_of(one) for one in databases]
+    _write(check.compared(rows, check.objects_of), found, check.counts)
+    found = check.looked_for(found)
+    stored = _store(tools, point, found, check.counts)
+    spool.remove(check.folder)
+    return check.outcome(stored)
+
+
+def check_copies(
+    run: Run, tools: Toolbox, members: Sequence[Manifest], places: Mapping[str, str]
+) -> CrossCheck | None:
+    """Compare the rows of restored databases with the objects as their buckets will be.
+
+    ``places`` says, by target, in which database and in which bucket each of ``members`` lies now.
+    An object that is there and in the snapshot counts as the snapshot has it: its restore has
+    compared it, or will write it. None where no references were read with the backups.
+
+    Raises as ``cross_check`` does, and what the servers raise.
+    """
+    databases = [one for one in members if one.references is not None]
+    if not databases:
+        return None
+    check = _begun(run, tools, members)
+    run.progress.begin("cross-check", total=check.lines(databases), unit="lines")
+    files = [check.write_references(one, places[one.target]) for one in databases]
+
+    def objects(bucket: str) -> Iterator[ObjectLine]:
+        place = tools.other_bucket(places[f"bucket/{bucket}"])
+        named = (one.key for one in _merged(map(lines_in, files)) if one.bucket == bucket)
+        return check.objects_in(place, check.objects_of(bucket), named)
+
+    found = check.folder / "faults"
+    _write(check.compared(map(lines_in, files), objects), found, check.counts)
+    spool.remove(check.folder)
+    return check.outcome(None)
+
+
+def _begun(run: Run, tools: Toolbox, members: Sequence[Manifest]) -> _Check:
     folder = run.folder / "check"
     spool.remove(folder)
     folder.mkdir(mode=0o700, parents=True)
     buckets = {one.target_name.name: one for one in members if one.bucket is not None}
-    check = _Check(run=run, tools=tools, folder=folder, buckets=buckets)
-    counts = check.counts
-    run.progress.begin("cross-check", total=check.lines(databases), unit="lines")
-    found = folder / "faults"
-    _write(check.compared(databases), found, counts)
-    found = check.looked_for(found)
-    stored = _store(tools, point, found, counts)
-    spool.remove(folder)
-    return CrossCheck(
-        references=counts["references"],
-        objects=counts["objects"],
-        recoverable=counts["recoverable"],
-        faults=stored,
-        **{kind: counts[kind] for kind in FAULTS},
-    )
+    return _Check(run=run, tools=tools, folder=folder, buckets=buckets)
+
+
+def _merged(lines: Iterable[Iterator[ReferenceLine]]) -> Iterator[ReferenceLine]:
+    return heapq.merge(*lines, key=in_order)
 
 
 def open_faults(tools: Toolbox, point: RecoveryPoint, folder: Path) -> Iterator[Fault]:
@@ -142,13 +176,28 @@ class _Check:
             self.buckets[name].objects or 0 for name in self._named & set(self.buckets)
         )
 
-    def compared(self, databases: Sequence[Manifest]) -> Iterator[Fault]:
+    def outcome(self, faults: StoredLines | None) -> CrossCheck:
+        """Return what was counted; ``faults`` describes the stored list."""
+        counts = self.counts
+        return CrossCheck(
+            references=counts["references"],
+            objects=counts["objects"],
+            recoverable=counts["recoverable"],
+            faults=faults,
+            **{kind: counts[kind] for kind in FAULTS},
+        )
+
+    def compared(
+        self,
+        references: Iterable[Iterator[ReferenceLine]],
+        objects_of: Callable[[str], Iterable[ObjectLine]],
+    ) -> Iterator[Fault]:
         """Yield the faults of each bucket that references name, in the order of their keys."""
         rules = {one.name: one for one in self.tools.references}
-        every = heapq.merge(*map(self._references, databases), key=in_order)
+        every = _merged(references)
         buckets = _with_rest(groupby(every, key=attrgetter("bucket")), self._named)
         for bucket, rows in buckets:
-            objects = self._objects(self.buckets[bucket]) if bucket in self.buckets else ()
+            objects = objects_of(bucket) if bucket in self.buckets else ()
             yield from compare(
                 bucket, self._counted(rows, "references"), self._counted(objects, "objects"), rules
             )
@@ -160,7 +209,7 @@ class _Check:
             for older in _older(self.tools, manifest) if left else ():
                 following = self.folder / f"faults-{older.backup}"
                 try:
-                    marked = _marked(faults, bucket, self._objects(older), older.backup)
+                    marked = _marked(faults, bucket, self._lines_of(older), older.backup)
                     _write(marked, following, Counter())
                 except (IntegrityError, ObjectMissing) as exc:
                     log.warning("inventory_unusable", backup=older.backup, why=exc.sentence)
@@ -172,10 +221,65 @@ class _Check:
                     break
         return faults
 
-    def _references(self, manifest: Manifest) -> Iterator[ReferenceLine]:
+    def references_of(self, manifest: Manifest) -> Iterator[ReferenceLine]:
+        """Yield the references that were stored with a backup."""
         return read_references(self._lines(manifest), where=inventory_of(manifest).path)
 
-    def _objects(self, manifest: Manifest) -> Iterator[ObjectLine]:
+    def objects_of(self, bucket: str) -> Iterator[ObjectLine]:
+        """Yield the objects of a bucket of the point."""
+        return self._lines_of(self.buckets[bucket])
+
+    def write_references(self, manifest: Manifest, database: str) -> Path:
+        """Write the references as the rows of a restored ``database`` have them; return the file.
+
+        Raises ``IntegrityError`` unless they are as many as were stored with the backup.
+        """
+        file = self.folder / f"{manifest.target_name.name}.references"
+        scratch = self.folder / "scratch"
+        scratch.mkdir(mode=0o700)
+        destination = self.tools.destinations[manifest.target_name]
+        wanted = [one for one in self.tools.references if one.database == manifest.target_name.name]
+        rows = chain.from_iterable(destination.references(database, one) for one in wanted)
+        count = write_sorted(rows, file, scratch)
+        spool.remove(scratch)
+        stored = manifest.references.count if manifest.references else 0
+        if count != stored:
+            raise IntegrityError(
+                f"the copy '{database}' has {count} rows that name objects, its backup {stored}",
+                "nothing was replaced; report this as a fault of pgben",
+            )
+        return file
+
+    def objects_in(
+        self, place: Bucket, snapshot: Iterator[ObjectLine], named: Iterator[str]
+    ) -> Iterator[ObjectLine]:
+        """Yield the objects of the bucket ``place`` as they are, or will be, in that order.
+
+        Of an object that the ``snapshot`` cannot give, only one that a row has ``named`` is read.
+        """
+        there = CurrentObjects(place)
+        known, row = next(snapshot, None), next(named, None)
+        with sorted_listing(place.list(), self.folder) as listing:
+            for listed in listing:
+                self.run.progress.check()
+                while known is not None and known.key < listed.key:
+                    known = next(snapshot, None)
+                while row is not None and row < listed.key:
+                    row = next(named, None)
+                if known is not None and known.key == listed.key and known.error is None:
+                    yield known
+                elif row == listed.key:
+                    with unnamed(listed.key):
+                        content, _ = there.inspect(listed.key)
+                    yield ObjectLine(
+                        listed.key, content.size, content.sha256, dict(content.metadata)
+                    )
+                else:
+                    yield ObjectLine(listed.key, listed.size)
+        # Its files are removed when it has been read to its end.
+        deque(snapshot, maxlen=0)
+
+    def _lines_of(self, manifest: Manifest) -> Iterator[ObjectLine]:
         return read_objects(self._lines(manifest), where=inventory_of(manifest).path)
 
     def _lines(self, manifest: Manifest) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ References that cannot be read are told, and make no backup fail.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -40,11 +40,7 @@ def read(run: Run, tools: Toolbox, capture: Capture) -> JSON:
     scratch.mkdir(mode=0o700)
     try:
         found = chain.from_iterable(source.references(capture, one) for one in wanted)
-        with spool.disk_errors(run.folder), (run.folder / _FILE).open("wb") as file:
-            (run.folder / _FILE).chmod(0o600)
-            lines = Lines(file)
-            for line in _SORT.sort(found, scratch):
-                lines.add_raw(encode(line))
+        count = write_sorted(found, run.folder / _FILE, scratch)
     except SpoolFull:
         raise
     except PgbenError as exc:
@@ -54,7 +50,7 @@ def read(run: Run, tools: Toolbox, capture: Capture) -> JSON:
     finally:
         spool.remove(scratch)
     return {
-        "references": lines.number,
+        "references": count,
         "reference_names": sorted({one.name for one in wanted}),
     }
 
@@ -77,6 +73,16 @@ def store(run: Run, tools: Toolbox) -> StoredReferences | None:
         count=int(count),
         names=tuple(run.job.result["reference_names"]),
     )
+
+
+def write_sorted(found: Iterable[ReferenceLine], path: Path, scratch: Path) -> int:
+    """Write references in order to a private file, memory flat; return how many there are."""
+    with spool.disk_errors(path.parent), path.open("wb") as file:
+        path.chmod(0o600)
+        lines = Lines(file)
+        for line in _SORT.sort(found, scratch):
+            lines.add_raw(encode(line))
+    return lines.number
 
 
 def lines_in(path: Path) -> Generator[ReferenceLine, None, None]:

@@ -86,12 +86,11 @@ def select_backup(
 def fetch(run: Run, tools: Toolbox) -> JSON:
     """Bring every pack to the spool, checking stored and plain digests on the way."""
     manifest = _manifest(run, tools)
-    largest = max(pack.size for pack in manifest.packs)
     # What an earlier try left is removed before room is looked for.
     folder = spool.fresh(run.folder)
     spool.ensure_room(
         tools.spool,
-        manifest.plain_bytes + _PACKS_IN_FLIGHT * largest,
+        room_for(manifest),
         limit=tools.limits.spool_limit,
         what="the restore",
     )
@@ -111,6 +110,11 @@ def fetch(run: Run, tools: Toolbox) -> JSON:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return {"packs": len(manifest.packs), "fetched_bytes": manifest.stored_bytes}
+
+
+def room_for(manifest: Manifest) -> int:
+    """Return how many bytes of the spool the restore of a database needs."""
+    return manifest.plain_bytes + _PACKS_IN_FLIGHT * max(pack.size for pack in manifest.packs)
 
 
 def load(run: Run, tools: Toolbox) -> JSON:

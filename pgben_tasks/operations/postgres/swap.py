@@ -33,7 +33,7 @@ from pgben_tasks.errors import (
     TargetBusy,
     TransientError,
 )
-from pgben_tasks.operations import spool
+from pgben_tasks.operations import parts, spool
 from pgben_tasks.operations.postgres.restore import select_backup
 from pgben_tasks.operations.toolbox import Run, SwapRecord, Toolbox
 from pgben_tasks.ports import PostgresSwap
@@ -69,8 +69,11 @@ def swap(run: Run, tools: Toolbox) -> JSON:
     if earlier is not None and _went_through(earlier, tools):
         return {"into": live, **_outcome(earlier, tools)}
     _settle_others(run, tools)
-    run.progress.begin("analyse")
-    server.analyse(into)
+    if not run.context.get("analysed"):
+        run.progress.begin("analyse")
+        server.analyse(into)
+        run.ledger.keep(context={"analysed": True})
+    parts.require_turn(run, tools)
     manifest = tools.repository.manifest(run.target, BackupId.parse(run.job.backup or ""))
     run.progress.begin("swap")
     _refuse(run.target, _blockers(run, tools, None, room=False))

@@ -1,0 +1,145 @@
+"""Everything of a recovery point brought back by real workers, whatever is killed meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pgben_tasks.domain.job import Job
+from pgben_tasks.embedded.data.compare import contents
+from pgben_tasks.embedded.stack import PROTECTED_BUCKET
+from pgben_tasks.runtime.places import bucket_at
+from tests.support import bucketshop
+from tests.support.deployment import BUCKET, TARGET, Deployment, fill_bucket, steps
+
+REFERENCES = f"""
+    [papers]
+    database = "{TARGET.name}"
+    bucket = "{PROTECTED_BUCKET}"
+    table = "public.papers"
+    key = "path"
+    row = "id"
+    size = "bytes"
+    needs = ["iv"]
+"""
+CONFIRMED = ("--confirm", TARGET.name, "--confirm", PROTECTED_BUCKET)
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    file = tmp_path_factory.mktemp("settings") / "references.toml"
+    file.write_text(REFERENCES, encoding="utf-8")
+    with Deployment.build(
+        bucket=True, megabytes=2, PGBEN_REFERENCES=str(file), PGBEN_POINT_SETTLE="0"
+    ) as built:
+        bucket = bucket_at(built.work.settings, PROTECTED_BUCKET)
+        fill_bucket(bucket, 40)
+        with built.stack.postgres.connect(TARGET.name) as connection:
+            connection.execute("CREATE TABLE papers (id serial, path text, bytes bigint)")
+            for one in bucket.list():
+                line = "INSERT INTO papers (path, bytes) VALUES (%s, %s)"
+                connection.execute(line, (one.key, one.size))
+        built.start("all", name="worker")
+        built.start("beat", name="beat")
+        done = built.pgben("backup", "--all", "--json")
+        assert done.code == 0, done.all
+        yield built
+
+
+class Platform:
+    """What the platform holds: to be ruined, and compared by digest."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.bucket = bucket_at(deployment.work.settings, PROTECTED_BUCKET)
+        self.rows, self.objects = self.now()
+
+    def now(self) -> tuple[Any, dict[str, Any]]:
+        rows = contents(self.deployment.stack.postgres.dsn(), TARGET.name)
+        return rows, bucketshop.contents(self.bucket)
+
+    def ruin(self) -> None:
+        """Lose rows, lose and overwrite objects, and store one that the point does not know."""
+        with self.deployment.stack.postgres.connect(TARGET.name) as connection:
+            connection.execute("DELETE FROM papers WHERE id % 2 = 0")
+            connection.execute("UPDATE papers SET bytes = 0 WHERE id % 3 = 0")
+        keys = sorted(self.objects)
+        for key in keys[::3]:
+            self.bucket.delete(key)
+        for key in keys[1::3]:
+            self.put(key, b"overwritten " + key.encode())
+        self.put("later/1", b"newer than the point")
+
+    def put(self, key: str, data: bytes) -> None:
+        self.bucket.put(key, iter([data]), size=len(data), headers={}, metadata={}, tags={})
+
+    def require_restored(self) -> None:
+        rows, objects = self.now()
+        assert rows == self.rows
+        assert objects.pop("later/1")[0] == b"newer than the point"
+        assert objects == self.objects
+
+
+@pytest.fixture
+def platform(deployment: Deployment) -> Platform:
+    """Return the platform as it was backed up; what a test before left is removed."""
+    return Platform(deployment)
+
+
+def ended(deployment: Deployment, answer: Any) -> Job:
+    (job,) = answer.json["jobs"]
+    return deployment.work.ledger.find(job["job"])
+
+
+@pytest.mark.timeout(180)
+def test_everything_comes_back_beside_then_in_place_then_is_undone(
+    deployment: Deployment, platform: Platform
+) -> None:
+    planned = deployment.pgben("plan", "--all")
+    assert planned.code == 0, planned.all
+    assert "nothing stands in the way" in planned.out
+    plan = deployment.pgben("plan", "--all", "--json").json
+    assert [one["target"] for one in plan["parts"]] == [str(BUCKET), str(TARGET)]
+    assert plan["commands"]["in_place"] in planned.out
+    assert plan["commands"]["in_place"].endswith(
+        f"--in-place --confirm {PROTECTED_BUCKET} --confirm {TARGET.name}"
+    )
+    platform.ruin()
+    ruined = platform.now()
+    beside = deployment.pgben("restore", "--all", "--json")
+    assert beside.code == 0, beside.all
+    result = ended(deployment, beside).result
+    assert (result["state"], result["check"]["references"]) == ("restored", 40)
+    assert not any(result["check"][kind] for kind in ("missing", "size", "metadata"))
+    copy = result["databases"][str(TARGET)]["into"]
+    assert contents(deployment.stack.postgres.dsn(), copy) == platform.rows
+    copies = bucket_at(deployment.work.settings, result["buckets"][str(BUCKET)]["into"])
+    assert bucketshop.contents(copies) == platform.objects
+    assert platform.now() == ruined
+
+    half = deployment.pgben("restore", "--all", "--in-place", "--confirm", TARGET.name)
+    assert half.code == 3, half.all
+    assert f"not confirmed, and would be replaced: {PROTECTED_BUCKET}" in half.err
+    none = deployment.pgben("restore", "--all", "--in-place")
+    assert none.code == 3
+    assert plan["commands"]["in_place"] in none.err, "the plan comes first"
+    assert platform.now() == ruined
+
+    done = deployment.pgben("restore", "--all", "--in-place", *CONFIRMED, "--json")
+    assert done.code == 0, done.all
+    platform.require_restored()
+    job = ended(deployment, done)
+    assert steps(deployment, job) == [
+        "select",
+        "databases",
+        "buckets",
+        "check",
+        "swap",
+        "objects",
+        "finish",
+    ]
+    undone = deployment.pgben("undo", str(job.id), "--confirm", TARGET.name)
+    assert undone.code == 0, undone.all
+    assert platform.now()[0] == ruined[0]
