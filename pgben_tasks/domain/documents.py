@@ -39,7 +39,11 @@ from pgben_tasks.errors import ManifestInvalid
 #: they read; what is newer is written only while every worker that was seen within a day reads it.
 CHAINED_STATEMENTS: Final = 2
 RECOVERY_POINTS: Final = 3
-REVISION: Final = RECOVERY_POINTS
+PUBLIC_KEYS: Final = 4
+REVISION: Final = PUBLIC_KEYS
+
+#: What a key may sign as: the worker of which kind holds it.
+SigningRole = Literal["backup", "verify", "restore", "maintenance"]
 
 #: ``packs/<kind>/<name>/<backup>/<file>``
 _PACK_PATH_PARTS = 5
@@ -483,10 +487,49 @@ class RepositoryCard(Document):
     created: Moment
 
 
+class TrustedKey(Document):
+    """A public signing key (base64): its name for people, and the roles that it may sign in."""
+
+    name: str = Field(min_length=1, max_length=100)
+    roles: tuple[SigningRole, ...] = Field(min_length=1)
+    public: str
+    fingerprint: str
+
+
+class TrustedKeys(Document):
+    """The content of the trusted keys file."""
+
+    format: Literal[1] = 1
+    keys: tuple[TrustedKey, ...] = Field(min_length=1)
+
+
+class PublicKeys(Document):
+    """The public keys of an installation, beside its backups: believed by its fingerprint only.
+
+    ``recipients`` are public age keys by their purpose. Its fingerprint is the SHA-256 of its
+    bytes, which stand under that name.
+    """
+
+    format: Literal[1] = 1
+    repository: str
+    keys: tuple[TrustedKey, ...] = Field(min_length=1)
+    recipients: dict[str, str]
+
+    @property
+    def trusted(self) -> TrustedKeys:
+        """The signing keys as the trusted keys file has them."""
+        return TrustedKeys(keys=self.keys)
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of this document's bytes: what the recovery card prints."""
+        return hashlib.sha256(self.encode()).hexdigest()
+
+
 class Signature(Document):
     """The content of a ``.sig`` file: who signed, in which role, and the signature (base64)."""
 
     format: Literal[1] = 1
-    role: Literal["backup", "verify", "restore", "maintenance"]
+    role: SigningRole
     key: Digest
     signature: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{86}==$")]

@@ -22,6 +22,7 @@ PACKS: Final = "packs/"
 VERIFICATIONS: Final = "verifications/"
 AUDIT: Final = "audit/"
 POINTS: Final = "recovery-points/"
+PUBLIC_KEYS: Final = "keys/"
 #: What lies under each target has a folder of its own in each of these.
 FOLDERS: Final = ("backups", "packs", "verifications")
 SIGNATURE_SUFFIX: Final = ".sig"
@@ -39,6 +40,7 @@ _SHARD_FILE: Final = re.compile(
 )
 #: Parts of ``<folder>/<target kind>/<target name>/<backup>/<file>``.
 _PARTS: Final = 5
+_PUBLIC_KEYS: Final = re.compile(r"keys/([0-9a-f]{64})\.json", re.ASCII)
 _AUDIT_ENTRY: Final = re.compile(r"audit/[0-9]{4}/[0-9]{2}/([1-9][0-9]{0,17})\.json", re.ASCII)
 
 
@@ -156,6 +158,17 @@ def _is_faults(key: str) -> bool:
     return match is not None and _backup_id(match[1]) is not None
 
 
+def public_keys_path(fingerprint: str) -> str:
+    """Return the key of the document of public keys with this fingerprint."""
+    return f"{PUBLIC_KEYS}{fingerprint}.json"
+
+
+def public_keys_fingerprint(key: str) -> str | None:
+    """Return the fingerprint that a key of public keys names, or None when it is no such key."""
+    match = _PUBLIC_KEYS.fullmatch(key)
+    return match[1] if match else None
+
+
 def document_path(document: Manifest | Verification | AuditEntry | RecoveryPoint) -> str:
     """Return the key of a signed document, from what it says of itself.
 
@@ -221,6 +234,8 @@ def has_place(key: str) -> bool:
     if key == REPOSITORY_CARD or audit_sequence(document) is not None:
         return True
     if point_of(document) is not None or _is_faults(key):
+        return True
+    if public_keys_fingerprint(key) is not None:
         return True
     parts = key.split("/")
     try:

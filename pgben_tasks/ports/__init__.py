@@ -4,6 +4,7 @@ Nothing here knows a vendor. All sizes are bytes, all moments are aware and UTC,
 lower-case hex SHA-256.
 """
 
+from pgben_tasks.domain.documents import SigningRole
 from pgben_tasks.domain.packing import PackPlan
 from pgben_tasks.ports.buckets import (
     Bucket,
@@ -42,7 +43,6 @@ from pgben_tasks.ports.work import (
     Mail,
     Mailer,
     Progress,
-    SigningRole,
 )
 
 __all__ = [

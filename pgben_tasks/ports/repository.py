@@ -186,6 +186,9 @@ class Repository(Protocol):
     def card_digest(self) -> str:
         """Return the SHA-256 of the bytes of ``repository.json``."""
 
+    def public_keys(self) -> dict[str, bool]:
+        """Return the path of each document of public keys; False where its name says other bytes."""
+
     def statement_paths(self, target: Target) -> list[str]:
         """Return the paths of all statements about backups of a target, signatures left out."""
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
-
-SigningRole = Literal["backup", "verify", "restore", "maintenance"]
+from typing import Protocol
 
 
 class Clock(Protocol):

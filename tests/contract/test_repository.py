@@ -9,6 +9,11 @@ from typing import get_args
 import pytest
 
 from pgben_tasks.adapters.keys.signatures import Signer, Trust
+from pgben_tasks.adapters.repository.public_keys import (
+    describe_public_keys,
+    store_public_keys,
+    trusted_from_repository,
+)
 from pgben_tasks.adapters.repository.repository import StoreRepository, UnrecordedRepository
 from pgben_tasks.adapters.s3.administration import ensure_bucket
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
@@ -443,6 +448,28 @@ def test_what_has_no_place_in_the_format_is_foreign(
     for key in strangers:
         store.put(key, b"")
     assert repository.foreign() == sorted(strangers)
+
+
+def test_public_keys_are_stored_once_beside_those_of_before_and_are_not_foreign(
+    repository: StoreRepository, store: ObjectStore
+) -> None:
+    keys = samples.keyring()[1].keys
+    first = describe_public_keys(REPOSITORY, keys, {})
+    second = describe_public_keys(REPOSITORY, keys, {"operations": samples.RECIPIENT})
+    assert repository.public_keys() == {}
+    assert [store_public_keys(store, one) for one in (first, second, first)] == [True, True, False]
+    paths = [f"keys/{one}.json" for one in sorted((first.fingerprint, second.fingerprint))]
+    assert repository.public_keys() == dict.fromkeys(paths, True)
+    assert trusted_from_repository(store, first.fingerprint) == first
+    assert trusted_from_repository(store, second.fingerprint.upper()) == second
+    assert sorted(repository.read_public_keys(), key=str) == sorted((first, second), key=str)
+    assert repository.foreign() == []
+    store.put("keys/notes.json", b"{}")
+    replace(store, paths[1], first.encode() + second.encode())
+    assert repository.foreign() == ["keys/notes.json"]
+    assert repository.public_keys() == {paths[0]: True, paths[1]: False}
+    with pytest.raises(DigestMismatch, match="not the document that its name says"):
+        repository.read_public_keys()
 
 
 def test_statements_come_back_oldest_first(repository: StoreRepository) -> None:

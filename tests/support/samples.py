@@ -10,7 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pgben_tasks.adapters.keys.files import trusted_key
-from pgben_tasks.adapters.keys.signatures import Signer, Trust, TrustedKeys
+from pgben_tasks.adapters.keys.signatures import Signer, Trust
 from pgben_tasks.domain.documents import (
     AuditEntry,
     Manifest,
@@ -20,6 +20,7 @@ from pgben_tasks.domain.documents import (
     PostgresCapture,
     RecoveryPoint,
     TableCount,
+    TrustedKeys,
     Verification,
 )
 from pgben_tasks.domain.target import BackupId, Target

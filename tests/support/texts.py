@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
-from pgben_tasks.ports.work import SigningRole
+from pgben_tasks.ports import SigningRole
 
 
 def calls(path: Path, *names: str) -> list[ast.Call]:

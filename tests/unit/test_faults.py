@@ -11,12 +11,18 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from pgben_tasks.adapters.keys.signatures import TrustedKeys
 from pgben_tasks.contracts import REQUESTS, BucketRestoreRequest, JobRef
 from pgben_tasks.domain import faults
 from pgben_tasks.domain.buckets.capture import BucketCapture
 from pgben_tasks.domain.buckets.inventory import Entry
-from pgben_tasks.domain.documents import AuditEntry, Manifest, PostgresCapture, Verification
+from pgben_tasks.domain.documents import (
+    AuditEntry,
+    Manifest,
+    PostgresCapture,
+    PublicKeys,
+    TrustedKeys,
+    Verification,
+)
 from pgben_tasks.settings.faults import explain
 from pgben_tasks.settings.fields import Fields
 from pgben_tasks.settings.servers import Server
@@ -54,7 +60,8 @@ VALUES: Final[tuple[Any, ...]] = (
 )
 OTHERS: Final = (*REQUESTS.values(), BucketRestoreRequest, JobRef, Server)
 DOCUMENTS: Final = (
-    *(Manifest, Verification, AuditEntry, PostgresCapture, BucketCapture, Entry, TrustedKeys),
+    *(Manifest, Verification, AuditEntry, PostgresCapture, BucketCapture, Entry),
+    *(PublicKeys, TrustedKeys),
 )
 
 

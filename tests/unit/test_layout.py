@@ -102,5 +102,19 @@ def test_keys_that_the_format_does_not_know(key: str) -> None:
     assert not layout.is_known(key, TARGET)
 
 
+def test_public_keys_stand_under_their_fingerprint() -> None:
+    path = layout.public_keys_path("0a" * 32)
+    assert path == f"keys/{'0a' * 32}.json"
+    assert layout.public_keys_fingerprint(path) == "0a" * 32
+    assert layout.has_place(path)
+    others = (
+        *(f"keys/{'0A' * 32}.json", f"keys/{'0a' * 31}.json", f"keys/{'0a' * 32}.json.sig"),
+        *(f"keys/{'0a' * 32}", f"keys/inner/{'0a' * 32}.json", f"{'0a' * 32}.json", "keys.json"),
+    )
+    for key in others:
+        assert layout.public_keys_fingerprint(key) is None
+        assert not layout.has_place(key)
+
+
 def test_only_a_bucket_has_an_inventory() -> None:
     assert layout.is_known(f"backups/{BUCKET}/{BACKUP}/inventory.jsonl.zst.age", BUCKET)

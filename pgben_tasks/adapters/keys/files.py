@@ -14,7 +14,8 @@ import pyrage
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from pgben_tasks.adapters.keys.signatures import TrustedKey, TrustedKeys, fingerprint
+from pgben_tasks.adapters.keys.signatures import fingerprint
+from pgben_tasks.domain.documents import TrustedKey, TrustedKeys
 from pgben_tasks.errors import ConfigurationError, RequestRefused
 from pgben_tasks.files.durable import FOLDER_MODE, NO_ROOM, durable_file
 from pgben_tasks.ports import SigningRole

@@ -18,7 +18,8 @@ from typing import Final, Literal
 from pgben_tasks.adapters.keys import files as keys
 from pgben_tasks.adapters.keys.age import parse_recipients
 from pgben_tasks.adapters.keys.secrets import read_trusted
-from pgben_tasks.adapters.keys.signatures import Trust, TrustedKey, TrustedKeys
+from pgben_tasks.adapters.keys.signatures import Trust
+from pgben_tasks.domain.documents import TrustedKey, TrustedKeys
 from pgben_tasks.errors import ConfigurationError, RequestRefused
 from pgben_tasks.files.durable import FOLDER_MODE, flush_folder
 from pgben_tasks.ports import SigningRole

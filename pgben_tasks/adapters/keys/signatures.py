@@ -16,10 +16,10 @@ from typing import Any, Final, Literal
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from pgben_tasks.adapters.keys.secrets import read_secret, read_trusted
-from pgben_tasks.domain.documents import Signature
+from pgben_tasks.domain.documents import Signature, TrustedKey, TrustedKeys
 from pgben_tasks.domain.faults import of_document
 from pgben_tasks.errors import ConfigurationError, SignatureInvalid
 from pgben_tasks.ports import SigningRole
@@ -65,26 +65,6 @@ class Signer:
         return Signature(role=role, key=self.fingerprint, signature=value)
 
 
-class TrustedKey(BaseModel):
-    """One line of trust: a public key, its name for people, and the roles it may sign in."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    name: str = Field(min_length=1, max_length=100)
-    roles: tuple[SigningRole, ...] = Field(min_length=1)
-    public: str
-    fingerprint: str
-
-
-class TrustedKeys(BaseModel):
-    """The content of the trusted keys file."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    format: Literal[1] = 1
-    keys: tuple[TrustedKey, ...] = Field(min_length=1)
-
-
 class Trust:
     """The public keys that are believed, by role."""
 
@@ -110,6 +90,11 @@ class Trust:
         except (ValueError, RecursionError) as exc:
             raise _untrustworthy(f"'{path}' is not JSON") from exc
         return cls(keys)
+
+    @property
+    def keys(self) -> tuple[TrustedKey, ...]:
+        """Every key that is believed."""
+        return tuple(key for key, _ in self._keys.values())
 
     def roles(self, key_fingerprint: str) -> frozenset[SigningRole]:
         """Return the roles of a key; none for one that is not trusted."""

@@ -66,6 +66,16 @@ def signing_roles(document: SignedDocument) -> tuple[SigningRole, ...]:
     return _AUDIT_ROLES
 
 
+def put_once(store: ObjectStore, path: str, data: bytes) -> None:
+    """Store a document; one that an earlier try of this very call stored is no clash."""
+    try:
+        store.put(path, data)
+    except ObjectExists:
+        # A server may carry out a request, answer with an error, and refuse the repetition.
+        if store.get(path, limit=DOCUMENT_LIMIT) != data:
+            raise
+
+
 class SignedDocuments:
     """Read and write signed documents of one repository."""
 
@@ -129,7 +139,7 @@ class SignedDocuments:
             present = self._store.get(path, limit=DOCUMENT_LIMIT)
         except ObjectMissing:
             self._put_signature(signature_path(path), signature)
-            self._put_document(path, data)
+            put_once(self._store, path, data)
         else:
             if present != data:
                 raise ObjectExists(
@@ -180,15 +190,6 @@ class SignedDocuments:
             raise SignatureInvalid(
                 f"the signature of '{path}' is damaged", "restore it from the copy"
             ) from exc
-
-    def _put_document(self, path: str, data: bytes) -> None:
-        """Store a document; one that an earlier try of this very call stored is no clash."""
-        try:
-            self._store.put(path, data)
-        except ObjectExists:
-            # A server may carry out a request, answer with an error, and refuse the repetition.
-            if self._store.get(path, limit=DOCUMENT_LIMIT) != data:
-                raise
 
     def _put_signature(self, key: str, data: bytes) -> None:
         """Store a signature whose document does not exist yet.

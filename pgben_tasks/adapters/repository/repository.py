@@ -6,7 +6,6 @@ Signatures are ``documents``; places are ``domain.layout``; how bytes become a f
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -14,13 +13,16 @@ from pathlib import Path
 from typing import Final, Self
 
 from pgben_tasks.adapters.keys.signatures import Signer, Trust
+from pgben_tasks.adapters.repository.card import CARD_LIMIT, REPOSITORY_ID, has_card, read_card
 from pgben_tasks.adapters.repository.documents import SignedDocuments
 from pgben_tasks.adapters.repository.fetch import fetch_checked
+from pgben_tasks.adapters.repository.public_keys import is_unchanged, trusted_from_repository
 from pgben_tasks.domain import layout
 from pgben_tasks.domain.documents import (
     AuditEntry,
     Manifest,
     Pack,
+    PublicKeys,
     RecoveryPoint,
     RepositoryCard,
     StatementKind,
@@ -33,7 +35,6 @@ from pgben_tasks.errors import (
     ConfigurationError,
     DigestMismatch,
     IntegrityError,
-    ManifestInvalid,
     ObjectExists,
     ObjectMissing,
     PermanentError,
@@ -42,10 +43,7 @@ from pgben_tasks.errors import (
 )
 from pgben_tasks.ports import ObjectStore, StoredObject, Unfinished
 
-_CARD_LIMIT: Final = 64 * 1024
 _RETRY: Final = "the upload was not complete; start the backup again"
-#: The id is part of what signatures cover, so its form is checked.
-_REPOSITORY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{7,63}", re.ASCII)
 
 
 class StoreRepository:
@@ -66,7 +64,7 @@ class StoreRepository:
         Raises ``ConfigurationError`` when there is none or the signing key is not trusted,
         ``ManifestInvalid`` when its card is damaged.
         """
-        card = _read_card(store)
+        card = read_card(store)
         documents = SignedDocuments(store, card.repository, signer=signer, trust=trust)
         return cls(store, card, documents)
 
@@ -84,13 +82,13 @@ class StoreRepository:
 
         Raises ``RequestRefused`` when there is one, or when backups without a card are there.
         """
-        if not _REPOSITORY_ID.fullmatch(repository_id):
+        if not REPOSITORY_ID.fullmatch(repository_id):
             raise ConfigurationError(
                 f"{repository_id!r} cannot be a repository's id",
                 "use 8 to 64 letters, digits and '-'",
             )
         for prefix in (layout.BACKUPS, layout.PACKS):
-            if next(store.list(prefix), None) is not None and not _has_card(store):
+            if next(store.list(prefix), None) is not None and not has_card(store):
                 raise RequestRefused(
                     f"'{store.describe()}' holds backups but no '{layout.REPOSITORY_CARD}'",
                     "restore that file from the copy of the repository; a new one would make "
@@ -121,7 +119,7 @@ class StoreRepository:
 
     def check_place(self) -> None:
         """Raise ``ConfigurationError`` unless the repository that was opened is still there."""
-        found = _read_card(self._store).repository
+        found = read_card(self._store).repository
         if found != self.id:
             raise ConfigurationError(
                 f"the repository at '{self.describe()}' is '{found}' now, not '{self.id}'",
@@ -205,8 +203,21 @@ class StoreRepository:
 
     def card_digest(self) -> str:
         """Return the SHA-256 of the bytes of ``repository.json``."""
-        card = self._store.get(layout.REPOSITORY_CARD, limit=_CARD_LIMIT)
+        card = self._store.get(layout.REPOSITORY_CARD, limit=CARD_LIMIT)
         return hashlib.sha256(card).hexdigest()
+
+    def public_keys(self) -> dict[str, bool]:
+        """Return the path of each document of public keys; False where its name says other bytes."""
+        return {path: is_unchanged(self._store, path) for path in self._public_key_paths()}
+
+    def read_public_keys(self) -> list[PublicKeys]:
+        """Return every document of public keys, to be compared and never to be believed."""
+        named = (layout.public_keys_fingerprint(path) for path in self._public_key_paths())
+        return [trusted_from_repository(self._store, one) for one in named if one is not None]
+
+    def _public_key_paths(self) -> list[str]:
+        listed = (stored.key for stored in self._store.list(layout.PUBLIC_KEYS))
+        return [key for key in listed if layout.public_keys_fingerprint(key) is not None]
 
     def read_pack(self, pack: StoredFile) -> Iterator[bytes]:
         """Yield the stored bytes of a pack or an inventory."""
@@ -466,28 +477,3 @@ class UnrecordedRepository(StoreRepository):
 
     def record(self, verification: Verification) -> None:
         """Keep nothing; whoever opened this repository has said so to the operator."""
-
-
-def _read_card(store: ObjectStore) -> RepositoryCard:
-    try:
-        data = store.get(layout.REPOSITORY_CARD, limit=_CARD_LIMIT)
-    except ObjectMissing as exc:
-        raise ConfigurationError(
-            f"there is no repository at '{store.describe()}'",
-            "correct PGBEN_REPOSITORY; only a new installation begins with `pgben init`",
-        ) from exc
-    card = RepositoryCard.decode(data, where=layout.REPOSITORY_CARD)
-    if not _REPOSITORY_ID.fullmatch(card.repository):
-        raise ManifestInvalid(
-            f"'{layout.REPOSITORY_CARD}' is not valid: its repository id has a wrong form",
-            "restore the file from the copy of the repository",
-        )
-    return card
-
-
-def _has_card(store: ObjectStore) -> bool:
-    try:
-        store.head(layout.REPOSITORY_CARD)
-    except ObjectMissing:
-        return False
-    return True
