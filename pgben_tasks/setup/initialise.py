@@ -16,15 +16,19 @@ from uuid import uuid4
 
 from pgben_tasks import runtime
 from pgben_tasks.adapters.catalog.audit import AuditTrail
+from pgben_tasks.adapters.catalog.workers import Workers
 from pgben_tasks.adapters.keys import key_set
 from pgben_tasks.adapters.keys.key_set import KeySet, Roles
 from pgben_tasks.adapters.keys.signatures import Trust
+from pgben_tasks.adapters.repository.card import has_card
+from pgben_tasks.adapters.repository.public_keys import describe_public_keys, store_public_keys
 from pgben_tasks.adapters.repository.repository import StoreRepository
 from pgben_tasks.adapters.s3.administration import ensure_bucket
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.domain import layout
+from pgben_tasks.domain.documents import PUBLIC_KEYS
 from pgben_tasks.domain.job import EVERYTHING
-from pgben_tasks.errors import ConfigurationError, ObjectMissing, RequestRefused, SignatureInvalid
+from pgben_tasks.errors import ConfigurationError, RequestRefused, SignatureInvalid
 from pgben_tasks.files.durable import durable_file
 from pgben_tasks.operations.repository import evidence
 from pgben_tasks.ports import ObjectStore, SigningRole
@@ -51,24 +55,30 @@ _IDENTITIES: Final[Mapping[SigningRole, tuple[str, ...]]] = {
 class InitResult:
     """What `pgben init` made and found.
 
-    ``made`` names what this run made, in order; ``environment`` are the settings for a process
-    that holds every key it may hold; ``workers`` the settings per kind of worker; ``files`` what
-    was written for people. ``catalog_lost`` says that the repository was there and its catalog
-    was not.
+    ``made`` names what this run made, in order; ``public_keys`` is the fingerprint of the public
+    keys in the repository, None while a worker of an older version may meet them;
+    ``environment`` are the settings for a process that holds every key it may hold; ``workers``
+    the settings per kind of worker; ``files`` what was written for people. ``catalog_lost`` says
+    that the repository was there and its catalog was not, ``cards_outdated`` that recovery cards
+    printed before have another fingerprint, or none.
     """
 
     made: tuple[str, ...]
     repository_id: str
     repository: str
+    public_keys: str | None
     keys: KeySet
     environment: Mapping[str, str]
     workers: Mapping[str, Mapping[str, str]]
     files: tuple[Path, ...]
     catalog_lost: bool
+    cards_outdated: bool
 
 
 def initialise(settings: Settings, *, keys_folder: Path, roles: Roles, now: datetime) -> InitResult:
     """Make catalog, keys and repository, or check those that exist; write the recovery card.
+
+    The public keys are stored in the repository where they are not there yet, as after a change.
 
     Raises ``RequestRefused`` when a repository exists and its keys are not in ``keys_folder``.
     """
@@ -77,7 +87,7 @@ def initialise(settings: Settings, *, keys_folder: Path, roles: Roles, now: date
     new_catalog = _make_catalog(settings, made)
     store = runtime.open_store(settings)
     _make_place(settings, store, made)
-    present = _has_repository(store)
+    present = has_card(store)
     if present and not key_set.exists(folder):
         raise RequestRefused(
             f"there is a repository at '{store.describe()}', and '{folder}' does not hold its keys",
@@ -88,22 +98,31 @@ def initialise(settings: Settings, *, keys_folder: Path, roles: Roles, now: date
     if new_keys:
         made.append(f"keys in '{folder}'")
     repository = _open_or_create(store, keys, now, present=present, made=made)
+    trail = AuditTrail(runtime.catalog_database(settings), repository.id, repository.audit)
     if not present:
-        _anchor(settings, repository)
+        _anchor(trail, repository)
+    catalog_lost = present and new_catalog
+    known = len(made)
+    public_keys = _store_keys(settings, store, repository, keys, made)
+    stored_now = len(made) > known
+    if public_keys is not None and not catalog_lost:
+        _enter_keys(trail, public_keys)
     environment, workers = _environments(keys)
     files = (
         *_write_environments(keys, environment, workers),
-        *_write_card(settings, keys, repository, now),
+        *_write_card(settings, keys, repository, public_keys, now),
     )
     return InitResult(
         made=tuple(made),
         repository_id=repository.id,
         repository=repository.describe(),
+        public_keys=public_keys,
         keys=keys,
         environment=environment,
         workers=workers,
         files=files,
-        catalog_lost=present and new_catalog,
+        catalog_lost=catalog_lost,
+        cards_outdated=present and stored_now,
     )
 
 
@@ -132,14 +151,6 @@ def _make_place(settings: Settings, store: ObjectStore, made: list[str]) -> None
         made.append(f"bucket '{location.bucket}'")
 
 
-def _has_repository(store: ObjectStore) -> bool:
-    try:
-        store.head(layout.REPOSITORY_CARD)
-    except ObjectMissing:
-        return False
-    return True
-
-
 def _open_or_create(
     store: ObjectStore, keys: KeySet, now: datetime, *, present: bool, made: list[str]
 ) -> StoreRepository:
@@ -162,15 +173,46 @@ def _open_or_create(
     return repository
 
 
-def _anchor(settings: Settings, repository: StoreRepository) -> None:
+def _anchor(trail: AuditTrail, repository: StoreRepository) -> None:
     """Enter the digest of a new ``repository.json`` into the audit trail; the tick signs it."""
-    trail = AuditTrail(runtime.catalog_database(settings), repository.id, repository.audit)
     trail.append(
         who="pgben init",
         action=evidence.ANCHOR,
         target=EVERYTHING,
         result="made",
         detail=evidence.anchor_of(repository),
+    )
+
+
+def _store_keys(
+    settings: Settings,
+    store: ObjectStore,
+    repository: StoreRepository,
+    keys: KeySet,
+    made: list[str],
+) -> str | None:
+    """Store the public keys unless they are there; return their fingerprint.
+
+    None while a worker of an older version may call the first such document foreign.
+    """
+    workers = Workers(runtime.catalog_database(settings))
+    in_use = bool(repository.public_keys())
+    if not (in_use or workers.may_use_new_fields(PUBLIC_KEYS, in_use=in_use)):
+        return None
+    document = describe_public_keys(repository.id, keys.trusted, keys.recipients)
+    if store_public_keys(store, document):
+        made.append(f"public keys in '{store.describe()}'")
+    return document.fingerprint
+
+
+def _enter_keys(trail: AuditTrail, fingerprint: str) -> None:
+    """Enter into the audit trail, once, which public keys were stored."""
+    trail.append_missing(
+        [layout.public_keys_path(fingerprint)],
+        who="pgben init",
+        action=evidence.PUBLIC_KEYS,
+        target=EVERYTHING,
+        result="stored",
     )
 
 
@@ -218,14 +260,19 @@ def _write_environments(
 
 
 def _write_card(
-    settings: Settings, keys: KeySet, repository: StoreRepository, now: datetime
+    settings: Settings,
+    keys: KeySet,
+    repository: StoreRepository,
+    public_keys: str | None,
+    now: datetime,
 ) -> list[Path]:
     """Write the recovery card anew: contacts and places may have changed since the last run."""
     card = recovery_card.Card(
         repository=repository.describe(),
         repository_id=repository.id,
         recipients=dict(keys.recipients),
-        signing_keys=tuple((key.name, key.roles, key.fingerprint) for key in keys.trusted),
+        signing_keys=tuple((key.roles, key.public, key.fingerprint) for key in keys.trusted),
+        public_keys=public_keys,
         escrow_file=key_set.ESCROW_IDENTITY,
         contacts=tuple((one.name, one.mail, one.phone) for one in settings.contacts),
         made=now.astimezone(settings.zone),

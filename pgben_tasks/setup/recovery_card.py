@@ -69,14 +69,16 @@ _AFTER_COMMANDS: Final = (
 class Card:
     """What a recovery card says of one installation; nothing in it is secret.
 
-    ``recipients`` are public age keys by name, ``signing_keys`` (name, roles, SHA-256), ``made``
-    is aware and in the reader's time zone.
+    ``recipients`` are public age keys by name, ``signing_keys`` (roles, public key, SHA-256),
+    ``public_keys`` is the fingerprint of the document that the repository has of all these, if
+    any; ``made`` is aware and in the reader's time zone.
     """
 
     repository: str
     repository_id: str
     recipients: dict[str, str]
-    signing_keys: tuple[tuple[str, tuple[str, ...], str], ...]
+    signing_keys: tuple[tuple[tuple[str, ...], str, str], ...]
+    public_keys: str | None
     escrow_file: str
     contacts: tuple[tuple[str, str, str], ...]
     made: datetime
@@ -107,9 +109,9 @@ def as_html(card: Card, language: Language) -> str:
     )
 
 
-def grouped(fingerprint: str) -> str:
-    """Write a fingerprint in groups of eight, to be compared by eye."""
-    return " ".join(textwrap.wrap(fingerprint, 8))
+def grouped(fingerprint: str, size: int = 8) -> str:
+    """Write a fingerprint in groups: of eight to be compared by eye, of four to be typed."""
+    return " ".join(textwrap.wrap(fingerprint, size))
 
 
 def _sections(card: Card, language: Language) -> Iterator[Section]:
@@ -135,8 +137,12 @@ def _sections(card: Card, language: Language) -> Iterator[Section]:
             ),
             _facts(
                 *(
-                    (f"{signing} ({', '.join(roles)})", grouped(fingerprint))
-                    for _name, roles, fingerprint in card.signing_keys
+                    row
+                    for roles, public, fingerprint in card.signing_keys
+                    for row in (
+                        (f"{signing} ({', '.join(roles)})", public),
+                        (translate("its fingerprint", language), grouped(fingerprint)),
+                    )
                 )
             ),
             _text(
@@ -146,6 +152,7 @@ def _sections(card: Card, language: Language) -> Iterator[Section]:
                     language,
                 )
             ),
+            *_stored_keys(card, language),
         ),
     )
     yield (
@@ -193,6 +200,32 @@ def _sections(card: Card, language: Language) -> Iterator[Section]:
             ("code", tuple(("", command) for command in COMMANDS)),
             _text(*(translate(step, language) for step in _AFTER_COMMANDS)),
         ),
+    )
+
+
+def _stored_keys(card: Card, language: Language) -> Iterator[Block]:
+    if card.public_keys is None:
+        yield _text(
+            translate(
+                "The repository does not have these keys yet: run `pgben init` again once every "
+                "worker runs this version, and print the card it writes then.",
+                language,
+            )
+        )
+        return
+    yield _facts(
+        (
+            translate("fingerprint of the public keys in the repository", language),
+            grouped(card.public_keys, 4),
+        )
+    )
+    yield _text(
+        translate(
+            "Without trusted-keys.json: the repository has these keys in keys/, in a file named "
+            "like this fingerprint. Believe it only when `sha256sum` shows all 16 groups; then it "
+            "holds what trusted-keys.json held.",
+            language,
+        )
     )
 
 

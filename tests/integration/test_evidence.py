@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -30,7 +31,9 @@ from pgben_tasks.operations.repository.rebuild import read_trail
 from pgben_tasks.operations.repository.statements import sign_statement
 from pgben_tasks.operations.toolbox import NoProgress, Run, Toolbox
 from pgben_tasks.ports import Repository, StoredObject
-from tests.support import faults
+from pgben_tasks.settings import Settings
+from pgben_tasks.setup.initialise import initialise
+from tests.support import faults, samples
 from tests.support.faults import Repository as Made
 from tests.support.installation import Installation
 from tests.support.workshop import Workshop
@@ -328,8 +331,9 @@ def test_repository_json_is_anchored_when_it_is_made(
     postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     with Workshop.open(tmp_path / "shop", postgres, "postgres") as shop:
-        (entry,) = shop.work.trail.record().rows
+        entry, keys = shop.work.trail.record().rows
         assert (entry["action"], entry["target"]) == ("anchor", EVERYTHING)
+        assert (keys["action"], keys["target"]) == ("keys", EVERYTHING)
         shop.work.trail.store_missing()
         card = shop.repository / "repository.json"
         card.write_bytes(card.read_bytes().replace(b'"created":"2', b'"created":"1', 1))
@@ -339,6 +343,61 @@ def test_repository_json_is_anchored_when_it_is_made(
                 shop.run("verify", {"target": None, "level": "full"})
         anchors = [row for row in shop.work.trail.record().rows if row["action"] == "anchor"]
         assert anchors == [{**entry, "stored": True}]
+
+
+def test_public_keys_are_what_their_name_says_and_the_newest_are_there(
+    postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    with Workshop.open(tmp_path / "shop", postgres, "postgres") as shop:
+        shop.backup()
+        (before,) = (shop.repository / "keys").iterdir()
+        with shop.keys.file("recipients.txt").open("a", encoding="utf-8") as recipients:
+            recipients.write(f"# new\n{samples.RECIPIENT}\n")
+        initialise(
+            Settings.load(shop.environment),
+            keys_folder=shop.keys.folder,
+            roles="single",
+            now=datetime.now(UTC),
+        )
+        shop.work.trail.store_missing()
+        assert verify_all(shop) == ([], [])
+        # What was stored last has to be there; those of before may go, as when a key leaked.
+        before.unlink()
+        assert verify_all(shop) == ([], [])
+        (stored,) = (shop.repository / "keys").iterdir()
+        path = f"keys/{stored.name}"
+        data = stored.read_bytes()
+        stored.write_bytes(data.replace(b"backup", b"verify", 1))
+        assert verify_all(shop) == ([("damaged", path)], [])
+        stored.unlink()
+        for _ in range(2):
+            assert verify_all(shop) == ([("missing", path)], []), "until they are there"
+        stored.write_bytes(data)
+        assert verify_all(shop) == ([], [])
+
+
+def test_public_keys_outlive_a_sweep_and_a_prune(
+    postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    with Workshop.open(tmp_path / "shop", postgres, "postgres") as shop:
+        shop.backup()
+        (stored,) = (shop.repository / "keys").iterdir()
+        os.utime(stored, (0, 0))
+        shop.run("sweep", {"target": str(shop.target)})
+        shop.prune()
+        assert list((shop.repository / "keys").iterdir()) == [stored]
+
+
+def verify_all(shop: Workshop) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return what a full verification of everything finds, and what it does not cover."""
+    request = VerifyRequest.parse({"level": "full", "requested_by": "test"})
+    job = in_process.new_job(
+        "verify", request, target=EVERYTHING, node="test", now=datetime.now(UTC), context={}
+    )
+    row = in_process.MemoryRow(job, shop.tools.clock)
+    result = in_process.Chain(row, shop.tools, NoProgress()).step().result
+    found = [(one["kind"], one["path"]) for one in result["findings"]]
+    return found, result["not_covered"]
 
 
 def test_files_that_no_signed_document_names_are_listed_as_not_covered(

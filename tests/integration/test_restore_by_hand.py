@@ -12,14 +12,15 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from pgben_tasks.adapters.keys.signatures import Trust
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.embedded.data.fill import DATABASE_ROLES, fill
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
@@ -139,6 +140,7 @@ def stranger(
             "PGPASSWORD": empty_server.password,
             "REPOSITORY_ID": original.shop.tools.repository.id,
             "PUBLIC_KEY": json.loads(trusted.read_bytes())["keys"][0]["public"],
+            "FINGERPRINT": printed_fingerprint(trusted.with_name("recovery-card.txt")),
         },
         capture=manifest["postgres"],
         trusted_keys=trusted,
@@ -148,6 +150,13 @@ def stranger(
         connection.execute("DROP DATABASE IF EXISTS pgben WITH (FORCE)")
         for role in DATABASE_ROLES:
             connection.execute(f"DROP ROLE IF EXISTS {role}")
+
+
+def printed_fingerprint(card: Path) -> str:
+    """Return the fingerprint of the public keys, in groups as the recovery card prints it."""
+    groups = re.findall(r"(?:[0-9a-f]{4} ){15}[0-9a-f]{4}", card.read_text("utf-8"))
+    assert len(groups) == 1
+    return str(groups[0])
 
 
 def database_values(capture: dict[str, Any], server: EmbeddedPostgres) -> dict[str, str]:
@@ -230,7 +239,8 @@ def test_the_page_and_this_test_set_the_same_variables(stranger: Stranger) -> No
 
 def test_every_block_of_commands_is_run_here() -> None:
     assert set(BLOCKS) == {
-        *("values", "check", "unpack", "load", "count", "signer", "signature", "unpack_program")
+        *("values", "check", "unpack", "load", "count", "signer", "keys", "signature"),
+        "unpack_program",
     }
 
 
@@ -281,6 +291,41 @@ def test_the_checking_commands_find_a_flipped_byte(original: Original, stranger:
             stranger.python()
     finally:
         pack.write_bytes(whole)
+
+
+@pytest.mark.parametrize("typed", [str, str.upper], ids=["as-printed", "in-capitals"])
+def test_the_trusted_keys_are_made_from_the_repository_and_the_card(
+    original: Original, stranger: Stranger, typed: Callable[[str], str]
+) -> None:
+    stranger.values["FINGERPRINT"] = typed(stranger.values["FINGERPRINT"])
+    stranger.sh("keys")
+    made = stranger.folder / "trusted-keys.json"
+    made.chmod(0o600)
+    assert Trust.load(made).keys == tuple(
+        key.model_copy(update={"roles": tuple(sorted(key.roles))})
+        for key in Trust.load(stranger.trusted_keys).keys
+    )
+    said = replace(stranger, trusted_keys=made).python()
+    assert f"{len(original.manifest.packs)} packs, signed by 'all'" in said
+
+
+def test_keys_with_another_fingerprint_are_not_taken_by_hand(
+    original: Original, stranger: Stranger
+) -> None:
+    (stored,) = (original.shop.repository / "keys").iterdir()
+    data = stored.read_bytes()
+    stored.write_bytes(data.replace(b'"public":"', b'"public":"A', 1))
+    try:
+        with pytest.raises(Failed, match="FAILED"):
+            stranger.sh("keys")
+    finally:
+        stored.write_bytes(data)
+    typed = stranger.values["FINGERPRINT"]
+    for mistyped in ("", typed[:-1], ("1" if typed[0] == "0" else "0") + typed[1:]):
+        stranger.values["FINGERPRINT"] = mistyped
+        with pytest.raises(Failed):
+            stranger.sh("keys")
+    assert not (stranger.folder / "trusted-keys.json").exists()
 
 
 @needs("openssl")

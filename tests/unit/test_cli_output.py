@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -451,7 +452,8 @@ def a_card() -> recovery_card.Card:
         repository="file:///backup/<repository>",
         repository_id="53a59c8f-499a-4071-bc9b-7566cdb67a14",
         recipients={"operations": "age1aaa", "escrow": "age1bbb"},
-        signing_keys=(("all", ("backup", "verify"), "4f32f0b3" * 8),),
+        signing_keys=((("backup", "verify"), "76bYqnEv" * 5 + "bJV=", "4f32f0b3" * 8),),
+        public_keys="9c41" * 16,
         escrow_file="escrow-identity.txt",
         contacts=(("Ana & Cia", "ana@example.org", "+55 85 5555"),),
         made=NOW,
@@ -466,6 +468,20 @@ def test_the_recovery_card_says_the_same_in_both_languages() -> None:
         for said in ("age1bbb", "53a59c8f", "Ana & Cia", "+55 85 5555", "pg_restore", "age -d"):
             assert said in text
         assert recovery_card.grouped("4f32f0b3" * 8) in text
+        assert "76bYqnEv" * 5 + "bJV=" in text
+        assert f"\n      {' '.join(['9c41'] * 16)}\n" in text
+        assert "sha256sum" in text.partition("pg_restore")[0]
+
+
+def test_a_card_whose_keys_are_not_in_the_repository_says_so_in_both_languages() -> None:
+    languages: tuple[Language, ...] = get_args(Language)
+    card = replace(a_card(), public_keys=None)
+    texts = [recovery_card.as_text(card, language) for language in languages]
+    assert len(set(texts)) == len(languages)
+    for text in texts:
+        keys = text.partition("pg_restore")[0]
+        assert "`pgben init`" in keys
+        assert "sha256sum" not in keys
 
 
 def test_the_html_card_escapes_what_it_is_given() -> None:

@@ -45,8 +45,12 @@ class KeySet:
 
     @property
     def roles(self) -> Roles:
-        """Whether one signing key serves every role, or each has its own."""
-        return "single" if len(self.trusted) == 1 else "separate"
+        """Whether one signing key serves every role, or each has its own.
+
+        Keys of before may be trusted beside those in use.
+        """
+        serves_all = any(set(key.roles) == set(SIGNING_ROLES) for key in self.trusted)
+        return "single" if serves_all else "separate"
 
     @property
     def trusted_keys(self) -> Path:
@@ -141,6 +145,11 @@ def _recipients(folder: Path) -> dict[str, str]:
         if text.startswith("#"):
             name = text.lstrip("# ")
         elif text:
+            if name in found:
+                raise ConfigurationError(
+                    f"'{folder / RECIPIENTS}' has two keys under the name '{name}'",
+                    "write a line '# NAME' before each key: the recovery card shows these names",
+                )
             (found[name],) = parse_recipients([text])
     return found
 

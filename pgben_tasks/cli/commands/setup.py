@@ -123,9 +123,15 @@ def _document(result: InitResult) -> dict[str, object]:
         "made": list(result.made),
         "repository": result.repository_id,
         "place": result.repository,
+        "public_keys": result.public_keys,
         "recipients": dict(result.keys.recipients),
         "signing_keys": [
-            {"name": key.name, "roles": list(key.roles), "fingerprint": key.fingerprint}
+            {
+                "name": key.name,
+                "roles": list(key.roles),
+                "public": key.public,
+                "fingerprint": key.fingerprint,
+            }
             for key in result.keys.trusted
         ],
         "environment": dict(result.environment),
@@ -150,6 +156,7 @@ def _show(result: InitResult) -> None:
                 ("repository id", result.repository_id),
                 *((f"recipient: {name}", key) for name, key in result.keys.recipients.items()),
                 *((f"signing key: {key.name}", key.fingerprint) for key in result.keys.trusted),
+                *(("public keys", one) for one in (result.public_keys,) if one is not None),
                 *(("written", str(path)) for path in result.files),
             ]
         )
@@ -160,6 +167,18 @@ def _show(result: InitResult) -> None:
         output.hint(
             "the repository was there before this catalog; `pgben catalog rebuild` brings back "
             "its index and audit trail, best before any worker starts"
+        )
+    if result.public_keys is None:
+        output.hint(
+            "the public keys are not in the repository yet: a worker of an older version, which "
+            "would call them foreign, was seen within a day; run `pgben init` again once every "
+            "worker runs this version, then print the recovery card"
+        )
+    if result.cards_outdated:
+        output.hint(
+            "recovery cards that were printed before are out of date: the public keys in the "
+            "repository have a fingerprint that those do not show; print the new card, and "
+            "destroy the old ones"
         )
     if result.keys.file(ESCROW_IDENTITY).exists():
         output.hint(

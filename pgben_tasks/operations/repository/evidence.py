@@ -30,6 +30,8 @@ from pgben_tasks.ports import Repository, SigningRole, StoredObject
 #: Actions of audit entries that a verification makes.
 FINDING: Final = "finding"
 ANCHOR: Final = "anchor"
+#: Action of the audit entry that names the public keys which `pgben init` stored.
+PUBLIC_KEYS: Final = "keys"
 
 #: As many findings are entered at once, which the job's result holds; the others stay news.
 _ENTERED: Final = 100
@@ -77,12 +79,12 @@ class Evidence:
 class OfTrail:
     """What is wrong with the trail and with statements about backups that are gone.
 
-    ``known`` is still wrong, and an earlier verification entered it into the trail; ``card`` is
-    never entered.
+    ``known`` is still wrong, and an earlier verification entered it into the trail; ``files``,
+    which are ``repository.json`` and the public keys, are never entered.
     """
 
     news: tuple[Finding, ...]
-    card: tuple[Finding, ...]
+    files: tuple[Finding, ...]
     known: tuple[Finding, ...]
 
     @property
@@ -141,11 +143,12 @@ def of_trail(
         for entry in known.entries
         if entry.action == FINDING and entry.job != str(run.job_id)
     }
-    # The card is one file of a copy away from being whole: it stays a finding until it is.
+    # One file of a copy makes each of these whole again: it stays a finding until then.
     whole = request.target is None and request.level == "full"
+    files = (*_of_card(run, tools, known.entries), *_of_keys(tools, known.entries)) if whole else ()
     return OfTrail(
         news=tuple(found for found in dict.fromkeys(findings) if _text(found) not in entered),
-        card=tuple(_of_card(run, tools, known.entries)) if whole else (),
+        files=files,
         known=tuple(found for found in dict.fromkeys(findings) if _text(found) in entered),
     )
 
@@ -175,7 +178,8 @@ def not_covered(tools: Toolbox, surveys: Iterable[Survey]) -> list[str]:
     """Return the files that no signed document names and that are none, sorted."""
     # Listed first: a document that is stored meanwhile is looked for, and not among them.
     keys = tools.repository.all_keys()
-    covered = {layout.REPOSITORY_CARD}
+    # The name of a document of public keys says what its bytes are.
+    covered = {layout.REPOSITORY_CARD, *tools.repository.public_keys()}
     documents: set[str] = set(tools.repository.audited())
     documents |= {layout.point_path(point) for point in tools.repository.points()}
     for point in read_points(tools.repository).documents:
@@ -314,6 +318,19 @@ def _of_card(run: Run, tools: Toolbox, entries: Sequence[AuditEntry]) -> Iterato
     elif anchors[0] != found:
         detail = "its bytes are not those that the audit trail names"
         yield Finding(kind="damaged", path=layout.REPOSITORY_CARD, detail=detail)
+
+
+def _of_keys(tools: Toolbox, entries: Sequence[AuditEntry]) -> Iterator[Finding]:
+    """Yield the public keys that are not what their name says, or gone although the newest."""
+    stored = tools.repository.public_keys()
+    for path, unchanged in stored.items():
+        if not unchanged:
+            detail = "its bytes are not those that its name says"
+            yield Finding(kind="damaged", path=path, detail=detail)
+    named = [entry for entry in entries if entry.action == PUBLIC_KEYS]
+    if named and named[-1].detail not in stored:
+        detail = f"audit entry {named[-1].sequence} says that these public keys were stored"
+        yield Finding(kind="missing", path=named[-1].detail, detail=detail)
 
 
 def _text(found: Finding) -> str:

@@ -83,7 +83,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
     not_restorable: list[JSON] = []
     packs = read = examined = 0
     of_trail = evidence.of_trail(run, tools, known, surveys, request)
-    findings += (*of_trail.news, *of_trail.card)
+    findings += (*of_trail.news, *of_trail.files)
     with closing(PackContents(run.folder / "contents")) as contents:
         reading = Reading(places, contents)
         for one, backups in zip(surveys, chosen, strict=True):
