@@ -23,7 +23,12 @@ from pydantic import SecretStr
 
 from pgben_tasks import names
 from pgben_tasks.adapters.catalog.workers import BEAT, TICK
-from pgben_tasks.adapters.keys.files import make_age_identity, make_signing_key
+from pgben_tasks.adapters.keys.files import (
+    make_age_identity,
+    make_signing_key,
+    trusted_key,
+    write_trusted_keys,
+)
 from pgben_tasks.adapters.keys.key_set import ESCROW_IDENTITY
 from pgben_tasks.adapters.postgres.clients import published_clients
 from pgben_tasks.adapters.redis import SetAside, record_set_aside
@@ -165,7 +170,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
     "encryption off": ({"encryption": False}, {("recipients", "off")}),
     "no trusted keys": (
         {"trusted_keys_file": None},
-        {("trusted_keys", "none"), ("repository", "failed"), ("signing_key", "unseen")},
+        {
+            *(("trusted_keys", "none"), ("repository", "failed")),
+            *(("signing_key", "unseen"), ("stored_keys", "unseen")),
+        },
     ),
     "a key that is not there": (
         {"age_identity_file": Path("/nowhere/identity.txt")},
@@ -250,7 +258,10 @@ def test_one_recipient_is_too_few_and_a_foreign_identity_opens_nothing(
     other = tmp_path / "other-identity.txt"
     make_age_identity(other, now=clinic.work.database.now())
     own = clinic.shop.work.settings.age_recipients
-    assert set(clinic.wrong(age_recipients=own[:1])) == {("recipients", "one")}
+    assert set(clinic.wrong(age_recipients=own[:1])) == {
+        ("recipients", "one"),
+        ("stored_keys", "other"),
+    }
     found = clinic.wrong(age_recipients=own, age_identity_file=other)
     assert set(found) == {("opening", "foreign")}
 
@@ -270,6 +281,41 @@ def test_a_key_that_others_may_read_and_one_that_nobody_trusts_are_found(
         age_identity_file=clinic.shop.work.settings.age_identity_file, signing_key_file=key
     )
     assert ("signing_key", "untrusted") in found
+
+
+def test_public_keys_that_the_repository_lacks_or_has_of_before_are_found(
+    clinic: Clinic, tmp_path: Path
+) -> None:
+    folder = clinic.shop.repository / "keys"
+    aside = tmp_path / "keys"
+    folder.rename(aside)
+    try:
+        found = clinic.wrong()
+        assert set(found) == {("stored_keys", "none")}
+        assert "`pgben init`" in english(found["stored_keys", "none"])
+    finally:
+        aside.rename(folder)
+    trusted = tmp_path / "trusted-keys.json"
+    pair = make_signing_key(tmp_path / "new.pem")
+    new = trusted_key("new", ["backup"], pair.public)
+    write_trusted_keys(trusted, [*clinic.shop.keys.trusted, new])
+    before = clinic.shop.work.settings.trusted_keys_file
+    found = clinic.wrong(trusted_keys_file=trusted)
+    assert set(found) == {("stored_keys", "other")}
+    assert "older cards are out of date" in english(found["stored_keys", "other"])
+    # A worker that seals nothing knows no recipients.
+    assert ("stored_keys", "other") not in clinic.wrong(
+        trusted_keys_file=before, encryption=False, age_recipients=()
+    )
+    (stored,) = folder.iterdir()
+    data = stored.read_bytes()
+    stored.write_bytes(data[:-1])
+    try:
+        found = clinic.wrong()
+        assert set(found) == {("recipients", "off"), ("stored_keys", "failed")}
+        assert "is not the document that its name says" in english(found["stored_keys", "failed"])
+    finally:
+        stored.write_bytes(data)
 
 
 def test_the_escrow_key_is_missed_in_its_safe(clinic: Clinic) -> None:

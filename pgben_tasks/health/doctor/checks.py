@@ -36,6 +36,7 @@ CHECKS: Final[dict[str, tuple[str, Callable[[Installation], Iterable[Result]]]]]
         (_("the place of the repository"), repository.repository_place),
         (_("whether the repository can be written to"), repository.repository_writable),
         (_("the trusted keys"), repository.trusted_keys),
+        (_("the public keys in the repository"), repository.stored_keys),
         (_("the signing key"), repository.signing_key),
         (_("the recipients"), repository.recipients),
         (_("the identities"), repository.identities),

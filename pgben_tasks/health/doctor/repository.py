@@ -106,6 +106,46 @@ def trusted_keys(installation: Installation) -> Iterator[Result]:
     yield ok(_("trusted keys are read from '{path}'"), path=path)
 
 
+def stored_keys(installation: Installation) -> Iterator[Result]:
+    """Check that the repository has the public keys that are trusted and sealed to here."""
+    stored = installation.repository.read_public_keys()
+    trusted = {(key.public, frozenset(key.roles)) for key in installation.trust.keys}
+    recipients = set(parse_recipients(installation.settings.age_recipients))
+    if not stored:
+        yield warning(
+            "none",
+            _(
+                "the repository has no public keys, so with the recovery card alone no backup "
+                "could be believed"
+            ),
+            _(
+                "run `pgben init` once every worker runs this version, and print the recovery "
+                "card that it writes"
+            ),
+        )
+        return
+    for one in stored:
+        same = {(key.public, frozenset(key.roles)) for key in one.keys} == trusted
+        # Only what seals has recipients.
+        if same and (not recipients or set(one.recipients.values()) == recipients):
+            yield ok(
+                _("the public keys are in the repository, under the fingerprint {fingerprint}…"),
+                fingerprint=one.fingerprint[:16],
+            )
+            return
+    yield warning(
+        "other",
+        _(
+            "the public keys in the repository are not the trusted keys and recipients of these "
+            "settings"
+        ),
+        _(
+            "run `pgben init` with the folder of the trusted keys, and print the recovery card "
+            "that it writes: older cards are out of date"
+        ),
+    )
+
+
 def signing_key(installation: Installation) -> Iterator[Result]:
     """Check that the signing key of this process is trusted, and in which roles."""
     path = installation.settings.signing_key_file
