@@ -187,7 +187,7 @@ class Repository(Protocol):
         """Return the SHA-256 of the bytes of ``repository.json``."""
 
     def public_keys(self) -> dict[str, bool]:
-        """Return the path of each document of public keys; False where its name says other bytes."""
+        """Return the path of each document of public keys, and whether its bytes fit its name."""
 
     def statement_paths(self, target: Target) -> list[str]:
         """Return the paths of all statements about backups of a target, signatures left out."""

@@ -207,7 +207,7 @@ class StoreRepository:
         return hashlib.sha256(card).hexdigest()
 
     def public_keys(self) -> dict[str, bool]:
-        """Return the path of each document of public keys; False where its name says other bytes."""
+        """Return the path of each document of public keys, and whether its bytes fit its name."""
         return {path: is_unchanged(self._store, path) for path in self._public_key_paths()}
 
     def read_public_keys(self) -> list[PublicKeys]:
