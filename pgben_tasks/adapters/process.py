@@ -20,9 +20,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Literal
 
 from pgben_tasks.errors import CommandFailed, PgbenError
+
+Stdout = Literal["drop", "capture", "join"]
 
 _WRAPPER: Final = Path(__file__).with_name("process_exec.py").resolve()
 #: Seconds between two calls of ``check``, and between two looks at a child that closed stderr.
@@ -41,8 +43,9 @@ _SECRET_ENDINGS: Final = ("PASSWORD", "PASS", "SECRET", "SECRET_KEY", "TOKEN")
 class Completed:
     """How a child ended: negative ``returncode`` is the signal that killed it.
 
-    ``stderr_tail`` holds the last lines of its error stream, scrubbed of every secret that stood
-    in its environment; ``stdout`` is empty unless it was asked for.
+    ``stderr_tail`` holds the last lines of its error stream (and of its other output, where that
+    was joined), scrubbed of every secret that stood in its environment; ``stdout`` is empty unless
+    it was asked for.
     """
 
     program: str
@@ -59,18 +62,19 @@ def run(  # Each argument is one fact about the child; none has a partner.
     timeout: timedelta,
     check: Callable[[], None] | None = None,
     on_line: Callable[[str], None] | None = None,
-    capture_stdout: bool = False,
+    stdout: Stdout = "drop",
     explain: Callable[[Completed], PgbenError | None] | None = None,
 ) -> Completed:
     """Run ``argv`` (an absolute program first) to its end and return how it ended.
 
     ``env`` is the child's whole environment. ``check`` is called about four times a second; what
     it raises stops the child and goes on to the caller. ``on_line`` gets each line of standard
-    error, in the calling thread. Every process of the child's group has been killed when this
-    returns or raises. A status other than 0 raises what ``explain`` makes of it, else
-    ``CommandFailed``; so does a child that runs longer than ``timeout``.
+    error, in the calling thread. Standard output is dropped, captured, or joined to standard error.
+    Every process of the child's group has been killed when this returns or raises. A status other
+    than 0 raises what ``explain`` makes of it, else ``CommandFailed``; so does a child that runs
+    longer than ``timeout``.
     """
-    child = _Child(argv, env=env, cwd=cwd, capture_stdout=capture_stdout)
+    child = _Child(argv, env=env, cwd=cwd, stdout=stdout)
     try:
         returncode = child.wait(timeout=timeout, check=check, on_line=on_line)
     except BaseException:
@@ -112,7 +116,7 @@ class _Child:
     """One started child, its group and the threads that empty its pipes."""
 
     def __init__(
-        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, capture_stdout: bool
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, stdout: Stdout
     ) -> None:
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self.stdout: list[bytes] = []
@@ -126,19 +130,20 @@ class _Child:
             env=dict(env),
             cwd=cwd,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if capture_stdout else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL if stdout == "drop" else subprocess.PIPE,
+            stderr=subprocess.STDOUT if stdout == "join" else subprocess.PIPE,
             start_new_session=True,
         )
+        drain_stdout = self._drain_lines if stdout == "join" else self._drain_stdout
         self._drains = [
-            threading.Thread(target=drain, args=(pipe,), daemon=True)
+            (pipe, threading.Thread(target=drain, args=(pipe,), daemon=True))
             for drain, pipe in (
-                (self._drain_stderr, self._popen.stderr),
-                (self._drain_stdout, self._popen.stdout),
+                (self._drain_lines, self._popen.stderr),
+                (drain_stdout, self._popen.stdout),
             )
             if pipe is not None
         ]
-        for thread in self._drains:
+        for _, thread in self._drains:
             thread.start()
 
     def wait(
@@ -200,13 +205,11 @@ class _Child:
         """Kill what is left of the group, collect the leader, let the pipes run dry."""
         self._signal_group(signal.SIGKILL)
         self._popen.wait()
-        for thread in self._drains:
+        for _, thread in self._drains:
             thread.join(timeout=_GRACE.total_seconds())
-        for pipe, thread in zip(
-            (self._popen.stderr, self._popen.stdout), self._drains, strict=False
-        ):
+        for pipe, thread in self._drains:
             # A pipe that a process outside the group still holds is left to its thread.
-            if pipe is not None and not thread.is_alive():
+            if not thread.is_alive():
                 pipe.close()
 
     def _signal_group(self, number: signal.Signals) -> None:
@@ -237,10 +240,14 @@ class _Child:
         except queue.Empty:
             return
 
-    def _drain_stderr(self, pipe: IO[bytes]) -> None:
+    def _drain_lines(self, pipe: IO[bytes]) -> None:
+        begins = True
         for raw in iter(lambda: pipe.readline(_READ_SIZE), b""):
-            line = raw.decode(errors="backslashreplace").rstrip("\r\n")
-            self._lines.put(_scrub(line, self._secrets)[:_LINE_CHARACTERS])
+            if begins:
+                line = raw.decode(errors="backslashreplace").rstrip("\r\n")
+                self._lines.put(_scrub(line, self._secrets)[:_LINE_CHARACTERS])
+            # The rest of a longer line is left out: it may begin inside a secret.
+            begins = raw.endswith(b"\n")
         self._lines.put(None)
 
     def _drain_stdout(self, pipe: IO[bytes]) -> None:

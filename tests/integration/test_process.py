@@ -66,9 +66,7 @@ wait
 
 def test_a_child_that_ends_well_gives_its_output_and_last_words() -> None:
     lines: list[str] = []
-    done = _shell(
-        "echo data; echo one >&2; echo two >&2", on_line=lines.append, capture_stdout=True
-    )
+    done = _shell("echo data; echo one >&2; echo two >&2", on_line=lines.append, stdout="capture")
     assert done == Completed(
         program="sh", returncode=0, stderr_tail=("one", "two"), stdout=b"data\n"
     )
@@ -192,13 +190,13 @@ def test_a_child_gets_exactly_the_environment_it_is_given() -> None:
         env={"LC_ALL": "C", "PGPASSWORD": "x"},
         cwd=Path("/"),
         timeout=MINUTE,
-        capture_stdout=True,
+        stdout="capture",
     )
     assert sorted(done.stdout.decode().split()) == ["LC_ALL=C", "PGPASSWORD=x"]
 
 
 def test_signals_that_python_ignores_are_normal_again_in_the_child() -> None:
-    done = _shell("grep SigIgn /proc/self/status", capture_stdout=True)
+    done = _shell("grep SigIgn /proc/self/status", stdout="capture")
     ignored = int(done.stdout.split()[1], 16)
     assert not ignored & (1 << (signal.SIGPIPE - 1))
 
@@ -220,6 +218,23 @@ def test_a_flood_of_output_neither_blocks_nor_fills_memory() -> None:
     done = _shell("i=0; while [ $i -lt 20000 ]; do echo line $i >&2; i=$((i+1)); done")
     assert len(done.stderr_tail) == 200
     assert done.stderr_tail[-1] == "line 19999"
+
+
+def test_output_may_be_joined_and_then_comes_in_its_order() -> None:
+    done = _shell("for i in $(seq 1 90); do echo $i; echo e$i >&2; done", stdout="join")
+    assert list(done.stderr_tail) == [f"{e}{i}" for i in range(1, 91) for e in ("", "e")]
+    assert done.stdout == b""
+
+
+def test_who_writes_without_end_is_stopped_at_the_deadline() -> None:
+    with pytest.raises(CommandFailed, match="did not end within"):
+        _shell("yes", stdout="join", timeout=timedelta(seconds=1))
+
+
+def test_the_rest_of_an_endless_line_is_left_out() -> None:
+    lines: list[str] = []
+    _shell("printf '%0200000d' 7; echo; echo last", stdout="join", on_line=lines.append)
+    assert lines == ["0" * 2000, "last"]
 
 
 def test_a_child_in_a_thread_of_its_own_lives_as_long_as_it_needs() -> None:

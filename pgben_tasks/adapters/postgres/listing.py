@@ -104,7 +104,7 @@ def named_tablespaces(dump: Path, tools: ClientTools) -> frozenset[str]:
 def _read(argv: list[str], dump: Path) -> str:
     try:
         completed = process.run(
-            argv, env=_ENVIRONMENT, cwd=dump, timeout=_LIST_TIMEOUT, capture_stdout=True
+            argv, env=_ENVIRONMENT, cwd=dump, timeout=_LIST_TIMEOUT, stdout="capture"
         )
     except CommandFailed as exc:
         raise IntegrityError(
