@@ -40,6 +40,7 @@ from pgben_tasks.ports import (
     Progress,
     Repository,
     Sharing,
+    SwapHooks,
 )
 
 
@@ -329,6 +330,8 @@ class Toolbox:
     references: tuple[Reference, ...]
     swapping: Mapping[Target, PostgresSwap]
     swaps: SwapRecord
+    #: What a site runs around a swap.
+    hooks: SwapHooks
     restored: RestoredRecord
     own_writes: OwnWrites
     workers: Workers

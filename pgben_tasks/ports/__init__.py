@@ -13,6 +13,7 @@ from pgben_tasks.ports.buckets import (
     ObjectFacts,
     Uploads,
 )
+from pgben_tasks.ports.hooks import Moment, SwapHooks
 from pgben_tasks.ports.packs import (
     DigestIndex,
     Kept,
@@ -56,6 +57,7 @@ __all__ = [
     "ListedObject",
     "Mail",
     "Mailer",
+    "Moment",
     "ObjectCodec",
     "ObjectFacts",
     "ObjectPackWriter",
@@ -74,6 +76,7 @@ __all__ = [
     "Sharing",
     "SigningRole",
     "StoredObject",
+    "SwapHooks",
     "Taken",
     "Unfinished",
     "Uploads",

@@ -16,6 +16,7 @@ from pgben_tasks.runtime.places import (
     postgres_servers,
     s3_location,
     signer,
+    swap_hooks,
     swap_servers,
     trust,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "postgres_servers",
     "s3_location",
     "signer",
+    "swap_hooks",
     "swap_servers",
     "toolbox",
     "trust",

@@ -13,6 +13,7 @@ import structlog
 from pgben_tasks.adapters.buckets import S3Bucket
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
 from pgben_tasks.adapters.history import History
+from pgben_tasks.adapters.hooks import SwapHooks
 from pgben_tasks.adapters.keys.signatures import Signer, Trust
 from pgben_tasks.adapters.mail import SmtpMailer, SmtpServer
 from pgben_tasks.adapters.postgres.kept_databases import PostgresKeptDatabases
@@ -106,6 +107,16 @@ def protected_buckets(settings: Settings) -> dict[Target, S3Bucket]:
     if settings.minio_secret_key is None:
         return {}
     return {target: bucket_at(settings, target.name) for target in settings.bucket_targets()}
+
+
+def swap_hooks(settings: Settings) -> SwapHooks:
+    """Return the commands that run around a swap."""
+    before, after = settings.before_swap, settings.after_swap
+    return SwapHooks(
+        before=before.words if before else (),
+        after=after.words if after else (),
+        timezone=settings.timezone,
+    )
 
 
 def swap_servers(settings: Settings) -> dict[Target, PostgresSwap]:

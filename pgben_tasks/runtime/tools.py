@@ -35,6 +35,7 @@ from pgben_tasks.runtime.places import (
     history_files,
     postgres_servers,
     protected_buckets,
+    swap_hooks,
     swap_servers,
 )
 from pgben_tasks.settings import Settings
@@ -102,6 +103,7 @@ def toolbox(
         references=settings.references.references if settings.references else (),
         swapping=swap_servers(settings),
         swaps=catalog.swaps,
+        hooks=swap_hooks(settings),
         restored=catalog.restored,
         own_writes=catalog.own_writes,
         workers=catalog.workers,

@@ -189,6 +189,16 @@ class Fields(BaseSettings):
         "How long a copy that a restore made beside the original, under a name of pgben's, is kept "
         "while nobody uses it.",
     )
+    before_swap: kinds.SwapCommand | None = setting(
+        None,
+        "Command that a restore worker runs before databases are swapped, as "
+        "`/etc/pgben/hooks/pause now`: split into words as a shell does, but run by none, without "
+        "this environment; when it fails, nothing is swapped.",
+    )
+    after_swap: kinds.SwapCommand | None = setting(
+        None,
+        "The same after databases were swapped; when it fails, that is an alarm.",
+    )
     restore_approval: Literal["confirm", "token"] = setting(
         "confirm", "What a restore that replaces something needs: `confirm` or `token`."
     )

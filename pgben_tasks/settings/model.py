@@ -7,6 +7,7 @@ see this class, only values taken from it.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final, Literal, NamedTuple, Self, get_args
@@ -25,7 +26,7 @@ from pgben_tasks.settings.fields import OPTIONAL_FILES, Fields
 from pgben_tasks.settings.references import ReferencesFile
 from pgben_tasks.settings.servers import Server, ServersFile
 from pgben_tasks.settings.sources import PREFIX, Origin, gather, require_settings
-from pgben_tasks.settings.values import Contact, SecretUrl, format_duration
+from pgben_tasks.settings.values import Command, Contact, SecretUrl, format_duration
 
 _MEBIBYTE: Final = 1024**2
 _DUMP_PACK: Final = 64 * _MEBIBYTE
@@ -234,6 +235,7 @@ _SHOWN: Final[tuple[tuple[type, Callable[[Any], str]], ...]] = (
     (timedelta, format_duration),
     (ByteSize, lambda value: value.human_readable(separator="").replace(".0", "")),
     (Contact, "; ".join),
+    (Command, lambda value: redact(shlex.join(value.words))),
     (ServersFile, lambda value: str(value.path)),
     (ReferencesFile, lambda value: str(value.path)),
     (tuple, lambda value: ", ".join(map(_show, value))),

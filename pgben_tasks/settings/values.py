@@ -7,6 +7,7 @@ repeated here, because it may be a secret in the wrong place.
 from __future__ import annotations
 
 import re
+import shlex
 from datetime import timedelta
 from decimal import Decimal
 from email.errors import MessageError
@@ -71,6 +72,12 @@ class Contact(NamedTuple):
     name: str
     mail: str
     phone: str
+
+
+class Command(NamedTuple):
+    """A program and its arguments."""
+
+    words: tuple[str, ...]
 
 
 def parse_settle(value: object) -> object:
@@ -262,6 +269,21 @@ def _contacts(value: object) -> object:
     return contacts
 
 
+def _command(value: object) -> object:
+    """Split text into words as a shell does; there is none that would run them."""
+    if not isinstance(value, str):
+        return value
+    try:
+        words = tuple(shlex.split(value))
+    except ValueError as exc:
+        message = "must be a command whose quotes are closed, as a shell reads it"
+        raise ValueError(message) from exc
+    if not words or not words[0].startswith("/"):
+        message = "must begin with the absolute path of a program: no shell looks for it"
+        raise ValueError(message)
+    return Command(words)
+
+
 def _address(value: str) -> str:
     try:
         # As the mailer writes it into the heads of mails.
@@ -319,5 +341,6 @@ EndpointUrl = Annotated[str, AfterValidator(_endpoint_url)]
 RedisUrl = Annotated[SecretUrl, AfterValidator(_redis)]
 PostgresUrl = Annotated[SecretUrl, AfterValidator(_postgres_url)]
 Contacts = Annotated[tuple[Contact, ...], NoDecode, BeforeValidator(_contacts)]
+SwapCommand = Annotated[Command, BeforeValidator(_command)]
 Address = Annotated[str, AfterValidator(_address)]
 Addresses = Annotated[tuple[Address, ...], NoDecode, BeforeValidator(_split)]

@@ -27,6 +27,7 @@ _PHRASES = frozenset(
     {
         *("missing_client", "_fitting_client", "_fitting_client_with_zstd", "install_client"),
         *("remedy", "way_back", "_of_message", "_of_dropped", "_meanwhile"),
+        "_not_resumed",
     }
 )
 #: Arguments that errors quote, and the hint of an alarm.

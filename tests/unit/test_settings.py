@@ -90,6 +90,19 @@ def test_an_empty_variable_is_as_good_as_none() -> None:
     assert (settings.db_port, settings.db_pass) == (5432, None)
 
 
+def test_a_command_is_split_as_a_shell_does_and_shown_without_secrets() -> None:
+    text = f"/opt/pgben/pause  'a b' $HOME token={CANARY}"
+    settings = Settings.load({"PGBEN_BEFORE_SWAP": text})
+    assert settings.before_swap is not None
+    assert settings.before_swap.words == ("/opt/pgben/pause", "a b", "$HOME", f"token={CANARY}")
+    assert settings.after_swap is None
+    rows = shown(settings)
+    assert rows["PGBEN_AFTER_SWAP"] == ("not set", "default")
+    assert rows["PGBEN_BEFORE_SWAP"][0].startswith("/opt/pgben/pause 'a b' '$HOME' ")
+    assert CANARY not in rows["PGBEN_BEFORE_SWAP"][0]
+    assert CANARY not in faults(PGBEN_AFTER_SWAP=f"{CANARY} 'x")
+
+
 def test_the_process_environment_is_the_default() -> None:
     code = "from pgben_tasks.settings import *; print(Settings.load().db_host, redis_url())"
     done = subprocess.run(
@@ -169,6 +182,10 @@ def test_all_faults_are_reported_at_once() -> None:
         ("SMTP_FROM", "a b@c", "must be an address"),
         ("AGE_RECIPIENTS", "ssh-ed25519", "must be public keys of age"),
         ("SMTP_SECURITY", "ssl", "must be 'none', 'starttls' or 'tls'"),
+        ("BEFORE_SWAP", "pause.sh", "must begin with the absolute path of a program"),
+        ("BEFORE_SWAP", "A=1 /bin/pause", "must begin with the absolute path of a program"),
+        ("AFTER_SWAP", " ", "must begin with the absolute path of a program"),
+        ("AFTER_SWAP", "/bin/resume 'now", "must be a command whose quotes are closed"),
     ],
 )
 def test_a_bad_value_is_one_sentence_with_its_setting(name: str, text: str, fault: str) -> None:

@@ -33,7 +33,7 @@ from pgben_tasks.errors import (
     TargetBusy,
     TransientError,
 )
-from pgben_tasks.operations import parts, spool
+from pgben_tasks.operations import hooks, parts, spool
 from pgben_tasks.operations.postgres.restore import select_backup
 from pgben_tasks.operations.toolbox import Run, SwapRecord, Toolbox
 from pgben_tasks.ports import PostgresSwap
@@ -49,6 +49,9 @@ def select(run: Run, tools: Toolbox) -> JSON:
             f"job '{run.job_id}' has swapped '{earlier.live}' already",
             f"{way_back(earlier)}; ask for a new restore otherwise",
         )
+
+    # Found out now, and not after hours of loading.
+    tools.hooks.check()
 
     def require_fitness(manifest: Manifest, into: str) -> None:
         blockers = list(_blockers(run, tools, manifest.database, room=True))
@@ -67,7 +70,7 @@ def swap(run: Run, tools: Toolbox) -> JSON:
     server = tools.swapping[run.target]
     earlier = tools.swaps.swap_of_job(run.job_id)
     if earlier is not None and _went_through(earlier, tools):
-        return {"into": live, **_outcome(earlier, tools)}
+        return {"into": live, **_conclude(run, tools, earlier)}
     _settle_others(run, tools)
     if not run.context.get("analysed"):
         run.progress.begin("analyse")
@@ -89,7 +92,7 @@ def swap(run: Run, tools: Toolbox) -> JSON:
         was_open=was_open,
     )
     _carry_out(run, tools, intended, restored=(manifest.database, marker(run.job_id)))
-    return {"into": live, **_outcome(intended, tools)}
+    return {"into": live, **_conclude(run, tools, intended)}
 
 
 def finish(run: Run, tools: Toolbox) -> JSON:
@@ -116,7 +119,7 @@ def undo(run: Run, tools: Toolbox) -> JSON:
     server = tools.swapping[run.target]
     earlier = tools.swaps.swap_of_job(run.job_id)
     if earlier is not None and _went_through(earlier, tools):
-        return {"state": "undone", **_outcome(earlier, tools)}
+        return {"state": "undone", **_conclude(run, tools, earlier)}
     _settle_others(run, tools)
     done = tools.swaps.swap_of_job(request.job)
     if done is None or done.target != run.job.target:
@@ -158,7 +161,7 @@ def undo(run: Run, tools: Toolbox) -> JSON:
         undoes=done.job,
     )
     _carry_out(run, tools, intended, restored=None)
-    return {"state": "undone", **_outcome(intended, tools)}
+    return {"state": "undone", **_conclude(run, tools, intended)}
 
 
 def settle(swap: Swap, server: PostgresSwap, record: SwapRecord) -> Standing | None:
@@ -185,17 +188,19 @@ def _carry_out(
     run: Run, tools: Toolbox, intended: Swap, *, restored: tuple[PostgresCapture, str] | None
 ) -> None:
     server = tools.swapping[run.target]
-    run.ledger.hold()
-    tools.swaps.intend(intended)
-    log.info("swap_intended", database=intended.live, aside=intended.aside)
-    try:
-        server.exchange(intended, hold=run.ledger.hold, restored=restored)
-    except BaseException:
-        # Where the server does not answer the record stays open, and the reconciler settles it.
-        with suppress(PgbenError):
-            settle(intended, server, tools.swaps)
-        raise
-    tools.swaps.settle(intended, "done")
+    hooks.before_swap(run, tools, (intended.live,))
+    with hooks.paused(tools):
+        run.ledger.hold()
+        tools.swaps.intend(intended)
+        log.info("swap_intended", database=intended.live, aside=intended.aside)
+        try:
+            server.exchange(intended, hold=run.ledger.hold, restored=restored)
+        except BaseException:
+            # Where the server does not answer the record stays open, and the reconciler settles it.
+            with suppress(PgbenError):
+                settle(intended, server, tools.swaps)
+            raise
+        tools.swaps.settle(intended, "done")
     log.info("database_swapped", database=intended.live, aside=intended.aside)
 
 
@@ -239,6 +244,11 @@ def _refuse(target: Target, blockers: Sequence[str]) -> None:
             f"'{target}' cannot be swapped: {'; '.join(blockers)}",
             "remove what stands in the way, or restore beside, without `in_place`",
         )
+
+
+def _conclude(run: Run, tools: Toolbox, swap: Swap) -> JSON:
+    """Let what was stopped for a swap go on, and return what is told of it."""
+    return {**_outcome(swap, tools), **hooks.after_swap(run, tools, (swap.live,))}
 
 
 def _outcome(swap: Swap, tools: Toolbox) -> JSON:
