@@ -17,13 +17,23 @@ from pgben_tasks.errors import RequestMistaken
 from pgben_tasks.redaction import redact
 
 AlarmKind = Literal[
-    "damaged", "failed", "suspect", "faulty", "stale", "overdue", "silent", "expiring", "refused"
+    "damaged",
+    "failed",
+    "after_swap",
+    "suspect",
+    "faulty",
+    "stale",
+    "overdue",
+    "silent",
+    "expiring",
+    "refused",
 ]
 
 #: The worst first: a mail of many shows these in full and counts the last ones.
 SEVERITY: Final[tuple[AlarmKind, ...]] = (
     "damaged",
     "failed",
+    "after_swap",
     "suspect",
     "faulty",
     "stale",
@@ -103,6 +113,8 @@ def alarm_of_job(job: Job) -> Alarm | None:
         # Of a recovery point it is rows and objects that do not go together.
         what: AlarmKind = "suspect" if job.kind == "backup" else "faulty"
         return _of_end(job, job.ended_at, what, f"{what}:{job.id}", sentence=reason)
+    if job.state == "succeeded" and (told := job.result.get("after_swap_failed")):
+        return _of_end(job, job.ended_at, "after_swap", f"after_swap:{job.id}", sentence=told)
     if job.state == "refused":
         return _of_end(job, job.ended_at, "refused", f"refused:{job.id}")
     if job.state == "failed":

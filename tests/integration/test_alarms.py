@@ -227,6 +227,24 @@ def test_a_backup_of_an_emptied_table_is_told(place: Place, installation: Instal
     assert "rows" in letter.body
 
 
+def test_a_swap_whose_command_afterwards_failed_is_told_once(place: Place) -> None:
+    job = place.job("restore")
+    place.sql(
+        "UPDATE job SET state = 'succeeded', ended_at = clock_timestamp(),"
+        " result = jsonb_build_object('after_swap_failed', %s::text) WHERE id = %s",
+        "the command of PGBEN_AFTER_SWAP failed: 'start' ended with status 3: no answer",
+        job.id,
+    )
+    assert place.tick() == (1, 1)
+    assert place.tick() == (0, 0)
+    (letter,) = place.server.letters
+    assert letter.subject == (
+        f"[pgben] ALARM: the command after the swap failed, restore of {place.target}"
+    )
+    assert "'start' ended with status 3: no answer" in letter.body
+    assert "“Stopping the application for a swap”" in letter.body
+
+
 def test_damage_is_told(place: Place, installation: Installation) -> None:
     pack = installation.pack_files(installation.backups[0])[0]
     pack.write_bytes(b"x" * pack.stat().st_size)

@@ -227,6 +227,22 @@ def test_following_ends_with_the_jobs_own_exit_code(
         assert f"error: {error['sentence']}\nHINT: {error['hint']}\n" in err
 
 
+def test_a_swap_whose_command_afterwards_failed_ends_with_4_and_says_what_is_left(
+    ready: Site,
+) -> None:
+    job = ready.job()
+    said = "the command of PGBEN_AFTER_SWAP failed: 'start' ended with status 3"
+    with ready.start("jobs", "--follow", str(job.id)[:8]) as process:
+        ready.play(job, {"state": "swapped", "after_swap_failed": said}, None)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert "after the swap" in out
+    assert said in " ".join(out.split())
+    assert "HINT: the databases were swapped; start again what was stopped for that" in err
+    shown = ready.run("jobs", str(job.id), "--json").json["jobs"][0]
+    assert shown["result"]["after_swap_failed"] == said
+
+
 def test_a_missing_worker_is_told_at_once_and_ctrl_c_leaves_the_job(ready: Site) -> None:
     process = ready.start("backup", "pgben", "--json")
     try:

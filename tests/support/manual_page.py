@@ -26,7 +26,8 @@ EXIT_CODES: Final = {
     outcome.USAGE: "Wrong usage or settings.",
     outcome.REFUSED: "Refused: a rule protects data; nothing was changed.",
     outcome.SUSPECT: "The backup is there, and does not count: suspect, incomplete, or not "
-    "restorable here.",
+    "restorable here. Of a restore in place or an undo: it is done, and the command after the swap "
+    "failed.",
     outcome.DAMAGED: "Damage was found.",
     TransientError.exit_code: "Busy or away for now.",
     outcome.INTERRUPTED: "Interrupted; the job goes on.",

@@ -126,6 +126,16 @@ def test_a_suspect_backup_is_an_alarm_although_it_succeeded() -> None:
     assert alarm.facts["backup_id"] == "b-1"
 
 
+def test_a_swap_whose_command_afterwards_failed_is_an_alarm_of_its_own() -> None:
+    for kind in ("restore", "undo"):
+        job = a_job(kind=kind, state="succeeded", error=None, result={"after_swap_failed": "no"})
+        alarm = found(alarm_of_job(job))
+        assert (alarm.kind, alarm.facts["sentence"]) == ("after_swap", "no")
+        assert (alarm.key, alarm.facts["work"]) == (f"after_swap:{job.id}", kind)
+        # What failed later is the worse news, and the result says the other.
+        assert found(alarm_of_job(replace(job, state="failed"))).kind == "failed"
+
+
 def test_damage_is_told_apart_from_a_verification_that_could_not_look() -> None:
     damage = {"type": "IntegrityError", "sentence": "3 findings"}
     away = {"type": "StoreUnavailable", "sentence": "away"}

@@ -185,6 +185,7 @@ def test_brackets_in_names_are_not_read_as_markup() -> None:
     [
         ({}, 0),
         ({"result": {"suspect": "40 % fewer rows"}}, 4),
+        ({"result": {"after_swap_failed": "'start' ended with status 3"}}, 4),
         ({"state": "failed", "error": {"type": "CommandFailed"}}, 1),
         ({"state": "failed", "error": {"type": "DigestMismatch"}}, 5),
         ({"state": "failed", "error": {"type": "TargetBusy"}}, 75),

@@ -107,10 +107,11 @@ class Records:
         return require(row)["applied_at"]  # type: ignore[no-any-return]
 
     def bad_ends(self, *, since: datetime) -> list[UUID]:
-        """Return the jobs that ended badly, or suspect, and have no alarm for that end."""
+        """Return the jobs that ended badly, or not quite well, and have no alarm for that end."""
         rows = self._database.fetch_all(
             "SELECT id FROM job WHERE ended_at >= %s AND (state IN ('failed', 'refused')"
-            " OR (state = 'succeeded' AND result ->> 'suspect' IS NOT NULL))"
+            " OR (state = 'succeeded' AND coalesce(result ->> 'suspect',"
+            " result ->> 'after_swap_failed') IS NOT NULL))"
             " AND NOT EXISTS (SELECT FROM alarm WHERE alarm.job = job.id"
             " AND alarm.happened_at >= job.ended_at)"
             " AND NOT coalesce(error ->> 'type' = ANY(%s), FALSE) ORDER BY ended_at",

@@ -97,6 +97,11 @@ def show_end(job: Job, work: Workplace) -> None:
             "the backup is kept and can be restored by its id, but it is not counted as good "
             "until somebody has looked at it"
         )
+    elif job.result.get("after_swap_failed"):
+        output.hint(
+            "the databases were swapped; start again what was stopped for that, by hand or with "
+            "the command of PGBEN_AFTER_SWAP"
+        )
     if job.retry_at is not None:
         output.say(f"the next attempt begins at {output.moment(job.retry_at, work.zone)}")
 

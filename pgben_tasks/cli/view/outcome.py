@@ -45,6 +45,7 @@ _RESULT_WORDS: Final[dict[str, tuple[str, str]]] = {
     "into": ("restored into", ""),
     "replaced": ("kept as", ""),
     "kept_until": ("kept until", "moment"),
+    "after_swap_failed": ("after the swap", ""),
     "note": ("note", ""),
     "snapshot_time": ("data as of", "moment"),
     "not_in_point": ("not in the point, and left", "names"),
@@ -96,7 +97,8 @@ def exit_code(job: Job) -> int:
     if not job.ended:
         return errors.TransientError.exit_code
     if job.state == "succeeded":
-        return SUSPECT if job.result.get("suspect") else DONE
+        doubtful = job.result.get("suspect") or job.result.get("after_swap_failed")
+        return SUSPECT if doubtful else DONE
     known = errors.error_class(str((job.error or {}).get("type")))
     if known is not None:
         return known.exit_code

@@ -30,7 +30,7 @@ class Watch(Protocol):
         """Return when this catalog began to keep alarms."""
 
     def bad_ends(self, *, since: datetime) -> list[UUID]:
-        """Return the jobs that failed, were refused or are suspect, and have no alarm for that."""
+        """Return the jobs that ended badly, or not quite well, and have no alarm for that end."""
 
     def open_windows(self) -> list[UUID]:
         """Return the scheduled jobs that have not ended."""

@@ -39,6 +39,7 @@ _NO_JOB: Final[Mapping[str, str]] = {"message": _("a message of a queue")}
 #: One line for each kind of alarm: subjects and headings.
 HEADLINES: Final[Mapping[AlarmKind, str]] = {
     "failed": _("{work} failed"),
+    "after_swap": _("the command after the swap failed, {work}"),
     "refused": _("{work} was refused"),
     "damaged": _("damage found, {work}"),
     "suspect": _("{work} is suspect"),
@@ -52,6 +53,7 @@ HEADLINES: Final[Mapping[AlarmKind, str]] = {
 #: The same without a target, for alarms that a mail only counts.
 _COUNTED: Final[Mapping[AlarmKind, str]] = {
     "failed": _("a job failed"),
+    "after_swap": _("the command after a swap failed"),
     "refused": _("a request was refused"),
     "damaged": _("damage was found"),
     "suspect": _("a backup is suspect"),
@@ -83,6 +85,7 @@ RUNBOOK: Final = _("docs/operations.md, “{section}”")
 #: Headings of the runbook.
 SECTIONS: Final[Mapping[AlarmKind, str]] = {
     "failed": _("A backup failed"),
+    "after_swap": _("Stopping the application for a swap"),
     "refused": _("Alarms"),
     "damaged": _("Verification found damage"),
     "suspect": _("A backup is suspect"),
