@@ -44,7 +44,7 @@ from pgben_tasks.health.doctor.report import Result
 from pgben_tasks.language import Language
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
-from pgben_tasks.settings.values import SecretUrl
+from pgben_tasks.settings.values import Command, SecretUrl
 from pgben_tasks.tasks.reconciler import _record_set_aside
 from tests.support.between import answering
 from tests.support.texts import english_in
@@ -347,6 +347,26 @@ def test_a_spool_of_another_user_is_found(clinic: Clinic, tmp_path: Path) -> Non
     spool.mkdir(mode=0o700)
     os.chown(spool, 65534, 65534)
     assert set(clinic.wrong(spool_dir=spool)) == {("spool", "owner")}
+
+
+def test_a_command_around_a_swap_that_cannot_be_started_is_found_where_backups_are_restored(
+    clinic: Clinic, tmp_path: Path
+) -> None:
+    def told(**changed: Any) -> dict[tuple[str, str], Result]:
+        return {name: one for name, one in clinic.wrong(**changed).items() if name[0] == "hooks"}
+
+    program = tmp_path / "pause"
+    program.write_text("#!/bin/sh\n", encoding="utf-8")
+    command = Command((str(program), "now"))
+    found = told(before_swap=command)
+    assert found[("hooks", "failed")].status == "error"
+    assert f"PGBEN_BEFORE_SWAP names '{program}'" in english(found[("hooks", "failed")])
+    assert set(told(before_swap=None, after_swap=command)) == {("hooks", "failed")}
+    program.chmod(0o755)
+    assert told() == {}
+    # Where nothing is restored the program need not be.
+    program.unlink()
+    assert set(told(age_identity_file=None)) == {("hooks", "unseen")}
 
 
 def test_workers_that_are_gone_and_a_beat_that_is_down_are_found(clinic: Clinic) -> None:

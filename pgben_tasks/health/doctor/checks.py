@@ -54,6 +54,7 @@ CHECKS: Final[dict[str, tuple[str, Callable[[Installation], Iterable[Result]]]]]
         (_("room in the spool"), machine.spool_room),
         (_("the node"), machine.node),
         (_("the disks"), machine.disks),
+        (_("the commands around a swap"), machine.hooks),
         (_("the workers"), activity.workers),
         (_("the reconciler"), activity.tick),
         (_("mail"), activity.mail),

@@ -13,6 +13,7 @@ from pgben_tasks.health.doctor.report import Result, Unseen, error, ok, unseen, 
 from pgben_tasks.health.facts import disks as volumes, noted_node
 from pgben_tasks.language import translatable as _
 from pgben_tasks.operations.spool import size_of
+from pgben_tasks.runtime import swap_hooks
 
 _PRIVATE: Final = 0o700
 _KIBI: Final = 1024
@@ -124,6 +125,22 @@ def node(installation: Installation) -> Iterator[Result]:
         )
     else:
         yield ok(_("this is the node '{node}'"), node=kept)
+
+
+def hooks(installation: Installation) -> Iterator[Result]:
+    """Check that the commands around a swap can be started, where swaps are made."""
+    settings = installation.settings
+    commands = swap_hooks(settings)
+    if not (commands.has("before") or commands.has("after")):
+        yield ok(_("no command runs before or after a swap"))
+        return
+    if settings.encryption and settings.age_identity_file is None:
+        raise Unseen(
+            _("no identity is set here, as is usual where nothing is restored"),
+            _("run doctor where backups are restored, with PGBEN_AGE_IDENTITY_FILE"),
+        )
+    commands.check()
+    yield ok(_("the commands around a swap can be started"))
 
 
 def disks(installation: Installation) -> Iterator[Result]:
