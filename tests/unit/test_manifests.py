@@ -121,6 +121,17 @@ def test_who_decides_knows_of_buckets_and_who_moves_objects_has_their_keys(
     assert secret == {"backup", "restore"}
 
 
+@both
+def test_commands_around_a_swap_reach_the_workers_that_swap(
+    processes: dict[str, Process], tmp_path: Path
+) -> None:
+    restore = workers(processes)["restore"]
+    assert {"PGBEN_BEFORE_SWAP", "PGBEN_AFTER_SWAP"} <= set(restore.environment)
+    # None is set before somebody sets one.
+    settings = settings_of(restore, tmp_path)
+    assert (settings.before_swap, settings.after_swap) == (None, None)
+
+
 @ours
 def test_an_installation_without_buckets_has_empty_files_of_keys(
     process: Process, tmp_path: Path
