@@ -383,6 +383,8 @@ class UndoRequest(Request):
     job: UUID
     #: The name of the database that is replaced, typed once more.
     confirm: NameField | None = None
+    #: The undo of everything that asked for this one.
+    part_of: UUID | None = None
 
     @property
     def replaces(self) -> bool:

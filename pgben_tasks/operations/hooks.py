@@ -1,7 +1,8 @@
 """The commands that a site runs around a swap of databases: one before it, one after it.
 
 Whoever swaps, one database or several at once, calls these two. What a command prints goes into the
-log of the job; a command runs as this step does, so after a crash perhaps once more.
+log of the job; a command runs as this step does, so after a crash perhaps once more. A job that is a
+part of a restore, or undo, of everything runs none: the whole does, once for all.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ import structlog
 
 from pgben_tasks.contracts import JSON
 from pgben_tasks.domain.alarm import one_line
-from pgben_tasks.errors import CommandFailed, ConfigurationError, FenceLost, PgbenError
+from pgben_tasks.errors import (
+    CommandFailed,
+    ConfigurationError,
+    FenceLost,
+    PgbenError,
+    StepWaits,
+)
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Moment
 
@@ -43,14 +50,14 @@ def before_swap(run: Run, tools: Toolbox, databases: Sequence[str]) -> None:
 
 
 @contextmanager
-def paused(tools: Toolbox) -> Iterator[None]:
+def paused(run: Run, tools: Toolbox) -> Iterator[None]:
     """Let an error during a swap say that the command before it has run, and the other not."""
     try:
         yield
-    except FenceLost:
+    except (FenceLost, StepWaits):
         raise
     except PgbenError as exc:
-        if not tools.hooks.has("before"):
+        if not _has(run, tools, "before"):
             raise
         raise type(exc)(
             exc.sentence,
@@ -74,7 +81,7 @@ def _not_resumed(why: PgbenError) -> str:
 
 def _run(run: Run, tools: Toolbox, moment: Moment, databases: Sequence[str]) -> None:
     """Run the command of a moment, where there is one, and log what it says."""
-    if not tools.hooks.has(moment):
+    if not _has(run, tools, moment):
         return
     run.ledger.hold()
     about = {"job": str(run.job_id), "moment": moment}
@@ -95,3 +102,7 @@ def _run(run: Run, tools: Toolbox, moment: Moment, databases: Sequence[str]) -> 
         for line in said:
             log.info("hook_said", line=one_line(line)[:_LOGGED_CHARACTERS], **about)
     log.info("hook_ended", **about)
+
+
+def _has(run: Run, tools: Toolbox, moment: Moment) -> bool:
+    return run.job.request.get("part_of") is None and tools.hooks.has(moment)

@@ -16,7 +16,9 @@ import pytest
 from psycopg import sql
 
 from pgben_tasks import runtime
+from pgben_tasks.adapters.hooks import SwapHooks
 from pgben_tasks.adapters.postgres.swap import PostgresSwap
+from pgben_tasks.domain.alarm import alarm_of_job
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.points import KnownPoint
 from pgben_tasks.domain.references import Reference
@@ -410,6 +412,60 @@ def test_what_somebody_stores_meanwhile_is_not_overwritten_before_the_swaps(
     assert (told["added"], told["written"]) == (0, 1)
     aside = platform.points.tools.other_bucket(told["aside"])
     assert [data for data, *_ in contents(aside).values()] == [b"stored meanwhile"]
+
+
+def use_hooks(platform: Platform, folder: Path, *, after: str = "exit 0") -> Path:
+    """Let a restore worker run commands around swaps; return the file to which they write."""
+    said = folder / "said"
+    for name, body in (("before", "exit 0"), ("after", after)):
+        program = folder / name
+        program.write_text(
+            f'#!/bin/sh\necho "$PGBEN_MOMENT $PGBEN_DATABASES" >> {said}\n{body}\n',
+            encoding="utf-8",
+        )
+        program.chmod(0o755)
+    commands = SwapHooks(
+        before=(str(folder / "before"),), after=(str(folder / "after"),), timezone="UTC"
+    )
+    platform.workers.tools = replace(platform.workers.tools, hooks=commands)
+    return said
+
+
+def test_the_commands_around_swaps_run_once_for_all(platform: Platform, tmp_path: Path) -> None:
+    said = use_hooks(platform, tmp_path)
+    platform.ruin()
+    job = platform.restore_in_place()
+    assert job.state == "succeeded", job.error
+    once = [f"before {platform.database}", f"after {platform.database}"]
+    assert said.read_text("utf-8").splitlines() == once
+    undone = platform.workers.run("undo_all", {"job": str(job.id), "confirm": [platform.database]})
+    assert undone.state == "succeeded", undone.error
+    assert said.read_text("utf-8").splitlines() == [*once, *once]
+
+
+def test_a_failing_command_after_the_swaps_is_told(platform: Platform, tmp_path: Path) -> None:
+    use_hooks(platform, tmp_path, after="exit 3")
+    job = platform.restore_in_place()
+    assert job.state == "succeeded", job.error
+    assert "PGBEN_AFTER_SWAP failed" in job.result["after_swap_failed"]
+    raised = alarm_of_job(job)
+    assert raised is not None
+    assert raised.kind == "after_swap"
+
+
+def test_a_failing_command_before_the_swaps_leaves_everything(
+    platform: Platform, tmp_path: Path
+) -> None:
+    platform.ruin()
+    before = platform.rows()
+    use_hooks(platform, tmp_path)
+    (tmp_path / "before").write_text("#!/bin/sh\nexit 4\n", encoding="utf-8")
+    job = platform.restore_in_place()
+    assert job.state == "failed"
+    assert "PGBEN_BEFORE_SWAP failed, so nothing was replaced" in (job.error or {})["sentence"]
+    assert platform.rows() == before
+    platform.clean()
+    assert platform.databases() == {platform.database}
 
 
 def test_a_further_attempt_goes_on_where_the_last_one_failed(platform: Platform) -> None:

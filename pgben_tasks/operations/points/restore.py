@@ -10,7 +10,7 @@ A step that waits for the jobs gives its place back (``StepWaits``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ from pgben_tasks.errors import (
     RestoreRefused,
     StepWaits,
 )
-from pgben_tasks.operations import spool
+from pgben_tasks.operations import hooks, spool
 from pgben_tasks.operations.points.check import check_copies, not_comparable
 from pgben_tasks.operations.repository.points import surveyed_points
 from pgben_tasks.operations.toolbox import Run, Toolbox
@@ -74,6 +74,8 @@ def select(run: Run, tools: Toolbox) -> JSON:
     named = run.context.get("point") or (None if request.point == LATEST else request.point)
     point = choose(tools, request.at if named is None else BackupId.parse(named))
     members = {one.target: one.backup for one in point.members}
+    # Found out now, and not after hours of loading.
+    tools.hooks.check()
     strange = sorted(target for target in members if Target.parse(target) not in tools.protected)
     if strange:
         raise RestoreRefused(
@@ -138,13 +140,19 @@ def check(run: Run, tools: Toolbox) -> JSON:
 def swap(run: Run, tools: Toolbox) -> JSON:
     """Let every database trade places with its copy, and wait until all have."""
     run.progress.begin("swap")
-    return {"databases": _let_go(run, tools, "postgres")}
+    going = run.ledger.job.context.get("go", [])
+    names = _names([job for job in _parts(run, tools) if job.key not in going])
+    if names:
+        hooks.before_swap(run, tools, names)
+    with hooks.paused(run, tools):
+        return {"databases": _let_go(run, tools, "postgres")}
 
 
 def objects(run: Run, tools: Toolbox) -> JSON:
     """Let differing objects be put back, and wait until every bucket is compared."""
     run.progress.begin("objects")
-    return {"buckets": _let_go(run, tools, "bucket")}
+    with hooks.paused(run, tools):
+        return {"buckets": _let_go(run, tools, "bucket")}
 
 
 def finish(run: Run, tools: Toolbox) -> JSON:
@@ -153,8 +161,9 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     spool.remove(run.folder)
     if not RestoreAllRequest.parse(run.job.request).in_place:
         return {"state": "restored"}
+    resumed = hooks.after_swap(run, tools, _names(_parts(run, tools)))
     extra = sum(int(job.result.get("extra", 0)) for job in _parts(run, tools))
-    return {"state": "replaced", "newer_objects": extra, "warning": WARNING}
+    return {"state": "replaced", "newer_objects": extra, "warning": WARNING, **resumed}
 
 
 def undo(run: Run, tools: Toolbox) -> JSON:
@@ -188,13 +197,24 @@ def undo(run: Run, tools: Toolbox) -> JSON:
         )
     names = {Target.parse(target).name for target in {*asked, *(job.target for job in swapped)}}
     check_confirmations(names, request.confirm)
+    if run.context.get("paused") != run.job.attempt:
+        # The first look stops what must stand still, and those that wait do not once more.
+        hooks.before_swap(run, tools, _names(swapped))
+        run.ledger.keep(context={"paused": run.job.attempt})
     for job in swapped:
         name = Target.parse(job.target).name
         fields = UndoRequest(
-            target=job.target, job=job.id, confirm=name, requested_by=run.job.requested_by
+            target=job.target,
+            job=job.id,
+            confirm=name,
+            part_of=run.job_id,
+            requested_by=run.job.requested_by,
         )
         _ask(run, tools, "undo", job.target, fields.model_dump(mode="json"))
-    return {"databases": _awaited(run, tools, "postgres", _has_succeeded), "state": "undone"}
+    with hooks.paused(run, tools):
+        undone = _awaited(run, tools, "postgres", _has_succeeded)
+    resumed = hooks.after_swap(run, tools, _names(_parts(run, tools)))
+    return {"databases": undone, "state": "undone", **resumed}
 
 
 def choose(tools: Toolbox, wanted: BackupId | datetime | None) -> KnownPoint:
@@ -273,6 +293,12 @@ def _ask(run: Run, tools: Toolbox, kind: JobKind, target: str, request: JSON) ->
 def _asked(run: Run) -> dict[str, str]:
     """Return the keys of the parts by target, as the ledger has them now."""
     return dict(run.ledger.job.context.get("parts", {}))
+
+
+def _names(jobs: Iterable[Job]) -> list[str]:
+    """Return the names of the databases among the targets of jobs."""
+    targets = (Target.parse(job.target) for job in jobs)
+    return [one.name for one in targets if one.kind == "postgres"]
 
 
 def _parts(run: Run, tools: Toolbox) -> list[Job]:

@@ -189,7 +189,7 @@ def _carry_out(
 ) -> None:
     server = tools.swapping[run.target]
     hooks.before_swap(run, tools, (intended.live,))
-    with hooks.paused(tools):
+    with hooks.paused(run, tools):
         run.ledger.hold()
         tools.swaps.intend(intended)
         log.info("swap_intended", database=intended.live, aside=intended.aside)
