@@ -1,8 +1,8 @@
 """The commands that a site runs around a swap of databases: one before it, one after it.
 
 Whoever swaps, one database or several at once, calls these two. What a command prints goes into the
-log of the job; a command runs as this step does, so after a crash perhaps once more. A job that is a
-part of a restore, or undo, of everything runs none: the whole does, once for all.
+log of the job; a command runs as this step does, so after a crash perhaps once more. A job that is
+a part of a restore, or undo, of everything runs none: the whole does, once for all.
 """
 
 from __future__ import annotations
