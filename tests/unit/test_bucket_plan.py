@@ -174,6 +174,31 @@ def test_two_snapshots_differ_as_two_dictionaries_do(
     assert got == [(key, word(key)) for key in every]
 
 
+def test_two_lines_say_the_same_whenever_the_tags_were_read() -> None:
+    later = NOON + timedelta(days=1)
+    named = {"tags_at": "2026-11-23T12:00:00Z", "version": "v"}
+    one = line(tags=named, tags_at=NOON, version="1")
+    assert one.says_the_same(line(tags=named, tags_at=NOON, version="1"))
+    assert one.says_the_same(line(tags=named, tags_at=later, version="1"))
+    for other in (
+        line(tags=named, tags_at=later, version="2"),
+        line(tags={**named, "tags_at": later.isoformat()}, tags_at=later, version="1"),
+        line(tags=named, tags_at=later, version="1", metadata={"iv": "1"}),
+        line(tags=named, version="1"),
+    ):
+        assert not one.says_the_same(other)
+        assert not other.says_the_same(one)
+
+
+def test_what_differs_in_its_tags_only_is_told_apart_where_both_know_tags() -> None:
+    before, after = [line(tags={"a": "1"})], [line(tags={"a": "2"})]
+    (verdict,) = between(before, after)
+    assert (verdict.found, verdict.differs) == ("tags", ("tags",))
+    assert (verdict.line, verdict.listed) == (before[0], after[0])
+    (verdict,) = between(before, after, tags=False)
+    assert verdict.found == "same"
+
+
 def test_a_further_attempt_writes_aside_where_the_one_before_did() -> None:
     first = places(TARGET, NOON, into=None, in_place=True, kept={})
     assert first == {"into": "documentos", "aside": "documentos-aside-20261123-120000"}

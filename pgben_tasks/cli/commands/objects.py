@@ -167,7 +167,8 @@ def diff_objects(
         with direct_mode.open_snapshot(other) as (_, second, apart):
             output.say(f"comparing snapshot '{manifest.backup}' with '{second.backup}'")
             later = open_inventory(tools, second, apart)
-            both = between(chosen(inventory, choice), chosen(later, choice))
+            tags = all(capture_of(one).settings.knows_object_tags for one in (manifest, second))
+            both = between(chosen(inventory, choice), chosen(later, choice), tags=tags)
             head = {"snapshot": manifest.backup, "with": second.backup}
             _show(both, head, as_json=as_json)
     return outcome.DONE

@@ -15,8 +15,8 @@ from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
-from pgben_tasks.domain.buckets.inventory import Line, Listed
-from pgben_tasks.errors import ListingUnordered, ManifestInvalid
+from pgben_tasks.domain.buckets.inventory import Line, Listed, in_order
+from pgben_tasks.errors import ListingUnordered
 
 Why = Literal["new", "changed", "unreadable before", "pack avoided", "tags"]
 
@@ -67,7 +67,7 @@ def compare(
     Bytes in the packs ``avoid`` are fetched anew. Raises ``ListingUnordered`` for the listing and
     ``ManifestInvalid`` for an inventory that is out of order.
     """
-    lines = _ordered(previous)
+    lines = in_order(previous)
     line = next(lines, None)
     last = ""
     for number, listed in enumerate(listing, start=1):
@@ -98,18 +98,6 @@ def _same_key(listed: Listed, line: Line, avoid: Container[str]) -> Change:
     if listed.tags is not None and listed.tags != line.tags:
         return Wanted(listed, "tags", line)
     return Carried(line)
-
-
-def _ordered(lines: Iterable[Line]) -> Iterator[Line]:
-    last = ""
-    for line in lines:
-        if line.key <= last:
-            raise ManifestInvalid(
-                f"'{line.where}' is not valid: its lines are out of order",
-                "the stored inventory was changed or damaged; verify the target",
-            )
-        last = line.key
-        yield line
 
 
 @dataclass(slots=True)

