@@ -5,7 +5,7 @@ Which points retention keeps is decided in ``retention``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -82,6 +82,10 @@ class KnownPoint:
         return frozenset(
             (Target.parse(one.target), BackupId.parse(one.backup)) for one in self.members
         )
+
+    def is_good_with(self, backups: Collection[tuple[Target, BackupId]]) -> bool:
+        """Return whether it counts as verified and names one of these backups."""
+        return self.good and not self.backups.isdisjoint(backups)
 
 
 def known_point(point: RecoveryPoint, facts: Mapping[tuple[str, str], MemberFacts]) -> KnownPoint:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Final
+
 from pgben_tasks.domain.points import KnownPoint, MemberFacts, known_point, member_state
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.health.restorability import indexed_backups
 from pgben_tasks.operations.repository.points import surveyed_points
 from pgben_tasks.ports import Repository
 from pgben_tasks.runtime import Workplace
+
+#: For ``stored_points``: up to the newest that is verified.
+UNTIL_GOOD: Final[Callable[[KnownPoint], bool]] = attrgetter("good")
 
 
 def indexed_points(work: Workplace) -> tuple[KnownPoint, ...]:
@@ -25,16 +32,19 @@ def indexed_points(work: Workplace) -> tuple[KnownPoint, ...]:
     return tuple(known_point(one, facts) for one in documents)
 
 
-def stored_points(repository: Repository, *, until_good: bool = False) -> tuple[KnownPoint, ...]:
+def stored_points(
+    repository: Repository, *, until: Callable[[KnownPoint], bool] | None = None
+) -> tuple[KnownPoint, ...]:
     """Return the points of the repository, newest first, signatures checked.
 
-    With ``until_good`` the newest ones up to the first that is verified: a command that only names
+    With ``until`` the newest ones up to the first for which it holds: a command that only names
     that one reads no more. Points that cannot be believed are left out; `verify` names them.
     """
     found: list[KnownPoint] = []
     for point in sorted(repository.points(), key=_formed, reverse=True):
-        found += surveyed_points(repository, only=point).points
-        if until_good and found and found[-1].good:
+        read = surveyed_points(repository, only=point).points
+        found += read
+        if until is not None and any(map(until, read)):
             break
     return tuple(found)
 

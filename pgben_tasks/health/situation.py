@@ -37,7 +37,7 @@ from pgben_tasks.health.facts import (
     reconciler,
 )
 from pgben_tasks.health.looks import Look
-from pgben_tasks.health.points import indexed_points, stored_points
+from pgben_tasks.health.points import UNTIL_GOOD, indexed_points, stored_points
 from pgben_tasks.health.presence import check_identity, looks_at_protected, presence
 from pgben_tasks.runtime import Workplace, postgres_servers
 from pgben_tasks.settings import Settings
@@ -205,7 +205,7 @@ def _stored(work: Workplace, now: datetime, *, from_catalog: bool) -> _Stored:
         points = (
             indexed_points(work)
             if from_catalog
-            else stored_points(work.repository, until_good=True)
+            else stored_points(work.repository, until=UNTIL_GOOD)
         )
     settings = work.settings
     point = None

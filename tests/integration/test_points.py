@@ -19,7 +19,7 @@ from pgben_tasks.errors import (
     StepWaits,
     StoreUnavailable,
 )
-from pgben_tasks.health.points import indexed_points, stored_points
+from pgben_tasks.health.points import UNTIL_GOOD, indexed_points, stored_points
 from pgben_tasks.operations.points import form
 from pgben_tasks.operations.repository import prune
 from tests.support import samples
@@ -249,7 +249,7 @@ def test_index_and_repository_tell_the_same_and_damage_of_a_member_shows(
     second = points.form()
     work, repository = points.buckets.shop.work, points.tools.repository
     assert indexed_points(work) == stored_points(repository) == (second, first)
-    assert stored_points(repository, until_good=True) == (second,)
+    assert stored_points(repository, until=UNTIL_GOOD) == (second,)
     (own,) = member(points, str(second.id), points.buckets.shop.target).own_packs
     path = points.buckets.shop.repository / own.path
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
@@ -257,7 +257,7 @@ def test_index_and_repository_tell_the_same_and_damage_of_a_member_shows(
         points.buckets.shop.verify(level="full")
     for found in (indexed_points(work), stored_points(repository)):
         assert [one.state for one in found] == ["damaged", "verified"]
-    assert [one.id for one in stored_points(repository, until_good=True)] == [second.id, first.id]
+    assert [one.id for one in stored_points(repository, until=UNTIL_GOOD)] == [second.id, first.id]
 
 
 def test_a_verification_of_everything_finds_points_that_lie(points: PointShop) -> None:

@@ -145,6 +145,14 @@ def test_a_good_backup_that_is_suspect_is_none_for_a_point() -> None:
     assert not of_states("suspect", "verified").good
 
 
+def test_a_point_is_good_with_a_backup_when_it_names_it_and_is_verified() -> None:
+    wanted = (Target.parse(BUCKET), samples.BACKUP)
+    other = (Target.parse("bucket/other"), samples.BACKUP)
+    assert of_states("verified", "verified").is_good_with({other, wanted})
+    assert not of_states("verified", "verified").is_good_with({other})
+    assert not of_states("damaged", "verified").is_good_with({wanted})
+
+
 # --- retention
 
 

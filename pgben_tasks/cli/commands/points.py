@@ -97,7 +97,7 @@ def read_points(
     work: Workplace | DirectPlace, *, until_good: bool = False
 ) -> tuple[KnownPoint, ...]:
     """Return the recovery points of the index, or of the repository where none answers."""
-    from pgben_tasks.health.points import indexed_points, stored_points
+    from pgben_tasks.health.points import UNTIL_GOOD, indexed_points, stored_points
     from pgben_tasks.runtime import Workplace
 
     if isinstance(work, Workplace):
@@ -108,7 +108,7 @@ def read_points(
                 # A list has said it already.
                 output.say(f"{exc.sentence}; reading the repository instead", style="yellow")
                 output.hint(exc.hint)
-    return stored_points(work.repository, until_good=until_good)
+    return stored_points(work.repository, until=UNTIL_GOOD if until_good else None)
 
 
 def show_first_line(work: Workplace | DirectPlace, found: Sequence[KnownPoint]) -> None:
