@@ -46,6 +46,11 @@ class State(StrEnum):
         """Name the state as lists and reports show it."""
         return _LABELS.get(self, self.value)
 
+    @property
+    def needs_permission(self) -> bool:
+        """Whether a restore takes such a backup by its id only when it is told to."""
+        return self in {State.DAMAGED, State.UNVERIFIED}
+
 
 _LABELS: Final = {
     State.VERIFIED_UNOPENED: "verified (unopened)",

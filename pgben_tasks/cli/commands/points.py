@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import csv
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from rich.text import Text
 
 from pgben_tasks.cli.ask import direct_mode
 from pgben_tasks.cli.options import AsJson, Direct, Wide, examples
-from pgben_tasks.cli.view import outcome, output
+from pgben_tasks.cli.view import outcome, output, remedies
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import (
     BackupNotFound,
@@ -286,9 +285,8 @@ def _show_faults(one: KnownPoint, faults: Iterator[Fault]) -> None:
     for fault in faults:
         if fault.kind == "orphan":
             continue
-        # A line with control characters cannot be pasted; such keys are in the CSV.
-        if fault.backup is not None and len(back) < _SHOWN and fault.key.isprintable():
-            back.append(_way_back(fault))
+        if fault.backup is not None and len(back) < _SHOWN:
+            back.append(remedies.restore_of_object(fault.bucket, fault.backup, fault.key))
         if len(rows) < _SHOWN:
             said = ": ".join(filter(None, (fault.expected, fault.found)))
             of = f"{fault.reference} {fault.row or ''}".strip()
@@ -302,13 +300,6 @@ def _show_faults(one: KnownPoint, faults: Iterator[Fault]) -> None:
         )
     for line in back:
         output.hint(f"`{line}`")
-
-
-def _way_back(fault: Fault) -> str:
-    """Return the command that brings an object of an older snapshot back."""
-    words = ("pgben", "restore", f"bucket/{fault.bucket}", "--backup", fault.backup or "")
-    place = ("--in-place", "--confirm", fault.bucket, "--key", fault.key)
-    return shlex.join((*words, *place))
 
 
 def _write_csv(name: str, faults: Iterable[Fault]) -> None:
