@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from pgben_tasks.domain.buckets.inventory import Entry, Line
@@ -29,8 +30,12 @@ def open_inventory(tools: Toolbox, manifest: Manifest, folder: Path) -> Path:
     """
     stored = inventory_of(manifest)
     sealed, plain = folder / f"{manifest.backup}.sealed", folder / f"{manifest.backup}.jsonl"
-    tools.repository.fetch_inventory(manifest, sealed)
-    digest = tools.objects.open_inventory(stored, sealed, plain)
+    try:
+        tools.repository.fetch_inventory(manifest, sealed)
+        digest = tools.objects.open_inventory(stored, sealed, plain)
+    finally:
+        # Those of many nights are opened one after another.
+        sealed.unlink(missing_ok=True)
     if manifest.bucket is None or digest != manifest.bucket.lines:
         raise DigestMismatch(
             f"'{stored.path}' is not the inventory that its manifest describes",
@@ -41,15 +46,22 @@ def open_inventory(tools: Toolbox, manifest: Manifest, folder: Path) -> Path:
 
 def find(tools: Toolbox, manifest: Manifest, key: str, folder: Path) -> Entry:
     """Find one object; raises ``ObjectMissing`` when the snapshot lacks it or its bytes."""
-    for line in lines_of(tools, manifest, folder):
-        if line.key == key:
-            if line.pack is None:
-                break
-            return line.entry()
-    raise ObjectMissing(
-        f"snapshot '{manifest.backup}' does not hold that object",
-        "keys are taken letter by letter; `pgben objects ls` shows them",
-    )
+    line = line_of(open_inventory(tools, manifest, folder), key)
+    if line is None or line.pack is None:
+        raise ObjectMissing(
+            f"snapshot '{manifest.backup}' does not hold that object",
+            "keys are taken letter by letter; `pgben objects ls` shows them",
+        )
+    return line.entry()
+
+
+def line_of(inventory: Path, key: str) -> Line | None:
+    """Return the line of one key; None where the snapshot lacks it."""
+    with closing(read_lines(inventory)) as lines:
+        for line in lines:
+            if line.key >= key:
+                return line if line.key == key else None
+    return None
 
 
 def take(
