@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Final
-from zoneinfo import ZoneInfo
 
 from pgben_tasks.domain.target import BackupId, Target, check_name, may_hold_password
 from pgben_tasks.errors import BackupNotFound, ConfigurationError
@@ -106,7 +105,7 @@ def find_backup(text: str, repository: Repository) -> tuple[Target, BackupId]:
     )
 
 
-def parse_moment(text: str, zone: ZoneInfo) -> datetime:
+def parse_moment(text: str, zone: tzinfo) -> datetime:
     """Read an ISO 8601 moment, and return it in ``zone``; one without an offset is meant there."""
     try:
         at = datetime.fromisoformat(text)

@@ -48,6 +48,7 @@ LINES = (
     ("objects", "ls", "bucket/pgben-documents"),
     ("objects", "get", UNKNOWN, "key", "--to", "file"),
     ("objects", "diff", "bucket/pgben-documents"),
+    ("objects", "history", "bucket/pgben-documents"),
     ("catalog", "rebuild"),
     ("databases",),
     ("databases", "keep", "pgben_restored_20261123_101500"),

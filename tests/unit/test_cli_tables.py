@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,14 +30,15 @@ from pgben_tasks.cli.commands import (
     setup,
 )
 from pgben_tasks.cli.demo import up
-from pgben_tasks.cli.view import outcome, output, tables
+from pgben_tasks.cli.view import history, outcome, output, tables
 from pgben_tasks.domain.alarm import Alarm, KeptAlarm
+from pgben_tasks.domain.buckets.history import Changes, Part, Span
 from pgben_tasks.domain.buckets.restore_plan import PlanTotals
 from pgben_tasks.domain.documents import TableCount
 from pgben_tasks.domain.job import Job, StepRun
 from pgben_tasks.domain.kept_databases import FoundDatabase, KeptDatabase
-from pgben_tasks.domain.states import state_of
-from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.states import BackupStanding, KnownBackup, State, state_of
+from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.health.doctor.report import Result
 from pgben_tasks.operations.points.restore import WARNING
 from pgben_tasks.settings import Settings
@@ -458,3 +460,85 @@ def test_a_name_is_whole_where_its_value_has_room() -> None:
     assert lines(output.facts(shown))[0] == "pgben.restore.bucket.replace.finish  3.8 s"
     # A long word of a value keeps its share.
     assert len(lines(output.facts([*shown, ("key", "d" * 46)]))) > 3
+
+
+def a_night(number: int, **fields: Any) -> Any:
+    part = Part(objects=123_456, bytes=10**12)
+    changes = Changes(
+        known=1_234_567,
+        added=Part(objects=9_999, bytes=10**12),
+        changed=part,
+        retagged=Part(objects=99_999, bytes=1),
+        deleted=part,
+        not_compared=0,
+    )
+    values: dict[str, Any] = {
+        "id": BackupId.make(NOW + timedelta(days=number), "1f0c9a"),
+        "moment": NOW,
+        "standing": BackupStanding(state=State.VERIFIED_EXCEPTIONS),
+        "capture": SimpleNamespace(objects=1_234_567, bytes=10**12, unreadable=0),
+        "changes": changes,
+        "compared_with": BackupId.make(NOW + timedelta(days=number - 1), "1f0c9a"),
+        "fault": None,
+    }
+    return SimpleNamespace(**(values | fields))
+
+
+def test_the_nights_of_a_bucket_fit_and_say_what_is_odd() -> None:
+    share = Decimal("0.2")
+    found = [
+        a_night(5),
+        a_night(4, standing=BackupStanding(state=State.VERIFIED, suspect=SENTENCE)),
+        a_night(2, standing=None, moment=None, capture=None, changes=None, fault=SENTENCE),
+        a_night(1, changes=None, compared_with=None),
+    ]
+    narrow = history.nights_table(found, share, FORTALEZA, wide=False)
+    said = check([narrow])
+    assert (
+        "20261128T050000Z-1f0c9a  2026-11-23 02:00-03:00  9,999  123,456  99,999  123,456\n" in said
+    )
+    assert "    verified with exceptions, 1,234,567 objects, 931 GiB" in said
+    assert "suspect: 'postgres/pgben' cannot" in said
+    assert "compared with 20261126T050000Z-1f0c9a" in " ".join(said.split())
+    assert "unreadable; cannot be read: 'postgres/pgben'" in said
+    assert "nothing older to compare with" in " ".join(said.split())
+    assert "changed much" not in said
+    # Without colours the note tells it, with them the numbers stand out.
+    strict = history.nights_table(found, Decimal("0.1"), FORTALEZA, wide=False)
+    assert "changed much: 123456 of 1234567 known objects" in " ".join(check([strict]).split())
+    assert isinstance(strict, tables.Listing)
+    assert isinstance(narrow, tables.Listing)
+    assert [str(span.style) for cell in strict._rows[0][2:6] for span in cell.spans] == [
+        "bold yellow",
+        "bold yellow",
+    ]
+    assert not any(cell.spans for cell in narrow._rows[0][2:6])
+    wide = "\n".join(lines(history.nights_table(found, share, FORTALEZA, wide=True), width=1000))
+    for word in ("bytes added", "bytes changed", "bytes deleted", "931 GiB"):
+        assert word in wide
+
+
+def test_the_versions_of_an_object_fit() -> None:
+    backup = KnownBackup(
+        id=BackupId.make(NOW, "1f0c9a"),
+        sequence=1,
+        started=NOW,
+        snapshot_time=NOW,
+        standing=BackupStanding(state=State.VERIFIED_EXCEPTIONS),
+        bytes=1,
+    )
+    entry: Any = SimpleNamespace(size=10**12, modified=NOW, sha256="bf" * 32)
+    every = ("size", "bytes", "headers", "metadata", "tags")
+    found = [
+        Span(what="kept", entry=entry, backups=[backup]),
+        Span(what="gone", backups=[backup]),
+        Span(what="kept", entry=entry, differs=every, backups=[backup]),
+    ]
+    said = check([history.versions_table(found, FORTALEZA, wide=False)])
+    assert "bytes, headers, metadata, tags" in said
+    assert "size," not in said
+    assert "  2  2026-11-23 02:00-03:00  931 GiB  2026-11-23 02:00-03:00  bfbfbfbfbfbf" in said
+    back = list(history.ways_back("papers", "a", found))
+    assert [one for one in back if not one.startswith("    ")] == [
+        f"version {number}, newest in {backup.id} (verified with exceptions):" for number in (2, 1)
+    ]

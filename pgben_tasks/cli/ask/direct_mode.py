@@ -188,7 +188,6 @@ def open_snapshot(
     ``text`` is an id, or a target: then the newest verified one, or the newest listed by ``at``.
     """
     from pgben_tasks.direct.place import DirectPlace
-    from pgben_tasks.operations import spool
     from pgben_tasks.operations.repository.selection import choose_backup
 
     place = DirectPlace.load()
@@ -198,8 +197,35 @@ def open_snapshot(
         target = arguments.parse_known(text, place)
         now = datetime.now(UTC)
         backup = choose_backup(place.repository, target, at or LATEST, now=now).backup.id
-    if target.kind != "bucket":
-        raise ConfigurationError(f"'{target}' is no bucket", "name a snapshot of a bucket")
+    _require_bucket(target, "name a snapshot of a bucket")
     manifest = place.repository.manifest(target, backup)
-    with place.tools(target) as tools, spool.passing_folder(tools.spool) as folder:
+    with _tools_and_folder(place, target) as (tools, folder):
         yield tools, manifest, folder
+
+
+@contextmanager
+def open_bucket(text: str) -> Iterator[tuple[Toolbox, Target, Path]]:
+    """Yield the tools for a bucket's snapshots, its name, and a folder as ``open_snapshot`` does.
+
+    ``text`` names a bucket that is protected here, or has a snapshot in the repository.
+    """
+    from pgben_tasks.direct.place import DirectPlace
+
+    place = DirectPlace.load()
+    target = arguments.parse_known(text, place)
+    _require_bucket(target, "name a bucket, as in 'bucket/NAME'")
+    with _tools_and_folder(place, target) as (tools, folder):
+        yield tools, target, folder
+
+
+@contextmanager
+def _tools_and_folder(place: DirectPlace, target: Target) -> Iterator[tuple[Toolbox, Path]]:
+    from pgben_tasks.operations import spool
+
+    with place.tools(target) as tools, spool.passing_folder(tools.spool) as folder:
+        yield tools, folder
+
+
+def _require_bucket(target: Target, hint: str) -> None:
+    if target.kind != "bucket":
+        raise ConfigurationError(f"'{target}' is no bucket", hint)

@@ -287,9 +287,7 @@ def _note(one: Listed) -> output.Cell:
         return Text(f"needs {one.needs}", style="bold red")
     if one.suspect is None:
         return one.detail
-    if one.acknowledged:
-        return f"suspect (acknowledged): {one.suspect}"
-    return Text(f"suspect: {one.suspect}", style="yellow")
+    return output.suspicion(one.suspect, acknowledged=one.acknowledged)
 
 
 def _backup_document(

@@ -1,4 +1,7 @@
-"""The commands that look into snapshots of buckets: objects ls, objects get, objects diff."""
+"""The commands that look into snapshots of buckets: objects ls, objects get, objects diff.
+
+`objects history`, which looks at all of them, is in ``history``.
+"""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
@@ -16,6 +19,7 @@ import typer
 
 from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import direct_mode
+from pgben_tasks.cli.commands import history
 from pgben_tasks.cli.options import AsJson, examples
 from pgben_tasks.cli.view import outcome, output, streaming
 from pgben_tasks.cli.view.screen import Meter
@@ -270,3 +274,6 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "metadata": entry.metadata,
         "tags": entry.tags,
     }
+
+
+app.add_typer(history.app)

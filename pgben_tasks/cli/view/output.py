@@ -166,6 +166,13 @@ def state(word: str) -> Text:
     return Text(word, style=STYLES.get(word, ""))
 
 
+def suspicion(reason: str, *, acknowledged: bool) -> Text:
+    """Return why a backup is suspect, or was before somebody acknowledged it."""
+    if acknowledged:
+        return Text(f"suspect (acknowledged): {reason}")
+    return Text(f"suspect: {reason}", style="yellow")
+
+
 def table(
     columns: Sequence[str],
     rows: Iterable[Sequence[Cell]],
