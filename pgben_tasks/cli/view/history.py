@@ -210,7 +210,7 @@ def suspicion_document(target: Target, found: Suspicion | None) -> dict[str, Any
     }
     before: dict[str, Any] | None = None
     if point is not None:
-        command = remedies.restore_of_point(point)
+        command = remedies.plan_of_point(point)
         before = {"point": str(point.id), "moment": point.moment, "command": command}
     elif backup is not None:
         command = remedies.restore_of_backup(target, backup.id)
@@ -230,7 +230,9 @@ def propose(target: Target, found: Suspicion, zone: tzinfo) -> None:
         output.say(
             f"newest recovery point before: {point.id} ({output.moment(point.moment, zone)})"
         )
-        output.hint(f"`{remedies.restore_of_point(point)}` shows it")
+        output.hint(
+            f"`{remedies.plan_of_point(point)}` shows what would come back, and the command for it"
+        )
     elif backup is not None:
         output.say(
             "no verified recovery point is from before; newest good snapshot before: "

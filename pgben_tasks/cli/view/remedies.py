@@ -28,9 +28,9 @@ def restore_of_backup(target: Target, backup: BackupId) -> str:
     return _typed(("pgben", "restore", str(target), "--backup", str(backup)))
 
 
-def restore_of_point(point: KnownPoint) -> str:
-    """Return the command for a recovery point: the one that shows what it holds."""
-    return _typed(("pgben", "points", str(point.id)))
+def plan_of_point(point: KnownPoint) -> str:
+    """Return the command that shows what a recovery point brings back, and how."""
+    return _typed(("pgben", "plan", "--all", "--point", str(point.id)))
 
 
 def _permissions(state: State) -> tuple[str, ...]:
