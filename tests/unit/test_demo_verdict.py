@@ -17,7 +17,7 @@ GOOD: dict[str, Any] = {
     "documents_known": 6,
     "documents_as_in_database": 6,
     "rows_faulty": 0,
-    "objects_fetched_unchanged": 0,
+    "packs_stored_unchanged": 0,
 }
 
 
@@ -37,7 +37,7 @@ def test_a_bucket_that_is_as_it_was_has_no_bucket_faults() -> None:
             "1 documents are not what the restored database knows of them",
         ),
         ({"rows_faulty": 2}, "2 rows have documents that are not as they say"),
-        ({"objects_fetched_unchanged": 2}, "a snapshot of the unchanged bucket fetched 2 objects"),
+        ({"packs_stored_unchanged": 2}, "a snapshot of the unchanged bucket stored 2 packs"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -24,6 +24,7 @@ from pgben_tasks.cli.view.follow import Follower
 from pgben_tasks.domain.documents import CrossCheck
 from pgben_tasks.domain.failures import recorded_error
 from pgben_tasks.domain.job import EVERYTHING, Job, JobKind
+from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.embedded.data import compare, documents
 from pgben_tasks.embedded.stack import EmbeddedStack
 from pgben_tasks.runtime import Workplace
@@ -158,18 +159,23 @@ def _snapshot(jobs: Jobs, access: Documents) -> dict[str, Any]:
 def _join_everything(jobs: Jobs, access: Documents) -> dict[str, Any]:
     """Back everything up once more, as one recovery point; return what that proved.
 
-    The bucket is as it was, so its snapshot has nothing to fetch.
+    The bucket is as it was, so its snapshot has nothing to store: objects that were stored minutes
+    before the first one are fetched once more, and their bytes are known.
     """
     point = jobs.run("point", EVERYTHING, {}, typed="backup --all")
     check = point.result["check"]
+    target = Target.parse(access.target)
     snapshots = [job for job in jobs.work.ledger.jobs() if job.target == access.target]
+    newest = BackupId.parse(snapshots[0].backup or "")
     return {
         "point": point.result["point"],
         "point_state": point.result["state"],
         "rows_with_objects": check["references"],
         "rows_faulty": CrossCheck(**check, faults=None).rows,
         "objects_of_no_row": check["orphan"],
-        "objects_fetched_unchanged": snapshots[0].result["wanted"],
+        "packs_stored_unchanged": len(
+            jobs.work.tools.repository.manifest(target, newest).own_packs
+        ),
     }
 
 
@@ -298,8 +304,8 @@ def bucket_faults(proof: dict[str, Any]) -> list[str]:
         wrong.append(f"{unlike} documents are not what the restored database knows of them")
     if faulty := proof["rows_faulty"]:
         wrong.append(f"{faulty} rows have documents that are not as they say")
-    if again := proof["objects_fetched_unchanged"]:
-        wrong.append(f"a snapshot of the unchanged bucket fetched {again} objects")
+    if again := proof["packs_stored_unchanged"]:
+        wrong.append(f"a snapshot of the unchanged bucket stored {again} packs")
     return wrong
 
 
@@ -309,7 +315,7 @@ def _bucket_facts(proof: dict[str, Any]) -> Iterator[tuple[str, str]]:
     unlike = sum(len(proof[f"objects_{what}"]) for what in ("missing", "extra", "differing"))
     yield "first snapshot", f"{proof['snapshot']} ({proof['snapshot_state']})"
     yield "objects fetched by the first snapshot", output.number(proof["objects_fetched"])
-    yield "by the next one, unchanged", output.number(proof["objects_fetched_unchanged"])
+    yield "packs stored by the next, unchanged", output.number(proof["packs_stored_unchanged"])
     yield (
         "deleted, overwritten, retagged",
         ", ".join(
