@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -48,13 +48,9 @@ class WatchedBucket(MemoryBucket):
     """Counts what is asked of it; ``before`` runs first and may let the process die."""
 
     def __init__(self, name: str, *, made: bool = True) -> None:
-        super().__init__(name, made=made, clock=self._time)
-        self.ago = timedelta(0)
+        super().__init__(name, made=made)
         self.asked: Counter[str] = Counter()
         self.before: Callable[[str, str], None] = lambda _what, _key: None
-
-    def _time(self) -> datetime:
-        return datetime.now(UTC) - self.ago
 
     def _watch(self, what: str, key: str = "") -> None:
         self.before(what, key)

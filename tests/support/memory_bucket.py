@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import md5
 from threading import Lock
 from typing import Final
@@ -44,6 +44,8 @@ class MemoryBucket:
         self._lock = Lock()
         self._objects: dict[str, _Object] = {}
         self._settings = BucketSettings(versioning="off")
+        #: How long before the clock's time objects are stored.
+        self.ago = timedelta(0)
 
     @property
     def name(self) -> str:
@@ -136,6 +138,12 @@ class MemoryBucket:
         with self._lock:
             self._objects[key] = replace(one, tags=dict(tags))
 
+    def give_metadata(self, key: str, metadata: Mapping[str, str]) -> None:
+        """Store an object again, with other metadata, in the second in which it was stored."""
+        one = self._find(key)
+        with self._lock:
+            self._objects[key] = replace(one, facts=replace(one.facts, metadata=dict(metadata)))
+
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
         self._require_made()
@@ -157,7 +165,7 @@ class MemoryBucket:
         return ()
 
     def _now(self) -> datetime:
-        return self._clock().replace(microsecond=0)
+        return (self._clock() - self.ago).replace(microsecond=0)
 
     def _find(self, key: str) -> _Object:
         self._require_made()

@@ -37,6 +37,8 @@ class TroubledBucket(MemoryBucket):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
+        # What is stored minutes before a listing is fetched once more by the snapshot after it.
+        self.ago = timedelta(hours=1)
         self.fetched: list[str] = []
         self.broken: dict[str, Exception] = {}
         #: For each key, what its first fetches raise.

@@ -24,7 +24,6 @@ from pgben_tasks.domain.buckets.restore_plan import (
     PlanTotals,
     Verdict,
     between,
-    is_settled,
     planned,
     version_mark,
 )
@@ -85,12 +84,6 @@ def test_tags_that_nobody_knows_are_not_compared_and_known_ones_are() -> None:
 def test_a_snapshot_of_a_server_without_tags_says_so() -> None:
     assert BucketSettings(versioning="off").knows_object_tags
     assert not BucketSettings(versioning="off", unknown=("lock", OBJECT_TAGS)).knows_object_tags
-
-
-def test_a_date_proves_nothing_before_it_has_passed() -> None:
-    assert is_settled(NOON - timedelta(minutes=6), NOON)
-    for late in (NOON - timedelta(minutes=4), NOON, NOON + timedelta(minutes=1)):
-        assert not is_settled(late, NOON)
 
 
 def test_the_same_bytes_stored_again_are_another_version() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from pgben_tasks.domain.buckets.capture import restored_bucket
 from pgben_tasks.domain.buckets.diff import (
@@ -32,6 +32,8 @@ from pgben_tasks.ports import ListedObject
 from tests.support import samples
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+#: When everything that was stored at noon was listed.
+LATER = NOON + timedelta(hours=1)
 PACK = "20261123T050000Z-1f0c9a/1.tar.age"
 OTHER = "20261123T050000Z-1f0c9a/2.tar.age"
 DIGEST = "a" * 64
@@ -125,7 +127,7 @@ def test_unchanged_objects_are_carried_changed_ones_wanted_and_lost_ones_gone() 
         listed("d"),
         listed("e"),
     ]
-    assert words(compare(listing, previous, avoid={OTHER})) == [
+    assert words(compare(listing, previous, previous_at=LATER, avoid={OTHER})) == [
         "a carried",
         "b changed",
         "b2 new",
@@ -140,7 +142,7 @@ def test_unchanged_objects_are_carried_changed_ones_wanted_and_lost_ones_gone() 
     "changed", [{"size": 4}, {"etag": "x"}, {"modified": NOON + timedelta(seconds=1)}]
 )
 def test_any_difference_in_the_listing_is_a_change(changed: dict[str, Any]) -> None:
-    (change,) = compare([listed(**changed)], [line()])
+    (change,) = compare([listed(**changed)], [line()], previous_at=LATER)
     assert words(iter([change])) == ["a changed"]
     totals = Totals()
     totals.count(change)
@@ -158,7 +160,7 @@ def test_other_tags_in_a_listing_that_says_them_are_a_change_of_their_own() -> N
     changes = []
     for tags in (None, {"k": "v"}, {}, {"k": "w"}):
         one = ListedObject("a", "e", 3, NOON, tags)
-        changes += list(compare([one], [tagged]))
+        changes += list(compare([one], [tagged], previous_at=LATER))
     assert words(iter(changes)) == ["a carried", "a carried", "a tags", "a tags"]
     totals = Totals()
     for change in changes:
@@ -168,7 +170,66 @@ def test_other_tags_in_a_listing_that_says_them_are_a_change_of_their_own() -> N
 
 def test_parts_of_a_second_make_no_change() -> None:
     moment = NOON + timedelta(milliseconds=300)
-    assert words(compare([listed(modified=moment)], [line()])) == ["a carried"]
+    changes = compare([listed(modified=moment)], [line()], previous_at=LATER)
+    assert words(changes) == ["a carried"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "word"),
+    [
+        (-301, "carried"),
+        (-300, "unsettled"),
+        (-1, "unsettled"),
+        (0, "unsettled"),
+        (400 * 86400, "unsettled"),
+    ],
+)
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-3))])
+def test_a_date_is_believed_when_it_was_settled_as_the_listing_before_began(
+    seconds: int, word: str, zone: tzinfo
+) -> None:
+    """Clocks may differ by five minutes."""
+    modified = NOON + timedelta(seconds=seconds)
+    now, before = listed(modified=modified), line(modified=modified)
+    (change,) = compare([now], [before], previous_at=NOON.astimezone(zone))
+    assert words(iter([change])) == [f"a {word}"]
+    totals = Totals()
+    totals.count(change)
+    carried = word == "carried"
+    assert (totals.known, totals.changed, totals.again) == (1, 0, 1 - carried)
+    assert totals.carried == carried
+
+
+@given(
+    listing_took=st.integers(0, 10**6),
+    apart=st.integers(-300_000, 300_000),
+    part=st.integers(0, 999),
+    rounds_up=st.booleans(),
+)
+@example(listing_took=0, apart=-300_000, part=0, rounds_up=False)
+@example(listing_took=0, apart=-300_000, part=999, rounds_up=False)
+def test_nothing_that_was_stored_since_the_listing_before_is_believed_for_its_date(
+    listing_took: int, apart: int, part: int, rounds_up: bool
+) -> None:
+    """Wherever in a second it began, and whatever the server's clock shows within five minutes."""
+    began = NOON + timedelta(milliseconds=part)
+    shown = began + timedelta(milliseconds=listing_took + apart)
+    modified = shown.replace(microsecond=0) + timedelta(seconds=rounds_up)
+    now, before = listed(modified=modified), line(modified=modified)
+    assert words(compare([now], [before], previous_at=began)) == ["a unsettled"]
+
+
+def test_without_a_listing_before_no_date_is_believed() -> None:
+    assert words(compare([listed()], [line()], previous_at=None)) == ["a unsettled"]
+
+
+def test_an_unsettled_object_is_fetched_whatever_else_is_known_of_it() -> None:
+    """The line of an object in an emptied pack stands when it cannot be fetched; this must not."""
+    at: Any = {"previous_at": NOON, "avoid": {PACK}}
+    tagged = ListedObject("a", "e", 3, NOON, {"other": "tags"})
+    assert words(compare([tagged], [line()], **at)) == ["a unsettled"]
+    assert words(compare([listed(etag="x")], [line()], **at)) == ["a changed"]
+    assert words(compare([listed()], [failed("a")], **at)) == ["a unreadable before"]
 
 
 def test_a_moment_is_the_listed_one_where_the_server_means_the_same() -> None:
@@ -182,12 +243,12 @@ def test_a_moment_is_the_listed_one_where_the_server_means_the_same() -> None:
 def test_a_listing_out_of_order_and_a_key_twice_are_told() -> None:
     for keys in (["b", "a"], ["a", "a"], ["é", "z"]):
         with pytest.raises(ListingUnordered):
-            list(compare(map(listed, keys), []))
+            list(compare(map(listed, keys), [], previous_at=None))
 
 
 def test_an_inventory_out_of_order_is_invalid() -> None:
     with pytest.raises(ManifestInvalid, match="out of order"):
-        list(compare([], [line("b"), line("a")]))
+        list(compare([], [line("b"), line("a")], previous_at=LATER))
 
 
 KEYS = st.dictionaries(st.text(min_size=1, max_size=4), st.sampled_from(["e", "f"]), max_size=20)
@@ -202,7 +263,7 @@ def test_a_comparison_is_what_two_dictionaries_say(
 
     previous = [line(key, etag=before[key]) for key in ordered(before)]
     listing = [listed(key, etag=now[key]) for key in ordered(now)]
-    changes = list(compare(listing, previous))
+    changes = list(compare(listing, previous, previous_at=LATER))
     carried = {change.line.key for change in changes if isinstance(change, Carried)}
     wanted = {change.listed.key for change in changes if isinstance(change, Wanted)}
     gone = {change.line.key for change in changes if isinstance(change, Gone)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final, Literal, Protocol
 
@@ -18,7 +18,7 @@ from msgspec import Struct
 from pgben_tasks.domain.buckets.inventory import Line, Listed, in_order
 from pgben_tasks.errors import ListingUnordered
 
-Why = Literal["new", "changed", "unreadable before", "pack avoided", "tags"]
+Why = Literal["new", "changed", "unreadable before", "unsettled", "pack avoided", "tags"]
 
 
 class Placed(Protocol):
@@ -42,7 +42,7 @@ class Carried(Struct, frozen=True, gc=False):
 class Wanted(Struct, frozen=True, gc=False):
     """The object is to be fetched, and why; ``line`` is its line before, where it had one.
 
-    For "tags" it is as it was, but for those.
+    For "tags" it is as it was, but for those; "unsettled" looks as it was, and may not be so.
     """
 
     listed: Listed
@@ -60,13 +60,20 @@ Change = Carried | Wanted | Gone
 
 
 def compare(
-    listing: Iterable[Listed], previous: Iterable[Line], *, avoid: Container[str] = ()
+    listing: Iterable[Listed],
+    previous: Iterable[Line],
+    *,
+    previous_at: datetime | None,
+    avoid: Container[str] = (),
 ) -> Iterator[Change]:
     """Join a listing with the inventory before it, key by key.
 
-    Bytes in the packs ``avoid`` are fetched anew. Raises ``ListingUnordered`` for the listing and
-    ``ManifestInvalid`` for an inventory that is out of order.
+    ``previous_at`` is when the listing of that inventory began, None where there is none: what has
+    a date that was not settled then is fetched anew. So are bytes in the packs ``avoid``. Raises
+    ``ListingUnordered`` for the listing and ``ManifestInvalid`` for an inventory that is out of
+    order.
     """
+    settled = "" if previous_at is None else settled_before(previous_at)
     lines = in_order(previous)
     line = next(lines, None)
     last = ""
@@ -81,23 +88,41 @@ def compare(
         if line is None or line.key != key:
             yield Wanted(listed, "new")
             continue
-        yield _same_key(listed, line, avoid)
+        yield _same_key(listed, line, settled, avoid)
         line = next(lines, None)
     while line is not None:
         yield Gone(line)
         line = next(lines, None)
 
 
-def _same_key(listed: Listed, line: Line, avoid: Container[str]) -> Change:
+def _same_key(listed: Listed, line: Line, settled: str, avoid: Container[str]) -> Change:
     if line.pack is None:
         return Wanted(listed, "unreadable before", line)
     if not line.is_of(listed):
         return Wanted(listed, "changed", line)
+    # Comes before avoided packs: a line of theirs may stand when the object cannot be fetched.
+    if line.modified is None or line.modified >= settled:
+        return Wanted(listed, "unsettled", line)
     if line.pack in avoid:
         return Wanted(listed, "pack avoided", line)
     if listed.tags is not None and listed.tags != line.tags:
         return Wanted(listed, "tags", line)
     return Carried(line)
+
+
+#: Clocks of a bucket's server and ours may differ by so much (doctor reports more).
+_CLOCKS_APART: Final = timedelta(minutes=5)
+
+
+def settled_before(listing_started: datetime) -> str:
+    """Return the moment, in canonical form, before which dates tell objects from later versions.
+
+    What was stored just before it was listed, or later, may have been fetched and stored again in
+    one second, with the same bytes and other metadata. ``listing_started`` is by our clock, dates
+    are by the server's; both are cut to whole seconds.
+    """
+    moment = listing_started.astimezone(UTC) - _CLOCKS_APART
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 @dataclass(slots=True)

@@ -147,6 +147,7 @@ class Line(Struct, gc=False):
 
     key: str
     etag: str | None = None
+    #: When it was stored, in canonical form, which sorts by time.
     modified: str | None = None
     #: Where the object's bytes lie.
     pack: str | None = None

@@ -2,8 +2,8 @@
 
 A snapshot is compared with what is there now. Only contents prove that an object is the same: where
 the listing shows the very object of the snapshot's line, its bytes and metadata are those, provided
-that its date had passed when it was read; everything else is fetched. Tags change without a new
-date, so they are always asked for, where the server keeps any.
+that its date was settled when the snapshot was taken (``diff.settled_before``); everything else is
+fetched. Tags change without a new date, so they are always asked for, where the server keeps any.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 from pydantic import ValidationError
@@ -104,19 +104,6 @@ def content_of(entry: Entry, listing_started: datetime | None = None) -> Content
         tags=entry.tags,
         all_tags=listing_started is None or read_since(entry.tags_at, listing_started),
     )
-
-
-#: Clocks of a bucket's server and ours may differ by so much (pruning is refused beyond it).
-_CLOCKS_APART: Final = timedelta(minutes=5)
-
-
-def is_settled(modified: datetime, listing_started: datetime) -> bool:
-    """Return whether an object's date tells it apart from every later version.
-
-    Dates have whole seconds: one that was stored just before it was listed may have been stored
-    again in that very second, with the same bytes and other metadata.
-    """
-    return modified < listing_started - _CLOCKS_APART
 
 
 def version_mark(etag: str, modified: datetime, tags: Mapping[str, str]) -> str:

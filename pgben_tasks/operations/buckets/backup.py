@@ -77,7 +77,8 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
     listing_started = tools.clock.now()
     with ThreadPoolExecutor(1, thread_name_prefix="settings") as beside:
         asked = beside.submit(bucket.settings)
-        totals = write_changes(run, bucket, avoid=avoid)
+        previous_at = None if before is None else before.snapshot_time
+        totals = write_changes(run, bucket, avoid=avoid, previous_at=previous_at)
         settings = asked.result()
     keeps_tags = tries_tags(run, bucket)
     if not keeps_tags:

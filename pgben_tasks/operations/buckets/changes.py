@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain, islice
 from typing import Final
 
@@ -145,17 +146,19 @@ def avoided(run: Run, tools: Toolbox, surveyed: Survey, before: Manifest | None)
     return Avoided(bad=bad | gone, emptied=emptied)
 
 
-def write_changes(run: Run, bucket: Bucket, *, avoid: Avoided) -> Totals:
-    """Write down what the listing says beside the inventory before.
+def write_changes(
+    run: Run, bucket: Bucket, *, avoid: Avoided, previous_at: datetime | None
+) -> Totals:
+    """Write down what the listing says beside the inventory before, listed at ``previous_at``.
 
     A listing that is out of order is sorted first.
     """
     try:
-        return _write_down(run, bucket.list(), avoid=avoid)
+        return _write_down(run, bucket.list(), avoid=avoid, previous_at=previous_at)
     except ListingUnordered:
         log.info("listing_sorted", bucket=bucket.name)
         with sorted_listing(bucket.list(), run.folder) as listing:
-            return _write_down(run, listing, avoid=avoid)
+            return _write_down(run, listing, avoid=avoid, previous_at=previous_at)
 
 
 def _without_tags_read(line: Line) -> bytes:
@@ -175,7 +178,9 @@ def _object_of(change: Wanted, avoid: Avoided) -> ToFetch:
     )
 
 
-def _write_down(run: Run, listing: Iterator[ListedObject], *, avoid: Avoided) -> Totals:
+def _write_down(
+    run: Run, listing: Iterator[ListedObject], *, avoid: Avoided, previous_at: datetime | None
+) -> Totals:
     """Write down what is carried over and what is wanted."""
     totals = Totals()
     folder = run.folder
@@ -186,7 +191,7 @@ def _write_down(run: Run, listing: Iterator[ListedObject], *, avoid: Avoided) ->
         durable_file(folder / "wanted.jsonl") as wanted,
     ):
         previous = read_lines(folder / "previous.jsonl")
-        for change in compare(listing, previous, avoid=avoid.all):
+        for change in compare(listing, previous, previous_at=previous_at, avoid=avoid.all):
             totals.count(change)
             if isinstance(change, Gone):
                 continue

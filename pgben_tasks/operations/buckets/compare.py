@@ -14,13 +14,7 @@ from typing import TypeVar
 from pgben_tasks.domain.buckets.capture import BucketCapture
 from pgben_tasks.domain.buckets.diff import Carried, Change, Gone, Wanted, compare
 from pgben_tasks.domain.buckets.inventory import Entry, Line
-from pgben_tasks.domain.buckets.restore_plan import (
-    Found,
-    KeyChoice,
-    Verdict,
-    content_of,
-    is_settled,
-)
+from pgben_tasks.domain.buckets.restore_plan import Found, KeyChoice, Verdict, content_of
 from pgben_tasks.errors import ObjectMissing
 from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
 from pgben_tasks.operations.buckets.patience import Patience
@@ -55,7 +49,8 @@ def compare_live(
         sorted_listing(_listing(bucket, choice), scratch) as listing,
         ThreadPoolExecutor(at_once, thread_name_prefix="compare") as pool,
     ):
-        changes = compare(listing, chosen(inventory, choice))
+        lines = chosen(inventory, choice)
+        changes = compare(listing, lines, previous_at=capture.listing_started)
         for batch in batches(changes, 4 * at_once):
             yield from patience.each(pool, judge.compare, batch)
 
@@ -121,7 +116,7 @@ class _Judge:
         """Compare an object that is in the snapshot and in the bucket."""
         entry = line.entry()
         as_it_was = isinstance(change, Carried) or change.why == "tags"
-        if as_it_was and is_settled(entry.modified, self._listed_at):
+        if as_it_was:
             differs = self._tags_only(entry)
         elif isinstance(change, Wanted) and change.listed.size != line.size:
             differs = ("size",)
