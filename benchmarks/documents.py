@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 from pgben_tasks.adapters.buckets import S3Bucket
 from pgben_tasks.adapters.s3.errors import BUCKET_HINTS
 from pgben_tasks.adapters.s3.location import S3Location
+from pgben_tasks.domain.buckets.diff import settled_before
 from pgben_tasks.embedded.child import Supervisor
 from pgben_tasks.embedded.s3 import EmbeddedS3
 
@@ -87,6 +90,17 @@ class Documents:
         self.size = sum(listed.size for listed in self._bucket(BUCKET).list())
         for _ in self._bucket(WARM_UP).list():
             pass
+
+    def settle(self) -> None:
+        """Wait until the next snapshot is one whose successor believes the dates of all documents.
+
+        A night later it would; here everything was stored minutes ago, and is fetched once more.
+        """
+        newest = max(
+            listed.modified for name in (BUCKET, WARM_UP) for listed in self._bucket(name).list()
+        )
+        while f"{newest:%Y-%m-%dT%H:%M:%SZ}" >= settled_before(datetime.now(UTC)):
+            time.sleep(1)
 
     def _key(self, number: int) -> str:
         return f"beneficiarios/{number % 97:02}/documento-{number:07}.pdf"
