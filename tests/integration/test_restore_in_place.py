@@ -551,6 +551,24 @@ def test_what_changes_while_an_object_is_uploaded_is_kept_before_it_is_overwritt
     require_somewhere(place, [(key, one) for one in changed])
 
 
+@pytest.mark.parametrize("number", [5, 9])
+def test_metadata_stored_in_the_second_of_what_lies_aside_are_kept_as_well(
+    place: Place, number: int
+) -> None:
+    """Etag and date are the same: object 5 differs in its bytes, object 9 in its tags."""
+    place.ruin()
+    chain = place.chain()
+    for name in STEPS[:3]:
+        chain.step(name)
+    key = place.key(number)
+    place.live.give_metadata(key, {"iv": "stored just now"})
+    stored = content(place.live, key)
+    for name in STEPS[3:]:
+        chain.step(name)
+    assert content(place.live, key) == place.before[key]
+    assert content(place.aside(2), key) == stored
+
+
 def test_an_object_that_changes_as_fast_as_it_is_uploaded_is_left_alone(place: Place) -> None:
     place.ruin()
     chain = place.chain()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -87,15 +88,21 @@ def test_a_snapshot_of_a_server_without_tags_says_so() -> None:
 
 
 def test_the_same_bytes_stored_again_are_another_version() -> None:
-    tags = {"setor": "sa\u00fade", "a": "b"}
-    mark = version_mark("e", NOON, tags)
-    assert mark == version_mark("e", NOON + timedelta(milliseconds=4), tags)
-    assert mark == version_mark("e", NOON, dict(reversed(tags.items())))
-    assert mark != version_mark("e", NOON + timedelta(seconds=1), tags)
-    assert mark != version_mark("f", NOON, tags)
-    assert mark != version_mark("e", NOON, {})
-    assert mark != version_mark("e", NOON, {"setor": "b", "a": "sa\u00fade"})
+    tags, metadata = {"setor": "sa\u00fade", "a": "b"}, {"iv": "00ff", "c": "d"}
+    same = partial(version_mark, "e", NOON, metadata=metadata, tags=tags)
+    mark = same()
+    assert mark == version_mark("e", NOON + timedelta(milliseconds=4), metadata=metadata, tags=tags)
+    assert mark == same(tags=dict(reversed(tags.items())))
+    assert mark == same(metadata=dict(reversed(metadata.items())))
+    later = NOON + timedelta(seconds=1)
+    assert mark != version_mark("e", later, metadata=metadata, tags=tags)
+    assert mark != version_mark("f", NOON, metadata=metadata, tags=tags)
+    for other in ({}, {"setor": "b", "a": "sa\u00fade"}):
+        assert mark != same(tags=other)
+        assert mark != same(metadata=other)
+    assert mark != same(tags=metadata, metadata=tags)
     assert "setor" not in mark
+    assert "00ff" not in mark
 
 
 @pytest.mark.parametrize("found", ["missing", "differing", "tags"])

@@ -106,12 +106,16 @@ def content_of(entry: Entry, listing_started: datetime | None = None) -> Content
     )
 
 
-def version_mark(etag: str, modified: datetime, tags: Mapping[str, str]) -> str:
+def version_mark(
+    etag: str, modified: datetime, *, metadata: Mapping[str, str], tags: Mapping[str, str]
+) -> str:
     """Return what tells versions of an object apart: equal bytes stored again are another one.
 
-    So are other tags, which change neither etag nor date. Only their digest is shown.
+    So are other tags, which change neither etag nor date, and other metadata, which may have been
+    stored in the same second. Only their digest is shown.
     """
-    digest = hashlib.sha256(json.dumps(sorted(tags.items())).encode()).hexdigest()
+    carried = json.dumps([sorted(metadata.items()), sorted(tags.items())])
+    digest = hashlib.sha256(carried.encode()).hexdigest()
     return f"{etag} {modified.astimezone(UTC):%Y%m%dT%H%M%SZ} {digest[:16]}"
 
 

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from pgben_tasks.domain.buckets.capture import further_aside
-from pgben_tasks.domain.buckets.restore_plan import Content, version_mark
+from pgben_tasks.domain.buckets.restore_plan import Content
 from pgben_tasks.errors import (
     ConfigurationError,
     IntegrityError,
@@ -26,7 +26,7 @@ from pgben_tasks.errors import (
     StoreUnavailable,
     TargetBusy,
 )
-from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
+from pgben_tasks.operations.buckets.current import CurrentObjects, mark_of, unnamed
 from pgben_tasks.ports import Bucket, FetchedObject, Uploads
 
 log = structlog.get_logger(__name__)
@@ -174,7 +174,7 @@ class Aside:
                 f"the copy of an object in {aside.bucket.describe()} differs: {', '.join(differs)}",
                 "it was not overwritten; look at that server",
             )
-        return version_mark(facts.etag, facts.modified, tags or {})
+        return mark_of(facts, tags)
 
     @contextmanager
     def _taken(self, key: str) -> Iterator[tuple[FetchedObject, dict[str, str] | None] | None]:

@@ -7,7 +7,7 @@ may answer such questions with the object itself.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -64,7 +64,7 @@ class CurrentObjects:
             metadata=facts.metadata,
             tags=self.tags(key, facts),
         )
-        return content, version_mark(facts.etag, facts.modified, content.tags or {})
+        return content, mark_of(facts, content.tags)
 
     def mark(self, key: str) -> str | None:
         """Return the mark of the version that is there, None where there is none."""
@@ -73,7 +73,7 @@ class CurrentObjects:
             tags = self.tags(key, facts)
         except ObjectMissing:
             return None
-        return version_mark(facts.etag, facts.modified, tags or {})
+        return mark_of(facts, tags)
 
     def differ(
         self,
@@ -95,6 +95,11 @@ class CurrentObjects:
         if not kept or not tags:
             wanted = replace(wanted, tags=None)
         return wanted.differs(now)
+
+
+def mark_of(facts: ObjectFacts, tags: Mapping[str, str] | None) -> str:
+    """Return the mark of a version with these facts and tags."""
+    return version_mark(facts.etag, facts.modified, metadata=facts.metadata, tags=tags or {})
 
 
 @contextmanager
