@@ -34,7 +34,7 @@ except ImportError:
 endef
 export CHECK_PYTHON
 
-.PHONY: help setup demo test conformance test-days lint format bench clean lock configuration man catalogues system-tools
+.PHONY: help setup demo test conformance test-days interruptions lint format bench clean lock configuration man catalogues system-tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ conformance: setup ## Try every PostgreSQL client with servers of 14 to 18 (fetc
 
 test-days: setup ## Run the tests that read the date on each of the next DAYS=40 days (needs cc)
 	$(BIN)/python -m tests.support.other_days 1-$(or $(DAYS),40)
+
+interruptions: setup ## Interrupt a restore of everything, in place, at COUNT=10 seeded moments
+	$(BIN)/python -m pytest tests/end_to_end/test_restore_all.py -k interrupts -v \
+		--interruptions $(or $(COUNT),10)
 
 lint: setup ## Check style, types and the layers
 	$(BIN)/ruff check $(CODE)

@@ -34,6 +34,11 @@ hypothesis_settings.register_profile("pgben", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("pgben")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let ``make interruptions`` choose how many moments are tried."""
+    parser.addoption("--interruptions", type=int, default=0, metavar="N")
+
+
 def pytest_configure() -> None:
     """Let Ctrl-C and a hangup work in the programs under test.
 

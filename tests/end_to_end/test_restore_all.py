@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from pgben_tasks.domain.job import Job
+from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.embedded.data.compare import contents
 from pgben_tasks.embedded.stack import PROTECTED_BUCKET
 from pgben_tasks.runtime.places import bucket_at
@@ -24,6 +29,9 @@ REFERENCES = f"""
     size = "bytes"
     needs = ["iv"]
 """
+#: Which interruptions every run of the suite tries; ``make interruptions`` tries ten.
+SEEDS = (0,)
+STEPS = ["select", "databases", "buckets", "check", "swap", "objects", "finish"]
 CONFIRMED = ("--confirm", TARGET.name, "--confirm", PROTECTED_BUCKET)
 
 
@@ -131,15 +139,100 @@ def test_everything_comes_back_beside_then_in_place_then_is_undone(
     assert done.code == 0, done.all
     platform.require_restored()
     job = ended(deployment, done)
-    assert steps(deployment, job) == [
-        "select",
-        "databases",
-        "buckets",
-        "check",
-        "swap",
-        "objects",
-        "finish",
-    ]
+    assert steps(deployment, job) == STEPS
     undone = deployment.pgben("undo", str(job.id), "--confirm", TARGET.name)
     assert undone.code == 0, undone.all
     assert platform.now()[0] == ruined[0]
+
+
+# --- interrupted, at moments that a seed chooses
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """What happens so long after which step has begun."""
+
+    what: str
+    step: str
+    seconds: float
+
+    @classmethod
+    def chosen_by(cls, seed: int) -> Interruption:
+        what = sorted(INTERRUPTIONS)[seed % len(INTERRUPTIONS)]
+        chance = random.Random(seed)
+        # With the last one hardly anything is left to interrupt.
+        return cls(what, chance.choice(STEPS[:-1]), round(chance.random() * 1.5, 2))
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.seconds} s after {self.step}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "interruption" in metafunc.fixturenames:
+        seeds = range(metafunc.config.getoption("interruptions")) or SEEDS
+        metafunc.parametrize("interruption", [*map(Interruption.chosen_by, seeds)], ids=str)
+
+
+@pytest.mark.timeout(420)
+@pytest.mark.unmeasured
+def test_what_interrupts_a_restore_in_place_leaves_all_or_nothing(
+    deployment: Deployment, platform: Platform, interruption: Interruption
+) -> None:
+    platform.ruin()
+    ruined = platform.now()
+    answer = deployment.pgben("restore", "--all", "--in-place", *CONFIRMED, "--no-wait", "--json")
+    job = ended(deployment, answer)
+    wait_until(
+        lambda: (
+            (now := deployment.work.ledger.job(job.id)).ended
+            or (now.step or "").endswith(f".{interruption.step}")
+        ),
+        seconds=120,
+    )
+    time.sleep(interruption.seconds)
+    INTERRUPTIONS[interruption.what](deployment)
+    done = deployment.wait_for(job, seconds=300)
+    if done.state != "succeeded":
+        swaps = [
+            deployment.work.swaps.swap_of_job(part.id)
+            for part in deployment.jobs("restore")
+            if str(job.id) in part.key
+        ]
+        assert "done" not in [swap.state for swap in swaps if swap], done.error
+        rows, objects = platform.now()
+        assert rows == ruined[0]
+        assert {key: objects.get(key) for key in ruined[1]} == ruined[1]
+        assert deployment.pgben("jobs", "retry", str(job.id)).code == 0
+        assert deployment.wait_for(job, seconds=200).state == "succeeded"
+    platform.require_restored()
+
+
+def _kill_worker(deployment: Deployment) -> None:
+    """Kill a worker with its children, and start another under its name."""
+    (worker,) = [one for one in deployment.processes if one.name == "worker" and one.alive]
+    worker.send(signal.SIGKILL, tree=True)
+    deployment.processes.remove(worker)
+    deployment.start("all", name="worker")
+
+
+def _restart_database(deployment: Deployment) -> None:
+    deployment.stack.postgres.kill()
+    deployment.stack.postgres.restart()
+
+
+def _cut_broker(deployment: Deployment) -> None:
+    deployment.stack.redis.kill()
+    deployment.stack.redis.restart()
+
+
+def _restart_catalog(deployment: Deployment) -> None:
+    deployment.catalog.kill()
+    deployment.catalog.restart()
+
+
+INTERRUPTIONS: dict[str, Callable[[Deployment], None]] = {
+    "worker killed": _kill_worker,
+    "database restarted": _restart_database,
+    "broker cut": _cut_broker,
+    "catalog restarted": _restart_catalog,
+}
