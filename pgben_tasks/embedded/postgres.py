@@ -11,7 +11,7 @@ from signal import SIGINT, SIGQUIT
 from typing import Any, Final, Self
 
 import psycopg
-from psycopg import conninfo
+from psycopg import conninfo, sql
 
 from pgben_tasks.embedded import binaries
 from pgben_tasks.embedded.accounts import Account, server_account
@@ -93,6 +93,12 @@ class EmbeddedPostgres(EmbeddedServer):
             autocommit=True,
             connect_timeout=_CONNECT_TIMEOUT,
         )
+
+    def drop(self, database: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        with self.connect() as connection:
+            name = sql.Identifier(database)
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
     def stop(self, *, immediate: bool = False) -> None:
         """Stop the server: cut the sessions off ("fast"), or ``immediate`` like a crash."""

@@ -17,6 +17,8 @@ GOOD: dict[str, Any] = {
     "documents_known": 6,
     "documents_as_in_database": 6,
     "rows_faulty": 0,
+    "copies_faulty": 0,
+    "objects_left": 1,
     "packs_stored_unchanged": 0,
 }
 
@@ -36,6 +38,8 @@ def test_a_bucket_that_is_as_it_was_has_no_bucket_faults() -> None:
             {"documents_as_in_database": 5},
             "1 documents are not what the restored database knows of them",
         ),
+        ({"objects_left": 0}, "0 objects were called newer, and 1 is"),
+        ({"copies_faulty": 1}, "1 rows have documents that are not as they say"),
         ({"rows_faulty": 2}, "2 rows have documents that are not as they say"),
         ({"packs_stored_unchanged": 2}, "a snapshot of the unchanged bucket stored 2 packs"),
     ],

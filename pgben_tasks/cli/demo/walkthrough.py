@@ -2,8 +2,8 @@
 
 PostgreSQL, Redis and two S3 servers are started from packages; a database and a bucket are filled;
 the chains run through a real Celery worker; everything is verified. Database and bucket are joined
-in a recovery point, rows compared with documents. The database is restored beside and compared row
-for row by the server. The bucket is damaged, restored in place and compared object for object, and
+in a recovery point, rows compared with documents. Then all of it is destroyed and brought back by
+one command: the database is compared row for row by the server, the bucket object for object, and
 every document is decrypted. Neither comparison of what was restored is pgben's own counting.
 """
 
@@ -52,16 +52,15 @@ def demo(size_mb: int, keep: bool, json: bool) -> int:
         proof |= _join_everything(jobs, access)
         verified = jobs.run("verify", EVERYTHING, {"level": "full"}, typed="verify --level full")
         proof["bytes_verified"] = verified.result["bytes_read"]
-        restored = jobs.run("restore", TARGET, {"target": TARGET}, typed=f"restore {TARGET}")
-        copy = proof["restored_as"] = str(restored.result["database"])
-        with clock.measure("compare both databases"):
-            proof |= _compare_databases(stack, copy)
-        with clock.measure("fetch the bucket, and ruin it"):
+        with clock.measure("read everything, and destroy it"):
+            rows = compare.contents(stack.postgres.dsn(), DATABASE)
             before = compare.bucket_contents(access.client)
-            proof |= _damage(access)
-        proof |= _restore_in_place(jobs, access)
-        with clock.measure("compare the bucket"):
-            proof |= _compare_bucket(stack, access, before, database=copy)
+            proof |= _destroy(stack, access)
+        proof |= _restore_everything(jobs, access)
+        with clock.measure("compare every row"):
+            proof |= _compare_databases(stack, rows)
+        with clock.measure("compare every object"):
+            proof |= _compare_bucket(stack, access, before)
         proof["seconds"] = {name: round(took, 2) for name, took in clock.seconds().items()}
         proof["steps"] = jobs.steps()
         _show(proof, as_json=json)
@@ -128,10 +127,11 @@ def _back_up_database(jobs: Jobs) -> dict[str, Any]:
     }
 
 
-def _compare_databases(stack: EmbeddedStack, copy: str) -> dict[str, Any]:
-    output.say("\ncomparing every row of both databases …")
-    original = compare.contents(stack.postgres.dsn(), DATABASE)
-    restored = compare.contents(stack.postgres.dsn(), copy)
+def _compare_databases(
+    stack: EmbeddedStack, original: dict[str, compare.TableContent]
+) -> dict[str, Any]:
+    output.say("\ncomparing every row with what there was …")
+    restored = compare.contents(stack.postgres.dsn(), DATABASE)
     return {
         "tables_compared": len(original),
         "rows_compared": sum(one.rows for one in original.values()),
@@ -179,12 +179,14 @@ def _join_everything(jobs: Jobs, access: Documents) -> dict[str, Any]:
     }
 
 
-def _damage(access: Documents) -> dict[str, int]:
-    """Damage the bucket as people and ransomware do; return what was done."""
+def _destroy(stack: EmbeddedStack, access: Documents) -> dict[str, int]:
+    """Destroy all of the recovery point, as people and ransomware do; return what was done."""
+    stack.postgres.drop(DATABASE)
     done = documents.damage(access.client)
     output.say(
-        f"\nan accident: {done.deleted} objects deleted, {done.overwritten} overwritten by "
-        f"ransomware, tags of {done.retagged} changed, {done.extra} ransom note"
+        f"\nan accident: the database is dropped; {done.deleted} objects deleted, "
+        f"{done.overwritten} overwritten by ransomware, tags of {done.retagged} changed, "
+        f"{done.extra} ransom note"
     )
     return {
         "objects_deleted": done.deleted,
@@ -196,16 +198,19 @@ def _damage(access: Documents) -> dict[str, int]:
     }
 
 
-def _restore_in_place(jobs: Jobs, access: Documents) -> dict[str, Any]:
-    """Put everything back in place; return how much was."""
-    target, bucket = access.target, access.client.bucket
-    asked = {"target": target, "in_place": True, "confirm": bucket, "delete_extra": True}
-    typed = f"restore {target} --in-place --delete-extra --confirm {bucket}"
-    done = jobs.run("restore", target, asked, typed=typed)
+def _restore_everything(jobs: Jobs, access: Documents) -> dict[str, Any]:
+    """Bring everything back with one command; return how much that was."""
+    names = (DATABASE, access.client.bucket)
+    typed = f"restore --all --in-place {' '.join(f'--confirm {name}' for name in names)}"
+    asked = {"in_place": True, "confirm": names}
+    done = jobs.run("restore_all", EVERYTHING, asked, typed=typed)
+    bucket = done.result["buckets"][access.target]
     return {
-        "objects_put_back": done.result["written"],
-        "aside": done.result["aside"],
-        "objects_aside": done.result["aside_objects"],
+        "restored_point": done.result["point"],
+        "copies_faulty": CrossCheck(**done.result["check"], recoverable=0, faults=None).rows,
+        "objects_put_back": bucket["added"] + bucket["written"],
+        "objects_left": done.result["newer_objects"],
+        "aside": bucket["aside"],
     }
 
 
@@ -213,17 +218,17 @@ def _compare_bucket(
     stack: EmbeddedStack,
     access: Documents,
     before: dict[str, documents.StoredObject],
-    *,
-    database: str,
 ) -> dict[str, Any]:
     """Fetch everything again, compare it with what there was, and open every document.
 
-    ``database`` is the restored one: what it knows must be what the restored bucket holds.
+    What the restored database knows must be what the restored bucket holds. What is newer than the
+    recovery point was left: that is the ransom note alone.
     """
     output.say("\ncomparing every object, and opening every document …")
     now = compare.bucket_contents(access.client)
+    now.pop(documents.RANSOM_NOTE, None)
     found = compare.bucket_difference(before, now)
-    known = documents.known(stack.postgres.dsn(), database, sorted(before))
+    known = documents.known(stack.postgres.dsn(), DATABASE, sorted(before))
     opened = compare.open_documents(now, access.cipher, known)
     return {
         "objects_compared": len(before),
@@ -259,7 +264,7 @@ def _show(proof: dict[str, Any], *, as_json: bool) -> None:
             "rows whose documents are as they say",
             f"{proof['rows_with_objects'] - proof['rows_faulty']} of {proof['rows_with_objects']}",
         ),
-        ("restored beside the original as", proof["restored_as"]),
+        ("dropped, and brought back from", proof["restored_point"]),
     ]
     console.print()
     console.print(output.facts(facts, title="What was proved: the database"))
@@ -302,8 +307,10 @@ def bucket_faults(proof: dict[str, Any]) -> list[str]:
     unlike = proof["documents_known"] - proof["documents_as_in_database"]
     if unlike:
         wrong.append(f"{unlike} documents are not what the restored database knows of them")
-    if faulty := proof["rows_faulty"]:
+    if faulty := proof["rows_faulty"] + proof["copies_faulty"]:
         wrong.append(f"{faulty} rows have documents that are not as they say")
+    if proof["objects_left"] != 1:
+        wrong.append(f"{proof['objects_left']} objects were called newer, and 1 is")
     if again := proof["packs_stored_unchanged"]:
         wrong.append(f"a snapshot of the unchanged bucket stored {again} packs")
     return wrong
@@ -325,7 +332,8 @@ def _bucket_facts(proof: dict[str, Any]) -> Iterator[tuple[str, str]]:
     )
     yield "objects that opened after that", f"{proof['objects_opened_ruined']} of {compared}"
     yield "put back in place", output.number(proof["objects_put_back"])
-    yield "kept aside before that", f"{output.number(proof['objects_aside'])} in {proof['aside']}"
+    yield "what was overwritten lies in", proof["aside"]
+    yield "newer than the point, and left", output.number(proof["objects_left"])
     yield "objects as they were, to the byte", f"{compared - unlike} of {compared}"
     yield "objects that open with their metadata", f"{proof['objects_opened']} of {compared}"
     yield (

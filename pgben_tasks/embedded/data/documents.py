@@ -53,7 +53,6 @@ _HEADERS: Final = ("content-type", "content-disposition", "cache-control")
 #: The object that the ransomware leaves behind.
 RANSOM_NOTE: Final = "LEIA-ME-RESGATE.txt"
 #: Which of the sorted keys are hit, so that all kinds of documents are.
-_DELETED_EVERY: Final = 13
 _OVERWRITTEN_EVERY: Final = 7
 
 
@@ -260,11 +259,10 @@ class Damage:
 
 
 def damage(client: BucketClient) -> Damage:
-    """Delete some objects, overwrite others without their metadata, change the tags of one."""
+    """Overwrite some objects without their metadata, change the tags of one, delete all others."""
     keys = sorted(client.listed())
-    deleted = keys[::_DELETED_EVERY]
-    rest = sorted(set(keys) - set(deleted))
-    overwritten, spared = rest[::_OVERWRITTEN_EVERY], rest[1]
+    overwritten, spared = keys[::_OVERWRITTEN_EVERY], keys[1]
+    deleted = sorted({*keys} - {*overwritten, spared})
     for key in deleted:
         client.delete(key)
     for key in overwritten:
