@@ -50,7 +50,9 @@ from pgben_tasks.tasks.reconciler import publish_due
 
 log = structlog.get_logger(__name__)
 
-#: How much later than its delay a retry may begin before the reconciler sends it again.
+#: How much later than its delay a retry may begin before the reconciler sends it again: what waits
+#: for its time in a worker is lost with the worker's connection to the broker, for hours (10 h: the
+#: visibility timeout).
 RETRY_GRACE: Final = timedelta(seconds=60)
 #: Seconds between two tries to begin a step whose target or catalog is busy.
 BUSY_DELAY: Final = 5
@@ -205,7 +207,7 @@ class PgbenTask(Task):
         try:
             job = self.work.ledger.job(ref.job)
             # It waits for another job, so nobody may take it for lost.
-            self.work.ledger.wait_on(ref, wait=self.work.step_wait)
+            self.work.ledger.wait_on(ref, wait=timedelta(seconds=BUSY_DELAY) + RETRY_GRACE)
         except TransientError as exc:
             self._again(exc)
         if (job.state, job.step, job.fence) != ("waiting", self.name, ref.fence):
@@ -221,16 +223,20 @@ class PgbenTask(Task):
 
     def _give_back(self, ref: JobRef, waits: StepWaits) -> NoReturn:
         """Send the jobs that a step asked for, release it, and raise the retry that looks again."""
+        # The longer it waits, the more rarely it looks.
+        countdown = min(1 + self.request.retries // 4, MOST_SECONDS_BETWEEN_LOOKS)
         try:
             publish_due(self.work, self.app)
             self.work.ledger.release_step(
-                ref, self.name, state="waiting", wait=self.work.step_wait, why=waits.sentence
+                ref,
+                self.name,
+                state="waiting",
+                wait=timedelta(seconds=countdown) + RETRY_GRACE,
+                why=waits.sentence,
             )
         except TransientError as exc:
             # The next look takes the step over: the ledger calls it running, its lock is free.
             log.warning("step_not_released", why=exc.sentence)
-        # The longer it waits, the more rarely it looks.
-        countdown = min(1 + self.request.retries // 4, MOST_SECONDS_BETWEEN_LOOKS)
         raise self.retry(
             args=(ref.to_json(),), exc=waits, countdown=countdown, max_retries=sys.maxsize
         )

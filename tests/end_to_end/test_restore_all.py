@@ -90,9 +90,9 @@ class Platform:
         assert objects == self.objects
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def platform(deployment: Deployment) -> Platform:
-    """Return the platform as it was backed up; what a test before left is removed."""
+    """Return the platform as it was backed up, whatever tests did to it since."""
     return Platform(deployment)
 
 

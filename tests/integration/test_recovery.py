@@ -195,6 +195,21 @@ def test_a_step_is_taken_over_with_its_lease_and_a_new_fence(desk: Desk) -> None
         assert cursor.execute("SELECT 1 FROM lease").fetchone() is None
 
 
+@pytest.mark.parametrize(("running", "losses"), [(True, 1), (False, 0)])
+def test_only_a_step_that_had_begun_has_lost_its_worker(
+    desk: Desk, running: bool, losses: int
+) -> None:
+    desk.worker(alive=True)
+    if running:
+        desk.running(alive=False)
+    else:
+        desk.waiting()
+        desk.alter("UPDATE job SET step_due_at = clock_timestamp() - %s", DAY)
+    assert desk.recovery.take_over(desk.stalled(), wait=WAIT) is not None
+    with desk.catalog.transaction() as cursor:
+        assert cursor.execute("SELECT losses FROM job").fetchall() == [{"losses": losses}]
+
+
 def test_a_job_that_moved_meanwhile_is_not_taken(desk: Desk) -> None:
     desk.worker(alive=True)
     ref = desk.running(alive=False)

@@ -552,6 +552,31 @@ def test_a_step_that_waits_for_another_job_is_not_taken_for_lost(
     assert site.recovery.stalled() == []
 
 
+def test_a_step_whose_next_look_is_lost_is_sent_again_soon(
+    site: Site, installation: Installation
+) -> None:
+    target = str(installation.shop.target)
+    job, _ = site.ledger.request(
+        "restore_all", target="*", key="all", request={}, requested_by="test"
+    )
+    ref = site.ledger.claim(
+        job.id,
+        node="workshop",
+        first_step=names.RESTORE_ALL_DATABASES,
+        lease=("*", "swap"),
+        context={"members": {target: installation.backups[0].backup}},
+        root_task="root",
+        wait=WAIT,
+    )
+    with pytest.raises(Retry, match="waits for restores"):
+        app.tasks[names.RESTORE_ALL_DATABASES].apply(args=(ref.to_json(),), throw=True)
+    row = site.database.fetch_one(
+        "SELECT step_due_at - clock_timestamp() AS due FROM job WHERE id = %s", (job.id,)
+    )
+    assert row is not None
+    assert timedelta(0) < row["due"] < timedelta(minutes=2)
+
+
 def test_a_step_that_waits_well_has_lost_no_worker(site: Site, installation: Installation) -> None:
     chain = installation.chain("backup")
     step = canvases.first_step("backup")

@@ -87,10 +87,14 @@ class Recovery:
         return [Stalled(**row) for row in rows]
 
     def take_over(self, stalled: Stalled, *, wait: timedelta) -> JobRef | None:
-        """Raise the fence and let the same step begin again; None when the job moved meanwhile."""
+        """Raise the fence and let the same step begin again; None when the job moved meanwhile.
+
+        A step that had not begun has cost no worker: its worker is busy, or its message was lost.
+        """
         with self._database.transaction() as cursor:
             row = cursor.execute(
-                "UPDATE job SET fence = fence + 1, state = 'waiting', losses = losses + 1,"
+                "UPDATE job SET fence = fence + 1, state = 'waiting',"
+                " losses = losses + (state = 'running')::int,"
                 " waiting_since = clock_timestamp(), step_due_at = clock_timestamp() + %s"
                 " WHERE id = %s AND fence = %s AND step = %s AND state = %s"
                 " RETURNING fence, attempt",
