@@ -10,16 +10,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import bucket, churn, client, digests, memory, postgres, tags
+from benchmarks import bucket, churn, client, digests, memory, postgres, restore, tags
 from benchmarks.meter import PROC
-from benchmarks.report import document, lines, machine
+from benchmarks.report import Part, document, lines, machine
 
-_PARTS: Final = ("postgres", "bucket", "tags", "shared", "churn", "memory", "client", "digests")
+_PARTS: Final = (
+    "postgres",
+    "bucket",
+    "restore",
+    "tags",
+    "shared",
+    "churn",
+    "memory",
+    "client",
+    "digests",
+)
 
 _EXAMPLES: Final = """
 parts (all of them unless some are named):
   postgres  backups of a database against pg_dump alone and against scripts
   bucket    snapshots of a bucket against rclone sync
+  restore   a database and a bucket brought back against pg_restore and rclone copy
   tags      an unchanged night that reads every tag against a script that does
   shared    a first snapshot that two processes share against one that one makes
   churn     what thirty nights of changes add to a repository
@@ -32,6 +43,7 @@ examples:
   make bench
   make bench ARGS="postgres --megabytes 200 --rounds 3"
   make bench ARGS="bucket --objects 2000 --rounds 3"
+  make bench ARGS="restore --rounds 3"
   make bench ARGS="--json bench.json"
 """
 
@@ -83,20 +95,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
             told[name] = memory.measure(asked.keys, asked.gibibytes, tell=_tell)
             said = [memory.sentence(case, found) for case, found in told[name].items()]
         else:
-            of_buckets = {
-                "bucket": bucket.measure,
-                "tags": tags.measure,
-                "shared": bucket.measure_shared,
-            }
-            part = (
-                postgres.measure(asked.megabytes, asked.rounds, tell=_tell)
-                if name == "postgres"
-                else of_buckets[name](asked.objects, asked.rounds, tell=_tell)
-            )
+            part = _part(name, asked)
             said, told[name] = list(lines(part)), document(part)
         print(f"\n{name}, {time.monotonic() - began:.0f} s in all", *said, sep="\n", flush=True)
     if asked.json is not None:
         asked.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def _part(name: str, asked: argparse.Namespace) -> Part:
+    """Measure a part that alternates subjects in rounds."""
+    if name == "postgres":
+        return postgres.measure(asked.megabytes, asked.rounds, tell=_tell)
+    if name == "restore":
+        return restore.measure(asked.megabytes, asked.objects, asked.rounds, tell=_tell)
+    of_buckets = {
+        "bucket": bucket.measure,
+        "tags": tags.measure,
+        "shared": bucket.measure_shared,
+    }
+    return of_buckets[name](asked.objects, asked.rounds, tell=_tell)
 
 
 def _tell(line: str) -> None:

@@ -82,6 +82,11 @@ class Chain:
         )
 
 
+def wait_for_end(session: Connection, job: Job) -> None:
+    """Ask the catalog until a job has ended."""
+    _wait(session, _ENDED, job, "")
+
+
 def _wait(session: Connection, question: LiteralString, job: Job, step: str) -> None:
     """Ask the catalog until the answer is yes."""
     while session.execute(question, {"job": job.id, "step": step}).fetchone() is None:

@@ -49,8 +49,8 @@ class Sync:
             "PATH": os.defpath,
             "HOME": str(self._to.folder),
             "RCLONE_CONFIG": os.devnull,
-            **_remote("FROM", self._documents.server),
-            **_remote("TO", self._to),
+            **remote("FROM", self._documents.server),
+            **remote("TO", self._to),
         }
         seconds, meter = measure_program(argv, environment, stderr=subprocess.DEVNULL)
         return Measured(
@@ -58,7 +58,8 @@ class Sync:
         )
 
 
-def _remote(name: str, server: EmbeddedS3) -> dict[str, str]:
+def remote(name: str, server: EmbeddedS3) -> dict[str, str]:
+    """Return the environment in which rclone knows a server as ``name``, in small letters."""
     begin = f"RCLONE_CONFIG_{name}"
     return {
         f"{begin}_TYPE": "s3",
