@@ -39,9 +39,13 @@ CONFIRMED = ("--confirm", TARGET.name, "--confirm", PROTECTED_BUCKET)
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     file = tmp_path_factory.mktemp("settings") / "references.toml"
     file.write_text(REFERENCES, encoding="utf-8")
-    with Deployment.build(
-        bucket=True, megabytes=2, PGBEN_REFERENCES=str(file), PGBEN_POINT_SETTLE="0"
-    ) as built:
+    settings = {
+        "PGBEN_REFERENCES": str(file),
+        "PGBEN_POINT_SETTLE": "0",
+        # A broker that is killed loses the messages of its last second; so long they are missed.
+        "PGBEN_STEP_WAIT": "1min",
+    }
+    with Deployment.build(bucket=True, megabytes=2, **settings) as built:
         bucket = bucket_at(built.work.settings, PROTECTED_BUCKET)
         fill_bucket(bucket, 40)
         with built.stack.postgres.connect(TARGET.name) as connection:
@@ -142,6 +146,8 @@ def test_everything_comes_back_beside_then_in_place_then_is_undone(
     assert steps(deployment, job) == STEPS
     undone = deployment.pgben("undo", str(job.id), "--confirm", TARGET.name)
     assert undone.code == 0, undone.all
+    assert f"what was there is kept as {TARGET.name}_undone_" in undone.out
+    assert f"postgres/{TARGET.name}" in undone.out
     assert platform.now()[0] == ruined[0]
 
 

@@ -189,7 +189,7 @@ def _parts(job: Job) -> Iterator[RenderableType]:
     if listed:
         yield Text(f"the keys that were missing are listed in {', '.join(listed)}")
     if "warning" in job.result:
-        yield Text(f"before the application runs: {job.result['warning']}", style="yellow")
+        yield Text(f"before the application runs again: {job.result['warning']}", style="yellow")
 
 
 def _became(part: dict[str, Any]) -> str:
@@ -201,7 +201,7 @@ def _became(part: dict[str, Any]) -> str:
     )
     said = [words.format(output.number(part[name])) for name, words in numbers if part.get(name)]
     if "replaced" in part:
-        said.append(f"the original is kept as {part['replaced']}")
+        said.append(f"what was there is kept as {part['replaced']}")
     if "aside" in part:
         said.append(f"what was overwritten lies in {part['aside']}")
     return "; ".join(said)

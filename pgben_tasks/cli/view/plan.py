@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, tzinfo
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -12,32 +12,39 @@ from rich.text import Text
 from pgben_tasks.cli.view import output
 from pgben_tasks.language import counted
 
+_WAYS: Final = {"beside": "beside", "in_place": "in place"}
+
 
 def show(
     plan: dict[str, Any], zone: tzinfo, *, in_place: bool | None, console: Console | None = None
 ) -> None:
-    """Write a plan; ``in_place`` says which restore is meant, None means either."""
-    parts = list(tables(plan, zone, in_place=in_place))
-    if console is None:
-        output.show(parts)
-        return
-    for part in parts:
+    """Write a plan; ``in_place`` says which restore is meant, None means either.
+
+    What is to be typed stands on a line of its own, whole, however long it is.
+    """
+    console = console or output.out()
+    for part in tables(plan, zone, in_place=in_place):
         if isinstance(part, Text):
             output.print_wrapped(console, part)
         else:
             console.print(part)
+            console.print()
+    for name, command in plan["commands"].items():
+        if in_place is None or in_place == (name == "in_place"):
+            console.print(Text(f"{_WAYS[name]}:"))
+            console.print(Text(command, "cyan"), soft_wrap=True)
 
 
 def tables(
     plan: dict[str, Any], zone: tzinfo, *, in_place: bool | None
 ) -> Iterator[RenderableType]:
-    """Yield what comes back from when, who is connected, what stands in the way, what to type."""
+    """Yield what comes back from when, who is connected, and what stands in the way."""
     yield output.facts(_facts(plan, zone), title="what comes back")
     yield output.table(
-        ("target", "data as of", "state", "what", "bytes", "takes", "there now"),
+        ("target", "data as of", "state", "what", "bytes", "there now"),
         [_row(part, zone) for part in plan["parts"]],
-        right="bytes, takes",
-        below=2,
+        right="bytes",
+        below=1,
     )
     connected = [
         (part["target"], who, output.number(sessions))
@@ -52,10 +59,6 @@ def tables(
         yield Text(f"in the way{of}: {obstacle}", style="bold red")
     if not against:
         yield Text("nothing stands in the way", style="green")
-    if in_place is not True:
-        yield Text.assemble("beside:   ", (plan["commands"]["beside"], "cyan"))
-    if in_place is not False:
-        yield Text.assemble("in place: ", (plan["commands"]["in_place"], "cyan"))
 
 
 def _facts(plan: dict[str, Any], zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
@@ -85,14 +88,13 @@ def _row(part: dict[str, Any], zone: tzinfo) -> tuple[output.Cell, ...]:
         output.state(part["state"]),
         what,
         output.size(part["bytes"]),
-        "not known" if part["seconds"] is None else output.duration(part["seconds"]),
         _there(part),
     )
 
 
 def _there(part: dict[str, Any]) -> str:
     if not part["exists"]:
-        return "nothing"
+        return "nothing of that name is there"
     if part["live_bytes"] is None:
-        return "a bucket"
-    return f"a database, {output.size(part['live_bytes'])}"
+        return "a bucket is there"
+    return f"a database of {output.size(part['live_bytes'])} is there"

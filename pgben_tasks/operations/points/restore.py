@@ -60,9 +60,8 @@ _TOLD: Final = (
 )
 #: What whoever brings a platform back to an earlier moment has to know (docs/operations.md).
 WARNING: Final = (
-    "whatever happened after that moment is known to nobody but the outside world: payments that "
-    "were released, messages that were sent, and entries of queues are older or newer than the "
-    "rows; reconcile them before the application runs"
+    "payments that were released, messages that were sent and entries of queues since that moment "
+    "are not in the rows any more: reconcile them"
 )
 
 
@@ -357,7 +356,9 @@ def _failure(job: Job, every: list[Job], tools: Toolbox) -> str:
 def _told(job: Job) -> JSON:
     """Return what callers are told of a part."""
     told = {name: job.result[name] for name in _TOLD if job.result.get(name) is not None}
-    return {"job": str(job.id), "into": job.context.get("into"), **told}
+    # After a swap, and after an undo, that is the name of the original.
+    into = job.result.get("into") or job.result.get("database") or job.context.get("into")
+    return {"job": str(job.id), "into": into, **told}
 
 
 def _members(run: Run) -> dict[str, str]:
