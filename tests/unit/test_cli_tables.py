@@ -244,6 +244,8 @@ def ends() -> Iterator[Job]:
             "note": SENTENCE,
         },
     )
+    nowhere = {"job": "1f0c9a2b", "into": None}
+    yield job(kind="undo_all", target="*", result={"databases": {LONGEST: nowhere}})
     part = {"into": LONGEST, "replaced": LONGEST, "aside": LONGEST, "added": 10**9, "written": 1}
     yield job(
         kind="restore_all",

@@ -182,7 +182,7 @@ def job_tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
 def _parts(job: Job) -> Iterator[RenderableType]:
     """Yield what became of each database and bucket, and what people have to do now."""
     parts = {**job.result.get("databases", {}), **job.result.get("buckets", {})}
-    rows = [(target, one.get("into"), _became(one)) for target, one in parts.items()]
+    rows = [(target, one.get("into") or "", _became(one)) for target, one in parts.items()]
     if rows:
         yield output.table(("target", "lies in", "what was done"), rows, below=1)
     listed = [one["added_list"] for one in parts.values() if "added_list" in one]
