@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -65,6 +65,13 @@ def inspect_broker(url: str, queues: Iterable[str]) -> BrokerFacts:
         queues=waiting,
         set_aside=set_aside,
     )
+
+
+def broker_uptime(url: str) -> timedelta:
+    """Return how long the server at ``url`` has run; raises what ``inspect_broker`` raises."""
+    with _translated(), closing(_client(url)) as client:
+        info: dict[str, Any] = client.info("server")
+    return timedelta(seconds=int(info.get("uptime_in_seconds", 0)))
 
 
 def ping_broker(url: str) -> None:

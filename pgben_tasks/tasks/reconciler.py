@@ -7,6 +7,7 @@ change is one conditional UPDATE, and every message reaches the same row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import holding, is_free, job_lock
 from pgben_tasks.adapters.catalog.recovery import Stalled
 from pgben_tasks.adapters.catalog.workers import BEAT, TICK
-from pgben_tasks.adapters.redis import SetAside, record_set_aside
+from pgben_tasks.adapters.redis import SetAside, broker_uptime, record_set_aside
 from pgben_tasks.contracts import (
     JSON,
     BackupAllRequest,
@@ -55,15 +56,18 @@ def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSO
     """
     if not stand_in:
         work.workers.send_heartbeat([BEAT])
+    broker_since = _broker_since(work)
     done = {
         # First of all: a live database that a dead swap keeps closed.
         "swaps": _each(work.swaps.open(), lambda swap: _settle(work, swap)),
-        "taken_over": _each(work.recovery.stalled(), lambda one: _revive(work, app, one)),
+        "taken_over": _each(
+            work.recovery.stalled(broker_since=broker_since), lambda one: _revive(work, app, one)
+        ),
         "windows": _each(work.timetable(), lambda due: _begin_window(work, *due)),
         "sweeps": _each(work.target_names(), lambda target: _begin_sweep(work, target)),
         # Before failed jobs are queued again: what they failed of is then forgotten.
         "alarms_raised": _each([work], _raise_alarms),
-        "published": publish_due(work, app),
+        "published": publish_due(work, app, broker_since=broker_since),
         "set_aside": _each([work], _record_set_aside),
         # Before anything that a server in trouble may hold up.
         "alarms_sent": _each([work], _send_alarms),
@@ -81,6 +85,16 @@ def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSO
     if any(done.values()):
         log.info("ticked", **done)
     return dict(done)
+
+
+def _broker_since(work: runtime.Workplace) -> datetime | None:
+    """Return when the broker was started, by the catalog's clock; None when it does not say."""
+    try:
+        uptime = broker_uptime(work.settings.redis_url.get_secret_value())
+    except PgbenError as exc:
+        log.warning("broker_not_asked", why=exc.sentence)
+        return None
+    return work.database.now() - uptime
 
 
 def _each(things: Iterable[_T], do: Callable[[_T], int]) -> int:
@@ -179,9 +193,12 @@ def _send_alarms(work: runtime.Workplace) -> int:
     )
 
 
-def publish_due(work: runtime.Workplace, app: Celery) -> int:
+def publish_due(
+    work: runtime.Workplace, app: Celery, *, broker_since: datetime | None = None
+) -> int:
     """Send the entry messages of jobs that wait for one; return how many."""
-    return _each(work.recovery.to_publish(), lambda one: _publish(work, app, one[0]))
+    due = work.recovery.to_publish(broker_since=broker_since)
+    return _each(due, lambda one: _publish(work, app, one[0]))
 
 
 def _publish(work: runtime.Workplace, app: Celery, job: UUID) -> int:

@@ -39,13 +39,9 @@ CONFIRMED = ("--confirm", TARGET.name, "--confirm", PROTECTED_BUCKET)
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     file = tmp_path_factory.mktemp("settings") / "references.toml"
     file.write_text(REFERENCES, encoding="utf-8")
-    settings = {
-        "PGBEN_REFERENCES": str(file),
-        "PGBEN_POINT_SETTLE": "0",
-        # A broker that is killed loses the messages of its last second; so long they are missed.
-        "PGBEN_STEP_WAIT": "1min",
-    }
-    with Deployment.build(bucket=True, megabytes=2, **settings) as built:
+    with Deployment.build(
+        bucket=True, megabytes=2, PGBEN_REFERENCES=str(file), PGBEN_POINT_SETTLE="0"
+    ) as built:
         bucket = bucket_at(built.work.settings, PROTECTED_BUCKET)
         fill_bucket(bucket, 40)
         with built.stack.postgres.connect(TARGET.name) as connection:

@@ -134,6 +134,27 @@ def test_a_waiting_step_of_a_dead_node_is_found_before_its_deadline(desk: Desk) 
     assert not desk.stalled().node_alive
 
 
+def test_a_waiting_step_whose_broker_was_started_anew_is_found(desk: Desk) -> None:
+    desk.worker(alive=True)
+    desk.waiting()
+    now = desk.catalog.now()
+    assert desk.recovery.stalled(broker_since=now - DAY) == []
+    (found,) = desk.recovery.stalled(broker_since=now)
+    assert (found.why, found.overdue) == ("the broker was started anew", True)
+    assert desk.recovery.take_over(found, wait=WAIT) is not None
+    assert desk.recovery.stalled(broker_since=now) == [], "its message is sent once more"
+
+
+def test_a_queued_job_whose_broker_was_started_anew_is_sent_again(desk: Desk) -> None:
+    job, _ = desk.ledger.request(
+        "backup", target="postgres/x", key="k", request={}, requested_by="test", published=True
+    )
+    now = desk.catalog.now()
+    assert desk.recovery.to_publish(broker_since=now - DAY) == []
+    assert desk.recovery.to_publish(broker_since=now) == [(job.id, "backup")]
+    assert desk.recovery.to_publish(broker_since=now) == []
+
+
 def test_a_node_that_was_never_seen_is_dead(desk: Desk) -> None:
     desk.waiting()
     desk.alter("UPDATE job SET started_at = clock_timestamp() - %s", DAY)

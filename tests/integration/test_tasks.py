@@ -23,6 +23,8 @@ from pgben_tasks.adapters.postgres.server import Lock
 from pgben_tasks.app import app
 from pgben_tasks.contracts import JobRef
 from pgben_tasks.domain.job import MOST_LOSSES, RETRY_DELAYS, Job, window_key
+from pgben_tasks.embedded.child import wait_until
+from pgben_tasks.embedded.redis import EmbeddedRedis
 from pgben_tasks.errors import (
     ConfigurationError,
     FenceLost,
@@ -476,6 +478,28 @@ def test_every_loss_is_counted_until_a_step_ends(site: Site, installation: Insta
     call(app.tasks[names.BACKUP_POSTGRES_DUMP], taken.to_json())
     with site.database.transaction() as cursor:
         assert cursor.execute(losses, (ref.job,)).fetchall() == [{"losses": 0}]
+
+
+def test_a_tick_sends_again_what_a_killed_broker_has_lost(
+    site: Site, installation: Installation
+) -> None:
+    chain = installation.chain("backup")
+    site.workers.send_heartbeat(["backup.workshop"])
+    with site.database.transaction() as cursor:
+        cursor.execute("UPDATE worker SET started_at = started_at - %s", (DAY,))
+    with EmbeddedRedis.start() as broker:
+        settings = site.settings.model_copy(update={"redis_url": SecretStr(broker.url)})
+        place = runtime.Workplace(settings)
+        since = reconciler._broker_since(place)
+        assert since is not None
+        assert timedelta(0) <= place.database.now() - since < DAY
+        broker.kill()
+        assert reconciler._broker_since(place) is None
+        assert reconciler.tick(place, app)["taken_over"] == 0
+        broker.restart()
+        # The server counts whole seconds.
+        assert wait_until(lambda: reconciler.tick(place, app)["taken_over"] == 1, seconds=5)
+    assert place.ledger.job(chain.job.id).fence == chain.ref.fence + 1
 
 
 def test_the_tick_needs_the_catalog_only(site: Site, installation: Installation) -> None:

@@ -7,7 +7,7 @@ catalog every running step gets the time to send its heartbeat again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
@@ -57,10 +57,13 @@ class Recovery:
         self._database = database
         self._stale_after = stale_after
 
-    def stalled(self) -> list[Stalled]:
+    def stalled(self, *, broker_since: datetime | None = None) -> list[Stalled]:
         """Return running steps without a heartbeat, and waiting ones that did not begin in time.
 
-        The caller checks that the job's lock is free before it acts.
+        A broker that was started since may have lost a waiting step's message: when it is killed,
+        what it was told in its last second is gone, and what waited for its time in a worker is
+        given back hours later. ``broker_since`` is when it was started, None where that is not
+        known. The caller checks that the job's lock is free before it acts.
         """
         rows = self._database.fetch_all(
             "SELECT job.id AS job, job.kind, job.fence, job.step, job.node, job.state,"  # noqa: S608 - constant columns
@@ -68,10 +71,12 @@ class Recovery:
             f" coalesce({_SINCE.format('node.heartbeat_at')} > clock_timestamp() - %(stale)s,"
             " false) AND node.heartbeat_at IS NOT NULL AS node_alive,"
             " coalesce(job.step_due_at < clock_timestamp()"
-            " OR node.started_at > job.waiting_since, false) AS overdue,"
+            " OR node.started_at > job.waiting_since"
+            " OR %(broker)s::timestamptz > job.waiting_since, false) AS overdue,"
             " CASE WHEN job.state = 'running' THEN 'its step stopped showing a heartbeat'"
             " WHEN job.step_due_at < clock_timestamp() THEN 'its next step did not begin'"
             " WHEN node.started_at > job.waiting_since THEN 'its node was started anew'"
+            " WHEN %(broker)s::timestamptz > job.waiting_since THEN 'the broker was started anew'"
             " ELSE 'its node stopped showing a heartbeat' END AS why"
             f" FROM job LEFT JOIN worker node ON node.name = {_ROLE} || '.' || job.node"
             " LEFT JOIN step s ON s.job = job.id AND s.attempt = job.attempt"
@@ -80,9 +85,10 @@ class Recovery:
             " < clock_timestamp() - %(stale)s)"
             " OR (job.state = 'waiting' AND (job.step_due_at < clock_timestamp()"
             " OR node.started_at > job.waiting_since"
+            " OR %(broker)s::timestamptz > job.waiting_since"
             f" OR {_SINCE.format('coalesce(node.heartbeat_at, job.started_at)')}"
             " < clock_timestamp() - %(stale)s)) ORDER BY job.created_at",
-            {"stale": self._stale_after},
+            {"stale": self._stale_after, "broker": broker_since},
         )
         return [Stalled(**row) for row in rows]
 
@@ -135,11 +141,12 @@ class Recovery:
                 cursor.execute("DELETE FROM lease WHERE job = %s", (stalled.job,))
         return row is not None
 
-    def to_publish(self) -> list[tuple[UUID, JobKind]]:
+    def to_publish(self, *, broker_since: datetime | None = None) -> list[tuple[UUID, JobKind]]:
         """Mark and return the jobs whose entry message must be sent (again).
 
         Queued ones that nobody claimed, and failed ones whose next attempt is due. A worker that
-        was started since the message was sent may have taken it along when it died.
+        was started since the message was sent may have taken it along when it died, and so may a
+        broker, which was started at ``broker_since``.
         """
         with self._database.transaction() as cursor:
             cursor.execute(
@@ -150,9 +157,10 @@ class Recovery:
                 "UPDATE job SET published_at = clock_timestamp() WHERE state = 'queued'"  # noqa: S608 - constant columns
                 " AND (coalesce(published_at, created_at - %(after)s)"
                 " <= clock_timestamp() - %(after)s"
+                " OR published_at < %(broker)s::timestamptz"
                 " OR EXISTS (SELECT 1 FROM worker WHERE started_at > published_at"
                 f" AND name LIKE {_ROLE} || '.%%')) RETURNING id, kind",
-                {"after": REPUBLISH_AFTER},
+                {"after": REPUBLISH_AFTER, "broker": broker_since},
             ).fetchall()
         return [(row["id"], row["kind"]) for row in rows]
 
