@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shlex
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +11,8 @@ from pgben_tasks.embedded.data.compare import TableContent, contents
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from tests.support import restore_page
 from tests.support.commands import Ran
-from tests.support.deployment import DATABASE, Deployment, process_environment
+from tests.support.deployment import DATABASE, Deployment
+from tests.support.reader import Reader
 
 pytestmark = pytest.mark.unmeasured
 
@@ -29,39 +24,14 @@ FILE = "/etc/pgben/keys/pgben.env"
 @pytest.fixture
 def deployment() -> Iterator[Deployment]:
     with Deployment.build(megabytes=1, PGBEN_PACK_SIZE="256KiB") as built:
-        (built.stack.folder / "pgben.env").write_text(
-            "".join(f"{name}={shlex.quote(value)}\n" for name, value in built.environment.items()),
-            encoding="utf-8",
-        )
-        (built.stack.folder / "pgben.env").chmod(0o600)
+        built.write_settings()
         yield built
 
 
-class Reader:
-    """A person with a shell, in which nothing is set, and the page."""
-
-    def __init__(self, deployment: Deployment) -> None:
-        """Know where the settings lie."""
-        self.folder = deployment.stack.folder
-        self.file = str(self.folder / "pgben.env")
-
-    def type(self, *lines: str, loaded: bool = True, **known: str) -> Ran:
-        """Type lines of the page, after its first one; ``known`` are the words to fill in."""
-        script = "\n".join([*(PAGE["first"] if loaded else ()), *lines])
-        script = script.replace(FILE, self.file)
-        for word, value in known.items():
-            script = re.sub(rf"\b{word}\b", value, script)
-        clean = process_environment(None)
-        done = subprocess.run(
-            ["/bin/sh", "-e", "-c", script],
-            env={**clean, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}"},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return Ran(code=done.returncode, out=done.stdout, err=done.stderr)
+@pytest.fixture
+def reader(deployment: Deployment) -> Iterator[Reader]:
+    with Reader(deployment.stack.folder, files={FILE: deployment.settings_file}) as one:
+        yield one
 
 
 def ruin(server: EmbeddedPostgres) -> dict[str, TableContent]:
@@ -84,13 +54,14 @@ def drop(server: EmbeddedPostgres) -> None:
 
 
 @pytest.mark.timeout(280)
-def test_every_branch_of_the_page_leads_back(deployment: Deployment) -> None:
-    server, reader = deployment.stack.postgres, Reader(deployment)
+def test_every_branch_of_the_page_leads_back(deployment: Deployment, reader: Reader) -> None:
+    server = deployment.stack.postgres
     worker = deployment.start("all", name="worker")
     made = deployment.pgben("backup", DATABASE, "--json").json["jobs"][0]["backup"]
     good = contents(server.dsn(), DATABASE)
 
     require_settings(reader)
+    reader.type(*PAGE["first"])
 
     # A: wrong data.
     ruined = ruin(server)
@@ -137,12 +108,12 @@ def test_every_branch_of_the_page_leads_back(deployment: Deployment) -> None:
 
 def require_settings(reader: Reader) -> None:
     """Type a command with no settings loaded: that is said first, and how the page loads them."""
-    lost = reader.type(PAGE["A"][0], loaded=False)
+    lost = reader.type(PAGE["A"][0])
     assert lost.code == 2
     for said in ("no settings are loaded", "set -a", "--env-file"):
         assert said in lost.err
     assert "run `pgben init" not in lost.err
-    named = reader.type(f"pgben --env-file {FILE} list pgben", loaded=False)
+    named = reader.type(f"pgben --env-file {FILE} list pgben")
     assert named.code == 0, named.err
 
 

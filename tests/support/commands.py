@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -28,8 +29,9 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, Final
 
+from tests.support import forks
+
 ROOT: Final = Path(__file__).parents[2]
-_LENGTH: Final = 8
 #: Not imported ahead: what reads the environment when it is imported, and whole other programs.
 _LATER: Final = (
     *("pgben_tasks.app", "pgben_tasks.client", "pgben_tasks.tasks", "pgben_tasks.embedded"),
@@ -68,19 +70,14 @@ def run(
     What it writes to standard output is returned, or goes to ``out``. Raises ``TimeoutError``,
     after it killed the command, when it takes longer than ``timeout`` seconds.
     """
-    request = json.dumps(
-        {"arguments": arguments, "environment": dict(environment), "folder": str(folder)}
-    ).encode()
+    request = {"arguments": arguments, "environment": dict(environment), "folder": str(folder)}
     with (
         socket.socket(socket.AF_UNIX) as connection,
         tempfile.TemporaryFile("w+", encoding="utf-8") as kept,
         tempfile.TemporaryFile("w+", encoding="utf-8") as err,
     ):
         connection.connect(_server(measured="COVERAGE_PROCESS_CONFIG" in os.environ))
-        length = len(request).to_bytes(_LENGTH)
-        socket.send_fds(connection, [length], [(out or kept).fileno(), err.fileno()])
-        connection.sendall(request)
-        answers = connection.makefile("r", encoding="ascii")
+        answers = forks.ask(connection, request, [(out or kept).fileno(), err.fileno()])
         process = int(answers.readline())
         connection.settimeout(timeout)
         try:
@@ -91,6 +88,15 @@ def run(
         kept.seek(0)
         err.seek(0)
         return Ran(os.waitstatus_to_exitcode(int(status)), kept.read(), err.read())
+
+
+def install(folder: Path) -> None:
+    """Write a program ``pgben`` for shells into a folder: each run is a fork as of ``run``."""
+    server = _server(measured="COVERAGE_PROCESS_CONFIG" in os.environ)
+    typed = shlex.join([sys.executable, "-IS", forks.__file__, server])
+    program = folder / "pgben"
+    program.write_text(f'#!/bin/sh\nexec {typed} "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
 
 
 def on_a_terminal(*arguments: str, environment: Mapping[str, str]) -> list[str]:
@@ -170,7 +176,7 @@ def _serve(listener: socket.socket) -> None:
 
 def _watch(connection: socket.socket) -> None:
     """Fork once more, and tell the process id and how it ended; the fork leaves by its exit."""
-    head, files, _, _ = socket.recv_fds(connection, _LENGTH, 2)
+    head, files, _, _ = socket.recv_fds(connection, forks.LENGTH, 2)
     wanted = int.from_bytes(head)
     body = b""
     while len(body) < wanted:

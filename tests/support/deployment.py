@@ -33,7 +33,7 @@ from pgben_tasks.embedded.stack import PROTECTED_BUCKET, EmbeddedStack
 from pgben_tasks.ports import Bucket
 from pgben_tasks.runtime import Workplace, postgres_servers
 from pgben_tasks.settings import Settings
-from pgben_tasks.setup.initialise import initialise
+from pgben_tasks.setup.initialise import initialise, lines
 from tests.support import commands
 from tests.support.commands import Ran
 from tests.support.timetables import NOTHING_SCHEDULED
@@ -148,6 +148,16 @@ class Deployment:
                 process.send(process.command.gentle)
         wait_until(lambda: not any(process.alive for process in self.processes), seconds=10)
         self.stack.close()
+
+    @property
+    def settings_file(self) -> Path:
+        """Where ``write_settings`` writes."""
+        return self.stack.folder / "pgben.env"
+
+    def write_settings(self) -> None:
+        """Write the settings to a file that a shell can load."""
+        self.settings_file.write_text(lines(self.environment), encoding="utf-8")
+        self.settings_file.chmod(0o600)
 
     def process_environment(
         self, changed: Settled | None = None, *, version: Path | None = None

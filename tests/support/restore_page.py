@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Final
 
+from tests.support.reader import in_english
+
 ROOT: Final = Path(__file__).parents[2]
 HEADINGS: Final = {"en": "## Restore at 3 a.m.", "pt_BR": "## Restauração às 3 da manhã"}
-#: What stands for something that the reader knows, in both languages.
-_PLACEHOLDERS: Final = {"TRABALHO": "JOB", "ARQUIVO": "FILE", "NOME": "NAME"}
 _BRANCH: Final = re.compile(r"^\*\*([A-Z])[. ]", re.MULTILINE)
 
 
@@ -29,8 +29,4 @@ def branches(language: str) -> dict[str, list[str]]:
 
 
 def _commands(text: str) -> list[str]:
-    lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
-    return [
-        re.sub(r"\b[A-Z]+\b", lambda word: _PLACEHOLDERS.get(word[0], word[0]), line)
-        for line in lines
-    ]
+    return [in_english(line.strip()) for line in text.splitlines() if line.startswith("    ")]
