@@ -20,8 +20,10 @@ _PLACEHOLDERS: Final = {
     "ARQUIVO": "FILE",
     "CHAVE": "KEY",
     "NOME": "NAME",
+    "NOVO": "NEW",
     "OUTRO": "OTHER",
     "PONTO": "POINT",
+    "PORTA": "PORT",
     "TRABALHO": "JOB",
 }
 #: All such words, in English.

@@ -23,7 +23,10 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 #: What operators read; the others tell of what was, too.
-GUIDES = [ROOT / "README.md", *sorted([*DOCS.glob("*.md"), *DOCS.glob("pt_BR/*.md")])]
+GUIDES = [
+    ROOT / "README.md",
+    *sorted([*DOCS.glob("*.md"), *DOCS.glob("pt_BR/*.md"), *DOCS.glob("runbooks/**/*.md")]),
+]
 DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(#[^)\s]+)?\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
