@@ -65,8 +65,9 @@ def test_a_page_is_short_and_has_its_parts(name: str, language: str) -> None:
 def test_every_code_block_says_whether_it_is_typed(name: str, language: str) -> None:
     page = Runbook.read(name, language)
     assert set(page.kinds) <= {TYPED, ELSEWHERE}
-    text = page.text
-    assert len(page.kinds) * 2 == len(re.findall(r"^ *```", text, re.MULTILINE))
+    assert len(page.kinds) * 2 == len(re.findall(r"^ *```", page.text, re.MULTILINE))
+    # A block that is made by its indentation would be typed by nobody.
+    assert re.findall(r"^    .*", page.text, re.MULTILINE) == []
 
 
 def test_what_is_not_typed_is_for_machines_that_no_test_has() -> None:
