@@ -482,6 +482,7 @@ def test_everything_comes_back_from_repository_and_safe(site: Site) -> None:
         page.known["OTHER"] = page.pick(listed, rf"{BUCKET} +({ID})")
         page.next(5)
         assert site.rows() == rows
+        # The page sends to another for this, whose own test types its commands.
         made = make_signing_key(site.keys / SIGNING_KEY)
         known = trusted_keys(site)
         public = base64.b64encode(made.public).decode()
