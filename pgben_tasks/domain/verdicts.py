@@ -186,10 +186,10 @@ def _of_cross_check(one: PointOutlook) -> Iterator[Reason]:
         return
     shown = f"`pgben points {point.id}` shows them"
     if point.faults:
-        rows = counted(point.faults, "row")
+        rows = f"{counted(point.faults, 'row')} {'has' if point.faults == 1 else 'have'}"
         yield Reason(
             "red" if one.strict else "yellow",
-            f"in the newest verified recovery point {rows} have objects that are not as they say",
+            f"in the newest verified recovery point {rows} objects that are not as they say",
             shown,
         )
     elif one.checked and point.check is None:
