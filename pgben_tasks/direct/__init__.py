@@ -1,4 +1,5 @@
-"""Direct mode: operations in one process with a repository, keys and a server.
+"""Work in one process, without a broker and without workers.
 
-Neither a broker nor a catalog nor a worker is needed.
+Direct mode does one job with a repository, keys and a server, and no catalog. ``jobs`` does those
+that a catalog's ledger has.
 """

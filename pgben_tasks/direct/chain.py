@@ -1,6 +1,6 @@
 """Run the steps of one job in the calling process, one after the other: no broker, no worker.
 
-Direct mode lives on this, with the job's row in memory, and so do tests, with either row.
+Direct mode lives on this, with the job's row in memory, and so does ``jobs``, with that of a ledger.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pgben_tasks import canvases, runtime
 from pgben_tasks.contracts import JSON, Request
 from pgben_tasks.domain.failures import error_record, failed_state
 from pgben_tasks.domain.job import Job, JobKind, StepRun
-from pgben_tasks.errors import PgbenError, TransientError
+from pgben_tasks.errors import PgbenError, StepWaits, TransientError
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.chains import run_step
 from pgben_tasks.operations.toolbox import JobRow, Toolbox
@@ -176,7 +176,7 @@ class Chain:
         try:
             result = self._attempts(name)
         except BaseException as exc:
-            self._note(name, began, "failed", {})
+            self._note(name, began, "waiting" if isinstance(exc, StepWaits) else "failed", {})
             if isinstance(exc, Exception):
                 self.row.fail(name, exc)
             raise

@@ -21,6 +21,7 @@ from pgben_tasks.contracts import (
     UndoAllRequest,
 )
 from pgben_tasks.domain.buckets.capture import places
+from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.swap import restored_name
 from pgben_tasks.domain.target import Target, check_name
 from pgben_tasks.operations import spool
@@ -140,6 +141,22 @@ def first_context(
     if isinstance(request, RestoreAllRequest | UndoAllRequest):
         return {name: kept[name] for name in _KEPT_OF_ALL if name in kept}
     return {}
+
+
+def lease_of(job: Job, request: Request, context: JSON) -> tuple[str, str]:
+    """Return what a job owns from claim to end: (target, kind)."""
+    if isinstance(request, RestoreRequest):
+        return (job.target, "swap") if request.swap else (f"postgres/{context['into']}", "new")
+    if isinstance(request, BucketRestoreRequest):
+        # A bucket that is written to in place is there already, under its own name.
+        return f"bucket/{context['into']}", "replace" if request.in_place else "new"
+    if job.kind == "point":
+        # The backups have leases; points that form at the same time are in nobody's way.
+        return str(job.id), "point"
+    # A statement about a backup is in nobody's way.
+    own = {"verify": "verify", "acknowledge": "acknowledge"}
+    own |= dict.fromkeys(("undo", "restore_all", "undo_all"), "swap")
+    return job.target, own.get(job.kind, "write")
 
 
 def step_of(chain: str, name: str) -> Step:

@@ -21,7 +21,7 @@ from pgben_tasks.runtime.places import (
     trust,
 )
 from pgben_tasks.runtime.process import Workplace, forget, workplace
-from pgben_tasks.runtime.tools import abandon, toolbox
+from pgben_tasks.runtime.tools import abandon, step_locks, toolbox
 
 __all__ = [
     "PATIENCE",
@@ -39,6 +39,7 @@ __all__ = [
     "postgres_servers",
     "s3_location",
     "signer",
+    "step_locks",
     "swap_hooks",
     "swap_servers",
     "toolbox",

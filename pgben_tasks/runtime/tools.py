@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from pgben_tasks.adapters.catalog.locks import job_lock, target_lock
 from pgben_tasks.adapters.clock import SystemClock
 from pgben_tasks.adapters.packs.codec import AgeObjectCodec, AgePackCodec
 from pgben_tasks.adapters.packs.object_writer import SpoolPacks
 from pgben_tasks.adapters.packs.pool import PACK_CHILDREN, PackPool
 from pgben_tasks.adapters.postgres.destination import PostgresDestination
+from pgben_tasks.adapters.postgres.server import Lock
 from pgben_tasks.adapters.postgres.source import PostgresSource
-from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.job import EVERYTHING, Job
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import Target
 from pgben_tasks.operations.buckets.uploads import give_up_uploads
+from pgben_tasks.operations.chains import step_of
 from pgben_tasks.operations.points import restore as restore_point
 from pgben_tasks.operations.postgres import restore as restore_postgres
 from pgben_tasks.operations.spool import job_folder, remove
@@ -55,6 +58,22 @@ def abandon(job: Job, tools: Toolbox) -> bool:
     give_up_uploads(folder, tools.other_bucket)
     remove(folder)
     return job.chain in {"restore", "swap"} and restore_postgres.remove_unfinished(job, tools)
+
+
+def step_locks(job: Job, step: str, protected: Iterable[str]) -> list[Lock]:
+    """Return the locks that a step holds while it runs: of its job, and of its targets.
+
+    A job about everything is about all ``protected`` targets.
+    """
+    targets = [job.target] if job.target != EVERYTHING else protected
+    return [
+        job_lock(job.id),
+        *(
+            target_lock(kind, target, shared=shared)
+            for target in targets
+            for kind, shared in step_of(job.chain, step).locks
+        ),
+    ]
 
 
 def toolbox(

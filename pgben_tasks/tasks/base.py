@@ -21,8 +21,7 @@ from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.ledger_row import LedgerRow
-from pgben_tasks.adapters.catalog.locks import holding, job_lock, target_lock
-from pgben_tasks.adapters.postgres.server import Lock
+from pgben_tasks.adapters.catalog.locks import holding
 from pgben_tasks.app import HARD_LIMIT
 from pgben_tasks.contracts import JSON, JobOutcome, JobRef
 from pgben_tasks.domain.failures import (
@@ -33,7 +32,7 @@ from pgben_tasks.domain.failures import (
     public_sentence,
     recorded_error,
 )
-from pgben_tasks.domain.job import EVERYTHING, RETRY_DELAYS, Job, JobState
+from pgben_tasks.domain.job import RETRY_DELAYS, Job, JobState
 from pgben_tasks.errors import (
     FenceLost,
     PgbenError,
@@ -42,7 +41,7 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.chains import run_step, step_of
+from pgben_tasks.operations.chains import run_step
 from pgben_tasks.operations.toolbox import Toolbox
 from pgben_tasks.ports import Sharing
 from pgben_tasks.tasks.heartbeat import Heartbeat
@@ -115,7 +114,10 @@ class PgbenTask(Task):
         with ExitStack() as stack:
             try:
                 held = stack.enter_context(
-                    holding(self.work.database, [job_lock(job.id), *self._locks(job)])
+                    holding(
+                        self.work.database,
+                        runtime.step_locks(job, self.name, self.work.target_names()),
+                    )
                 )
                 stack.enter_context(spool.occupied(folder))
                 stack.enter_context(self._clean_when_cancelled(job.id))
@@ -320,15 +322,6 @@ class PgbenTask(Task):
             self.update_state(task_id=task_id, state="PROGRESS", meta=progress)
 
         return show
-
-    def _locks(self, job: Job) -> list[Lock]:
-        """Return the locks of its targets that the step holds."""
-        targets = [job.target] if job.target != EVERYTHING else self.work.target_names()
-        return [
-            target_lock(kind, target, shared=shared)
-            for target in targets
-            for kind, shared in step_of(job.chain, self.name).locks
-        ]
 
 
 def _delay(tried: int) -> float:

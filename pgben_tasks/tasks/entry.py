@@ -17,10 +17,8 @@ from pgben_tasks.contracts import (
     JSON,
     BackupAllRequest,
     BackupRequest,
-    BucketRestoreRequest,
     JobOutcome,
     Request,
-    RestoreRequest,
     VerifyRequest,
     request_model,
 )
@@ -42,7 +40,7 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.operations import spool
-from pgben_tasks.operations.chains import first_context
+from pgben_tasks.operations.chains import first_context, lease_of
 from pgben_tasks.operations.points.form import require_new_workers
 from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask
 
@@ -209,7 +207,7 @@ class EntryTask(PgbenTask):
         """Return the lease of a job from claim to end, and the context that its steps find."""
         now = self.work.database.now().astimezone(self.work.zone)
         context = first_context(job.target, request, now=now, kept=job.context)
-        return _lease_of(job, request, context), context
+        return lease_of(job, request, context), context
 
     def _refuse(self, kind: Any, raw: object, request: Any, error: PgbenError) -> NoReturn:
         """Record a request that cannot be accepted, then raise.
@@ -247,22 +245,6 @@ class EntryTask(PgbenTask):
         self.work.audit(job, result=state, detail=error.sentence)
         log.warning("job_not_begun", job=str(job.id), state=state, why=error.sentence)
         raise error
-
-
-def _lease_of(job: Job, request: Request, context: JSON) -> tuple[str, str]:
-    """Return what a job owns from claim to end: (target, kind)."""
-    if isinstance(request, RestoreRequest):
-        return (job.target, "swap") if request.swap else (f"postgres/{context['into']}", "new")
-    if isinstance(request, BucketRestoreRequest):
-        # A bucket that is written to in place is there already, under its own name.
-        return f"bucket/{context['into']}", "replace" if request.in_place else "new"
-    if job.kind == "point":
-        # The backups have leases; points that form at the same time are in nobody's way.
-        return str(job.id), "point"
-    # A statement about a backup is in nobody's way.
-    own = {"verify": "verify", "acknowledge": "acknowledge"}
-    own |= dict.fromkeys(("undo", "restore_all", "undo_all"), "swap")
-    return job.target, own.get(job.kind, "write")
 
 
 def _under_way(busy: TargetBusy) -> RestoreRefused:

@@ -99,8 +99,7 @@ class Platform:
 
     def clean(self) -> None:
         """Remove what ended jobs left, as a tick does."""
-        for job in self.workers.ledger.to_clean():
-            runtime.abandon(job, self.workers.tools)
+        self.workers.clean()
 
     def part(self, job: Job, kind: str) -> Job:
         """Return the part of a restore for a kind of target."""

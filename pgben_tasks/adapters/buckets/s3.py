@@ -101,6 +101,10 @@ class S3Bucket:
         """Return whether the bucket is there."""
         return self._administration.exists()
 
+    def neighbours(self) -> tuple[str, ...]:
+        """Return the name of every bucket of the server, this one among them if it is there."""
+        return self._administration.all_buckets()
+
     def inspect(self) -> BucketFacts:
         """Return what a listing of one object says; raises where the server does not answer it."""
         query = {"list-type": "2", "encoding-type": "url", "max-keys": "1"}

@@ -50,9 +50,16 @@ def load_identities(path: Path) -> list[pyrage.x25519.Identity]:
 
     Raises ``ConfigurationError`` when it is absent, open to others, or holds anything else.
     """
+    return parse_identities(read_secret(path, what="identity file"), f"the identity file '{path}'")
+
+
+def parse_identities(text: str, where: str) -> list[pyrage.x25519.Identity]:
+    """Read the text of an identity file; ``where`` names it in errors, which never repeat it.
+
+    Raises ``ConfigurationError`` when it holds anything but identities and comments.
+    """
     identities = []
-    lines = read_secret(path, what="identity file").splitlines()
-    for number, raw in enumerate(lines, start=1):
+    for number, raw in enumerate(text.splitlines(), start=1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
@@ -61,12 +68,12 @@ def load_identities(path: Path) -> list[pyrage.x25519.Identity]:
         except pyrage.IdentityError:
             # The vendor's error is dropped on purpose: it may repeat the line.
             raise ConfigurationError(
-                f"line {number} of the identity file '{path}' is not an age identity",
+                f"line {number} of {where} is not an age identity",
                 f"identities begin with '{SECRET_PREFIX}'; comments begin with '#'",
             ) from None
     if not identities:
         raise ConfigurationError(
-            f"the identity file '{path}' holds no identity",
+            f"{where} holds no identity",
             f"it needs a line that begins with '{SECRET_PREFIX}'",
         )
     return identities
@@ -74,4 +81,9 @@ def load_identities(path: Path) -> list[pyrage.x25519.Identity]:
 
 def public_keys(path: Path) -> tuple[str, ...]:
     """Return the public keys of the identities in a file: what may open what they seal."""
-    return tuple(str(identity.to_public()) for identity in load_identities(path))
+    return public_halves(load_identities(path))
+
+
+def public_halves(identities: Iterable[pyrage.x25519.Identity]) -> tuple[str, ...]:
+    """Return the public keys of identities."""
+    return tuple(str(identity.to_public()) for identity in identities)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,7 +20,7 @@ from pgben_tasks.adapters.keys import files as keys
 from pgben_tasks.adapters.keys.age import parse_recipients
 from pgben_tasks.adapters.keys.secrets import read_trusted
 from pgben_tasks.adapters.keys.signatures import Trust
-from pgben_tasks.domain.documents import TrustedKey, TrustedKeys
+from pgben_tasks.domain.documents import PublicKeys, TrustedKey, TrustedKeys
 from pgben_tasks.errors import ConfigurationError, RequestRefused
 from pgben_tasks.files.durable import FOLDER_MODE, flush_folder
 from pgben_tasks.ports import SigningRole
@@ -79,7 +80,7 @@ def read_or_make(folder: Path, *, roles: Roles, now: datetime) -> tuple[KeySet, 
     """
     made = not (folder / TRUSTED_KEYS).exists()
     if made:
-        _make(folder, roles, now)
+        _make(folder, _names(roles), partial(_fill, roles=roles, now=now))
     found = _read(folder)
     if found.roles != roles:
         has = "one signing key for all roles" if roles == "separate" else "a signing key per role"
@@ -90,15 +91,39 @@ def read_or_make(folder: Path, *, roles: Roles, now: datetime) -> tuple[KeySet, 
     return found, made
 
 
-def _make(folder: Path, roles: Roles, now: datetime) -> None:
+def read_or_adopt(folder: Path, known: PublicKeys, *, identity: str, now: datetime) -> KeySet:
+    """Return the set in ``folder`` that goes on with keys of a lost site, made now if need be.
+
+    It has ``known``, what is left of the old set, ``identity``, the text of an identity file that
+    opens what the old site sealed, and a new signing key for all roles: the old signatures stay
+    believed, and the recipients are the old ones.
+
+    Raises ``RequestRefused`` when the folder has other keys.
+    """
+    if not (folder / TRUSTED_KEYS).exists():
+        names = [name for name in _names("single") if name != ESCROW_IDENTITY]
+        _make(folder, names, partial(_fill_on, known=known, identity=identity, now=now))
+    found = _read(folder)
+    believed = {key.fingerprint for key in found.trusted}
+    if found.recipients != known.recipients or not believed > {
+        key.fingerprint for key in known.keys
+    }:
+        raise RequestRefused(
+            f"'{folder}' has keys already, and they do not go on with those of the repository",
+            "name an empty folder with --keys; keys that exist are not replaced",
+        )
+    return found
+
+
+def _make(folder: Path, names: Sequence[str], fill: Callable[[Path], None]) -> None:
     staging = folder / _UNFINISHED
     try:
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         if not (staging / TRUSTED_KEYS).exists():
             shutil.rmtree(staging, ignore_errors=True)
-            for name in _names(roles):
+            for name in names:
                 _refuse_existing(folder / name)
-            _fill(staging, roles, now)
+            fill(staging)
         # The trusted keys stand for the whole set, so they move last.
         for file in sorted(staging.iterdir(), key=lambda one: (one.name == TRUSTED_KEYS, one.name)):
             _refuse_existing(folder / file.name)
@@ -127,6 +152,16 @@ def _fill(staging: Path, roles: Roles, now: datetime) -> None:
         pair = keys.make_signing_key(staging / _signing_file(name))
         trusted.append(keys.trusted_key(name, signs, pair.public))
     keys.write_trusted_keys(staging / TRUSTED_KEYS, trusted)
+
+
+def _fill_on(staging: Path, known: PublicKeys, identity: str, now: datetime) -> None:
+    keys.write_new_file(staging / OPERATIONS_IDENTITY, identity.rstrip("\n") + "\n")
+    keys.make_age_identity(staging / INVENTORY_IDENTITY, now=now)
+    named = (f"# {name}\n{public}\n" for name, public in known.recipients.items())
+    keys.write_new_file(staging / RECIPIENTS, "".join(named))
+    pair = keys.make_signing_key(staging / _signing_file("all"))
+    own = keys.trusted_key(f"all, since {now:%Y-%m-%d}", SIGNING_ROLES, pair.public)
+    keys.write_trusted_keys(staging / TRUSTED_KEYS, [*known.keys, own])
 
 
 def _read(folder: Path) -> KeySet:

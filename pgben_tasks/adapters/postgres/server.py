@@ -35,6 +35,10 @@ _KEEPALIVE_INTERVAL: Final = 10
 
 _CLOCK: Final = "SELECT clock_timestamp()"
 _HAS_DATABASE: Final = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s"
+_DATABASES: Final = (
+    "SELECT datname FROM pg_catalog.pg_database"
+    " WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1"
+)
 _IDENTITY: Final = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
 
 #: A server that will take the connection later; English and Portuguese texts of PostgreSQL.
@@ -172,6 +176,18 @@ def inspect_server(server: PostgresServer, database: str) -> ServerFacts:
             identity = None
         # The answer was made somewhere between the question and its arrival.
         return ServerFacts(ahead=clock - (before + (after - before) / 2), identity=identity)
+
+
+def list_databases(server: PostgresServer) -> tuple[str, ...]:
+    """Return the names of a server's databases, without those that every server has.
+
+    Raises what ``connect`` raises.
+    """
+    with (
+        connect(server, "postgres", application_name="pgben bootstrap") as connection,
+        translated(server, "looking at the databases"),
+    ):
+        return tuple(column(connection, _DATABASES))
 
 
 def has_database(server: PostgresServer, name: str) -> bool:

@@ -57,6 +57,13 @@ class BucketAdministration:
         except _FAILURES as exc:
             raise self._error(exc) from exc
 
+    def all_buckets(self) -> tuple[str, ...]:
+        """Return the name of every bucket that the server shows to these credentials."""
+        try:
+            return tuple(sorted(bucket.name for bucket in self._client.list_buckets()))
+        except _FAILURES as exc:
+            raise self._error(exc) from exc
+
     def make(self) -> bool:
         """Make the bucket; return whether it was made. One that is there and ours is no error."""
         try:
