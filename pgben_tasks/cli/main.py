@@ -25,6 +25,7 @@ from pgben_tasks.cli import completion
 from pgben_tasks.cli.commands import (
     alarms,
     backups,
+    bootstrap,
     catalog,
     databases,
     health,
@@ -60,7 +61,19 @@ app = typer.Typer(
 )
 _ENV_FILE: Final = "--env-file"
 
-for _commands in (setup, work, restore, plan, maintenance, backups, points, jobs, health, alarms):
+for _commands in (
+    setup,
+    bootstrap,
+    work,
+    restore,
+    plan,
+    maintenance,
+    backups,
+    points,
+    jobs,
+    health,
+    alarms,
+):
     app.add_typer(_commands.app)
 app.add_typer(databases.app, name="databases")
 app.add_typer(catalog.app, name="catalog")

@@ -1,6 +1,7 @@
 """Run the steps of one job in the calling process, one after the other: no broker, no worker.
 
-Direct mode lives on this, with the job's row in memory, and so does ``jobs``, with that of a ledger.
+Direct mode lives on this, with the job's row in memory, and so does ``jobs``, with that of a
+ledger.
 """
 
 from __future__ import annotations

@@ -113,9 +113,10 @@ class LedgerJobs:
         """
         seen: object = None
         while not (now := self.ledger.job(job.id)).ended:
-            before, seen = seen, [
-                (one.id, one.state, one.step, one.context) for one in self._open()
-            ]
+            before, seen = (
+                seen,
+                [(one.id, one.state, one.step, one.context) for one in self._open()],
+            )
             if seen == before:
                 raise TargetBusy(
                     f"job '{job.id}' does not go on: another process works on it, or on a part",

@@ -25,7 +25,7 @@ from pgben_tasks.settings.faults import explain
 from pgben_tasks.settings.fields import OPTIONAL_FILES, Fields
 from pgben_tasks.settings.references import ReferencesFile
 from pgben_tasks.settings.servers import Server, ServersFile
-from pgben_tasks.settings.sources import PREFIX, Origin, gather, require_settings
+from pgben_tasks.settings.sources import PREFIX, Found, Origin, gather, require_settings
 from pgben_tasks.settings.values import Command, Contact, SecretUrl, format_duration
 
 _MEBIBYTE: Final = 1024**2
@@ -66,13 +66,8 @@ class Settings(Fields):
 
         Raises one ``ConfigurationError`` that lists every fault.
         """
-        names = {PREFIX + field.upper(): field for field in cls.model_fields}
-        found = gather(
-            os.environ if environ is None else environ,
-            known=names,
-            secret=[name for name, field in names.items() if is_secret(field)],
-            optional=[name for name, field in names.items() if field in OPTIONAL_FILES],
-        )
+        names = cls._names()
+        found = cls._gathered(os.environ if environ is None else environ)
         faults = list(found.faults)
         made = None
         texts: dict[str, Any] = {names[name]: text for name, text in found.texts.items()}
@@ -85,6 +80,36 @@ class Settings(Fields):
             raise _wrong(faults)
         made._origins, made._ignored, made._retired = found.origins, found.ignored, found.retired
         return made
+
+    @classmethod
+    def texts(cls, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the text of every setting of an environment; secrets are read from their files.
+
+        Raises ``ConfigurationError`` for names that are none and files that cannot be read.
+        """
+        found = cls._gathered(environ)
+        if found.faults:
+            raise _wrong(found.faults)
+        return found.texts
+
+    @classmethod
+    def is_secret(cls, name: str) -> bool:
+        """Return whether the setting with this name may also come from a file."""
+        return is_secret(cls._names()[name])
+
+    @classmethod
+    def _names(cls) -> dict[str, str]:
+        return {PREFIX + field.upper(): field for field in cls.model_fields}
+
+    @classmethod
+    def _gathered(cls, environ: Mapping[str, str]) -> Found:
+        names = cls._names()
+        return gather(
+            environ,
+            known=names,
+            secret=[name for name, field in names.items() if is_secret(field)],
+            optional=[name for name, field in names.items() if field in OPTIONAL_FILES],
+        )
 
     @classmethod
     def of_installation(cls) -> Self:

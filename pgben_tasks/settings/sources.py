@@ -119,6 +119,16 @@ def require_settings(environ: Mapping[str, str] | None = None) -> None:
     raise ConfigurationError(f"no settings are loaded: not one {PREFIX}… variable is set", LOADING)
 
 
+def variables() -> dict[str, str]:
+    """Return the variables of the process that begin as settings do, but for service links."""
+    links = set(_service_links(os.environ))
+    return {
+        name: text
+        for name, text in os.environ.items()
+        if name.startswith(PREFIX) and name not in links
+    }
+
+
 def read_secret(
     environ: Mapping[str, str], name: str, *, optional: bool = False
 ) -> tuple[str, Origin] | None:

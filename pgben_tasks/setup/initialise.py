@@ -35,7 +35,8 @@ from pgben_tasks.ports import ObjectStore, SigningRole
 from pgben_tasks.settings import Settings
 from pgben_tasks.setup import recovery_card
 
-_COMMON_FILE: Final = "pgben.env"
+#: The file of settings beside the keys.
+COMMON_FILE: Final = "pgben.env"
 _RECIPIENTS: Final = "PGBEN_AGE_RECIPIENTS"
 _TRUSTED: Final = "PGBEN_TRUSTED_KEYS_FILE"
 _CONTENT: Final = "PGBEN_AGE_IDENTITY_FILE"
@@ -106,7 +107,7 @@ def initialise(settings: Settings, *, keys_folder: Path, roles: Roles, now: date
     public_keys = _store_keys(settings, store, repository, keys, made)
     stored_now = len(made) > known
     if public_keys is not None and not catalog_lost:
-        _enter_keys(trail, public_keys)
+        enter_keys(trail, public_keys, who="pgben init")
     environment, workers = _environments(keys)
     files = (
         *_write_environments(keys, environment, workers),
@@ -205,11 +206,11 @@ def _store_keys(
     return document.fingerprint
 
 
-def _enter_keys(trail: AuditTrail, fingerprint: str) -> None:
+def enter_keys(trail: AuditTrail, fingerprint: str, *, who: str) -> None:
     """Enter into the audit trail, once, which public keys were stored."""
     trail.append_missing(
         [layout.public_keys_path(fingerprint)],
-        who="pgben init",
+        who=who,
         action=evidence.PUBLIC_KEYS,
         target=EVERYTHING,
         result="stored",
@@ -246,7 +247,7 @@ def _write_environments(
     keys: KeySet, environment: Mapping[str, str], workers: Mapping[str, Mapping[str, str]]
 ) -> list[Path]:
     """Write the settings beside the keys; files that exist may have been edited and stay."""
-    wanted = {_COMMON_FILE: environment}
+    wanted = {COMMON_FILE: environment}
     if keys.roles == "separate":
         wanted |= {f"pgben-{role}.env": settings for role, settings in workers.items()}
     paths = []

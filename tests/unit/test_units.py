@@ -102,7 +102,7 @@ def test_a_worker_stops_softly_within_the_time_that_it_gets(unit: Unit) -> None:
 @workers
 def test_a_worker_reads_what_init_writes_and_then_what_a_person_writes(unit: Unit) -> None:
     assert unit.all("EnvironmentFile") == [
-        f"/etc/pgben/keys/{initialise._COMMON_FILE}",
+        f"/etc/pgben/keys/{initialise.COMMON_FILE}",
         f"-/etc/pgben/keys/pgben-{unit.role}.env",
         "/etc/pgben/site.env",
     ]

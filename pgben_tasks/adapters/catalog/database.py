@@ -265,6 +265,15 @@ class CatalogDatabase:
                 )
         return applied
 
+    def is_blank(self) -> bool:
+        """Return whether the database has no table, of a catalog or of anybody."""
+        row = self.fetch_one(
+            "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p')"
+            " AND c.relnamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace"
+            " WHERE nspname ~ '^pg_|^information_schema$')) AS blank"
+        )
+        return bool(require(row)["blank"])
+
     def is_current(self) -> bool:
         """Return whether every migration is applied."""
         return self._applied() == len(_migrations())

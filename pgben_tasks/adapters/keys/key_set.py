@@ -100,12 +100,24 @@ def read_or_adopt(folder: Path, known: PublicKeys, *, identity: str, now: dateti
 
     Raises ``RequestRefused`` when the folder has other keys.
     """
+    adopted = read_adopted(folder, known)
+    if adopted is not None:
+        return adopted
+    names = [name for name in _names("single") if name != ESCROW_IDENTITY]
+    _make(folder, names, partial(_fill_on, known=known, identity=identity, now=now))
+    return _read(folder)
+
+
+def read_adopted(folder: Path, known: PublicKeys) -> KeySet | None:
+    """Return the set in ``folder`` that goes on with ``known`` keys; None when there is none yet.
+
+    Raises ``RequestRefused`` when the folder has other keys.
+    """
     if not (folder / TRUSTED_KEYS).exists():
-        names = [name for name in _names("single") if name != ESCROW_IDENTITY]
-        _make(folder, names, partial(_fill_on, known=known, identity=identity, now=now))
+        return None
     found = _read(folder)
     believed = {key.fingerprint for key in found.trusted}
-    if found.recipients != known.recipients or not believed > {
+    if found.recipients != known.recipients or not believed >= {
         key.fingerprint for key in known.keys
     }:
         raise RequestRefused(

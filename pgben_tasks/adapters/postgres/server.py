@@ -39,6 +39,9 @@ _DATABASES: Final = (
     "SELECT datname FROM pg_catalog.pg_database"
     " WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1"
 )
+_WITHOUT_LOGIN: Final = (
+    "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s) AND NOT rolcanlogin ORDER BY 1"
+)
 _IDENTITY: Final = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
 
 #: A server that will take the connection later; English and Portuguese texts of PostgreSQL.
@@ -188,6 +191,15 @@ def list_databases(server: PostgresServer) -> tuple[str, ...]:
         translated(server, "looking at the databases"),
     ):
         return tuple(column(connection, _DATABASES))
+
+
+def roles_without_login(server: PostgresServer, names: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the named roles that may not log in. Raises what ``connect`` raises."""
+    with (
+        connect(server, "postgres", application_name="pgben bootstrap") as connection,
+        translated(server, "looking at the roles"),
+    ):
+        return tuple(column(connection, _WITHOUT_LOGIN, (list(names),)))
 
 
 def has_database(server: PostgresServer, name: str) -> bool:

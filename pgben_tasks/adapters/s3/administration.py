@@ -23,6 +23,8 @@ from pgben_tasks.errors import PgbenError
 
 _CONNECT_SECONDS: Final = 5.0
 _SILENCE_SECONDS: Final = 30.0
+#: Connections that are kept: objects are looked for by as many threads as copy.
+_KEPT_CONNECTIONS: Final = 16
 _REPEATED: Final = (429, 500, 502, 503, 504)
 _FIRST_PAUSE: Final = 0.1
 _TAKEN: Final = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "409"})
@@ -113,6 +115,7 @@ def _connections(location: S3Location) -> urllib3.PoolManager:
     """Return connections whose pauses between repeated requests fit into the patience."""
     pauses = int(location.patience / timedelta(seconds=_FIRST_PAUSE))
     return urllib3.PoolManager(
+        maxsize=_KEPT_CONNECTIONS,
         timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_SILENCE_SECONDS),
         retries=urllib3.Retry(
             # Each pause is twice the one before.

@@ -213,9 +213,14 @@ def err() -> Console:
     return _console(sys.stderr)
 
 
-def show(parts: Iterable[RenderableType], *, wide: bool = False) -> None:
-    """Write tables and lines to stdout, one after another; ``wide`` wraps none of them."""
-    console = out(wide=wide)
+def show(
+    parts: Iterable[RenderableType], *, wide: bool = False, console: Console | None = None
+) -> None:
+    """Write tables and lines, one after another, to stdout unless another ``console`` is given.
+
+    ``wide`` wraps none of them.
+    """
+    console = console or out(wide=wide)
     for number, part in enumerate(parts):
         if isinstance(part, Text):
             print_wrapped(console, part, indent=_indent(part.plain))

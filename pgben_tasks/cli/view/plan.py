@@ -39,13 +39,7 @@ def tables(
     plan: dict[str, Any], zone: tzinfo, *, in_place: bool | None
 ) -> Iterator[RenderableType]:
     """Yield what comes back from when, who is connected, and what stands in the way."""
-    yield output.facts(_facts(plan, zone), title="what comes back")
-    yield output.table(
-        ("target", "data as of", "state", "what", "bytes", "there now"),
-        [_row(part, zone) for part in plan["parts"]],
-        right="bytes",
-        below=1,
-    )
+    yield from contents(plan, zone)
     connected = [
         (part["target"], who, output.number(sessions))
         for part in plan["parts"]
@@ -59,6 +53,17 @@ def tables(
         yield Text(f"in the way{of}: {obstacle}", style="bold red")
     if not against:
         yield Text("nothing stands in the way", style="green")
+
+
+def contents(plan: dict[str, Any], zone: tzinfo) -> Iterator[RenderableType]:
+    """Yield what comes back, and from when."""
+    yield output.facts(_facts(plan, zone), title="what comes back")
+    yield output.table(
+        ("target", "data as of", "state", "what", "bytes", "there now"),
+        [_row(part, zone) for part in plan["parts"]],
+        right="bytes",
+        below=1,
+    )
 
 
 def _facts(plan: dict[str, Any], zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:

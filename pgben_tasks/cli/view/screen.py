@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from rich.console import Console
 from rich.progress import Progress
@@ -88,9 +90,10 @@ class Screen(Meter):
         super().__init__(console)
         self._wait = wait
         self._chain: Chain | None = None
-        self._said = 0
+        self._said: Counter[UUID] = Counter()
         self._step = ""
         self._stopped = False
+        self._several = False
 
     def check(self) -> None:
         """Raise when the work was interrupted."""
@@ -107,10 +110,13 @@ class Screen(Meter):
         """Write a line for every step that ended, and show the one that runs."""
         if self._chain is None:
             return
-        for ended in self._chain.steps[self._said :]:
-            self.console.print(follow.step_line(self._chain.job, ended, named=False))
-            self._said += 1
-        step = (self._chain.job.step or "").rpartition(".")[2]
+        job = self._chain.job
+        for ended in self._chain.steps[self._said[job.id] :]:
+            # What waits is begun again, and again.
+            if ended.state != "waiting":
+                self.console.print(follow.step_line(job, ended, named=self._several))
+            self._said[job.id] += 1
+        step = (job.step or "").rpartition(".")[2]
         if step != self._step:
             # The count begins anew with each step.
             self._step = step
@@ -133,9 +139,16 @@ class Screen(Meter):
         self._wait(delay)
         return True
 
+    def turn_to(self, chain: Chain) -> None:
+        """Show this chain from now on; there are several."""
+        self._chain, self._several, self._step = chain, True, ""
+
     @contextmanager
-    def showing(self, chain: Chain) -> Iterator[None]:
-        """Show a chain for as long as it runs; a signal that asks to stop interrupts it once."""
+    def showing(self, chain: Chain | None = None) -> Iterator[None]:
+        """Show a chain for as long as it runs; a signal that asks to stop interrupts it once.
+
+        Without one, those that ``turn_to`` is called with.
+        """
         self._chain = chain
         # What is ignored, as a hangup is under nohup, stays so.
         handled = [one for one in _STOPPING if signal.getsignal(one) is not signal.SIG_IGN]

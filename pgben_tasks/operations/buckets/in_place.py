@@ -130,8 +130,8 @@ def add(run: Run, tools: Toolbox) -> JSON:
     give_up_uploads(run.folder, tools.other_bucket)
     manifest = manifest_of(run, tools)
     work = _Writing(run, tools, capture_of(manifest).listing_started)
-    work.require_bucket()
-    listed = _list_missing(run, tools)
+    # Of a bucket that was lost everything is added, and nothing has to be told apart from it.
+    listed = None if work.require_bucket() else _list_missing(run, tools)
     run.progress.begin("add", total=int(run.job.result["bytes"]))
     done = Counter[str]()
     stuck: list[Stuck] = []
@@ -329,11 +329,13 @@ class _Writing:
         self._place = _aside(run, tools)
         self._patience = _patience(run, tools)
 
-    def require_bucket(self) -> None:
-        """Make the bucket where it was lost."""
-        if not self.live.exists():
-            self._run.ledger.hold()
-            self.live.create()
+    def require_bucket(self) -> bool:
+        """Make the bucket where it was lost; return whether it was."""
+        if self.live.exists():
+            return False
+        self._run.ledger.hold()
+        self.live.create()
+        return True
 
     def add(
         self, pool: ThreadPoolExecutor, manifest: Manifest, name: str, group: list[Planned]
