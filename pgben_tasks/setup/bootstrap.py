@@ -88,6 +88,7 @@ def bootstrap(
             announce(f"restore of everything of recovery point {site.point}")
             work.audit(job, result="began")
             job = _restored(work, job, onlooker)
+            _enter(site, work, job, who=who)
         while work.trail.store_missing():
             pass
     done = job.state == "succeeded"
@@ -169,6 +170,18 @@ def _restored(work: runtime.Workplace, job: Job, onlooker: Onlooker) -> Job:
         if isinstance(work.tools.codec, AgePackCodec):
             work.tools.codec.close()
     return ended
+
+
+def _enter(site: NewSite, work: runtime.Workplace, job: Job, *, who: str) -> None:
+    """Enter the bootstrap itself into the audit trail: from which keys, and which point."""
+    work.trail.append(
+        who=who,
+        action="bootstrap",
+        target=EVERYTHING,
+        job=str(job.id),
+        result=job.state,
+        detail=f"recovery point {site.point}; believed the public keys {site.known.fingerprint}",
+    )
 
 
 def _write_settings(made: InitResult, environment: Mapping[str, str]) -> tuple[Path, ...]:

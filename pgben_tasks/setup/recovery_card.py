@@ -182,7 +182,9 @@ def _sections(card: Card, language: Language) -> Iterator[Section]:
         (
             _text(
                 translate(
-                    "Install pgben. Set PGBEN_REPOSITORY with its credentials, "
+                    "Install pgben. `pgben bootstrap` asks for the repository, the escrow key, the "
+                    "fingerprint of the public keys and new, empty servers, and brings everything "
+                    "back. For one database alone set PGBEN_REPOSITORY with its credentials, "
                     "PGBEN_TRUSTED_KEYS_FILE to trusted-keys.json, PGBEN_AGE_IDENTITY_FILE to the "
                     "escrow file, and PGBEN_DB_HOST, PGBEN_DB_USER, PGBEN_DB_PASS to the new "
                     "server. `pgben list --direct` shows what there is, `pgben restore TARGET "

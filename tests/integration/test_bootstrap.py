@@ -172,6 +172,9 @@ def test_everything_comes_back_and_a_second_time_changes_nothing(
     assert "destroy the cards printed before" in done.err
     assert "the catalog goes to the server of the databases" in done.err
     assert new.postgres.password not in done.all
+    assert "_restored_" not in done.out, "the copy has the original's name by now"
+    assert "waiting" not in done.err
+    assert "Connection pool" not in done.err
     written = files(left.keys)
     again = run(left, new)
     assert again.code == 0, again.all
@@ -220,8 +223,33 @@ def test_the_settings_that_are_written_run_the_new_site(
         ("restore_all", "began"),
         ("restore", "succeeded"),
         ("restore_all", "succeeded"),
+        ("bootstrap", "succeeded"),
     ):
         assert (*entry, True) in entries
+
+
+def test_a_repository_on_the_same_s3_server_is_not_in_the_way(
+    old: OldSite, left: Left, new: NewServers
+) -> None:
+    new.s3.make_bucket("copias")
+    client = new.s3.client()
+    for path in left.repository.rglob("*"):
+        if path.is_file():
+            key = f"cidade/{path.relative_to(left.repository)}"
+            client.fput_object("copias", key, str(path))
+    arguments = [
+        *left.arguments(new.postgres, new.s3),
+        *("--repository", "s3://copias/cidade", "--repository-endpoint", new.s3.endpoint),
+        *("--repository-access-key", new.s3.access_key),
+        *("--repository-secret-file", str(left.folder / "s3.txt")),
+    ]
+    done = left.pgben(*arguments)
+    assert done.code == 0, done.all
+    assert new.s3.secret_key not in done.all
+    assert new.buckets() == {BUCKET.name, "copias"}
+    require_equal(old, left, new)
+    file = left.keys / "pgben.env"
+    assert left.pgben("--env-file", str(file), "list", "--direct", "--json").code == 0
 
 
 def test_the_newest_verified_point_is_taken_and_a_damaged_newer_one_is_named(

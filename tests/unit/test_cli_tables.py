@@ -253,7 +253,14 @@ def ends() -> Iterator[Job]:
         result={
             "point": "20261123T050000Z-1f0c9a",
             "databases": {LONGEST: part},
-            "buckets": {LONGEST: {**part, "added_list": f"{LONGEST}/added.jsonl"}},
+            "buckets": {
+                LONGEST: {
+                    **part,
+                    "added_list": f"{LONGEST}/added.jsonl",
+                    "tags_not_kept": 10**9,
+                    "settings_refused": ["lock", "policy"],
+                }
+            },
             "warning": WARNING,
             "state": "replaced",
         },

@@ -276,6 +276,7 @@ def _show_what_to_do(site: NewSite, done: Bootstrapped) -> None:
         output.hint(
             "the identity that was given is no operations key; its copy is "
             f"{done.made.keys.file('operations-identity.txt')}. Make a new operations key "
-            "(`age-keygen`), put its public half in recipients.txt and PGBEN_AGE_RECIPIENTS and "
-            "itself in place of the copy, and lock the old one away"
+            "(`age-keygen`), add its public half to recipients.txt and PGBEN_AGE_RECIPIENTS, put "
+            "it in place of the copy, and run `pgben init`; backups of before are restored with "
+            "the old one, so lock that away again"
         )

@@ -198,8 +198,11 @@ def _became(part: dict[str, Any]) -> str:
         ("written", "{} put back"),
         ("retagged", "{} given back their tags"),
         ("extra", "{} newer left"),
+        ("tags_not_kept", "{} without tags, which are not kept there"),
     )
     said = [words.format(output.number(part[name])) for name, words in numbers if part.get(name)]
+    if "settings_refused" in part:
+        said.append(f"settings that were not taken: {', '.join(part['settings_refused'])}")
     if "replaced" in part:
         said.append(f"what was there is kept as {part['replaced']}")
     if "aside" in part:

@@ -57,6 +57,8 @@ _TOLD: Final = (
     "written",
     "retagged",
     "extra",
+    "tags_not_kept",
+    "settings_refused",
 )
 #: What whoever brings a platform back to an earlier moment has to know (docs/operations.md).
 WARNING: Final = (
@@ -355,7 +357,7 @@ def _failure(job: Job, every: list[Job], tools: Toolbox) -> str:
 
 def _told(job: Job) -> JSON:
     """Return what callers are told of a part."""
-    told = {name: job.result[name] for name in _TOLD if job.result.get(name) is not None}
+    told = {name: job.result[name] for name in _TOLD if job.result.get(name) not in (None, [])}
     # After a swap, and after an undo, that is the name of the original.
     into = job.result.get("into") or job.result.get("database") or job.context.get("into")
     return {"job": str(job.id), "into": into, **told}
