@@ -190,7 +190,7 @@ def _require_one_server(settings: Settings) -> None:
 
 def _opened_by(identity: str, known: PublicKeys) -> tuple[str, ...]:
     """Return for which recipients the identity stands; raise when it opens nothing."""
-    held = public_halves(parse_identities(identity, "the identity"))
+    held = public_halves(parse_identities(identity, "--identity"))
     found = tuple(name for name, public in known.recipients.items() if public in held)
     if not found:
         names = ", ".join(f"'{name}'" for name in known.recipients)

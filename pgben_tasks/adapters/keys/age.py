@@ -50,11 +50,11 @@ def load_identities(path: Path) -> list[pyrage.x25519.Identity]:
 
     Raises ``ConfigurationError`` when it is absent, open to others, or holds anything else.
     """
-    return parse_identities(read_secret(path, what="identity file"), f"the identity file '{path}'")
+    return parse_identities(read_secret(path, what="identity file"), str(path))
 
 
-def parse_identities(text: str, where: str) -> list[pyrage.x25519.Identity]:
-    """Read the text of an identity file; ``where`` names it in errors, which never repeat it.
+def parse_identities(text: str, name: str) -> list[pyrage.x25519.Identity]:
+    """Read the text of the identity file ``name``; errors never repeat it.
 
     Raises ``ConfigurationError`` when it holds anything but identities and comments.
     """
@@ -68,12 +68,12 @@ def parse_identities(text: str, where: str) -> list[pyrage.x25519.Identity]:
         except pyrage.IdentityError:
             # The vendor's error is dropped on purpose: it may repeat the line.
             raise ConfigurationError(
-                f"line {number} of {where} is not an age identity",
+                f"line {number} of the identity file '{name}' is not an age identity",
                 f"identities begin with '{SECRET_PREFIX}'; comments begin with '#'",
             ) from None
     if not identities:
         raise ConfigurationError(
-            f"{where} holds no identity",
+            f"the identity file '{name}' holds no identity",
             f"it needs a line that begins with '{SECRET_PREFIX}'",
         )
     return identities
