@@ -38,6 +38,8 @@ from tests.support.timetables import NOTHING_SCHEDULED
 
 pytestmark = pytest.mark.unmeasured
 
+#: A second database beside ``DATABASE``.
+SECOND = "cadastro"
 #: All that a person brings to a new site, beside the address of its server.
 KEPT = (
     "PGBEN_REPOSITORY",
@@ -182,6 +184,7 @@ class Lost:
         server = deployment.stack.postgres
         self.platform = platform(server)
         self.text = text_of(server, DATABASE)
+        self.second = contents(server.dsn(), SECOND)
         self.objects = objects_of(self.bucket)
         self.settings = self.bucket.settings()
 
@@ -190,8 +193,15 @@ class Lost:
 def test_a_directory_an_identity_and_a_card_bring_everything_back(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     with Deployment.build(
-        bucket=True, PGBEN_REPOSITORY=f"file://{repository}", PGBEN_POINT_SETTLE="0"
+        bucket=True,
+        PGBEN_REPOSITORY=f"file://{repository}",
+        PGBEN_POINT_SETTLE="0",
+        PGBEN_DB_NAME=f"{DATABASE},{SECOND}",
     ) as deployment:
+        with deployment.stack.postgres.connect() as connection:
+            connection.execute(f"CREATE DATABASE {SECOND}".encode())
+        with deployment.stack.postgres.connect(SECOND) as connection:
+            connection.execute("CREATE TABLE rua AS SELECT g FROM generate_series(1, 99) g")
         bucket = bucket_at(deployment.work.settings, PROTECTED_BUCKET)
         bucket.apply(SETTINGS)
         fill_bucket(bucket, 40)
@@ -224,6 +234,7 @@ def test_a_directory_an_identity_and_a_card_bring_everything_back(tmp_path: Path
         assert "falls with it" not in done.err
         assert platform(server) == lost.platform
         assert text_of(server, DATABASE) == lost.text
+        assert contents(server.dsn(), SECOND) == lost.second
         place = bucket_location(s3, bucket=PROTECTED_BUCKET)
         assert objects_of(S3Bucket(place)) == lost.objects
         assert S3Bucket(place).settings() == lost.settings
