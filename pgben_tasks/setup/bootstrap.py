@@ -33,7 +33,8 @@ from pgben_tasks.setup.initialise import (
     initialise,
     lines,
 )
-from pgben_tasks.setup.new_site import NewSite, job_key
+from pgben_tasks.setup.new_servers import job_key
+from pgben_tasks.setup.new_site import NewSite
 
 #: The first of the settings that a finished bootstrap writes and `pgben init` does not.
 _FINISHED: Final = "PGBEN_REPOSITORY="

@@ -5,22 +5,19 @@ Beside ``direct`` in the layers. Nothing here writes to a server or to the repos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pgben_tasks import runtime
-from pgben_tasks.adapters.catalog.index import BackupIndex
-from pgben_tasks.adapters.catalog.ledger import Ledger
 from pgben_tasks.adapters.keys import key_set
 from pgben_tasks.adapters.keys.age import parse_identities, public_halves
 from pgben_tasks.adapters.keys.files import write_new_file, write_trusted_keys
 from pgben_tasks.adapters.keys.key_set import OPERATIONS_IDENTITY, TRUSTED_KEYS
-from pgben_tasks.adapters.postgres.server import list_databases
 from pgben_tasks.adapters.repository.public_keys import trusted_from_repository
 from pgben_tasks.contracts import RestoreAllRequest
 from pgben_tasks.direct.place import DirectPlace
@@ -33,13 +30,10 @@ from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.operations.points.plan import plan_of_point
 from pgben_tasks.operations.repository.points import surveyed_points
 from pgben_tasks.ports import Repository
-from pgben_tasks.runtime.places import bucket_at
 from pgben_tasks.settings import Settings
+from pgben_tasks.setup import new_servers
+from pgben_tasks.setup.new_servers import Obstacle, is_catalog_beside, job_key
 
-#: A bootstrap has two for each database and bucket.
-_JOBS: Final = 10_000
-#: How many names of what is in the way are shown.
-_SHOWN: Final = 5
 #: Settings about what the repository decides, or what the keys' folder will hold.
 DECIDED: Final = frozenset(
     {
@@ -53,13 +47,6 @@ DECIDED: Final = frozenset(
     }
 )
 _REFERENCES: Final = "PGBEN_REFERENCES"
-
-
-class Obstacle(NamedTuple):
-    """What stands in the way of a bootstrap, and what to do about it."""
-
-    sentence: str
-    hint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +95,7 @@ class NewSite:
     @property
     def catalog_beside(self) -> bool:
         """Whether the catalog goes to the server of the databases."""
-        return _is_same_server(self.settings)
-
-
-def job_key(repository: str, point: str = "") -> str:
-    """Return the key of the restore of a point that a bootstrap asks for, or how all begin."""
-    return f"bootstrap:{repository}:{point}"
+        return is_catalog_beside(self.settings)
 
 
 def inspect(answers: Answers) -> NewSite:
@@ -134,14 +116,11 @@ def inspect(answers: Answers) -> NewSite:
     trusted = known.keys if adopted is None else adopted.trusted
     with _temporary_keys(answers.identity, known, trusted) as keys:
         repository = DirectPlace(Settings.load({**without_names, **keys})).repository
-        job, against = _catalog(first, known.repository)
+        job, against = new_servers.inspect_catalog(first, known.repository)
         point, passed_over = _choose(repository, answers.wanted, job)
         environment |= _members(point)
         settings = Settings.load(environment)
-        against += [
-            *_databases(settings, begun=job is not None),
-            *_buckets(settings, begun=job is not None),
-        ]
+        against += new_servers.not_empty(settings, begun=job is not None)
         with DirectPlace(Settings.load({**environment, **keys})).tools() as tools:
             plan = plan_of_point(point, tools)
     manifests = [
@@ -245,92 +224,6 @@ def _members(point: KnownPoint) -> dict[str, str]:
         name: ",".join(target.name for target in targets if target.kind == kind)
         for name, kind in kinds.items()
     }
-
-
-def _catalog(settings: Settings, repository: str) -> tuple[Job | None, list[Obstacle]]:
-    """Return the restore of a bootstrap that was begun with this catalog, or what is wrong."""
-    database = runtime.catalog_database(settings, patience=runtime.PATIENCE)
-    if not database.exists() or database.is_blank():
-        return None, []
-    ledger, name = Ledger(database), f"'{database.name}' at {database.server}"
-    if database.is_current():
-        jobs = ledger.jobs(limit=_JOBS)
-        for job in jobs:
-            if job.key.startswith(job_key(repository)):
-                return job, []
-        if not jobs and not BackupIndex(database, repository).known():
-            # One that was interrupted before it wrote anything.
-            return None, []
-    return None, [
-        Obstacle(
-            f"the database {name} is there already, and it is no catalog of a bootstrap that was "
-            "begun",
-            "an installation that lost less than everything goes on with `pgben catalog rebuild` "
-            "and `pgben restore --all`; else name another catalog in PGBEN_CATALOG_URL",
-        )
-    ]
-
-
-def _own_databases(settings: Settings, *, begun: bool) -> Callable[[str], bool]:
-    """Return what says whether a database is the catalog, or of a bootstrap that was begun."""
-    own = {runtime.catalog_database(settings).name} if _is_same_server(settings) else set()
-    if not begun:
-        return own.__contains__
-    own |= set(settings.db_name)
-    endings = ("restored", "replaced")
-    made = tuple(f"{name}_{ending}_" for name in settings.db_name for ending in endings)
-    return lambda name: name in own or name.startswith(("pgben_unfinished_", *made))
-
-
-def _own_buckets(settings: Settings, *, begun: bool) -> Callable[[str], bool]:
-    """Return what says whether a bucket is the repository's, or of a bootstrap that was begun."""
-    own: set[str] = set()
-    if settings.repository.startswith("s3://"):
-        place = runtime.s3_location(settings)
-        own |= {place.bucket} if place.endpoint == settings.minio_url else set()
-    if not begun:
-        return own.__contains__
-    own |= set(settings.buckets)
-    made = tuple(f"{name}-" for name in settings.buckets)
-    return lambda name: name in own or name.startswith(made)
-
-
-def _is_same_server(settings: Settings) -> bool:
-    catalog = runtime.catalog_database(settings).server
-    return (catalog.host, catalog.port) == (settings.db_host, settings.db_port)
-
-
-def _databases(settings: Settings, *, begun: bool) -> Iterator[Obstacle]:
-    server = replace(runtime.first_server(settings), patience=runtime.PATIENCE)
-    yield from _not_empty(
-        f"the PostgreSQL server '{server}'",
-        "databases",
-        list_databases(server),
-        _own_databases(settings, begun=begun),
-    )
-
-
-def _buckets(settings: Settings, *, begun: bool) -> Iterator[Obstacle]:
-    bucket = bucket_at(settings, settings.buckets[0], patience=runtime.PATIENCE)
-    yield from _not_empty(
-        f"the S3 server '{settings.minio_url}'",
-        "buckets",
-        bucket.neighbours(),
-        _own_buckets(settings, begun=begun),
-    )
-
-
-def _not_empty(
-    server: str, what: str, found: Iterable[str], is_ours: Callable[[str], bool]
-) -> Iterator[Obstacle]:
-    names = [f"'{name}'" for name in found if not is_ours(name)]
-    if names:
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        yield Obstacle(
-            f"{server} is not empty: it has the {what} {', '.join(names[:_SHOWN])}{more}",
-            "a bootstrap begins with new servers; to restore beside what there is, set "
-            "PGBEN_TRUSTED_KEYS_FILE and use `pgben restore`",
-        )
 
 
 def _against_the_plan(plan: RestorePlan) -> Iterator[Obstacle]:

@@ -509,6 +509,23 @@ def test_another_spool_begins_the_restore_anew(old: OldSite, left: Left, new: Ne
     assert new.databases() == (DATABASE, "pgben_catalog")
 
 
+def test_an_installation_that_is_in_use_by_now_is_not_replaced(
+    old: OldSite, left: Left, new: NewServers
+) -> None:
+    with start(left, new) as process:
+        assert wait_until(lambda: any("_restored_" in name for name in new.databases()), seconds=60)
+        process.kill()
+        process.communicate(timeout=60)
+    catalog = new.postgres.url("pgben_catalog")
+    ledger = runtime.Workplace(Settings.load({"PGBEN_CATALOG_URL": catalog})).ledger
+    target = str(old.shop.target)
+    ledger.request("backup", target=target, key="of-beat", request={}, requested_by="beat")
+    before = (new.databases(), new.buckets())
+    error = refused(run(left, new, "--json"), 3, "other jobs were asked for since", target)
+    assert "what is in use is not replaced" in error["hint"]
+    assert (new.databases(), new.buckets()) == before
+
+
 # --- answers at a terminal
 
 

@@ -46,6 +46,8 @@ from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
 
+#: What keys of parts have between their target and the whole.
+PART: Final = ":all:"
 #: What callers are told of the result of a part.
 _TOLD: Final = (
     "database",
@@ -281,7 +283,7 @@ def _ask(run: Run, tools: Toolbox, kind: JobKind, target: str, request: JSON) ->
         known = tools.jobs.by_key(before)
         if known is not None and (known.state == "succeeded" or not known.ended):
             return
-    key = f"{kind}:{target}:all:{run.job_id}:{run.job.attempt}"
+    key = f"{kind}:{target}{PART}{run.job_id}:{run.job.attempt}"
     # Before the job is there: whoever begins it looks whether it is a part.
     run.ledger.keep(context={"parts": {**asked, target: key}})
     job, new = tools.jobs.request(
