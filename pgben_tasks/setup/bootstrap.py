@@ -2,7 +2,7 @@
 
 Beside ``direct`` in the layers. Each part can be done again: keys and catalog that are there are
 used, and the restore is one job of the new catalog, under a key of its own, which goes on where it
-was interrupted (docs/decisions/0030-bootstrap.md).
+was interrupted (docs/decisions/0029-bootstrap.md).
 """
 
 from __future__ import annotations
