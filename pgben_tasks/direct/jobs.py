@@ -172,9 +172,9 @@ class LedgerJobs:
 
     def _chain_of(self, job: Job) -> tuple[Chain, _Row]:
         known = self._chains.get(job.id)
-        if known is not None:
-            return known
         now = self.ledger.job(job.id)
+        if known is not None and now.state != "queued":
+            return known
         ref = self._claim(now) if now.state == "queued" else JobRef(job=now.id, fence=now.fence)
         row = _Row(self.ledger, ref, node=self.tools.node)
         chain = Chain(

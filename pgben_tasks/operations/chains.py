@@ -122,7 +122,7 @@ STEPS_OF_CHAIN: Final[Mapping[tuple[str, str], Step]] = {
 
 
 #: What a further attempt of a restore of everything finds of the one before.
-_KEPT_OF_ALL: Final = ("point", "members", "parts", "go")
+_KEPT_OF_ALL: Final = ("point", "moment", "faults", "members", "parts")
 
 
 def first_context(

@@ -52,7 +52,7 @@ def abandon(job: Job, tools: Toolbox) -> bool:
 
     The parts of a restore of everything are cancelled. Says whether there was such a copy.
     """
-    if job.kind == "restore_all":
+    if job.kind in {"restore_all", "undo_all"}:
         restore_point.give_up(job, tools)
     folder = job_folder(tools.spool, job.id)
     give_up_uploads(folder, tools.other_bucket)

@@ -56,9 +56,7 @@ RETRY_GRACE: Final = timedelta(seconds=60)
 #: Seconds between two tries to begin a step whose target or catalog is busy.
 BUSY_DELAY: Final = 5
 #: The longest time between two looks of a step that waits for other jobs.
-MOST_SECONDS_BETWEEN_LOOKS: Final = 60
-#: How often a step is tried again while the catalog does not answer.
-BUSY_TRIES: Final = 360
+MOST_SECONDS_BETWEEN_LOOKS: Final = 15
 #: A step whose locks are taken waits for as long as the longest step may run.
 WAIT_TRIES: Final = round(HARD_LIMIT.total_seconds()) // BUSY_DELAY
 
@@ -244,15 +242,15 @@ class PgbenTask(Task):
         )
 
     def _again(self, error: TransientError) -> NoReturn:
-        raise self.retry(exc=error, countdown=_delay(self.request.retries), max_retries=BUSY_TRIES)
+        raise self.retry(exc=error, countdown=_delay(self.request.retries), max_retries=sys.maxsize)
 
     def _retry_step(self, ref: JobRef, job: Job, error: TransientError) -> NoReturn:
         """Try a step again after a passing failure, unless it had its retries."""
         try:
             tried = self.work.ledger.retries(ref, self.name)
         except TransientError:
-            # Celery's own count also counts waits for locks, so it never allows more.
-            tried = self.request.retries
+            # While the catalog is away, so is the count; Celery's own also counts good looks.
+            tried = 0
         if tried >= len(RETRY_DELAYS):
             self._fail(ref, job, error)
         delay = _delay(tried)
@@ -264,7 +262,7 @@ class PgbenTask(Task):
         except TransientError as exc:
             # The next try takes the step over: the ledger calls it running, its lock is free.
             log.warning("step_not_released", why=exc.sentence)
-        raise self.retry(args=(ref.to_json(),), exc=error, countdown=delay, max_retries=BUSY_TRIES)
+        raise self.retry(args=(ref.to_json(),), exc=error, countdown=delay, max_retries=sys.maxsize)
 
     def _fail(self, ref: JobRef, job: Job, error: Exception) -> NoReturn:
         """Record a failure, remove what the job left, and raise it."""

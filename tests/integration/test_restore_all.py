@@ -25,6 +25,7 @@ from pgben_tasks.domain.alarm import alarm_of_job
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.points import KnownPoint
 from pgben_tasks.domain.references import Reference
+from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded.data.compare import contents as rows_of
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.errors import IntegrityError, TargetBusy
@@ -99,6 +100,31 @@ class Platform:
             for one in reversed(self.workers.ledger.jobs(limit=100, open_only=True)):
                 self.workers.advance(one, before=step if one.id == job.id else None)
         raise AssertionError(f"it never comes to '{step}'")
+
+    def listed(self, bucket: str) -> dict[str, list[str]]:
+        """Return the keys in each list of what was added."""
+        lists = contents(self.points.tools.other_bucket(bucket))
+        return {
+            name: [json.loads(line)["key"] for line in bytes(data).splitlines()]  # type: ignore[call-overload]
+            for name, (data, *_) in lists.items()
+        }
+
+    def begin(self) -> Job:
+        """Ask for a restore in place."""
+        confirm = [self.database, BUCKET.name]
+        return self.workers.ask("restore_all", {"in_place": True, "confirm": confirm})
+
+    def part_of(self, job: Job, target: Target) -> Job:
+        """Return the newest part of a job for a target."""
+        key = self.workers.ledger.job(job.id).context["parts"][str(target)]
+        found = self.workers.ledger.by_key(key)
+        assert found is not None
+        return found
+
+    def cancel(self, job: Job) -> None:
+        """Cancel a job, and remove what it left, as a tick does."""
+        assert self.workers.ledger.cancel(job.id, error={"sentence": "somebody cancelled it"})
+        self.clean()
 
     def clean(self) -> None:
         """Remove what ended jobs left, as a tick does."""
@@ -342,10 +368,7 @@ def test_until_the_swaps_only_missing_objects_are_added(platform: Platform) -> N
     assert {key: now[key] for key in before} == before
     told = platform.workers.ledger.job(job.id).result["buckets"][str(BUCKET)]
     assert told["added"] == 1
-    name, _, key = told["added_list"].partition("/")
-    with platform.points.tools.other_bucket(name).fetch(key) as listed:
-        (line,) = b"".join(listed.chunks).splitlines()
-    assert json.loads(line) == {"key": "cidadão/0/rg.jpg", "size": 10}
+    assert platform.listed(told["added_list"]) == {"added-1.jsonl": ["cidadão/0/rg.jpg"]}
 
 
 def test_a_restore_that_ends_before_the_swaps_leaves_rows_and_objects(platform: Platform) -> None:
@@ -383,7 +406,7 @@ def test_a_part_that_fails_ends_the_whole_before_anything_is_replaced(platform: 
     ended = platform.workers.finish(job)
     assert ended.state == "failed"
     assert "objects that cannot be put back: 2 lie in packs" in (ended.error or {})["sentence"]
-    assert "(nothing was replaced)" in (ended.error or {})["sentence"]
+    assert "(no database was replaced)" in (ended.error or {})["sentence"]
     assert platform.rows() == before
     platform.clean()
     assert platform.databases() == {platform.database}
@@ -506,7 +529,10 @@ def test_a_part_of_nothing_is_refused(platform: Platform) -> None:
         "restore", {**fields, "part_of": str(other.id)}, target=str(platform.shop.target)
     )
     assert job.state == "refused"
-    assert "is no restore of everything that asked for this one" in (job.error or {})["sentence"]
+    assert (
+        "is no restore or undo of everything that asked for this one"
+        in (job.error or {})["sentence"]
+    )
     lost = platform.workers.run(
         "restore", {**fields, "part_of": str(uuid4())}, target=str(platform.shop.target)
     )
@@ -589,3 +615,142 @@ def test_the_ends_of_a_restore_and_of_its_parts_are_told(platform: Platform) -> 
         ("restore", "succeeded"),
         ("restore_all", "succeeded"),
     ]
+
+
+# --- what an attack on it found
+
+
+def test_an_undone_swap_is_made_anew_by_a_further_attempt(platform: Platform) -> None:
+    rows = platform.rows()
+    platform.ruin()
+    job = platform.begin()
+    platform.until(job, "objects")
+    platform.cancel(platform.part_of(job, BUCKET))
+    assert platform.workers.finish(job).state == "failed"
+    request = {"job": str(job.id), "confirm": [platform.database]}
+    assert platform.workers.run("undo_all", request).state == "succeeded"
+    assert platform.rows() != rows
+    assert platform.workers.ledger.queue_again(job.id)
+    again = platform.workers.finish(job)
+    assert (again.state, again.result["state"]) == ("succeeded", "replaced"), again.error
+    assert platform.rows() == rows
+
+
+def test_nothing_swaps_for_a_whole_that_was_cancelled_after_it_let_its_parts_go(
+    platform: Platform,
+) -> None:
+    platform.ruin()
+    before = platform.rows()
+    job = platform.begin()
+    platform.until(job, "swap")
+    platform.workers.advance(job)
+    part = platform.part_of(job, platform.shop.target)
+    assert part.key in platform.workers.ledger.job(job.id).context["go"]
+    assert platform.workers.ledger.cancel(job.id, error={"sentence": "somebody cancelled it"})
+    ended = platform.workers.advance(part)
+    assert ended.state == "refused"
+    assert "is cancelled" in (ended.error or {})["sentence"]
+    platform.clean()
+    for one in (BUCKET, platform.shop.target):
+        again = platform.part_of(job, one)
+        if again.state == "cancelled":
+            assert platform.workers.ledger.queue_again(again.id)
+            assert platform.workers.finish(again).state == "refused"
+    assert platform.rows() == before
+
+
+def test_no_part_is_let_go_once_another_has_failed(platform: Platform, tmp_path: Path) -> None:
+    said = use_hooks(platform, tmp_path)
+    platform.ruin()
+    before = platform.rows()
+    job = platform.begin()
+    platform.until(job, "swap")
+    platform.cancel(platform.part_of(job, BUCKET))
+    ended = platform.workers.finish(job)
+    assert ended.state == "failed"
+    assert "(no database was replaced)" in (ended.error or {})["sentence"]
+    assert "go" not in ended.context
+    assert not said.exists(), "nothing was stopped"
+    assert platform.rows() == before
+
+
+def test_a_part_that_has_to_begin_again_is_waited_for_before_any_swap(platform: Platform) -> None:
+    rows, objects = platform.rows(), contents(platform.bucket)
+    platform.ruin()
+    job = platform.begin()
+    platform.until(job, "swap")
+    part = platform.part_of(job, BUCKET)
+    # Its node died: the reconciler queues it, and its context is that of the time before.
+    with platform.shop.work.database.transaction() as cursor:
+        cursor.execute("UPDATE job SET state = 'queued', step = NULL WHERE id = %s", (part.id,))
+        cursor.execute("DELETE FROM lease WHERE job = %s", (part.id,))
+    platform.workers.advance(job)
+    assert "go" not in platform.workers.ledger.job(job.id).context
+    assert platform.rows() != rows
+    ended = platform.workers.finish(job)
+    assert ended.state == "succeeded", ended.error
+    assert platform.rows() == rows
+    assert {key: contents(platform.bucket)[key] for key in objects} == objects
+    # The second attempt found nothing missing; what the first one added stays listed.
+    told = ended.result["buckets"][str(BUCKET)]
+    assert platform.listed(told["added_list"]) == {"added-1.jsonl": ["cidadão/0/rg.jpg"]}
+
+
+def test_an_undo_leaves_out_a_swap_that_replaced_nothing(platform: Platform) -> None:
+    platform.shop.server.drop(platform.database)
+    job = platform.restore_in_place()
+    assert job.state == "succeeded", job.error
+    undone = platform.workers.run("undo_all", {"job": str(job.id), "confirm": []})
+    assert undone.state == "refused"
+    assert "swapped nothing that is still in its place" in (undone.error or {})["sentence"]
+
+
+def test_the_parts_of_a_cancelled_undo_undo_nothing(platform: Platform) -> None:
+    platform.ruin()
+    job = platform.restore_in_place()
+    restored = platform.rows()
+    undo = platform.workers.ask("undo_all", {"job": str(job.id), "confirm": [platform.database]})
+    platform.workers.advance(undo)
+    part = platform.part_of(undo, platform.shop.target)
+    platform.cancel(undo)
+    assert platform.workers.ledger.job(part.id).state == "cancelled"
+    assert platform.workers.ledger.queue_again(part.id)
+    assert platform.workers.finish(part).state == "refused"
+    assert platform.rows() == restored
+
+
+def test_a_rule_that_depends_on_the_time_is_told_and_stops_nothing(platform: Platform) -> None:
+    rule = platform.points.tools.references[0]
+    fresh = rule.model_copy(update={"where": "pg_catalog.current_database() NOT LIKE '%restored%'"})
+    platform.use_references((fresh,))
+    platform.point = platform.points.form()
+    job = platform.restore()
+    assert job.state == "succeeded", job.error
+    assert "has 0 rows that name objects, its backup 6" in job.result["not_checked"]
+
+
+def test_a_copy_that_somebody_dropped_is_no_restore(platform: Platform) -> None:
+    job = platform.workers.ask("restore_all", {})
+    platform.until(job, "check")
+    told = platform.workers.ledger.job(job.id).result["databases"][str(platform.shop.target)]
+    platform.shop.server.drop(told["database"])
+    ended = platform.workers.finish(job)
+    assert ended.state == "failed"
+    assert "is gone" in (ended.error or {})["sentence"]
+    assert platform.workers.ledger.queue_again(job.id)
+    again = platform.workers.finish(job)
+    assert again.state == "succeeded", again.error
+
+
+def test_an_object_that_is_stored_again_while_its_restore_waits_is_put_back(
+    platform: Platform,
+) -> None:
+    key = "cidadão/0/rg.jpg"
+    objects = contents(platform.bucket)
+    platform.bucket.delete(key)
+    job = platform.begin()
+    platform.until(job, "swap")
+    platform.points.buckets.put(key, b"stored over what was added")
+    ended = platform.workers.finish(job)
+    assert ended.state == "succeeded", ended.error
+    assert contents(platform.bucket) == objects

@@ -336,7 +336,9 @@ class Ledger:
                 told = {} if why is None else {"waits": why}
                 _close_step(cursor, ref, row["attempt"], step, state, told)
                 cursor.execute(
-                    "UPDATE step SET retries = retries + (state = 'retrying')::int"
+                    # One that waits well has tried nothing in vain.
+                    "UPDATE step SET retries = CASE state WHEN 'waiting' THEN 0"
+                    " ELSE retries + (state = 'retrying')::int END"
                     " WHERE job = %s AND attempt = %s AND name = %s",
                     (ref.job, row["attempt"], step),
                 )
@@ -361,7 +363,7 @@ class Ledger:
         with self.database.transaction() as cursor:
             row = cursor.execute(
                 "UPDATE job SET state = %s, error = %s, retry_at = %s, step_due_at = NULL,"
-                " cleanup = kind IN ('restore', 'restore_all'), losses = 0,"
+                " cleanup = kind IN ('restore', 'restore_all', 'undo_all'), losses = 0,"
                 " ended_at = clock_timestamp() WHERE id = %s AND fence = %s"
                 " AND state IN ('running', 'waiting') RETURNING attempt, step",
                 (state, Jsonb(error), retry_at, ref.job, ref.fence),

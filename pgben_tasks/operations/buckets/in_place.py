@@ -62,10 +62,8 @@ from pgben_tasks.ports import Bucket
 
 log = structlog.get_logger(__name__)
 
-_Became = TypeVar("_Became")
+_Result = TypeVar("_Result")
 
-#: The list of what a restore of everything adds to a bucket: a line of JSON for each object.
-ADDED: Final = "added.jsonl"
 
 #: How many extra objects make a group, which is deleted at once.
 _EXTRA_GROUP: Final = 1000
@@ -140,10 +138,12 @@ def add(run: Run, tools: Toolbox) -> JSON:
             whole = [one for one in group if one.found != "tags"]
             try:
                 with once(run.folder / "added", name) as undone:
-                    if not undone:
-                        run.progress.advance(_bytes(group))
+                    if undone and whole:
+                        work.add(pool, manifest, name, whole)
                     elif whole:
-                        done.update(work.add(pool, manifest, name, whole))
+                        run.progress.advance(_bytes(group))
+                if whole:
+                    done.update(one.partition(" ")[0] for one in _became(run, name).values())
             except PackLost as exc:
                 log.warning("pack_lost", objects=len(whole), why=exc.sentence)
                 done["lost"] += len(whole)
@@ -159,23 +159,28 @@ def add(run: Run, tools: Toolbox) -> JSON:
 
 
 def _list_missing(run: Run, tools: Toolbox) -> str | None:
-    """Store the keys of missing objects in a bucket of its own; return where, None for none."""
+    """Store the keys of missing objects in a bucket of its own; return its name, None without one.
+
+    There is a list for each attempt that found any: lines of JSON.
+    """
+    bucket = tools.other_bucket(list_bucket(str(run.context["aside"])))
     if not int(run.job.result["missing"]):
-        return None
-    file = run.folder / ADDED
+        return bucket.name if bucket.exists() else None
+    # A further attempt adds more: what the one before has listed stays.
+    key = f"added-{run.job.attempt}.jsonl"
+    file = run.folder / key
     with spool.disk_errors(run.folder), file.open("wb") as lines:
         file.chmod(0o600)
         for _, group in _planned_groups(run):
             for one in group:
                 if one.found == "missing":
                     lines.write(json.dumps({"key": one.key, "size": one.size}).encode() + b"\n")
-    bucket = tools.other_bucket(list_bucket(str(run.context["aside"])))
     run.ledger.hold()
     if not bucket.exists():
         bucket.create()
     size = file.stat().st_size
-    bucket.put(ADDED, read_chunks(file), size=size, headers={}, metadata={}, tags={})
-    return f"{bucket.name}/{ADDED}"
+    bucket.put(key, read_chunks(file), size=size, headers={}, metadata={}, tags={})
+    return bucket.name
 
 
 def aside_in_turn(run: Run, tools: Toolbox) -> JSON:
@@ -339,11 +344,12 @@ class _Writing:
 
     def add(
         self, pool: ThreadPoolExecutor, manifest: Manifest, name: str, group: list[Planned]
-    ) -> list[str]:
-        """Read the objects of one pack and store the missing ones; return what became of these.
+    ) -> None:
+        """Read the objects of one pack, store the missing ones, and note what became of these.
 
-        That is ``added``, ``there`` (already as the snapshot has it), ``left`` or ``refused``.
-        Raises ``PackLost``, and ``Stuck`` for those that keep failing.
+        That is ``added`` or ``there`` (already as the snapshot has it), either with the mark of
+        that version; ``left`` or ``refused``. Raises ``PackLost``, and ``Stuck`` for those that
+        keep failing.
         """
         run = self._run
         missing = [one for one in group if one.found == "missing"]
@@ -355,15 +361,14 @@ class _Writing:
         run.progress.advance(_bytes(group) - _bytes(missing))
         keys = (one.key for one in missing)
         _keep_marks(run, _left(name), dict(zip(keys, became, strict=True)))
-        return became
 
     def _add(self, folder: Path, one: Planned) -> str:
         """Store one object unless there is one of its key."""
         with unnamed(one.key):
-            there = self._now.mark(one.key) is not None
-        if there:
+            mark = self._now.mark(one.key)
+        if mark is not None:
             # A run that died may have stored it; otherwise somebody did so since.
-            return "there" if self._is(one) else "left"
+            return f"there {mark}" if self._is(one) else "left"
         try:
             absent = partial(self._require, one.key, None)
             put(self._run, self.live, one.key, one.entry(), folder, before_commit=absent)
@@ -372,16 +377,19 @@ class _Writing:
         except ObjectRefused as exc:
             log.warning("object_refused", why=exc.sentence)
             return "refused"
-        return "added"
+        with unnamed(one.key):
+            return f"added {self._now.mark(one.key)}"
 
     def not_added(self, pool: ThreadPoolExecutor, name: str, group: list[Planned]) -> list[Planned]:
-        """Return what ``add`` has not stored, or somebody removed since; in other chains all."""
-        if not (self._run.folder / "kept" / _left(name)).exists():
-            return group
-        became = _kept_marks(self._run, _left(name))
-        stored = [one for one in group if became.get(one.key) in {"added", "there"}]
+        """Return what ``add`` has not stored, or is another version since; in other chains all."""
+        became = _became(self._run, name)
+        stored = [one for one in group if " " in became.get(one.key, "")]
         marks = self._patience.each(pool, lambda one: self._now.mark(one.key), stored)
-        there = {one.key for one, mark in zip(stored, marks, strict=True) if mark is not None}
+        there = {
+            one.key
+            for one, mark in zip(stored, marks, strict=True)
+            if mark == became[one.key].partition(" ")[2]
+        }
         return [one for one in group if one.key not in there]
 
     def group(
@@ -408,8 +416,8 @@ class _Writing:
         return [one for one, well in zip(whole, taken, strict=True) if not well]
 
     def _possible(
-        self, pool: ThreadPoolExecutor, do: Callable[[Planned], _Became], items: list[Planned]
-    ) -> list[_Became | StoreUnavailable]:
+        self, pool: ThreadPoolExecutor, do: Callable[[Planned], _Result], items: list[Planned]
+    ) -> list[_Result | StoreUnavailable]:
         return self._patience.each_possible(pool, do, items, answers=self.live.exists)
 
     def _tags(self, kept: Mapping[str, str | None], one: Planned) -> bool:
@@ -559,6 +567,13 @@ def _kept_marks(run: Run, name: str) -> dict[str, str | None]:
 def _bytes(group: list[Planned]) -> int:
     """Return the bytes that are to be written."""
     return sum(one.size for one in group if one.found != "tags")
+
+
+def _became(run: Run, name: str) -> dict[str, str]:
+    """Return what became of a group's missing objects, by key; none where nothing was added."""
+    if not (run.folder / "kept" / _left(name)).exists():
+        return {}
+    return {key: became or "" for key, became in _kept_marks(run, _left(name)).items()}
 
 
 def _left(name: str) -> str:

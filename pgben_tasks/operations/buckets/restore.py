@@ -23,7 +23,7 @@ from pgben_tasks.errors import (
     PackLost,
     RequestMistaken,
 )
-from pgben_tasks.operations import spool
+from pgben_tasks.operations import parts, spool
 from pgben_tasks.operations.buckets.browse import open_inventory
 from pgben_tasks.operations.buckets.compare import batches, chosen
 from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
@@ -54,6 +54,7 @@ def select(run: Run, tools: Toolbox) -> JSON:
 
 def select_in_place(run: Run, tools: Toolbox) -> JSON:
     """Choose the snapshot that is put back into the original bucket."""
+    parts.require_whole(run, tools)
     return _select(run, tools, require_empty=False)
 
 

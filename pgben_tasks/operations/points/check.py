@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from operator import attrgetter
@@ -33,7 +34,7 @@ from pgben_tasks.domain.references import (
     recoverable,
 )
 from pgben_tasks.domain.target import BackupId
-from pgben_tasks.errors import DigestMismatch, IntegrityError, ObjectMissing
+from pgben_tasks.errors import ConfigurationError, DigestMismatch, IntegrityError, ObjectMissing
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
 from pgben_tasks.operations.postgres.references import lines_in, write_sorted
@@ -232,7 +233,8 @@ class _Check:
     def write_references(self, manifest: Manifest, database: str) -> Path:
         """Write the references as the rows of a restored ``database`` have them; return the file.
 
-        Raises ``IntegrityError`` unless they are as many as were stored with the backup.
+        Raises ``ConfigurationError`` unless they are as many as were stored with the backup: the
+        rows of every table were counted, so a rule says something else at another time.
         """
         file = self.folder / f"{manifest.target_name.name}.references"
         scratch = self.folder / "scratch"
@@ -244,9 +246,9 @@ class _Check:
         spool.remove(scratch)
         stored = manifest.references.count if manifest.references else 0
         if count != stored:
-            raise IntegrityError(
+            raise ConfigurationError(
                 f"the copy '{database}' has {count} rows that name objects, its backup {stored}",
-                "nothing was replaced; report this as a fault of pgben",
+                "a rule of PGBEN_REFERENCES that depends on the time cannot be compared later",
             )
         return file
 
@@ -269,11 +271,12 @@ class _Check:
                 if known is not None and known.key == listed.key and known.error is None:
                     yield known
                 elif row == listed.key:
-                    with unnamed(listed.key):
+                    # Removed since it was listed, it is missing.
+                    with suppress(ObjectMissing), unnamed(listed.key):
                         content, _ = there.inspect(listed.key)
-                    yield ObjectLine(
-                        listed.key, content.size, content.sha256, dict(content.metadata)
-                    )
+                        yield ObjectLine(
+                            listed.key, content.size, content.sha256, dict(content.metadata)
+                        )
                 else:
                     yield ObjectLine(listed.key, listed.size)
         # Its files are removed when it has been read to its end.

@@ -73,27 +73,36 @@ def select(run: Run, tools: Toolbox) -> JSON:
     """Choose the recovery point, and refuse what cannot be restored whole or was not confirmed."""
     run.progress.begin("select")
     request = RestoreAllRequest.parse(run.job.request)
-    # A further attempt takes the point of the one before.
-    named = run.context.get("point") or (None if request.point == LATEST else request.point)
-    point = choose(tools, request.at if named is None else BackupId.parse(named))
-    members = {one.target: one.backup for one in point.members}
+    # A further attempt goes on with the point of the one before, whatever became of its document.
+    if "members" not in run.context:
+        named = None if request.point == LATEST else BackupId.parse(request.point)
+        point = choose(tools, named or request.at)
+        run.ledger.keep(
+            context={
+                "point": str(point.id),
+                "moment": point.moment.isoformat(),
+                "faults": point.check.rows if point.check else None,
+                "members": {one.target: one.backup for one in point.members},
+            }
+        )
+        log.info("point_selected", point=str(point.id), members=len(point.members))
+    context = run.ledger.job.context
+    members: dict[str, str] = context["members"]
     # Found out now, and not after hours of loading.
     tools.hooks.check()
     strange = sorted(target for target in members if Target.parse(target) not in tools.protected)
     if strange:
         raise RestoreRefused(
-            f"recovery point '{point.id}' has members that this installation does not protect: "
-            f"{', '.join(strange)}",
+            f"recovery point '{context['point']}' has members that this installation does not "
+            f"protect: {', '.join(strange)}",
             "name them in PGBEN_DB_NAME, PGBEN_SERVERS_FILE or PGBEN_BUCKETS; nothing was changed",
         )
     if request.in_place:
         check_confirmations({Target.parse(one).name for one in members}, request.confirm)
-    run.ledger.keep(context={"point": str(point.id), "members": members})
     left = sorted(str(one) for one in tools.protected if str(one) not in members)
-    log.info("point_selected", point=str(point.id), members=len(members))
     return {
-        "point": str(point.id),
-        "moment": point.moment.isoformat(),
+        "point": context["point"],
+        "moment": context["moment"],
         "in_place": request.in_place,
         **({"not_in_point": left} if left else {}),
     }
@@ -120,7 +129,10 @@ def check(run: Run, tools: Toolbox) -> JSON:
     why = not_comparable(tools, manifests)
     if why is not None:
         return {"not_checked": why}
-    places = {job.target: str(job.context["into"]) for job in _parts(run, tools)}
+    places = {job.target: _place(job, tools) for job in _parts(run, tools)}
+    for target, place in places.items():
+        if target.startswith("postgres/"):
+            _require_there(tools, Target.parse(target), place)
     try:
         found = check_copies(run, tools, manifests, places)
     except ConfigurationError as exc:
@@ -129,23 +141,31 @@ def check(run: Run, tools: Toolbox) -> JSON:
     if found is None:
         return {}
     counts = found.model_dump(exclude={"faults", "recoverable"})
-    known = tools.repository.point(BackupId.parse(run.job.context["point"])).check
-    if known is not None and found.rows > known.rows:
+    known = run.job.context["faults"]
+    if known is not None and found.rows > known:
         kinds = ", ".join(f"{kind} {counts[kind]}" for kind in FAULTS[:-1] if counts[kind])
         raise IntegrityError(
             f"rows of the copies whose objects are not as they say: {found.rows} ({kinds}); in "
-            f"recovery point '{run.job.context['point']}' there were {known.rows}",
+            f"recovery point '{run.job.context['point']}' there were {known}",
             "nothing was replaced; `pgben verify --level full` reads every backup of the point",
         )
     return {"check": counts}
 
 
 def swap(run: Run, tools: Toolbox) -> JSON:
-    """Let every database trade places with its copy, and wait until all have."""
+    """Let every database trade places with its copy, and wait until all have.
+
+    Before the first may, every part is ready: what was lost meanwhile is made ready again.
+    """
     run.progress.begin("swap")
     going = run.ledger.job.context.get("go", [])
-    names = _names([job for job in _parts(run, tools) if job.key not in going])
+    waiting = [
+        job for job in _parts(run, tools) if job.key not in going and not _stands(job, tools)
+    ]
+    names = _names(waiting)
     if names:
+        _awaited(run, tools, "postgres", _is_ready)
+        _awaited(run, tools, "bucket", _is_ready)
         hooks.before_swap(run, tools, names)
     with hooks.paused(run, tools):
         return {"databases": _let_go(run, tools, "postgres")}
@@ -187,11 +207,14 @@ def undo(run: Run, tools: Toolbox) -> JSON:
             f"job '{whole.id}' has not ended",
             f"`pgben cancel {whole.id}` ends it before it swaps; try again then",
         )
-    swapped = [
-        job
+    done = [
+        (job, found)
         for job in _parts_of(whole, tools)
-        if (done := tools.swaps.swap_of_job(job.id)) is not None and done.state == "done"
+        if (found := tools.swaps.swap_of_job(job.id)) is not None and found.state == "done"
     ]
+    swapped = [job for job, found in done if found.aside is not None]
+    # Where there was no database before, there is none to put back.
+    left = [job.target for job, found in done if found.aside is None]
     asked = _asked(run)
     if not swapped and not asked:
         raise RequestMistaken(
@@ -217,7 +240,12 @@ def undo(run: Run, tools: Toolbox) -> JSON:
     with hooks.paused(run, tools):
         undone = _awaited(run, tools, "postgres", _has_succeeded)
     resumed = hooks.after_swap(run, tools, _names(_parts(run, tools)))
-    return {"databases": undone, "state": "undone", **resumed}
+    return {
+        "databases": undone,
+        "state": "undone",
+        **({"replaced_nothing": left} if left else {}),
+        **resumed,
+    }
 
 
 def choose(tools: Toolbox, wanted: BackupId | datetime | None) -> KnownPoint:
@@ -242,11 +270,12 @@ def choose(tools: Toolbox, wanted: BackupId | datetime | None) -> KnownPoint:
 
 
 def give_up(job: Job, tools: Toolbox) -> None:
-    """Cancel the parts of a restore of everything that ended without success."""
+    """Cancel the parts of a restore, or undo, of everything that ended without success."""
+    job = tools.jobs.job(job.id)
     error = {
         "type": "PermanentError",
-        "sentence": f"the restore of everything that asked for it, job '{job.id}', is {job.state}",
-        "hint": f"`pgben jobs {job.id}` says why",
+        "sentence": f"job '{job.id}', which asked for it, has ended without success",
+        "hint": f"`pgben jobs {job.id}` says why; it is begun again by `pgben jobs retry {job.id}`",
         "step": "",
     }
     for part in _parts_of(job, tools):
@@ -257,6 +286,7 @@ def give_up(job: Job, tools: Toolbox) -> None:
 def _ask_all(run: Run, tools: Toolbox) -> None:
     """Ask for the restore of every member, once per attempt; what has succeeded stays."""
     request = RestoreAllRequest.parse(run.job.request)
+    _drop_undone(run, tools)
     for target, backup in _members(run).items():
         common: dict[str, Any] = {
             "target": target,
@@ -281,7 +311,7 @@ def _ask(run: Run, tools: Toolbox, kind: JobKind, target: str, request: JSON) ->
     before = asked.get(target)
     if before is not None:
         known = tools.jobs.by_key(before)
-        if known is not None and (known.state == "succeeded" or not known.ended):
+        if known is not None and (not known.ended or _stands(known, tools)):
             return
     key = f"{kind}:{target}{PART}{run.job_id}:{run.job.attempt}"
     # Before the job is there: whoever begins it looks whether it is a part.
@@ -291,6 +321,24 @@ def _ask(run: Run, tools: Toolbox, kind: JobKind, target: str, request: JSON) ->
     )
     if new:
         log.info("part_asked_for", target=target, asked=str(job.id))
+
+
+def _drop_undone(run: Run, tools: Toolbox) -> None:
+    """Forget all parts where a swap was turned back since: what was done no longer stands."""
+    swaps = [tools.swaps.swap_of_job(job.id) for job in _parts(run, tools)]
+    if any(one is not None and one.state in {"undone", "dropped"} for one in swaps):
+        run.ledger.keep(context={"parts": {}})
+
+
+def _stands(job: Job, tools: Toolbox) -> bool:
+    """Return whether what an ended part in place has done needs no other one.
+
+    A copy beside is made anew by a further attempt: the one before may be what was wrong.
+    """
+    if job.target.startswith("bucket/"):
+        return job.state == "succeeded" and bool(job.request.get("in_place"))
+    swap = tools.swaps.swap_of_job(job.id)
+    return swap is not None and swap.state == "done"
 
 
 def _asked(run: Run) -> dict[str, str]:
@@ -314,28 +362,46 @@ def _parts_of(whole: Job, tools: Toolbox) -> list[Job]:
     return [job for job in found if job is not None]
 
 
-def _awaited(run: Run, tools: Toolbox, kind: str, come: Callable[[Job], bool]) -> JSON:
+def _awaited(run: Run, tools: Toolbox, kind: str, come: Callable[[Job, Toolbox], bool]) -> JSON:
     """Return what is told of the parts of a kind of target.
 
-    Raises ``StepWaits`` until all have come, ``PermanentError`` when any ended without success.
+    Raises ``StepWaits`` until all have come, ``PermanentError`` when any ended without success;
+    those that were let go have ended by then.
     """
     every = _parts(run, tools)
-    for job in every:
-        if job.ended and job.state != "succeeded":
-            raise PermanentError(_failure(job, every, tools), (job.error or {}).get("hint", ""))
+    failed = [job for job in every if job.ended and not _has_succeeded(job, tools)]
+    if failed:
+        going = run.ledger.job.context.get("go", [])
+        under_way = [job for job in every if job.key in going and not job.ended]
+        if under_way:
+            raise StepWaits(f"waits for restores: {', '.join(job.target for job in under_way)}")
+        error = failed[0].error or {}
+        raise PermanentError(_failure(failed[0], every, tools), error.get("hint", ""))
     wanted = [job for job in every if job.target.startswith(f"{kind}/")]
-    missing = [job for job in wanted if not come(job)]
+    missing = [job for job in wanted if not come(job, tools)]
     if missing:
         raise StepWaits(f"waits for restores: {', '.join(job.target for job in missing)}")
     return {job.target: _told(job) for job in wanted}
 
 
-def _is_ready(job: Job) -> bool:
-    return bool(job.context.get("ready")) or _has_succeeded(job)
+def _is_ready(job: Job, tools: Toolbox) -> bool:
+    waits = not job.ended and job.state != "queued" and job.context.get("ready") == job.attempt
+    return waits or _has_succeeded(job, tools)
 
 
-def _has_succeeded(job: Job) -> bool:
-    return job.state == "succeeded"
+def _has_succeeded(job: Job, tools: Toolbox) -> bool:
+    """Return whether a part has done its work.
+
+    A database that was swapped and did not answer then is looked at again: it is in its place.
+    """
+    if job.state == "succeeded":
+        return True
+    if job.ended and job.kind == "restore" and not job.target.startswith("bucket/"):
+        swap = tools.swaps.swap_of_job(job.id)
+        if swap is not None and swap.state == "done" and job.state == "failed":
+            tools.sources[Target.parse(job.target)].preflight()
+            return True
+    return False
 
 
 def _let_go(run: Run, tools: Toolbox, kind: str) -> JSON:
@@ -353,8 +419,24 @@ def _failure(job: Job, every: list[Job], tools: Toolbox) -> str:
     said = (job.error or {}).get("sentence", "no reason was recorded")
     swaps = {one.target: tools.swaps.swap_of_job(one.id) for one in every}
     done = sorted(target for target, one in swaps.items() if one and one.state == "done")
-    replaced = f"swapped already: {', '.join(done)}" if done else "nothing was replaced"
+    replaced = f"swapped already: {', '.join(done)}" if done else "no database was replaced"
     return f"job '{job.id}' for '{job.target}' is {job.state}: {said} ({replaced})"
+
+
+def _place(job: Job, tools: Toolbox) -> str:
+    """Return in which database or bucket a part lies now: a swapped copy was renamed."""
+    swap = tools.swaps.swap_of_job(job.id)
+    if swap is not None and swap.state == "done":
+        return swap.live
+    return str(job.context["into"])
+
+
+def _require_there(tools: Toolbox, target: Target, place: str) -> None:
+    if tools.swapping[target].occupied(place) is None:
+        raise IntegrityError(
+            f"the copy '{place}' of '{target}' is gone",
+            "somebody removed or renamed it; a new attempt makes another",
+        )
 
 
 def _told(job: Job) -> JSON:

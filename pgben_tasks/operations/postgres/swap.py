@@ -51,6 +51,7 @@ def select(run: Run, tools: Toolbox) -> JSON:
         )
 
     # Found out now, and not after hours of loading.
+    parts.require_whole(run, tools)
     tools.hooks.check()
 
     def require_fitness(manifest: Manifest, into: str) -> None:
@@ -76,6 +77,8 @@ def swap(run: Run, tools: Toolbox) -> JSON:
         run.progress.begin("analyse")
         server.analyse(into)
         run.ledger.keep(context={"analysed": True})
+    # What came into the way while it was loaded: found before anything else is replaced.
+    _refuse(run.target, _blockers(run, tools, None, room=False))
     parts.require_turn(run, tools)
     manifest = tools.repository.manifest(run.target, BackupId.parse(run.job.backup or ""))
     run.progress.begin("swap")
@@ -116,6 +119,7 @@ def undo(run: Run, tools: Toolbox) -> JSON:
     """Turn a swap back: the replaced database takes its name again, the restored one is kept."""
     request = UndoRequest.parse(run.job.request)
     check_confirmation(run.target.name, request.confirm)
+    parts.require_whole(run, tools)
     server = tools.swapping[run.target]
     earlier = tools.swaps.swap_of_job(run.job_id)
     if earlier is not None and _went_through(earlier, tools):
