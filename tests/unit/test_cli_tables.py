@@ -262,6 +262,7 @@ def ends() -> Iterator[Job]:
                 }
             },
             "warning": WARNING,
+            "check": {"references": 10**9, "objects": 10**9, "missing": 10**6, "orphan": 1},
             "state": "replaced",
         },
     )
@@ -273,6 +274,9 @@ def test_the_end_of_a_job_fits(ended: Job) -> None:
     assert "(s)" not in said
     if ended.kind == "prune":
         assert "0 of 1 backup removed" in said
+    if ended.kind == "restore_all":
+        assert "1,000,000,000 rows compared with their objects; not as they say" in said
+        assert "orphan" not in said
     if ended.kind == "verify":
         assert "not covered: 1 file that no signed document names" in said
 

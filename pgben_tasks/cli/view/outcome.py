@@ -35,6 +35,9 @@ _SEVERITY: Final = (0, 75, 4, 3, 2, 1, 5)
 #: Kinds of jobs whose name alone says too little.
 _KIND_WORDS: Final = {"point": "recovery point", "restore_all": "restore", "undo_all": "undo"}
 
+#: What a comparison counts that is no fault of a row.
+_NO_FAULTS: Final = frozenset({"references", "objects", "orphan", "recoverable"})
+
 #: The keys of a result that a table shows: their words, and what kind of value they have.
 _RESULT_WORDS: Final[dict[str, tuple[str, str]]] = {
     "level": ("level", ""),
@@ -185,11 +188,23 @@ def _parts(job: Job) -> Iterator[RenderableType]:
     rows = [(target, one.get("into") or "", _became(one)) for target, one in parts.items()]
     if rows:
         yield output.table(("target", "lies in", "what was done"), rows, below=1)
+    if job.result.get("check"):
+        yield _compared(job.result["check"])
     listed = [one["added_list"] for one in parts.values() if "added_list" in one]
     if listed:
         yield Text(f"the keys that were missing are listed in {', '.join(listed)}")
     if "warning" in job.result:
         yield Text(f"before the application runs again: {job.result['warning']}", style="yellow")
+
+
+def _compared(check: dict[str, int]) -> Text:
+    """Return what the comparison of rows and objects came to."""
+    faults = {name: count for name, count in check.items() if count and name not in _NO_FAULTS}
+    rows = f"{counted(check['references'], 'row')} compared with their objects"
+    if not faults:
+        return Text(f"{rows}: all are as they say", style="green")
+    told = ", ".join(f"{name} {output.number(count)}" for name, count in faults.items())
+    return Text(f"{rows}; not as they say: {told}", style="yellow")
 
 
 def _became(part: dict[str, Any]) -> str:
