@@ -19,6 +19,8 @@ from pgben_tasks.runtime.places import bucket_at
 from tests.support import bucketshop
 from tests.support.deployment import BUCKET, TARGET, Deployment, fill_bucket, steps
 
+pytestmark = pytest.mark.unmeasured
+
 REFERENCES = f"""
     [papers]
     database = "{TARGET.name}"
@@ -176,7 +178,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.mark.timeout(420)
-@pytest.mark.unmeasured
 def test_what_interrupts_a_restore_in_place_leaves_all_or_nothing(
     deployment: Deployment, platform: Platform, interruption: Interruption
 ) -> None:

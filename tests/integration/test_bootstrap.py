@@ -35,6 +35,8 @@ from tests.support.bucketshop import TARGET as BUCKET, contents
 from tests.support.commands import Ran
 from tests.support.lost_site import DATABASE, Left, OldSite, platform, text_of
 
+pytestmark = pytest.mark.unmeasured
+
 CANARY = "canary-7d20"
 
 
