@@ -87,8 +87,14 @@ class RestorePlan:
 
     @property
     def obstacles(self) -> list[str]:
-        """What stands against any restore."""
-        return [f"'{one.target}': {what}" for one in self.parts for what in one.obstacles]
+        """What stands against any restore; dumps lie in the spool until all are in place."""
+        found = [f"'{one.target}': {what}" for one in self.parts for what in one.obstacles]
+        if self.needed > self.free:
+            found.append(
+                f"the spool has {self.free:,} bytes free, all databases together need about "
+                f"{self.needed:,}"
+            )
+        return found
 
     @property
     def obstacles_in_place(self) -> list[str]:
