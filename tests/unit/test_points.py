@@ -22,6 +22,7 @@ from pgben_tasks.domain.points import (
     Candidate,
     KnownPoint,
     MemberFacts,
+    choose_point,
     first_fitting,
     known_point,
     member_state,
@@ -31,7 +32,7 @@ from pgben_tasks.domain.retention import Policy, plan, plan_points
 from pgben_tasks.domain.states import BackupStanding, KnownBackup, State
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.domain.verdicts import judge_restorable
-from pgben_tasks.errors import ManifestInvalid
+from pgben_tasks.errors import BackupNotFound, ManifestInvalid
 from tests.support import samples
 from tests.unit.test_outlook import WELL
 
@@ -301,3 +302,10 @@ def test_a_snapshot_of_a_bucket_has_no_references() -> None:
     bucket = text.model_copy(update={"postgres": None, "target": BUCKET})
     with pytest.raises(ManifestInvalid, match="a bucket has no references"):
         Manifest.decode(bucket.encode(), where="here")
+
+
+def test_where_there_is_no_recovery_point_none_can_be_restored() -> None:
+    with pytest.raises(BackupNotFound, match="there is no recovery point\nHINT"):
+        choose_point([], None)
+    with pytest.raises(BackupNotFound, match="there is no recovery point '20261130T050000Z"):
+        choose_point([], BackupId.parse("20261130T050000Z-1f0c9a"))
