@@ -636,6 +636,28 @@ def test_an_undone_swap_is_made_anew_by_a_further_attempt(platform: Platform) ->
     assert platform.rows() == rows
 
 
+def test_a_further_attempt_after_the_replaced_database_was_removed_swaps_nothing(
+    platform: Platform,
+) -> None:
+    platform.ruin()
+    job = platform.begin()
+    platform.until(job, "objects")
+    platform.cancel(platform.part_of(job, BUCKET))
+    assert platform.workers.finish(job).state == "failed"
+    database = platform.part_of(job, platform.shop.target)
+    swap = platform.shop.work.swaps.swap_of_job(database.id)
+    assert swap is not None
+    assert platform.workers.tools.swapping[platform.shop.target].drop(swap) == "dropped"
+    platform.shop.work.swaps.dropped(swap)
+    platform.add("depois/1", b"stored since the swap")
+    since = platform.rows()
+    assert platform.workers.ledger.queue_again(job.id)
+    again = platform.workers.finish(job)
+    assert again.state == "succeeded", again.error
+    assert platform.rows() == since, "what was written since the swap is still there"
+    assert platform.part_of(job, platform.shop.target).id == database.id
+
+
 def test_nothing_swaps_for_a_whole_that_was_cancelled_after_it_let_its_parts_go(
     platform: Platform,
 ) -> None:

@@ -28,7 +28,7 @@ from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.points import KnownPoint, choose_point
 from pgben_tasks.domain.references import FAULTS
-from pgben_tasks.domain.swap import check_confirmations
+from pgben_tasks.domain.swap import Swap, check_confirmations
 from pgben_tasks.domain.target import LATEST, BackupId, Target
 from pgben_tasks.errors import (
     BackupNotFound,
@@ -147,7 +147,7 @@ def check(run: Run, tools: Toolbox) -> JSON:
         raise IntegrityError(
             f"rows of the copies whose objects are not as they say: {found.rows} ({kinds}); in "
             f"recovery point '{run.job.context['point']}' there were {known}",
-            "nothing was replaced; `pgben verify --level full` reads every backup of the point",
+            "`pgben verify --level full` reads every backup of the point",
         )
     return {"check": counts}
 
@@ -179,7 +179,7 @@ def objects(run: Run, tools: Toolbox) -> JSON:
 
 
 def finish(run: Run, tools: Toolbox) -> JSON:
-    """Say what is where now, and what is newer than the recovery point and was left."""
+    """Return what is where now, and what is newer than the recovery point and was left."""
     run.progress.begin("finish")
     spool.remove(run.folder)
     if not RestoreAllRequest.parse(run.job.request).in_place:
@@ -223,7 +223,7 @@ def undo(run: Run, tools: Toolbox) -> JSON:
         )
     names = {Target.parse(target).name for target in {*asked, *(job.target for job in swapped)}}
     check_confirmations(names, request.confirm)
-    if run.context.get("paused") != run.job.attempt:
+    if swapped and run.context.get("paused") != run.job.attempt:
         # The first look stops what must stand still, and those that wait do not once more.
         hooks.before_swap(run, tools, _names(swapped))
         run.ledger.keep(context={"paused": run.job.attempt})
@@ -326,7 +326,7 @@ def _ask(run: Run, tools: Toolbox, kind: JobKind, target: str, request: JSON) ->
 def _drop_undone(run: Run, tools: Toolbox) -> None:
     """Forget all parts where a swap was turned back since: what was done no longer stands."""
     swaps = [tools.swaps.swap_of_job(job.id) for job in _parts(run, tools)]
-    if any(one is not None and one.state in {"undone", "dropped"} for one in swaps):
+    if any(one is not None and one.state == "undone" for one in swaps):
         run.ledger.keep(context={"parts": {}})
 
 
@@ -337,8 +337,13 @@ def _stands(job: Job, tools: Toolbox) -> bool:
     """
     if job.target.startswith("bucket/"):
         return job.state == "succeeded" and bool(job.request.get("in_place"))
+    return _swapped(job, tools) is not None
+
+
+def _swapped(job: Job, tools: Toolbox) -> Swap | None:
+    """Return the swap of a part that stands, also where what it replaced was removed since."""
     swap = tools.swaps.swap_of_job(job.id)
-    return swap is not None and swap.state == "done"
+    return swap if swap is not None and swap.state in {"done", "dropped"} else None
 
 
 def _asked(run: Run) -> dict[str, str]:
@@ -396,11 +401,9 @@ def _has_succeeded(job: Job, tools: Toolbox) -> bool:
     """
     if job.state == "succeeded":
         return True
-    if job.ended and job.kind == "restore" and not job.target.startswith("bucket/"):
-        swap = tools.swaps.swap_of_job(job.id)
-        if swap is not None and swap.state == "done" and job.state == "failed":
-            tools.sources[Target.parse(job.target)].preflight()
-            return True
+    if job.state == "failed" and job.kind == "restore" and _swapped(job, tools) is not None:
+        tools.sources[Target.parse(job.target)].preflight()
+        return True
     return False
 
 
@@ -417,18 +420,15 @@ def _let_go(run: Run, tools: Toolbox, kind: str) -> JSON:
 def _failure(job: Job, every: list[Job], tools: Toolbox) -> str:
     """Return why a part ended, and what was replaced by then."""
     said = (job.error or {}).get("sentence", "no reason was recorded")
-    swaps = {one.target: tools.swaps.swap_of_job(one.id) for one in every}
-    done = sorted(target for target, one in swaps.items() if one and one.state == "done")
+    done = sorted(one.target for one in every if _swapped(one, tools) is not None)
     replaced = f"swapped already: {', '.join(done)}" if done else "no database was replaced"
     return f"job '{job.id}' for '{job.target}' is {job.state}: {said} ({replaced})"
 
 
 def _place(job: Job, tools: Toolbox) -> str:
     """Return in which database or bucket a part lies now: a swapped copy was renamed."""
-    swap = tools.swaps.swap_of_job(job.id)
-    if swap is not None and swap.state == "done":
-        return swap.live
-    return str(job.context["into"])
+    swap = _swapped(job, tools)
+    return str(job.context["into"]) if swap is None else swap.live
 
 
 def _require_there(tools: Toolbox, target: Target, place: str) -> None:
