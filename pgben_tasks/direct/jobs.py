@@ -78,7 +78,7 @@ class _Row(LedgerRow):
             self._jobs.fail(self.ref, state=failed_state(error), error=record)
 
     def interrupt(self) -> None:
-        """Give the running step back, to begin again."""
+        """Release the running step, to begin again."""
         self._jobs.release_step(
             self.ref, self.job.step or "", state="interrupted", wait=timedelta(0)
         )

@@ -12,34 +12,12 @@ import pytest
 
 from pgben_tasks.embedded.stack import PROTECTED_BUCKET
 from pgben_tasks.runtime.places import bucket_at
-from tests.support.deployment import BUCKET, TARGET, Deployment, eventually, fill_bucket, steps
-
-REFERENCES = f"""
-    [papers]
-    database = "{TARGET.name}"
-    bucket = "{PROTECTED_BUCKET}"
-    table = "public.papers"
-    key = "path"
-    row = "id"
-    size = "bytes"
-    needs = ["iv"]
-"""
+from tests.support.deployment import BUCKET, TARGET, Deployment, eventually, papers, steps
 
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    file = tmp_path_factory.mktemp("settings") / "references.toml"
-    file.write_text(REFERENCES, encoding="utf-8")
-    with Deployment.build(
-        bucket=True, megabytes=1, PGBEN_REFERENCES=str(file), PGBEN_POINT_SETTLE="0"
-    ) as built:
-        bucket = bucket_at(built.work.settings, PROTECTED_BUCKET)
-        fill_bucket(bucket, 20)
-        with built.stack.postgres.connect(TARGET.name) as connection:
-            connection.execute("CREATE TABLE papers (id serial, path text, bytes bigint)")
-            for one in bucket.list():
-                line = "INSERT INTO papers (path, bytes) VALUES (%s, %s)"
-                connection.execute(line, (one.key, one.size))
+    with papers(tmp_path_factory.mktemp("settings"), 20, megabytes=1) as built:
         yield built
 
 

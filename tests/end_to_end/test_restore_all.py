@@ -17,20 +17,10 @@ from pgben_tasks.embedded.data.compare import contents
 from pgben_tasks.embedded.stack import PROTECTED_BUCKET
 from pgben_tasks.runtime.places import bucket_at
 from tests.support import bucketshop
-from tests.support.deployment import BUCKET, TARGET, Deployment, fill_bucket, steps
+from tests.support.deployment import BUCKET, TARGET, Deployment, papers, steps
 
 pytestmark = pytest.mark.unmeasured
 
-REFERENCES = f"""
-    [papers]
-    database = "{TARGET.name}"
-    bucket = "{PROTECTED_BUCKET}"
-    table = "public.papers"
-    key = "path"
-    row = "id"
-    size = "bytes"
-    needs = ["iv"]
-"""
 #: Which interruptions every run of the suite tries; ``make interruptions`` tries ten.
 SEEDS = (4, 10)
 STEPS = ["select", "databases", "buckets", "check", "swap", "objects", "finish"]
@@ -39,18 +29,7 @@ CONFIRMED = ("--confirm", TARGET.name, "--confirm", PROTECTED_BUCKET)
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    file = tmp_path_factory.mktemp("settings") / "references.toml"
-    file.write_text(REFERENCES, encoding="utf-8")
-    with Deployment.build(
-        bucket=True, megabytes=2, PGBEN_REFERENCES=str(file), PGBEN_POINT_SETTLE="0"
-    ) as built:
-        bucket = bucket_at(built.work.settings, PROTECTED_BUCKET)
-        fill_bucket(bucket, 40)
-        with built.stack.postgres.connect(TARGET.name) as connection:
-            connection.execute("CREATE TABLE papers (id serial, path text, bytes bigint)")
-            for one in bucket.list():
-                line = "INSERT INTO papers (path, bytes) VALUES (%s, %s)"
-                connection.execute(line, (one.key, one.size))
+    with papers(tmp_path_factory.mktemp("settings"), 40, megabytes=2) as built:
         built.start("all", name="worker")
         built.start("beat", name="beat")
         done = built.pgben("backup", "--all", "--json")
@@ -192,6 +171,7 @@ def test_what_interrupts_a_restore_in_place_leaves_all_or_nothing(
         ),
         seconds=120,
     )
+    # No condition to wait for: the moment within the step is what the seed chose.
     time.sleep(interruption.seconds)
     INTERRUPTIONS[interruption.what](deployment)
     done = deployment.wait_for(job, seconds=300)

@@ -109,7 +109,7 @@ class Site:
         return self.deployment.pgben(*arguments, changed=changed)
 
     def restart(self, **changed: str) -> None:
-        """Give every process these settings: what the pages tell to do elsewhere."""
+        """Write the settings of every process: what the pages tell to do elsewhere."""
         self.deployment.environment |= changed
         self.deployment.write_settings()
         self.start()

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.stack import PROTECTED_BUCKET, EmbeddedStack
 from pgben_tasks.ports import Bucket
 from pgben_tasks.runtime import Workplace, postgres_servers
+from pgben_tasks.runtime.places import bucket_at
 from pgben_tasks.settings import Settings
 from pgben_tasks.setup.initialise import initialise, lines
 from tests.support import commands
@@ -43,6 +44,17 @@ DATABASE = "pgben"
 TARGET = Target("postgres", DATABASE)
 BUCKET = Target("bucket", PROTECTED_BUCKET)
 Settled = Mapping[str, str]
+#: Rows that name documents, for PGBEN_REFERENCES.
+REFERENCES = f"""
+    [papers]
+    database = "{DATABASE}"
+    bucket = "{PROTECTED_BUCKET}"
+    table = "public.papers"
+    key = "path"
+    row = "id"
+    size = "bytes"
+    needs = ["iv"]
+"""
 _PGBEN = ("-m", "pgben_tasks.cli.main")
 _KEPT = ("PATH", "LANG", "HOME", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 
@@ -401,6 +413,24 @@ def steps(deployment: Deployment, job: Job) -> Sequence[str]:
         for step in deployment.work.ledger.steps(job.id)
         if step.state == "done"
     ]
+
+
+@contextmanager
+def papers(folder: Path, count: int, *, megabytes: int) -> Iterator[Deployment]:
+    """Run a deployment whose database has a row for each of the documents of its bucket."""
+    file = folder / "references.toml"
+    file.write_text(REFERENCES, encoding="utf-8")
+    with Deployment.build(
+        bucket=True, megabytes=megabytes, PGBEN_REFERENCES=str(file), PGBEN_POINT_SETTLE="0"
+    ) as built:
+        bucket = bucket_at(built.work.settings, PROTECTED_BUCKET)
+        fill_bucket(bucket, count)
+        with built.stack.postgres.connect(DATABASE) as connection:
+            connection.execute("CREATE TABLE papers (id serial, path text, bytes bigint)")
+            for one in bucket.list():
+                line = "INSERT INTO papers (path, bytes) VALUES (%s, %s)"
+                connection.execute(line, (one.key, one.size))
+        yield built
 
 
 def fill_bucket(bucket: Bucket, count: int, *, sizes: tuple[int, int] = (1_000, 9_000)) -> None:

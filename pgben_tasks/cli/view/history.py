@@ -219,7 +219,7 @@ def suspicion_document(target: Target, found: Suspicion | None) -> dict[str, Any
 
 
 def propose(target: Target, found: Suspicion, zone: tzinfo) -> None:
-    """Say since when a bucket is suspect, and what can be restored from before that."""
+    """Write since when a bucket is suspect, and what can be restored from before that."""
     suspect, point, backup = found.suspect, found.point, found.backup
     taken = output.moment(suspect.snapshot_time, zone)
     output.say(
