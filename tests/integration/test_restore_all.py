@@ -741,6 +741,23 @@ def test_the_parts_of_a_cancelled_undo_undo_nothing(platform: Platform) -> None:
     assert platform.rows() == restored
 
 
+def test_a_further_attempt_of_an_undo_that_is_done_stops_nothing_once_more(
+    platform: Platform, tmp_path: Path
+) -> None:
+    job = platform.restore_in_place()
+    said = use_hooks(platform, tmp_path)
+    undo = platform.workers.ask("undo_all", {"job": str(job.id), "confirm": [platform.database]})
+    platform.workers.advance(undo)
+    part = platform.workers.finish(platform.part_of(undo, platform.shop.target))
+    assert part.result["state"] == "undone"
+    platform.cancel(undo)
+    assert platform.workers.ledger.queue_again(undo.id)
+    again = platform.workers.finish(undo)
+    assert again.state == "succeeded", again.error
+    once = [f"before {platform.database}", f"after {platform.database}"]
+    assert said.read_text("utf-8").splitlines() == once
+
+
 def test_a_rule_that_depends_on_the_time_is_told_and_stops_nothing(platform: Platform) -> None:
     rule = platform.points.tools.references[0]
     fresh = rule.model_copy(update={"where": "pg_catalog.current_database() NOT LIKE '%restored%'"})
