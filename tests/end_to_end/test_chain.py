@@ -16,7 +16,15 @@ from psycopg import sql
 from pgben_tasks.client import Client
 from pgben_tasks.embedded.data.compare import contents
 from pgben_tasks.errors import BackupNotFound, RequestRefused
-from tests.support.deployment import DATABASE, TARGET, Deployment, eventually, plain_dump, steps
+from tests.support.deployment import (
+    DATABASE,
+    TARGET,
+    Deployment,
+    command_lines,
+    eventually,
+    plain_dump,
+    steps,
+)
 
 
 @pytest.fixture(scope="module")
@@ -200,12 +208,8 @@ def test_no_secret_reaches_logs_arguments_or_results(deployment: Deployment) -> 
             ).fetchall()
         ]
     texts = [process.log.read_text() for process in deployment.processes] + rows
-    argv = [
-        path.read_bytes().decode(errors="replace")
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if path.exists()
-    ]
+    arguments = list(command_lines().values())
 
     assert texts
     for secret in secrets:
-        assert not [text for text in texts + argv if secret in text]
+        assert not [text for text in texts + arguments if secret in text]

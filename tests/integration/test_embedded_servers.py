@@ -28,16 +28,7 @@ from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import ConfigurationError
-
-
-def everyones_arguments() -> str:
-    arguments = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            arguments.append(entry.read_bytes().decode(errors="replace"))
-        except OSError:
-            continue
-    return "\n".join(arguments)
+from tests.support.deployment import command_lines
 
 
 def test_postgres_speaks_utf8_over_tcp_with_the_generated_password(
@@ -106,7 +97,7 @@ def test_the_protected_server_keeps_user_metadata(protected_s3: EmbeddedS3) -> N
 def test_no_password_stands_in_any_process_argument(
     postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, repository_s3: EmbeddedS3
 ) -> None:
-    arguments = everyones_arguments()
+    arguments = "\n".join(command_lines().values())
     assert f"port={postgres.port}" in arguments
     assert f":{repository_s3.port}" in arguments
     secrets = (postgres.password, redis_server.password, repository_s3.secret_key)

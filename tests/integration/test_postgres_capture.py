@@ -29,6 +29,7 @@ from pgben_tasks.errors import (
     PgbenError,
     TargetBusy,
 )
+from tests.support.deployment import command_lines
 from tests.support.fixtures_postgres import (
     RecordingProgress,
     address,
@@ -291,13 +292,7 @@ def test_the_password_is_in_no_command_line(
     seen: set[str] = set()
 
     def look() -> None:
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                words = entry.read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if str(tmp_path) in words:
-                seen.add(words)
+        seen.update(line for line in command_lines().values() if str(tmp_path) in line)
 
     _dump(
         PostgresSource(server_17, database),

@@ -52,14 +52,15 @@ def ask(work: Workplace | DirectPlace, fields: dict[str, Any]) -> dict[str, Any]
 def show_first(work: Workplace | DirectPlace, fields: dict[str, Any], *, in_place: bool) -> None:
     """Write the plan of the restore that is about to be asked for, on stderr.
 
-    A plan that cannot be made stops no restore: whatever is wrong, that will say so itself.
+    A plan that cannot be made stops no restore: whatever is wrong, that will say so itself. A
+    catalog that does not answer stops it here: it would not take the job either.
     """
     from pgben_tasks.runtime import Workplace
 
+    if isinstance(work, Workplace) and not has_worker(work):
+        output.say("no restore worker is running, so there is no plan to show", style="yellow")
+        return
     try:
-        if isinstance(work, Workplace) and not has_worker(work):
-            output.say("no restore worker is running, so there is no plan to show", style="yellow")
-            return
         found = ask(work, fields)
     except (PgbenError, RequestRefused) as exc:
         output.say(f"there is no plan to show: {output.as_typed(exc.sentence)}", style="yellow")

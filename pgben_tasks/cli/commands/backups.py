@@ -81,7 +81,7 @@ def list_backups(
     """List backups, newest first."""
     wanted = None if target is None else arguments.parse_target(target)
     work = direct_mode.open_work(direct=direct)
-    found = _found(work, wanted)
+    found, answered = _found(work, wanted)
     unprotected = wanted is not None and wanted not in work.settings.targets()
     if unprotected and not found:
         # Nobody has it, or the index does not know of it.
@@ -92,7 +92,7 @@ def list_backups(
     from pgben_tasks.domain.points import newest_good
 
     # What is asked of one target is not about everything.
-    points = read_points(work, until_good=True) if target is None else ()
+    points = read_points(work, until_good=True, index=answered) if target is None else ()
     if as_json:
         point = newest_good(points)
         document = {"repository": work.repository.id, "point": point and point_document(point)}
@@ -109,18 +109,18 @@ def list_backups(
     return outcome.DONE
 
 
-def _found(work: Workplace | DirectPlace, target: Target | None) -> list[Listed]:
-    """Read the index; the repository itself where there is none, or none that answers."""
+def _found(work: Workplace | DirectPlace, target: Target | None) -> tuple[list[Listed], bool]:
+    """Read the index, or the repository itself; return also whether an index answered."""
     from pgben_tasks.adapters.catalog.absent import NoWorkers
     from pgben_tasks.runtime import Workplace
 
     if isinstance(work, Workplace):
         try:
-            return _read_index(work, target)
+            return _read_index(work, target), True
         except (DatabaseUnavailable, CatalogLost) as exc:
             _say_lost(exc)
-        return _read_repository(work.repository, target)
-    return _read_repository(work.repository, target, here=NoWorkers().restore_site())
+        return _read_repository(work.repository, target), False
+    return _read_repository(work.repository, target, here=NoWorkers().restore_site()), False
 
 
 def _say_lost(exc: PgbenError) -> None:

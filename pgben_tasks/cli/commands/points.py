@@ -93,20 +93,21 @@ def points(
 
 
 def read_points(
-    work: Workplace | DirectPlace, *, until_good: bool = False
+    work: Workplace | DirectPlace, *, until_good: bool = False, index: bool = True
 ) -> tuple[KnownPoint, ...]:
-    """Return the recovery points of the index, or of the repository where none answers."""
+    """Return the recovery points of the index, or of the repository where none answers.
+
+    Without ``index`` it is not asked: it was, and did not answer.
+    """
     from pgben_tasks.health.points import UNTIL_GOOD, indexed_points, stored_points
     from pgben_tasks.runtime import Workplace
 
-    if isinstance(work, Workplace):
+    if index and isinstance(work, Workplace):
         try:
             return indexed_points(work)
         except (DatabaseUnavailable, CatalogLost) as exc:
-            if not until_good:
-                # A list has said it already.
-                output.say(f"{exc.sentence}; reading the repository instead", style="yellow")
-                output.hint(exc.hint)
+            output.say(f"{exc.sentence}; reading the repository instead", style="yellow")
+            output.hint(exc.hint)
     return stored_points(work.repository, until=UNTIL_GOOD if until_good else None)
 
 
