@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from pgben_tasks.direct.chain import Chain
 from pgben_tasks.domain.documents import Manifest
-from pgben_tasks.domain.job import window_key
+from pgben_tasks.domain.job import Job, window_key
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import (
@@ -26,6 +27,9 @@ from tests.support import samples
 from tests.support.bucketshop import TARGET as BUCKET, BucketShop
 from tests.support.pointshop import PointShop
 from tests.support.troubled_bucket import TroubledBucket
+
+if TYPE_CHECKING:
+    from pgben_tasks.operations.toolbox import Jobs
 
 
 @pytest.fixture
@@ -207,6 +211,29 @@ def test_a_snapshot_that_does_not_count_joins_nothing(points: PointShop) -> None
     with pytest.raises(PermanentError, match="does not count as good"):
         points.form()
     assert len(points.tools.repository.points()) == 1
+
+
+def test_a_snapshot_that_ends_while_it_is_looked_for_joins_all_the_same(points: PointShop) -> None:
+    class EndsNow:
+        """The ledger of a worker that ends each snapshot just when somebody asks for it."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(points.ledger, name)
+
+        def open_backup(self, target: Target) -> Job | None:
+            if target == BUCKET:
+                points.work_all()
+            return points.ledger.open_backup(target)
+
+    def databases_only() -> None:
+        for job in points.ledger.jobs(open_only=True):
+            if job.target != str(BUCKET):
+                points.work(job)
+
+    points.tools = replace(points.tools, jobs=cast("Jobs", EndsNow()))
+    point = points.form(when_it_waits=databases_only)
+    assert point.good
+    assert len(points.tools.repository.backups(BUCKET)) == 1
 
 
 def test_a_step_that_runs_again_writes_the_same_point(points: PointShop) -> None:

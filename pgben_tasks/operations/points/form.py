@@ -79,7 +79,7 @@ def buckets(run: Run, tools: Toolbox) -> JSON:
     after = _data_of_databases(tools, members) + tools.limits.point_settle
     missing = []
     for target in _protected(tools, "bucket"):
-        found = first_fitting(list(_candidates(tools, target)), after)
+        found = _fitting(tools, target, after)
         if found is None:
             missing.append(target)
         else:
@@ -92,7 +92,12 @@ def buckets(run: Run, tools: Toolbox) -> JSON:
     asked = [_ask_bucket(run, tools, target, after) for target in missing]
     awaited = [job for job in asked if job is not None]
     _require_none_failed(awaited)
-    late = [job for job in awaited if job.state == "succeeded"]
+    # One that has ended by now may have been under way when the snapshots were looked at.
+    late = [
+        job
+        for job in awaited
+        if job.state == "succeeded" and _fitting(tools, Target.parse(job.target), after) is None
+    ]
     if late:
         raise PermanentError(
             f"the snapshot of '{late[0].target}' that job '{late[0].id}' made joins no recovery "
@@ -216,6 +221,10 @@ def _require_time_left(run: Run, tools: Toolbox) -> None:
             "the backups of this recovery point did not come together before the next one was due",
             "look at the backups that failed or still wait; the next point is formed of new ones",
         )
+
+
+def _fitting(tools: Toolbox, target: Target, after: datetime) -> Candidate | None:
+    return first_fitting(list(_candidates(tools, target)), after)
 
 
 def _ask_bucket(run: Run, tools: Toolbox, target: Target, after: datetime) -> Job | None:
