@@ -208,6 +208,9 @@ class RestoreRequest(Request):
     swap: bool = False
     #: The name of the database that a swap replaces, typed once more; without it none is made.
     confirm: NameField | None = None
+    #: Make all roles that the backup's server had and this one has not, with their attributes,
+    #: settings and memberships, without passwords. Else only names that the database needs.
+    roles: bool = False
     #: The restore of everything that asked for this swap, which then waits for its turn.
     part_of: UUID | None = None
 
@@ -328,6 +331,8 @@ class RestoreAllRequest(Request):
     confirm: Annotated[tuple[NameField, ...], Field(max_length=MOST_KEYS)] = ()
     #: Give the buckets the settings that the snapshots have of the originals.
     settings: bool = False
+    #: Make all roles that the databases' server had, as ``RestoreRequest.roles`` says.
+    roles: bool = False
 
     @property
     def target(self) -> None:

@@ -138,8 +138,14 @@ class PostgresDestination(Protocol):
         Raises ``RestoreRefused`` (name taken), ``ConfigurationError``, ``DatabaseUnavailable``.
         """
 
-    def create(self, name: str, capture: PostgresCapture, *, marker: str) -> None:
-        """Create missing roles NOLOGIN, then the database, marked with ``marker`` as unfinished."""
+    def create(
+        self, name: str, capture: PostgresCapture, *, marker: str, roles_of: Path | None = None
+    ) -> None:
+        """Create missing roles NOLOGIN, then the database, marked with ``marker`` as unfinished.
+
+        Roles are those that the database names and, with ``roles_of``, all of that dump's server.
+        Raises ``IntegrityError`` when the dump does not describe them as it should.
+        """
 
     def load(
         self, name: str, dump: Path, *, tools: ClientTools, jobs: int, progress: Progress
@@ -163,6 +169,14 @@ class PostgresDestination(Protocol):
         ``before_opening`` is called between the two, and what it raises leaves the marker; once
         that is replaced, nothing removes the database.
         Raises ``RestoreRefused`` when the database does not carry ``marker``.
+        """
+
+    def finish_roles(self, *, marker: str, roles_of: Path | None = None) -> tuple[str, ...]:
+        """Take the marker from the roles that were made with the database: they stay.
+
+        With ``roles_of`` they become what that dump's ``globals.sql`` says: attributes, settings
+        and memberships, without passwords. Roles that were there before stay as they are. Returns
+        what the server refused, with its reasons.
         """
 
     def count(

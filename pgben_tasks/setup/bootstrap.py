@@ -16,7 +16,7 @@ from typing import Final
 from pgben_tasks import runtime
 from pgben_tasks.adapters.keys import key_set
 from pgben_tasks.adapters.packs.codec import AgePackCodec
-from pgben_tasks.adapters.postgres.server import roles_without_login
+from pgben_tasks.adapters.postgres.server import roles_without_password
 from pgben_tasks.contracts import RestoreAllRequest
 from pgben_tasks.direct.jobs import LedgerJobs, Onlooker
 from pgben_tasks.direct.place import DirectPlace
@@ -44,7 +44,7 @@ _FINISHED: Final = "PGBEN_REPOSITORY="
 class Bootstrapped:
     """What became of it: ``job`` is the restore as it ended; ``rebuilt`` is None when it had ended.
 
-    ``roles`` are those of the databases that may not log in, ``files`` the settings that were
+    ``roles`` are those that may log in and have no password yet, ``files`` the settings that were
     written, none where the restore failed.
     """
 
@@ -97,7 +97,7 @@ def bootstrap(
         made=made,
         rebuilt=rebuilt,
         job=job,
-        roles=roles_without_login(runtime.first_server(settings), site.roles) if done else (),
+        roles=roles_without_password(runtime.first_server(settings)) if done else (),
         files=_write_settings(made, site.environment) if done else (),
     )
 
@@ -130,6 +130,7 @@ def _asked(site: NewSite, work: runtime.Workplace, *, who: str) -> Job:
         in_place=True,
         confirm=site.names,
         settings=True,
+        roles=True,
         requested_by=who,
         idempotency_key=key,
     )

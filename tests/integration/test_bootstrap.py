@@ -170,7 +170,7 @@ def test_everything_comes_back_and_a_second_time_changes_nothing(
     require_equal(old, left, new)
     assert new.databases() == (DATABASE, "pgben_catalog")
     assert new.buckets() == {BUCKET.name}
-    assert "roles are there without login: pgben_auditor" in done.err
+    assert "roles may log in and have no password: pgben Portal;" in done.err
     assert "destroy the cards printed before" in done.err
     assert "the catalog goes to the server of the databases" in done.err
     assert new.postgres.password not in done.all

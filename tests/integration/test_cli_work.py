@@ -82,6 +82,14 @@ def test_contradicting_or_missing_arguments_are_usage_errors(catalogless: Site) 
         document = catalogless.run(*line)
         assert document.code == 2
         assert set(document.json["error"]) == {"type", "sentence", "hint"}
+    buckets_have_none = catalogless.run(
+        *("restore", "bucket/documents", "--roles"),
+        PGBEN_BUCKETS="documents",
+        PGBEN_MINIO_HOST="127.0.0.1:1",
+        PGBEN_MINIO_ACCESS_KEY="a",
+        PGBEN_MINIO_SECRET_KEY="b",
+    )
+    assert "--roles was given for the bucket 'documents'" in buckets_have_none.err
     said = catalogless.run("init", "--keys")
     assert said.err.endswith("HINT: `pgben init --help` shows what can be given\n")
 

@@ -86,6 +86,7 @@ def _restore(server: PostgresServer, name: str, dump: Dump) -> RecordingProgress
     destination.load(name, dump.directory, tools=tools, jobs=2, progress=told)
     assert destination.count(name) == dump.capture.tables
     destination.finish(name, dump.capture, marker=MARKER)
+    destination.finish_roles(marker=MARKER)
     return told
 
 
@@ -199,6 +200,73 @@ def test_a_database_without_any_privilege_keeps_none(
     capture = small.capture.model_copy(update={"acl": ()})
     _restore(server_17, copy, replace(small, capture=capture))
     assert _described(server_17, copy).acl == ()
+
+
+def test_all_roles_of_the_server_come_back_where_that_is_asked_for(
+    server_17: PostgresServer, scratch: Scratch, small: Dump, tmp_path: Path
+) -> None:
+    names = [f"{word} {secrets.token_hex(4)}" for word in ("app", "leitura", "já aqui")]
+    app, reading, there = (f'"{name}"' for name in names)
+    (tmp_path / "globals.sql").write_text(
+        f"""
+        CREATE ROLE {app};
+        ALTER ROLE {app} WITH NOINHERIT LOGIN CONNECTION LIMIT 3;
+        COMMENT ON ROLE {app} IS 'o portal';
+        ALTER ROLE {app} SET statement_timeout TO '30s';
+        ALTER ROLE {app} SET no_such_setting TO 'on';
+        CREATE ROLE {reading};
+        ALTER ROLE {reading} WITH NOLOGIN;
+        CREATE ROLE {there};
+        ALTER ROLE {there} WITH SUPERUSER LOGIN;
+        GRANT {reading} TO {app} WITH ADMIN OPTION, INHERIT FALSE GRANTED BY postgres;
+        GRANT pg_monitor TO {reading} GRANTED BY {app};
+        GRANT pg_monitor TO {there};
+        GRANT nobody_has_it TO {app};
+        """,
+        encoding="utf-8",
+    )
+    copy = scratch(server_17)
+    destination = PostgresDestination(server_17)
+    with open_database(server_17) as connection:
+        connection.execute(f"CREATE ROLE {there}".encode())
+        try:
+            destination.create(copy, small.capture, marker=MARKER, roles_of=tmp_path)
+            assert _roles(server_17)[names[0]] == (False, MARKER)
+            refused = destination.finish_roles(marker=MARKER, roles_of=tmp_path)
+            roles = _roles(server_17)
+            assert [roles[name] for name in names] == [
+                (True, "o portal"),
+                (False, None),
+                (False, None),
+            ]
+            (limit, inherit, settings) = (
+                connection.execute(
+                    "SELECT rolconnlimit, rolinherit, rolconfig FROM pg_roles WHERE rolname = %s",
+                    (names[0],),
+                ).fetchone()
+                or ()
+            )
+            assert (limit, inherit, settings) == (3, False, ["statement_timeout=30s"])
+            members = connection.execute(
+                "SELECT pg_get_userbyid(roleid), pg_get_userbyid(member), admin_option,"
+                " inherit_option FROM pg_auth_members WHERE pg_get_userbyid(member) = ANY(%s)"
+                " ORDER BY 1",
+                (names,),
+            ).fetchall()
+            # The third was there before, and what it is member of is not decided by a backup.
+            assert members == [
+                (names[1], names[0], True, False),
+                ("pg_monitor", names[1], False, True),
+            ]
+            assert refused == (
+                f"role '{names[0]}': unrecognized configuration parameter \"no_such_setting\"",
+            )
+            # Once more, when the dump may be gone: there is nothing left to finish.
+            assert destination.finish_roles(marker=MARKER, roles_of=tmp_path / "gone") == ()
+        finally:
+            destination.abandon(copy, marker=MARKER)
+            for role in (app, reading, there):
+                connection.execute(f"DROP ROLE IF EXISTS {role}".encode())
 
 
 def test_missing_roles_come_back_without_login_and_unmarked(

@@ -36,8 +36,28 @@ SETTINGS = BucketSettings(
     versioning="enabled",
     tagging="<Tagging><TagSet><Tag><Key>setor</Key><Value>social</Value></Tag></TagSet></Tagging>",
 )
-#: Memberships, attributes and passwords of roles are not among what a backup has of a database.
-_ROLES = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'pgben%' ORDER BY 1"
+#: What no database names and a server has all the same: who logs in, and who belongs to whom.
+_FURTHER_ROLES = """
+CREATE ROLE pgben_leitura NOINHERIT;
+COMMENT ON ROLE pgben_leitura IS 'lê; não escreve ''nada''';
+CREATE ROLE "pgben Portal" LOGIN CREATEDB BYPASSRLS CONNECTION LIMIT 7
+    VALID UNTIL '2031-01-01 00:00:00+00' PASSWORD 'canary-7d20';
+ALTER ROLE "pgben Portal" SET search_path TO "$user", public;
+ALTER ROLE "pgben Portal" SET pgben.setor TO 'social';
+GRANT pgben_leitura TO "pgben Portal" WITH ADMIN OPTION;
+GRANT pg_read_all_data TO pgben_leitura;
+GRANT pgben_auditor TO pgben_leitura;
+"""
+#: Everything about the roles but their passwords, which are in no backup.
+_ROLES = """
+SELECT rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication,
+       rolbypassrls, rolconnlimit, rolvaliduntil, shobj_description(r.oid, 'pg_authid'),
+       (SELECT setconfig FROM pg_db_role_setting WHERE setdatabase = 0 AND setrole = r.oid),
+       (SELECT array_agg(pg_get_userbyid(roleid) || ' ' || admin_option
+                         ORDER BY pg_get_userbyid(roleid))
+        FROM pg_auth_members WHERE member = r.oid)
+FROM pg_roles r WHERE rolname LIKE 'pgben%' ORDER BY 1
+"""
 _DATABASE = """
 SELECT pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate, datctype, datconnlimit,
        datacl::text, shobj_description(d.oid, 'pg_database'),
@@ -99,6 +119,8 @@ class OldSite:
     ) -> OldSite:
         """Fill both servers, make an installation in ``folder`` and form a recovery point."""
         fill(server.dsn(), database=DATABASE, megabytes=1)
+        with server.connect() as connection:
+            connection.execute(_FURTHER_ROLES)
 
         def at(name: str) -> S3Bucket:
             return S3Bucket(bucket_location(s3, bucket=name))

@@ -240,6 +240,7 @@ def ends() -> Iterator[Job]:
             "into": LONGEST,
             "aside_further": [LONGEST, LONGEST],
             "settings_refused": ["lock", "policy"],
+            "roles_refused": [f"role '{LONGEST}': {SENTENCE}"] * 2,
             "not_in_point": [LONGEST, LONGEST],
             "note": SENTENCE,
         },
@@ -247,12 +248,13 @@ def ends() -> Iterator[Job]:
     nowhere = {"job": "1f0c9a2b", "into": None}
     yield job(kind="undo_all", target="*", result={"databases": {LONGEST: nowhere}})
     part = {"into": LONGEST, "replaced": LONGEST, "aside": LONGEST, "added": 10**9, "written": 1}
+    refused = {"roles_refused": [f"role '{LONGEST}': {SENTENCE}"]}
     yield job(
         kind="restore_all",
         target="*",
         result={
             "point": "20261123T050000Z-1f0c9a",
-            "databases": {LONGEST: part},
+            "databases": {LONGEST: {**part, **refused}},
             "buckets": {
                 LONGEST: {
                     **part,

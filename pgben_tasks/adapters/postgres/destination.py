@@ -22,16 +22,16 @@ from pgben_tasks.adapters.postgres.recreate import (
     CLOSED,
     create_database,
     finish_database,
-    marked_roles,
     unfinished_name,
 )
 from pgben_tasks.adapters.postgres.references import REFERENCE_TIMEOUT, read_references
-from pgben_tasks.adapters.postgres.server import (
-    Connection,
-    PostgresServer,
-    column,
-    scalar,
+from pgben_tasks.adapters.postgres.roles import (
+    create_roles,
+    finish_roles,
+    marked_roles,
+    read_roles,
 )
+from pgben_tasks.adapters.postgres.server import Connection, PostgresServer, scalar
 from pgben_tasks.adapters.postgres.tables import (
     count_large_objects,
     count_rows,
@@ -71,7 +71,6 @@ SELECT coalesce(pg_catalog.max(pg_catalog.age(xid)), 0) FROM (
     WHERE database = pg_catalog.current_database()
 ) AS writer(xid)
 """
-_ROLES = "SELECT rolname FROM pg_catalog.pg_roles"
 
 
 class PostgresDestination:
@@ -101,17 +100,24 @@ class PostgresDestination:
             self._require_free(connection, name)
             return check_destination(connection, self._server, capture, archive, self._candidates)
 
-    def create(self, name: str, capture: PostgresCapture, *, marker: str) -> None:
+    def create(
+        self, name: str, capture: PostgresCapture, *, marker: str, roles_of: Path | None = None
+    ) -> None:
         """Create missing roles NOLOGIN, then the database, marked with ``marker`` as unfinished.
 
         The database is closed to everybody but superusers until it is finished; its own connection
         limit does that, so its privileges stay as they are to be. When this fails nothing is left.
+
+        Roles are those that the database names and, with ``roles_of``, all of that dump's server.
         """
         check_name(name)
+        roles = {*capture.roles, capture.owner}
+        if roles_of is not None:
+            roles |= read_roles(roles_of / pg_dump.GLOBALS).roles.keys()
         with self._session(f"creating '{name}'") as connection:
             self._require_free(connection, name)
             try:
-                _create_roles(connection, capture, marker)
+                create_roles(connection, roles, marker=marker)
                 _create_marked(connection, name, capture, marker)
             except BaseException:
                 # Where even that fails, the first error is the one to tell; the caller's own
@@ -168,7 +174,19 @@ class PostgresDestination:
         if before_opening is not None:
             before_opening()
         with self._session(f"finishing '{name}'") as connection, connection.transaction():
-            finish_database(connection, name, capture, marker=marker)
+            finish_database(connection, name, capture)
+
+    def finish_roles(self, *, marker: str, roles_of: Path | None = None) -> tuple[str, ...]:
+        """Take the marker from the roles that were made with the database: they stay.
+
+        With ``roles_of`` they become what that dump says, without their passwords. Return what of
+        it the server refused, with its reasons.
+        """
+        with self._session("finishing the roles") as connection, connection.transaction():
+            made = marked_roles(connection, marker)
+            # Without any, an earlier run was here, and may have removed the dump since.
+            found = read_roles(roles_of / pg_dump.GLOBALS) if roles_of and made else None
+            return finish_roles(connection, made, found)
 
     def count(
         self, name: str, *, on_table: Callable[[], None] | None = None
@@ -217,9 +235,11 @@ class PostgresDestination:
                 )
             for role in marked_roles(connection, marker):
                 try:
-                    connection.execute(sql.SQL("DROP ROLE {}").format(role))
+                    connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
                 except errors.DependentObjectsStillExist:
-                    connection.execute(sql.SQL("COMMENT ON ROLE {} IS NULL").format(role))
+                    connection.execute(
+                        sql.SQL("COMMENT ON ROLE {} IS NULL").format(sql.Identifier(role))
+                    )
             return bool(doomed)
 
     def _session(
@@ -238,17 +258,6 @@ class PostgresDestination:
             raise RequestMistaken(
                 f"there is already a database '{name}' at '{self._server}'",
                 "restore into another name with `into`, or drop that database yourself",
-            )
-
-
-def _create_roles(connection: Connection, capture: PostgresCapture, marker: str) -> None:
-    existing = column(connection, _ROLES)
-    for name in sorted({*capture.roles, capture.owner}.difference(existing)):
-        role = sql.Identifier(name)
-        with connection.transaction():
-            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
-            connection.execute(
-                sql.SQL("COMMENT ON ROLE {} IS {}").format(role, sql.Literal(marker))
             )
 
 

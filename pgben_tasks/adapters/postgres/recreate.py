@@ -39,10 +39,6 @@ FROM pg_catalog.aclexplode(%s::pg_catalog.text[]::pg_catalog.aclitem[])
      WITH ORDINALITY AS a(grantor, grantee, privilege_type, is_grantable, place)
 ORDER BY a.place
 """
-_MARKED_ROLES = """
-SELECT rolname FROM pg_catalog.pg_roles
-WHERE pg_catalog.shobj_description(oid, 'pg_authid') = %s ORDER BY 1
-"""
 _GRANTEES = """
 SELECT DISTINCT CASE a.grantee WHEN 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(a.grantee) END
 FROM pg_catalog.pg_database d,
@@ -85,13 +81,10 @@ def create_database(
     return sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), sql.SQL(" ").join(options))
 
 
-def finish_database(
-    connection: Connection, name: str, capture: PostgresCapture, *, marker: str
-) -> None:
+def finish_database(connection: Connection, name: str, capture: PostgresCapture) -> None:
     """Set the source's settings, ACL, connection limit and comment on a loaded database.
 
-    The comment takes the place of ``marker``, which also leaves the roles that were made with the
-    database: from then on nothing removes them. Runs inside the caller's transaction.
+    The comment takes the place of the marker. Runs inside the caller's transaction.
     """
     apply_settings(connection, name, capture.settings)
     apply_acl(connection, name, capture)
@@ -104,13 +97,6 @@ def finish_database(
     connection.execute(
         sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(capture.comment))
     )
-    for role in marked_roles(connection, marker):
-        connection.execute(sql.SQL("COMMENT ON ROLE {} IS NULL").format(role))
-
-
-def marked_roles(connection: Connection, marker: str) -> list[sql.Identifier]:
-    """Return the roles that were made for the database with this marker."""
-    return [sql.Identifier(name) for name in column(connection, _MARKED_ROLES, (marker,))]
 
 
 def apply_settings(connection: Connection, name: str, settings: tuple[Setting, ...]) -> None:

@@ -39,8 +39,9 @@ _DATABASES: Final = (
     "SELECT datname FROM pg_catalog.pg_database"
     " WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1"
 )
-_WITHOUT_LOGIN: Final = (
-    "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s) AND NOT rolcanlogin ORDER BY 1"
+_NEVER_GIVEN_ONE: Final = (
+    "SELECT rolname FROM pg_catalog.pg_authid"
+    " WHERE rolcanlogin AND rolpassword IS NULL AND rolname <> current_user ORDER BY 1"
 )
 _IDENTITY: Final = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
 
@@ -193,13 +194,16 @@ def list_databases(server: PostgresServer) -> tuple[str, ...]:
         return tuple(column(connection, _DATABASES))
 
 
-def roles_without_login(server: PostgresServer, names: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the named roles that may not log in. Raises what ``connect`` raises."""
+def roles_without_password(server: PostgresServer) -> tuple[str, ...]:
+    """Return the roles that may log in and have no password, as a superuser sees them.
+
+    Raises what ``connect`` raises.
+    """
     with (
         connect(server, "postgres", application_name="pgben bootstrap") as connection,
         translated(server, "looking at the roles"),
     ):
-        return tuple(column(connection, _WITHOUT_LOGIN, (list(names),)))
+        return tuple(column(connection, _NEVER_GIVEN_ONE))
 
 
 def has_database(server: PostgresServer, name: str) -> bool:

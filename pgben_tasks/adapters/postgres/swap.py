@@ -160,7 +160,7 @@ class PostgresSwap:
         try:
             with self._locked_session(swap, restored) as connection:
                 if restored is not None:
-                    self._try_finish(connection, swap, *restored)
+                    self._try_finish(connection, swap, restored[0])
                 if swap.aside is not None:
                     allow_connections(connection, swap.live, allowed=False)
                 self._rename_both(connection, swap, hold, restored)
@@ -194,13 +194,11 @@ class PostgresSwap:
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(swap.aside)))
             return "dropped"
 
-    def _try_finish(
-        self, connection: Connection, swap: Swap, capture: PostgresCapture, marker: str
-    ) -> None:
+    def _try_finish(self, connection: Connection, swap: Swap, capture: PostgresCapture) -> None:
         """Check what the server will not accept while everybody can still work."""
         try:
             with connection.transaction(force_rollback=True):
-                finish_database(connection, swap.incoming, capture, marker=marker)
+                finish_database(connection, swap.incoming, capture)
         except errors.LockNotAvailable as exc:
             raise self._held_up(swap, exc) from exc
 
@@ -221,7 +219,7 @@ class PostgresSwap:
                         _rename(connection, swap.live, swap.aside)
                     _rename(connection, swap.incoming, swap.live)
                     if restored is not None:
-                        finish_database(connection, swap.live, restored[0], marker=restored[1])
+                        finish_database(connection, swap.live, restored[0])
                     allow_connections(connection, swap.live, allowed=True)
                     if swap.standing(database_oids(connection)) != "done":
                         raise RestoreRefused(

@@ -235,7 +235,7 @@ def _document(site: NewSite, done: Bootstrapped) -> dict[str, Any]:
         "trail_breaks": [
             one.model_dump(mode="json") for one in (done.rebuilt.breaks if done.rebuilt else ())
         ],
-        "roles_without_login": list(done.roles),
+        "roles_without_password": list(done.roles),
         "files": [str(path) for path in (*done.made.files, *done.files)],
         "job": outcome.job_document(done.job),
     }
@@ -260,8 +260,8 @@ def _show_what_to_do(site: NewSite, done: Bootstrapped) -> None:
     file = done.made.keys.file("pgben.env")
     if done.roles:
         output.hint(
-            f"roles are there without login: {', '.join(done.roles)}; for each that an application "
-            "uses: ALTER ROLE … LOGIN PASSWORD …"
+            f"roles may log in and have no password: {', '.join(done.roles)}; for each that is "
+            "used: ALTER ROLE … PASSWORD …"
         )
     output.hint(f"see that all is well: `pgben --env-file {file} doctor`")
     output.hint(

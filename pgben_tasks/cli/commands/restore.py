@@ -130,6 +130,14 @@ def restore(  # noqa: PLR0913 - one parameter per option
     settings: Annotated[
         bool, typer.Option("--settings", help="Of a bucket: give the copy its settings, too.")
     ] = False,
+    roles: Annotated[
+        bool,
+        typer.Option(
+            "--roles",
+            help="Of a database: make all roles of its server that are missing, as they were; "
+            "without passwords.",
+        ),
+    ] = False,
     in_place: Annotated[
         bool,
         typer.Option(
@@ -173,7 +181,12 @@ def restore(  # noqa: PLR0913 - one parameter per option
     if everything or point != "latest":
         alone = {"a target": target, "--into": into, "--unverified": unverified, **of_bucket}
         _require_everything({"--backup": backup != "latest", **alone}, everything=everything)
-        everywhere = {"in_place": in_place or swap, "settings": settings, "confirm": confirm or []}
+        everywhere = {
+            "in_place": in_place or swap,
+            "confirm": confirm or [],
+            "settings": settings,
+            "roles": roles,
+        }
         wanted = plans.choice(work, None, point=point, at=at)
         return _restore_all(work, wanted, everywhere, dry_run=dry_run, wait=wait, as_json=as_json)
     if at is not None and backup != "latest":
@@ -199,6 +212,7 @@ def restore(  # noqa: PLR0913 - one parameter per option
         "allow_unverified": unverified,
         **_replacement(chosen, confirm or [], swap=swap, in_place=in_place),
         **_bucket_fields(chosen, bucket),
+        **_roles_field(chosen, asked=roles),
     }
     request |= plans.choice(work, str(chosen), backup=backup, at=at)
     if at is not None:
@@ -411,6 +425,15 @@ def _show_plan(snapshot: str, at: datetime | None, only: dict[str, Any], *, as_j
                     document.add(json.dumps(fields | differs))
             document.totals = {"totals": _counted(totals)}
     return outcome.DONE
+
+
+def _roles_field(target: Target, *, asked: bool) -> dict[str, bool]:
+    """Return what says that all roles of the server are made; refuse it of a bucket."""
+    if asked and target.kind == "bucket":
+        raise ConfigurationError(
+            f"--roles was given for the bucket '{target.name}'", "roles are of databases"
+        )
+    return {"roles": True} if asked else {}
 
 
 def _counted(totals: PlanTotals) -> dict[str, dict[str, int]]:

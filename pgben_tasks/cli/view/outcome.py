@@ -85,6 +85,7 @@ _RESULT_WORDS: Final[dict[str, tuple[str, str]]] = {
     "aside_objects": ("objects aside", "count"),
     "compared": ("objects compared", "count"),
     "settings_refused": ("settings that were not taken", "names"),
+    "roles_refused": ("roles that are not as they were", "names"),
     "bytes_read_back": ("read back", "bytes"),
     "fetched_bytes": ("fetched", "bytes"),
     "loaded_bytes": ("loaded", "bytes"),
@@ -218,6 +219,8 @@ def _became(part: dict[str, Any]) -> str:
     said = [words.format(output.number(part[name])) for name, words in numbers if part.get(name)]
     if "settings_refused" in part:
         said.append(f"settings that were not taken: {', '.join(part['settings_refused'])}")
+    if "roles_refused" in part:
+        said.append(f"roles that are not as they were: {', '.join(part['roles_refused'])}")
     if "replaced" in part:
         said.append(f"what was there is kept as {part['replaced']}")
     if "aside" in part:

@@ -76,6 +76,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "keys": "--key",
     "put_below": "--put-below",
     "settings": "--settings",
+    "roles": "--roles",
     "delete_extra": "--delete-extra",
     "level": "--level",
     "reason": "--reason",

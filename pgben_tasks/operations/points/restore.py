@@ -61,6 +61,7 @@ _TOLD: Final = (
     "extra",
     "tags_not_kept",
     "settings_refused",
+    "roles_refused",
 )
 #: What whoever brings a platform back to an earlier moment has to know (docs/operations.md).
 WARNING: Final = (
@@ -301,7 +302,7 @@ def _ask_all(run: Run, tools: Toolbox) -> None:
                 **common, in_place=request.in_place, settings=request.settings
             )
         else:
-            fields = RestoreRequest(**common, swap=request.in_place)
+            fields = RestoreRequest(**common, swap=request.in_place, roles=request.roles)
         _ask(run, tools, "restore", target, fields.model_dump(mode="json"))
 
 

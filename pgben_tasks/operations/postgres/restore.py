@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -128,7 +129,9 @@ def load(run: Run, tools: Toolbox) -> JSON:
     try:
         client = destination.preflight(into, manifest.database, manifest.archive)
         run.ledger.hold()
-        destination.create(into, manifest.database, marker=marker(run.job_id))
+        destination.create(
+            into, manifest.database, marker=marker(run.job_id), roles_of=roles_of(run)
+        )
     except RequestMistaken as exc:
         # It was no mistake when it was asked for, and whoever asked may have gone since.
         raise RestoreRefused(exc.sentence, exc.hint) from exc
@@ -198,6 +201,7 @@ def finish(run: Run, tools: Toolbox) -> JSON:
         # An earlier run of this step may have died after its work, which took the marker away.
         if not begun_before:
             raise
+    roles = finish_roles(run, tools)
     if checked := run.context.get("checked"):
         tools.restored.add(
             RestoredDatabase(
@@ -211,7 +215,22 @@ def finish(run: Run, tools: Toolbox) -> JSON:
             )
         )
     spool.remove(run.folder)
-    return {"state": "restored", "database": into}
+    return {"state": "restored", "database": into, **roles}
+
+
+def roles_of(run: Run) -> Path | None:
+    """Return the dump that describes the roles to be made, where all of its server are."""
+    return run.folder / "dump" if RestoreRequest.parse(run.job.request).roles else None
+
+
+def finish_roles(run: Run, tools: Toolbox) -> JSON:
+    """Leave the roles that were made, as they are asked for; return what the server refused."""
+    refused = tools.destinations[run.target].finish_roles(
+        marker=marker(run.job_id), roles_of=roles_of(run)
+    )
+    if refused:
+        log.warning("roles_refused", count=len(refused), first=refused[0])
+    return {"roles_refused": list(refused)} if refused else {}
 
 
 def remove_unfinished(job: Job, tools: Toolbox) -> bool:

@@ -34,7 +34,7 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.operations import hooks, parts, spool
-from pgben_tasks.operations.postgres.restore import select_backup
+from pgben_tasks.operations.postgres.restore import finish_roles, select_backup
 from pgben_tasks.operations.toolbox import Run, SwapRecord, Toolbox
 from pgben_tasks.ports import PostgresSwap
 
@@ -111,8 +111,9 @@ def finish(run: Run, tools: Toolbox) -> JSON:
             f"'{run.target}' was swapped and does not open: {exc.sentence}",
             exc.hint if done is None else f"{exc.hint}; {way_back(done)}",
         ) from exc
+    roles = finish_roles(run, tools)
     spool.remove(run.folder)
-    return {"state": "swapped"}
+    return {"state": "swapped", **roles}
 
 
 def undo(run: Run, tools: Toolbox) -> JSON:
