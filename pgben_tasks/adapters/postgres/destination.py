@@ -22,6 +22,7 @@ from pgben_tasks.adapters.postgres.recreate import (
     CLOSED,
     create_database,
     finish_database,
+    prepare_loading,
     unfinished_name,
 )
 from pgben_tasks.adapters.postgres.references import REFERENCE_TIMEOUT, read_references
@@ -286,6 +287,7 @@ def _create_marked(
                 sql.Identifier(unmarked), sql.Literal(marker)
             )
         )
+        prepare_loading(connection, unmarked)
         connection.execute(
             sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
                 sql.Identifier(unmarked), sql.Identifier(name)
