@@ -162,14 +162,21 @@ class PostgresDestination(Protocol):
         capture: PostgresCapture,
         *,
         marker: str,
+        jobs: int = 1,
         before_opening: Callable[[], None] | None = None,
     ) -> None:
         """ANALYZE; apply settings, ACL, connection limit and, in place of the marker, the comment.
 
+        ``jobs`` is in how many sessions tables are analysed.
         ``before_opening`` is called between the two, and what it raises leaves the marker; once
         that is replaced, nothing removes the database.
         Raises ``RestoreRefused`` when the database does not carry ``marker``.
         """
+
+    def analyse(
+        self, name: str, *, jobs: int = 1, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Gather statistics in ``jobs`` sessions; ``check`` may raise between two tables."""
 
     def finish_roles(self, *, marker: str, roles_of: Path | None = None) -> tuple[str, ...]:
         """Take the marker from the roles that were made with the database: they stay.
@@ -226,9 +233,6 @@ class PostgresSwap(Protocol):
         The first is None, and the last True, where no database has the name ``live``. Raises
         ``RestoreRefused`` when ``incoming`` does not exist.
         """
-
-    def analyse(self, name: str) -> None:
-        """Gather statistics of a database."""
 
     def exchange(
         self,

@@ -6,7 +6,9 @@ dropped only while it carries the marker it was created with.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -32,7 +34,7 @@ from pgben_tasks.adapters.postgres.roles import (
     marked_roles,
     read_roles,
 )
-from pgben_tasks.adapters.postgres.server import Connection, PostgresServer, scalar
+from pgben_tasks.adapters.postgres.server import Connection, PostgresServer, column, scalar
 from pgben_tasks.adapters.postgres.tables import (
     count_large_objects,
     count_rows,
@@ -54,6 +56,15 @@ _LIMIT = "SELECT datconnlimit FROM pg_catalog.pg_database WHERE datname = %s"
 _COMMENT = """
 SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database
 WHERE datname = %s
+"""
+#: What ANALYZE without a table takes, the largest first: a partitioned table with its partitions.
+_ANALYSED = """
+SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+ORDER BY coalesce((SELECT pg_catalog.sum(pg_catalog.pg_relation_size(relid))
+                   FROM pg_catalog.pg_partition_tree(c.oid)),
+                  pg_catalog.pg_relation_size(c.oid)) DESC
 """
 _IDENTITY = """
 SELECT oid::pg_catalog.int8, pg_catalog.txid_current() FROM pg_catalog.pg_database
@@ -160,6 +171,7 @@ class PostgresDestination:
         capture: PostgresCapture,
         *,
         marker: str,
+        jobs: int = 1,
         before_opening: Callable[[], None] | None = None,
     ) -> None:
         """ANALYZE, then settings, ACL, connection limit and comment in one transaction."""
@@ -170,12 +182,36 @@ class PostgresDestination:
                     f"the database '{name}' is not the unfinished copy of this restore",
                     "somebody renamed, removed or finished it; nothing was changed",
                 )
-        with self._session(f"analysing '{name}'", database=name) as connection:
-            connection.execute("ANALYZE")
+        self.analyse(name, jobs=jobs)
         if before_opening is not None:
             before_opening()
         with self._session(f"finishing '{name}'") as connection, connection.transaction():
             finish_database(connection, name, capture)
+
+    def analyse(
+        self, name: str, *, jobs: int = 1, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Gather statistics in ``jobs`` sessions; ``check`` may raise between two tables."""
+        with self._session(f"analysing '{name}'", database=check_name(name)) as connection:
+            left = deque(column(connection, _ANALYSED))
+
+        def work() -> None:
+            with self._session(f"analysing '{name}'", database=name) as connection:
+                while True:
+                    check()
+                    try:
+                        table = left.popleft()
+                    except IndexError:
+                        return
+                    # The server has quoted it.
+                    connection.execute(b"ANALYZE " + table.encode())
+
+        with ThreadPoolExecutor(jobs, thread_name_prefix="analyse") as pool:
+            try:
+                for session in [pool.submit(work) for _ in range(jobs)]:
+                    session.result()
+            finally:
+                left.clear()
 
     def finish_roles(self, *, marker: str, roles_of: Path | None = None) -> tuple[str, ...]:
         """Take the marker from the roles that were made with the database: they stay.

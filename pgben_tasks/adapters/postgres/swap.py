@@ -144,11 +144,6 @@ class PostgresSwap:
                 return None, oids[incoming], True
             return oids[live], oids[incoming], _is_open(connection, oids[live])
 
-    def analyse(self, name: str) -> None:
-        """Gather statistics, so that the first queries after the swap are planned well."""
-        with self._session(f"analysing '{name}'", database=check_name(name)) as connection:
-            connection.execute("ANALYZE")
-
     def exchange(
         self,
         swap: Swap,

@@ -194,6 +194,7 @@ def finish(run: Run, tools: Toolbox) -> JSON:
             into,
             manifest.database,
             marker=marker(run.job_id),
+            jobs=tools.limits.dump_jobs,
             # ANALYZE takes a while, and the job may be called off meanwhile.
             before_opening=run.ledger.hold,
         )

@@ -75,7 +75,9 @@ def swap(run: Run, tools: Toolbox) -> JSON:
     _settle_others(run, tools)
     if not run.context.get("analysed"):
         run.progress.begin("analyse")
-        server.analyse(into)
+        tools.destinations[run.target].analyse(
+            into, jobs=tools.limits.dump_jobs, check=run.progress.check
+        )
         run.ledger.keep(context={"analysed": True})
     # What came into the way while it was loaded: found before anything else is replaced.
     _refuse(run.target, _blockers(run, tools, None, room=False))
