@@ -6,8 +6,9 @@ end; a server of which nothing went well for a whole period is given up.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import timedelta
 from time import monotonic, sleep
 from typing import Final, TypeVar
@@ -24,6 +25,8 @@ _Result = TypeVar("_Result")
 #: Seconds before objects are tried again; twice as long each time when none of them went well.
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 5.0
+#: As many as any pool has threads (PGBEN_COPY_CONCURRENCY); what is more has nothing to do.
+_MOST_THREADS: Final = 64
 
 
 class Stuck(Exception):
@@ -126,25 +129,31 @@ class Patience:
         """
         results: dict[int, _Result] = {}
         errors: dict[int, StoreUnavailable] = {}
+        left = deque(items.items())
 
-        def attempt(item: _Item) -> _Result:
-            result = do(item)
-            self._went_well = monotonic()
-            return result
-
-        running: dict[Future[_Result], int] = {
-            pool.submit(attempt, item): number for number, item in items.items()
-        }
-        try:
-            for ended in as_completed(running):
+        def work() -> None:
+            while True:
                 try:
-                    results[running[ended]] = ended.result()
+                    number, item = left.popleft()
+                except IndexError:
+                    return
+                try:
+                    results[number] = do(item)
                 except StoreUnavailable as exc:
-                    errors[running[ended]] = exc
+                    errors[number] = exc
                     if self._is_over() and len(items) - len(results) > few:
                         raise
+                else:
+                    self._went_well = monotonic()
                 self._check()
+
+        # One for each thread, and not for each item: handing over costs as much as a small request.
+        running = [pool.submit(work) for _ in range(min(len(items), _MOST_THREADS))]
+        try:
+            for ended in as_completed(running):
+                ended.result()
         finally:
+            left.clear()
             for one in running:
                 one.cancel()
         return results, errors

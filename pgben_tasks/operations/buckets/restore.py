@@ -8,10 +8,12 @@ and its next attempt goes on from there; the original bucket is never written to
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -45,6 +47,9 @@ from pgben_tasks.operations.snapshot_files import by_pack, read_lines
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
+
+#: How many objects are compared before the next ones are read from the plan.
+_COMPARED_AT_ONCE: Final = 1024
 
 
 def select(run: Run, tools: Toolbox) -> JSON:
@@ -131,6 +136,7 @@ def copy(run: Run, tools: Toolbox) -> JSON:
     lines = read_lines(run.folder / "plan.jsonl")
     packs = lost = refused = 0
     patience = Patience(tools.limits.patience, check=run.progress.check)
+    differs = partial(_difference, run, there, _request(run).put_below)
     stuck: list[Stuck] = []
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool:
         for place, group in groupby(lines, key=lambda line: line.pack or ""):
@@ -143,12 +149,12 @@ def copy(run: Run, tools: Toolbox) -> JSON:
                         continue
                     if again:
                         # What ran before this stored some of them, perhaps on another node.
-                        wanted = _differing(run, pool, patience, there, wanted)
+                        wanted = _differing(pool, patience, differs, there, wanted)
                     if wanted:
                         entries = [line.entry() for line in wanted]
                         with opened_objects(run, tools, manifest, place, entries) as folder:
                             run.ledger.hold()
-                            store = _Storing(run, there, folder)
+                            store = _Storing(run, there, folder, differs)
                             taken = patience.each_possible(
                                 pool, store.put, entries, answers=bucket.exists
                             )
@@ -175,9 +181,10 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     compared = tags_lost = 0
     differing: Counter[str] = Counter()
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="compare") as pool:
-        for batch in batches(lines, 4 * tools.limits.copy_concurrency):
+        differs = partial(_difference, run, there, _request(run).put_below)
+        for batch in batches(lines, _COMPARED_AT_ONCE):
             entries = [line.entry() for line in batch]
-            differences = patience.each(pool, partial(_difference, run, there), entries)
+            differences = patience.each(pool, differs, entries)
             for entry, difference in zip(entries, differences, strict=True):
                 compared += 1
                 tags_lost += there.lack_tags and bool(entry.tags)
@@ -208,21 +215,29 @@ def finish(run: Run, tools: Toolbox) -> JSON:
 class _Storing:
     """Stores objects of one opened pack, which lie in ``folder``."""
 
-    def __init__(self, run: Run, there: CurrentObjects, folder: Path) -> None:
+    def __init__(
+        self,
+        run: Run,
+        there: CurrentObjects,
+        folder: Path,
+        differs: Callable[[Entry], str | None],
+    ) -> None:
         self._run = run
         self._there = there
         self._folder = folder
+        self._differs = differs
+        self._below = _request(run).put_below
         self._tried: set[str] = set()
 
     def put(self, entry: Entry) -> bool:
         """Store one object; False when the server does not take it."""
         run = self._run
         # Its answer may be all that was lost the time before.
-        if entry.key in self._tried and _difference(run, self._there, entry) is None:
+        if entry.key in self._tried and self._differs(entry) is None:
             return True
         self._tried.add(entry.key)
         try:
-            key = _request(run).put_below + entry.key
+            key = self._below + entry.key
             put(run, self._there.bucket, key, entry, self._folder)
         except ObjectRefused as exc:
             log.warning("object_refused", why=exc.sentence)
@@ -231,23 +246,21 @@ class _Storing:
 
 
 def _differing(
-    run: Run,
     pool: ThreadPoolExecutor,
     patience: Patience,
+    differs: Callable[[Entry], str | None],
     there: CurrentObjects,
     lines: list[Line],
 ) -> list[Line]:
     """Return those that are not there as they should be, as far as is known."""
     entries = [line.entry() for line in lines]
-    differences = patience.each_possible(
-        pool, partial(_difference, run, there), entries, answers=there.bucket.exists
-    )
+    differences = patience.each_possible(pool, differs, entries, answers=there.bucket.exists)
     return [line for line, one in zip(lines, differences, strict=True) if one is not None]
 
 
-def _difference(run: Run, there: CurrentObjects, entry: Entry) -> str | None:
+def _difference(run: Run, there: CurrentObjects, below: str, entry: Entry) -> str | None:
     """Return in what the restored object differs, unnamed: keys may be personal data."""
-    key = _request(run).put_below + entry.key
+    key = below + entry.key
     try:
         with unnamed(key):
             differs = there.differ(key, entry)
