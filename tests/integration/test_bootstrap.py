@@ -435,10 +435,13 @@ def start(left: Left, new: NewServers) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "killed"])
-@pytest.mark.parametrize("moment", ["catalog", "copy"])
+@pytest.mark.parametrize(
+    ("moment", "sign"),
+    [("catalog", signal.SIGINT), ("copy", signal.SIGKILL)],
+    ids=["ctrl-c", "killed"],
+)
 def test_an_interrupted_bootstrap_goes_on(
-    old: OldSite, left: Left, new: NewServers, sign: signal.Signals, moment: str
+    old: OldSite, left: Left, new: NewServers, moment: str, sign: signal.Signals
 ) -> None:
     reached: Callable[[], bool] = {
         "catalog": lambda: "pgben_catalog" in new.databases(),

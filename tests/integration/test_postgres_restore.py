@@ -202,6 +202,56 @@ def test_a_database_without_any_privilege_keeps_none(
     assert _described(server_17, copy).acl == ()
 
 
+def test_everything_that_has_statistics_is_analysed(
+    server_17: PostgresServer, scratch: Scratch
+) -> None:
+    copy = new_database(server_17, scratch(server_17))
+    checks: list[int] = []
+    with open_database(server_17, copy) as connection:
+        connection.execute(
+            """
+            CREATE SCHEMA "Histórico";
+            CREATE TABLE "Histórico"."a""b" AS SELECT generate_series(1, 10) AS n;
+            CREATE TABLE parted (n int) PARTITION BY RANGE (n);
+            CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (100);
+            INSERT INTO parted SELECT generate_series(1, 20);
+            CREATE TABLE parent AS SELECT 1 AS n;
+            CREATE TABLE child () INHERITS (parent);
+            CREATE MATERIALIZED VIEW seen AS SELECT * FROM parted;
+            """
+        )
+        PostgresDestination(server_17).analyse(copy, jobs=3, check=lambda: checks.append(1))
+        missed = connection.execute(
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p', 'm') AND reltuples < 0"
+        ).fetchall()
+    assert missed == []
+    assert len(checks) > 5
+
+
+def test_an_analysis_that_is_called_off_ends(server_17: PostgresServer, scratch: Scratch) -> None:
+    copy = new_database(server_17, scratch(server_17))
+
+    def called_off() -> None:
+        raise FenceLost("it was called off", "")
+
+    with pytest.raises(FenceLost):
+        PostgresDestination(server_17).analyse(copy, jobs=2, check=called_off)
+
+
+def test_a_copy_keeps_nothing_of_how_it_was_loaded(
+    server_17: PostgresServer, scratch: Scratch, small: Dump
+) -> None:
+    copy = scratch(server_17)
+    PostgresDestination(server_17).create(copy, small.capture, marker=MARKER)
+    loading = "SELECT setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase"
+    with open_database(server_17) as connection:
+        query = f"{loading} WHERE datname = %s AND setrole = 0".encode()
+        (settings,) = connection.execute(query, (copy,)).fetchone() or ([],)
+        assert settings == ["synchronous_commit=off", "maintenance_work_mem=262144"]
+    PostgresDestination(server_17).finish(copy, small.capture, marker=MARKER)
+    assert _described(server_17, copy).settings == small.capture.settings
+
+
 def test_all_roles_of_the_server_come_back_where_that_is_asked_for(
     server_17: PostgresServer, scratch: Scratch, small: Dump, tmp_path: Path
 ) -> None:
