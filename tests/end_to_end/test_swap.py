@@ -167,7 +167,10 @@ class Scene:
 
     def in_the_transaction(self) -> None:
         """Hold the swap after the renames, before the commit."""
+        # Not before the copy is there: making it sets something of it, too.
+        self.while_sessions_end()
         self._lock(self.server, "pg_db_role_setting")
+        self.inside.rollback()
         until(lambda: waits(self.deployment.stack.postgres, "pgben swap"), "the settings wait")
 
     def after_the_commit(self) -> None:
