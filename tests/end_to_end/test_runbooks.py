@@ -41,22 +41,21 @@ from pgben_tasks.runtime.places import bucket_at
 from pgben_tasks.settings import Settings
 from tests.support import bucketshop
 from tests.support.commands import Ran
-from tests.support.deployment import BUCKET, DATABASE, TARGET, Deployment, Settled, fill_bucket
+from tests.support.deployment import (
+    BUCKET,
+    DATABASE,
+    PAPERS,
+    TARGET,
+    Deployment,
+    Settled,
+    fill_bucket,
+)
 from tests.support.needs import needs
 from tests.support.reader import Reader
 from tests.support.runbooks import Follower, Runbook
 
 pytestmark = [pytest.mark.unmeasured, pytest.mark.timeout(280)]
 
-REFERENCES = f"""
-    [papers]
-    database = "{DATABASE}"
-    bucket = "{PROTECTED_BUCKET}"
-    table = "public.papers"
-    key = "path"
-    row = "id"
-    size = "bytes"
-"""
 #: Where the pages say that things are.
 KEYS = "/etc/pgben/keys"
 SETTINGS = f"{KEYS}/pgben.env"
@@ -167,7 +166,7 @@ def small_disk(spool: Path) -> Path:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, spool: Path) -> Iterator[Site]:
     file = tmp_path_factory.mktemp("settings") / "references.toml"
-    file.write_text(REFERENCES, encoding="utf-8")
+    file.write_text(PAPERS, encoding="utf-8")
     with Deployment.build(
         bucket=True,
         megabytes=1,

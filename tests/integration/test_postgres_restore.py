@@ -252,6 +252,23 @@ def test_a_copy_keeps_nothing_of_how_it_was_loaded(
     assert _described(server_17, copy).settings == small.capture.settings
 
 
+def test_roles_of_a_finished_database_are_never_removed(
+    server_17: PostgresServer, scratch: Scratch, small: Dump
+) -> None:
+    role, copy = f"sem objetos {secrets.token_hex(4)}", scratch(server_17)
+    capture = small.capture.model_copy(update={"roles": (*small.capture.roles, role)})
+    destination = PostgresDestination(server_17)
+    try:
+        destination.create(copy, capture, marker=MARKER)
+        destination.finish(copy, capture, marker=MARKER)
+        # As when a job is given up whose worker died before it was done with the roles.
+        assert not destination.abandon(copy, marker=MARKER)
+        assert _roles(server_17)[role] == (False, None)
+        assert copy in _databases(server_17)
+    finally:
+        remove_roles(server_17, (role,))
+
+
 def test_all_roles_of_the_server_come_back_where_that_is_asked_for(
     server_17: PostgresServer, scratch: Scratch, small: Dump, tmp_path: Path
 ) -> None:
@@ -261,7 +278,7 @@ def test_all_roles_of_the_server_come_back_where_that_is_asked_for(
         f"""
         CREATE ROLE {app};
         ALTER ROLE {app} WITH NOINHERIT LOGIN CONNECTION LIMIT 3;
-        COMMENT ON ROLE {app} IS 'o portal';
+        COMMENT ON ROLE {app} IS E'o portal, DOM\\\\app';
         ALTER ROLE {app} SET statement_timeout TO '30s';
         ALTER ROLE {app} SET no_such_setting TO 'on';
         CREATE ROLE {reading};
@@ -282,10 +299,11 @@ def test_all_roles_of_the_server_come_back_where_that_is_asked_for(
         try:
             destination.create(copy, small.capture, marker=MARKER, roles_of=tmp_path)
             assert _roles(server_17)[names[0]] == (False, MARKER)
+            destination.finish(copy, small.capture, marker=MARKER)
             refused = destination.finish_roles(marker=MARKER, roles_of=tmp_path)
             roles = _roles(server_17)
             assert [roles[name] for name in names] == [
-                (True, "o portal"),
+                (True, "o portal, DOM\\app"),
                 (False, None),
                 (False, None),
             ]
@@ -314,7 +332,6 @@ def test_all_roles_of_the_server_come_back_where_that_is_asked_for(
             # Once more, when the dump may be gone: there is nothing left to finish.
             assert destination.finish_roles(marker=MARKER, roles_of=tmp_path / "gone") == ()
         finally:
-            destination.abandon(copy, marker=MARKER)
             for role in (app, reading, there):
                 connection.execute(f"DROP ROLE IF EXISTS {role}".encode())
 

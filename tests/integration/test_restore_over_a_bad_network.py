@@ -125,7 +125,7 @@ def test_a_backup_misses_no_object_where_two_of_five_connections_are_cut(
 def test_time_in_which_nothing_was_tried_is_no_failure() -> None:
     """A pack that is fetched for longer than the period is followed by one passing error."""
     period = timedelta(milliseconds=200)
-    patience = Patience(period, check=lambda: None)
+    patience = Patience(period, at_once=4, check=lambda: None)
     threading.Event().wait(1.5 * period.total_seconds())
     tried: Counter[int] = Counter()
 

@@ -44,8 +44,8 @@ DATABASE = "pgben"
 TARGET = Target("postgres", DATABASE)
 BUCKET = Target("bucket", PROTECTED_BUCKET)
 Settled = Mapping[str, str]
-#: Rows that name documents, for PGBEN_REFERENCES.
-REFERENCES = f"""
+#: Rows that name documents, for PGBEN_REFERENCES; REFERENCES wants metadata of them as well.
+PAPERS = f"""
     [papers]
     database = "{DATABASE}"
     bucket = "{PROTECTED_BUCKET}"
@@ -53,8 +53,8 @@ REFERENCES = f"""
     key = "path"
     row = "id"
     size = "bytes"
-    needs = ["iv"]
 """
+REFERENCES = f'{PAPERS}    needs = ["iv"]\n'
 _PGBEN = ("-m", "pgben_tasks.cli.main")
 _KEPT = ("PATH", "LANG", "HOME", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 

@@ -39,7 +39,7 @@ SETTINGS = BucketSettings(
 #: What no database names and a server has all the same: who logs in, and who belongs to whom.
 _FURTHER_ROLES = """
 CREATE ROLE pgben_leitura NOINHERIT;
-COMMENT ON ROLE pgben_leitura IS 'lê; não escreve ''nada''';
+COMMENT ON ROLE pgben_leitura IS E'lê; não escreve ''nada'' em C:\\\\';
 CREATE ROLE "pgben Portal" LOGIN CREATEDB BYPASSRLS CONNECTION LIMIT 7
     VALID UNTIL '2031-01-01 00:00:00+00' PASSWORD 'canary-7d20';
 ALTER ROLE "pgben Portal" SET search_path TO "$user", public;

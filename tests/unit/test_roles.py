@@ -84,6 +84,7 @@ def test_roles_are_read_with_everything_but_passwords() -> None:
         "ALTER ROLE app WITH LOGIN; DROP DATABASE pgben",
         "CREATE ROLE app; ALTER ROLE app WITH LOGIN PASSWORD 'x';",
         "ALTER ROLE nobody WITH LOGIN;",
+        "CREATE ROLE app; ALTER ROLE app WITH CONNECTION LIMIT 'many';",
         "CREATE ROLE app; COMMENT ON ROLE app IS NULL;",
         "GRANT app TO portal WITH EVERYTHING TRUE;",
         "GRANT app TO portal WITH ADMIN OPTION; \\! id",
@@ -94,6 +95,22 @@ def test_roles_are_read_with_everything_but_passwords() -> None:
 def test_what_pg_dumpall_does_not_write_is_refused(line: str) -> None:
     with pytest.raises(IntegrityError, match="are not described as pg_dumpall does it"):
         parse_roles(line)
+
+
+def test_a_backslash_is_read_as_pg_dumpall_writes_it() -> None:
+    found = parse_roles(r"CREATE ROLE app; COMMENT ON ROLE app IS E'it''s C:\\';")
+    assert found.roles["app"].comment == "it's C:\\"
+
+
+@pytest.mark.parametrize(
+    ("said", "encoding"), [("LATIN1", "latin-1"), ("WIN1252", "cp1252"), ("SQL_ASCII", "utf-8")]
+)
+def test_a_file_is_read_in_the_encoding_that_it_names(
+    tmp_path: Path, said: str, encoding: str
+) -> None:
+    text = f"--\nSET client_encoding = '{said}';\nCREATE ROLE \"função\";\n"
+    (tmp_path / "globals.sql").write_bytes(text.encode(encoding))
+    assert set(read_roles(tmp_path / "globals.sql").roles) == {"função"}
 
 
 def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:

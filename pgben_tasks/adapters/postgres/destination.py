@@ -31,6 +31,7 @@ from pgben_tasks.adapters.postgres.references import REFERENCE_TIMEOUT, read_ref
 from pgben_tasks.adapters.postgres.roles import (
     create_roles,
     finish_roles,
+    kept_marker,
     marked_roles,
     read_roles,
 )
@@ -186,7 +187,7 @@ class PostgresDestination:
         if before_opening is not None:
             before_opening()
         with self._session(f"finishing '{name}'") as connection, connection.transaction():
-            finish_database(connection, name, capture)
+            finish_database(connection, name, capture, marker=marker)
 
     def analyse(
         self, name: str, *, jobs: int = 1, check: Callable[[], None] = lambda: None
@@ -220,7 +221,7 @@ class PostgresDestination:
         it the server refused, with its reasons.
         """
         with self._session("finishing the roles") as connection, connection.transaction():
-            made = marked_roles(connection, marker)
+            made = marked_roles(connection, kept_marker(marker))
             # Without any, an earlier run was here, and may have removed the dump since.
             found = read_roles(roles_of / pg_dump.GLOBALS) if roles_of and made else None
             return finish_roles(connection, made, found)
@@ -277,6 +278,10 @@ class PostgresDestination:
                     connection.execute(
                         sql.SQL("COMMENT ON ROLE {} IS NULL").format(sql.Identifier(role))
                     )
+            for role in marked_roles(connection, kept_marker(marker)):
+                connection.execute(
+                    sql.SQL("COMMENT ON ROLE {} IS NULL").format(sql.Identifier(role))
+                )
             return bool(doomed)
 
     def _session(

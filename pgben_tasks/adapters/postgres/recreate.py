@@ -11,6 +11,7 @@ from typing import Final
 
 from psycopg import sql
 
+from pgben_tasks.adapters.postgres.roles import keep_roles
 from pgben_tasks.adapters.postgres.server import Connection, column, scalar
 from pgben_tasks.domain.documents import PostgresCapture, Setting
 
@@ -101,10 +102,13 @@ def prepare_loading(connection: Connection, name: str) -> None:
         )
 
 
-def finish_database(connection: Connection, name: str, capture: PostgresCapture) -> None:
+def finish_database(
+    connection: Connection, name: str, capture: PostgresCapture, *, marker: str
+) -> None:
     """Set the source's settings, ACL, connection limit and comment on a loaded database.
 
-    The comment takes the place of the marker. Runs inside the caller's transaction.
+    The comment takes the place of ``marker``, which also leaves the roles that were made with the
+    database: from then on nothing removes them. Runs inside the caller's transaction.
     """
     connection.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(name)))
     apply_settings(connection, name, capture.settings)
@@ -118,6 +122,7 @@ def finish_database(connection: Connection, name: str, capture: PostgresCapture)
     connection.execute(
         sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(capture.comment))
     )
+    keep_roles(connection, marker)
 
 
 def apply_settings(connection: Connection, name: str, settings: tuple[Setting, ...]) -> None:

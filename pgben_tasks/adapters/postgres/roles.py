@@ -45,9 +45,11 @@ _MARKED = """
 SELECT rolname FROM pg_catalog.pg_roles
 WHERE pg_catalog.shobj_description(oid, 'pg_authid') = %s ORDER BY 1
 """
+_ENCODING: Final = re.compile(rb"^SET client_encoding = '(\w+)';$", re.MULTILINE)
 _TOKEN: Final = re.compile(
     r"""
       (?P<space> \s+ | --[^\n]* | ^\\(?:un)?restrict[^\n]*$ )
+    | (?P<escaped> E'(?:[^'\\]|''|\\\\)*' )
     | (?P<word> [A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]* )
     | (?P<quoted> "(?:[^"]|"")*" )
     | (?P<text> '(?:[^']|'')*' )
@@ -93,8 +95,9 @@ def read_roles(path: Path) -> ServerRoles:
     Raises ``IntegrityError`` for a file that it cannot have written.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
+        written = path.read_bytes()
+        text = written.decode(_encoding(written))
+    except (OSError, LookupError, UnicodeDecodeError) as exc:
         raise IntegrityError(
             f"'{path.name}' of the dump cannot be read: {exc}", "restore without `roles`"
         ) from exc
@@ -131,18 +134,29 @@ def create_roles(connection: Connection, names: Iterable[str], *, marker: str) -
     """Create those roles that the server does not have, NOLOGIN and marked with ``marker``."""
     existing = column(connection, _ROLES)
     for name in sorted(set(names).difference(existing)):
-        role = sql.Identifier(name)
         # A restore beside this one may just have made it.
         with suppress(errors.DuplicateObject), connection.transaction():
-            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
-            connection.execute(
-                sql.SQL("COMMENT ON ROLE {} IS {}").format(role, sql.Literal(marker))
-            )
+            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name)))
+            _comment(connection, name, marker)
 
 
 def marked_roles(connection: Connection, marker: str) -> list[str]:
     """Return the roles that were made for the database with this marker."""
     return column(connection, _MARKED, (marker,))
+
+
+def keep_roles(connection: Connection, marker: str) -> None:
+    """Mark the roles that carry ``marker`` as in use: from then on nothing removes them.
+
+    Runs inside the caller's transaction.
+    """
+    for name in marked_roles(connection, marker):
+        _comment(connection, name, kept_marker(marker))
+
+
+def kept_marker(marker: str) -> str:
+    """Return what roles carry between the end of their database's restore and their own."""
+    return f"{marker}; its database is in use"
 
 
 def finish_roles(
@@ -156,9 +170,7 @@ def finish_roles(
     """
     for name in made:
         comment = found.roles.get(name, Role()).comment if found else None
-        connection.execute(
-            sql.SQL("COMMENT ON ROLE {} IS {}").format(sql.Identifier(name), sql.Literal(comment))
-        )
+        _comment(connection, name, comment)
     if found is None:
         return ()
     there = set(column(connection, _ROLES))
@@ -175,6 +187,12 @@ def finish_roles(
         if {one.role, one.member} <= there and {one.role, one.member} & set(made)
     ]
     return tuple(f"{what}: {refusal}" for what, refusal in tried if refusal)
+
+
+def _comment(connection: Connection, name: str, comment: str | None) -> None:
+    connection.execute(
+        sql.SQL("COMMENT ON ROLE {} IS {}").format(sql.Identifier(name), sql.Literal(comment))
+    )
 
 
 def _first_taken(connection: Connection, ways: Sequence[sql.Composed]) -> str:
@@ -227,7 +245,7 @@ def _describing(name: str, described: Role) -> Iterator[sql.Composed]:
 
 def _with_attributes(known: Role, words: Sequence[str]) -> Role:
     match words:
-        case ["CONNECTION", "LIMIT", number, *rest]:
+        case ["CONNECTION", "LIMIT", number, *rest] if number.lstrip("-").isdecimal():
             known = replace(known, connection_limit=int(number))
         case ["VALID", "UNTIL", moment, *rest]:
             known = replace(known, valid_until=_text(moment))
@@ -288,9 +306,19 @@ def _name(word: str) -> str:
 
 
 def _text(word: str) -> str:
+    if word.startswith("E'"):
+        # So pg_dumpall writes what has a backslash.
+        word = word[1:].replace("\\\\", "\\")
     if not word.startswith("'"):
         raise _strange([word])
     return word[1:-1].replace("''", "'")
+
+
+def _encoding(written: bytes) -> str:
+    """Return Python's name of the encoding that the file says it is in: the database's."""
+    said = _ENCODING.search(written)
+    name = said[1].decode() if said is not None else "UTF8"
+    return "utf-8" if name == "SQL_ASCII" else name.replace("WIN", "cp")
 
 
 def _strange(words: Sequence[str]) -> IntegrityError:

@@ -39,7 +39,7 @@ _DATABASES: Final = (
     "SELECT datname FROM pg_catalog.pg_database"
     " WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1"
 )
-_NEVER_GIVEN_ONE: Final = (
+_UNSECURED_LOGINS: Final = (
     "SELECT rolname FROM pg_catalog.pg_authid"
     " WHERE rolcanlogin AND rolpassword IS NULL AND rolname <> current_user ORDER BY 1"
 )
@@ -203,7 +203,7 @@ def roles_without_password(server: PostgresServer) -> tuple[str, ...]:
         connect(server, "postgres", application_name="pgben bootstrap") as connection,
         translated(server, "looking at the roles"),
     ):
-        return tuple(column(connection, _NEVER_GIVEN_ONE))
+        return tuple(column(connection, _UNSECURED_LOGINS))
 
 
 def has_database(server: PostgresServer, name: str) -> bool:

@@ -155,7 +155,7 @@ class PostgresSwap:
         try:
             with self._locked_session(swap, restored) as connection:
                 if restored is not None:
-                    self._try_finish(connection, swap, restored[0])
+                    self._try_finish(connection, swap, *restored)
                 if swap.aside is not None:
                     allow_connections(connection, swap.live, allowed=False)
                 self._rename_both(connection, swap, hold, restored)
@@ -189,11 +189,13 @@ class PostgresSwap:
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(swap.aside)))
             return "dropped"
 
-    def _try_finish(self, connection: Connection, swap: Swap, capture: PostgresCapture) -> None:
+    def _try_finish(
+        self, connection: Connection, swap: Swap, capture: PostgresCapture, marker: str
+    ) -> None:
         """Check what the server will not accept while everybody can still work."""
         try:
             with connection.transaction(force_rollback=True):
-                finish_database(connection, swap.incoming, capture)
+                finish_database(connection, swap.incoming, capture, marker=marker)
         except errors.LockNotAvailable as exc:
             raise self._held_up(swap, exc) from exc
 
@@ -214,7 +216,7 @@ class PostgresSwap:
                         _rename(connection, swap.live, swap.aside)
                     _rename(connection, swap.incoming, swap.live)
                     if restored is not None:
-                        finish_database(connection, swap.live, restored[0])
+                        finish_database(connection, swap.live, restored[0], marker=restored[1])
                     allow_connections(connection, swap.live, allowed=True)
                     if swap.standing(database_oids(connection)) != "done":
                         raise RestoreRefused(

@@ -43,7 +43,7 @@ def compare_live(
     when the snapshot was taken. ``check`` raises when work must end.
     """
     at_once = tools.limits.copy_concurrency
-    patience = Patience(tools.limits.patience, check=check)
+    patience = Patience(tools.limits.patience, at_once=at_once, check=check)
     judge = _Judge(CurrentObjects(bucket), capture)
     with (
         sorted_listing(_listing(bucket, choice), scratch) as listing,

@@ -508,7 +508,9 @@ def _aside(run: Run, tools: Toolbox) -> Aside:
 
 
 def _patience(run: Run, tools: Toolbox) -> Patience:
-    return Patience(tools.limits.patience, check=run.progress.check)
+    return Patience(
+        tools.limits.patience, at_once=tools.limits.copy_concurrency, check=run.progress.check
+    )
 
 
 def _verdicts(

@@ -25,8 +25,6 @@ _Result = TypeVar("_Result")
 #: Seconds before objects are tried again; twice as long each time when none of them went well.
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 5.0
-#: As many as any pool has threads (PGBEN_COPY_CONCURRENCY); what is more has nothing to do.
-_MOST_THREADS: Final = 64
 
 
 class Stuck(Exception):
@@ -50,11 +48,12 @@ def require_all(results: Sequence[_Result | StoreUnavailable]) -> list[_Result]:
 class Patience:
     """Tries again what fails, by what one step knows of a server: when anything went well."""
 
-    def __init__(self, period: timedelta, *, check: Callable[[], None]) -> None:
+    def __init__(self, period: timedelta, *, at_once: int, check: Callable[[], None]) -> None:
         """Set after which ``period`` without a success errors are raised.
 
-        ``check`` raises when work must end.
+        ``at_once`` is how many threads work on the objects; ``check`` raises when work must end.
         """
+        self._at_once = at_once
         self._period = period.total_seconds()
         self._check = check
         self._began = self._went_well = monotonic()
@@ -148,7 +147,7 @@ class Patience:
                 self._check()
 
         # One for each thread, and not for each item: handing over costs as much as a small request.
-        running = [pool.submit(work) for _ in range(min(len(items), _MOST_THREADS))]
+        running = [pool.submit(work) for _ in range(min(len(items), self._at_once))]
         try:
             for ended in as_completed(running):
                 ended.result()

@@ -135,7 +135,9 @@ def copy(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("copy", total=int(run.job.result["bytes"]))
     lines = read_lines(run.folder / "plan.jsonl")
     packs = lost = refused = 0
-    patience = Patience(tools.limits.patience, check=run.progress.check)
+    patience = Patience(
+        tools.limits.patience, at_once=tools.limits.copy_concurrency, check=run.progress.check
+    )
     differs = partial(_difference, run, there, _request(run).put_below)
     stuck: list[Stuck] = []
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool:
@@ -177,7 +179,9 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("compare", total=int(run.job.result["bytes"]))
     lines = read_lines(run.folder / "plan.jsonl")
     there = CurrentObjects(bucket)
-    patience = Patience(tools.limits.patience, check=run.progress.check)
+    patience = Patience(
+        tools.limits.patience, at_once=tools.limits.copy_concurrency, check=run.progress.check
+    )
     compared = tags_lost = 0
     differing: Counter[str] = Counter()
     with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="compare") as pool:
