@@ -40,7 +40,7 @@ def demo(tmp_path: Path, *options: str, measured: bool = True) -> subprocess.Pop
 
 def test_the_demo_ends_with_proof(reachable: Path) -> None:
     running = demo(reachable, "--json")
-    out, err = running.communicate(timeout=120)
+    out, err = running.communicate(timeout=250)
 
     assert running.returncode == 0, err
     proof = json.loads(out)

@@ -20,7 +20,7 @@ from pgben_tasks.cli.main import app
 from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
-from tests.support.cli_site import UNKNOWN, Site, a_backup
+from tests.support.cli_site import UNKNOWN, Site, a_backup, promptly
 
 #: Every command that needs an installation.
 LINES = (
@@ -77,8 +77,9 @@ ASKING = (
 #: Seconds within which every command has answered, on a machine that runs other tests as well:
 #: no bound on speed, but what is told from a command that waits for ever. That none asks a silent
 #: server again and again is counted, not timed.
-SOON = 40
+SOON = 50
 SILENT = "the catalog 'pgben_catalog' does not answer: the PostgreSQL server"
+#: Seconds, fewer than any command waits for a silent server.
 PROMPTLY = 2.5
 
 
@@ -272,8 +273,10 @@ def test_an_empty_catalog_is_listed_from_the_repository_and_rebuilt(
 # --- Ctrl-C
 
 
-def interrupt(site: Site, silent: Silent, *line: str, **changed: str) -> str:
-    """Press Ctrl-C when a command waits for a silent server, twice; return what it said.
+def interrupt(site: Site, silent: Silent, *line: str, **changed: str) -> tuple[float, str]:
+    """Press Ctrl-C when a command waits for a silent server, twice.
+
+    Return how many seconds it went on, and what it said.
 
     Sending a job puts off the first for some seconds, and never the second.
     """
@@ -291,14 +294,16 @@ def interrupt(site: Site, silent: Silent, *line: str, **changed: str) -> str:
         finally:
             process.kill()
     assert process.returncode == 130, err
-    assert seconds < PROMPTLY
     assert "Traceback" not in out + err
-    return out + err
+    return seconds, out + err
 
 
 def test_ctrl_c_ends_a_command_that_waits_for_the_catalog(ready: Site, silent: Silent) -> None:
     # Of all commands this one puts off Ctrl-C, while it writes and sends its job.
-    interrupt(ready, silent, "backup", "pgben", **catalog_at(silent.address))
+    line = ("backup", "pgben")
+    promptly(
+        lambda: interrupt(ready, silent, *line, **catalog_at(silent.address))[0], within=PROMPTLY
+    )
 
 
 def test_one_ctrl_c_ends_it_as_well_some_seconds_later(ready: Site, silent: Silent) -> None:
@@ -318,11 +323,16 @@ def test_one_ctrl_c_ends_it_as_well_some_seconds_later(ready: Site, silent: Sile
 def test_ctrl_c_ends_a_command_that_waits_for_redis_and_the_job_is_named(
     ready: Site, silent: Silent
 ) -> None:
-    said = interrupt(
-        ready, silent, "backup", "pgben", PGBEN_REDIS_URL=f"redis://{silent.address}/0"
-    )
-    (job,) = ready.ledger.jobs()
-    assert f"job {job.id} goes on" in said
+    def attempt() -> float:
+        redis = f"redis://{silent.address}/0"
+        seconds, said = interrupt(ready, silent, "backup", "pgben", PGBEN_REDIS_URL=redis)
+        (job,) = {one.id for one in ready.ledger.jobs()} - known
+        known.add(job)
+        assert f"job {job} goes on" in said
+        return seconds
+
+    known = {one.id for one in ready.ledger.jobs()}
+    promptly(attempt, within=PROMPTLY)
 
 
 def test_ctrl_c_ends_a_command_whose_statement_froze(
@@ -333,26 +343,31 @@ def test_ctrl_c_ends_a_command_whose_statement_froze(
     with postgres.connect(catalog) as connection, postgres.connect() as other:
         connection.autocommit = False
         connection.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
-        found: list[int] = []
 
         def look(into: list[int]) -> bool:
-            into += [pid for (pid,) in other.execute(waiting, (catalog,))]
+            into += [pid for (pid,) in other.execute(waiting, (catalog,)) if pid not in seen]
             return bool(into)
 
-        with ready.start("jobs") as process:
-            try:
-                assert wait_until(lambda: look(found), seconds=30)
-                os.kill(found[0], signal.SIGSTOP)
-                process.send_signal(signal.SIGINT)
-                began = time.monotonic()
-                _, err = process.communicate(timeout=30)
-                seconds = time.monotonic() - began
-            finally:
-                process.kill()
-                for one in found:
-                    os.kill(one, signal.SIGCONT)
-    assert (process.returncode, err) == (130, "")
-    assert seconds < PROMPTLY
+        def attempt() -> float:
+            found: list[int] = []
+            with ready.start("jobs") as process:
+                try:
+                    assert wait_until(lambda: look(found), seconds=30)
+                    os.kill(found[0], signal.SIGSTOP)
+                    process.send_signal(signal.SIGINT)
+                    began = time.monotonic()
+                    _, err = process.communicate(timeout=30)
+                    seconds = time.monotonic() - began
+                finally:
+                    process.kill()
+                    for one in found:
+                        os.kill(one, signal.SIGCONT)
+                    seen.update(found)
+            assert (process.returncode, err) == (130, "")
+            return seconds
+
+        seen: set[int] = set()
+        promptly(attempt, within=PROMPTLY)
 
 
 # --- no Redis
