@@ -68,9 +68,10 @@ class ObjectCodec(Protocol):
         *,
         advance: Callable[[int], None],
     ) -> dict[str, int]:
-        """Check a pack whole; write the ``wanted`` objects, named like their digests.
+        """Check a pack whole; write the ``wanted`` objects one after another to ``destination``.
 
-        Returns digest and size of every object. Raises as ``open_inventory`` does.
+        Returns digest and size of every object, in the order of the pack, which is also that of
+        the file. Raises as ``open_inventory`` does.
         """
 
 

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from pgben_tasks.adapters.buckets import S3Bucket
+from pgben_tasks.adapters.buckets.headers import headers_of
 from pgben_tasks.adapters.buckets.uploads import Sizes
-from pgben_tasks.adapters.s3.client import LARGEST_WHOLE
+from pgben_tasks.adapters.s3.client import LARGEST_WHOLE, S3Request
 from pgben_tasks.domain.buckets.capture import BucketSettings
 from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import (
@@ -254,6 +255,35 @@ def test_small_objects_come_whole_and_all_else_another_way(place: Place) -> None
     assert sender.get_whole("missing") is None
     with pytest.raises(ObjectMissing):
         place.get("missing")
+
+
+@pytest.mark.parametrize("place", REAL, indirect=True)
+@pytest.mark.parametrize("content_type", [{}, {"content-type": "text/x-own"}])
+def test_small_objects_are_stored_alike_by_both_clients(
+    place: Place, content_type: dict[str, str]
+) -> None:
+    assert isinstance(place.bucket, S3Bucket)
+    sender = place.bucket._sender
+    metadata = {"iv": "c29tZSBpdg==", "nome": "Jo\u00c3\u00a3o  da Silva", "nada": ""}
+    headers = headers_of("a", content_type, metadata)
+    data = secrets.token_bytes(2 * MEBIBYTE)
+    for body in (b"", b"content", data):
+        request = S3Request(method="PUT", key="a", headers=headers, body=body)
+        # In turn, over one connection of the thread.
+        assert sender.put_whole(request) is not None
+        one = place.get("a")
+        assert sender.get_whole("a") is not None
+        sender.send(request)
+        other = place.get("a")
+        assert one[0] == other[0] == body
+        assert replace(one[1], modified=other[1].modified, version=None) == replace(
+            other[1], version=None
+        )
+    # A value that libcurl would leave out.
+    blank = headers_of("a", content_type, {"blank": " "})
+    assert sender.put_whole(replace(request, headers=blank)) is None
+    place.put("a", b"content", metadata={"blank": " "})
+    assert place.get("a")[1].metadata.get("blank", "").strip() == ""
 
 
 def test_it_is_known_whether_a_server_keeps_tags(place: Place) -> None:

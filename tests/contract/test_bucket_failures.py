@@ -328,7 +328,9 @@ def test_a_bare_404_to_storing_is_about_the_key_only_where_the_bucket_is_there(
     script: Script, size: int
 ) -> None:
     not_found, there = Answer(404, b"<html>404 Not Found</html>"), Answer()
-    script.answers = [not_found, there]
+    # What libcurl cannot store whole is sent once more by the client that reads errors.
+    tries = 2 if size == 0 else 1
+    script.answers = [not_found] * tries + [there]
     with pytest.raises(ObjectMissing):
         put(script.bucket(), size)
     assert script.asked[-1][:2] == ("HEAD", "/documents")

@@ -433,7 +433,9 @@ def test_every_flipped_bit_and_every_truncation_is_found(packing: Packing, tmp_p
         for data in (bytes(changed), original[:place]):
             damaged.write_bytes(data)
             with pytest.raises(DigestMismatch, match=pack.path):
-                packing.codec.open_objects(pack, damaged, [sha256(b"one")], out, advance=ignore)
+                packing.codec.open_objects(
+                    pack, damaged, [sha256(b"one")], out / "it", advance=ignore
+                )
     assert list(out.iterdir()) == []
 
 
@@ -451,7 +453,7 @@ def test_damage_that_a_forged_digest_covers_is_found_by_age_or_the_names(
             damaged.write_bytes(data)
             with pytest.raises((DecryptionFailed, DigestMismatch)):
                 packing.codec.open_objects(
-                    described(pack, data), damaged, [sha256(b"one")], out, advance=ignore
+                    described(pack, data), damaged, [sha256(b"one")], out / "it", advance=ignore
                 )
     assert list(out.iterdir()) == []
 
@@ -502,7 +504,7 @@ def test_a_tar_that_is_no_pack_of_objects_is_refused(
         path=path, size=stored.stat().st_size, sha256=sha256(stored.read_bytes()), members=()
     )
     with pytest.raises(DigestMismatch):
-        plain.codec.open_objects(pack, stored, [ONE], out, advance=ignore)
+        plain.codec.open_objects(pack, stored, [ONE], out / "it", advance=ignore)
     assert list(out.iterdir()) == []
 
 
@@ -545,17 +547,17 @@ def test_a_spool_that_changed_is_found_before_a_pack_is_sealed(
     assert [one for one in tmp_path.iterdir() if one.is_file()] == [tar]
 
 
-def test_only_what_is_wanted_is_written(packing: Packing, tmp_path: Path) -> None:
+def test_only_what_is_wanted_is_written_in_the_order_of_the_pack(
+    packing: Packing, tmp_path: Path
+) -> None:
     pack, file = sealed_pack(packing, b"one", b"two", b"three")
     out = tmp_path / "out"
     out.mkdir()
-    wanted = [sha256(b"one"), sha256(b"three")]
-    found = packing.codec.open_objects(pack, file, wanted, out, advance=ignore)
-    assert found == {sha256(data): len(data) for data in (b"one", b"two", b"three")}
-    assert {one.name: one.read_bytes() for one in out.iterdir()} == {
-        sha256(b"one"): b"one",
-        sha256(b"three"): b"three",
-    }
+    wanted = [sha256(b"three"), sha256(b"one")]
+    found = packing.codec.open_objects(pack, file, wanted, out / "it", advance=ignore)
+    assert list(found.items()) == [(sha256(data), len(data)) for data in (b"one", b"two", b"three")]
+    # One after another, as they lie in the pack.
+    assert {one.name: one.read_bytes() for one in out.iterdir()} == {"it": b"onethree"}
 
 
 def test_a_wanted_object_that_is_missing_is_said_and_nothing_is_written(
@@ -565,7 +567,7 @@ def test_a_wanted_object_that_is_missing_is_said_and_nothing_is_written(
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(IntegrityError, match=f"'{TWO}' is missing"):
-        packing.codec.open_objects(pack, file, [sha256(b"one"), TWO], out, advance=ignore)
+        packing.codec.open_objects(pack, file, [sha256(b"one"), TWO], out / "it", advance=ignore)
     assert list(out.iterdir()) == []
 
 
@@ -580,7 +582,7 @@ def test_a_stop_while_a_pack_is_opened_leaves_no_file(packing: Packing, tmp_path
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(StoppedError):
-        packing.codec.open_objects(pack, file, [sha256(b"one")], out, advance=stop)
+        packing.codec.open_objects(pack, file, [sha256(b"one")], out / "it", advance=stop)
     assert [one for one in out.iterdir() if one.name.startswith(".")] == []
 
 

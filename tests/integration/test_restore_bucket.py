@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Event, current_thread
+from typing import Any
 
 import pytest
 
 from pgben_tasks.domain.buckets.capture import places
+from pgben_tasks.domain.documents import Pack
 from pgben_tasks.domain.layout import manifest_path
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import (
     BackupIncomplete,
+    ConfigurationError,
     IntegrityError,
     ObjectRefused,
     PermanentError,
     RequestMistaken,
     RestoreRefused,
+    SpoolFull,
     StoreUnavailable,
 )
+from pgben_tasks.operations.buckets import restoring
 from pgben_tasks.ports import Bucket, FetchedObject
 from tests.support.archive import SetClock
 from tests.support.bucketshop import TARGET, BucketShop, contents
@@ -285,3 +291,107 @@ def test_a_copy_that_died_goes_on_with_the_packs_that_are_left(shop: BucketShop)
     # … and the comparison says so.
     with pytest.raises(IntegrityError, match=r"1 × missing"):
         chain.step("pgben.restore.bucket.finish")
+
+
+# --- the next pack is opened ahead
+
+
+@pytest.fixture
+def packs(shop: BucketShop) -> BucketShop:
+    """Add objects that have a pack each."""
+    for number in range(4):
+        shop.put(f"gross {number}", bytes([number]) * 4_300_000)
+    shop.snapshot()
+    return shop
+
+
+def opening(
+    shop: BucketShop, monkeypatch: pytest.MonkeyPatch, before: Callable[[int, Pack], None]
+) -> list[str]:
+    """Call ``before`` a pack is opened, with the packs opened so far; return all their paths."""
+    real = shop.tools.objects.open_objects
+    opened: list[str] = []
+
+    def observed(pack: Pack, *arguments: Any, **named: Any) -> dict[str, int]:
+        before(len(opened), pack)
+        opened.append(pack.path)
+        return real(pack, *arguments, **named)
+
+    monkeypatch.setattr(shop.tools.objects, "open_objects", observed)
+    return opened
+
+
+def test_the_next_pack_is_opened_while_objects_are_stored(
+    packs: BucketShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second, there = Event(), copy_of(packs)
+    put = there.put
+
+    def waiting(key: str, chunks: Iterator[bytes], **carried: object) -> str:
+        assert second.wait(60)
+        return put(key, chunks, **carried)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(there, "put", waiting)
+    opened = opening(packs, monkeypatch, lambda so_far, _: second.set() if so_far else None)
+    packs.run("restore", into=INTO)
+    assert contents(there) == contents(packs.bucket)
+    assert len(opened) == len(set(opened)) == 6
+
+
+def test_a_pack_for_which_there_was_no_room_is_opened_in_its_turn(
+    packs: BucketShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = current_thread()
+
+    def full(_so_far: int, _pack: Pack) -> None:
+        if current_thread() is not main:
+            raise SpoolFull("there is no room", "free some")
+
+    opened = opening(packs, monkeypatch, full)
+    packs.run("restore", into=INTO)
+    assert contents(copy_of(packs)) == contents(packs.bucket)
+    assert len(opened) == len(set(opened)) == 6
+
+
+def test_a_large_pack_is_not_opened_ahead(
+    packs: BucketShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restoring, "_LARGEST_AHEAD", 1_000)
+    main = current_thread()
+    threads: dict[bool, list[int]] = {True: [], False: []}
+    opening(packs, monkeypatch, lambda _, pack: threads[current_thread() is main].append(pack.size))
+    packs.run("restore", into=INTO)
+    assert min(threads[True]) > 1_000
+    assert all(size <= 1_000 for size in threads[False])
+    assert contents(copy_of(packs)) == contents(packs.bucket)
+
+
+def test_a_restore_that_ends_stops_what_it_opens_ahead_and_leaves_no_document(
+    packs: BucketShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, there = Event(), copy_of(packs)
+
+    def fails(_key: str, _chunks: Iterator[bytes], **_carried: object) -> str:
+        assert begun.wait(60)
+        raise ConfigurationError("the account may not write", "let it")
+
+    def ahead(so_far: int, _pack: Pack) -> None:
+        if so_far:
+            begun.set()
+
+    monkeypatch.setattr(there, "put", fails)
+    opening(packs, monkeypatch, ahead)
+    chain = packs.chain("restore", into=INTO)
+    for step in ("select", "plan"):
+        chain.step(f"pgben.restore.bucket.{step}")
+    with pytest.raises(ConfigurationError):
+        chain.step("pgben.restore.bucket.copy")
+    assert list(packs.tools.spool.rglob("opened")) == []
+
+
+def test_damage_of_a_pack_that_is_opened_ahead_is_recorded_once(packs: BucketShop) -> None:
+    damaged = damage(packs, "gross 2")
+    with pytest.raises(IntegrityError, match="^1 of 35 objects are not .* damaged or gone"):
+        packs.run("restore", into=INTO)
+    whole = {key: one for key, one in contents(packs.bucket).items() if key not in damaged}
+    assert contents(copy_of(packs)) == whole

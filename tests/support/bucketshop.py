@@ -118,6 +118,6 @@ class BucketShop:
         self.tools.repository.fetch_pack(pack, folder / "sealed", advance=lambda _size: None)
         digest = entry.sha256 or ""
         self.tools.objects.open_objects(
-            pack, folder / "sealed", [digest], folder, advance=lambda _size: None
+            pack, folder / "sealed", [digest], folder / digest, advance=lambda _size: None
         )
         return (folder / digest).read_bytes()

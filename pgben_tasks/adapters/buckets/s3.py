@@ -241,10 +241,7 @@ class S3Bucket:
                 request = S3Request(
                     method="PUT", key=key, headers=sent, body=data, before=before_commit
                 )
-                answer = ask_to_store(self._sender, request)
-                if not succeeded(answer):
-                    raise self._sender.error(request, answer)
-                etag = answer.headers.get("etag", "").strip('"')
+                etag = self._stored_whole(request)
             else:
                 block = part_size(size, self._sizes.part)
                 parts = (
@@ -258,6 +255,15 @@ class S3Bucket:
             if doubtful and self.keeps_tags(key) and self.tags(key) != tags:
                 self.put_tags(key, tags)
             return etag
+
+    def _stored_whole(self, request: S3Request) -> str:
+        whole = self._sender.put_whole(request)
+        if whole is not None:
+            return whole.headers.get("etag", "").strip('"')
+        answer = ask_to_store(self._sender, request)
+        if not succeeded(answer):
+            raise self._sender.error(request, answer)
+        return answer.headers.get("etag", "").strip('"')
 
     def give_up(self, key: str, upload: str) -> None:
         """Remove the parts of an upload that was begun; one that is not there is no error."""

@@ -68,10 +68,10 @@ class _Codec:
         *,
         identities: Sequence[Path],
         setting: str,
-        written: Iterable[str] = (),
+        begun: Iterable[Path] = (),
         **fields: Any,
     ) -> dict[str, Any]:
-        """Check ``stored`` and open it; ``written`` are the files that go below the destination."""
+        """Check ``stored`` and open it; ``begun`` are files that a child may leave when killed."""
         sealed = stored.path.endswith(".age")
         if sealed and not identities:
             raise ConfigurationError(
@@ -93,11 +93,10 @@ class _Codec:
         try:
             return self._pool.ask(request, advance)
         except BaseException:
-            if destination is not None:
-                # Here, because a child that was killed could not.
-                for name in written:
-                    with suppress(OSError):
-                        unfinished(destination, name).unlink()
+            # Here, because a child that was killed could not.
+            for one in begun:
+                with suppress(OSError):
+                    one.unlink()
             raise
 
 
@@ -192,6 +191,7 @@ class AgePackCodec(_Codec):
         advance: Callable[[int], None],
     ) -> None:
         """Check the stored digest, open the pack and check every member's digest."""
+        names = [member.name for member in pack.members]
         self._open(
             "files",
             pack,
@@ -200,7 +200,7 @@ class AgePackCodec(_Codec):
             advance,
             identities=self._identities,
             setting=_IDENTITY,
-            written=[member.name for member in pack.members],
+            begun=[] if destination is None else [unfinished(destination, one) for one in names],
             members=_facts(pack.members),
         )
 
@@ -279,10 +279,8 @@ class AgeObjectCodec(_Codec):
         *,
         advance: Callable[[int], None],
     ) -> dict[str, int]:
-        """Check a pack whole and write the ``wanted`` objects below ``destination``.
-
-        The files are named like the digests. Returns digest and size of every object in the pack.
-        """
+        """Check a pack whole and write the ``wanted`` objects to ``destination``; see the port."""
+        begun = [] if destination is None else [unfinished(destination.parent, destination.name)]
         done = self._open(
             "objects",
             pack,
@@ -291,7 +289,7 @@ class AgeObjectCodec(_Codec):
             advance,
             identities=self._identities,
             setting=_IDENTITY,
-            written=wanted,
+            begun=begun,
             wanted=list(wanted),
         )
         return {name: int(size) for name, size in done["members"]}

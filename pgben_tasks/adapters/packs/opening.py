@@ -136,8 +136,12 @@ def take_files(
             content = tar.extractfile(entry)
             if content is None:
                 raise _unlike(path, f"'{entry.name}' has no content")
-            target = None if destination is None else _begin(destination, entry.name, begun)
-            if _copy_member(content, target, advance) != facts[1]:
+            if destination is None:
+                digest = _copy_member(content, None, advance)
+            else:
+                with _new_file(_begin(destination, entry.name, begun)) as file:
+                    digest = _copy_member(content, file, advance)
+            if digest != facts[1]:
                 raise _unlike(path, f"'{entry.name}' has another digest")
     if missing:
         raise _unlike(path, f"'{min(missing)}' is missing")
@@ -152,23 +156,27 @@ def take_objects(
     path: str,
     advance: Advance,
 ) -> dict[str, int]:
-    """Check a tar of objects and write the wanted ones as files; returns digests and sizes.
+    """Check a tar of objects; returns digests and sizes, in its order.
 
-    Every member is named like the digest of its bytes. The others are read, checked, not written.
-    Raises ``DigestMismatch``.
+    Every member is named like the digest of its bytes. Those of the wanted ones are written one
+    after another to the file ``destination``, if given: a file for each would cost more than all
+    the rest. Raises ``DigestMismatch``.
     """
     missing = set(wanted)
     members: dict[str, int] = {}
-    with _whole_tar(plain, path) as tar:
+    with ExitStack() as stack:
+        file = None
+        if destination is not None:
+            target = _begin(destination.parent, destination.name, begun)
+            file = stack.enter_context(_new_file(target))
+        tar = stack.enter_context(_whole_tar(plain, path))
         for entry in tar:
-            target = None
-            if destination is not None and entry.name in missing:
-                missing.remove(entry.name)
-                target = _begin(destination, entry.name, begun)
             content = tar.extractfile(entry) if entry.isreg() else None
             if content is None:
                 raise _unlike(path, "it holds something that is no object")
-            if _copy_member(content, target, advance) != entry.name:
+            into = file if entry.name in missing else None
+            missing.discard(entry.name)
+            if _copy_member(content, into, advance) != entry.name:
                 raise _unlike(path, f"'{entry.name[:64]}' has another digest")
             if entry.name in members:
                 raise _unlike(path, f"'{entry.name}' is in it twice")
@@ -206,24 +214,22 @@ def _whole_tar(plain: BinaryIO, path: str) -> Iterator[tarfile.TarFile]:
         raise _unlike(path, "it is no whole tar") from exc
 
 
-def _copy_member(content: Any, target: Path | None, advance: Advance) -> str:
-    """Read a member, write it to ``target`` if given; returns the SHA-256 of its bytes."""
-    found = hashlib.sha256()
-    if target is None:
-        while chunk := content.read(CHUNK):
-            found.update(chunk)
-            advance(len(chunk))
-        return found.hexdigest()
+def _new_file(target: Path) -> BinaryIO:
+    """Make a file in the place of one that may be there, and open it to write."""
     with suppress(FileNotFoundError):
         target.unlink()
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
-        while chunk := content.read(CHUNK):
-            view = memoryview(chunk)
-            while view:
-                view = view[file.write(view) :]
-            found.update(chunk)
-            advance(len(chunk))
+    return os.fdopen(descriptor, "wb", buffering=CHUNK)
+
+
+def _copy_member(content: Any, file: BinaryIO | None, advance: Advance) -> str:
+    """Read a member, write it to ``file`` if given; returns the SHA-256 of its bytes."""
+    found = hashlib.sha256()
+    while chunk := content.read(CHUNK):
+        if file is not None:
+            file.write(chunk)
+        found.update(chunk)
+        advance(len(chunk))
     return found.hexdigest()
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from io import BytesIO
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
@@ -79,7 +80,7 @@ class S3Sender:
         self._host = f"{location.bucket}.{parts.netloc}" if virtual else parts.netloc
         self._root = parts.path.rstrip("/") + ("" if virtual else f"/{location.bucket}")
         self._scheme = parts.scheme
-        self._whole = WholeGet(
+        self._curl = CurlRequests(
             ca_file=location.ca_file, connect_limit=_CONNECT_SECONDS, silence_limit=_SILENCE_SECONDS
         )
         self._pool = urllib3.connection_from_url(
@@ -172,7 +173,14 @@ class S3Sender:
     def get_whole(self, key: str) -> WholeAnswer | None:
         """Fetch an object that fits into memory; None where another way must be gone."""
         target, headers = self._signed(S3Request(method="GET", key=key))
-        return self._whole.ask(f"{self._scheme}://{self._host}{target}", headers)
+        return self._curl.get(f"{self._scheme}://{self._host}{target}", headers)
+
+    def put_whole(self, request: S3Request) -> WholeAnswer | None:
+        """Store an object; None where it is not known to be stored and ``ask`` is to be tried."""
+        if request.before is not None:
+            request.before()
+        target, headers = self._signed(request)
+        return self._curl.put(f"{self._scheme}://{self._host}{target}", headers, request.body)
 
     def _once(self, request: S3Request) -> urllib3.BaseHTTPResponse:
         target, headers = self._signed(request)
@@ -235,10 +243,10 @@ class WholeAnswer:
     body: bytes
 
 
-class WholeGet:
-    """GET requests by libcurl, over connections that each thread keeps.
+class CurlRequests:
+    """The two requests that are made for every object, by libcurl, over connections of each thread.
 
-    Nearly all of a bucket's objects fit into memory, and a GET over urllib3 costs nearly twice the
+    Nearly all of a bucket's objects fit into memory, and a request over urllib3 costs twice the
     processor time, much of it in the standard library's reader of headers. Only what goes well ends
     here: whatever is unusual (an error, an answer that breaks off, a large object) is asked for
     again by ``S3Sender``, which knows what to make of it.
@@ -253,13 +261,34 @@ class WholeGet:
         self._silence_limit = silence_limit
         self._here = threading.local()
 
-    def ask(self, url: str, headers: Mapping[str, str]) -> WholeAnswer | None:
+    def get(self, url: str, headers: Mapping[str, str]) -> WholeAnswer | None:
         """Send a GET; None when anything but a whole, small, successful answer comes."""
         curl = self._curl()
+        curl.setopt(pycurl.HTTPGET, 1)
+        answer = self._perform(curl, url, [_line(*header) for header in headers.items()])
+        if answer is None or answer.headers.get("content-length") != str(len(answer.body)):
+            return None
+        return answer
+
+    def put(self, url: str, headers: Mapping[str, str], body: bytes) -> WholeAnswer | None:
+        """Send a PUT; None when anything but a successful answer without a body comes."""
+        if any(value.isspace() for value in headers.values()):
+            # Such a header would be left out.
+            return None
+        curl = self._curl()
+        curl.setopt(pycurl.UPLOAD, 1)
+        curl.setopt(pycurl.INFILESIZE_LARGE, len(body))
+        curl.setopt(pycurl.READDATA, BytesIO(body))
+        # The server is not asked first whether it would take the body.
+        sent = [*(_line(*header) for header in headers.items()), b"expect:"]
+        answer = self._perform(curl, url, sent)
+        return None if answer is None or answer.body else answer
+
+    def _perform(self, curl: pycurl.Curl, url: str, sent: list[bytes]) -> WholeAnswer | None:
         lines: list[bytes] = []
         chunks: list[bytes] = []
         curl.setopt(pycurl.URL, url)
-        curl.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in headers.items()])
+        curl.setopt(pycurl.HTTPHEADER, sent)
         curl.setopt(pycurl.HEADERFUNCTION, lines.append)
         curl.setopt(pycurl.WRITEFUNCTION, chunks.append)
         try:
@@ -268,9 +297,7 @@ class WholeGet:
             return None
         if curl.getinfo(pycurl.RESPONSE_CODE) != _OK:
             return None
-        answer = WholeAnswer(_headers(lines), b"".join(chunks))
-        announced = answer.headers.get("content-length")
-        return answer if announced == str(len(answer.body)) else None
+        return WholeAnswer(_headers(lines), b"".join(chunks))
 
     def _curl(self) -> pycurl.Curl:
         made: pycurl.Curl | None = getattr(self._here, "curl", None)
@@ -292,6 +319,11 @@ class WholeGet:
             if self._ca_path:
                 made.setopt(pycurl.CAPATH, self._ca_path)
         return made
+
+
+def _line(name: str, value: str) -> bytes:
+    """Return a header as libcurl wants it: one without a value would be left out."""
+    return (f"{name}: {value}" if value else f"{name};").encode("latin-1")
 
 
 def _headers(lines: list[bytes]) -> dict[str, str]:

@@ -76,5 +76,6 @@ def take(
     tools.repository.fetch_pack(pack, sealed, advance=progress.advance)
     # All of the pack is opened and counted, and nobody wrote down how much lies in it.
     progress.begin("open")
-    tools.objects.open_objects(pack, sealed, [entry.sha256], folder, advance=progress.advance)
-    return folder / entry.sha256
+    file = folder / entry.sha256
+    tools.objects.open_objects(pack, sealed, [entry.sha256], file, advance=progress.advance)
+    return file

@@ -15,7 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -43,16 +43,17 @@ from pgben_tasks.operations.buckets.compare import batches, compare_live
 from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
 from pgben_tasks.operations.buckets.patience import Patience, Stuck, require_all
 from pgben_tasks.operations.buckets.restoring import (
+    OpenedObjects,
+    PackOpener,
     capture_of,
     choice_of,
+    digests_of,
     manifest_of,
     not_added,
     not_restored,
     not_stored,
     once,
-    opened_objects,
     put,
-    read_chunks,
     require_found,
 )
 from pgben_tasks.operations.buckets.uploads import NotedUploads, give_up_uploads
@@ -65,6 +66,8 @@ log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
 
 
+#: Bytes of a list that are sent at a time.
+_PIECE: Final = 1024 * 1024
 #: How many extra objects make a group, which is deleted at once.
 _EXTRA_GROUP: Final = 1000
 
@@ -126,20 +129,22 @@ def add(run: Run, tools: Toolbox) -> JSON:
     Raises ``IntegrityError``, once all others are added, when some cannot be put back.
     """
     give_up_uploads(run.folder, tools.other_bucket)
-    manifest = manifest_of(run, tools)
-    work = _Writing(run, tools, capture_of(manifest).listing_started)
+    work = _Writing(run, tools, manifest_of(run, tools))
     # Of a bucket that was lost everything is added, and nothing has to be told apart from it.
     listed = None if work.require_bucket() else _list_missing(run, tools)
     run.progress.begin("add", total=int(run.job.result["bytes"]))
     done = Counter[str]()
     stuck: list[Stuck] = []
-    with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool:
+    with (
+        closing(work),
+        ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool,
+    ):
         for name, group in _planned_groups(run):
             whole = [one for one in group if one.found != "tags"]
             try:
                 with once(run.folder / "added", name) as undone:
                     if undone and whole:
-                        work.add(pool, manifest, name, whole)
+                        work.add(pool, name, whole)
                     elif whole:
                         run.progress.advance(_bytes(group))
                 if whole:
@@ -179,7 +184,9 @@ def _list_missing(run: Run, tools: Toolbox) -> str | None:
     if not bucket.exists():
         bucket.create()
     size = file.stat().st_size
-    bucket.put(key, read_chunks(file), size=size, headers={}, metadata={}, tags={})
+    with file.open("rb") as lines:
+        pieces = iter(partial(lines.read, _PIECE), b"")
+        bucket.put(key, pieces, size=size, headers={}, metadata={}, tags={})
     return bucket.name
 
 
@@ -219,13 +226,15 @@ def write(run: Run, tools: Toolbox) -> JSON:
     else from being put back; ``finish`` finds it differing.
     """
     give_up_uploads(run.folder, tools.other_bucket)
-    manifest = manifest_of(run, tools)
-    work = _Writing(run, tools, capture_of(manifest).listing_started)
+    work = _Writing(run, tools, manifest_of(run, tools))
     work.require_bucket()
     run.progress.begin("write", total=int(run.job.result["bytes"]))
     written = retagged = lost = refused = 0
     stuck: list[Stuck] = []
-    with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool:
+    with (
+        closing(work),
+        ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool,
+    ):
         for name, group in _planned_groups(run):
             tagged = sum(one.found == "tags" for one in group)
             retagged += tagged
@@ -235,7 +244,7 @@ def write(run: Run, tools: Toolbox) -> JSON:
                         wanted = work.not_added(pool, name, group)
                         run.progress.advance(_bytes(group) - _bytes(wanted))
                         written -= len(group) - len(wanted)
-                        left_out = work.group(pool, manifest, name, wanted)
+                        left_out = work.group(pool, name, wanted)
                         refused += len(left_out)
                         without_tags = sum(one.found == "tags" for one in left_out)
                         retagged -= without_tags
@@ -324,15 +333,20 @@ class _Changed(Exception):
 class _Writing:
     """Writes to the live bucket, after what is there at that moment is known to lie aside."""
 
-    def __init__(self, run: Run, tools: Toolbox, listing_started: datetime) -> None:
+    def __init__(self, run: Run, tools: Toolbox, manifest: Manifest) -> None:
         self.live = _live_bucket(run, tools)
         #: Tags that were read before it may not have been all.
-        self._listing_started = listing_started
+        self._listing_started = capture_of(manifest).listing_started
+        self._packs = PackOpener(run, tools, manifest)
         self._now = CurrentObjects(self.live)
         self._run = run
         self._tools = tools
         self._place = _aside(run, tools)
         self._patience = _patience(run, tools)
+
+    def close(self) -> None:
+        """Remove the packs that were opened."""
+        self._packs.close()
 
     def require_bucket(self) -> bool:
         """Make the bucket where it was lost; return whether it was."""
@@ -342,9 +356,7 @@ class _Writing:
         self.live.create()
         return True
 
-    def add(
-        self, pool: ThreadPoolExecutor, manifest: Manifest, name: str, group: list[Planned]
-    ) -> None:
+    def add(self, pool: ThreadPoolExecutor, name: str, group: list[Planned]) -> None:
         """Read the objects of one pack, store the missing ones, and note what became of these.
 
         That is ``added`` or ``there`` (already as the snapshot has it), either with the mark of
@@ -353,16 +365,20 @@ class _Writing:
         """
         run = self._run
         missing = [one for one in group if one.found == "missing"]
-        entries = [one.entry() for one in group]
-        with opened_objects(run, self._tools, manifest, entries[0].pack or "", entries) as folder:
+        with self._opened(group) as objects:
             run.ledger.hold()
             self._tools.own_writes.intend(run.job, f"added {name}", len(missing))
-            became = require_all(self._possible(pool, partial(self._add, folder), missing))
+            became = require_all(self._possible(pool, partial(self._add, objects), missing))
         run.progress.advance(_bytes(group) - _bytes(missing))
         keys = (one.key for one in missing)
         _keep_marks(run, _left(name), dict(zip(keys, became, strict=True)))
 
-    def _add(self, folder: Path, one: Planned) -> str:
+    def _opened(self, group: list[Planned]) -> AbstractContextManager[OpenedObjects]:
+        """Open the pack in which the objects of a group lie."""
+        entries = [one.entry() for one in group]
+        return self._packs.opened(entries[0].pack or "", digests_of(entries))
+
+    def _add(self, objects: OpenedObjects, one: Planned) -> str:
         """Store one object unless there is one of its key."""
         with unnamed(one.key):
             mark = self._now.mark(one.key)
@@ -371,7 +387,7 @@ class _Writing:
             return f"there {mark}" if self._is(one) else "left"
         try:
             absent = partial(self._require, one.key, None)
-            put(self._run, self.live, one.key, one.entry(), folder, before_commit=absent)
+            put(self._run, self.live, one.key, one.entry(), objects, before_commit=absent)
         except _Changed:
             return "left"
         except ObjectRefused as exc:
@@ -392,9 +408,7 @@ class _Writing:
         }
         return [one for one in group if one.key not in there]
 
-    def group(
-        self, pool: ThreadPoolExecutor, manifest: Manifest, name: str, group: list[Planned]
-    ) -> list[Planned]:
+    def group(self, pool: ThreadPoolExecutor, name: str, group: list[Planned]) -> list[Planned]:
         """Write the objects of one pack; it is fetched only where bytes are wanted.
 
         Return those that the server does not take; raise ``Stuck`` for those that keep failing.
@@ -407,12 +421,10 @@ class _Writing:
         whole = [one for one in group if one.found != "tags" or one.key in unfit]
         if not whole:
             return []
-        entries = [one.entry() for one in whole]
-        place = entries[0].pack or ""
-        with opened_objects(run, self._tools, manifest, place, entries) as folder:
+        with self._opened(whole) as objects:
             run.ledger.hold()
             self._tools.own_writes.intend(run.job, name, len(whole))
-            taken = require_all(self._possible(pool, partial(self._object, kept, folder), whole))
+            taken = require_all(self._possible(pool, partial(self._object, kept, objects), whole))
         return [one for one, well in zip(whole, taken, strict=True) if not well]
 
     def _possible(
@@ -449,7 +461,7 @@ class _Writing:
             there = {}
         return entry.model_copy(update={"tags": wanted.tags_over(there)})
 
-    def _object(self, kept: Mapping[str, str | None], folder: Path, one: Planned) -> bool:
+    def _object(self, kept: Mapping[str, str | None], objects: OpenedObjects, one: Planned) -> bool:
         """Put an object back; False when the server does not take it."""
         safe = kept.get(one.key)
         for _ in range(MOST_TRIES):
@@ -464,7 +476,7 @@ class _Writing:
                 # Between this look and the end of an upload in parts there may be hours.
                 unchanged = partial(self._require, one.key, safe)
                 entry = self._entry(one)
-                put(self._run, self.live, one.key, entry, folder, before_commit=unchanged)
+                put(self._run, self.live, one.key, entry, objects, before_commit=unchanged)
             except _Changed:
                 continue
             except ObjectRefused as exc:

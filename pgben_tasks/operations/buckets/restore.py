@@ -8,12 +8,12 @@ and its next attempt goes on from there; the original bucket is never written to
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from itertools import groupby
-from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -31,13 +31,15 @@ from pgben_tasks.operations.buckets.compare import batches, chosen
 from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
 from pgben_tasks.operations.buckets.patience import Patience, Stuck, require_all
 from pgben_tasks.operations.buckets.restoring import (
+    OpenedObjects,
+    PackOpener,
     capture_of,
     choice_of,
+    digests_of,
     manifest_of,
     not_restored,
     not_stored,
     once,
-    opened_objects,
     put,
     require_found,
 )
@@ -48,6 +50,7 @@ from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
 
+_Item = TypeVar("_Item")
 #: How many objects are compared before the next ones are read from the plan.
 _COMPARED_AT_ONCE: Final = 1024
 
@@ -140,10 +143,13 @@ def copy(run: Run, tools: Toolbox) -> JSON:
     )
     differs = partial(_difference, run, there, _request(run).put_below)
     stuck: list[Stuck] = []
-    with ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool:
-        for place, group in groupby(lines, key=lambda line: line.pack or ""):
+    with (
+        closing(PackOpener(run, tools, manifest)) as opener,
+        ThreadPoolExecutor(tools.limits.copy_concurrency, thread_name_prefix="put") as pool,
+    ):
+        for (place, group), following in _with_next(_packs(lines)):
             packs += 1
-            wanted = list(group)
+            wanted = group
             try:
                 with once(run.folder / "restored", place) as undone:
                     if not undone:
@@ -154,9 +160,11 @@ def copy(run: Run, tools: Toolbox) -> JSON:
                         wanted = _differing(pool, patience, differs, there, wanted)
                     if wanted:
                         entries = [line.entry() for line in wanted]
-                        with opened_objects(run, tools, manifest, place, entries) as folder:
+                        with opener.opened(place, digests_of(entries)) as objects:
+                            if following is not None and not again:
+                                opener.begin(following[0], digests_of(following[1]))
                             run.ledger.hold()
-                            store = _Storing(run, there, folder, differs)
+                            store = _Storing(run, there, objects, differs)
                             taken = patience.each_possible(
                                 pool, store.put, entries, answers=bucket.exists
                             )
@@ -171,6 +179,21 @@ def copy(run: Run, tools: Toolbox) -> JSON:
     if stuck:
         raise not_stored(bucket, stuck)
     return {"packs": packs, "lost": lost, "refused": refused}
+
+
+def _packs(lines: Iterable[Line]) -> Iterator[tuple[str, list[Line]]]:
+    """Yield the place of each pack with its lines, which are in the order of packs."""
+    for place, group in groupby(lines, key=lambda line: line.pack or ""):
+        yield place, list(group)
+
+
+def _with_next(items: Iterator[_Item]) -> Iterator[tuple[_Item, _Item | None]]:
+    """Yield each item with the one that follows, None after the last."""
+    item = next(items, None)
+    while item is not None:
+        following = next(items, None)
+        yield item, following
+        item = following
 
 
 def finish(run: Run, tools: Toolbox) -> JSON:
@@ -217,18 +240,18 @@ def finish(run: Run, tools: Toolbox) -> JSON:
 
 
 class _Storing:
-    """Stores objects of one opened pack, which lie in ``folder``."""
+    """Stores objects of one opened pack."""
 
     def __init__(
         self,
         run: Run,
         there: CurrentObjects,
-        folder: Path,
+        objects: OpenedObjects,
         differs: Callable[[Entry], str | None],
     ) -> None:
         self._run = run
         self._there = there
-        self._folder = folder
+        self._objects = objects
         self._differs = differs
         self._below = _request(run).put_below
         self._tried: set[str] = set()
@@ -242,7 +265,7 @@ class _Storing:
         self._tried.add(entry.key)
         try:
             key = self._below + entry.key
-            put(run, self._there.bucket, key, entry, self._folder)
+            put(run, self._there.bucket, key, entry, self._objects)
         except ObjectRefused as exc:
             log.warning("object_refused", why=exc.sentence)
             return False

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
+
+import structlog
 
 from pgben_tasks.contracts import BucketRestoreRequest
 from pgben_tasks.domain.buckets.capture import BucketCapture
-from pgben_tasks.domain.buckets.inventory import Entry
+from pgben_tasks.domain.buckets.inventory import Entry, Line
 from pgben_tasks.domain.buckets.restore_plan import KeyChoice
-from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.documents import Manifest, Pack
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import (
     DigestMismatch,
@@ -22,6 +28,7 @@ from pgben_tasks.errors import (
     ObjectRefused,
     PackLost,
     RequestMistaken,
+    SpoolFull,
     StoreUnavailable,
 )
 from pgben_tasks.operations import spool
@@ -33,7 +40,11 @@ from pgben_tasks.operations.snapshot_files import place_of
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import Bucket
 
+log = structlog.get_logger(__name__)
+
 _CHUNK: Final = 1024 * 1024
+#: Bytes of the largest pack that is opened while another lies open, for the room in the spool.
+_LARGEST_AHEAD: Final = 64 * 1024 * 1024
 
 
 def manifest_of(run: Run, tools: Toolbox) -> Manifest:
@@ -92,30 +103,111 @@ def once(folder: Path, name: str) -> Iterator[bool]:
         spool.write_durably(note, b"")
 
 
-@contextmanager
-def opened_objects(
-    run: Run, tools: Toolbox, manifest: Manifest, place: str, entries: Iterable[Entry]
-) -> Iterator[Path]:
-    """Fetch a pack and check it; yield a folder with the entries' bytes, named by digest.
+class OpenedObjects:
+    """The checked bytes of a pack's objects, one after another in a file."""
 
-    Damage is recorded, then raised as ``PackLost``.
+    def __init__(self, file: BinaryIO, sizes: Mapping[str, int]) -> None:
+        """Take the sizes by digest, in the order of the file."""
+        self._file = file
+        ends = itertools.accumulate(sizes.values())
+        self._places = {
+            digest: (end - size, size)
+            for (digest, size), end in zip(sizes.items(), ends, strict=True)
+        }
+
+    def chunks(self, digest: str) -> Iterator[bytes]:
+        """Yield an object piece by piece; several threads may read at a time."""
+        place, left = self._places[digest]
+        while left > 0 and (chunk := os.pread(self._file.fileno(), min(left, _CHUNK), place)):
+            yield chunk
+            place += len(chunk)
+            left -= len(chunk)
+
+
+class PackOpener:
+    """Opens packs of a snapshot, one by one; the next while the objects of one are stored.
+
+    Must be closed, and is used by one thread.
     """
-    pack = next((one for one in manifest.packs if place_of(one) == place), None)
-    if pack is None:
-        raise ManifestInvalid(f"the inventory names the pack '{place}', the manifest not")
-    folder = spool.fresh(run.folder / "objects")
-    sealed = run.folder / "pack.sealed"
-    wanted = sorted({entry.sha256 for entry in entries if entry.sha256})
-    try:
-        tools.repository.fetch_pack(pack, sealed, advance=_ignore)
-        tools.objects.open_objects(
-            pack, sealed, wanted, folder, advance=lambda _size: run.progress.check()
-        )
-    except (DigestMismatch, ObjectMissing) as exc:
-        record_damage(run, tools, manifest, [damage_finding(pack.path, exc)])
-        raise PackLost(exc.sentence, exc.hint) from exc
-    yield folder
-    spool.remove(folder)
+
+    def __init__(self, run: Run, tools: Toolbox, manifest: Manifest) -> None:
+        """Open packs in the folder of the run; the thread for the next one starts with it."""
+        self._run = run
+        self._tools = tools
+        self._manifest = manifest
+        self._packs = {place_of(pack): pack for pack in manifest.packs}
+        self._folder = spool.fresh(run.folder / "opened")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="open-ahead")
+        self._next: tuple[str, Future[tuple[Path, dict[str, int]]]] | None = None
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Stop opening, and remove what is open."""
+        self._closed.set()
+        self._thread.shutdown(wait=True)
+        spool.remove(self._folder)
+
+    def begin(self, place: str, digests: Collection[str]) -> None:
+        """Begin to open the pack that is wanted next, unless it is large."""
+        pack = self._packs.get(place)
+        if pack is not None and pack.size <= _LARGEST_AHEAD:
+            self._next = (place, self._thread.submit(self._open, pack, digests))
+
+    @contextmanager
+    def opened(self, place: str, digests: Collection[str]) -> Iterator[OpenedObjects]:
+        """Yield the objects with these digests, which lie in the pack at ``place``.
+
+        Damage is recorded, then raised as ``PackLost``.
+        """
+        pack = self._packs.get(place)
+        if pack is None:
+            raise ManifestInvalid(f"the inventory names the pack '{place}', the manifest not")
+        try:
+            path, sizes = self._begun(place) or self._open(pack, digests)
+        except (DigestMismatch, ObjectMissing) as exc:
+            finding = damage_finding(pack.path, exc)
+            record_damage(self._run, self._tools, self._manifest, [finding])
+            raise PackLost(exc.sentence, exc.hint) from exc
+        with path.open("rb") as file:
+            # What is removed stays readable, and no end of this process leaves documents behind.
+            path.unlink()
+            yield OpenedObjects(file, sizes)
+
+    def _begun(self, place: str) -> tuple[Path, dict[str, int]] | None:
+        """Return the pack that was opened ahead, if it is this one and there was room for it."""
+        begun, self._next = self._next, None
+        if begun is None or begun[0] != place:
+            return None
+        try:
+            return begun[1].result()
+        except SpoolFull:
+            log.info("pack_not_opened_ahead", place=place)
+            return None
+
+    def _open(self, pack: Pack, digests: Collection[str]) -> tuple[Path, dict[str, int]]:
+        """Fetch a pack and check it; return a file with the objects' bytes, and their sizes."""
+        name = place_of(pack).replace("/", "_")
+        sealed, opened = self._folder / f"{name}.sealed", self._folder / name
+        try:
+            self._tools.repository.fetch_pack(pack, sealed, advance=self._check)
+            members = self._tools.objects.open_objects(
+                pack, sealed, sorted(digests), opened, advance=self._check
+            )
+        finally:
+            with spool.disk_errors(self._folder):
+                sealed.unlink(missing_ok=True)
+        return opened, {one: size for one, size in members.items() if one in digests}
+
+    def _check(self, _amount: int) -> None:
+        """Count nothing: the objects' own bytes are the progress."""
+        self._run.progress.check()
+        if self._closed.is_set():
+            raise CancelledError
+
+
+def digests_of(items: Iterable[Entry | Line]) -> frozenset[str]:
+    """Return the digests of all that have bytes."""
+    return frozenset(one.sha256 for one in items if one.sha256)
 
 
 def put(
@@ -123,11 +215,11 @@ def put(
     bucket: Bucket,
     key: str,
     entry: Entry,
-    folder: Path,
+    objects: OpenedObjects,
     *,
     before_commit: Callable[[], None] | None = None,
 ) -> None:
-    """Store an object under ``key`` with all it carries; its bytes lie in ``folder``.
+    """Store an object under ``key`` with all it carries; its bytes are among ``objects``.
 
     ``before_commit`` is the bucket's: it may still forbid it when all bytes are there. Raises
     ``ObjectRefused`` where the server does not take it.
@@ -136,7 +228,7 @@ def put(
 
     def chunks() -> Iterator[bytes]:
         nonlocal read
-        for chunk in read_chunks(folder / str(entry.sha256)):
+        for chunk in objects.chunks(str(entry.sha256)):
             read += len(chunk)
             run.progress.advance(len(chunk))
             yield chunk
@@ -211,14 +303,3 @@ def not_stored(bucket: Bucket, stuck: Sequence[Stuck]) -> StoreUnavailable:
         f"were: {count}",
         f"look at that server, then try again: {stuck[-1].error.sentence}",
     )
-
-
-def read_chunks(path: Path) -> Iterator[bytes]:
-    """Yield a file piece by piece."""
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
-
-
-def _ignore(_amount: int) -> None:
-    """Count nothing: the objects' own bytes are the progress."""
