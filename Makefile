@@ -6,9 +6,9 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Most tests wait for real servers, so five files run at a time; a file's tests share servers.
+# Many tests wait for real servers, so four files run at a time; a file's tests share servers.
 # In the order of collection: the longest files begin (tests/support/durations.py).
-PARALLEL ?= -n 5 --dist loadfile --no-loadscope-reorder
+PARALLEL ?= -n 4 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links --no-config

@@ -22,6 +22,8 @@ from pgben_tasks.runtime.places import bucket_at
 from tests.support.bucketshop import contents
 from tests.support.deployment import BUCKET, Deployment, SlowPath, eventually, fill_bucket, steps
 
+pytestmark = pytest.mark.unmeasured
+
 INTO = "documentos-de-volta"
 
 
