@@ -351,6 +351,10 @@ def test_the_place_of_an_object_is_found_whatever_people_wrote_beside_it(
 def test_a_restored_bucket_has_a_name_that_s3_takes() -> None:
     assert restored_bucket("bucket/docs", NOON) == "docs-restored-20261123-120000"
     assert len(restored_bucket(f"bucket/{'d' * 63}", NOON)) == 63
+    # Two whose names begin alike are restored in the same second by a restore of everything.
+    one, other = (restored_bucket(f"bucket/{'d' * 55}-{end}", NOON) for end in ("front", "back"))
+    assert one != other
+    assert one.endswith("-restored-20261123-120000")
 
 
 def test_the_place_of_an_inventory_says_whether_it_is_sealed() -> None:

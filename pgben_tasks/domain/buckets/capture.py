@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, ClassVar, Final, Literal
 
 from pgben_tasks.domain.values import Digest, Document, Moment, Size, SparseDocument
@@ -55,6 +56,9 @@ def places(
 
 
 def _ending(name: str, ending: str, *, longest: int = _LONGEST_NAME) -> str:
+    """Return a name with an ending; one that is cut for it stays another than its neighbours'."""
+    if len(name) + len(ending) > longest:
+        ending = f"-{sha256(name.encode()).hexdigest()[:6]}{ending}"
     return name[: longest - len(ending)].rstrip("-.") + ending
 
 
