@@ -70,6 +70,12 @@ def way_back(swap: Swap) -> str:
     return f"`pgben undo {swap.job} --confirm {swap.live}` turns it back"
 
 
+def way_back_of(whole: UUID, swaps: Iterable[Swap]) -> str:
+    """Return, for a hint, what turns the ``swaps`` of a restore of everything back."""
+    confirms = " ".join(f"--confirm {one.live}" for one in swaps)
+    return f"`pgben undo {whole} {confirms}` turns it back"
+
+
 def check_confirmation(name: str, confirm: str | None) -> None:
     """Raise ``RestoreRefused`` unless ``confirm`` is the name of what would be replaced."""
     if confirm != name:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from pgben_tasks.adapters.catalog.live_changes import CatalogSwaps
 from pgben_tasks.app import create_app
@@ -123,6 +125,73 @@ def test_jobs_say_whether_a_restore_is_in_place_or_was_undone(ready: Site) -> No
     (shown,) = ready.run("jobs", str(turned.id), "--json").json["jobs"]
     assert shown["restored"]["how"] == "undone"
     assert "; undone" in "\n".join(ready.on_a_terminal("jobs"))
+
+
+def become(ready: Site, job: Job, kind: str, request: dict[str, Any]) -> None:
+    with ready.ledger.database.transaction() as cursor:
+        change = "UPDATE job SET kind = %s, request = %s WHERE id = %s"
+        cursor.execute(change, (kind, Jsonb(request), job.id))
+
+
+def a_part(ready: Site, whole: Job) -> Job:
+    job = asked(ready)
+    fields = {"target": "postgres/pgben", "swap": True, "part_of": str(whole.id)}
+    become(ready, job, "restore", fields)
+    return job
+
+
+def a_whole_with_swaps(ready: Site, *databases: str) -> tuple[Job, list[Swap]]:
+    """Write a restore of everything in place, each of whose parts has swapped a database."""
+    whole = asked(ready)
+    become(ready, whole, "restore_all", {"in_place": True, "confirm": [*databases]})
+    parts = [a_part(ready, whole) for _ in databases]
+    swaps = CatalogSwaps(ready.ledger.database)
+    made = [
+        Swap(
+            job=job.id,
+            target=f"postgres/{name}",
+            live=name,
+            incoming=f"{name}_new",
+            aside=f"{name}_old",
+            live_oid=1,
+            incoming_oid=2,
+        )
+        for job, name in zip(parts, databases, strict=True)
+    ]
+    for swap in made:
+        swaps.intend(swap)
+        swaps.settle(swap, "done")
+    return whole, made
+
+
+def test_a_restore_of_everything_is_undone_when_all_its_swaps_are(ready: Site) -> None:
+    whole, made = a_whole_with_swaps(ready, "pgben", "other")
+    ready.play(whole, {"state": "replaced", "point": "20261129T050000Z-0a1b2c"})
+    swaps = CatalogSwaps(ready.ledger.database)
+    # An attempt before gave one up.
+    given_up = replace(made[0], job=a_part(ready, whole).id)
+    swaps.intend(given_up)
+    swaps.settle(given_up, "abandoned")
+
+    def shown() -> str:
+        return "\n".join(ready.on_a_terminal("jobs", str(whole.id)))
+
+    assert "in place, 20261129T050000Z-0a1b2c" in shown()
+    for number, swap in enumerate(made):
+        undo = asked(ready)
+        back = replace(swap, job=undo.id, undoes=swap.job)
+        swaps.intend(back)
+        swaps.settle(back, "done")
+        assert ("undone, 20261129T050000Z-0a1b2c" in shown()) == (number == 1)
+
+
+def test_whoever_cancels_a_restore_of_everything_learns_what_it_has_replaced(ready: Site) -> None:
+    whole, made = a_whole_with_swaps(ready, "pgben", "other")
+    CatalogSwaps(ready.ledger.database).dropped(made[1])
+    said = ready.run("cancel", str(whole.id))
+    assert said.code == 0, said.err
+    assert "it has replaced 'pgben', and that stays" in said.err
+    assert f"`pgben undo {whole.id} --confirm pgben` turns it back" in said.err
 
 
 def test_a_failed_job_is_queued_again_and_its_message_sent(ready: Site) -> None:

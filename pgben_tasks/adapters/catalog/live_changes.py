@@ -83,9 +83,37 @@ class CatalogSwaps:
         found = self._some("job = %s", (job,))
         return found[0] if found else None
 
-    def states(self, jobs: Sequence[UUID]) -> dict[UUID, SwapState]:
-        """Return what became of the swaps of jobs, of those that have one."""
-        return {one.job: one.state for one in self._some("job = ANY(%s)", (list(jobs),))}
+    def states(self, jobs: Sequence[Job]) -> dict[UUID, SwapState]:
+        """Return what became of the swaps of jobs, of those that have one.
+
+        A restore of everything is ``undone`` when its parts have swaps and none of them stands.
+        """
+        own = self._some("job = ANY(%s)", ([one.id for one in jobs],))
+        found = {one.job: one.state for one in own}
+        wholes = [one.id for one in jobs if one.kind == "restore_all"]
+        for whole, parts in self.of_parts(wholes).items():
+            states = {one.state for one in parts} - {"abandoned"}
+            if states == {"undone"}:
+                found[whole] = "undone"
+        return found
+
+    def of_parts(self, wholes: Sequence[UUID]) -> dict[UUID, list[Swap]]:
+        """Return the swaps that parts of such jobs have begun, oldest first; without those of none.
+
+        Parts of all attempts have theirs.
+        """
+        if not wholes:
+            return {}
+        asked = self._database.fetch_all(
+            "SELECT id, request ->> 'part_of' AS whole FROM job"
+            " WHERE request ->> 'part_of' = ANY(%s)",
+            ([str(one) for one in wholes],),
+        )
+        whole_of = {row["id"]: UUID(row["whole"]) for row in asked}
+        found: dict[UUID, list[Swap]] = {}
+        for swap in self._some("job = ANY(%s)", ([*whole_of],)):
+            found.setdefault(whole_of[swap.job], []).append(swap)
+        return found
 
     def open(self, target: str | None = None) -> list[Swap]:
         """Return the swaps (of one target) whose end is not settled, oldest first."""

@@ -15,7 +15,7 @@ from pgben_tasks.cli.ask.installation import open_workplace
 from pgben_tasks.cli.options import AsJson, Wide, examples
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.domain.job import Job, uncancellable, unrepeatable
-from pgben_tasks.domain.swap import way_back
+from pgben_tasks.domain.swap import way_back, way_back_of
 from pgben_tasks.errors import (
     ConfigurationError,
     JobCancelled,
@@ -75,7 +75,7 @@ def jobs(
     if job is not None:
         return _show_job(work, work.ledger.find(job), wide=wide, as_json=as_json)
     found = work.ledger.jobs(limit=limit)
-    swaps = work.swaps.states([one.id for one in found])
+    swaps = work.swaps.states(found)
     if as_json:
         documents = [outcome.job_document(one, swap=swaps.get(one.id)) for one in found]
         output.print_json({"jobs": documents})
@@ -100,6 +100,13 @@ def cancel(
         output.print_json({"jobs": [outcome.job_document(cancelled)]})
         return outcome.DONE
     output.say(f"job {cancelled.id} is cancelled")
+    if before.kind == "restore_all":
+        swaps = work.swaps.of_parts([before.id]).get(before.id, [])
+        stay = [one for one in swaps if one.state == "done" and one.aside is not None]
+        if stay:
+            named = ", ".join(f"'{one.live}'" for one in stay)
+            output.say(f"it has replaced {named}, and that stays")
+            output.hint(way_back_of(before.id, stay))
     if before.state == "running":
         output.hint(
             "its step stops within seconds and removes what it made; packs that it stored without "
@@ -137,7 +144,7 @@ def _retry(work: Workplace, job: Job, *, follow: bool, as_json: bool) -> int:
 
 
 def _show_job(work: Workplace, job: Job, *, wide: bool, as_json: bool) -> int:
-    steps, swaps = work.ledger.steps(job.id), work.swaps.states([job.id])
+    steps, swaps = work.ledger.steps(job.id), work.swaps.states([job])
     if as_json:
         output.print_json({"jobs": [outcome.job_document(job, steps, swap=swaps.get(job.id))]})
         return outcome.DONE

@@ -405,7 +405,8 @@ def _outcome(job: Job, swap: SwapState | None) -> str:
     """Return how a job ended: its error, what a restore did, or the backup."""
     done = restored(job, swap)
     if job.kind == "restore_all" and job.state == "succeeded":
-        return f"{'in place' if job.request.get('in_place') else 'beside'}, {job.result['point']}"
+        way = "in place" if job.request.get("in_place") else "beside"
+        return f"{'undone' if swap == 'undone' else way}, {job.result['point']}"
     if job.error:
         return output.as_typed(str(job.error.get("sentence", "")))
     if done is None:
