@@ -39,9 +39,8 @@ _LATER: Final = frozenset({429, 500, 502, 503, 504})
 #: Seconds before what failed is asked for again; each pause is twice the one before.
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 5.0
-#: Larger bodies are streamed by urllib3.
+#: The bodies of larger answers are streamed by urllib3.
 LARGEST_WHOLE: Final = 4 * 1024 * 1024
-_OK: Final = 200
 _BUFFER: Final = 128 * 1024
 
 
@@ -178,6 +177,9 @@ class S3Sender:
     def put_whole(self, request: S3Request) -> WholeAnswer | None:
         """Store an object; None where it is not known to be stored and ``ask`` is to be tried."""
         if request.before is not None:
+            if not request.body:
+                # Without a body to rewind libcurl would send it again by itself, unasked.
+                return None
             request.before()
         target, headers = self._signed(request)
         return self._curl.put(f"{self._scheme}://{self._host}{target}", headers, request.body)
@@ -271,7 +273,7 @@ class CurlRequests:
         return answer
 
     def put(self, url: str, headers: Mapping[str, str], body: bytes) -> WholeAnswer | None:
-        """Send a PUT; None when anything but a successful answer without a body comes."""
+        """Send a PUT; None when anything but a whole, successful answer comes."""
         if any(value.isspace() for value in headers.values()):
             # Such a header would be left out.
             return None
@@ -281,8 +283,11 @@ class CurlRequests:
         curl.setopt(pycurl.READDATA, BytesIO(body))
         # The server is not asked first whether it would take the body.
         sent = [*(_line(*header) for header in headers.items()), b"expect:"]
-        answer = self._perform(curl, url, sent)
-        return None if answer is None or answer.body else answer
+        try:
+            return self._perform(curl, url, sent)
+        finally:
+            # The object would be held until the next one.
+            curl.setopt(pycurl.READDATA, BytesIO())
 
     def _perform(self, curl: pycurl.Curl, url: str, sent: list[bytes]) -> WholeAnswer | None:
         lines: list[bytes] = []
@@ -295,7 +300,7 @@ class CurlRequests:
             curl.perform()
         except pycurl.error:
             return None
-        if curl.getinfo(pycurl.RESPONSE_CODE) != _OK:
+        if curl.getinfo(pycurl.RESPONSE_CODE) not in _SUCCESS:
             return None
         return WholeAnswer(_headers(lines), b"".join(chunks))
 

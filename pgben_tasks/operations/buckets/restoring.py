@@ -7,7 +7,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -43,8 +43,10 @@ from pgben_tasks.ports import Bucket
 log = structlog.get_logger(__name__)
 
 _CHUNK: Final = 1024 * 1024
-#: Bytes of the largest pack that is opened while another lies open, for the room in the spool.
-_LARGEST_AHEAD: Final = 64 * 1024 * 1024
+#: So many bytes of the spool are used at most for what is opened while another pack lies open.
+_MOST_AHEAD: Final = 64 * 1024 * 1024
+#: Seconds for which a fetch that hangs is waited for when a restore ends.
+_CLOSING_LIMIT: Final = 10
 
 
 def manifest_of(run: Run, tools: Toolbox) -> Manifest:
@@ -127,7 +129,8 @@ class OpenedObjects:
 class PackOpener:
     """Opens packs of a snapshot, one by one; the next while the objects of one are stored.
 
-    Must be closed, and is used by one thread.
+    Must be closed, once no thread reads objects any more, and is used by one thread. ``wanted`` are
+    digests and sizes.
     """
 
     def __init__(self, run: Run, tools: Toolbox, manifest: Manifest) -> None:
@@ -140,38 +143,50 @@ class PackOpener:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="open-ahead")
         self._next: tuple[str, Future[tuple[Path, dict[str, int]]]] | None = None
         self._closed = threading.Event()
+        self._file: BinaryIO | None = None
 
     def close(self) -> None:
-        """Stop opening, and remove what is open."""
+        """Stop opening, and remove what is open; a fetch that hangs goes on without a place."""
         self._closed.set()
-        self._thread.shutdown(wait=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._next is not None:
+            wait([self._next[1]], timeout=_CLOSING_LIMIT)
+        self._close_file()
         spool.remove(self._folder)
 
-    def begin(self, place: str, digests: Collection[str]) -> None:
-        """Begin to open the pack that is wanted next, unless it is large."""
+    def begin(self, place: str, wanted: Mapping[str, int]) -> None:
+        """Begin to open the pack that is wanted next, unless it takes much of the spool."""
         pack = self._packs.get(place)
-        if pack is not None and pack.size <= _LARGEST_AHEAD:
-            self._next = (place, self._thread.submit(self._open, pack, digests))
+        if pack is not None and pack.size + sum(wanted.values()) <= _MOST_AHEAD:
+            self._next = (place, self._thread.submit(self._open, pack, wanted))
 
     @contextmanager
-    def opened(self, place: str, digests: Collection[str]) -> Iterator[OpenedObjects]:
-        """Yield the objects with these digests, which lie in the pack at ``place``.
+    def opened(self, place: str, wanted: Mapping[str, int]) -> Iterator[OpenedObjects]:
+        """Yield the wanted objects, which lie in the pack at ``place``.
 
         Damage is recorded, then raised as ``PackLost``.
         """
+        self._close_file()
         pack = self._packs.get(place)
         if pack is None:
             raise ManifestInvalid(f"the inventory names the pack '{place}', the manifest not")
         try:
-            path, sizes = self._begun(place) or self._open(pack, digests)
+            path, sizes = self._begun(place) or self._open(pack, wanted)
         except (DigestMismatch, ObjectMissing) as exc:
             finding = damage_finding(pack.path, exc)
             record_damage(self._run, self._tools, self._manifest, [finding])
             raise PackLost(exc.sentence, exc.hint) from exc
-        with path.open("rb") as file:
-            # What is removed stays readable, and no end of this process leaves documents behind.
-            path.unlink()
-            yield OpenedObjects(file, sizes)
+        self._file = path.open("rb")
+        # What is removed stays readable.
+        path.unlink()
+        yield OpenedObjects(self._file, sizes)
+        # Not after an error: threads that have not noticed it may still read.
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _begun(self, place: str) -> tuple[Path, dict[str, int]] | None:
         """Return the pack that was opened ahead, if it is this one and there was room for it."""
@@ -184,19 +199,19 @@ class PackOpener:
             log.info("pack_not_opened_ahead", place=place)
             return None
 
-    def _open(self, pack: Pack, digests: Collection[str]) -> tuple[Path, dict[str, int]]:
+    def _open(self, pack: Pack, wanted: Collection[str]) -> tuple[Path, dict[str, int]]:
         """Fetch a pack and check it; return a file with the objects' bytes, and their sizes."""
         name = place_of(pack).replace("/", "_")
         sealed, opened = self._folder / f"{name}.sealed", self._folder / name
         try:
             self._tools.repository.fetch_pack(pack, sealed, advance=self._check)
             members = self._tools.objects.open_objects(
-                pack, sealed, sorted(digests), opened, advance=self._check
+                pack, sealed, sorted(wanted), opened, advance=self._check
             )
         finally:
             with spool.disk_errors(self._folder):
                 sealed.unlink(missing_ok=True)
-        return opened, {one: size for one, size in members.items() if one in digests}
+        return opened, {one: size for one, size in members.items() if one in wanted}
 
     def _check(self, _amount: int) -> None:
         """Count nothing: the objects' own bytes are the progress."""
@@ -205,9 +220,9 @@ class PackOpener:
             raise CancelledError
 
 
-def digests_of(items: Iterable[Entry | Line]) -> frozenset[str]:
-    """Return the digests of all that have bytes."""
-    return frozenset(one.sha256 for one in items if one.sha256)
+def digests_of(items: Iterable[Entry | Line]) -> dict[str, int]:
+    """Return digests and sizes of all that have bytes."""
+    return {one.sha256: one.size for one in items if one.sha256}
 
 
 def put(
