@@ -111,6 +111,9 @@ def test_everything_comes_back_beside_then_in_place_then_is_undone(
     half = deployment.pgben("restore", "--all", "--in-place", "--confirm", TARGET.name)
     assert half.code == 3, half.all
     assert f"not confirmed, and would be replaced: {PROTECTED_BUCKET}" in half.err
+    refused = deployment.jobs("restore_all")[0]
+    assert refused.state == "refused"
+    assert refused.request["point"] == plan["point"], "no other than the plan has shown"
     none = deployment.pgben("restore", "--all", "--in-place")
     assert none.code == 3
     assert plan["commands"]["in_place"] in none.err, "the plan comes first"

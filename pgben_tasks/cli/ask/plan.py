@@ -49,8 +49,10 @@ def ask(work: Workplace | DirectPlace, fields: dict[str, Any]) -> dict[str, Any]
     return answer
 
 
-def show_first(work: Workplace | DirectPlace, fields: dict[str, Any], *, in_place: bool) -> None:
-    """Write the plan of the restore that is about to be asked for, on stderr.
+def show_first(
+    work: Workplace | DirectPlace, fields: dict[str, Any], *, in_place: bool
+) -> dict[str, Any] | None:
+    """Write the plan of the restore that is about to be asked for, on stderr; return it.
 
     A plan that cannot be made stops no restore: whatever is wrong, that will say so itself. A
     catalog that does not answer stops it here: it would not take the job either.
@@ -59,13 +61,14 @@ def show_first(work: Workplace | DirectPlace, fields: dict[str, Any], *, in_plac
 
     if isinstance(work, Workplace) and not has_worker(work):
         output.say("no restore worker is running, so there is no plan to show", style="yellow")
-        return
+        return None
     try:
         found = ask(work, fields)
     except (PgbenError, RequestRefused) as exc:
         output.say(f"there is no plan to show: {output.as_typed(exc.sentence)}", style="yellow")
-        return
+        return None
     view.show(found, work.zone, in_place=in_place, console=output.err())
+    return found
 
 
 def has_worker(work: Workplace) -> bool:

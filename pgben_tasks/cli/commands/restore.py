@@ -320,7 +320,10 @@ def _restore_all(
     request = {**wanted, **fields}
     enqueue.parse_request("restore_all", None, request)
     if not as_json:
-        plan_first.show_first(work, wanted, in_place=fields["in_place"])
+        shown = plan_first.show_first(work, wanted, in_place=fields["in_place"])
+        if shown is not None and "at" not in request:
+            # A newer point may form before the job begins, and nobody has seen its plan.
+            request["point"] = shown["point"]
     if fields["in_place"] and not fields["confirm"]:
         raise RestoreRefused(
             "everything would be replaced, and nothing was given to confirm that",
