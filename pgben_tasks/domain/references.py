@@ -180,6 +180,31 @@ def recoverable(
         yield replace(fault, backup=backup) if found and fault.backup is None else fault
 
 
+def newly_faulty(found: Iterable[Fault], known: Iterable[Fault]) -> int:
+    """Count the rows with faults that have none among the known ones; orphans are of no row.
+
+    Both are in the order of ``compare``, bucket after bucket.
+    """
+    before = _rows_of(known)
+    one = next(before, None)
+    count = 0
+    for row in _rows_of(found):
+        while one is not None and one < row:
+            one = next(before, None)
+        count += one != row
+    return count
+
+
+def _rows_of(faults: Iterable[Fault]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield what tells the rows of faults apart, each once."""
+    places = (
+        (one.bucket, one.key, one.reference or "", one.row or "")
+        for one in faults
+        if one.kind != "orphan"
+    )
+    return (place for place, _ in groupby(places))
+
+
 def _of_row(
     bucket: str, row: ReferenceLine, there: ObjectLine | None, rule: Reference | None
 ) -> Iterator[Fault]:

@@ -228,12 +228,38 @@ def test_a_copy_that_lost_an_object_is_told(platform: Platform) -> None:
     assert "not as they say: 1 (missing 1)" in (ended.error or {})["sentence"]
 
 
-def test_known_faults_of_the_point_keep_nothing_from_coming_back(platform: Platform) -> None:
+@pytest.fixture
+def faulty(platform: Platform) -> Platform:
+    """Add a row whose document was never stored, and make a recovery point that knows it."""
     platform.execute("INSERT INTO documento (caminho) VALUES ('never stored')")
     platform.point = platform.points.form()
-    assert platform.point.faults == 1
-    job = platform.restore()
+    return platform
+
+
+def test_known_faults_of_the_point_keep_nothing_from_coming_back(faulty: Platform) -> None:
+    assert faulty.point.faults == 1
+    job = faulty.restore()
     assert (job.state, job.result["check"]["missing"]) == ("succeeded", 1)
+
+
+def test_a_new_fault_is_told_also_when_a_known_one_is_gone(faulty: Platform) -> None:
+    job = faulty.workers.ask("restore_all", {})
+    faulty.until(job, "check")
+    into = faulty.workers.ledger.job(job.id).result["buckets"][str(BUCKET)]["into"]
+    copy = faulty.points.tools.other_bucket(into)
+    copy.put("never stored", iter([b"now"]), size=3, headers={}, metadata={"iv": "0f"}, tags={})
+    copy.delete("cidadão/2/rg.jpg")
+    ended = faulty.workers.finish(job)
+    assert ended.state == "failed"
+    assert "1 (missing 1), of which 1 were as they say" in (ended.error or {})["sentence"]
+
+
+def test_where_the_list_of_known_faults_is_gone_their_number_counts(faulty: Platform) -> None:
+    job = faulty.workers.ask("restore_all", {})
+    faulty.until(job, "check")
+    # As retention does when the point becomes too old meanwhile.
+    faulty.points.tools.repository.remove_point(faulty.point.id)
+    assert faulty.workers.finish(job).state == "succeeded"
 
 
 def test_without_references_everything_comes_back_and_is_not_compared(platform: Platform) -> None:

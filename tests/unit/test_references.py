@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.references import (
+    FAULTS,
     Fault,
     ObjectLine,
     Reference,
@@ -17,6 +18,7 @@ from pgben_tasks.domain.references import (
     compare,
     encode,
     in_order,
+    newly_faulty,
     read_faults,
     read_objects,
     read_references,
@@ -186,3 +188,25 @@ def test_a_file_that_is_not_there_or_no_toml_is_told(tmp_path: Path) -> None:
         Settings.load({"PGBEN_REFERENCES": str(tmp_path / "absent.toml")})
     with pytest.raises(ConfigurationError, match="is not TOML"):
         settings_with(tmp_path / "references.toml", "[[")
+
+
+#: Bucket, key, reference, row and kind of a fault.
+_FAULTY = st.tuples(
+    *(st.sampled_from("ab") for _ in range(3)),
+    st.sampled_from(["1", "2", None]),
+    st.sampled_from(FAULTS),
+)
+
+
+@given(st.lists(_FAULTY), st.lists(_FAULTY))
+def test_rows_with_new_faults_are_those_that_sets_say(
+    now: list[tuple[Any, ...]], before: list[tuple[Any, ...]]
+) -> None:
+    def faults(places: list[tuple[Any, ...]]) -> list[Fault]:
+        ordered = sorted(places, key=lambda one: tuple(part or "" for part in one))
+        return [Fault(kind, *place) for *place, kind in ordered]
+
+    def rows(places: list[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+        return {(*one[:3], one[3] or "") for one in places if one[4] != "orphan"}
+
+    assert newly_faulty(faults(now), faults(before)) == len(rows(now) - rows(before))

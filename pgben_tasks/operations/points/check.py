@@ -28,13 +28,20 @@ from pgben_tasks.domain.references import (
     compare,
     encode,
     in_order,
+    newly_faulty,
     read_faults,
     read_objects,
     read_references,
     recoverable,
 )
 from pgben_tasks.domain.target import BackupId
-from pgben_tasks.errors import ConfigurationError, DigestMismatch, IntegrityError, ObjectMissing
+from pgben_tasks.errors import (
+    BackupNotFound,
+    ConfigurationError,
+    DigestMismatch,
+    IntegrityError,
+    ObjectMissing,
+)
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets.current import CurrentObjects, unnamed
 from pgben_tasks.operations.postgres.references import lines_in, write_sorted
@@ -76,13 +83,19 @@ def cross_check(
 
 
 def check_copies(
-    run: Run, tools: Toolbox, members: Sequence[Manifest], places: Mapping[str, str]
-) -> CrossCheck | None:
+    run: Run,
+    tools: Toolbox,
+    members: Sequence[Manifest],
+    places: Mapping[str, str],
+    point: BackupId,
+) -> tuple[CrossCheck, int | None] | None:
     """Compare the rows of restored databases with the objects as their buckets will be.
 
     ``places`` says, by target, in which database and in which bucket each of ``members`` lies now.
     An object that is there and in the snapshot counts as the snapshot has it: its restore has
-    compared it, or will write it. None where no references were read with the backups.
+    compared it, or will write it. Beside what was found, return how many of the faulty rows are
+    not in the list of the ``point``; None for that where the list cannot be read. None where no
+    references were read with the backups.
 
     Raises as ``cross_check`` does, and what the servers raise.
     """
@@ -98,10 +111,17 @@ def check_copies(
         named = (one.key for one in _merged(map(lines_in, files)) if one.bucket == bucket)
         return check.objects_in(place, check.objects_of(bucket), named)
 
-    found = check.folder / "faults"
+    folder = check.folder
+    found = folder / "faults"
     _write(check.compared(map(lines_in, files), objects), found, check.counts)
-    spool.remove(check.folder)
-    return check.outcome(None)
+    new: int | None = None
+    try:
+        known = open_faults(tools, tools.repository.point(point), spool.fresh(folder / "known"))
+        new = newly_faulty(_faults(found), known)
+    except (BackupNotFound, ConfigurationError, IntegrityError) as exc:
+        log.warning("known_faults_unreadable", point=str(point), why=exc.sentence)
+    spool.remove(folder)
+    return check.outcome(None), new
 
 
 def _begun(run: Run, tools: Toolbox, members: Sequence[Manifest]) -> _Check:

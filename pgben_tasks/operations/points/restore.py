@@ -134,20 +134,25 @@ def check(run: Run, tools: Toolbox) -> JSON:
     for target, place in places.items():
         if target.startswith("postgres/"):
             _require_there(tools, Target.parse(target), place)
+    point = BackupId.parse(run.job.context["point"])
     try:
-        found = check_copies(run, tools, manifests, places)
+        checked = check_copies(run, tools, manifests, places, point)
     except ConfigurationError as exc:
         log.error("copies_not_checked", why=exc.sentence, hint=exc.hint)  # noqa: TRY400 - a sentence
         return {"not_checked": exc.sentence}
-    if found is None:
+    if checked is None:
         return {}
+    found, new = checked
     counts = found.model_dump(exclude={"faults", "recoverable"})
     known = run.job.context["faults"]
-    if known is not None and found.rows > known:
+    if known is not None and (found.rows > known if new is None else new):
         kinds = ", ".join(f"{kind} {counts[kind]}" for kind in FAULTS[:-1] if counts[kind])
         raise IntegrityError(
             f"rows of the copies whose objects are not as they say: {found.rows} ({kinds}); in "
-            f"recovery point '{run.job.context['point']}' there were {known}",
+            f"recovery point '{point}' there were {known}"
+            if new is None
+            else f"rows of the copies whose objects are not as they say: {found.rows} ({kinds}), "
+            f"of which {new} were as they say in recovery point '{point}'",
             "`pgben verify --level full` reads every backup of the point",
         )
     return {"check": counts}
