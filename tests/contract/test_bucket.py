@@ -279,6 +279,11 @@ def test_small_objects_are_stored_alike_by_both_clients(
         assert replace(one[1], modified=other[1].modified, version=None) == replace(
             other[1], version=None
         )
+    # What may be forbidden, and has no body to rewind, libcurl would send again by itself.
+    looked: list[None] = []
+    asking = replace(request, body=b"", before=lambda: looked.append(None))
+    assert sender.put_whole(asking) is None
+    assert looked == []
     # A value that libcurl would leave out.
     blank = headers_of("a", content_type, {"blank": " "})
     assert sender.put_whole(replace(request, headers=blank)) is None

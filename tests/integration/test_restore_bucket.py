@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from threading import Event, current_thread
+from pathlib import Path
+from threading import Event, current_thread, enumerate as threads
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from pgben_tasks.errors import (
     StoreUnavailable,
 )
 from pgben_tasks.operations.buckets import restoring
+from pgben_tasks.operations.toolbox import NoProgress, Run
 from pgben_tasks.ports import Bucket, FetchedObject
 from tests.support.archive import SetClock
 from tests.support.bucketshop import TARGET, BucketShop, contents
@@ -392,6 +394,67 @@ def test_a_restore_that_ends_stops_what_it_opens_ahead_and_leaves_no_document(
     with pytest.raises(ConfigurationError):
         chain.step("pgben.restore.bucket.copy")
     assert list(packs.tools.spool.rglob("opened")) == []
+
+
+def test_a_fetch_that_hangs_keeps_no_restore_from_ending(
+    packs: BucketShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restoring, "_CLOSING_LIMIT", 0.1)
+    over, hangs, there = Event(), Event(), copy_of(packs)
+    fetch, main = packs.tools.repository.fetch_pack, current_thread()
+
+    def hanging(pack: Pack, destination: Path, *, advance: Callable[[int], None]) -> None:
+        def hang(amount: int) -> None:
+            if current_thread() is not main:
+                hangs.set()
+                over.wait(60)
+            advance(amount)
+
+        fetch(pack, destination, advance=hang)
+
+    def fails(_key: str, _chunks: Iterator[bytes], **_carried: object) -> str:
+        assert hangs.wait(60)
+        raise ConfigurationError("the account may not write", "let it")
+
+    monkeypatch.setattr(there, "put", fails)
+    monkeypatch.setattr(packs.tools.repository, "fetch_pack", hanging)
+    chain = packs.chain("restore", into=INTO)
+    for step in ("select", "plan"):
+        chain.step(f"pgben.restore.bucket.{step}")
+    with pytest.raises(ConfigurationError):
+        chain.step("pgben.restore.bucket.copy")
+    (thread,) = [one for one in threads() if one.name.startswith("open-ahead")]
+    assert list(packs.tools.spool.rglob("opened")) == []
+    over.set()
+    thread.join(60)
+    assert list(packs.tools.spool.rglob("opened")) == []
+
+
+def test_objects_are_readable_after_an_error_until_the_opener_is_closed(
+    packs: BucketShop, tmp_path: Path
+) -> None:
+    manifest = packs.snapshot()
+    entry = packs.entries(manifest)["grande"]
+    wanted = restoring.digests_of([entry])
+    row = packs.chain("restore", into=INTO).row
+    run = Run(
+        job=row.job,
+        ledger=row,
+        progress=NoProgress(),
+        folder=tmp_path,
+        try_lock=row.try_lock,
+    )
+    opener = restoring.PackOpener(run, packs.tools, manifest)
+    with (
+        pytest.raises(ZeroDivisionError),
+        opener.opened(entry.pack or "", wanted) as objects,
+    ):
+        raise ZeroDivisionError
+    # Threads that have not noticed the error may still read.
+    assert b"".join(objects.chunks(entry.sha256 or "")) == b"a" * 5_000_000
+    opener.close()
+    with pytest.raises(ValueError, match="closed file"):
+        next(objects.chunks(entry.sha256 or ""))
 
 
 def test_damage_of_a_pack_that_is_opened_ahead_is_recorded_once(packs: BucketShop) -> None:

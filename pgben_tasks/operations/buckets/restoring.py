@@ -149,8 +149,9 @@ class PackOpener:
         """Stop opening, and remove what is open; a fetch that hangs goes on without a place."""
         self._closed.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
-        if self._next is not None:
-            wait([self._next[1]], timeout=_CLOSING_LIMIT)
+        begun, self._next = self._next, None
+        if begun is not None:
+            wait([begun[1]], timeout=_CLOSING_LIMIT)
         self._close_file()
         spool.remove(self._folder)
 
