@@ -222,3 +222,26 @@ def test_a_dump_is_as_far_as_its_tables_and_what_it_has_written(tmp_path: Path) 
     assert told.facts == {"tables": 2, "tables_total": 3}
     seen.finish()
     assert told.amount == 1000
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['pg_dump: pg_dump: dumping contents of table "s.a"dumping contents of table "s.b"', ""],
+        ['pg_dump: dumping contents of table "s.a"pg_dump: ', 'dumping contents of table "s.b"'],
+        [
+            "pg_dump: pg_dump: ",
+            'dumping contents of table "s.a"',
+            'dumping contents of table "s.b"',
+        ],
+    ],
+)
+def test_lines_of_processes_that_write_at_once_are_told_apart(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    told = RecordingProgress()
+    seen = _Dumped(told, tmp_path, {("s", "a"): 1, ("s", "b"): 1}, 1000, compressed=True)
+    for line in lines:
+        seen.line(line)
+    assert told.facts == {"tables": 2, "tables_total": 2}
+    assert set(seen._running) == {"s.a", "s.b"}

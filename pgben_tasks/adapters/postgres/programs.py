@@ -43,7 +43,8 @@ _ITEM_DONE: Final = re.compile(r"pg_restore: finished item (\d+) ")
 #: A worker of pg_dump has closed a table's file. Parallel workers write prefix and message apart,
 #: so there may be several prefixes, or none behind a piece of another line.
 _FILE_DONE: Final = re.compile(r"(?:pg_dump: )*finished item (\d+) TABLE DATA (.*)")
-_DUMP_BEGUN: Final = re.compile(r'pg_dump: dumping contents of table "(.*)"')
+#: Several processes write at once, each line in pieces: lines join, and lose their beginning.
+_DUMP_BEGUN: Final = re.compile(r'dumping contents of table "(.*?)"(?=$|pg_dump: |dumping )')
 #: What a database has for each byte of its compressed dump, as a rule: indexes are not dumped.
 _DATABASE_PER_DUMP: Final = 5
 
@@ -340,11 +341,11 @@ class _Dumped:
         self._note()
 
     def line(self, line: str) -> None:
-        if (begun := _DUMP_BEGUN.search(line)) is not None:
+        for begun in _DUMP_BEGUN.finditer(line):
             self._begun += 1
             self._running[begun[1]] = self._bytes.get(begun[1], 0)
             self._note()
-        elif (item := _FILE_DONE.search(line)) is not None:
+        if (item := _FILE_DONE.search(line)) is not None:
             # It names the table without its schema.
             name = next((one for one in self._running if one.endswith(f".{item[2]}")), "")
             self._finished += self._running.pop(name, 0)
