@@ -298,6 +298,16 @@ def interrupt(site: Site, silent: Silent, *line: str, **changed: str) -> tuple[f
     return seconds, out + err
 
 
+def seconds_after_ctrl_c(process: subprocess.Popen[str]) -> float:
+    """Press Ctrl-C once; return how many seconds the command went on, which then says nothing."""
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    seconds = time.monotonic() - began
+    assert (process.returncode, err) == (130, "")
+    return seconds
+
+
 def test_ctrl_c_ends_a_command_that_waits_for_the_catalog(ready: Site, silent: Silent) -> None:
     # Of all commands this one puts off Ctrl-C, while it writes and sends its job.
     line = ("backup", "pgben")
@@ -310,14 +320,9 @@ def test_one_ctrl_c_ends_it_as_well_some_seconds_later(ready: Site, silent: Sile
     with ready.start("backup", "pgben", **catalog_at(silent.address)) as process:
         try:
             silent.await_caller()
-            process.send_signal(signal.SIGINT)
-            began = time.monotonic()
-            _, err = process.communicate(timeout=30)
-            seconds = time.monotonic() - began
+            assert seconds_after_ctrl_c(process) < SOON
         finally:
             process.kill()
-    assert (process.returncode, err) == (130, "")
-    assert seconds < SOON
 
 
 def test_ctrl_c_ends_a_command_that_waits_for_redis_and_the_job_is_named(
@@ -354,17 +359,12 @@ def test_ctrl_c_ends_a_command_whose_statement_froze(
                 try:
                     assert wait_until(lambda: look(found), seconds=30)
                     os.kill(found[0], signal.SIGSTOP)
-                    process.send_signal(signal.SIGINT)
-                    began = time.monotonic()
-                    _, err = process.communicate(timeout=30)
-                    seconds = time.monotonic() - began
+                    return seconds_after_ctrl_c(process)
                 finally:
                     process.kill()
                     for one in found:
                         os.kill(one, signal.SIGCONT)
                     seen.update(found)
-            assert (process.returncode, err) == (130, "")
-            return seconds
 
         seen: set[int] = set()
         promptly(attempt, within=PROMPTLY)

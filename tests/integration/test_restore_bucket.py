@@ -29,6 +29,7 @@ from pgben_tasks.errors import (
     StoreUnavailable,
 )
 from pgben_tasks.operations.buckets import restoring
+from pgben_tasks.operations.repository.verify import record_damage
 from pgben_tasks.operations.toolbox import NoProgress, Run
 from pgben_tasks.ports import Bucket, FetchedObject
 from tests.support.archive import SetClock
@@ -435,7 +436,7 @@ def test_objects_are_readable_after_an_error_until_the_opener_is_closed(
 ) -> None:
     manifest = packs.snapshot()
     entry = packs.entries(manifest)["grande"]
-    wanted = restoring.digests_of([entry])
+    wanted = restoring.sizes_by_digest([entry])
     row = packs.chain("restore", into=INTO).row
     run = Run(
         job=row.job,
@@ -457,9 +458,19 @@ def test_objects_are_readable_after_an_error_until_the_opener_is_closed(
         next(objects.chunks(entry.sha256 or ""))
 
 
-def test_damage_of_a_pack_that_is_opened_ahead_is_recorded_once(packs: BucketShop) -> None:
+def test_damage_of_a_pack_that_is_opened_ahead_is_recorded_once(
+    packs: BucketShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     damaged = damage(packs, "gross 2")
+    recorded: list[object] = []
+
+    def counted(*arguments: Any) -> None:
+        recorded.append(arguments)
+        record_damage(*arguments)
+
+    monkeypatch.setattr(restoring, "record_damage", counted)
     with pytest.raises(IntegrityError, match="^1 of 35 objects are not .* damaged or gone"):
         packs.run("restore", into=INTO)
     whole = {key: one for key, one in contents(packs.bucket).items() if key not in damaged}
     assert contents(copy_of(packs)) == whole
+    assert len(recorded) == 1

@@ -98,9 +98,9 @@ class CatalogSwaps:
         return found
 
     def of_parts(self, wholes: Sequence[UUID]) -> dict[UUID, list[Swap]]:
-        """Return the swaps that parts of such jobs have begun, oldest first; without those of none.
+        """Return the swaps of the parts of these jobs, of all attempts, oldest first.
 
-        Parts of all attempts have theirs.
+        Jobs whose parts have none are left out.
         """
         if not wholes:
             return {}

@@ -47,7 +47,6 @@ from pgben_tasks.operations.buckets.restoring import (
     PackOpener,
     capture_of,
     choice_of,
-    digests_of,
     manifest_of,
     not_added,
     not_restored,
@@ -55,6 +54,7 @@ from pgben_tasks.operations.buckets.restoring import (
     once,
     put,
     require_found,
+    sizes_by_digest,
 )
 from pgben_tasks.operations.buckets.uploads import NotedUploads, give_up_uploads
 from pgben_tasks.operations.snapshot_files import by_pack, read_lines
@@ -376,7 +376,7 @@ class _Writing:
     def _opened(self, group: list[Planned]) -> AbstractContextManager[OpenedObjects]:
         """Open the pack in which the objects of a group lie."""
         entries = [one.entry() for one in group]
-        return self._packs.opened(entries[0].pack or "", digests_of(entries))
+        return self._packs.opened(entries[0].pack or "", sizes_by_digest(entries))
 
     def _add(self, objects: OpenedObjects, one: Planned) -> str:
         """Store one object unless there is one of its key."""

@@ -35,13 +35,13 @@ from pgben_tasks.operations.buckets.restoring import (
     PackOpener,
     capture_of,
     choice_of,
-    digests_of,
     manifest_of,
     not_restored,
     not_stored,
     once,
     put,
     require_found,
+    sizes_by_digest,
 )
 from pgben_tasks.operations.buckets.uploads import give_up_uploads
 from pgben_tasks.operations.repository.selection import choose_backup
@@ -160,9 +160,9 @@ def copy(run: Run, tools: Toolbox) -> JSON:
                         wanted = _differing(pool, patience, differs, there, wanted)
                     if wanted:
                         entries = [line.entry() for line in wanted]
-                        with opener.opened(place, digests_of(entries)) as objects:
+                        with opener.opened(place, sizes_by_digest(entries)) as objects:
                             if following is not None and not again:
-                                opener.begin(following[0], digests_of(following[1]))
+                                opener.open_ahead(following[0], sizes_by_digest(following[1]))
                             run.ledger.hold()
                             store = _Storing(run, there, objects, differs)
                             taken = patience.each_possible(

@@ -155,7 +155,7 @@ class PackOpener:
         self._close_file()
         spool.remove(self._folder)
 
-    def begin(self, place: str, wanted: Mapping[str, int]) -> None:
+    def open_ahead(self, place: str, wanted: Mapping[str, int]) -> None:
         """Begin to open the pack that is wanted next, unless it takes much of the spool."""
         pack = self._packs.get(place)
         if pack is not None and pack.size + sum(wanted.values()) <= _MOST_AHEAD:
@@ -221,8 +221,8 @@ class PackOpener:
             raise CancelledError
 
 
-def digests_of(items: Iterable[Entry | Line]) -> dict[str, int]:
-    """Return digests and sizes of all that have bytes."""
+def sizes_by_digest(items: Iterable[Entry | Line]) -> dict[str, int]:
+    """Return the sizes of all that have bytes, by their digests."""
     return {one.sha256: one.size for one in items if one.sha256}
 
 
