@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu import Exchange, Queue
@@ -15,6 +16,7 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from pgben_tasks import names
 from pgben_tasks.settings import redis_url
+from pgben_tasks.settings.broker import check_redis_url
 
 #: The longest a step may run before its process is ended.
 HARD_LIMIT: Final = timedelta(hours=8)
@@ -23,6 +25,8 @@ SOFT_LIMIT: Final = HARD_LIMIT - timedelta(minutes=5)
 VISIBILITY_TIMEOUT: Final = timedelta(hours=10)
 #: An outage of the broker must not end a worker (pgben_tasks/broker.py says why it did).
 _TRANSPORT: Final = "pgben_tasks.broker:Transport"
+#: Results say what to do, and progress never hides an end (pgben_tasks/results.py).
+_RESULTS: Final = "pgben_tasks.results:Results"
 #: How long a worker that was told to stop lets its running step go on.
 SOFT_SHUTDOWN: Final = timedelta(seconds=60)
 
@@ -32,7 +36,6 @@ def configuration(broker: str) -> dict[str, Any]:
 
     Results go to database 1 of the same server.
     """
-    server, _, _ = broker.rpartition("/")
     transport = {
         "visibility_timeout": int(VISIBILITY_TIMEOUT.total_seconds()),
         # Without these, an expired message came back up to 100 s late.
@@ -44,7 +47,7 @@ def configuration(broker: str) -> dict[str, Any]:
     }
     return {
         "broker_url": broker,
-        "result_backend": f"{server}/1",
+        "result_backend": _results_url(broker),
         "broker_transport_options": transport,
         "result_backend_transport_options": {"visibility_timeout": transport["visibility_timeout"]},
         "broker_connection_retry_on_startup": True,
@@ -96,6 +99,10 @@ def configuration(broker: str) -> dict[str, Any]:
             names.UNDO_ALL: {"queue": names.QUEUE_RESTORE},
             # The keys and servers of a restore are at hand there.
             names.CATALOG_PLAN: {"queue": names.QUEUE_RESTORE},
+            names.CATALOG_BACKUPS: {"queue": names.QUEUE_MAINTENANCE},
+            names.CATALOG_JOBS: {"queue": names.QUEUE_MAINTENANCE},
+            names.CATALOG_STATUS: {"queue": names.QUEUE_MAINTENANCE},
+            names.CANCEL_RUN: {"queue": names.QUEUE_MAINTENANCE},
             "pgben.undo.run.*": {"queue": names.QUEUE_RESTORE},
             names.VERIFY_RUN: {"queue": names.QUEUE_VERIFY},
             "pgben.verify.run.*": {"queue": names.QUEUE_VERIFY},
@@ -116,11 +123,26 @@ def configuration(broker: str) -> dict[str, Any]:
     }
 
 
+def _results_url(broker: str) -> str:
+    """Return the URL of database 1 of the same server."""
+    parts = urlsplit(broker)
+    query = parts.query
+    if parts.scheme == "rediss" and "ssl_cert_reqs" not in query:
+        # Celery wants it to be written, and the broker's transport takes it for granted.
+        query = f"{query}&ssl_cert_reqs=required".lstrip("&")
+    return parts._replace(path="/1", query=query).geturl()
+
+
 def create_app(broker: str) -> Celery:
-    """Make an application on the broker at this URL."""
+    """Make an application on the broker at this URL.
+
+    Raises ``ConfigurationError`` when it is not the URL of a Redis database.
+    """
+    broker = check_redis_url(broker)
     # By name, so that nothing is loaded before the first connection.
     TRANSPORT_ALIASES.update(redis=_TRANSPORT, rediss=_TRANSPORT)
     made = Celery("pgben", set_as_current=False)
+    made.loader.override_backends = {"redis": _RESULTS, "rediss": _RESULTS}
     made.conf.update(configuration(broker))
     return made
 

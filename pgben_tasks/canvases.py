@@ -14,6 +14,7 @@ from celery.canvas import Signature
 
 from pgben_tasks import names
 from pgben_tasks.contracts import JSON
+from pgben_tasks.events import NO_NAMED_ARGUMENTS, shown_arguments
 
 #: The place of a step that runs on the node that has its files, in this role.
 NODE_BACKUP: Final = "node:backup"
@@ -140,6 +141,11 @@ def entry(kind: str, target: str | None) -> tuple[str, str]:
     return (_BUCKET_ENTRIES.get(kind, name) if of_bucket else name), queue
 
 
+def entry_tasks() -> frozenset[str]:
+    """Return the entry task of every kind of job, those of buckets among them."""
+    return frozenset({name for name, _ in _ENTRIES.values()} | set(_BUCKET_ENTRIES.values()))
+
+
 def entry_queue(kind: str) -> str:
     """Return the queue where jobs of a kind are claimed."""
     return _ENTRIES[kind][1]
@@ -196,6 +202,9 @@ def build(
     (first, place), *rest = steps
     links = [signature(first, args=(ref,), app=app, queue=queue_of(place, node))]
     links += [signature(step, app=app, queue=queue_of(at, node)) for step, at in rest]
+    for link in links:
+        # Every step gets the same job from the one before it.
+        link.set(argsrepr=shown_arguments((ref,)), kwargsrepr=NO_NAMED_ARGUMENTS)
     if root_task is not None:
         links[-1].set(task_id=root_task)
     return chain(*links, app=app)

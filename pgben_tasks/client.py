@@ -18,8 +18,9 @@ from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases, names
 from pgben_tasks.app import create_app
-from pgben_tasks.contracts import PlanRequest, Request, request_model
-from pgben_tasks.errors import PgbenError, TransientError
+from pgben_tasks.contracts import TASK_REQUESTS, Request, request_model
+from pgben_tasks.errors import ConfigurationError, PgbenError, TransientError
+from pgben_tasks.events import NO_NAMED_ARGUMENTS, NO_WORKER, send_failure, shown_arguments
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -63,9 +64,12 @@ class Client:
     """Sends requests to pgben's workers through the broker at ``redis_url``."""
 
     def __init__(self, redis_url: str, *, app: Celery | None = None) -> None:
-        """Connect lazily: nothing is sent before the first request."""
+        """Connect lazily: nothing is sent before the first request.
+
+        Raises ``ConfigurationError`` when ``redis_url`` is not the URL of a Redis database.
+        """
         if app is None:
-            app = create_app(redis_url)
+            app = _app_at(redis_url)
             app.conf.broker_transport_options.update(_SILENCE)
         self._app = app
 
@@ -128,16 +132,36 @@ class Client:
 
         Nobody answers any more once ``expires`` seconds are over.
         """
-        request = PlanRequest.parse({"target": target, **choice})
-        with self._reached("the broker does not take the request", "nothing was asked"):
-            return self._app.send_task(
-                names.CATALOG_PLAN,
-                args=(request.model_dump(mode="json"),),
-                queue=names.QUEUE_RESTORE,
-                expires=expires,
-                retry=True,
-                retry_policy=_PUBLISH,
-            )
+        return self.ask(names.CATALOG_PLAN, {"target": target, **choice}, expires)
+
+    def backups(
+        self, target: str | None = None, *, expires: float | None = None, **choice: Any
+    ) -> AsyncResult:
+        """Ask which backups, or recovery points, there are; ``contracts.CatalogBackupsRequest``.
+
+        Nobody answers any more once ``expires`` seconds are over.
+        """
+        return self.ask(names.CATALOG_BACKUPS, {"target": target, **choice}, expires)
+
+    def jobs(
+        self, target: str | None = None, *, expires: float | None = None, **choice: Any
+    ) -> AsyncResult:
+        """Ask which jobs there are; see ``contracts.CatalogJobsRequest``.
+
+        Nobody answers any more once ``expires`` seconds are over.
+        """
+        return self.ask(names.CATALOG_JOBS, {"target": target, **choice}, expires)
+
+    def status(self, *, expires: float | None = None) -> AsyncResult:
+        """Ask whether everything can be restored, and whether everything works.
+
+        Nobody answers any more once ``expires`` seconds are over.
+        """
+        return self.ask(names.CATALOG_STATUS, {}, expires)
+
+    def cancel(self, job: UUID | str, *, requested_by: str = "unnamed") -> AsyncResult:
+        """Ask to cancel a job; see ``contracts.CancelRequest``."""
+        return self.ask(names.CANCEL_RUN, {"job": job, "requested_by": requested_by}, None)
 
     def undo(
         self, target: str, job: UUID | str, *, confirm: str, **asked: Unpack[Asked]
@@ -191,24 +215,45 @@ class Client:
         """
         name, queue = canvases.entry(kind, getattr(request, "target", None))
         with self._reached("the broker does not take the request", "nothing was enqueued"):
-            return self._app.send_task(
-                name,
-                args=(request.model_dump(mode="json"),),
-                queue=queue,
-                task_id=task_id,
-                retry=True,
-                retry_policy=_PUBLISH,
-            )
+            return self._send(name, request, queue=queue, task_id=task_id)
 
-    def tell_end(self, task_id: str, error: PgbenError) -> None:
+    def ask(self, name: str, fields: dict[str, Any], expires: float | None = None) -> AsyncResult:
+        """Check the fields of a request that makes no job, and send it to the task ``name``."""
+        request = TASK_REQUESTS[name].parse(fields)
+        queue = names.QUEUE_RESTORE if name == names.CATALOG_PLAN else names.QUEUE_MAINTENANCE
+        with self._reached("the broker does not take the request", "nothing was asked"):
+            return self._send(name, request, queue=queue, expires=expires)
+
+    def _send(self, name: str, request: Request, **options: Any) -> AsyncResult:
+        args = (request.model_dump(mode="json"),)
+        return self._app.send_task(
+            name,
+            args=args,
+            argsrepr=shown_arguments(args),
+            kwargsrepr=NO_NAMED_ARGUMENTS,
+            retry=True,
+            retry_policy=_PUBLISH,
+            **options,
+        )
+
+    def outcome(self, task_id: str) -> dict[str, Any]:
+        """Return what the store of results has of a task: its ``status`` and its ``result``.
+
+        Raises ``TransientError`` when the store is away.
+        """
+        with self._reached("the store of results does not answer", "nothing was changed"):
+            meta: dict[str, Any] = self._app.backend.get_task_meta(task_id, cache=False)
+        return meta
+
+    def tell_end(self, task_id: str, error: PgbenError, *, hostname: str = NO_WORKER) -> None:
         """Send this error to whoever waits on ``task_id``, and to Flower.
 
-        Raises ``TransientError`` when the broker is away.
+        ``hostname`` is Celery's name of the worker that does so, where it is one. Raises
+        ``TransientError`` when the broker is away.
         """
         with self._reached("the broker was not told", "whoever waits for the result waits on"):
             self._app.backend.mark_as_failure(task_id, error)
-            with self._app.events.default_dispatcher() as dispatcher:
-                dispatcher.send("task-failed", uuid=task_id, exception=repr(error), traceback="")
+            send_failure(self._app, task_id, error, hostname=hostname)
 
     @contextmanager
     def _reached(self, sentence: str, meanwhile: str) -> Iterator[None]:
@@ -220,7 +265,48 @@ class Client:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(timeout=_CONNECT_TIMEOUT, **_PUBLISH)
             yield
-        except (OperationalError, ConnectionError, TimeoutError) as exc:
+        except _broker_errors() as exc:
+            refused = _refusal(exc)
+            if refused is not None:
+                raise ConfigurationError(
+                    f"{sentence}: the Redis server refuses {refused}",
+                    f"correct the URL of the broker (PGBEN_REDIS_URL), or what Redis lets its user "
+                    f"do; {meanwhile}",
+                ) from exc
             raise TransientError(
                 sentence, f"check PGBEN_REDIS_URL and that Redis runs; {meanwhile}"
             ) from exc
+
+
+def _app_at(redis_url: str) -> Celery:
+    """Return an application on the broker at this URL, which no error repeats."""
+    try:
+        return create_app(redis_url)
+    except ConfigurationError as exc:
+        raise ConfigurationError(
+            "the broker's URL is not the URL of a Redis database", exc.hint
+        ) from None
+
+
+def _broker_errors() -> tuple[type[Exception], ...]:
+    """Return what a broker that is away, or refuses, raises.
+
+    Redis' own errors are known only once something went wrong: loading them takes long.
+    """
+    from redis import RedisError  # noqa: PLC0415
+
+    return (OperationalError, ConnectionError, TimeoutError, RedisError)
+
+
+def _refusal(error: BaseException | None) -> str | None:
+    """Return what of a URL Redis refuses, which it would refuse again; None for other errors."""
+    from redis import AuthenticationError, ResponseError  # noqa: PLC0415
+    from redis.exceptions import AuthorizationError, NoPermissionError  # noqa: PLC0415
+
+    while error is not None:
+        if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
+            return "the user or the password that is set"
+        if isinstance(error, ResponseError) and "db index" in str(error).lower():
+            return "the number of the database"
+        error = error.__cause__ or error.__context__
+    return None

@@ -27,8 +27,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from pgben_tasks import names
 from pgben_tasks.domain import faults
-from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.target import LATEST, BackupId, Target, check_name
 from pgben_tasks.errors import ConfigurationError, RequestRefused
 
@@ -38,6 +39,8 @@ _LONGEST_FIELD: Final = 40
 _LONGEST_KEY: Final = 1024
 #: More keys than this are no matter of single keys.
 MOST_KEYS: Final = 1000
+#: How many backups or jobs are listed at once.
+MOST_LISTED: Final = 200
 
 
 def _by(rule: Callable[[str], object]) -> AfterValidator:
@@ -380,6 +383,52 @@ class PlanRequest(Request):
         return self
 
 
+class CatalogBackupsRequest(Request):
+    """Ask which backups there are, or which recovery points, newest first."""
+
+    #: The backups of one target; None means of all.
+    target: TargetField | None = None
+    #: Recovery points instead of backups.
+    points: bool = False
+    #: How many at most.
+    limit: Annotated[int, Field(ge=1, le=MOST_LISTED)] = 50
+    #: Only those that are older than the one with this id: the last of the page before.
+    before: BackupField | None = None
+
+    @model_validator(mode="after")
+    def _points_are_of_everything(self) -> Self:
+        if self.points and self.target is not None:
+            message = "`points` are of everything: they go without `target`"
+            raise ValueError(message)
+        return self
+
+
+class CatalogJobsRequest(Request):
+    """Ask which jobs there are, newest first."""
+
+    #: The jobs of one target; None means of all.
+    target: TargetField | None = None
+    #: Only jobs of this kind.
+    kind: JobKind | None = None
+    #: Only those that have not ended.
+    open_only: bool = False
+    #: How many at most.
+    limit: Annotated[int, Field(ge=1, le=MOST_LISTED)] = 20
+    #: Only those that are older than this one: the last of the page before.
+    before: UUID | None = None
+
+
+class CatalogStatusRequest(Request):
+    """Ask whether everything can be restored, and whether everything works."""
+
+
+class CancelRequest(Request):
+    """Ask to cancel a job that has not ended, or that is to be tried again."""
+
+    #: The id of the job in the ledger.
+    job: UUID
+
+
 class UndoRequest(Request):
     """Ask to turn a swap back: the replaced database takes its name again."""
 
@@ -491,6 +540,15 @@ REQUESTS: dict[str, type[Request]] = {
     "prune": PruneRequest,
     "acknowledge": AcknowledgeRequest,
     "sweep": SweepRequest,
+}
+
+#: The requests of tasks that make no job.
+TASK_REQUESTS: dict[str, type[Request]] = {
+    names.CATALOG_PLAN: PlanRequest,
+    names.CATALOG_BACKUPS: CatalogBackupsRequest,
+    names.CATALOG_JOBS: CatalogJobsRequest,
+    names.CATALOG_STATUS: CatalogStatusRequest,
+    names.CANCEL_RUN: CancelRequest,
 }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gettext
 import re
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -38,6 +39,43 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 def with_marks(number: str, language: Language) -> str:
     """Return a number that is written in English with a language's marks: ``1,5``, ``1.024``."""
     return number if language == "en" else number.translate(_MARKS)
+
+
+_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
+_KIBI: Final = 1024
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+
+
+def size(count: int | None) -> str:
+    """Write a number of bytes in English with three significant digits: ``1.46 MiB``."""
+    if count is None:
+        return "-"
+    if count < _KIBI:
+        return f"{count} B"
+    value, unit = count / _KIBI, 0
+    # 1023.9 KiB would be written as 1024 KiB and is one MiB.
+    while value >= _KIBI - 0.5 and unit < len(_UNITS) - 1:
+        value, unit = value / _KIBI, unit + 1
+    digits = 2 if value < 10 else 1 if value < 100 else 0  # noqa: PLR2004
+    return f"{value:.{digits}f} {_UNITS[unit]}"
+
+
+def duration(seconds: float | timedelta | None) -> str:
+    """Write a length of time in English: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``1 h 05 min``."""
+    if seconds is None:
+        return "-"
+    if isinstance(seconds, timedelta):
+        seconds = seconds.total_seconds()
+    if seconds < 10:  # noqa: PLR2004
+        return f"{max(seconds, 0):.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02d} s"
+    minutes = round(seconds / _MINUTE)
+    return f"{minutes // _MINUTE} h {minutes % _MINUTE:02d} min"
 
 
 def translate(text: str, language: Language, **values: object) -> str:

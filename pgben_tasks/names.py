@@ -80,8 +80,34 @@ SWEEP_RUN_FINISH: Final = "pgben.sweep.run.finish"
 
 #: What a restore would bring back; read-only, so it is no job.
 CATALOG_PLAN: Final = "pgben.catalog.plan"
+#: What `pgben list`, `points`, `jobs` and `status` show, for services; read-only as well.
+CATALOG_BACKUPS: Final = "pgben.catalog.backups"
+CATALOG_JOBS: Final = "pgben.catalog.jobs"
+CATALOG_STATUS: Final = "pgben.catalog.status"
+
+#: Cancels a job; it is none itself.
+CANCEL_RUN: Final = "pgben.cancel.run"
 
 TICK: Final = "pgben.maintenance.tick"
+
+#: Every task that a service may call to have something done.
+ENTRY_TASKS: Final = (
+    BACKUP_POSTGRES,
+    BACKUP_BUCKET,
+    BACKUP_ALL,
+    RESTORE_POSTGRES,
+    RESTORE_BUCKET,
+    RESTORE_ALL,
+    UNDO_RUN,
+    UNDO_ALL,
+    VERIFY_RUN,
+    PRUNE_RUN,
+    ACKNOWLEDGE_RUN,
+    SWEEP_RUN,
+    CANCEL_RUN,
+)
+#: Every task that a service may call to be told something; none changes anything.
+READ_ONLY_TASKS: Final = (CATALOG_PLAN, CATALOG_BACKUPS, CATALOG_JOBS, CATALOG_STATUS)
 
 QUEUE_BACKUP: Final = "backup"
 QUEUE_RESTORE: Final = "restore"

@@ -14,6 +14,7 @@ from celery.worker import consumer
 from kombu.transport.virtual import Message
 
 from pgben_tasks.broker import id_of_bytes
+from pgben_tasks.events import NO_NAMED_ARGUMENTS, shown_arguments
 
 #: Raised by code that got a value it does not expect; a lost connection is none of these.
 _UNEXPECTED: Final = (
@@ -30,6 +31,7 @@ class Consumer(consumer.Consumer):
 
         def checked(message: Message) -> None:
             try:
+                _hide_arguments(message)
                 take(message)
             except _UNEXPECTED as exc:
                 _set_aside(message, f"Celery fails on it with {type(exc).__name__}")
@@ -52,6 +54,15 @@ class Consumer(consumer.Consumer):
         """Set it aside, and discard it."""
         _set_aside(message, "Celery calls it invalid")
         super().on_invalid_task(body, message, exc)
+
+
+def _hide_arguments(message: Message) -> None:
+    """Let events show a message's target and job only, whoever wrote what they would show."""
+    if not isinstance(message.headers, dict) or "task" not in message.headers:
+        # An older form of messages, whose arguments Celery itself reads; it is discarded.
+        return
+    args, *_ = message.payload
+    message.headers.update(argsrepr=shown_arguments(args), kwargsrepr=NO_NAMED_ARGUMENTS)
 
 
 def _set_aside(message: Message, why: str) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from pgben_tasks.domain.alarm import one_line
@@ -85,10 +86,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except redis.AuthenticationError as exc:
-        raise ConfigurationError(
-            "the Redis server does not accept the password that is set",
-            "correct the password in PGBEN_REDIS_URL, or in the file of PGBEN_REDIS_URL_FILE",
-        ) from exc
+        raise _password_refused() from exc
     except (redis.ConnectionError, redis.TimeoutError) as exc:
         raise TransientError(
             "the Redis server does not answer",
@@ -99,6 +97,13 @@ def _translated() -> Iterator[None]:
             "the Redis server does not say how it is set up",
             "let the user of PGBEN_REDIS_URL run INFO and LLEN",
         ) from exc
+
+
+def _password_refused() -> ConfigurationError:
+    return ConfigurationError(
+        "the Redis server does not accept the password that is set",
+        "correct the password in PGBEN_REDIS_URL, or in the file of PGBEN_REDIS_URL_FILE",
+    )
 
 
 def record_set_aside(url: str, record: Callable[[Sequence[SetAside], int], None]) -> int:
@@ -118,6 +123,13 @@ def record_set_aside(url: str, record: Callable[[Sequence[SetAside], int], None]
                         removal.lrem(SET_ASIDE, -1, one.raw)  # type: ignore[arg-type]  # bytes are as well
                     removal.decrby(SET_ASIDE_DROPPED, dropped)
                     removal.execute()
+        except redis.AuthenticationError as exc:
+            raise _password_refused() from exc
+        except NoPermissionError as exc:
+            raise ConfigurationError(
+                f"the Redis server does not give the list '{SET_ASIDE}' to the user that is set",
+                "let the user of PGBEN_REDIS_URL read and write the keys of all queues",
+            ) from exc
         except redis.RedisError as exc:
             raise TransientError(
                 f"the Redis server does not give the list '{SET_ASIDE}' of messages",

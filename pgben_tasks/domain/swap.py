@@ -64,8 +64,8 @@ def way_back(swap: Swap) -> str:
     """Return, for a hint, what turns ``swap`` back."""
     if swap.aside is None:
         return (
-            f"it replaced nothing; `pgben restore {swap.live} --backup ID --in-place --confirm "
-            f"{swap.live}` takes another backup"
+            f"it replaced nothing; `pgben restore {swap.live}` with `backup`, `in_place` and "
+            f"`confirm={swap.live}` takes another backup"
         )
     return f"`pgben undo {swap.job} --confirm {swap.live}` turns it back"
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, NoReturn
 from uuid import UUID
 
@@ -18,6 +19,7 @@ import structlog
 from celery import Task
 from celery.exceptions import Ignore
 from kombu.exceptions import OperationalError
+from redis import RedisError
 
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.ledger_row import LedgerRow
@@ -40,6 +42,7 @@ from pgben_tasks.errors import (
     TargetBusy,
     TransientError,
 )
+from pgben_tasks.events import NO_NAMED_ARGUMENTS, send_failure, shown_arguments
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.chains import run_step
 from pgben_tasks.operations.toolbox import Toolbox
@@ -71,6 +74,8 @@ class PgbenTask(Task):
     default_retry_delay = 1
     #: Errors of ours are logged in one line; only unexpected ones have a traceback.
     throws = (PgbenError,)
+    #: What workers tell of their tasks has no arguments of requests.
+    Request = "pgben_tasks.tasks.request:ShownRequest"
 
     @property
     def work(self) -> runtime.Workplace:
@@ -130,7 +135,7 @@ class PgbenTask(Task):
             except Exception as exc:  # noqa: BLE001 - a step that cannot begin fails its job
                 self._fail_waiting(ref, exc)
             log.info("step_began", attempt=job.attempt, fence=ref.fence)
-            pulse = Heartbeat(self.work.ledger, held, ref, self.name, show=self._shower())
+            pulse = Heartbeat(self.work.ledger, held, ref, self.name, show=self._shower(job))
             try:
                 with pulse:
                     sharing = self.sharing(ref, pulse)
@@ -286,7 +291,7 @@ class PgbenTask(Task):
         self._note(job, state, error)
         try:
             self._notify_flower(job, error)
-        except (OperationalError, OSError):
+        except (OperationalError, OSError, RedisError):
             log.warning("flower_not_told")
 
     def _note(self, job: Job, state: JobState, error: Exception) -> None:
@@ -308,18 +313,31 @@ class PgbenTask(Task):
         """Send a failure event for the id that callers wait on; Celery sends none for it."""
         if job.root_task is None or job.root_task == self.request.id:
             return
-        with self.app.events.default_dispatcher() as dispatcher:
-            shown = repr(as_public_error(error))
-            dispatcher.send("task-failed", uuid=job.root_task, exception=shown, traceback="")
+        send_failure(
+            self.app, job.root_task, as_public_error(error), hostname=str(self.request.hostname)
+        )
 
-    def _shower(self) -> Callable[[dict[str, Any]], None]:
+    def _shower(self, job: Job) -> Callable[[JSON], None]:
+        """Return what shows the progress of this step under the id that callers wait on."""
         # The heartbeat's thread has no current request, so the id is taken here.
-        task_id = self.request.id
+        return partial(self._show_progress, job, job.root_task or self.request.id, self.name)
 
-        def show(progress: dict[str, Any]) -> None:
-            self.update_state(task_id=task_id, state="PROGRESS", meta=progress)
+    def _show_progress(self, job: Job, task_id: str, step: str, progress: JSON) -> None:
+        store = getattr(self.backend, "store_progress", None)
+        if store is not None:
+            about = {"job": str(job.id), "target": job.target, "step": step}
+            store(task_id, {**about, "phase": None, "total": None, "unit": None, **progress})
 
-        return show
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Send this task; events show its target and its job, and nothing else of its arguments."""
+        options.setdefault("argsrepr", shown_arguments(args))
+        options.setdefault("kwargsrepr", NO_NAMED_ARGUMENTS)
+        return super().apply_async(args, kwargs, **options)
+
+
+def one_argument(arguments: Sequence[object], named: Mapping[str, object]) -> object:
+    """Return the one argument of a public task, the request; None stands for anything else."""
+    return arguments[0] if len(arguments) == 1 and not named else None
 
 
 def _delay(tried: int) -> float:

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import structlog
 from celery.exceptions import Ignore
+from kombu.exceptions import OperationalError
+from redis import RedisError
 
 from pgben_tasks import canvases
 from pgben_tasks.contracts import (
@@ -42,7 +44,8 @@ from pgben_tasks.errors import (
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.chains import first_context, lease_of
 from pgben_tasks.operations.points.form import require_new_workers
-from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask
+from pgben_tasks.operations.progress import Gauge
+from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask, one_argument
 
 log = structlog.get_logger(__name__)
 
@@ -54,9 +57,8 @@ class EntryTask(PgbenTask):
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Take the one argument, the request; anything else is refused as a malformed one."""
-        whole = len(arguments) == 1 and not named
         # Celery's own would hide the request of the message behind a new one.
-        return self.run(arguments[0] if whole else None)
+        return self.run(one_argument(arguments, named))
 
     def enter(self, kind: Any, raw: object) -> JSON:
         """Claim the job that ``raw`` asks for and replace this task by its chain.
@@ -111,8 +113,18 @@ class EntryTask(PgbenTask):
         self._sweep()
         work.audit(job, result="began")
         log.info("job_claimed", fence=ref.fence, node=work.tools.node)
+        self._show_claimed(job)
         chain = canvases.build(self.app, job.chain, ref.to_json(), node=work.tools.node)
         return self.replace(chain)  # type: ignore[no-any-return]  # Celery has no types
+
+    def _show_claimed(self, job: Job) -> None:
+        """Show callers that the job has begun: its first step may wait for its node."""
+        try:
+            self._show_progress(
+                job, self.request.id, canvases.first_step(job.chain), Gauge().read()
+            )
+        except (OperationalError, OSError, RedisError) as exc:
+            log.warning("progress_not_shown", why=type(exc).__name__)
 
     def _sweep(self) -> None:
         """Make room in the spool; where that fails the steps will say so with their own error."""
@@ -217,7 +229,7 @@ class EntryTask(PgbenTask):
         """
         own = f"{kind}:refused:{self.request.id}"
         key = (request.idempotency_key if request else None) or own
-        target = (request.target or EVERYTHING) if request else _safe_field(raw, "target") or "?"
+        target = (request.target or EVERYTHING) if request else _safe_target(raw) or "?"
         who = request.requested_by if request else _safe_field(raw, "requested_by") or "unnamed"
 
         def row(key: str) -> Job:
@@ -253,6 +265,18 @@ def _under_way(busy: TargetBusy) -> RestoreRefused:
         f"another restore or undo of everything is under way: {busy.sentence}",
         "`pgben jobs --follow JOB` follows it; nothing was changed",
     )
+
+
+def _safe_target(raw: object) -> str:
+    """Return the target of a malformed request for the record, unless it is none.
+
+    What is none may be anything: a person's number, a key.
+    """
+    text = _safe_field(raw, "target")
+    try:
+        return str(Target.parse(text)) if text else ""
+    except PgbenError:
+        return ""
 
 
 def _safe_field(raw: object, field: str) -> str:

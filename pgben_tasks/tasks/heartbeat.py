@@ -77,7 +77,7 @@ class Heartbeat:
         self._gauge = Gauge()
         self._lost: Exception | None = None
         self._stop = threading.Event()
-        self._progress: dict[str, Any] = {}
+        self._progress = self._gauge.read()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._shower = threading.Thread(target=self._show_progress, name="progress", daemon=True)
 
@@ -162,9 +162,12 @@ class Heartbeat:
                 kept.keep()
 
     def _show_progress(self) -> None:
-        """Hand progress to Celery, from a thread of its own: a broker that is away blocks it."""
-        shown: dict[str, Any] = {}
-        while not self._stop.wait(_POLL_SECONDS):
+        """Hand progress to Celery, from a thread of its own: a broker that is away blocks it.
+
+        That the step began is shown at once.
+        """
+        shown: dict[str, Any] | None = None
+        while True:
             progress = self._progress
             if progress != shown:
                 try:
@@ -172,3 +175,5 @@ class Heartbeat:
                 except Exception as exc:  # noqa: BLE001 - whatever a broker raises, it is only shown
                     log.warning("progress_not_shown", why=type(exc).__name__)
                 shown = progress
+            if self._stop.wait(_POLL_SECONDS):
+                return

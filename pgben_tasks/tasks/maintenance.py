@@ -12,4 +12,6 @@ from pgben_tasks.tasks.base import PgbenTask
 @app.task(name=names.TICK, base=PgbenTask, bind=True, expires=120)
 def tick(self: PgbenTask, *, stand_in: bool = False) -> JSON:
     """Begin what is due, take over stalled jobs and send alarms; cheap and idempotent."""
-    return reconciler.tick(self.work, self.app, stand_in=stand_in)
+    return reconciler.tick(
+        self.work, self.app, stand_in=stand_in, hostname=str(self.request.hostname)
+    )

@@ -20,6 +20,7 @@ from pgben_tasks.adapters.catalog.locks import holding, is_free, job_lock
 from pgben_tasks.adapters.catalog.recovery import Stalled
 from pgben_tasks.adapters.catalog.workers import BEAT, TICK
 from pgben_tasks.adapters.redis import SetAside, broker_uptime, record_set_aside
+from pgben_tasks.client import Client
 from pgben_tasks.contracts import (
     JSON,
     BackupAllRequest,
@@ -35,7 +36,14 @@ from pgben_tasks.domain.kept_databases import RestoredDatabase, expiry_alarm
 from pgben_tasks.domain.swap import Swap
 from pgben_tasks.domain.sweeping import SWEEP_AGE
 from pgben_tasks.domain.target import Target
-from pgben_tasks.errors import ConfigurationError, PgbenError, TargetBusy
+from pgben_tasks.errors import (
+    ConfigurationError,
+    PermanentError,
+    PgbenError,
+    TargetBusy,
+    TransientError,
+)
+from pgben_tasks.events import NO_NAMED_ARGUMENTS, NO_WORKER, shown_arguments
 from pgben_tasks.operations.alarms.detect import raise_alarms
 from pgben_tasks.operations.alarms.send import send_alarms
 from pgben_tasks.operations.points.form import require_new_workers
@@ -48,11 +56,14 @@ _T = TypeVar("_T")
 _WHO_WRITES: Final = "find out who can write to the broker; docs/tasks.md says what a message is"
 
 
-def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSON:
+def tick(
+    work: runtime.Workplace, app: Celery, *, stand_in: bool = False, hostname: str = NO_WORKER
+) -> JSON:
     """Do what is due at this moment; returns how much of each was done.
 
     What keeps one thing from being done keeps nothing else from it; only the catalog is needed.
-    ``stand_in`` says that a worker sent this tick because beat is silent.
+    ``stand_in`` says that a worker sent this tick because beat is silent, ``hostname`` is Celery's
+    name of the worker that runs it.
     """
     if not stand_in:
         work.workers.send_heartbeat([BEAT])
@@ -61,7 +72,8 @@ def tick(work: runtime.Workplace, app: Celery, *, stand_in: bool = False) -> JSO
         # First of all: a live database that a dead swap keeps closed.
         "swaps": _each(work.swaps.open(), lambda swap: _settle(work, swap)),
         "taken_over": _each(
-            work.recovery.stalled(broker_since=broker_since), lambda one: _revive(work, app, one)
+            work.recovery.stalled(broker_since=broker_since),
+            lambda one: _revive(work, app, one, hostname),
         ),
         "windows": _each(work.timetable(), lambda due: _begin_window(work, *due)),
         "sweeps": _each(work.target_names(), lambda target: _begin_sweep(work, target)),
@@ -311,7 +323,15 @@ def _expire(work: runtime.Workplace, one: RestoredDatabase) -> int:
 def publish(app: Celery, job: Job) -> None:
     """Send the entry message of a queued job; the ledger has its request."""
     entry, queue = canvases.entry(job.kind, job.target)
-    app.send_task(entry, args=(job.request_again,), queue=queue, task_id=job.root_task)
+    args = (job.request_again,)
+    app.send_task(
+        entry,
+        args=args,
+        argsrepr=shown_arguments(args),
+        kwargsrepr=NO_NAMED_ARGUMENTS,
+        queue=queue,
+        task_id=job.root_task,
+    )
     log.info("job_published", job=str(job.id), key=job.key)
 
 
@@ -361,13 +381,13 @@ def _begin_sweep(work: runtime.Workplace, target: str) -> int:
     return int(new)
 
 
-def _revive(work: runtime.Workplace, app: Celery, stalled: Stalled) -> int:
+def _revive(work: runtime.Workplace, app: Celery, stalled: Stalled, hostname: str) -> int:
     """Continue a stalled job where a worker has its files, else queue it again for any node."""
     if not is_free(work.database, job_lock(stalled.job)):
         # Its process runs and is only cut off from the catalog; its heartbeat will come back.
         return 0
     if stalled.losses >= MOST_LOSSES:
-        return _give_up(work, stalled)
+        return _give_up(work, app, stalled, hostname)
     job = work.ledger.job(stalled.job)
     if canvases.has_step(job.chain, stalled.step):
         if not canvases.needs_its_node(job.chain, stalled.step):
@@ -413,7 +433,7 @@ def _go_on(work: runtime.Workplace, app: Celery, stalled: Stalled, job: Job) -> 
     return 1
 
 
-def _give_up(work: runtime.Workplace, stalled: Stalled) -> int:
+def _give_up(work: runtime.Workplace, app: Celery, stalled: Stalled, hostname: str) -> int:
     """Fail a job during whose step one worker after another was lost."""
     job = work.ledger.job(stalled.job)
     error = {
@@ -430,4 +450,19 @@ def _give_up(work: runtime.Workplace, stalled: Stalled) -> int:
     )
     work.audit(job, result="failed", detail=error["sentence"])
     log.error("job_given_up", job=str(job.id), step=stalled.step, losses=stalled.losses)
+    if job.root_task is not None:
+        _tell_given_up(work, app, job.root_task, error, hostname)
     return 1
+
+
+def _tell_given_up(
+    work: runtime.Workplace, app: Celery, task_id: str, error: JSON, hostname: str
+) -> None:
+    """Write a job's end for callers that wait: no step of it is left that would."""
+    client = Client(work.settings.redis_url.get_secret_value(), app=app)
+    try:
+        client.tell_end(
+            task_id, PermanentError(error["sentence"], error["hint"]), hostname=hostname
+        )
+    except (TransientError, ConfigurationError) as exc:
+        log.warning("end_not_told", why=exc.sentence)

@@ -21,6 +21,7 @@ from pgben_tasks.contracts import JSON, JobRef
 from pgben_tasks.domain.failures import as_public_error
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import FenceLost, PgbenError, TargetBusy, TransientError
+from pgben_tasks.events import NO_NAMED_ARGUMENTS, shown_arguments
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.buckets import sharding
 from pgben_tasks.operations.toolbox import NoProgress, Run
@@ -52,6 +53,8 @@ class LedgerSharing(ShardRows):
                 app.send_task(
                     names.BACKUP_BUCKET_HELP,
                     args=(self.ref.to_json(),),
+                    argsrepr=shown_arguments((self.ref.to_json(),)),
+                    kwargsrepr=NO_NAMED_ARGUMENTS,
                     ignore_result=True,
                     retry=False,
                 )
@@ -125,7 +128,8 @@ class HelpTask(PgbenTask):
         @contextmanager
         def report(held: HeldLocks, n: int) -> Iterator[Progress]:
             step = shard_step(_STEP, n)
-            with Heartbeat(work.ledger, held, ref, step, show=self._shower()) as pulse:
+            # The job's own step shows how far the job is; this is how far one shard is.
+            with Heartbeat(work.ledger, held, ref, step, show=lambda _: None) as pulse:
                 yield pulse
 
         sharing = LedgerSharing(work, ref, report)

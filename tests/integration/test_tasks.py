@@ -30,6 +30,7 @@ from pgben_tasks.errors import (
     FenceLost,
     IntegrityError,
     JobCancelled,
+    PermanentError,
     PgbenError,
     RequestRefused,
     RestoreRefused,
@@ -463,6 +464,9 @@ def test_a_job_that_kills_one_worker_after_another_is_given_up(
     job = site.ledger.job(ref.job)
     assert job.state == "failed"
     assert "lost 3 times in a row" in (job.error or {})["sentence"]
+    # No step of it is left that would tell whoever waits.
+    with pytest.raises(PermanentError, match="lost 3 times in a row"):
+        app.AsyncResult(str(job.root_task)).get(timeout=5)
     with site.database.transaction() as cursor:
         leases = cursor.execute("SELECT 1 FROM lease WHERE job = %s", (ref.job,)).fetchall()
     assert leases == []

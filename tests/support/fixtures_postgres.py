@@ -74,6 +74,22 @@ def run_sql(server: PostgresServer, database: str, script: str) -> None:
         connection.execute(script.encode())
 
 
+def remove_role(server: PostgresServer, name: str) -> None:
+    """Remove a role, where it is there, with its rights in every catalog."""
+    role = sql.Identifier(name)
+    with open_database(server) as connection:
+        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone():
+            return
+        catalogs = connection.execute(
+            "SELECT datname FROM pg_database WHERE datallowconn AND datname LIKE 'catalog_%'"
+        ).fetchall()
+    for database in ("postgres", *(one for (one,) in catalogs)):
+        with open_database(server, database) as connection:
+            connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
+    with open_database(server) as connection:
+        connection.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
 class System15:
     """A PostgreSQL 15 from the system's packages, in C/SQL_ASCII as ``--no-locale`` makes it."""
 

@@ -37,6 +37,7 @@ from pgben_tasks.domain.buckets.restore_plan import PlanTotals
 from pgben_tasks.domain.documents import TableCount
 from pgben_tasks.domain.job import Job, StepRun
 from pgben_tasks.domain.kept_databases import FoundDatabase, KeptDatabase
+from pgben_tasks.domain.listing import Listed
 from pgben_tasks.domain.states import BackupStanding, KnownBackup, State, state_of
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.health.doctor.report import Result
@@ -95,7 +96,7 @@ def check(parts: Iterable[RenderableType]) -> str:
     return said
 
 
-def listed(**fields: Any) -> backups.Listed:
+def listed(**fields: Any) -> Listed:
     values: dict[str, Any] = {
         "target": LONGEST,
         "backup": "20261123T050000Z-1f0c9a",
@@ -104,7 +105,7 @@ def listed(**fields: Any) -> backups.Listed:
         "stored_bytes": 123_456_789_012,
         "objects": 1_234_567,
     }
-    return backups.Listed(**(values | fields))
+    return Listed(**(values | fields))
 
 
 def test_the_list_has_a_table_for_each_target_and_moments_with_their_zone() -> None:

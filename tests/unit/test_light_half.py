@@ -21,6 +21,7 @@ from pgben_tasks import app as app_module, canvases, names
 from pgben_tasks.client import Client, ObjectsChoice
 from pgben_tasks.contracts import (
     REQUESTS,
+    TASK_REQUESTS,
     AcknowledgeRequest,
     BackupRequest,
     BucketRestoreRequest,
@@ -34,7 +35,7 @@ from pgben_tasks.contracts import (
     VerifyRequest,
 )
 from pgben_tasks.domain.target import Target
-from pgben_tasks.errors import PgbenError, RequestRefused, TransientError
+from pgben_tasks.errors import ConfigurationError, PgbenError, RequestRefused, TransientError
 
 TARGET = "postgres/pgben"
 BACKUP = "20261123T050000Z-1f0c9a"
@@ -55,11 +56,15 @@ def loaded_with(module: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["client", "contracts", "canvases", "app", "names", "errors"])
+@pytest.mark.parametrize(
+    "module", ["client", "contracts", "canvases", "app", "names", "errors", "events"]
+)
 def test_importing_the_light_half_loads_nothing_heavy(module: str) -> None:
     loaded = loaded_with(f"pgben_tasks.{module}")
     assert f"pgben_tasks.{module}" in loaded
     assert HEAVY.isdisjoint(loaded)
+    # What needs Redis is loaded with the first connection.
+    assert {"redis", "pgben_tasks.broker", "pgben_tasks.results"}.isdisjoint(loaded)
 
 
 def test_the_client_that_few_commands_need_is_loaded_by_workers_only() -> None:
@@ -319,6 +324,74 @@ def test_a_broker_that_is_away_is_one_sentence_within_seconds() -> None:
         client.backup(TARGET)
     assert time.monotonic() - began < 10
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "x", "http://x", "redis://", "redis://host:99999/0", "redis://host:x/0"),
+        *("redis://:hunter2@host:6379/x", "amqp://guest:hunter2@host/0", "redis://[host/0"),
+    ],
+)
+def test_a_url_that_is_none_of_redis_is_told_at_once_and_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="not the URL of a Redis database") as caught:
+        Client(url)
+    assert caught.value.hint
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("url", "results"),
+    [
+        ("redis://host", "redis://host/1"),
+        ("redis://host/", "redis://host/1"),
+        ("redis://user:p%2Fw@host:6379/3", "redis://user:p%2Fw@host:6379/1"),
+        ("redis://host/0?socket_timeout=3", "redis://host/1?socket_timeout=3"),
+        ("rediss://host:6379/0", "rediss://host:6379/1?ssl_cert_reqs=required"),
+        ("rediss://host/2?ssl_cert_reqs=none", "rediss://host/1?ssl_cert_reqs=none"),
+    ],
+)
+def test_what_the_settings_take_the_client_takes_and_results_go_to_database_1(
+    url: str, results: str
+) -> None:
+    app = app_module.create_app(url)
+    assert app.conf.result_backend == results
+    assert app.backend.connparams["db"] == 1
+    assert app.conf.broker_url.startswith(url.partition("?")[0].rstrip("/"))
+    Client(url)
+
+
+def test_questions_and_cancellations_go_to_their_queues(app: Celery) -> None:
+    client = Client("redis://localhost/0", app=app)
+    results = [
+        client.backups(TARGET, limit=2, expires=30),
+        client.jobs(kind="backup", open_only=True),
+        client.status(),
+        client.cancel(JOB, requested_by="billing"),
+    ]
+    messages = [taken(app, "maintenance") for _ in results]
+    assert [one and one.headers["task"] for one in messages] == [
+        "pgben.catalog.backups",
+        "pgben.catalog.jobs",
+        "pgben.catalog.status",
+        "pgben.cancel.run",
+    ]
+    assert [one and one.headers["id"] for one in messages] == [result.id for result in results]
+    assert [one and one.headers["expires"] is None for one in messages] == [False, True, True, True]
+    requests = [one.payload[0][0] for one in messages if one]
+    assert (requests[0]["target"], requests[0]["limit"]) == (TARGET, 2)
+    assert (requests[3]["job"], requests[3]["requested_by"]) == (JOB, "billing")
+    for name, model in TASK_REQUESTS.items():
+        assert "surprise" in refusal(model, {"surprise": 1}).sentence, name
+    with pytest.raises(RequestRefused, match="limit"):
+        client.jobs(limit=201)
+
+
+def test_tasks_without_a_job_are_routed_for_every_producer() -> None:
+    routes = app_module.create_app("redis://localhost/0").conf.task_routes
+    assert set(TASK_REQUESTS) == {*names.READ_ONLY_TASKS, names.CANCEL_RUN}
+    assert {*names.READ_ONLY_TASKS, *names.ENTRY_TASKS} <= set(routes)
 
 
 # The chains

@@ -110,11 +110,35 @@ class Ledger:
             raise JobNotFound(f"{found} with '{text[:36]}'", "`pgben jobs` lists them")
         return _job(rows[0])
 
-    def jobs(self, *, limit: int = 20, open_only: bool = False) -> list[Job]:
-        """Return the newest jobs first."""
-        where = " WHERE job.state IN ('queued', 'running', 'waiting')" if open_only else ""
+    def jobs(
+        self,
+        *,
+        limit: int = 20,
+        open_only: bool = False,
+        target: str | None = None,
+        kind: JobKind | None = None,
+        before: UUID | None = None,
+    ) -> list[Job]:
+        """Return the newest jobs first: those of a target, of a kind, older than ``before``.
+
+        Raises ``JobNotFound`` when there is no job ``before``.
+        """
+        since = None if before is None else self.job(before).created_at
         rows = self.database.fetch_all(
-            _JOB_ROWS + where + " ORDER BY job.created_at DESC LIMIT %s", (limit,)
+            _JOB_ROWS + " WHERE (NOT %(open)s OR job.state IN ('queued', 'running', 'waiting'))"
+            " AND (%(target)s::text IS NULL OR job.target = %(target)s)"
+            " AND (%(kind)s::text IS NULL OR job.kind = %(kind)s)"
+            " AND (%(before)s::uuid IS NULL"
+            " OR (job.created_at, job.id) < (%(since)s::timestamptz, %(before)s))"
+            " ORDER BY job.created_at DESC, job.id DESC LIMIT %(limit)s",
+            {
+                "open": open_only,
+                "target": target,
+                "kind": kind,
+                "before": before,
+                "since": since,
+                "limit": limit,
+            },
         )
         return [_job(row) for row in rows]
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 from pgben_tasks.cli.view import outcome, output
 from pgben_tasks.cli.view.follow import Follower
 from pgben_tasks.domain.job import EVERYTHING, Job, JobKind
-from pgben_tasks.errors import ConfigurationError, RequestRefused, TransientError
+from pgben_tasks.errors import ConfigurationError, PgbenError, RequestRefused, TransientError
 
 if TYPE_CHECKING:
     from pgben_tasks.contracts import Request
@@ -124,7 +124,7 @@ def parse_request(kind: str, target: object, fields: dict[str, Any]) -> Request:
 
 def submit(
     work: Workplace, kind: JobKind, wanted: Sequence[tuple[str, dict[str, Any]]], jobs: list[Job]
-) -> TransientError | None:
+) -> PgbenError | None:
     """Write every job, add it to ``jobs``, then send every message.
 
     Stop sending at the first that is not taken, and return why.
@@ -152,7 +152,7 @@ def submit(
     for job, (_, _, request) in zip(jobs, requests, strict=True):
         try:
             client.send(kind, request)
-        except TransientError as exc:
+        except (ConfigurationError, TransientError) as exc:
             return exc
         work.ledger.postpone(job.id)
     return None
@@ -203,7 +203,7 @@ def _interrupted(jobs: Sequence[Job], *, as_json: bool) -> int:
     return outcome.INTERRUPTED
 
 
-def _left_to_the_reconciler(jobs: Sequence[Job], unsent: TransientError, *, as_json: bool) -> int:
+def _left_to_the_reconciler(jobs: Sequence[Job], unsent: PgbenError, *, as_json: bool) -> int:
     names = ", ".join(str(job.id) for job in jobs)
     sentence = (
         f"{unsent.sentence}; job {names} is written, and the reconciler publishes it when the "

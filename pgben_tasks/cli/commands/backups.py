@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +15,10 @@ from rich.text import Text
 
 from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import direct_mode
-from pgben_tasks.cli.commands.points import point_document, read_points, show_first_line
+from pgben_tasks.cli.commands.points import read_points, show_first_line
 from pgben_tasks.cli.options import AsJson, Direct, Wide, examples
 from pgben_tasks.cli.view import outcome, output
+from pgben_tasks.domain.listing import Listed, point_document
 from pgben_tasks.errors import CatalogLost, ConfigurationError, DatabaseUnavailable, PgbenError
 from pgben_tasks.language import counted
 
@@ -50,25 +50,6 @@ CONFIG_EXAMPLES = examples(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
-    """One line of `pgben list`; sizes in bytes, None where a manifest cannot be believed."""
-
-    target: str
-    backup: str
-    state: str
-    needs: str | None = None
-    suspect: str | None = None
-    acknowledged: bool = False
-    taken: datetime | None = None
-    stored_bytes: int | None = None
-    tables: int | None = None
-    rows: int | None = None
-    objects: int | None = None
-    verified_at: datetime | None = None
-    detail: str = ""
-
-
 @app.command("list", epilog=LIST_EXAMPLES)
 def list_backups(
     target: Annotated[
@@ -96,7 +77,7 @@ def list_backups(
     if as_json:
         point = newest_good(points)
         document = {"repository": work.repository.id, "point": point and point_document(point)}
-        output.print_json({**document, "backups": found})
+        output.print_json({**document, "backups": [one.to_json() for one in found]})
     elif found:
         if target is None:
             show_first_line(work, points)
@@ -112,11 +93,12 @@ def list_backups(
 def _found(work: Workplace | DirectPlace, target: Target | None) -> tuple[list[Listed], bool]:
     """Read the index, or the repository itself; return also whether an index answered."""
     from pgben_tasks.adapters.catalog.absent import NoWorkers
+    from pgben_tasks.health.listing import read_index
     from pgben_tasks.runtime import Workplace
 
     if isinstance(work, Workplace):
         try:
-            return _read_index(work, target), True
+            return read_index(work, target), True
         except (DatabaseUnavailable, CatalogLost) as exc:
             _say_lost(exc)
         return _read_repository(work.repository, target), False
@@ -201,29 +183,6 @@ def config(wide: Wide = False, as_json: AsJson = False) -> int:
 def _settings_table(rows: Iterable[Row]) -> RenderableType:
     shown = [(row.name, row.origin, row.value) for row in rows]
     return output.table(("setting", "origin", "value"), shown)
-
-
-def _read_index(work: Workplace, target: Target | None) -> list[Listed]:
-    """Read the catalog's index: fast, and as true as the last verification."""
-    from pgben_tasks.health.restorability import indexed_backups
-
-    return [
-        Listed(
-            target=one.target,
-            backup=one.id,
-            state=one.state,
-            needs=one.needs,
-            suspect=one.suspect,
-            acknowledged=one.acknowledged,
-            taken=one.snapshot_at,
-            stored_bytes=one.stored_bytes,
-            tables=one.table_count,
-            rows=one.row_count,
-            objects=one.object_count,
-            verified_at=one.verified_at,
-        )
-        for one in indexed_backups(work, target)
-    ]
 
 
 def _read_repository(

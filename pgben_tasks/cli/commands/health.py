@@ -23,7 +23,7 @@ from pgben_tasks.language import Language, translatable as _, translate
 from pgben_tasks.redaction import redact
 
 if TYPE_CHECKING:
-    from pgben_tasks.domain.outlook import PointOutlook, Presence, TargetOutlook
+    from pgben_tasks.domain.outlook import Presence, TargetOutlook
     from pgben_tasks.domain.verdicts import Colour, Verdict
     from pgben_tasks.health.doctor.report import Result, Status
     from pgben_tasks.health.situation import Situation
@@ -67,15 +67,16 @@ def status(as_json: AsJson = False) -> int:
 
     1: not everything can be restored. 75: it can, and something else is red.
     """
-    from pgben_tasks.health import situation
+    from pgben_tasks.health.situation import gather
+    from pgben_tasks.health.status import status_document
 
     work = open_workplace()
     try:
-        found = situation.gather(work)
+        found = gather(work)
     except KeyboardInterrupt:
         _leave(outcome.INTERRUPTED)
     if as_json:
-        output.print_json(_status_document(found))
+        output.print_json(status_document(found))
     else:
         output.show(_status_tables(found, work.zone))
     code = _status_code(found)
@@ -119,54 +120,6 @@ def doctor(as_json: AsJson = False) -> int:
     return outcome.FAILED if any(one.status == "error" for one in found) else outcome.DONE
 
 
-def _status_document(found: Situation) -> dict[str, Any]:
-    """Return all of it as JSON; what is not known is null."""
-    overall = _verdict(found.verdict)
-    answers = {one.target: one.answers for one in found.surroundings.protected}
-    return {
-        "verdict": overall["colour"],
-        "reasons": overall["reasons"],
-        "restorable": _verdict(found.restorable),
-        "running": _verdict(found.running),
-        "now": output.plain(found.now),
-        "point": found.point and _point(found.point, found.now),
-        "targets": [
-            {**_target(one, found.now), "answers": answers.get(one.target)} for one in found.targets
-        ],
-        "jobs": None if found.jobs is None else [outcome.job_document(job) for job in found.jobs],
-        "workers": None if found.workers is None else list(found.workers),
-        "last_tick": found.last_tick and output.plain(found.last_tick),
-        "reconciler": found.surroundings.reconciler,
-        "disks": [
-            {"path": str(disk.path), "used": round(disk.used, 4), "free_bytes": disk.free}
-            for disk in found.disks
-        ],
-    }
-
-
-def _point(one: PointOutlook, now: datetime) -> dict[str, Any]:
-    good = one.newest_good
-    return {
-        "id": good and str(good.id),
-        "state": good and good.state,
-        "moment": good and output.plain(good.moment),
-        "age_seconds": _seconds(now - good.moment) if good else None,
-        "within_rpo": one.within_rpo(now),
-        "newest": one.newest and str(one.newest.id),
-        "newest_state": one.newest and one.newest.state,
-    }
-
-
-def _verdict(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "colour": verdict.colour,
-        "reasons": [
-            {"colour": one.colour, "text": redact(one.text), "hint": redact(one.hint)}
-            for one in verdict.reasons
-        ],
-    }
-
-
 def _status_tables(found: Situation, zone: tzinfo) -> Iterator[RenderableType]:
     """Yield the screen: both verdicts, their reasons, the targets, then who works and where."""
     restorable, running = found.restorable, found.running
@@ -201,31 +154,6 @@ def _restorable_to(found: Situation, zone: tzinfo) -> str:
     words = f"everything, to {output.moment(min(taken), zone)} or later"
     point = found.point and found.point.newest_good
     return f"{words}; recovery point of {output.moment(point.moment, zone)}" if point else words
-
-
-def _target(one: TargetOutlook, now: datetime) -> dict[str, Any]:
-    good = one.newest_good
-    return {
-        "target": one.target,
-        "restorable_to": good and good.taken and output.plain(good.taken),
-        "backup": good and good.backup,
-        "state": good and good.state,
-        "stored_bytes": good and good.stored_bytes,
-        "age_seconds": _seconds(one.age(now)),
-        "within_rpo": one.within_rpo(now),
-        "newest": one.backups[0].backup if one.backups else None,
-        "backups": len(one.backups),
-        "restorable": one.kept,
-        "failures_since_success": one.failures,
-        "last_failure": one.last_failure,
-        "last_full_verification": one.last_full_verification
-        and output.plain(one.last_full_verification),
-        "verification_overdue": one.verification_overdue(now),
-        "last_restore_seconds": _seconds(one.last_restore),
-        # Drills come with a later version; until then there has been none.
-        "last_drill": None,
-        "next_window": one.next_window and output.plain(one.next_window),
-    }
 
 
 def _facts(
@@ -290,10 +218,6 @@ def _long(length: timedelta) -> str:
         return f"{length.days} days"
     hours, rest = divmod(length, timedelta(hours=1))
     return f"{hours} h" if hours and not rest else output.duration(length)
-
-
-def _seconds(length: timedelta | None) -> float | None:
-    return None if length is None else round(length.total_seconds(), 3)
 
 
 def _doctor_language() -> Language:

@@ -14,11 +14,9 @@ from pgben_tasks.cli.ask import enqueue
 from pgben_tasks.cli.ask.installation import open_workplace
 from pgben_tasks.cli.options import AsJson, Wide, examples
 from pgben_tasks.cli.view import outcome, output
-from pgben_tasks.domain.job import Job, uncancellable, unrepeatable
-from pgben_tasks.domain.swap import way_back, way_back_of
+from pgben_tasks.domain.job import Job, unrepeatable
 from pgben_tasks.errors import (
     ConfigurationError,
-    JobCancelled,
     RequestRefused,
     TransientError,
 )
@@ -93,25 +91,26 @@ def cancel(
     as_json: AsJson = False,
 ) -> int:
     """Cancel a job: a waiting one at once, a running one within seconds."""
+    from pgben_tasks.runtime.cancel import STOPS, cancel_job, remains
+
     work = open_workplace()
     before = work.ledger.find(arguments.parse_job(job))
-    cancelled = cancel_job(work, before)
+    cancelled, untold = cancel_job(work, before, who=enqueue.requester())
+    if untold is not None:
+        output.say(
+            f"{untold.sentence}, so a caller that waits for this job's result does not know yet"
+        )
     if as_json:
         output.print_json({"jobs": [outcome.job_document(cancelled)]})
         return outcome.DONE
     output.say(f"job {cancelled.id} is cancelled")
-    if before.kind == "restore_all":
-        swaps = work.swaps.of_parts([before.id]).get(before.id, [])
-        stay = [one for one in swaps if one.state == "done" and one.aside is not None]
-        if stay:
-            named = ", ".join(f"'{one.live}'" for one in stay)
-            output.say(f"it has replaced {named}, and that stays")
-            output.hint(way_back_of(before.id, stay))
+    left = remains(work, before)
+    if left.replaced:
+        named = ", ".join(f"'{one}'" for one in left.replaced)
+        output.say(f"it has replaced {named}, and that stays")
+        output.hint(left.way_back)
     if before.state == "running":
-        output.hint(
-            "its step stops within seconds and removes what it made; packs that it stored without "
-            "a manifest stay until they are swept"
-        )
+        output.hint(STOPS)
     return outcome.DONE
 
 
@@ -157,37 +156,6 @@ def _show_job(work: Workplace, job: Job, *, wide: bool, as_json: bool) -> int:
     return outcome.DONE
 
 
-def cancel_job(work: Workplace, job: Job) -> Job:
-    """Cancel ``job`` and return it as the ledger has it then.
-
-    Nothing begins it again by itself. A step that runs learns of it with its next heartbeat, stops
-    and removes what it made. Raises ``RequestRefused`` when the job has ended.
-    """
-    from pgben_tasks.domain.failures import error_record
-
-    swapped = work.swaps.swap_of_job(job.id)
-    if swapped is not None and swapped.state in {"intended", "done"}:
-        doing = "changes" if swapped.state == "intended" else "has changed"
-        raise RequestRefused(
-            f"job '{job.id}' {doing} '{swapped.live}' already, so it is too late to cancel it",
-            way_back(swapped) if job.ended else f"let it end; {way_back(swapped)}",
-        )
-    who = enqueue.requester()
-    error = JobCancelled(
-        f"job '{job.id}' was cancelled by '{who}'", f"`pgben jobs retry {job.id}` begins it again"
-    )
-    if not work.ledger.cancel(job.id, error=error_record(error, job.step or "")):
-        now = work.ledger.job(job.id)
-        raise RequestRefused(
-            uncancellable(now) or f"job '{job.id}' had ended",
-            "only a job that is queued, running, waiting or to be tried again can be cancelled",
-        )
-    work.audit(job, result="cancelled", detail=error.sentence, who=who)
-    if job.root_task is not None:
-        _publish_cancelled(work, job.root_task, error)
-    return work.ledger.job(job.id)
-
-
 def retry_job(work: Workplace, job: Job) -> Job:
     """Queue a failed or cancelled ``job`` for a new attempt, under its key and window.
 
@@ -207,23 +175,11 @@ def retry_job(work: Workplace, job: Job) -> Job:
     work.audit(job, result="queued again", who=enqueue.requester())
     try:
         Client(_broker(work)).send(job.kind, request, task_id=job.root_task)
-    except TransientError as exc:
+    except (ConfigurationError, TransientError) as exc:
         output.say(f"{exc.sentence}; the reconciler sends it when the broker is back")
     else:
         work.ledger.postpone(job.id)
     return work.ledger.job(job.id)
-
-
-def _publish_cancelled(work: Workplace, task_id: str, error: JobCancelled) -> None:
-    """Write the job's end to the broker, for callers that wait; one that is away is no failure."""
-    from pgben_tasks.client import Client
-
-    try:
-        Client(_broker(work)).tell_end(task_id, error)
-    except TransientError as exc:
-        output.say(
-            f"{exc.sentence}, so a caller that waits for this job's result does not know yet"
-        )
 
 
 def _broker(work: Workplace) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import tzinfo
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Final
+from typing import IO, TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import RenderableType
@@ -20,6 +20,7 @@ from rich.text import Text
 from pgben_tasks.cli.ask import direct_mode
 from pgben_tasks.cli.options import AsJson, Direct, Wide, examples
 from pgben_tasks.cli.view import outcome, output, remedies
+from pgben_tasks.domain.listing import point_document
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import (
     BackupNotFound,
@@ -128,27 +129,6 @@ def show_first_line(work: Workplace | DirectPlace, found: Sequence[KnownPoint]) 
     else:
         return
     output.out().print(line)
-
-
-def point_document(one: KnownPoint) -> dict[str, Any]:
-    """Return a recovery point as JSON."""
-    return {
-        "id": str(one.id),
-        "state": one.state,
-        "moment": output.plain(one.moment),
-        "formed": output.plain(one.started),
-        "job": one.job,
-        "members": [
-            {
-                "target": member.target,
-                "backup": member.backup,
-                "state": state,
-                "snapshot_time": output.plain(member.snapshot_time),
-            }
-            for member, state in zip(one.members, one.states, strict=True)
-        ],
-        "check": one.check and one.check.model_dump(exclude={"faults"}),
-    }
 
 
 def _named(found: Sequence[KnownPoint], text: str) -> KnownPoint:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from pgben_tasks import errors
 from pgben_tasks.cli.view import output
+from pgben_tasks.domain import listing
 from pgben_tasks.domain.job import EVERYTHING, Job, StepRun
 from pgben_tasks.domain.swap import SwapState
 from pgben_tasks.language import counted
@@ -25,9 +26,6 @@ DAMAGED: Final = 5
 INTERRUPTED: Final = 130
 #: The reader of standard output has closed it, as after SIGPIPE.
 OUTPUT_CLOSED: Final = 141
-
-#: States of a swap whose names were exchanged.
-_SWAPPED: Final = frozenset({"done", "undone", "dropped"})
 
 #: From the least to the most alarming; the code of several jobs is that of the worst.
 _SEVERITY: Final = (0, 75, 4, 3, 2, 1, 5)
@@ -95,6 +93,8 @@ _RESULT_WORDS: Final[dict[str, tuple[str, str]]] = {
     "findings_total": ("findings", "count"),
 }
 
+job_document: Final = listing.job_document
+
 
 def exit_code(job: Job) -> int:
     """Return the exit code for the end of a job; one that has not ended is ``75``."""
@@ -112,42 +112,6 @@ def exit_code(job: Job) -> int:
 def worst_code(codes: Iterable[int]) -> int:
     """Return the most alarming of several exit codes."""
     return max(codes, key=_SEVERITY.index, default=DONE)
-
-
-def job_document(
-    job: Job, steps: Sequence[StepRun] = (), *, swap: SwapState | None = None
-) -> dict[str, Any]:
-    """Return a job as JSON; ``swap`` is what became of its swap."""
-    took = _took(job)
-    return {
-        "job": str(job.id),
-        "kind": job.kind,
-        "target": job.target,
-        "state": job.state,
-        "attempt": job.attempt,
-        "step": job.step,
-        "backup": job.backup,
-        "requested_by": job.requested_by,
-        "created_at": output.plain(job.created_at),
-        "started_at": job.started_at and output.plain(job.started_at),
-        "ended_at": job.ended_at and output.plain(job.ended_at),
-        "retry_at": job.retry_at and output.plain(job.retry_at),
-        "seconds": None if took is None else round(took.total_seconds(), 3),
-        "result": _true_result(job),
-        "restored": restored(job, swap),
-        "error": job.error,
-        "progress": None if job.ended else job.progress,
-        "steps": [
-            {
-                "name": step.name,
-                "attempt": step.attempt,
-                "state": step.state,
-                "node": step.node,
-                "seconds": None if step.seconds is None else round(step.seconds, 3),
-            }
-            for step in steps
-        ],
-    }
 
 
 def job_tables(job: Job, *, zone: tzinfo) -> Iterator[RenderableType]:
@@ -263,7 +227,7 @@ def short_id(job: Job) -> str:
 def _facts(job: Job, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
     yield "job", str(job.id)
     yield "state", output.state(_state(job))
-    result = _true_result(job)
+    result = listing.true_result(job)
     for key, (name, kind) in _RESULT_WORDS.items():
         value = result.get(key)
         if value not in (None, "", []):
@@ -275,19 +239,7 @@ def _facts(job: Job, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
     if (job.result.get("prune") or {}).get("refused"):
         yield "pruning", Text(f"refused: {job.result['prune']['refused']}", style="yellow")
     if job.ended_at is not None:
-        yield "took", output.duration(_took(job))
-
-
-def _true_result(job: Job) -> dict[str, Any]:
-    """Return a job's result; of a restore that did not succeed, without a place that is not there.
-
-    The first step names the place that is meant: it is there from a database's last step on (or
-    from the swap), and a bucket from the first object on.
-    """
-    if job.state == "succeeded" or not job.ended:
-        return job.result
-    begun = "database" in job.result or "written" in job.result or "copying" in job.context
-    return {key: value for key, value in job.result.items() if begun or key != "into"}
+        yield "took", output.duration(listing.time_taken(job))
 
 
 def _state(job: Job) -> str:
@@ -380,7 +332,7 @@ def jobs_table(
             output.state(job.state),
             "" if job.ended else _step(job),
             output.moment(job.created_at, zone),
-            output.duration(_took(job)),
+            output.duration(listing.time_taken(job)),
             job.requested_by,
             _outcome(job, known.get(job.id)),
         )
@@ -393,7 +345,7 @@ def jobs_table(
 def _brief(job: Job, swap: SwapState | None) -> Iterator[str]:
     if not job.ended and job.step:
         yield f"step {_step(job)}"
-    took = _took(job)
+    took = listing.time_taken(job)
     if took is not None:
         yield f"took {output.duration(took)}"
     said = _outcome(job, swap)
@@ -403,7 +355,7 @@ def _brief(job: Job, swap: SwapState | None) -> Iterator[str]:
 
 def _outcome(job: Job, swap: SwapState | None) -> str:
     """Return how a job ended: its error, what a restore did, or the backup."""
-    done = restored(job, swap)
+    done = listing.restored(job, swap)
     if job.kind == "restore_all" and job.state == "succeeded":
         way = "in place" if job.request.get("in_place") else "beside"
         return f"{'undone' if swap == 'undone' else way}, {job.result['point']}"
@@ -412,27 +364,6 @@ def _outcome(job: Job, swap: SwapState | None) -> str:
     if done is None:
         return job.backup or ""
     return done["how"] if done["how"] != "beside" else f"beside → {done['into']}"
-
-
-def restored(job: Job, swap: SwapState | None) -> dict[str, str] | None:
-    """Return what a restore did: how, and into which database or bucket.
-
-    ``swap`` is what became of its swap. None for other jobs, and for a restore that did nothing or
-    has not ended.
-    """
-    if job.kind != "restore" or not (job.state == "succeeded" or swap in _SWAPPED):
-        return None
-    into = str(job.result.get("into") or job.target.partition("/")[2])
-    if swap == "undone":
-        return {"how": "undone", "into": into}
-    replaced = job.request.get("in_place") or job.request.get("swap")
-    return {"how": "in place" if replaced else "beside", "into": into}
-
-
-def _took(job: Job) -> timedelta | None:
-    if job.ended_at is None:
-        return None
-    return job.ended_at - (job.started_at or job.created_at)
 
 
 def _step(job: Job) -> str:

@@ -17,15 +17,13 @@ from typing import Any, Final, TextIO
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from pgben_tasks import language
 from pgben_tasks.cli.view import tables
 from pgben_tasks.cli.view.tables import Facts, Listing, wrap
+from pgben_tasks.domain.listing import moment_text
 from pgben_tasks.language import counted
 from pgben_tasks.redaction import redact
 
-_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
-_KIBI: Final = 1024
-_MINUTE: Final = 60
-_HOUR: Final = 3600
 #: The width where no line is to be wrapped or cut: in a file, in another program, on demand.
 _UNBOUNDED: Final = 100_000
 
@@ -87,35 +85,8 @@ _FIELD: Final = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 Cell = tables.Cell
 
 
-def size(count: int | None) -> str:
-    """Write a number of bytes with three significant digits: ``1.46 MiB``."""
-    if count is None:
-        return "-"
-    if count < _KIBI:
-        return f"{count} B"
-    value, unit = count / _KIBI, 0
-    # 1023.9 KiB would be written as 1024 KiB and is one MiB.
-    while value >= _KIBI - 0.5 and unit < len(_UNITS) - 1:
-        value, unit = value / _KIBI, unit + 1
-    digits = 2 if value < 10 else 1 if value < 100 else 0  # noqa: PLR2004
-    return f"{value:.{digits}f} {_UNITS[unit]}"
-
-
-def duration(seconds: float | timedelta | None) -> str:
-    """Write a length of time: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``1 h 05 min``."""
-    if seconds is None:
-        return "-"
-    if isinstance(seconds, timedelta):
-        seconds = seconds.total_seconds()
-    if seconds < 10:  # noqa: PLR2004
-        return f"{max(seconds, 0):.1f} s"
-    whole = round(seconds)
-    if whole < _MINUTE:
-        return f"{whole} s"
-    if whole < _HOUR:
-        return f"{whole // _MINUTE} min {whole % _MINUTE:02d} s"
-    minutes = round(seconds / _MINUTE)
-    return f"{minutes // _MINUTE} h {minutes % _MINUTE:02d} min"
+size: Final = language.size
+duration: Final = language.duration
 
 
 def moment(at: datetime | None, zone: tzinfo = UTC) -> str:
@@ -257,7 +228,7 @@ def print_json(value: object) -> None:
 def plain(value: object) -> Any:
     """Return a value that JSON lacks as one that it has; moments in UTC."""
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return moment_text(value)
     if isinstance(value, timedelta):
         return value.total_seconds()
     if is_dataclass(value) and not isinstance(value, type):

@@ -305,9 +305,12 @@ def _require_empty(run: Run, tools: Toolbox, into: str) -> None:
         )
     bucket, below = tools.other_bucket(into), _request(run).put_below
     if bucket.exists() and next(bucket.list(below), None) is not None:
-        where = f" below '{below}'" if below else ""
+        # The beginning of keys may be personal data as well as a key.
         raise RequestMistaken(
-            f"{bucket.describe()} is not empty{where}, and nothing that exists is replaced",
+            f"{bucket.describe()} has objects that begin with `put_below`, and nothing that exists "
+            "is replaced"
+            if below
+            else f"{bucket.describe()} is not empty, and nothing that exists is replaced",
             "name another bucket, or another beginning of keys",
         )
 

@@ -306,8 +306,8 @@ def not_added(run: Run, *, lost: int, refused: int) -> IntegrityError:
         f"objects that cannot be put back: {lost} lie in packs that are damaged or gone, "
         f"{refused} are not taken by that server",
         "nothing was overwritten; take another recovery point, or restore what is whole of the "
-        f"bucket by itself: `pgben restore {run.target} --backup {run.job.backup} --damaged "
-        "--in-place`",
+        f"bucket by itself: `pgben restore {run.target}` with `backup={run.job.backup}`, "
+        "`allow_damaged`, `in_place` and `confirm`",
     )
 
 

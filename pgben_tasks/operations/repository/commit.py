@@ -131,7 +131,7 @@ def record(run: Run, tools: Toolbox) -> JSON:
             f"{stored.unreadable}",
             "look at the bucket's server; the next attempt tries them again; if they are lost for "
             f"good, `pgben acknowledge {run.target}/{backup}`, or for all nights to come "
-            f"`pgben acknowledge {run.target} --key KEY`",
+            f"`pgben acknowledge {run.target}` with `keys`",
         )
     return {
         "backup": str(backup),
