@@ -32,23 +32,24 @@ PROCESSES: Final[dict[str, str]] = {
     "maintenance": "a worker that prunes, sweeps, mails alarms and runs the tick",
     "all": "one worker with all of these queues, for small installations",
     "beat": "the scheduler: backups, verifications, the tick every minute",
-    "flower": "the dashboard of the workers, read-only, on 127.0.0.1:5555",
+    "flower": "the console: Flower with the pages of pgben, on 127.0.0.1:5555",
 }
 
 _HELP: Final = f"""\
-Start a worker, the scheduler or the dashboard of pgben.
+Start a worker, the scheduler or the console of pgben.
 
 roles:
 {"".join(f"  {role:<13}{what}{chr(10)}" for role, what in PROCESSES.items())}
 Other flags go to Celery or Flower as they are: `celery -A workers worker
---help` lists those of workers; `beat` or `flower` in its place lists theirs."""
+--help` lists those of workers; `beat` or `flower` in its place lists theirs.
+docs/flower.md says which of Flower's the console takes."""
 
 _EXAMPLES: Final = """\
 examples:
   python -m workers backup
   python -m workers backup --loglevel=DEBUG --concurrency=3
   python -m workers beat --schedule=/var/lib/pgben/celerybeat-schedule
-  python -m workers flower --port=5556 --conf=/etc/pgben/flower_login.py
+  python -m workers flower --port=5556 --url_prefix=backups
 
 The settings are variables PGBEN_*, as for every command of pgben. SIGTERM ends
 a worker softly. `python -m workers.ready ROLE` says whether a worker is ready."""
@@ -60,8 +61,8 @@ def command(role: str, rest: list[str]) -> list[str]:
     if role == "beat":
         return [*celery, "-A", "beat_schedule", "beat", *rest]
     if role == "flower":
-        # Read-only: whoever may look need not be able to enqueue.
-        return [*celery, "-A", "workers", "flower", "--address=127.0.0.1", "--read-only", *rest]
+        # Flower's application with pages and logins of our own; it knows Flower's flags.
+        return [sys.executable, "-m", "pgben_tasks.console", *rest]
     queues, processes = ROLES[role]
     return [
         *celery,

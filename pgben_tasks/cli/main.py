@@ -27,6 +27,7 @@ from pgben_tasks.cli.commands import (
     backups,
     bootstrap,
     catalog,
+    console,
     databases,
     health,
     jobs,
@@ -77,6 +78,7 @@ for _commands in (
     app.add_typer(_commands.app)
 app.add_typer(databases.app, name="databases")
 app.add_typer(catalog.app, name="catalog")
+app.add_typer(console.app, name="console")
 app.add_typer(objects.app, name="objects")
 
 

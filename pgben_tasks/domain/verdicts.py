@@ -18,15 +18,14 @@ from pgben_tasks.domain.outlook import (
     TargetOutlook,
 )
 from pgben_tasks.domain.restorability import RestoreSite
-from pgben_tasks.language import counted
 
 Colour = Literal["green", "yellow", "red"]
 
 #: From the least to the most alarming.
 _COLOURS: Final[tuple[Colour, ...]] = ("green", "yellow", "red")
-_NOT_KNOWN: Final = "whether backups can be restored here is not known"
+_START_BEAT: Final = "start it with `python -m workers beat`"
 _DIRECT: Final = (
-    "without it, `pgben list` and `pgben restore` work with --direct; `pgben catalog rebuild` "
+    "without it, `pgben list` and `pgben restore` work with `--direct`; `pgben catalog rebuild` "
     "brings a lost one back"
 )
 
@@ -107,36 +106,51 @@ def _of_repository(known: Surroundings) -> Iterator[Reason]:
     if away is not None:
         yield Reason("red", f"the repository cannot be read: {away.sentence}", away.hint)
     elif unknown is not None:
-        text = f"what can be restored is not known: {unknown.sentence}"
-        yield Reason("red", text, unknown.hint)
+        yield Reason("red", f"what can be restored is not known: {unknown.sentence}", unknown.hint)
 
 
 def _of_keys(keys: Keys | None) -> Iterator[Reason]:
     if keys is None:
         return
     if keys.fault is not None:
-        text = f"the identity that is set here opens no backup: {keys.fault.sentence}"
         if keys.elsewhere:
             yield Reason(
-                "yellow", f"{text}; a restore worker elsewhere may hold one", keys.fault.hint
+                "yellow",
+                f"the identity that is set here opens no backup, and a restore worker elsewhere "
+                f"may hold one: {keys.fault.sentence}",
+                keys.fault.hint,
             )
         else:
-            yield Reason("red", text, keys.fault.hint)
+            yield Reason(
+                "red",
+                f"the identity that is set here opens no backup: {keys.fault.sentence}",
+                keys.fault.hint,
+            )
     elif not keys.set_here and not keys.restorers:
-        lives = "the catalog does not say whether a" if keys.restorers is None else "no"
         yield Reason(
             "yellow",
-            f"no identity that opens backups is set here, and {lives} restore worker lives that "
-            "may hold one",
+            "no identity that opens backups is set here, and the catalog does not say whether a "
+            "restore worker lives that may hold one"
+            if keys.restorers is None
+            else "no identity that opens backups is set here, and no restore worker lives that may "
+            "hold one",
             "set PGBEN_AGE_IDENTITY_FILE, or start a restore worker",
         )
 
 
 def _of_site(site: RestoreSite | None) -> Iterator[Reason]:
     if site is not None and site.clients is None:
-        yield Reason("yellow", f"{_NOT_KNOWN}: no restore worker has published its clients")
+        yield Reason(
+            "yellow",
+            "whether backups can be restored here is not known: no restore worker has published "
+            "its clients",
+        )
     elif site is not None and not site.current:
-        yield Reason("yellow", f"{_NOT_KNOWN}: judged by the clients that were published last")
+        yield Reason(
+            "yellow",
+            "whether backups can be restored here is not known: judged by the clients that were "
+            "published last",
+        )
 
 
 def _of_backups(one: TargetOutlook, now: datetime) -> Iterator[Reason]:
@@ -150,15 +164,18 @@ def _of_backups(one: TargetOutlook, now: datetime) -> Iterator[Reason]:
         yield Reason("red", f"the newest verified backup of {name} is older than PGBEN_RPO")
     if newest is not None and newest is not good:
         what = "suspect" if newest.suspect else newest.state
-        needs = f": it needs {newest.needs}" if newest.needs else ""
-        yield Reason("yellow", f"the newest backup of {name} is {what}{needs}")
+        yield Reason(
+            "yellow",
+            f"the newest backup of {name} is {what}: it needs {newest.needs}"
+            if newest.needs
+            else f"the newest backup of {name} is {what}",
+        )
     foreign = sum(not backup.restorable for backup in one.backups[1:])
     if foreign:
-        older = counted(foreign, "older backup")
-        yield Reason("yellow", f"{older} of {name} cannot be restored here")
+        yield Reason("yellow", f"older backups of {name} that cannot be restored here: {foreign:,}")
     damaged = sum(one.state in {"damaged", "unreadable", "missing"} for one in one.backups)
     if damaged:
-        yield Reason("yellow", f"damaged or missing: {counted(damaged, 'backup')} of {name}")
+        yield Reason("yellow", f"damaged or missing backups of {name}: {damaged:,}")
     if one.verification_overdue(now):
         yield Reason("yellow", f"the stored bytes of {name} were not read for too long")
 
@@ -175,8 +192,11 @@ def _of_point(one: PointOutlook, now: datetime) -> Iterator[Reason]:
             "`pgben jobs` shows what became of later ones",
         )
     if one.newest is not None and not one.newest.good:
-        text = f"the newest recovery point is {one.newest.state}"
-        yield Reason("yellow", text, "`pgben points` names the member")
+        yield Reason(
+            "yellow",
+            f"the newest recovery point is {one.newest.state}",
+            "`pgben points` names the member",
+        )
     yield from _of_cross_check(one)
 
 
@@ -184,13 +204,12 @@ def _of_cross_check(one: PointOutlook) -> Iterator[Reason]:
     point = one.newest_good
     if point is None:
         return
-    shown = f"`pgben points {point.id}` shows them"
     if point.faults:
-        rows = f"{counted(point.faults, 'row')} {'has' if point.faults == 1 else 'have'}"
         yield Reason(
             "red" if one.strict else "yellow",
-            f"in the newest verified recovery point {rows} objects that are not as they say",
-            shown,
+            "rows of the newest verified recovery point whose objects are not as they say: "
+            f"{point.faults:,}",
+            f"`pgben points {point.id}` shows them",
         )
     elif one.checked and point.check is None:
         yield Reason(
@@ -202,28 +221,38 @@ def _of_cross_check(one: PointOutlook) -> Iterator[Reason]:
 
 def _of_failures(one: TargetOutlook) -> Iterator[Reason]:
     if one.failures:
-        said = f": {one.last_failure}" if one.last_failure else ""
-        failed = counted(one.failures, "backup")
-        text = f"{failed} of '{one.target}' failed since the last success{said}"
-        yield Reason("yellow", text, "`pgben jobs` shows them")
+        failed, last = f"{one.failures:,}", one.last_failure
+        yield Reason(
+            "yellow",
+            f"backups of '{one.target}' that failed since the last success: {failed}; {last}"
+            if last
+            else f"backups of '{one.target}' that failed since the last success: {failed}",
+            "`pgben jobs` shows them",
+        )
 
 
 def _of_presence(one: Presence, lost: AbstractSet[str], known: Surroundings) -> Iterator[Reason]:
     kind, _, name = one.target.partition("/")
-    what = "database" if kind == "postgres" else "bucket"
     if one.gone:
         # Without catalog and broker a job would only wait.
         direct = known.catalog_away is not None or known.broker_away is not None
         yield Reason(
             "red",
-            f"the protected {what} '{name}' is not there",
+            f"the protected database '{name}' is not there"
+            if kind == "postgres"
+            else f"the protected bucket '{name}' is not there",
             "there is no backup to bring it back from; see whether its name is right"
             if one.target in lost
             else f"bring it back with `{_way_back(kind, name, direct=direct)}`",
         )
     elif one.fault is not None:
-        text = f"the protected {what} '{name}' cannot be used: {one.fault.sentence}"
-        yield Reason("red", text, one.fault.hint)
+        yield Reason(
+            "red",
+            f"the protected database '{name}' cannot be used: {one.fault.sentence}"
+            if kind == "postgres"
+            else f"the protected bucket '{name}' cannot be used: {one.fault.sentence}",
+            one.fault.hint,
+        )
 
 
 def _way_back(kind: str, name: str, *, direct: bool) -> str:
@@ -239,8 +268,9 @@ def _of_services(known: Surroundings) -> Iterator[Reason]:
     if known.catalog_away is not None:
         text, hint = known.catalog_away.sentence, known.catalog_away.hint
         # What is known to be lost says so itself; of what hangs only that is known.
-        hints = hint if "--direct" in hint else "; ".join(filter(None, (hint, _DIRECT)))
-        yield Reason("red", f"the catalog cannot be asked: {text}", hints)
+        if "--direct" not in hint:
+            hint = f"{hint}; {_DIRECT}" if hint else _DIRECT
+        yield Reason("red", f"the catalog cannot be asked: {text}", hint)
     if known.broker_away is not None:
         text, hint = known.broker_away.sentence, known.broker_away.hint
         yield Reason("red", f"the broker cannot be used: {text}", hint)
@@ -256,10 +286,13 @@ def _of_processes(known: Surroundings) -> Iterator[Reason]:
             f"start one with `python -m workers {known.missing_roles[0]}`, or all with "
             "`python -m workers all`",
         )
-    beat = "start it with `python -m workers beat`"
     if known.reconciler == "silent":
-        yield Reason("red", "the reconciler has not run for five minutes: beat is down", beat)
+        yield Reason(
+            "red", "the reconciler has not run for five minutes: beat is down", _START_BEAT
+        )
     elif known.reconciler == "runs without beat":
-        yield Reason("yellow", "beat is down; a maintenance worker stands in for it", beat)
+        yield Reason("yellow", "beat is down; a maintenance worker stands in for it", _START_BEAT)
     elif known.reconciler == "never ran":
-        yield Reason("yellow", "the reconciler has not run yet; beat wakes it every minute", beat)
+        yield Reason(
+            "yellow", "the reconciler has not run yet; beat wakes it every minute", _START_BEAT
+        )

@@ -245,6 +245,11 @@ class Fields(BaseSettings):
         "Language of `pgben doctor`, mails and the recovery card, with the errors and hints in "
         "them; other screens, logs and JSON are English.",
     )
+    console_users_file: Path | None = setting(
+        None,
+        "File of the console's users, one `name role hash` per line: `pgben console user add` "
+        "writes it.",
+    )
     step_wait: kinds.Duration = setting(
         timedelta(minutes=30), "How long a step may wait for a worker before an alarm."
     )

@@ -16,6 +16,11 @@ from uuid import uuid4
 
 from pgben_tasks import runtime
 from pgben_tasks.adapters.catalog.audit import AuditTrail
+from pgben_tasks.adapters.catalog.console_login import (
+    ConsoleLogin,
+    ensure_console_login,
+    read_console_login,
+)
 from pgben_tasks.adapters.catalog.workers import Workers
 from pgben_tasks.adapters.keys import key_set
 from pgben_tasks.adapters.keys.key_set import KeySet, Roles
@@ -76,16 +81,27 @@ class InitResult:
     cards_outdated: bool
 
 
-def initialise(settings: Settings, *, keys_folder: Path, roles: Roles, now: datetime) -> InitResult:
+def initialise(
+    settings: Settings,
+    *,
+    keys_folder: Path,
+    roles: Roles,
+    now: datetime,
+    console_login: Path | None = None,
+) -> InitResult:
     """Make catalog, keys and repository, or check those that exist; write the recovery card.
 
     The public keys are stored in the repository where they are not there yet, as after a change.
+    ``console_login`` is a file with the URL of the console's own login at the catalog.
 
     Raises ``RequestRefused`` when a repository exists and its keys are not in ``keys_folder``.
     """
     folder = keys_folder.absolute()
     made: list[str] = []
+    login = _console_login(settings, console_login)
     new_catalog = _make_catalog(settings, made)
+    if login is not None and ensure_console_login(runtime.catalog_database(settings), login):
+        made.append(f"login '{login.name}' of the console, which only reads the catalog")
     store = runtime.open_store(settings)
     _make_place(settings, store, made)
     present = has_card(store)
@@ -130,6 +146,12 @@ def initialise(settings: Settings, *, keys_folder: Path, roles: Roles, now: date
 def lines(environment: Mapping[str, str]) -> str:
     """Write settings as lines that a shell and systemd read."""
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
+
+
+def _console_login(settings: Settings, file: Path | None) -> ConsoleLogin | None:
+    if file is None:
+        return None
+    return read_console_login(file, catalog=runtime.catalog_database(settings).name)
 
 
 def _make_catalog(settings: Settings, made: list[str]) -> bool:

@@ -57,10 +57,10 @@ def in_a_second_terminal(about: dict[str, Any], command: str) -> Any:
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
-def flower_answers(about: dict[str, Any], login: str) -> int:
-    address = about["servers"]["Flower"]["address"]
+def console_answers(about: dict[str, Any], login: str) -> int:
+    address = about["servers"]["Console"]["address"]
     headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
-    request = urllib.request.Request(f"{address}/workers", headers=headers)  # noqa: S310
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
             return int(answer.status)
@@ -73,7 +73,7 @@ def test_an_installation_for_trying_out_works_and_leaves_nothing(reachable: Path
     running, about = started(reachable)
     file = Path(about["settings_file"])
     assert file.stat().st_mode & 0o777 == 0o600
-    assert (file.parent / "flower.py").stat().st_mode & 0o777 == 0o600
+    assert (file.parent / "console-users").stat().st_mode & 0o777 == 0o600
 
     code, document, said = in_a_second_terminal(about, "pgben_tasks.cli.main backup pgben --json")
     assert code == 0, said
@@ -91,11 +91,10 @@ def test_an_installation_for_trying_out_works_and_leaves_nothing(reachable: Path
     assert code == 0, [one for one in document["checks"] if one["status"] == "error"]
     assert document["counts"]["ok"] > 15
 
-    flower = about["servers"]["Flower"]
-    assert flower_answers(about, f"{flower['user']}:{flower['password']}") == 200
-    assert flower_answers(about, f"{flower['user']}:wrong") == 401
+    console = about["servers"]["Console"]
+    assert console_answers(about, f"{console['user']}:{console['password']}") == 200
+    assert console_answers(about, f"{console['user']}:wrong") == 401
     lines = "\n".join(command_lines().values())
-    assert str(file.parent / "flower.py") in lines
     shown = [name for name, one in about["servers"].items() if one["password"] in lines]
     assert shown == []
 

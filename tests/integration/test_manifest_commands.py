@@ -12,9 +12,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -24,12 +27,14 @@ from minio.error import MinioException
 from pgben_tasks import runtime
 from pgben_tasks.adapters.catalog.workers import Workers
 from pgben_tasks.adapters.keys import key_set
+from pgben_tasks.adapters.postgres.server import PostgresServer
 from pgben_tasks.embedded import binaries
 from pgben_tasks.embedded.child import free_port, wait_until
 from pgben_tasks.settings import Settings
 from tests.support import manifests
 from tests.support.cli_site import Site, clean_environment
 from tests.support.commands import Ran
+from tests.support.fixtures_postgres import remove_role
 from tests.support.manifests import Process
 
 SECRET = "s3cr3t-of-a-file"
@@ -143,7 +148,7 @@ def lists(address: str, access: str, secret: str) -> bool:
 
 
 def test_the_init_job_needs_the_public_keys_only_and_may_run_again(
-    site: Site, tmp_path: Path
+    site: Site, server_17: PostgresServer, tmp_path: Path
 ) -> None:
     made, mounted, scratch = tmp_path / "made", tmp_path / "mounted", tmp_path / "scratch"
     key_set.read_or_make(made, roles="separate", now=datetime.now(UTC))
@@ -157,6 +162,12 @@ def test_the_init_job_needs_the_public_keys_only_and_may_run_again(
     script = manifests.script(job).replace("/etc/pgben/keys", str(mounted))
     script = script.replace("/tmp/keys", str(scratch))  # noqa: S108 - the job's own folder
     script = script.replace("pgben init", f"{sys.executable} -m pgben_tasks.cli.main init")
+    role = f"console_{token_hex(4)}"
+    catalog = urlsplit(site.environment["PGBEN_CATALOG_URL"])
+    host = catalog.netloc.rpartition("@")[2]
+    (mounted / "login").write_text(f"postgresql://{role}:{SECRET}@{host}{catalog.path}", "utf-8")
+    (mounted / "login").chmod(0o440)
+    script = script.replace("/run/secrets/pgben/console_catalog_url", str(mounted / "login"))
 
     for _ in range(2):
         done = subprocess.run(
@@ -172,6 +183,13 @@ def test_the_init_job_needs_the_public_keys_only_and_may_run_again(
         assert "ana@example.org" in done.stdout
     assert (site.repository / "repository.json").exists()
     assert "AGE-SECRET-KEY" not in done.stdout
+    assert SECRET not in done.stdout + done.stderr
+    database = replace(
+        runtime.catalog_database(Settings.load(site.environment)),
+        server=replace(server_17, user=role, password=SECRET),
+    )
+    assert database.fetch_one("SELECT count(*) AS jobs FROM job") == {"jobs": 0}
+    remove_role(server_17, role)
 
 
 def test_a_worker_is_ready_while_it_shows_its_heartbeat(ready: Site) -> None:

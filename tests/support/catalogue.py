@@ -23,6 +23,8 @@ from tests.support.errors_in_code import patterns
 _PACKAGE = LOCALE.parent
 #: The functions whose first argument is a text (pgben_tasks/language.py).
 _KEYWORDS = {"_": None, "translate": None}
+#: What finds them, in code and in the templates of pages.
+_METHODS = [("**.py", "python"), ("**/templates/**.html", "jinja2.ext:babel_extract")]
 _WIDTH = 100
 _COMMENT = """\
 # Texts for people, by their English originals in the code (pgben_tasks/language.py). After a change
@@ -45,7 +47,7 @@ def collect(domain: str) -> set[str]:
     marked = {
         text
         for _file, _line, text, _comments, _context in extract_from_dir(
-            str(_PACKAGE), keywords=_KEYWORDS
+            str(_PACKAGE), method_map=_METHODS, keywords=_KEYWORDS
         )
         if isinstance(text, str)
     }

@@ -35,7 +35,7 @@ ROOT: Final = Path(__file__).parents[2]
 #: Not imported ahead: what reads the environment when it is imported, and whole other programs.
 _LATER: Final = (
     *("pgben_tasks.app", "pgben_tasks.client", "pgben_tasks.tasks", "pgben_tasks.embedded"),
-    *("pgben_tasks.cli.demo", "pgben_tasks.adapters.process_exec"),
+    *("pgben_tasks.cli.demo", "pgben_tasks.adapters.process_exec", "pgben_tasks.console"),
 )
 
 

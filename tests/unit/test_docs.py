@@ -38,6 +38,8 @@ ABSOLUTE = re.compile(r"(?<![\w.:/>…~*$])/\w[\w.-]*/[\w.-]+")
 PLACES = (
     *("/backup/", "/dev/null", "/dev/stdin", "/etc/pgben", "/etc/systemd", "/mnt/repository"),
     *("/opt/pgben", "/run/secrets", "/usr/bin", "/usr/local", "/var/lib"),
+    # Addresses of the console.
+    "/api/",
 )
 UPWARD = re.compile(r"(?:\.\./)+[\w./-]*\w")
 
@@ -183,7 +185,9 @@ def test_the_overview_shows_every_package() -> None:
     assert [name for name in packages - {"embedded"} if f'{name}["{name}<br/>' not in picture] == []
 
 
-@pytest.mark.parametrize("request_model", contracts.REQUESTS.values())
+@pytest.mark.parametrize(
+    "request_model", [*contracts.REQUESTS.values(), *contracts.TASK_REQUESTS.values()]
+)
 def test_every_field_of_a_request_is_documented(request_model: type[contracts.Request]) -> None:
     text = read(DOCS / "tasks.md")
     assert [field for field in request_model.model_fields if f"| `{field}` |" not in text] == []

@@ -46,6 +46,7 @@ SECRETS_BLOCK, *_SYSTEMD, SECRET_COMMAND = manifests.shell_blocks("deployment.md
 URLS = {
     "redis_url": "redis://:x@redis:6379/0",
     "catalog_url": "postgresql://pgben:x@catalog:5432/pgben_catalog",
+    "console_catalog_url": "postgresql://pgben_console:x@catalog:5432/pgben_catalog",
 }
 
 both = pytest.mark.parametrize("processes", BOTH, ids=PLACES)
@@ -116,7 +117,7 @@ def test_who_decides_knows_of_buckets_and_who_moves_objects_has_their_keys(
 ) -> None:
     mine = {one.role: settings_of(one, tmp_path) for one in processes.values() if one.role}
     knowing = {role for role, settings in mine.items() if settings.bucket_targets()}
-    assert knowing == {"backup", "restore", "verify", "maintenance", "beat"}
+    assert knowing == {"backup", "restore", "verify", "maintenance", "beat", "flower"}
     secret = {role for role, settings in mine.items() if settings.minio_secret_key is not None}
     assert secret == {"backup", "restore"}
 
@@ -481,10 +482,34 @@ def test_beat_is_one_and_flower_is_reached_from_inside_only() -> None:
     assert manifests.objects("Ingress") == []
     ports = {name: one.raw["ports"] for name, one in BOTH[0].items() if "ports" in one.raw}
     assert ports == {"flower": ["127.0.0.1:5555:5555"]}
-    for processes in BOTH:
-        line = processes["flower"].command
-        assert "--read-only" in command("flower", list(line[4:]))
-        assert [part for part in line if part.startswith("--conf=")] != []
+    # In a container its loopback is reached by nobody.
+    lines = {one["flower"].command[4:] for one in BOTH}
+    assert lines == {("--address=0.0.0.0",)}
+
+
+@both
+def test_the_console_has_users_and_a_login_of_its_own_and_no_secret_of_what_is_protected(
+    processes: dict[str, Process],
+) -> None:
+    console, init = processes["flower"], processes["init"]
+    settings = {name: value for name, value in console.environment.items() if "_FILE" in name}
+    files = {name: console.files[value] for name, value in settings.items()}
+    assert files == {
+        "PGBEN_REDIS_URL_FILE": "redis_url",
+        "PGBEN_CATALOG_URL_FILE": "console_catalog_url",
+        "PGBEN_CONSOLE_USERS_FILE": "console_users",
+        # That there are buckets; the secret key is not there.
+        "PGBEN_MINIO_ACCESS_KEY_FILE": "minio_access_key",
+    }
+    assert sorted(console.files.values()) == sorted(files.values())
+    users = [one.name for one in processes.values() if "console_users" in one.files.values()]
+    assert users == [console.name]
+    # `init` makes that login from the same file.
+    line = init.command if init.command[0] == "pgben" else script_line(init, "pgben")
+    assert init.files[line[line.index("--console-login") + 1]] == "console_catalog_url"
+    # Orchestrators ask without a login.
+    asked = str(console.raw.get("healthcheck") or console.raw["readinessProbe"])
+    assert "/healthcheck" in asked
 
 
 def test_the_queue_forgets_nothing() -> None:

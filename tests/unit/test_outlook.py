@@ -77,7 +77,7 @@ def test_what_a_backup_needs_is_said() -> None:
     assert "it needs a PostgreSQL client of version 14 to 16" in newest.reasons[0].text
     older = judge_restorable([target(kept(), unfit, unfit)], WELL, now=NOW)
     assert [reason.text for reason in older.reasons] == [
-        "2 older backups of 'postgres/pgben' cannot be restored here"
+        "older backups of 'postgres/pgben' that cannot be restored here: 2"
     ]
 
 

@@ -284,7 +284,7 @@ def test_faulty_rows_are_yellow_or_red_and_orphans_are_nothing() -> None:
         found = judge_restorable((), WELL, now=NOW, point=outlook)
         return [(one.colour, one.text) for one in found.reasons]
 
-    rows = "in the newest verified recovery point 3 rows have objects that are not as they say"
+    rows = "rows of the newest verified recovery point whose objects are not as they say: 3"
     assert told(checked(missing=2, metadata=1)) == [("yellow", rows)]
     assert told(checked(missing=2, metadata=1), strict=True) == [("red", rows)]
     assert told(checked(orphan=5), strict=True, checked=True) == []

@@ -15,6 +15,7 @@ import pytest
 
 from pgben_tasks.app import SOFT_SHUTDOWN
 from pgben_tasks.settings import Settings
+from pgben_tasks.settings.model import is_secret
 from pgben_tasks.setup import initialise
 from tests.support.needs import needs
 from workers.__main__ import PROCESSES, ROLES, parse
@@ -106,7 +107,25 @@ def test_a_worker_reads_what_init_writes_and_then_what_a_person_writes(unit: Uni
         f"-/etc/pgben/keys/pgben-{unit.role}.env",
         "/etc/pgben/site.env",
     ]
-    assert "pgben init --keys /etc/pgben/keys'" in section("deployment.md")
+    assert "pgben init --keys /etc/pgben/keys " in section("deployment.md")
+
+
+def test_the_console_reads_its_own_settings_last_and_no_secret_of_what_is_protected() -> None:
+    (console,) = (one for one in units() if one.role == "flower")
+    assert console.all("EnvironmentFile") == ["/etc/pgben/site.env", "/etc/pgben/console.env"]
+    example = (FOLDER / "console.env.example").read_text(encoding="utf-8")
+    mine = dict(re.findall(r"^(\w+)=(.+)$", example, re.MULTILINE))
+    assert set(mine) == {"PGBEN_CATALOG_URL_FILE", "PGBEN_CONSOLE_USERS_FILE"}
+    taken = set(" ".join(console.all("UnsetEnvironment")).split())
+    assert not taken & set(mine)
+    secret = {f"PGBEN_{name.upper()}" for name in Settings.model_fields if is_secret(name)}
+    # Broker and catalog are reached, and the access key says that there are buckets.
+    needed = {"PGBEN_REDIS_URL", "PGBEN_CATALOG_URL", "PGBEN_MINIO_ACCESS_KEY"}
+    both = {f"{name}{ending}" for name in secret - needed for ending in ("", "_FILE")}
+    assert taken == both | {"PGBEN_CATALOG_URL"}
+    assert "-/etc/pgben/keys" in console.one("InaccessiblePaths").split()
+    for path in mine.values():
+        assert f" {path}" in section("deployment.md")
 
 
 def test_no_two_workers_share_a_spool_and_the_only_one_has_the_default() -> None:

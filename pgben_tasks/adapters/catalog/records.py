@@ -15,6 +15,7 @@ from uuid import UUID
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, require
 from pgben_tasks.adapters.catalog.workers import BEAT, TICK
 from pgben_tasks.domain.alarm import NO_ALARM
+from pgben_tasks.domain.nights import WindowJob
 from pgben_tasks.domain.overdue import Restorable
 
 #: The migration that brought the outbox: what happened before it is nobody's alarm.
@@ -131,6 +132,25 @@ class Records:
         """Return which of these keys have a job."""
         rows = self._database.fetch_all("SELECT key FROM job WHERE key = ANY(%s)", (list(keys),))
         return {row["key"] for row in rows}
+
+    def windows(self, *, since: datetime) -> list[WindowJob]:
+        """Return the jobs of the scheduled windows since then, oldest first."""
+        rows = self._database.fetch_all(
+            "SELECT id AS job, kind, target, window_at AS window, state,"
+            " state = 'failed' AND retry_at IS NOT NULL AS again,"
+            " result ->> 'suspect' IS NOT NULL AS suspect FROM job"
+            " WHERE window_at >= %s ORDER BY window_at, created_at",
+            (since,),
+        )
+        return [WindowJob(**row) for row in rows]
+
+    def last_restore_of_everything(self) -> timedelta | None:
+        """Return how long the newest restore of a recovery point took; None when none succeeded."""
+        row = self._database.fetch_one(
+            "SELECT ended_at - started_at AS took FROM job WHERE kind = 'restore_all'"
+            " AND state = 'succeeded' ORDER BY ended_at DESC LIMIT 1"
+        )
+        return None if row is None else row["took"]
 
     def under_way(self, *, within: timedelta) -> set[str]:
         """Return the targets with a backup that runs or will, asked for ``within`` so long."""

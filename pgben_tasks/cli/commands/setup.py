@@ -29,6 +29,7 @@ _KEYS_FOLDER: Final = "pgben-keys"
 INIT_EXAMPLES = examples(
     ("pgben init --keys /etc/pgben/keys", "one signing key for every kind of worker"),
     ("pgben init --keys ./keys --separate-keys", "a signing key per kind of worker"),
+    ("pgben init --console-login /etc/pgben/console.url", "also a login for the console"),
     ("pgben init --json", "the same for scripts; running it again changes nothing"),
 )
 DEMO_EXAMPLES = examples(
@@ -57,6 +58,15 @@ def init(
     separate_keys: Annotated[
         bool, typer.Option("--separate-keys", help="A signing key for each kind of worker.")
     ] = False,
+    console_login: Annotated[
+        Path | None,
+        typer.Option(
+            "--console-login",
+            metavar="FILE",
+            help="File with postgresql://ROLE:PASSWORD@HOST/CATALOG: this role is made at the "
+            "catalog's server, or brought up to date, and may only read the catalog.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Make keys, catalog, repository and the recovery card; safe to run again."""
@@ -69,6 +79,7 @@ def init(
         keys_folder=keys or _folder(settings),
         roles="separate" if separate_keys else "single",
         now=datetime.now(UTC),
+        console_login=console_login,
     )
     if as_json:
         output.print_json(_document(result))

@@ -1,7 +1,8 @@
 """`pgben up`: a whole installation in the foreground, for trying out; removed when it ends.
 
 PostgreSQL, Redis and two S3 servers from packages, demo data, a worker for everything, beat and
-Flower; what ends by itself is started again. A second terminal uses it through a file of settings.
+the console; what ends by itself is started again. A second terminal uses it through a file of
+settings.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 
 from rich.text import Text
 
+from pgben_tasks.adapters.accounts import Accounts
 from pgben_tasks.cli.demo import environment
 from pgben_tasks.cli.demo.restarts import Processes
 from pgben_tasks.cli.view import outcome, output
@@ -30,8 +32,13 @@ from pgben_tasks.errors import CommandFailed
 from pgben_tasks.setup.initialise import lines
 
 _POLL_SECONDS: Final = 1.0
-_FLOWER_READY_SECONDS: Final = 60.0
-_FLOWER_USER: Final = "pgben"
+_CONSOLE_READY_SECONDS: Final = 60.0
+_CONSOLE_USER: Final = "pgben"
+_OF_CONSOLE: Final[tuple[str, ...]] = (
+    *("PGBEN_REDIS_URL", "PGBEN_CATALOG_URL", "PGBEN_DB_NAME", "PGBEN_BUCKETS"),
+    *("PGBEN_MINIO_ACCESS_KEY", "PGBEN_SPOOL_DIR", "PGBEN_LANGUAGE", "PGBEN_TIMEZONE"),
+    *("PGBEN_SCHEDULE_POSTGRES", "PGBEN_SCHEDULE_BUCKETS", "PGBEN_SCHEDULE_VERIFY"),
+)
 SETTINGS_FILE: Final = "pgben.env"
 
 
@@ -42,11 +49,11 @@ def up(size_mb: int, *, as_json: bool) -> int:
         environment.fill_bucket(stack)
         work, settings = environment.install(stack, node="up")
         password = secrets.token_urlsafe(18)
-        started, flower = _start_processes(stack, settings, password)
+        started, console = _start_processes(stack, settings, password)
         environment.await_worker(work, started["the worker"])
-        _await_flower(flower, started["Flower"])
+        _await_console(console, started["the console"])
         file = _write_settings(stack, settings)
-        about = _addresses(stack, flower, password)
+        about = _addresses(stack, console, password)
         processes = Processes({**_servers(stack), **started})
         # The end may be requested as soon as the addresses are shown.
         with _end_requested() as requested:
@@ -69,38 +76,39 @@ def _servers(stack: EmbeddedStack) -> dict[str, Child]:
 def _start_processes(
     stack: EmbeddedStack, settings: dict[str, str], password: str
 ) -> tuple[dict[str, Child], str]:
-    """Start worker, beat and Flower; return them and Flower's address."""
+    """Start worker, beat and console; return them and the console's address."""
     port = free_port()
-    login = stack.folder / "flower.py"
-    # In a file, because every user can read the arguments of a process.
-    _write_private(login, f"basic_auth = ['{_FLOWER_USER}:{password}']\n")
+    users = stack.folder / "console-users"
+    Accounts(users).add(_CONSOLE_USER, "operate", password)
+    # It knows what is protected, and holds no key and no password of it.
+    of_console = {name: settings[name] for name in _OF_CONSOLE if name in settings}
+    of_console["PGBEN_CONSOLE_USERS_FILE"] = str(users)
     schedule = stack.folder / "beat.schedule"
-    flags = (f"--port={port}", f"--conf={login}")
     processes = {
         "the worker": environment.start_process(stack, "all", settings),
         "beat": environment.start_process(stack, "beat", settings, f"--schedule={schedule}"),
-        "Flower": environment.start_process(stack, "flower", settings, *flags),
+        "the console": environment.start_process(stack, "flower", of_console, f"--port={port}"),
     }
     return processes, f"http://{LOOPBACK}:{port}"
 
 
-def _await_flower(address: str, flower: Child) -> None:
-    """Wait until Flower listens."""
+def _await_console(address: str, console: Child) -> None:
+    """Wait until the console listens."""
     parts = urlsplit(address)
 
     def listens() -> bool:
         with suppress(OSError), socket.create_connection((parts.hostname, parts.port), timeout=1):
             return True
-        return not flower.alive
+        return not console.alive
 
-    wait_until(listens, seconds=_FLOWER_READY_SECONDS)
-    if not flower.alive:
+    wait_until(listens, seconds=_CONSOLE_READY_SECONDS)
+    if not console.alive:
         raise CommandFailed(
-            f"'{flower.name}' ended with status {flower.status}", f"its log: {flower.tail()}"
+            f"'{console.name}' ended with status {console.status}", f"its log: {console.tail()}"
         )
 
 
-def _addresses(stack: EmbeddedStack, flower: str, password: str) -> dict[str, dict[str, str]]:
+def _addresses(stack: EmbeddedStack, console: str, password: str) -> dict[str, dict[str, str]]:
     server = stack.postgres
     return {
         "PostgreSQL": {
@@ -115,7 +123,7 @@ def _addresses(stack: EmbeddedStack, flower: str, password: str) -> dict[str, di
         },
         "S3, documents": _keys_of(stack.documents),
         "S3, repository": _keys_of(stack.s3),
-        "Flower": {"address": flower, "user": _FLOWER_USER, "password": password},
+        "Console": {"address": f"{console}/pgben", "user": _CONSOLE_USER, "password": password},
     }
 
 

@@ -147,7 +147,7 @@ def compose(
 ) -> Mail:
     """Return one mail of alarms: the worst in full, the others counted."""
     in_full, others = split_for_mail(waiting)
-    headline = _headline(in_full[0].alarm, letterhead)
+    about = headline(in_full[0].alarm, letterhead)
     count = len(waiting) - 1
     subject = (
         _("[pgben] ALARM: {headline} (and {count} more)")
@@ -168,7 +168,7 @@ def compose(
         )
     names = "\n".join(one.alarm.key for one in waiting)
     return Mail(
-        subject=one_line(letterhead.translate(subject, headline=headline, count=count)),
+        subject=one_line(letterhead.translate(subject, headline=about, count=count)),
         body=_page(parts, letterhead),
         at=now,
         id=f"pgben.{hashlib.sha256(names.encode()).hexdigest()[:32]}",
@@ -222,9 +222,9 @@ def _lines(
     restorable: Callable[[str], Restorable | None],
     now: datetime,
 ) -> Iterator[str]:
-    headline = _headline(alarm, letterhead)
-    yield headline
-    yield "=" * len(headline)
+    about = headline(alarm, letterhead)
+    yield about
+    yield "=" * len(about)
     for label, text in _facts(alarm, letterhead):
         yield f"{letterhead.translate(label)}: {text}"
     if alarm.target.startswith("postgres/"):
@@ -241,7 +241,7 @@ def _lines(
 def _facts(alarm: Alarm, letterhead: Letterhead) -> Iterator[tuple[str, str]]:
     """Yield what is known of an alarm: labels, not translated, and their values."""
     facts = alarm.facts
-    yield _("What happened"), _what(alarm, letterhead)
+    yield _("What happened"), what_happened(alarm, letterhead)
     yield _("When"), letterhead.moment(alarm.happened_at)
     if alarm.target:
         yield _("Target"), _target(alarm, letterhead)
@@ -261,14 +261,14 @@ def _facts(alarm: Alarm, letterhead: Letterhead) -> Iterator[tuple[str, str]]:
         yield _("Next attempt"), when
 
 
-def _what(alarm: Alarm, letterhead: Letterhead) -> str:
+def what_happened(alarm: Alarm, letterhead: Letterhead) -> str:
     """Return what happened in one sentence: an error's own, ours, or at least the headline."""
     if sentence := _error(alarm, letterhead)[0]:
         return sentence
     facts = alarm.facts
     what = alarm.kind if alarm.kind in HAPPENED else facts.get("what")
     if not what:
-        return _headline(alarm, letterhead)
+        return headline(alarm, letterhead)
     until = facts.get("until")
     return letterhead.translate(
         HAPPENED[what],
@@ -296,7 +296,8 @@ def _newest_backup(newest: Restorable | None, letterhead: Letterhead, now: datet
     )
 
 
-def _headline(alarm: Alarm, letterhead: Letterhead) -> str:
+def headline(alarm: Alarm, letterhead: Letterhead) -> str:
+    """Return what an alarm is about, in a few words."""
     target = _target(alarm, letterhead)
     work = letterhead.translate(
         {**WORK, **_NO_JOB}[alarm.facts.get("work", "backup")], target=target

@@ -1,0 +1,135 @@
+"""Flower's application with our pages before its own, and nothing in it that changes anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from flower.app import Flower
+from flower.urls import handlers as flowers_handlers, settings as flowers_settings
+from tornado.ioloop import IOLoop
+from tornado.web import RequestHandler, StaticFileHandler, url
+
+from pgben_tasks.console.door import Apply, ReadOnly, Result
+from pgben_tasks.console.events import MaskedEvents, MaskedInspector
+from pgben_tasks.console.handlers import HOME, Desk, Guarded, Handler
+from pgben_tasks.console.pages import (
+    FORMS,
+    AskedPage,
+    BackupsPage,
+    JobPage,
+    JobsPage,
+    LanguagePage,
+    LoginPage,
+    LogoutPage,
+    NightPage,
+    OverviewPage,
+    PointsPage,
+)
+
+_STATIC: Final = Path(__file__).parent / "static"
+#: Flower's addresses that start, change or stop something, whatever the method.
+_CHANGING: Final = r"/api/(?:worker/.+|task/(?:send-task|abort|timeout|rate-limit|revoke)/.*)"
+#: Flower's own login, and its result of a task; ours are before them.
+_REPLACED: Final = frozenset({"/login/?", "/healthcheck"})
+
+
+class Static(StaticFileHandler):
+    """The stylesheet, the script and the icon of our pages; the login page needs them, too."""
+
+    def set_extra_headers(self, path: str) -> None:  # noqa: ARG002 - Tornado's signature
+        """Say that the browser must not guess what a file is."""
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Cache-Control", "max-age=300")
+
+
+class Healthcheck(Handler):
+    """Whether this process answers, for probes: it says nothing else, so it needs no login."""
+
+    open_to_all = True
+
+    def get(self) -> None:
+        """Say so."""
+        self.set_header("Content-Type", "text/plain")
+        self.finish("OK")
+
+
+class Console(Flower):
+    """Flower, read-only for everybody, with the pages of pgben."""
+
+    def __init__(self, options: Any, capp: Any, desk: Desk, io_loop: Any = None) -> None:
+        """Serve ``desk`` and the Celery application ``capp``."""
+        self.desk = desk
+        loop = io_loop or IOLoop.current()
+        # Flower's own check is passed by the secret that our own check hands it.
+        options.basic_auth = [desk.flower_secret]
+        options.read_only = True
+        super().__init__(
+            options=options,
+            capp=capp,
+            io_loop=loop,
+            events=MaskedEvents(
+                capp,
+                io_loop=loop,
+                enable_events=options.enable_events,
+                max_workers_in_memory=options.max_workers,
+                max_tasks_in_memory=options.max_tasks,
+            ),
+            **flowers_settings,
+        )
+        self.inspector = MaskedInspector(loop, capp, options.inspect_timeout / 1000)
+        # Flower's routes, which its constructor added, are replaced by the same ones guarded.
+        self.default_router.rules.clear()
+        self.wildcard_router.rules.clear()
+        self.add_handlers(r".*", [*_ours(desk), *_guarded(desk.prefix)])
+
+
+def _ours(desk: Desk) -> list[Any]:
+    """Return the routes of our own pages."""
+    one_job = rf"{HOME}/jobs/([0-9a-f-]{{1,36}})"
+    routes: list[tuple[Any, ...]] = [
+        (HOME + r"/?", OverviewPage),
+        (HOME + r"/(live)", OverviewPage),
+        (HOME + r"/login", LoginPage),
+        (HOME + r"/logout", LogoutPage),
+        (HOME + r"/language/(\w+)", LanguagePage),
+        (HOME + r"/nights/([0-9-]+)", NightPage),
+        (HOME + r"/jobs", JobsPage),
+        (one_job, JobPage),
+        (one_job + r"/(live)", JobPage),
+        (HOME + r"/asked/([^/]+(?:/[^/]+)*)", AskedPage),
+        (HOME + r"/backups", BackupsPage),
+        (HOME + r"/points", PointsPage),
+        *((rf"{HOME}/do/{name}", page) for name, page in FORMS.items()),
+        (HOME + r"/static/(.*)", Static, {"path": str(_STATIC)}),
+        (r"/api/task/(apply|async-apply)/(.+)", Apply),
+        (r"/api/task/result/(.+)", Result),
+        (_CHANGING, ReadOnly),
+        (r"/healthcheck", Healthcheck),
+    ]
+    return [url(desk.url(route), *rest) for route, *rest in routes] + [
+        url(desk.url("/logout"), LogoutPage, name="logout")
+    ]
+
+
+def _guarded(prefix: str) -> list[Any]:
+    """Return Flower's routes, each behind our login."""
+    guarded: dict[type[RequestHandler], type[RequestHandler]] = {}
+    routes = []
+    for one in flowers_handlers:
+        route = one if isinstance(one, url) else url(*one)
+        pattern = route.regex.pattern.removesuffix("$")
+        if pattern in _REPLACED or route.name == "logout":
+            continue
+        handler = route.handler_class
+        if handler not in guarded:
+            guarded[handler] = type(f"Guarded{handler.__name__}", (Guarded, handler), {})
+        routes.append(
+            url(
+                pattern if pattern == ".*" else f"{prefix}{pattern}",
+                guarded[handler],
+                route.kwargs,
+                name=route.name,
+            )
+        )
+    return routes
