@@ -34,7 +34,8 @@ except ImportError:
 endef
 export CHECK_PYTHON
 
-.PHONY: help setup demo test conformance test-days interruptions lint format bench clean lock configuration man catalogues system-tools
+.PHONY: help setup demo test conformance test-days interruptions lint format bench clean lock configuration man \
+	catalogues pictures system-tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +107,9 @@ configuration: setup ## Write docs/configuration.md, in both languages, from the
 man: setup ## Write the manual page docs/pgben.1 from the commands
 	$(BIN)/python -m tests.support.manual_page > docs/pgben.1.new
 	mv docs/pgben.1.new docs/pgben.1
+
+pictures: setup ## Take the pictures of docs/flower.md anew; look at them before they are committed
+	$(BIN)/python -m tests.support.console_pictures
 
 catalogues: setup ## Collect the texts of the code for the translators and compile their catalogues
 	$(BIN)/python -m tests.support.catalogue

@@ -8,6 +8,7 @@ from typing import Any, Final
 from flower.app import Flower
 from flower.urls import handlers as flowers_handlers, settings as flowers_settings
 from tornado.ioloop import IOLoop
+from tornado.template import Loader, Template
 from tornado.web import RequestHandler, StaticFileHandler, url
 
 from pgben_tasks.console.door import Apply, ReadOnly, Result
@@ -23,6 +24,7 @@ from pgben_tasks.console.pages import (
     LoginPage,
     LogoutPage,
     NightPage,
+    NoPage,
     OverviewPage,
     PointsPage,
 )
@@ -30,8 +32,27 @@ from pgben_tasks.console.pages import (
 _STATIC: Final = Path(__file__).parent / "static"
 #: Flower's addresses that start, change or stop something, whatever the method.
 _CHANGING: Final = r"/api/(?:worker/.+|task/(?:send-task|abort|timeout|rate-limit|revoke)/.*)"
-#: Flower's own login, and its result of a task; ours are before them.
+#: What the list of Flower's pages begins with, in the bar at their head.
+_FIRST_OF_BAR: Final = '<ul class="app-nav navbar-nav">'
+#: Flower's addresses that ours stand for.
 _REPLACED: Final = frozenset({"/login/?", "/healthcheck"})
+
+
+class FlowersTemplates(Loader):
+    """Flower's templates; the bar at the head of its pages leads back to ours."""
+
+    def __init__(self, desk: Desk) -> None:
+        """Read them where Flower has them."""
+        super().__init__(flowers_settings["template_path"])
+        self._back = (
+            f'<li class="nav-item"><a class="nav-link" href="{desk.url(HOME)}">pgben</a></li>'
+        )
+
+    def _create_template(self, name: str) -> Template:
+        text = Path(self.root, name).read_text(encoding="utf-8")
+        if name == "navbar.html":
+            text = text.replace(_FIRST_OF_BAR, _FIRST_OF_BAR + self._back, 1)
+        return Template(text, name=name, loader=self)
 
 
 class Static(StaticFileHandler):
@@ -75,6 +96,7 @@ class Console(Flower):
                 max_workers_in_memory=options.max_workers,
                 max_tasks_in_memory=options.max_tasks,
             ),
+            template_loader=FlowersTemplates(desk),
             **flowers_settings,
         )
         self.inspector = MaskedInspector(loop, capp, options.inspect_timeout / 1000)
@@ -102,6 +124,7 @@ def _ours(desk: Desk) -> list[Any]:
         (HOME + r"/points", PointsPage),
         *((rf"{HOME}/do/{name}", page) for name, page in FORMS.items()),
         (HOME + r"/static/(.*)", Static, {"path": str(_STATIC)}),
+        (HOME + r"/(.*)", NoPage),
         (r"/api/task/(apply|async-apply)/(.+)", Apply),
         (r"/api/task/result/(.+)", Result),
         (_CHANGING, ReadOnly),

@@ -32,7 +32,7 @@ FEW: Final = 8
 #: How long the catalog may be silent before a page says so.
 _PATIENCE: Final = timedelta(seconds=4)
 #: How long an answer of workers is waited for, and how long one about the status stays good.
-_ANSWER_SECONDS: Final = 12.0
+_ANSWER_SECONDS: Final = 9.0
 _FRESH_SECONDS: Final = 20.0
 #: A cancellation or a plan may wait for a server that is slow.
 _LONG_ANSWER_SECONDS: Final = 45.0

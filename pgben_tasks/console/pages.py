@@ -110,6 +110,16 @@ class LogoutPage(Handler):
         self.redirect(self.desk.url(f"{HOME}/login"))
 
 
+class NoPage(Handler):
+    """Stands for every address of ours that has no page."""
+
+    def get(self, _: str) -> None:
+        """Say so."""
+        raise HTTPError(HTTPStatus.NOT_FOUND)
+
+    post = get
+
+
 class LanguagePage(Handler):
     """Changes the language."""
 

@@ -112,7 +112,16 @@ def test_nobody_passes_without_a_login_but_probes(console: LiveConsole) -> None:
         else:
             assert answer.status == 302, path
             assert answer.headers["Location"].startswith("/pgben/login?next=")
-    for path in ("/pgben", "/pgben/live", "/pgben/jobs", "/pgben/do/backup", "/pgben/points"):
+    missing = console.ask("/pgben/nothing")
+    assert (missing.status, "<h1>" in missing.text) == (404, True)
+    for path in (
+        "/pgben",
+        "/pgben/nothing",
+        "/pgben/live",
+        "/pgben/jobs",
+        "/pgben/do/backup",
+        "/pgben/points",
+    ):
         assert console.ask(path, user=None).status == 302, path
     for path in ("/api/task/async-apply/pgben.backup.all", "/pgben/do/backup", "/pgben/logout"):
         assert console.ask(path, {}, user=None).status in {401, 403}, path
@@ -227,6 +236,8 @@ def test_a_backup_is_made_and_followed_to_its_end(ana: Page, deployment: Deploym
     ana.get_by_role("link", name="pgben.backup.postgres.record").click()
     expect(ana.get_by_text("SUCCESS").first).to_be_visible()
     expect(ana.locator("body")).not_to_contain_text("requested_by")
+    ana.get_by_role("link", name="pgben", exact=True).click()
+    expect(ana.locator("dl.answers")).to_be_visible()
 
 
 def test_a_restore_beside_shows_its_plan_first_and_leaves_the_original(

@@ -37,6 +37,7 @@ def installation() -> Iterator[tuple[Deployment, LiveConsole]]:
     """Yield an installation with a past, and its console."""
     with tempfile.TemporaryDirectory() as name, papers(Path(name), 60, megabytes=8) as deployment:
         deployment.start("all", name="worker", changed=_NIGHTLY)
+        deployment.start("beat", name="beat")
         assert deployment.pgben("backup", "--all").code == 0
         assert deployment.pgben("verify", "--level", "full").code == 0
         assert deployment.pgben("restore", "--all").code == 0
@@ -48,10 +49,7 @@ def installation() -> Iterator[tuple[Deployment, LiveConsole]]:
 
 def _write_nights(deployment: Deployment) -> None:
     """Write the jobs of past windows as workers would have left them."""
-    schedules = {
-        str(TARGET): 2,
-        str(BUCKET): 3,
-    }
+    schedules = {str(TARGET): 2, str(BUCKET): 3}
     zone = deployment.work.zone
     today = deployment.work.database.now().astimezone(zone).date()
     with deployment.work.database.transaction() as cursor:
