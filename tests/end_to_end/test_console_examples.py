@@ -10,9 +10,10 @@ from typing import Final
 
 import pytest
 
+from pgben_tasks.adapters.catalog.locks import holding, target_lock
 from tests.support import snippets
 from tests.support.console import PASSWORDS, LiveConsole, start_console
-from tests.support.deployment import DATABASE, Deployment, command_lines, eventually
+from tests.support.deployment import DATABASE, TARGET, Deployment, command_lines, eventually
 from tests.support.needs import needs
 from tests.support.npm import installed_package
 
@@ -141,6 +142,37 @@ def test_a_service_sees_how_far_it_is_then_the_end_and_what_is_wrong(
     assert "traceback" not in whole
 
 
+def failures(console: LiveConsole) -> float:
+    """Return how many failed tasks Flower has counted."""
+    lines = console.ask("/metrics", user="olga").text.splitlines()
+    counted = [one for one in lines if one.startswith("flower_events_total{")]
+    return sum(float(one.rpartition(" ")[2]) for one in counted if '"task-failed"' in one)
+
+
+def test_a_failed_job_counts_once_and_whoever_cancels_is_no_worker(
+    deployment: Deployment, console: LiveConsole
+) -> None:
+    before = failures(console)
+    path = "/api/task/apply/pgben.restore.postgres?timeout=60"
+    failed = console.ask(path, {"target": f"postgres/{DATABASE}", "into": DATABASE}).json
+    assert failed["state"] == "FAILURE"
+    eventually(lambda: failures(console) > before, seconds=20, what="it is counted")
+    row = f"/api/task/info/{failed['task-id']}"
+    eventually(lambda: console.ask(row).json["state"] == "FAILURE", seconds=20, what="it is red")
+    assert failures(console) == before + 1
+    with holding(deployment.work.database, [target_lock("write", str(TARGET), shared=False)]):
+        path = "/api/task/async-apply/pgben.backup.postgres"
+        asked = console.ask(path, {"target": str(TARGET)}).json
+        eventually(
+            lambda: deployment.jobs("backup")[0].state == "waiting", seconds=30, what="it waits"
+        )
+        assert deployment.pgben("cancel", str(deployment.jobs("backup")[0].id)).code == 0
+    row = f"/api/task/info/{asked['task-id']}"
+    eventually(lambda: console.ask(row).json["state"] == "FAILURE", seconds=20, what="it is red")
+    listed = console.ask("/workers?json=1").json["data"]
+    assert [one["status"] for one in listed] == [True], "no worker that is none"
+
+
 def test_a_key_that_has_a_job_answers_with_that_job(
     deployment: Deployment, console: LiveConsole
 ) -> None:
@@ -198,3 +230,53 @@ def test_a_broker_that_is_away_is_said(deployment: Deployment) -> None:
     assert gone.ask("/api/task/result/x").status == 503
     assert gone.ask("/healthcheck", user=None).text == "OK"
     gone.process.stop()
+
+
+def test_without_users_it_watches_only_and_only_on_this_machine(deployment: Deployment) -> None:
+    open_to_all = start_console(deployment, users=False)
+    assert open_to_all.ask("/pgben/jobs", user=None).status == 200
+    assert open_to_all.ask("/metrics", user=None).status == 200
+    path = "/api/task/async-apply/pgben.backup.postgres"
+    for sent in (path, "/pgben/do/backup"):
+        assert open_to_all.ask(sent, {"target": str(TARGET)}, user=None).status == 403
+    # A name server can point any name at this machine.
+    assert open_to_all.ask("/pgben/jobs", user=None, Host="evil.example").status == 403
+    open_to_all.process.stop()
+
+
+def test_users_of_flowers_own_file_may_watch(deployment: Deployment) -> None:
+    file = deployment.stack.folder / "flower_login.py"
+    file.write_text("basic_auth = ['olga:olga looks on']\n", encoding="utf-8")
+    old = start_console(deployment, f"--conf={file}", users=False)
+    assert old.ask("/pgben/jobs", user=None).status == 302
+    assert old.ask("/pgben/jobs", user="olga").status == 200
+    assert old.ask("/pgben/jobs", user="olga", password="wrong").status == 401
+    path = "/api/task/async-apply/pgben.backup.postgres"
+    assert old.ask(path, {"target": str(TARGET)}, user="olga").status == 403
+    old.process.stop()
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "says"),
+    [
+        (["--address=0.0.0.0"], {}, "no login is set up, and '0.0.0.0' can be reached by others"),
+        (["--address="], {}, "no login is set up"),
+        (["--prot=1"], {}, "did you mean `--port`"),
+        (["--auth=.*"], {}, "the option 'auth' has no place here"),
+        (["--persistent"], {}, "the option 'persistent' has no place here"),
+        (["--port=x"], {}, "an option of Flower is wrong"),
+        (["--conf=/nonexistent"], {}, "is not there"),
+        (["--loglevel=LOUD"], {}, "is no level of a log"),
+        ([], {"PGBEN_CONSOLE_USERS_FILE": "/nonexistent"}, "file of the console's users"),
+        ([], {"PGBEN_REDIS_URL": "http://x"}, "PGBEN_REDIS_URL is not the URL"),
+        (["--port=1"], {"FLOWER_PORT": "x"}, "an option of Flower is wrong"),
+    ],
+)
+def test_what_it_cannot_be_started_with_is_said_in_a_sentence(
+    deployment: Deployment, flags: list[str], environment: dict[str, str], says: str
+) -> None:
+    with pytest.raises(AssertionError) as failed:
+        start_console(deployment, *flags, users=False, changed=environment)
+    assert f"error: {says}" in str(failed.value) or says in str(failed.value)
+    assert "Traceback" not in str(failed.value)
+    assert "HINT" in str(failed.value)
