@@ -159,9 +159,15 @@ class Client:
         """
         return self.ask(names.CATALOG_STATUS, {}, expires)
 
-    def cancel(self, job: UUID | str, *, requested_by: str = "unnamed") -> AsyncResult:
-        """Ask to cancel a job; see ``contracts.CancelRequest``."""
-        return self.ask(names.CANCEL_RUN, {"job": job, "requested_by": requested_by}, None)
+    def cancel(
+        self, job: UUID | str, *, requested_by: str = "unnamed", expires: float | None = None
+    ) -> AsyncResult:
+        """Ask to cancel a job; see ``contracts.CancelRequest``.
+
+        Nobody cancels it any more once ``expires`` seconds are over.
+        """
+        fields = {"job": job, "requested_by": requested_by}
+        return self.ask(names.CANCEL_RUN, fields, expires)
 
     def undo(
         self, target: str, job: UUID | str, *, confirm: str, **asked: Unpack[Asked]
@@ -241,7 +247,7 @@ class Client:
 
         Raises ``TransientError`` when the store is away.
         """
-        with self._reached("the store of results does not answer", "nothing was changed"):
+        with self._reached("the store of results does not answer", "the task goes on"):
             meta: dict[str, Any] = self._app.backend.get_task_meta(task_id, cache=False)
         return meta
 

@@ -27,10 +27,12 @@ LONGEST_SECONDS: Final = 24 * 3600.0
 MOST_SESSIONS: Final = 1000
 #: For so many seconds a password that was right for the API is not hashed again.
 _REMEMBERED_SECONDS: Final = 60.0
-#: So many failures in a row are typing errors and cost nothing.
-_FREE_FAILURES: Final = 3
+#: So many failures in a row cost nothing: typing errors of one person, and of all who share an
+#: address.
+_FREE_FAILURES: Final = {"name": 3, "address": 30}
 #: The longest wait after a failed login; failures are forgotten this long after the last one.
 _LONGEST_WAIT: Final = 60.0
+_MOST_DOUBLINGS: Final = 7
 _FORGOTTEN_AFTER: Final = 900.0
 #: Names and addresses that are remembered for failures; more are an attack, and the oldest go.
 _MOST_REMEMBERED: Final = 10_000
@@ -42,10 +44,14 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Whoever sends a request: a name for the audit trail, and what it may do."""
+    """Whoever sends a request: a name for the audit trail, and what it may do.
+
+    ``stamp`` is that of the login that was checked (``Logins.stamp``).
+    """
 
     name: str
     role: Role
+    stamp: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def may_operate(self) -> bool:
@@ -75,15 +81,18 @@ class FileLogins:
     def check(self, name: str, password: str) -> Visitor | None:
         """Return the visitor, None when name or password is wrong."""
         account = self._accounts.check(name, password)
-        return None if account is None else Visitor(account.name, account.role)
+        # Of the very account whose password was right: the file may have changed meanwhile.
+        return None if account is None else Visitor(account.name, account.role, _stamp_of(account))
 
     def stamp(self, name: str) -> bytes | None:
         """Return a digest of the account."""
-        account: Account | None = self._accounts.all().get(name)
-        if account is None:
-            return None
-        text = f"{account.role}\n{account.password_hash.get_secret_value()}"
-        return hashlib.sha256(text.encode()).digest()
+        account = self._accounts.all().get(name)
+        return None if account is None else _stamp_of(account)
+
+
+def _stamp_of(account: Account) -> bytes:
+    text = f"{account.role}\n{account.password_hash.get_secret_value()}"
+    return hashlib.sha256(text.encode()).digest()
 
 
 class FlowerLogins:
@@ -105,7 +114,7 @@ class FlowerLogins:
         """Return the visitor, None when name or password is wrong."""
         known = self._passwords.get(name, b"")
         same = hmac.compare_digest(known, password.encode(errors="surrogatepass"))
-        return Visitor(name, "watch") if same and known else None
+        return Visitor(name, "watch", hashlib.sha256(known).digest()) if same and known else None
 
     def stamp(self, name: str) -> bytes | None:
         """Return a digest of the password."""
@@ -132,8 +141,8 @@ class Throttle:
         now = self._clock()
         return max(self._wait(key, now) for key in self._keys(name, address))
 
-    def failed(self, name: str, address: str) -> None:
-        """Count a failed login."""
+    def tried(self, name: str, address: str) -> None:
+        """Count a login as failed before it is checked: others may be checked at the same time."""
         now = self._clock()
         for key in self._keys(name, address):
             known = self._failures.pop(key, None)
@@ -144,25 +153,30 @@ class Throttle:
             while len(self._failures) > _MOST_REMEMBERED:
                 del self._failures[next(iter(self._failures))]
 
-    def succeeded(self, name: str) -> None:
+    def succeeded(self, name: str, address: str) -> None:
         """Forget the failures of a name; those of its address may be somebody else's."""
-        self._failures.pop(("name", name), None)
+        of_name, of_address = self._keys(name, address)
+        self._failures.pop(of_name, None)
+        if of_address in self._failures:
+            self._failures[of_address].count -= 1
 
     def _keys(self, name: str, address: str) -> tuple[tuple[str, str], ...]:
         return ("name", name[:200]), ("address", address)
 
     def _wait(self, key: tuple[str, str], now: float) -> float:
         known = self._failures.get(key)
-        if known is None or known.count <= _FREE_FAILURES:
+        if known is None or now - known.last > _FORGOTTEN_AFTER:
             return 0.0
-        wait = min(2.0 ** (known.count - _FREE_FAILURES - 1), _LONGEST_WAIT)
-        return max(known.last + wait - now, 0.0)
+        # A power of a large number is no number of seconds any more.
+        further = min(known.count - _FREE_FAILURES[key[0]], _MOST_DOUBLINGS)
+        if further <= 0:
+            return 0.0
+        return max(known.last + min(2.0 ** (further - 1), _LONGEST_WAIT) - now, 0.0)
 
 
 @dataclass(slots=True)
 class _Session:
     visitor: Visitor
-    stamp: bytes
     begun: float
     seen: float
 
@@ -179,8 +193,7 @@ class Sessions:
     def begin(self, visitor: Visitor) -> str:
         """Begin a session; return its token, which nobody can guess."""
         token, now = secrets.token_urlsafe(32), self._clock()
-        stamp = self._logins.stamp(visitor.name) or b""
-        self._sessions[_digest(token)] = _Session(visitor, stamp, now, now)
+        self._sessions[_digest(token)] = _Session(visitor, now, now)
         while len(self._sessions) > MOST_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         return token
@@ -194,7 +207,7 @@ class Sessions:
         if (
             now - session.seen > IDLE_SECONDS
             or now - session.begun > LONGEST_SECONDS
-            or self._logins.stamp(session.visitor.name) != session.stamp
+            or self._logins.stamp(session.visitor.name) != session.visitor.stamp
         ):
             del self._sessions[key]
             return None
@@ -217,7 +230,7 @@ class Remembered:
     logins: Logins
     clock: Clock = time.monotonic
     _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
-    _known: dict[bytes, tuple[Visitor, bytes, float]] = field(default_factory=dict)
+    _known: dict[bytes, tuple[Visitor, float]] = field(default_factory=dict)
 
     def get(self, name: str, password: str) -> Visitor | None:
         """Return the visitor whose password was right a moment ago, and whose login is the same."""
@@ -225,17 +238,15 @@ class Remembered:
         found = self._known.get(key)
         if found is None:
             return None
-        visitor, stamp, until = found
-        if self.clock() > until or self.logins.stamp(name) != stamp:
+        visitor, until = found
+        if self.clock() > until or self.logins.stamp(name) != visitor.stamp:
             del self._known[key]
             return None
         return visitor
 
     def keep(self, name: str, password: str, visitor: Visitor) -> None:
         """Remember that a password was right."""
-        stamp = self.logins.stamp(name) or b""
-        until = self.clock() + _REMEMBERED_SECONDS
-        self._known[self._key(name, password)] = visitor, stamp, until
+        self._known[self._key(name, password)] = visitor, self.clock() + _REMEMBERED_SECONDS
         while len(self._known) > MOST_SESSIONS:
             del self._known[next(iter(self._known))]
 

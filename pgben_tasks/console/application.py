@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 from flower.app import Flower
 from flower.urls import handlers as flowers_handlers, settings as flowers_settings
+from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
+from tornado.iostream import IOStream
+from tornado.netutil import bind_sockets
 from tornado.template import Loader, Template
-from tornado.web import RequestHandler, StaticFileHandler, url
+from tornado.web import HTTPError, RequestHandler, StaticFileHandler, url
 
 from pgben_tasks.console.door import Apply, ReadOnly, Result
 from pgben_tasks.console.events import MaskedEvents, MaskedInspector
-from pgben_tasks.console.handlers import HOME, Desk, Guarded, Handler
+from pgben_tasks.console.handlers import HOME, Desk, Door, Guarded, Handler
 from pgben_tasks.console.pages import (
     FORMS,
     AskedPage,
@@ -29,6 +33,12 @@ from pgben_tasks.console.pages import (
     PointsPage,
 )
 
+#: Seconds that a connection may be silent, and a request's body may take.
+_IDLE_SECONDS: Final = 60.0
+#: No request is larger: a form has names, a service's request keys of some objects.
+_MOST_BODY_BYTES: Final = 2 * 1024 * 1024
+#: Fewer than a process may open files, so that there is always one left.
+_MOST_CONNECTIONS: Final = 200
 _STATIC: Final = Path(__file__).parent / "static"
 #: Flower's addresses that start, change or stop something, whatever the method.
 _CHANGING: Final = r"/api/(?:worker/.+|task/(?:send-task|abort|timeout|rate-limit|revoke)/.*)"
@@ -55,12 +65,17 @@ class FlowersTemplates(Loader):
         return Template(text, name=name, loader=self)
 
 
-class Static(StaticFileHandler):
+class Static(Door, StaticFileHandler):
     """The stylesheet, the script and the icon of our pages; the login page needs them, too."""
 
+    async def get(self, path: str, include_body: bool = True) -> None:  # noqa: FBT001, FBT002 - Tornado's signature
+        """Send one of them."""
+        if not path.isprintable():
+            raise HTTPError(HTTPStatus.NOT_FOUND)
+        await super().get(path, include_body)
+
     def set_extra_headers(self, path: str) -> None:  # noqa: ARG002 - Tornado's signature
-        """Say that the browser must not guess what a file is."""
-        self.set_header("X-Content-Type-Options", "nosniff")
+        """Let browsers keep it for minutes."""
         self.set_header("Cache-Control", "max-age=300")
 
 
@@ -104,6 +119,32 @@ class Console(Flower):
         self.default_router.rules.clear()
         self.wildcard_router.rules.clear()
         self.add_handlers(r".*", [*_ours(desk), *_guarded(desk.prefix)])
+
+    def start_http_server(self) -> int:
+        """Listen; return the port. Before a login nobody may send much, slowly, or very often."""
+        sockets = bind_sockets(self.options.port, address=self.options.address)
+        server = FewConnections(
+            self,
+            ssl_options=self.ssl_options,
+            xheaders=self.options.xheaders,
+            idle_connection_timeout=_IDLE_SECONDS,
+            body_timeout=_IDLE_SECONDS,
+            max_body_size=_MOST_BODY_BYTES,
+            max_buffer_size=2 * _MOST_BODY_BYTES,
+        )
+        server.add_sockets(sockets)
+        return int(sockets[0].getsockname()[1])
+
+
+class FewConnections(HTTPServer):
+    """A server that hangs up where more are open than a console has visitors."""
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        """Serve a connection, or close it."""
+        if len(self._connections) >= _MOST_CONNECTIONS:
+            stream.close()
+            return
+        super().handle_stream(stream, address)
 
 
 def _ours(desk: Desk) -> list[Any]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import structlog
 from celery import states
@@ -21,6 +23,7 @@ from tornado.web import HTTPError
 from pgben_tasks import canvases, names
 from pgben_tasks.console.handlers import Handler, status_of
 from pgben_tasks.contracts import REQUESTS, TASK_REQUESTS, Request, request_model
+from pgben_tasks.domain.job import EVERYTHING
 from pgben_tasks.errors import ConfigurationError, PgbenError, RequestRefused, TransientError
 from pgben_tasks.results import PROGRESS
 
@@ -37,6 +40,8 @@ _LONGEST_WAIT: Final = 8 * 3600.0
 _WAIT: Final = 3600.0
 #: Seconds between two looks whether a job has ended.
 _LOOK_EVERY: Final = 0.5
+#: How keys of scheduled windows end (``domain.job.window_key``).
+_WINDOW_KEY: Final = re.compile(r":\d{4}-\d\d-\d\dT\d\d:\d\dZ$")
 _READ_ONLY: Final = (
     "Flower's own pages are read-only here: nobody stops workers or tasks past the ledger"
 )
@@ -50,20 +55,14 @@ class ApiHandler(Handler):
         """Yes: programs ask."""
         return True
 
-    def check_xsrf_cookie(self) -> None:
-        """Check that no other site's page sent this.
+    @property
+    def needs_token(self) -> bool:
+        """Whether the session of a browser sent this.
 
-        Name and password may be remembered by a browser, which sends them by itself; so even then
-        the body has to be declared as JSON, which no form of another site can.
+        A browser may remember name and password as well; then the body has to be declared as JSON,
+        which no form of another site can.
         """
-        site = self.request.headers.get("Sec-Fetch-Site", "same-origin")
-        origin = self.request.headers.get("Origin")
-        if site not in {"same-origin", "none"} or (
-            origin and urlsplit(origin).netloc != self.request.host
-        ):
-            raise HTTPError(HTTPStatus.FORBIDDEN)
-        if self.request.headers.get("Authorization") is None:
-            super().check_xsrf_cookie()
+        return self.request.headers.get("Authorization") is None
 
     def answer(self, document: Mapping[str, Any], status: int = HTTPStatus.OK) -> None:
         """Write a JSON document."""
@@ -150,8 +149,10 @@ class Apply(ApiHandler):
             raise RequestRefused("the body is no JSON object", hint)
         try:
             wait = float(body.pop("timeout", self.get_query_argument("timeout", str(_WAIT))))
-        except (TypeError, ValueError):
-            raise RequestRefused("`timeout` is no number of seconds", "leave it out") from None
+        except (TypeError, ValueError, OverflowError):
+            wait = math.nan
+        if not math.isfinite(wait):
+            raise RequestRefused("`timeout` is no number of seconds", "leave it out")
         return request_fields(body), min(max(wait, 0), _LONGEST_WAIT)
 
     async def _send(self, name: str, fields: dict[str, Any]) -> str:
@@ -166,23 +167,42 @@ class Apply(ApiHandler):
         entry, _queue = canvases.entry(kind, getattr(request, "target", None))
         if entry != name:
             raise RequestRefused(f"'{name}' is not for this target", f"ask the task '{entry}'")
-        known = await desk.run(self._known, request)
+        if _WINDOW_KEY.search(request.idempotency_key or ""):
+            raise RequestRefused(
+                "the idempotency key looks like one of a scheduled window",
+                "give the request a key of its own, or ask with `scheduled`",
+            )
+        known = await desk.run(self._known, kind, request)
         if known is not None:
             return known
         return str((await desk.run(client.send, kind, request)).id)
 
-    def _known(self, request: Request) -> str | None:
-        """Return the id that callers of a job wait on, where its key has one already."""
-        if request.idempotency_key is None:
+    def _known(self, kind: str, request: Request) -> str | None:
+        """Return the id that callers of a job wait on, where its key has one already.
+
+        Raises ``RequestRefused`` when it is the key of another job.
+        """
+        key = request.idempotency_key
+        job = None if key is None else self.desk.facts.by_key(key)
+        if job is None:
             return None
-        job = self.desk.facts.by_key(request.idempotency_key)
-        return None if job is None else job.root_task
+        if (job.kind, job.target) != (kind, getattr(request, "target", None) or EVERYTHING):
+            raise RequestRefused(
+                f"the idempotency key '{key}' belongs to a {job.kind} of '{job.target}'",
+                "one key stands for one job; give each request a key of its own",
+            )
+        return job.root_task
 
     async def _end_of(self, task_id: str, wait: float) -> dict[str, Any]:
-        """Return what became of a task, after ``wait`` seconds at the latest."""
+        """Return what became of a task, after ``wait`` seconds at the latest.
+
+        It was sent: a store that is away for a moment is asked again.
+        """
         until = time.monotonic() + wait
+        found: dict[str, Any] = {"task-id": task_id, "state": states.PENDING}
         while True:
-            found = await self.desk.run(self.outcome_of, task_id)
+            with suppress(TransientError):
+                found = await self.desk.run(self.outcome_of, task_id)
             left = until - time.monotonic()
             if found["state"] in states.READY_STATES or left <= 0 or self._gone:
                 return found

@@ -21,6 +21,8 @@ _SHOWN: Final = re.compile(
     r"|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
     r"|\d{8}T\d{6}Z-[0-9a-f]{6}|latest|\d{1,10}|[a-z]{4,10})(?P=quote)(?=[,}\s])"
 )
+#: What follows the type of an exception.
+_TYPE: Final = re.compile(r"[^\w.]")
 #: Fields of events, and of what a worker says of its tasks, that hold arguments or results.
 _ARGUMENTS: Final = ("args", "kwargs")
 _RESULTS: Final = ("result",)
@@ -65,6 +67,8 @@ class MaskedState(EventsState):
     def event(self, event: dict[str, Any]) -> None:
         """Take an event; a failure that stands for one that was counted only changes its task."""
         masked = masked_event(event)
+        if "exception" in masked and not self._is_ours(masked):
+            masked["exception"] = _TYPE.split(str(masked["exception"]), maxsplit=1)[0]
         if not masked.pop(ROOT, False):
             super().event(masked)
             return
@@ -76,6 +80,11 @@ class MaskedState(EventsState):
         # Whoever sends it may be no worker; Celery's state would list it as one.
         State.event(self, {**masked, "hostname": worker.hostname})
         self._index_task(task, None)
+
+    def _is_ours(self, event: dict[str, Any]) -> bool:
+        """Return whether an event is of a task of pgben, whose errors name no people."""
+        task = self.tasks.get(event.get("uuid"))
+        return task is not None and str(task.name).startswith("pgben.")
 
 
 class MaskedEvents(Events):

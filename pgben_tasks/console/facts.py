@@ -35,7 +35,7 @@ _PATIENCE: Final = timedelta(seconds=4)
 _ANSWER_SECONDS: Final = 9.0
 _FRESH_SECONDS: Final = 20.0
 #: A cancellation or a plan may wait for a server that is slow.
-_LONG_ANSWER_SECONDS: Final = 45.0
+_LONG_ANSWER_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +199,7 @@ class Facts:
     def cancel(self, job: UUID, *, requested_by: str) -> dict[str, Any]:
         """Cancel a job; raises ``RequestRefused`` when that cannot be."""
         return self._ask(
-            lambda _: self.client.cancel(job, requested_by=requested_by),
+            lambda seconds: self.client.cancel(job, requested_by=requested_by, expires=seconds),
             seconds=_LONG_ANSWER_SECONDS,
         )
 

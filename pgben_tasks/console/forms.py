@@ -8,6 +8,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from pgben_tasks.contracts import (
@@ -34,9 +35,13 @@ SET_HERE: Final = ("requested_by", "idempotency_key")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One input of a form; ``names`` are the names that have to be typed once more."""
+    """One input of a form; ``names`` are the names that have to be typed once more.
+
+    ``words`` is the entry of its label (``words.FIELDS``), where that is not its name.
+    """
 
     name: str
+    words: str = ""
     kind: Kind
     value: Any = None
     choices: tuple[str, ...] = ()
@@ -66,6 +71,7 @@ class _Way:
     only_in_place: tuple[str, ...]
     only_beside: tuple[str, ...]
     either: tuple[str, ...]
+    words: Mapping[str, str]
 
 
 _DATABASE: Final = _Way(
@@ -74,6 +80,7 @@ _DATABASE: Final = _Way(
     only_in_place=(),
     only_beside=("into",),
     either=("roles", "allow_unverified"),
+    words={},
 )
 _OBJECTS: Final = _Way(
     model=BucketRestoreRequest,
@@ -81,6 +88,7 @@ _OBJECTS: Final = _Way(
     only_in_place=("delete_extra",),
     only_beside=("into", "put_below"),
     either=("prefix", "keys", "settings", "allow_unverified", "allow_damaged"),
+    words={"into": "into_bucket"},
 )
 
 
@@ -130,7 +138,7 @@ def restore_form(target: str, backup: str, *, in_place: bool, name: str) -> Form
     if in_place:
         fields.append(field(model, "confirm", required=True, names=(name,)))
     chosen = way.only_in_place if in_place else way.only_beside
-    fields += [field(model, one) for one in (*chosen, *way.either)]
+    fields += [field(model, one, words=way.words.get(one, "")) for one in (*chosen, *way.either)]
     return Form(kind="restore", model=model, fields=tuple(fields))
 
 
@@ -179,7 +187,8 @@ def cancel_form(job: str) -> Form:
 def read(form: Form, values: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Return the fields of a request from what was typed; empty ones are left out.
 
-    Raises ``RequestRefused`` for a field that the form does not have.
+    Raises ``RequestRefused`` for a field that the form does not have, and for names that were not
+    typed as they are.
     """
     known = {one.name: one for one in form.fields}
     strange = sorted(set(values) - set(known))
@@ -197,6 +206,12 @@ def read(form: Form, values: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         if not typed:
             continue
         kind, _choices = _input_of(form.model.model_fields[name].annotation)
+        wrong = [text for text, wanted in zip_longest(typed, one.names) if text != wanted]
+        if one.names and wrong:
+            raise RequestRefused(
+                f"not confirmed: {', '.join(one.names)}",
+                "nothing was changed; type each name exactly as it is written",
+            )
         if kind in {"lines", "names"}:
             found[name] = typed
         elif kind == "checkbox":

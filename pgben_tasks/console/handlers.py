@@ -57,6 +57,8 @@ _POLICY: Final = (
 #: For so many seconds the same request of the same person is the same job.
 _SAME_SECONDS: Final = 15.0
 _MOST_ASKED: Final = 1000
+#: More logins at a time are an attack; two are checked, the others wait.
+_MOST_CHECKING: Final = 20
 
 
 class Asked:
@@ -101,9 +103,15 @@ class Desk:
     hashing: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="hashing")
     )
+    reading: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(8, thread_name_prefix="reading")
+    )
+    #: Who waits for workers keeps nobody waiting who reads the catalog.
     asking: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(8, thread_name_prefix="asking")
     )
+    #: How many passwords are being checked, or wait for that.
+    checking: int = 0
     _status: asyncio.Future[Status] | None = None
     last_status: Status = field(
         default_factory=lambda: Status(document=None, asked=None, error=None)
@@ -129,12 +137,17 @@ class Desk:
     async def run(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Run what blocks off the event loop."""
         loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.reading, partial(function, *arguments, **named))
+
+    async def ask(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """Run what waits for a worker's answer off the event loop."""
+        loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.asking, partial(function, *arguments, **named))
 
     async def status(self, wait: float) -> Status:
         """Return what workers say of the installation, or what they said last after ``wait`` s."""
         if self._status is None or self._status.done():
-            self._status = asyncio.ensure_future(self.run(self.facts.status))
+            self._status = asyncio.ensure_future(self.ask(self.facts.status))
         with suppress(TimeoutError):
             self.last_status = await asyncio.wait_for(asyncio.shield(self._status), wait)
         return self.last_status
@@ -142,19 +155,25 @@ class Desk:
     async def log_in(self, name: str, password: str, address: str) -> Visitor:
         """Return whoever has this name and password; raises ``HTTPError`` 401 or 429."""
         wait = self.throttle.wait(name, address)
+        if self.checking >= _MOST_CHECKING:
+            wait = max(wait, 1.0)
         if wait > 0:
             log.warning("login_slowed_down", address=address)
             raise TooManyTries(wait)
         logins = self.logins
         if logins is None:
             raise HTTPError(HTTPStatus.UNAUTHORIZED)
-        loop = asyncio.get_running_loop()
-        visitor = await loop.run_in_executor(self.hashing, logins.check, name, password)
+        self.throttle.tried(name, address)
+        self.checking += 1
+        try:
+            loop = asyncio.get_running_loop()
+            visitor = await loop.run_in_executor(self.hashing, logins.check, name, password)
+        finally:
+            self.checking -= 1
         if visitor is None:
-            self.throttle.failed(name, address)
             log.warning("login_failed", address=address)
             raise HTTPError(HTTPStatus.UNAUTHORIZED)
-        self.throttle.succeeded(name)
+        self.throttle.succeeded(name, address)
         return visitor
 
 
@@ -202,8 +221,16 @@ class Door(RequestHandler):
     async def identify(self) -> Visitor | None:
         """Return who asks: by name and password, or by a session; None when nobody says so.
 
-        Raises ``HTTPError`` when name or password is wrong.
+        Raises ``HTTPError`` when name or password is wrong, or users cannot be read: only the log
+        says of those why.
         """
+        try:
+            return await self._identified()
+        except ConfigurationError as exc:
+            log.error("users_not_read", why=exc.sentence)  # noqa: TRY400 - a sentence, no trace
+            raise HTTPError(HTTPStatus.SERVICE_UNAVAILABLE) from None
+
+    async def _identified(self) -> Visitor | None:
         desk = self.desk
         if desk.sessions is None or desk.remembered is None:
             return Visitor(NOBODY, "watch") if is_own_host(self.request.host) else None
@@ -269,6 +296,29 @@ class Handler(Door):
     #: Whether it answers without a login.
     open_to_all = False
     visitor: Visitor
+
+    def check_xsrf_cookie(self) -> None:
+        """Check that a page of ours sent this: by what the browser says, and by the token.
+
+        A page of another host of the same site, or of another port, can set the token's cookie.
+        """
+        site = self.request.headers.get("Sec-Fetch-Site")
+        origin = self.request.headers.get("Origin")
+        # Browsers say more over TLS and on this machine; proxies may take the port out of ``Host``.
+        foreign = (
+            site not in {"same-origin", "none"}
+            if site is not None
+            else origin is not None and urlsplit(origin).hostname != self.request.host_name
+        )
+        if foreign:
+            raise HTTPError(HTTPStatus.FORBIDDEN)
+        if self.needs_token:
+            super().check_xsrf_cookie()
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether the token of a form is needed."""
+        return True
 
     async def prepare(self) -> None:
         """Ask who it is."""
@@ -401,6 +451,9 @@ def status_of(error: PgbenError) -> int:
 
 def own_path(text: str, *, prefix: str) -> str:
     """Return where to go after a login: a path of this console, never another site."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return f"{prefix}{HOME}"
     safe = not (parts.scheme or parts.netloc) and text.startswith("/") and "\\" not in text
     return text if safe and not text.startswith("//") and text.isprintable() else f"{prefix}{HOME}"

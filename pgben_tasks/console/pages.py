@@ -5,7 +5,9 @@ A form sends the same entry task as everybody else; its page then waits for the 
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, time as wall_time
+from hashlib import sha256
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -14,7 +16,7 @@ from uuid import uuid4
 import structlog
 from tornado.web import HTTPError
 
-from pgben_tasks import canvases
+from pgben_tasks import canvases, names
 from pgben_tasks.console import forms
 from pgben_tasks.console.facts import Facts, JobFacts
 from pgben_tasks.console.forms import Form
@@ -26,9 +28,9 @@ from pgben_tasks.console.handlers import (
     own_path,
     status_of,
 )
-from pgben_tasks.console.summary import answers, job_page, month
+from pgben_tasks.console.summary import answers, job_page, month, progress_of
 from pgben_tasks.console.words import LANGUAGES
-from pgben_tasks.domain.job import Job, uncancellable
+from pgben_tasks.domain.job import EVERYTHING, Job, uncancellable
 from pgben_tasks.domain.target import LATEST, BackupId, Target
 from pgben_tasks.errors import (
     ConfigurationError,
@@ -49,6 +51,11 @@ _LISTED: Final = 100
 Values = dict[str, str]
 #: What a form's page shows of a plan where it has none.
 _NOTHING_CHOSEN: Final = {"plan": None, "plan_problem": None, "choose": None}
+#: How many looks for a job are soon, a second apart; later ones are rarer.
+_SOON: Final = 20
+_LONGEST_NUMBER: Final = 6
+#: The keys that forms are sent with; others are keys of somebody else's jobs.
+_KEY: Final = re.compile(r"console:[0-9a-f]{32}")
 #: Fields of a form that are the page's own.
 _OF_THE_PAGE: Final = ("_xsrf", "key")
 
@@ -79,12 +86,17 @@ class LoginPage(Handler):
             problem = words(
                 _("Too many logins failed. Try again in {seconds} s."), seconds=exc.seconds
             )
+        except ConfigurationError as exc:
+            log.error("users_not_read", why=exc.sentence)  # noqa: TRY400 - a sentence, no trace
+            self.set_status(HTTPStatus.SERVICE_UNAVAILABLE)
+            problem = words(_("Something went wrong; the console's log says what."))
         except HTTPError as exc:
             self.set_status(exc.status_code)
             problem = words(_("This name and this password do not go together."))
         else:
             sessions = desk.sessions
             if sessions is not None:
+                sessions.end(self.get_cookie(SESSION) or "")
                 self.keep_session(sessions.begin(visitor))
             log.info("logged_in", user=visitor.name, role=visitor.role)
             self.redirect(own_path(target, prefix=desk.prefix))
@@ -157,6 +169,7 @@ class OverviewPage(Handler):
             weeks=month(overview.nights) if overview else (),
             targets=desk.facts.work.target_names(),
             alarm=words.alarm,
+            progress_of=progress_of,
             keep_restored=desk.facts.settings.keep_restored,
             keep_replaced=desk.facts.settings.keep_replaced,
         )
@@ -228,8 +241,17 @@ class AskedPage(Handler):
         if job is not None:
             self.redirect(self.desk.url(f"{HOME}/jobs/{job.id}"))
             return
+        role, looks = self.get_argument("role", ""), self.get_argument("looks", "0")
         living = await self.desk.run(self.desk.facts.workers)
-        self.show("asked.html", key=key, workers=living)
+        count = int(looks) + 1 if looks.isdecimal() and len(looks) < _LONGEST_NUMBER else 1
+        self.show(
+            "asked.html",
+            again=f"{self.request.path}?role={quote(role)}&looks={count}",
+            late=count > _SOON,
+            workers=living,
+            missing=role in names.QUEUES and not any(one.startswith(f"{role}.") for one in living),
+            role=role,
+        )
 
 
 class BackupsPage(Handler):
@@ -239,7 +261,7 @@ class BackupsPage(Handler):
         """List them."""
         target = str(_known_target(self.get_argument("target", ""), self.desk.facts))
         before = self.get_argument("before", None)
-        found = await self.desk.run(self.desk.facts.backups, target, before=before)
+        found = await self.desk.ask(self.desk.facts.backups, target, before=before)
         self.show("backups.html", target=target, found=found)
 
 
@@ -249,7 +271,7 @@ class PointsPage(Handler):
     async def get(self) -> None:
         """List them."""
         before = self.get_argument("before", None)
-        found = await self.desk.run(self.desk.facts.points, before=before)
+        found = await self.desk.ask(self.desk.facts.points, before=before)
         self.show("points.html", found=found)
 
 
@@ -293,7 +315,9 @@ class FormPage(Handler):
             if name not in _OF_THE_PAGE
         }
         values = {name: some[-1] for name, some in typed.items()}
-        key = self.get_body_argument("key", "") or f"console:{uuid4().hex}"
+        key = self.get_body_argument("key", "")
+        if not _KEY.fullmatch(key):
+            key = f"console:{uuid4().hex}"
         await self.load(values)
         form = self.form(values)
         try:
@@ -311,15 +335,19 @@ class FormPage(Handler):
         desk, who = self.desk, self.visitor.name
         kind, request = forms.request_of(form, found, who=who, key=key)
         same = repr((kind, request.model_dump(mode="json", exclude={"idempotency_key"})))
+        # A page that a browser kept may be filled in otherwise: that is another job.
+        key = f"{key}:{sha256(same.encode()).hexdigest()[:12]}"
         first = desk.asked.first(same, key)
         if first == key and await desk.run(desk.facts.by_key, key) is None:
             try:
-                await desk.run(desk.facts.client.send, kind, request)
+                sent = request.model_copy(update={"idempotency_key": key})
+                await desk.run(desk.facts.client.send, kind, sent)
             except PgbenError:
                 desk.asked.forget(same)
                 raise
             log.info("asked", user=who, kind=kind, target=found.get("target", ""))
-        return desk.url(f"{HOME}/asked/{quote(first, safe=':')}")
+        role = canvases.entry_queue(kind)
+        return desk.url(f"{HOME}/asked/{quote(first, safe=':')}?role={role}")
 
     def _show(
         self,
@@ -366,6 +394,13 @@ class VerifyForm(FormPage):
         if "backup" in values:
             return self.words(_("Verify backup {backup}"), backup=values["backup"])
         return self.words(_("Verify now"))
+
+    async def load(self, values: Values) -> None:
+        """Check what was chosen."""
+        if values.get("target", EVERYTHING) != EVERYTHING:
+            values["target"] = str(_known_target(values["target"], self.desk.facts))
+        if "backup" in values:
+            _check_id(values["backup"])
 
     def form(self, values: Values) -> Form:
         """Return the form."""
@@ -416,7 +451,7 @@ class RestoreForm(FormPage):
     async def _planned(self, fields: dict[str, Any], values: Values) -> dict[str, Any]:
         words, in_place = self.words, _in_place(values)
         try:
-            plan = await self.desk.run(self.desk.facts.plan, fields)
+            plan = await self.desk.ask(self.desk.facts.plan, fields)
         except PgbenError as exc:
             return {"plan": None, "plan_problem": words.error(exc), "in_place": in_place}
         against = plan["obstacles_in_place" if in_place else "obstacles"]
@@ -472,7 +507,9 @@ class JobForm(FormPage):
 
     async def load(self, values: Values) -> None:
         """Read the job."""
-        self.found = await self.desk.run(self.desk.facts.job, values.get("job", ""))
+        if not values.get("job"):
+            raise RequestRefused("no job was named", "open the page of a job, and begin there")
+        self.found = await self.desk.run(self.desk.facts.job, values["job"])
 
 
 class UndoForm(JobForm):
@@ -521,7 +558,7 @@ class CancelForm(JobForm):
 
     async def _send(self, form: Form, found: dict[str, Any], key: str) -> str:  # noqa: ARG002 - it has no job
         facts, who, job = self.desk.facts, self.visitor.name, self.found.job.id
-        await self.desk.run(facts.cancel, job, requested_by=who)
+        await self.desk.ask(facts.cancel, job, requested_by=who)
         log.info("cancelled", user=who, job=str(job))
         return self.desk.url(f"{HOME}/jobs/{job}")
 
@@ -536,7 +573,8 @@ class AcknowledgeForm(FormPage):
     async def load(self, values: Values) -> None:
         """Check what was chosen."""
         values["target"] = str(_known_target(values.get("target", ""), self.desk.facts))
-        values["backup"] = str(BackupId.parse(values.get("backup", "")))
+        values.setdefault("backup", "")
+        _check_id(values["backup"])
 
     def form(self, values: Values) -> Form:
         """Return the form for one backup."""
@@ -549,14 +587,20 @@ def _in_place(values: Values) -> bool:
 
 
 def _check_id(text: str) -> None:
-    """Raise ``ConfigurationError`` unless a text is an id or ``latest``."""
-    if text != LATEST:
-        BackupId.parse(text)
+    """Raise ``RequestRefused`` unless a text is an id or ``latest``."""
+    try:
+        if text != LATEST:
+            BackupId.parse(text)
+    except ConfigurationError as exc:
+        raise RequestRefused(exc.sentence, exc.hint) from exc
 
 
 def _known_target(text: str, facts: Facts) -> Target:
     """Return a protected target; raises ``RequestRefused`` for any other."""
-    target = Target.parse(text)
+    try:
+        target = Target.parse(text)
+    except ConfigurationError as exc:
+        raise RequestRefused(exc.sentence, exc.hint) from exc
     if str(target) not in facts.work.target_names():
         raise RequestRefused(
             f"'{target}' is not protected by this installation",

@@ -30,6 +30,7 @@ from pgben_tasks.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+_LAST_PORT: Final = 65_535
 #: Where it listens unless a flag says otherwise.
 _ADDRESS: Final = "127.0.0.1"
 #: Flags that this console has no use for, and what to use in their place.
@@ -42,6 +43,7 @@ _NOT_HERE: Final = {
     "persistent": "what Flower shows is kept in memory only; jobs are kept in the catalog",
     "unix_socket": "let a proxy reach it by an address of this machine",
     "format_task": "arguments of tasks are masked already",
+    "debug": "the console's log says what went wrong; `--loglevel=DEBUG` makes it say more",
 }
 
 
@@ -58,10 +60,12 @@ def serve(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         port = console.start_http_server()
-    except OSError as exc:
+    except (OSError, ValueError) as exc:
+        why = getattr(exc, "strerror", None) or exc
         raise ConfigurationError(
-            f"'{options.address}:{options.port}' cannot be listened on: {exc.strerror}",
-            "give another `--port` or `--address`, or end what uses it",
+            f"'{options.address}:{options.port}' cannot be listened on: {why}",
+            "give another `--port` or `--address`, or end what uses it; files of `--certfile` and "
+            "`--keyfile` must be there",
         ) from exc
     log.info("console_listens", address=options.address, port=port, prefix=console.desk.prefix)
     try:
@@ -86,6 +90,11 @@ def read_flags(arguments: Sequence[str]) -> str:
             level = value.upper()
         elif name in {"--help", "-h"}:
             flags.append("--help")
+        elif name.replace("_", "-") == "--basic-auth":
+            raise ConfigurationError(
+                "every user of this machine can read a password among the arguments",
+                "make users with `pgben console user add NAME`",
+            )
         else:
             _require_flag(one)
             flags.append(one)
@@ -97,13 +106,17 @@ def read_flags(arguments: Sequence[str]) -> str:
         parse_command_line(["flower", *flags], final=False)
         _read_file(options.conf)
         parse_command_line(["flower", *flags])
-    except (OptionError, KeyError, ValueError) as exc:
+    except (OptionError, KeyError, ValueError, TypeError) as exc:
         raise ConfigurationError(
             f"an option of Flower is wrong: {exc}", "docs/flower.md says which there are"
         ) from exc
     for name, remedy in _NOT_HERE.items():
         if getattr(options, name):
             raise ConfigurationError(f"the option '{name}' has no place here", remedy)
+    if not 0 <= options.port <= _LAST_PORT:
+        raise ConfigurationError(
+            f"'{options.port}' is no port", f"ports are 0 to {_LAST_PORT}; 0 takes a free one"
+        )
     if level not in logging.getLevelNamesMapping():
         raise ConfigurationError(
             f"'{level}' is no level of a log", "write `--loglevel=INFO`, WARNING or DEBUG"
@@ -146,8 +159,8 @@ def _logins(settings: Settings) -> Logins | None:
 def _require_flag(flag: str) -> None:
     """Raise ``ConfigurationError`` unless a flag is one of Flower's."""
     name = flag.partition("=")[0].lstrip("-").replace("_", "-")
-    known = sorted(one.replace("_", "-") for one in options)
-    if flag.startswith("-") and name in known:
+    known = sorted({"loglevel", *(one.replace("_", "-") for one in options)})
+    if flag.startswith("-") and name in known and name != "loglevel":
         return
     near = difflib.get_close_matches(name, known, n=1)
     meant = f"did you mean `--{near[0]}`? " if near else ""

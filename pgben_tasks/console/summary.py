@@ -78,7 +78,7 @@ def job_page(found: JobFacts, words: Words) -> dict[str, Any]:
         "replaced": found.replaced,
         "error": error,
         "facts": _facts(job, words),
-        "progress": _progress(job),
+        "progress": progress_of(job),
         "waits": _waits(found, words),
         "took": time_taken(job),
     }
@@ -100,7 +100,7 @@ def _facts(job: Job, words: Words) -> list[tuple[str, str]]:
     return list(seen.items())
 
 
-def _progress(job: Job) -> dict[str, Any] | None:
+def progress_of(job: Job) -> dict[str, Any] | None:
     """Return how far the running step is; None when nothing runs."""
     if job.state != "running" or not job.progress:
         return None

@@ -190,6 +190,10 @@ FIELDS: Final[Mapping[str, tuple[str, str]]] = {
         _("Into"),
         _("the name of the copy; empty: a name with date and time, removed after some days"),
     ),
+    "into_bucket": (
+        _("Into bucket"),
+        _("empty: a new one whose name has date and time; it stays until somebody removes it"),
+    ),
     "confirm": (
         _("Type each name once more to confirm"),
         _("what is there now is kept; a restore can be undone"),
@@ -245,6 +249,10 @@ class Words:
         """Return a state in words; one that is not known as it is."""
         return self(STATES[state]) if state in STATES else state
 
+    def subject(self, subject: str) -> str:
+        """Return what a night names as not good: a target, or a kind of job."""
+        return self.work_of(subject, EVERYTHING) if subject in WORK else subject
+
     def work(self, job: Job) -> str:
         """Return what a job does."""
         return self.work_of(job.kind, job.target)
@@ -273,9 +281,12 @@ class Words:
         return self(PHASES[phase]) if phase in PHASES else phase
 
     def sentence(self, sentence: str, hint: str = "") -> tuple[str, str]:
-        """Return what an error says, and its hint, in the page's language where it is known."""
+        """Return what an error says, and its hint, in the page's language where it is known.
+
+        Fields of requests have the labels that forms show.
+        """
         found = translate_error(redact(sentence), redact(hint), self.language)
-        return found[0], found[1]
+        return self._labelled(found[0]), self._labelled(found[1])
 
     def error(self, error: PgbenError) -> tuple[str, str]:
         """Return the sentence and the hint of an error."""
@@ -284,11 +295,9 @@ class Words:
     def form_error(self, error: PgbenError) -> tuple[str, str]:
         """Return what is wrong with a form, its fields by the labels that it shows."""
         sentence = error.sentence.removeprefix("the request is malformed: ")
-        shown, hint = translate_error(sentence, "", self.language)[0], self.error(error)[1]
-        if sentence != error.sentence:
-            # It says where services find the arguments of tasks.
-            hint = ""
-        return self._labelled(redact(shown)), self._labelled(hint)
+        # The hint of a malformed one says where services find the arguments of tasks.
+        hint = error.hint if sentence == error.sentence else ""
+        return self.sentence(sentence, hint)
 
     def _labelled(self, text: str) -> str:
         def label(found: re.Match[str]) -> str:
@@ -328,7 +337,10 @@ class Words:
 
     def moment(self, at: datetime | str | None) -> str:
         """Write a moment in local time, to the minute; the page says of which zone."""
-        found = datetime.fromisoformat(at) if isinstance(at, str) else at
+        try:
+            found = datetime.fromisoformat(at) if isinstance(at, str) else at
+        except ValueError:
+            return str(at)
         return "–" if found is None else f"{found.astimezone(self.zone):%Y-%m-%d %H:%M}"
 
     def day(self, at: datetime | str | None) -> str:

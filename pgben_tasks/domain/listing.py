@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 _SWAPPED: Final = frozenset({"done", "undone", "dropped"})
 #: Fields of requests that may name people, or tell of them.
 _PERSONAL: Final = ("keys", "prefix", "put_below", "reason")
+#: Where a job's document has sentences, and names that somebody chose.
+_PROSE: Final = ("error", "result")
+#: What no key, prefix or reason stands in: moments, ids of backups and jobs, targets.
+_NO_PROSE: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-]\d\d:\d\d)?|\d{8}T\d{6}Z-[0-9a-f]{6}"
+    r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?:postgres|bucket)/\S+"
+)
 #: A shorter value may be a part of any word, so it is hidden between quotes only.
 _SHORT: Final = 4
 #: A page of a list ends early rather than being larger than this.
@@ -97,7 +104,8 @@ def job_document(
 def impersonal(document: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
     """Return a job's document without what its request says of people.
 
-    Errors and results may repeat keys, prefixes and reasons; each is hidden wherever it stands.
+    Texts of its error and its result may repeat keys, prefixes and reasons; each is hidden there.
+    Moments, ids and targets are none, whatever a prefix looks like.
     """
     values: set[str] = set()
     for field in _PERSONAL:
@@ -108,8 +116,8 @@ def impersonal(document: Mapping[str, Any], request: Mapping[str, Any]) -> dict[
     # The longest first: a prefix may be the beginning of a key.
     ordered = sorted(values, key=len, reverse=True)
     found = re.compile("|".join(_mention(value) for value in ordered))
-    hidden: dict[str, Any] = _replaced(dict(document), found)
-    return hidden
+    hidden = {name: _replaced(document[name], found) for name in _PROSE if name in document}
+    return {**document, **hidden}
 
 
 def point_document(one: KnownPoint) -> dict[str, Any]:
@@ -197,7 +205,7 @@ def _mention(value: str) -> str:
 
 def _replaced(value: Any, found: re.Pattern[str]) -> Any:
     if isinstance(value, str):
-        return found.sub(HIDDEN, value)
+        return value if _NO_PROSE.fullmatch(value) else found.sub(HIDDEN, value)
     if isinstance(value, Mapping):
-        return {found.sub(HIDDEN, key): _replaced(one, found) for key, one in value.items()}
+        return {key: _replaced(one, found) for key, one in value.items()}
     return [_replaced(one, found) for one in value] if isinstance(value, list | tuple) else value

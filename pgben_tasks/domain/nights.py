@@ -1,7 +1,8 @@
 """The calendar of backups: what became of every night's windows. Pure.
 
 A night is the local day on which windows are due. Jobs that were asked for by people stand for no
-window and are not counted.
+window and are not counted. Whether a window passed without a job is judged by the present
+timetable, for days without any job of the target only: how it was before is not known any more.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Final, Literal
 from uuid import UUID
 
@@ -24,6 +25,8 @@ NightState = Literal["good", "doubtful", "open", "no backup", "failed", "none"]
 _SEVERITY: Final[tuple[NightState, ...]] = (
     *("none", "good", "open", "doubtful", "no backup", "failed"),
 )
+#: How long after its moment a window may be without a job: the tick writes it within minutes.
+GRACE: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,11 @@ class WindowJob:
     again: bool
 
     @property
+    def subject(self) -> str:
+        """The target of a backup, else the kind of job: a recovery point, a verification."""
+        return self.target if self.kind == "backup" else self.kind
+
+    @property
     def night(self) -> NightState:
         """What it makes of its night."""
         if self.state == "succeeded":
@@ -51,17 +59,16 @@ class WindowJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Night:
-    """One local day: its state, and the targets that give it no green."""
+    """One local day, with the state of everything that was due (``WindowJob.subject``)."""
 
     day: date
     state: NightState
-    #: Of every target that was due that night.
-    targets: Mapping[str, NightState]
+    subjects: Mapping[str, NightState]
 
     @property
     def troubled(self) -> tuple[str, ...]:
-        """The targets whose backup is not good."""
-        return tuple(name for name, state in self.targets.items() if state != "good")
+        """What is not good."""
+        return tuple(name for name, state in self.subjects.items() if state != "good")
 
 
 def calendar(
@@ -77,39 +84,36 @@ def calendar(
     ``schedules`` has the timetable of every protected target. What was due before the first job
     of a target is not missed: it was not protected yet.
     """
-    found: dict[str, dict[datetime, WindowJob]] = defaultdict(dict)
+    found: dict[date, dict[str, NightState]] = defaultdict(dict)
+    first: dict[str, date] = {}
     for one in jobs:
-        if one.kind == "backup":
-            found[one.target][one.window] = one
+        day = one.window.astimezone(zone).date()
+        known = found[day].get(one.subject, "none")
+        found[day][one.subject] = worst((known, one.night))
+        first[one.subject] = min(day, first.get(one.subject, day))
     today = now.astimezone(zone).date()
-    nights: dict[date, dict[str, NightState]] = {
-        today - timedelta(days=back): {} for back in reversed(range(days))
-    }
-    for target, by_window in found.items():
-        windows = dict.fromkeys(sorted(by_window))
-        if target in schedules:
-            windows |= dict.fromkeys(_due(schedules[target], since=min(by_window), now=now))
-        for window in windows:
-            states = nights.get(window.astimezone(zone).date())
-            if states is not None:
-                job = by_window.get(window)
-                states[target] = worst(
-                    (states.get(target, "none"), "no backup" if job is None else job.night)
-                )
-    return tuple(
-        Night(day=day, state=worst(states.values()), targets=states)
-        for day, states in nights.items()
-    )
+    nights = []
+    for back in reversed(range(days)):
+        day = today - timedelta(days=back)
+        subjects = found.get(day, {})
+        for target, schedule in schedules.items():
+            if target not in subjects and target in first and day > first[target]:
+                state = _without_job(schedule, day, now=now, zone=zone)
+                if state != "none":
+                    subjects[target] = state
+        nights.append(Night(day=day, state=worst(subjects.values()), subjects=subjects))
+    return tuple(nights)
+
+
+def _without_job(schedule: Schedule, day: date, *, now: datetime, zone: tzinfo) -> NightState:
+    """Return the state of a day without any job of a target that has this timetable."""
+    begins = datetime.combine(day, time(), zone)
+    window = schedule.next(begins - timedelta(microseconds=1))
+    if window > now or window.astimezone(zone).date() != day:
+        return "none"
+    return "open" if now - window < GRACE else "no backup"
 
 
 def worst(states: Iterable[NightState]) -> NightState:
     """Return the most alarming of several states; ``none`` of none."""
     return max(states, key=_SEVERITY.index, default="none")
-
-
-def _due(schedule: Schedule, *, since: datetime, now: datetime) -> Iterable[datetime]:
-    """Yield the windows after ``since`` up to ``now``."""
-    window = schedule.next(since)
-    while window <= now:
-        yield window
-        window = schedule.next(window)

@@ -108,7 +108,20 @@ class PgbenTask(Task):
                 return self._run(ref, job)
             except FenceLost as exc:
                 log.info("step_ignored", why=exc.sentence)
+                self._answer_ended(ref)
                 raise Ignore from exc
+
+    def _answer_ended(self, ref: JobRef) -> None:
+        """Raise the error of a job that has ended without success, where callers wait on this task.
+
+        A message that comes once more has overwritten their answer with STARTED.
+        """
+        try:
+            job = self.work.ledger.job(ref.job)
+        except TransientError:
+            return
+        if job.root_task == self.request.id and job.ended and job.state != "succeeded":
+            raise recorded_error(job)
 
     def _run(self, ref: JobRef, job: Job) -> JSON:
         tools = self._tools(ref)

@@ -467,6 +467,11 @@ def test_a_job_that_kills_one_worker_after_another_is_given_up(
     # No step of it is left that would tell whoever waits.
     with pytest.raises(PermanentError, match="lost 3 times in a row"):
         app.AsyncResult(str(job.root_task)).get(timeout=5)
+    # The lost worker's message comes back hours later; its STARTED has hidden the answer by then.
+    last, again = app.tasks[names.BACKUP_POSTGRES_RECORD], (ref.to_json(),)
+    with pytest.raises(PermanentError, match="lost 3 times in a row"):
+        last.apply(args=again, task_id=job.root_task, throw=True)
+    assert last.apply(args=again, task_id="another", throw=True).state == IGNORED
     with site.database.transaction() as cursor:
         leases = cursor.execute("SELECT 1 FROM lease WHERE job = %s", (ref.job,)).fetchall()
     assert leases == []

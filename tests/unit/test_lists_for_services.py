@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.listing import PAGE_BYTES, impersonal, page
@@ -55,3 +56,22 @@ def test_no_key_and_no_reason_stays_anywhere(keys: list[str], reason: str) -> No
         assert [secret for secret in (*keys, reason) if secret in text] == []
     assert shown["result"]["n"] == 1
     json.dumps(shown)
+
+
+@pytest.mark.parametrize("prefix", ["2026-1", "state", "rest", "sentence", "bucket/"])
+def test_what_is_no_prose_stays_as_it_is(prefix: str) -> None:
+    """Such a prefix is an ordinary one; moments, ids and names of fields are no mention of it."""
+    document = {
+        "job": "3f0c9a2b-1111-4222-8333-444444444444",
+        "kind": "restore",
+        "target": "bucket/docs",
+        "state": "failed",
+        "created_at": "2026-12-01T04:06:21Z",
+        "error": {"sentence": f"no object below '{prefix}'", "hint": ""},
+        "result": {
+            "snapshot_time": "2026-12-01T04:06:21+00:00",
+            "backup": "20261201T040621Z-ab12cd",
+        },
+    }
+    shown = impersonal(document, {"prefix": prefix})
+    assert shown == {**document, "error": {"sentence": "no object below '••••'", "hint": ""}}

@@ -27,13 +27,13 @@ def window(day: int, month_: int = 11) -> datetime:
     return datetime(2026, month_, day, 5, tzinfo=UTC)
 
 
-def job(at: datetime, state: str = "succeeded", target: str = TARGET, **more: bool) -> WindowJob:
-    known = {"suspect": False, "again": False, "kind": "backup"} | more
-    return WindowJob(job=uuid4(), target=target, window=at, state=state, **known)  # type: ignore[arg-type]  # kinds are texts
+def job(at: datetime, state: str = "succeeded", target: str = TARGET, **more: Any) -> WindowJob:
+    known: dict[str, Any] = {"suspect": False, "again": False, "kind": "backup"} | more
+    return WindowJob(job=uuid4(), target=target, window=at, state=state, **known)
 
 
-def states(*jobs: WindowJob, days: int = 4, **schedules: Schedule) -> list[NightState]:
-    known = schedules or {TARGET: NIGHTLY}
+def states(*jobs: WindowJob, days: int = 4, schedule: Schedule = NIGHTLY) -> list[NightState]:
+    known = {TARGET: schedule}
     return [one.state for one in calendar(jobs, known, now=NOW, zone=ZONE, days=days)]
 
 
@@ -75,15 +75,37 @@ def test_the_worst_target_makes_the_night_and_is_named() -> None:
         [job(window(30)), job(window(30), "failed", other)], schedules, now=NOW, zone=ZONE, days=1
     )
     assert (night.state, night.troubled) == ("failed", (other,))
-    assert night.targets[TARGET] == "good"
+    assert night.subjects[TARGET] == "good"
 
 
-def test_the_local_day_counts_and_only_windows_of_backups_do() -> None:
+def test_a_changed_timetable_leaves_the_past_as_it_was() -> None:
+    jobs = [job(window(day)) for day in (27, 28, 30)]
+    later = Schedule.parse("0 3 * * *", ZONE)
+    assert states(*jobs, schedule=later) == ["good", "good", "no backup", "good"]
+    weekly = Schedule.parse("0 2 * * 1", ZONE)
+    assert states(*jobs, schedule=weekly) == ["good", "good", "none", "good"]
+
+
+@pytest.mark.parametrize(("minutes", "night"), [(0, "open"), (9, "open"), (10, "no backup")])
+def test_a_window_is_not_missed_before_the_tick_could_write_its_job(
+    minutes: int, night: NightState
+) -> None:
+    now = window(30) + timedelta(minutes=minutes)
+    found = calendar([job(window(29))], {TARGET: NIGHTLY}, now=now, zone=ZONE, days=1)
+    assert [one.state for one in found] == [night]
+
+
+def test_a_point_and_a_verification_belong_to_their_night() -> None:
+    verify = job(window(30), "failed", "*", kind="verify")
+    (night,) = calendar([job(window(30)), verify], {TARGET: NIGHTLY}, now=NOW, zone=ZONE, days=1)
+    assert (night.state, night.troubled) == ("failed", ("verify",))
+
+
+def test_the_local_day_counts() -> None:
     # 23:30 of the 29th there is the 30th in UTC.
     late = Schedule.parse("30 23 * * *", ZONE)
     at = datetime(2026, 11, 30, 2, 30, tzinfo=UTC)
-    verify = job(window(30), "failed", kind="verify")  # type: ignore[arg-type]  # a kind is a text
-    found = calendar([job(at), verify], {TARGET: late}, now=NOW, zone=ZONE, days=2)
+    found = calendar([job(at)], {TARGET: late}, now=NOW, zone=ZONE, days=2)
     assert [(one.day, one.state) for one in found] == [
         (date(2026, 11, 29), "good"),
         (date(2026, 11, 30), "none"),
@@ -96,7 +118,7 @@ def test_a_target_that_is_protected_no_more_is_not_missed() -> None:
 
 def test_the_calendar_has_whole_weeks_from_monday_to_sunday() -> None:
     days = [date(2026, 11, 4) + timedelta(days=number) for number in range(9)]
-    weeks = month([Night(day=day, state="good", targets={}) for day in days])
+    weeks = month([Night(day=day, state="good", subjects={}) for day in days])
     assert [len(week) for week in weeks] == [7, 7]
     assert [night and night.day.day for night in weeks[0]] == [None, None, 4, 5, 6, 7, 8]
     assert [night and night.day.day for night in weeks[1]] == [9, 10, 11, 12, None, None, None]

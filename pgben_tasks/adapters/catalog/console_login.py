@@ -41,7 +41,8 @@ _MAY_CREATE: Final = (
 )
 #: What the role may do, whoever made it, and no more.
 _GRANTS: Final = (
-    "ALTER ROLE {role} LOGIN PASSWORD {verifier}",
+    # More connections than a console opens are somebody else's.
+    "ALTER ROLE {role} LOGIN PASSWORD {verifier} CONNECTION LIMIT 40",
     "ALTER ROLE {role} SET default_transaction_read_only = on",
     "GRANT CONNECT ON DATABASE {database} TO {role}",
     "GRANT USAGE ON SCHEMA {schema} TO {role}",
