@@ -15,9 +15,9 @@ from tornado.netutil import bind_sockets
 from tornado.template import Loader, Template
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler, url
 
-from pgben_tasks.console.door import Apply, ReadOnly, Result
+from pgben_tasks.console.api import Apply, ReadOnly, Result
 from pgben_tasks.console.events import MaskedEvents, MaskedInspector
-from pgben_tasks.console.handlers import HOME, Desk, Door, Guarded, Handler
+from pgben_tasks.console.handlers import HOME, BaseHandler, Guarded, Handler, Shared
 from pgben_tasks.console.pages import (
     FORMS,
     AskedPage,
@@ -51,11 +51,11 @@ _REPLACED: Final = frozenset({"/login/?", "/healthcheck"})
 class FlowersTemplates(Loader):
     """Flower's templates; the bar at the head of its pages leads back to ours."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, shared: Shared) -> None:
         """Read them where Flower has them."""
         super().__init__(flowers_settings["template_path"])
         self._back = (
-            f'<li class="nav-item"><a class="nav-link" href="{desk.url(HOME)}">pgben</a></li>'
+            f'<li class="nav-item"><a class="nav-link" href="{shared.url(HOME)}">pgben</a></li>'
         )
 
     def _create_template(self, name: str) -> Template:
@@ -65,7 +65,7 @@ class FlowersTemplates(Loader):
         return Template(text, name=name, loader=self)
 
 
-class Static(Door, StaticFileHandler):
+class Static(BaseHandler, StaticFileHandler):
     """The stylesheet, the script and the icon of our pages; the login page needs them, too."""
 
     async def get(self, path: str, include_body: bool = True) -> None:  # noqa: FBT001, FBT002 - Tornado's signature
@@ -93,12 +93,12 @@ class Healthcheck(Handler):
 class Console(Flower):
     """Flower, read-only for everybody, with the pages of pgben."""
 
-    def __init__(self, options: Any, capp: Any, desk: Desk, io_loop: Any = None) -> None:
-        """Serve ``desk`` and the Celery application ``capp``."""
-        self.desk = desk
+    def __init__(self, options: Any, capp: Any, shared: Shared, io_loop: Any = None) -> None:
+        """Serve ``shared`` and the Celery application ``capp``."""
+        self.shared = shared
         loop = io_loop or IOLoop.current()
         # Flower's own check is passed by the secret that our own check hands it.
-        options.basic_auth = [desk.flower_secret]
+        options.basic_auth = [shared.flower_secret]
         options.read_only = True
         super().__init__(
             options=options,
@@ -111,14 +111,14 @@ class Console(Flower):
                 max_workers_in_memory=options.max_workers,
                 max_tasks_in_memory=options.max_tasks,
             ),
-            template_loader=FlowersTemplates(desk),
+            template_loader=FlowersTemplates(shared),
             **flowers_settings,
         )
         self.inspector = MaskedInspector(loop, capp, options.inspect_timeout / 1000)
         # Flower's routes, which its constructor added, are replaced by the same ones guarded.
         self.default_router.rules.clear()
         self.wildcard_router.rules.clear()
-        self.add_handlers(r".*", [*_ours(desk), *_guarded(desk.prefix)])
+        self.add_handlers(r".*", [*_ours(shared), *_guarded(shared.prefix)])
 
     def start_http_server(self) -> int:
         """Listen; return the port. Before a login nobody may send much, slowly, or very often."""
@@ -147,7 +147,7 @@ class FewConnections(HTTPServer):
         super().handle_stream(stream, address)
 
 
-def _ours(desk: Desk) -> list[Any]:
+def _ours(shared: Shared) -> list[Any]:
     """Return the routes of our own pages."""
     one_job = rf"{HOME}/jobs/([0-9a-f-]{{1,36}})"
     routes: list[tuple[Any, ...]] = [
@@ -171,8 +171,8 @@ def _ours(desk: Desk) -> list[Any]:
         (_CHANGING, ReadOnly),
         (r"/healthcheck", Healthcheck),
     ]
-    return [url(desk.url(route), *rest) for route, *rest in routes] + [
-        url(desk.url("/logout"), LogoutPage, name="logout")
+    return [url(shared.url(route), *rest) for route, *rest in routes] + [
+        url(shared.url("/logout"), LogoutPage, name="logout")
     ]
 
 

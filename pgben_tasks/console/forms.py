@@ -29,7 +29,7 @@ from pgben_tasks.errors import RequestRefused
 
 Kind = Literal["text", "checkbox", "select", "lines", "names", "hidden"]
 
-#: What the door and the page set themselves, whatever was sent.
+#: What the API and the page set themselves, whatever was sent.
 SET_HERE: Final = ("requested_by", "idempotency_key")
 
 

@@ -87,7 +87,7 @@ class Asked:
 
 
 @dataclass
-class Desk:
+class Shared:
     """What all handlers of one console share."""
 
     facts: Facts
@@ -186,18 +186,18 @@ class TooManyTries(HTTPError):
         self.seconds = max(int(seconds + 1), 1)
 
 
-class Door(RequestHandler):
-    """What all handlers share: who asks, cookies, headers. Public methods are for our own."""
+class BaseHandler(RequestHandler):
+    """Base of every handler, Flower's among them: who asks, cookies, headers."""
 
     @property
-    def desk(self) -> Desk:
+    def shared(self) -> Shared:
         """What all handlers of this console share."""
-        return self.application.desk  # type: ignore[attr-defined,no-any-return]  # Console has it
+        return self.application.shared  # type: ignore[attr-defined,no-any-return]  # Console has it
 
     @property
     def wants_json(self) -> bool:
         """Whether a program asks: it is answered 401, not sent to the login page."""
-        path = self.request.path.removeprefix(self.desk.prefix)
+        path = self.request.path.removeprefix(self.shared.prefix)
         return path.startswith("/api/") or path == "/metrics"
 
     def set_default_headers(self) -> None:
@@ -209,12 +209,12 @@ class Door(RequestHandler):
 
     def set_cookie(self, name: str, value: str | bytes, *arguments: Any, **named: Any) -> None:
         """Set a cookie that no script reads and no other site sends along."""
-        shared: dict[str, Any] = {
+        always: dict[str, Any] = {
             "httponly": True,
             "samesite": "Lax",
-            "path": f"{self.desk.prefix}/",
+            "path": f"{self.shared.prefix}/",
         }
-        named = shared | named
+        named = always | named
         named["secure"] = self.request.protocol == "https"
         super().set_cookie(name, value, *arguments, **named)
 
@@ -231,21 +231,21 @@ class Door(RequestHandler):
             raise HTTPError(HTTPStatus.SERVICE_UNAVAILABLE) from None
 
     async def _identified(self) -> Visitor | None:
-        desk = self.desk
-        if desk.sessions is None or desk.remembered is None:
+        shared = self.shared
+        if shared.sessions is None or shared.remembered is None:
             return Visitor(NOBODY, "watch") if is_own_host(self.request.host) else None
         header = self.request.headers.get("Authorization")
         if header is not None:
             given = basic_credentials(header)
             if given is None:
                 raise HTTPError(HTTPStatus.UNAUTHORIZED)
-            visitor = desk.remembered.get(*given)
+            visitor = shared.remembered.get(*given)
             if visitor is None:
-                visitor = await desk.log_in(*given, self.request.remote_ip or "?")
-                desk.remembered.keep(*given, visitor)
+                visitor = await shared.log_in(*given, self.request.remote_ip or "?")
+                shared.remembered.keep(*given, visitor)
             return visitor
         token = self.get_cookie(SESSION)
-        return None if token is None else desk.sessions.visitor(token)
+        return None if token is None else shared.sessions.visitor(token)
 
     async def admit(self) -> bool:
         """Let somebody in who logged in; answer everybody else, and return whether it may go on."""
@@ -253,12 +253,12 @@ class Door(RequestHandler):
         if visitor is not None:
             self.visitor = visitor
             return True
-        if self.desk.sessions is None:
+        if self.shared.sessions is None:
             raise HTTPError(HTTPStatus.FORBIDDEN)
         if self.wants_json or self.request.method not in {"GET", "HEAD"}:
             raise HTTPError(HTTPStatus.UNAUTHORIZED)
         target = quote(self.request.uri or "/", safe="")
-        self.redirect(self.desk.url(f"{HOME}/login?next={target}"))
+        self.redirect(self.shared.url(f"{HOME}/login?next={target}"))
         return False
 
     def write_error(self, status_code: int, **named: Any) -> None:
@@ -276,21 +276,21 @@ class Door(RequestHandler):
             self.finish(f"{said or HTTPStatus(status_code).phrase.lower()}\n")
 
 
-class Guarded(Door):
+class Guarded(BaseHandler):
     """Before a handler of Flower: nobody passes without a login, and nothing is changed."""
 
     async def prepare(self) -> None:
         """Ask who it is, then hand Flower's own check what it wants to see."""
         if not await self.admit():
             return
-        secret = base64.b64encode(self.desk.flower_secret.encode()).decode()
+        secret = base64.b64encode(self.shared.flower_secret.encode()).decode()
         self.request.headers["Authorization"] = f"Basic {secret}"
         prepared = super().prepare()
         if isawaitable(prepared):
             await prepared
 
 
-class Handler(Door):
+class Handler(BaseHandler):
     """Base of our own pages."""
 
     #: Whether it answers without a login.
@@ -342,12 +342,12 @@ class Handler(Door):
             for known in LANGUAGES:
                 if wanted.strip().startswith(known[:2]):
                     return known
-        return self.desk.facts.settings.language
+        return self.shared.facts.settings.language
 
     @property
     def words(self) -> Words:
         """The words of this page."""
-        return Words(self.language, self.desk.facts.work.zone)
+        return Words(self.language, self.shared.facts.work.zone)
 
     def keep_language(self, language: str) -> None:
         """Remember the language that was chosen."""
@@ -361,24 +361,24 @@ class Handler(Door):
     def show(self, template: str, **values: Any) -> None:
         """Write a page."""
         words = self.words
-        page = self.desk.templates.get_template(template)
+        page = self.shared.templates.get_template(template)
         self.set_header("Content-Type", "text/html; charset=UTF-8")
         self.finish(
             page.render(
                 {
                     "_": words,
                     "words": words,
-                    "url": self.desk.url,
+                    "url": self.shared.url,
                     "visitor": getattr(self, "visitor", None),
-                    "logins": self.desk.sessions is not None,
+                    "logins": self.shared.sessions is not None,
                     "language": words.language,
                     "languages": LANGUAGES,
                     "levels": LEVELS,
                     "signs": SIGNS,
                     "here": self.request.path,
                     "uri": self.request.uri,
-                    "zone": self.desk.facts.settings.timezone,
-                    "contacts": self.desk.facts.settings.contacts,
+                    "zone": self.shared.facts.settings.timezone,
+                    "contacts": self.shared.facts.settings.contacts,
                     "xsrf": self.xsrf_token.decode(),
                     "fragment": False,
                     **values,

@@ -67,19 +67,19 @@ class LoginPage(Handler):
 
     def get(self) -> None:
         """Show the form."""
-        if self.desk.sessions is None:
-            self.redirect(self.desk.url(HOME))
+        if self.shared.sessions is None:
+            self.redirect(self.shared.url(HOME))
             return
         self.show("login.html", next=self.get_argument("next", ""), name="", problem="")
 
     async def post(self) -> None:
         """Check name and password; begin a session."""
-        desk, words = self.desk, self.words
+        shared, words = self.shared, self.words
         name = self.get_body_argument("name", "")
         password = self.get_body_argument("password", "", strip=False)
         target = self.get_body_argument("next", "")
         try:
-            visitor = await desk.log_in(name, password, self.request.remote_ip or "?")
+            visitor = await shared.log_in(name, password, self.request.remote_ip or "?")
         except TooManyTries as exc:
             self.set_status(exc.status_code)
             self.set_header("Retry-After", str(exc.seconds))
@@ -94,12 +94,12 @@ class LoginPage(Handler):
             self.set_status(exc.status_code)
             problem = words(_("This name and this password do not go together."))
         else:
-            sessions = desk.sessions
+            sessions = shared.sessions
             if sessions is not None:
                 sessions.end(self.get_cookie(SESSION) or "")
                 self.keep_session(sessions.begin(visitor))
             log.info("logged_in", user=visitor.name, role=visitor.role)
-            self.redirect(own_path(target, prefix=desk.prefix))
+            self.redirect(own_path(target, prefix=shared.prefix))
             return
         self.show("login.html", next=target, name=name, problem=problem)
 
@@ -116,10 +116,10 @@ class LogoutPage(Handler):
     def post(self) -> None:
         """End the session."""
         token = self.get_cookie(SESSION)
-        if token is not None and self.desk.sessions is not None:
-            self.desk.sessions.end(token)
-        self.clear_cookie(SESSION, path=f"{self.desk.prefix}/")
-        self.redirect(self.desk.url(f"{HOME}/login"))
+        if token is not None and self.shared.sessions is not None:
+            self.shared.sessions.end(token)
+        self.clear_cookie(SESSION, path=f"{self.shared.prefix}/")
+        self.redirect(self.shared.url(f"{HOME}/login"))
 
 
 class NoPage(Handler):
@@ -142,7 +142,7 @@ class LanguagePage(Handler):
         if language not in LANGUAGES:
             raise HTTPError(HTTPStatus.NOT_FOUND)
         self.keep_language(language)
-        self.redirect(own_path(self.get_argument("next", ""), prefix=self.desk.prefix))
+        self.redirect(own_path(self.get_argument("next", ""), prefix=self.shared.prefix))
 
 
 class OverviewPage(Handler):
@@ -150,12 +150,12 @@ class OverviewPage(Handler):
 
     async def get(self, fragment: str | None = None) -> None:
         """Show it, or the part of it that changes."""
-        desk, words = self.desk, self.words
-        status = await desk.status(_LATER_WAIT if fragment else _FIRST_WAIT)
+        shared, words = self.shared, self.words
+        status = await shared.status(_LATER_WAIT if fragment else _FIRST_WAIT)
         problem: PgbenError | None = None
         overview = None
         try:
-            overview = await desk.run(desk.facts.overview)
+            overview = await shared.run(shared.facts.overview)
         except PgbenError as exc:
             problem = exc
         self.show(
@@ -167,11 +167,11 @@ class OverviewPage(Handler):
             overview=overview,
             problem=words.error(problem) if problem else None,
             weeks=month(overview.nights) if overview else (),
-            targets=desk.facts.work.target_names(),
+            targets=shared.facts.work.target_names(),
             alarm=words.alarm,
             progress_of=progress_of,
-            keep_restored=desk.facts.settings.keep_restored,
-            keep_replaced=desk.facts.settings.keep_replaced,
+            keep_restored=shared.facts.settings.keep_restored,
+            keep_replaced=shared.facts.settings.keep_replaced,
         )
 
 
@@ -184,9 +184,9 @@ class NightPage(Handler):
             day = date.fromisoformat(text)
         except ValueError as exc:
             raise HTTPError(HTTPStatus.NOT_FOUND) from exc
-        facts = self.desk.facts
+        facts = self.shared.facts
         begins = datetime.combine(day, wall_time(), facts.work.zone)
-        jobs = await self.desk.run(facts.night, begins)
+        jobs = await self.shared.run(facts.night, begins)
         self.show("night.html", day=day, jobs=jobs)
 
 
@@ -195,7 +195,7 @@ class JobsPage(Handler):
 
     async def get(self) -> None:
         """List them."""
-        jobs = await self.desk.run(self.desk.facts.jobs, limit=_LISTED)
+        jobs = await self.shared.run(self.shared.facts.jobs, limit=_LISTED)
         self.show("jobs.html", jobs=jobs)
 
 
@@ -204,9 +204,9 @@ class JobPage(Handler):
 
     async def get(self, name: str, fragment: str | None = None) -> None:
         """Show it, or the part of it that changes."""
-        found = await self.desk.run(self.desk.facts.job, name)
+        found = await self.shared.run(self.shared.facts.job, name)
         if not fragment and name != str(found.job.id):
-            self.redirect(self.desk.url(f"{HOME}/jobs/{found.job.id}"))
+            self.redirect(self.shared.url(f"{HOME}/jobs/{found.job.id}"))
             return
         waits = await self._missing_workers(found.job)
         self.show(
@@ -222,7 +222,9 @@ class JobPage(Handler):
         """Return the roles of workers that a waiting job needs, and of which none is alive."""
         if job.state not in {"queued", "waiting"}:
             return []
-        living = {name.partition(".")[0] for name in await self.desk.run(self.desk.facts.workers)}
+        living = {
+            name.partition(".")[0] for name in await self.shared.run(self.shared.facts.workers)
+        }
         places = [canvases.entry_queue(job.kind), *(at for _, at in canvases.CHAINS[job.chain])]
         return sorted({place.removeprefix("node:") for place in places} - living)
 
@@ -237,12 +239,12 @@ class AskedPage(Handler):
 
     async def get(self, key: str) -> None:
         """Go to the job as soon as a worker has written it."""
-        job = await self.desk.run(self.desk.facts.by_key, key)
+        job = await self.shared.run(self.shared.facts.by_key, key)
         if job is not None:
-            self.redirect(self.desk.url(f"{HOME}/jobs/{job.id}"))
+            self.redirect(self.shared.url(f"{HOME}/jobs/{job.id}"))
             return
         role, looks = self.get_argument("role", ""), self.get_argument("looks", "0")
-        living = await self.desk.run(self.desk.facts.workers)
+        living = await self.shared.run(self.shared.facts.workers)
         count = int(looks) + 1 if looks.isdecimal() and len(looks) < _LONGEST_NUMBER else 1
         self.show(
             "asked.html",
@@ -259,9 +261,9 @@ class BackupsPage(Handler):
 
     async def get(self) -> None:
         """List them."""
-        target = str(_known_target(self.get_argument("target", ""), self.desk.facts))
+        target = str(_known_target(self.get_argument("target", ""), self.shared.facts))
         before = self.get_argument("before", None)
-        found = await self.desk.ask(self.desk.facts.backups, target, before=before)
+        found = await self.shared.ask(self.shared.facts.backups, target, before=before)
         self.show("backups.html", target=target, found=found)
 
 
@@ -271,7 +273,7 @@ class PointsPage(Handler):
     async def get(self) -> None:
         """List them."""
         before = self.get_argument("before", None)
-        found = await self.desk.ask(self.desk.facts.points, before=before)
+        found = await self.shared.ask(self.shared.facts.points, before=before)
         self.show("points.html", found=found)
 
 
@@ -332,22 +334,22 @@ class FormPage(Handler):
 
     async def _send(self, form: Form, found: dict[str, Any], key: str) -> str:
         """Send the request; return the page to go to."""
-        desk, who = self.desk, self.visitor.name
+        shared, who = self.shared, self.visitor.name
         kind, request = forms.request_of(form, found, who=who, key=key)
         same = repr((kind, request.model_dump(mode="json", exclude={"idempotency_key"})))
         # A page that a browser kept may be filled in otherwise: that is another job.
         key = f"{key}:{sha256(same.encode()).hexdigest()[:12]}"
-        first = desk.asked.first(same, key)
-        if first == key and await desk.run(desk.facts.by_key, key) is None:
+        first = shared.asked.first(same, key)
+        if first == key and await shared.run(shared.facts.by_key, key) is None:
             try:
                 sent = request.model_copy(update={"idempotency_key": key})
-                await desk.run(desk.facts.client.send, kind, sent)
+                await shared.run(shared.facts.client.send, kind, sent)
             except PgbenError:
-                desk.asked.forget(same)
+                shared.asked.forget(same)
                 raise
             log.info("asked", user=who, kind=kind, target=found.get("target", ""))
         role = canvases.entry_queue(kind)
-        return desk.url(f"{HOME}/asked/{quote(first, safe=':')}?role={role}")
+        return shared.url(f"{HOME}/asked/{quote(first, safe=':')}?role={role}")
 
     def _show(
         self,
@@ -378,7 +380,7 @@ class BackupForm(FormPage):
 
     def form(self, values: Values) -> Form:
         """Return the form."""
-        facts = self.desk.facts
+        facts = self.shared.facts
         return forms.backup_form(
             facts.work.target_names(),
             points=facts.settings.forms_points,
@@ -398,14 +400,14 @@ class VerifyForm(FormPage):
     async def load(self, values: Values) -> None:
         """Check what was chosen."""
         if values.get("target", EVERYTHING) != EVERYTHING:
-            values["target"] = str(_known_target(values["target"], self.desk.facts))
+            values["target"] = str(_known_target(values["target"], self.shared.facts))
         if "backup" in values:
             _check_id(values["backup"])
 
     def form(self, values: Values) -> Form:
         """Return the form."""
         return forms.verify_form(
-            self.desk.facts.work.target_names(),
+            self.shared.facts.work.target_names(),
             chosen=values.get("target"),
             backup=values.get("backup"),
         )
@@ -421,7 +423,7 @@ class RestoreForm(FormPage):
 
     async def load(self, values: Values) -> None:
         """Check what was chosen."""
-        values["target"] = str(_known_target(values.get("target", ""), self.desk.facts))
+        values["target"] = str(_known_target(values.get("target", ""), self.shared.facts))
         values.setdefault("backup", LATEST)
         _check_id(values["backup"])
 
@@ -451,7 +453,7 @@ class RestoreForm(FormPage):
     async def _planned(self, fields: dict[str, Any], values: Values) -> dict[str, Any]:
         words, in_place = self.words, _in_place(values)
         try:
-            plan = await self.desk.ask(self.desk.facts.plan, fields)
+            plan = await self.shared.ask(self.shared.facts.plan, fields)
         except PgbenError as exc:
             return {"plan": None, "plan_problem": words.error(exc), "in_place": in_place}
         against = plan["obstacles_in_place" if in_place else "obstacles"]
@@ -493,7 +495,7 @@ class RestoreAllForm(RestoreForm):
 
     def form(self, values: Values) -> Form:
         """Return the form for the point that was chosen."""
-        targets = [Target.parse(one).name for one in self.desk.facts.work.target_names()]
+        targets = [Target.parse(one).name for one in self.shared.facts.work.target_names()]
         return forms.restore_all_form(
             values["point"], in_place=_in_place(values), names=list(dict.fromkeys(targets))
         )
@@ -509,7 +511,7 @@ class JobForm(FormPage):
         """Read the job."""
         if not values.get("job"):
             raise RequestRefused("no job was named", "open the page of a job, and begin there")
-        self.found = await self.desk.run(self.desk.facts.job, values["job"])
+        self.found = await self.shared.run(self.shared.facts.job, values["job"])
 
 
 class UndoForm(JobForm):
@@ -557,10 +559,10 @@ class CancelForm(JobForm):
         return forms.cancel_form(str(self.found.job.id))
 
     async def _send(self, form: Form, found: dict[str, Any], key: str) -> str:  # noqa: ARG002 - it has no job
-        facts, who, job = self.desk.facts, self.visitor.name, self.found.job.id
-        await self.desk.ask(facts.cancel, job, requested_by=who)
+        facts, who, job = self.shared.facts, self.visitor.name, self.found.job.id
+        await self.shared.ask(facts.cancel, job, requested_by=who)
         log.info("cancelled", user=who, job=str(job))
-        return self.desk.url(f"{HOME}/jobs/{job}")
+        return self.shared.url(f"{HOME}/jobs/{job}")
 
 
 class AcknowledgeForm(FormPage):
@@ -572,7 +574,7 @@ class AcknowledgeForm(FormPage):
 
     async def load(self, values: Values) -> None:
         """Check what was chosen."""
-        values["target"] = str(_known_target(values.get("target", ""), self.desk.facts))
+        values["target"] = str(_known_target(values.get("target", ""), self.shared.facts))
         values.setdefault("backup", "")
         _check_id(values["backup"])
 

@@ -24,7 +24,7 @@ from pgben_tasks.app import create_app
 from pgben_tasks.console.access import FileLogins, FlowerLogins, Logins, is_loopback
 from pgben_tasks.console.application import Console
 from pgben_tasks.console.facts import Facts
-from pgben_tasks.console.handlers import Desk
+from pgben_tasks.console.handlers import Shared
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.settings import Settings
 
@@ -67,7 +67,7 @@ def serve(arguments: Sequence[str]) -> int:
             "give another `--port` or `--address`, or end what uses it; files of `--certfile` and "
             "`--keyfile` must be there",
         ) from exc
-    log.info("console_listens", address=options.address, port=port, prefix=console.desk.prefix)
+    log.info("console_listens", address=options.address, port=port, prefix=console.shared.prefix)
     try:
         console.start()
     except (KeyboardInterrupt, SystemExit):
@@ -137,10 +137,10 @@ def build(settings: Settings) -> Console:
         log.warning("console_has_no_login", hint="whoever reaches it may watch, nobody may operate")
     prefix = f"/{options.url_prefix.strip('/')}" if options.url_prefix else ""
     extract_settings()
-    desk = Desk(facts=Facts(settings), logins=logins, prefix=prefix)
+    shared = Shared(facts=Facts(settings), logins=logins, prefix=prefix)
     app = create_app(settings.redis_url.get_secret_value())
     app.set_current()
-    return Console(options, app, desk, io_loop=IOLoop.current())
+    return Console(options, app, shared, io_loop=IOLoop.current())
 
 
 def _logins(settings: Settings) -> Logins | None:

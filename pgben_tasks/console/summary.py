@@ -28,6 +28,8 @@ def answers(status: Status, overview: Overview | None, words: Words) -> dict[str
     if document is None:
         return {"colour": "red", "can": words(_CAN["unknown"]), "known": False}
     verdict = document["restorable"]
+    # What was true a while ago is no answer for today.
+    colour = "unknown" if status.error is not None else verdict["colour"]
     targets = document["targets"]
     moments = [one["restorable_to"] for one in targets]
     took = overview.restored_everything_in if overview else None
@@ -35,8 +37,8 @@ def answers(status: Status, overview: Overview | None, words: Words) -> dict[str
     point = document["point"]
     return {
         "known": True,
-        "colour": verdict["colour"],
-        "can": words(_CAN[verdict["colour"]]),
+        "colour": "red" if colour == "unknown" else colour,
+        "can": words(_CAN[colour]),
         "to": min(moments) if moments and all(moments) else None,
         "point": point,
         "took": took.total_seconds() if took else sum(each) if each and all(each) else None,

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from pgben_tasks import canvases, names
 from pgben_tasks.adapters.catalog.locks import holding, target_lock
-from pgben_tasks.console.door import KINDS
+from pgben_tasks.console.api import KINDS
 from pgben_tasks.domain.job import Job
 from pgben_tasks.embedded.data.compare import contents
 from pgben_tasks.runtime.places import bucket_at

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgben_tasks.console import forms
-from pgben_tasks.console.door import KINDS, request_fields
+from pgben_tasks.console.api import KINDS, request_fields
 from pgben_tasks.console.words import FIELDS
 from pgben_tasks.contracts import (
     BackupAllRequest,
@@ -121,7 +121,7 @@ def test_what_was_typed_is_kept_for_the_form_that_is_shown_again() -> None:
         {"args": [{"target": "postgres/pgben"}], "kwargs": {}, "queue": "evil", "link": []},
     ],
 )
-def test_the_door_takes_the_request_itself_or_as_arguments(body: dict[str, object]) -> None:
+def test_the_api_takes_the_request_itself_or_as_arguments(body: dict[str, object]) -> None:
     assert request_fields(body) == {"target": "postgres/pgben"}
 
 
@@ -135,10 +135,10 @@ def test_the_door_takes_the_request_itself_or_as_arguments(body: dict[str, objec
         {"args": [{"target": "a"}], "kwargs": {"target": "b"}},
     ],
 )
-def test_the_door_refuses_what_is_no_request(body: dict[str, object]) -> None:
+def test_the_api_refuses_what_is_no_request(body: dict[str, object]) -> None:
     with pytest.raises(RequestRefused):
         request_fields(body)
 
 
-def test_the_door_knows_the_kind_of_every_entry_task() -> None:
+def test_the_api_knows_the_kind_of_every_entry_task() -> None:
     assert set(KINDS) == set(ENTRY_TASKS) - {CANCEL_RUN}

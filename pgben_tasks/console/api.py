@@ -1,4 +1,4 @@
-"""The door for services that speak HTTP: the public entry tasks, and what became of them.
+"""The API for services that speak HTTP: the public entry tasks, and what became of them.
 
 Its addresses and answers are those of Flower's API. Everything else of Flower that would start,
 change or stop something is denied for everybody.
@@ -72,7 +72,7 @@ class ApiHandler(Handler):
 
     def outcome_of(self, task_id: str) -> dict[str, Any]:
         """Return what became of a task; blocks. ``TransientError`` when its store is away."""
-        return outcome(task_id, self.desk.facts.client.outcome(task_id))
+        return outcome(task_id, self.shared.facts.client.outcome(task_id))
 
     def refuse(self, error: PgbenError, status: int | None = None) -> None:
         """Answer with an error of ours."""
@@ -157,11 +157,11 @@ class Apply(ApiHandler):
 
     async def _send(self, name: str, fields: dict[str, Any]) -> str:
         """Send the request and return the id to wait on; a key that has a job already is that."""
-        desk = self.desk
+        shared = self.shared
         asked = {**fields, "requested_by": self.visitor.name}
-        client = desk.facts.client
+        client = shared.facts.client
         if name in TASK_REQUESTS:
-            return str((await desk.run(client.ask, name, asked, _WAIT)).id)
+            return str((await shared.run(client.ask, name, asked, _WAIT)).id)
         kind = KINDS[name]
         request = request_model(kind, fields.get("target")).parse(asked)
         entry, _queue = canvases.entry(kind, getattr(request, "target", None))
@@ -172,10 +172,10 @@ class Apply(ApiHandler):
                 "the idempotency key looks like one of a scheduled window",
                 "give the request a key of its own, or ask with `scheduled`",
             )
-        known = await desk.run(self._known, kind, request)
+        known = await shared.run(self._known, kind, request)
         if known is not None:
             return known
-        return str((await desk.run(client.send, kind, request)).id)
+        return str((await shared.run(client.send, kind, request)).id)
 
     def _known(self, kind: str, request: Request) -> str | None:
         """Return the id that callers of a job wait on, where its key has one already.
@@ -183,7 +183,7 @@ class Apply(ApiHandler):
         Raises ``RequestRefused`` when it is the key of another job.
         """
         key = request.idempotency_key
-        job = None if key is None else self.desk.facts.by_key(key)
+        job = None if key is None else self.shared.facts.by_key(key)
         if job is None:
             return None
         if (job.kind, job.target) != (kind, getattr(request, "target", None) or EVERYTHING):
@@ -202,7 +202,7 @@ class Apply(ApiHandler):
         found: dict[str, Any] = {"task-id": task_id, "state": states.PENDING}
         while True:
             with suppress(TransientError):
-                found = await self.desk.run(self.outcome_of, task_id)
+                found = await self.shared.run(self.outcome_of, task_id)
             left = until - time.monotonic()
             if found["state"] in states.READY_STATES or left <= 0 or self._gone:
                 return found
@@ -223,7 +223,7 @@ class Result(ApiHandler):
 
     async def get(self, task_id: str) -> None:
         """Answer at once."""
-        self.answer(await self.desk.run(self.outcome_of, task_id))
+        self.answer(await self.shared.run(self.outcome_of, task_id))
 
 
 def request_fields(body: dict[str, Any]) -> dict[str, Any]:
