@@ -57,7 +57,7 @@ LINES = (
     ("points",),
 )
 #: Those that make an installation, or say what is set.
-FREE = {"init", "bootstrap", "up", "demo", "config"}
+FREE = {"init", "bootstrap", "up", "demo", "config", "console"}
 #: Those that ask the catalog and can do nothing without it.
 ASKING = (
     ("backup", "pgben"),

@@ -114,8 +114,15 @@ def test_a_scheduled_point_joins_the_backup_of_its_window(points: PointShop) -> 
 
 
 def scheduled(points: PointShop, now: datetime) -> Chain:
-    """Return the chain of a scheduled point whose databases are backed up."""
+    """Return the chain of a scheduled point whose databases are backed up.
+
+    The next point is due in half a day, whatever the time is now.
+    """
     chain = points.chain(window=now.replace(second=0, microsecond=0))
+    nightly = points.tools.schedules["postgres"]
+    hour = (now.astimezone(nightly.zone).hour + 12) % 24
+    nightly = replace(nightly, cron=f"0 {hour} * * *")
+    chain.tools = replace(chain.tools, schedules={**chain.tools.schedules, "postgres": nightly})
     with pytest.raises(StepWaits):
         chain.step()
     points.work_all()

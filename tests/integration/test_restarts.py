@@ -140,13 +140,13 @@ def test_every_process_of_it_is_watched_and_its_exit_code_says_that_one_was_give
     stack = SimpleNamespace(
         **dict(zip(("postgres", "redis", "documents", "s3"), servers, strict=True))
     )
-    started = dict(zip(("the worker", "beat", "Flower"), children[4:], strict=True))
+    started = dict(zip(("the worker", "beat", "the console"), children[4:], strict=True))
     monkeypatch.setattr(environment, "start_servers", lambda: nullcontext(stack))
     for name in ("fill_database", "fill_bucket", "await_worker"):
         monkeypatch.setattr(environment, name, lambda *_: None)
     monkeypatch.setattr(environment, "install", lambda *_, **__: (None, {}))
     monkeypatch.setattr(up, "_start_processes", lambda *_: (started, ""))
-    for name in ("_await_flower", "_write_settings", "_addresses"):
+    for name in ("_await_console", "_write_settings", "_addresses"):
         monkeypatch.setattr(up, name, lambda *_: None)
     monkeypatch.setattr(up, "_show", lambda *_, **__: None)
     monkeypatch.setattr(up, "_POLL_SECONDS", 0.01)
