@@ -371,6 +371,60 @@ def test_everything_is_restored_beside_from_a_point_of_the_list(
     assert set(job.result["buckets"]) == {str(BUCKET)}
 
 
+def test_a_suspect_backup_is_acknowledged_with_a_reason(ana: Page, deployment: Deployment) -> None:
+    every = (
+        "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
+        " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+    )
+    with deployment.stack.postgres.connect(DATABASE) as connection:
+        tables = ", ".join(name for (name,) in connection.execute(every).fetchall())
+        connection.execute(f"TRUNCATE {tables} CASCADE".encode())
+    assert deployment.pgben("backup", DATABASE).code == 4
+    ana.get_by_role("link", name=f"Backups of {TARGET}").click()
+    expect(ana.get_by_text("shrank from").first).to_be_visible(timeout=DONE)
+    ana.get_by_role("link", name="Acknowledge").first.click()
+    reason = ana.get_by_label("Reason")
+    assert reason.get_attribute("required") is not None
+    reason.fill("the papers were moved")
+    ana.get_by_role("button", name="Acknowledge backup").click()
+    job = to_the_end(ana, deployment)
+    assert (job.kind, job.request["reason"]) == ("acknowledge", "the papers were moved")
+    expect(ana.locator("main")).not_to_contain_text("the papers were moved")
+
+
+def test_whoever_logs_out_is_out(ana: Page, console: LiveConsole) -> None:
+    session = next(one for one in ana.context.cookies() if one["name"] == "pgben_session")
+    ana.goto(f"{console.url}/pgben/logout")
+    ana.locator("main").get_by_role("button", name="Log out").click()
+    assert ana.url == f"{console.url}/pgben/login"
+    cookie = f"pgben_session={session['value']}"
+    assert console.ask("/pgben", user=None, Cookie=cookie).status == 302
+    # A link of another site must not log anybody out, nor choose a language that there is none.
+    assert console.ask("/pgben/language/xx", user=None).status == 404
+    assert console.ask("/pgben/nights/2026-99-99").status == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/pgben/backups",
+        "/pgben/backups?target=postgres/other",
+        "/pgben/do/restore?target=%00",
+        f"/pgben/do/restore?target={TARGET}&backup=../x",
+        "/pgben/do/restore_all?point=zz",
+        "/pgben/do/acknowledge?target=postgres/pgben",
+        "/pgben/do/verify?target=postgres/pgben&backup=zz",
+        "/pgben/do/undo",
+        "/pgben/do/cancel?job=",
+    ],
+)
+def test_a_wrong_address_is_answered_with_a_sentence(console: LiveConsole, path: str) -> None:
+    answer = console.ask(path)
+    assert answer.status == 400
+    assert 'role="alert"' in answer.text
+    assert "Traceback" not in answer.text
+
+
 def test_a_job_that_waits_is_cancelled(ana: Page, deployment: Deployment) -> None:
     with holding(deployment.work.database, [target_lock("write", str(TARGET), shared=False)]):
         ana.goto(f"{ana.url.partition('/pgben')[0]}/pgben/do/backup?target={TARGET}")
