@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from playwright.sync_api import Browser, Page, expect
 
@@ -30,6 +30,8 @@ _NIGHTS: Final = 57
 _FAILED, _MISSING, _SUSPECT = 23, 40, 11
 _PHONE: Final = 390
 _DESKTOP: Final = 1100
+#: Of these, other pages than the first one as well.
+_ALL_PAGES: Final = {("pt-BR", _DESKTOP), ("en-US", _PHONE)}
 
 
 @contextmanager
@@ -78,8 +80,8 @@ def _write_nights(deployment: Deployment) -> None:
                 )
 
 
-def take(browser: Browser, console: LiveConsole, language: str, width: int) -> None:
-    """Take the pictures in one language and one width."""
+def take(browser: Browser, console: LiveConsole, job: UUID, language: str, width: int) -> None:
+    """Take the pictures in one language and one width; ``job`` restored in place."""
     tag = f"{language[:2]}-{'phone' if width == _PHONE else 'desktop'}"
     with visit(browser, language=language, width=width, height=760) as context:
         page = context.new_page()
@@ -89,12 +91,11 @@ def take(browser: Browser, console: LiveConsole, language: str, width: int) -> N
         page.locator("main button").click()
         expect(page.locator(".cards")).to_be_visible(timeout=60_000)
         _save(page, f"overview-{tag}")
+        if (language, width) not in _ALL_PAGES:
+            return
         page.goto(f"{console.url}/pgben/do/restore?target={TARGET}&in_place=true")
         _save(page, f"restore-{tag}")
-        page.goto(f"{console.url}/pgben/jobs")
-        # The restore in place, which can be undone.
-        page.locator("tbody a").nth(1).click()
-        page.wait_for_load_state()
+        page.goto(f"{console.url}/pgben/jobs/{job}")
         _save(page, f"job-{tag}")
 
 
@@ -105,10 +106,11 @@ def _save(page: Page, name: str) -> None:
 def main() -> None:
     """Take all of them."""
     FOLDER.mkdir(exist_ok=True)
-    with installation() as (_deployment, console), chromium() as browser:
+    with installation() as (deployment, console), chromium() as browser:
+        (swap,) = deployment.work.swaps.done()
         for language in ("pt-BR", "en-US"):
             for width in (_DESKTOP, _PHONE):
-                take(browser, console, language, width)
+                take(browser, console, swap.job, language, width)
 
 
 if __name__ == "__main__":
