@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -284,3 +286,41 @@ def test_what_it_cannot_be_started_with_is_said_in_a_sentence(
     assert f"error: {says}" in str(failed.value) or says in str(failed.value)
     assert "Traceback" not in str(failed.value)
     assert "HINT" in str(failed.value)
+
+
+def test_while_workers_are_silent_who_only_reads_does_not_wait(
+    deployment: Deployment, console: LiveConsole
+) -> None:
+    worker = deployment.processes[0]
+    with holding(deployment.work.database, [target_lock("write", str(TARGET), shared=False)]):
+        path = "/api/task/async-apply/pgben.backup.postgres"
+        console.ask(path, {"target": str(TARGET)})
+        eventually(
+            lambda: deployment.jobs("backup")[0].state == "waiting", seconds=30, what="it waits"
+        )
+        job = deployment.jobs("backup")[0]
+        worker.send(signal.SIGSTOP)
+        try:
+            answers: list[int] = []
+            asked = [
+                threading.Thread(target=lambda: answers.append(console.ask("/pgben/points").status))
+                for _ in range(12)
+            ]
+            for one in asked:
+                one.start()
+            assert console.ask("/pgben/jobs").status == 200
+            assert answers == [], "who only reads does not wait for those who ask workers"
+            cancelled = console.ask(
+                "/api/task/apply/pgben.cancel.run?timeout=1", {"job": str(job.id)}
+            )
+            assert cancelled.json["state"] == "PENDING", "it was sent, and is carried out later"
+            for one in asked:
+                one.join(timeout=60)
+            assert answers == [503] * 12
+        finally:
+            worker.send(signal.SIGCONT)
+        eventually(
+            lambda: deployment.work.ledger.job(job.id).state == "cancelled",
+            seconds=60,
+            what="the API's cancellation is carried out",
+        )
