@@ -182,7 +182,7 @@ class Accounts:
 
 
 def _give(path: Path, before: os.stat_result) -> None:
-    """Give a new file the owner and the group of the one before, and the group its right to read.
+    """Set owner and group of a new file as they were, and let the group read it where it could.
 
     Root writes a file that the console's own user must go on reading.
     """

@@ -85,7 +85,7 @@ class Healthcheck(Handler):
     open_to_all = True
 
     def get(self) -> None:
-        """Say so."""
+        """Answer ``OK``."""
         self.set_header("Content-Type", "text/plain")
         self.finish("OK")
 

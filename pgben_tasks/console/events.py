@@ -94,7 +94,10 @@ class MaskedEvents(Events):
         """Listen as Flower does; no state of an earlier process is taken up."""
         options |= {"persistent": False}
         super().__init__(capp, io_loop, **options)
-        self.state = MaskedState(max_tasks_in_memory=options["max_tasks_in_memory"])
+        self.state = MaskedState(
+            max_tasks_in_memory=options["max_tasks_in_memory"],
+            max_workers_in_memory=options["max_workers_in_memory"],
+        )
 
 
 class MaskedInspector(Inspector):

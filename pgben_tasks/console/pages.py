@@ -6,6 +6,7 @@ A form sends the same entry task as everybody else; its page then waits for the 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from datetime import date, datetime, time as wall_time
 from hashlib import sha256
 from http import HTTPStatus
@@ -126,7 +127,7 @@ class NoPage(Handler):
     """Stands for every address of ours that has no page."""
 
     def get(self, _: str) -> None:
-        """Say so."""
+        """Raise 404, which is answered by a page."""
         raise HTTPError(HTTPStatus.NOT_FOUND)
 
     post = get
@@ -277,15 +278,15 @@ class PointsPage(Handler):
         self.show("points.html", found=found)
 
 
-class FormPage(Handler):
+class FormPage(Handler, ABC):
     """Base of the pages with a form: ``get`` shows it, ``post`` sends what it asks for."""
 
     #: Whether something that exists would be replaced, or a job ends: its button is red.
     grave = False
 
+    @abstractmethod
     def heading(self, values: Values) -> str:
         """Return what the form does."""
-        raise NotImplementedError
 
     async def load(self, values: Values) -> None:
         """Read what the form is made from; raises when there is no such thing."""
@@ -294,9 +295,9 @@ class FormPage(Handler):
         """Return what the page shows beside the form; may replace ``latest`` by what it found."""
         return {}
 
+    @abstractmethod
     def form(self, values: Values) -> Form:
         """Return the form for what was chosen so far."""
-        raise NotImplementedError
 
     async def get(self) -> None:
         """Show the form."""

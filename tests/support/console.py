@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from email.message import Message
 from typing import Any, Final
 
+from pydantic import SecretStr
+
 from pgben_tasks.adapters.accounts import Accounts, Role
+from pgben_tasks.adapters.catalog.console_login import ConsoleLogin, ensure_console_login
 from pgben_tasks.embedded.child import Child, Command
 from tests.support.deployment import Deployment, eventually
 
@@ -87,6 +90,15 @@ class LiveConsole:
             return Answer(exc.code, exc.headers, exc.read().decode())
 
 
+def _reading_url(deployment: Deployment) -> str:
+    """Return the URL of a login that only reads the catalog, as `pgben init` makes it."""
+    login = ConsoleLogin(name="pgben_console", password=SecretStr("reads-only-1"))
+    ensure_console_login(deployment.work.database, login)
+    catalog = deployment.catalog
+    secret = login.password.get_secret_value()
+    return f"postgresql://{login.name}:{secret}@{catalog.host}:{catalog.port}/pgben_catalog"
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Shows where a redirect leads, instead of going there."""
 
@@ -104,6 +116,7 @@ def start_console(
     environment = deployment.process_environment(changed)
     for name in _NOT_FOR_THE_CONSOLE:
         environment.pop(name, None)
+    environment["PGBEN_CATALOG_URL"] = _reading_url(deployment)
     if users:
         path = deployment.stack.folder / "console-users"
         accounts = Accounts(path)
