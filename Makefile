@@ -123,7 +123,7 @@ lock: setup ## Choose versions anew and pin them by hash
 		--output-file requirements/build.txt -
 
 system-tools: ## Install what a restore by hand needs (age, zstd, openssl) and programs of tests (Debian)
-	@missing=$$(for tool in age zstd openssl zsh fish mandoc groff chromium curl; do \
+	@missing=$$(for tool in age zstd openssl zsh fish mandoc groff chromium-headless-shell curl; do \
 		command -v $$tool >/dev/null || echo $$tool; done; \
 		command -v systemd-analyze >/dev/null || echo systemd; \
 		command -v cc >/dev/null || echo gcc libc6-dev); \

@@ -23,7 +23,7 @@ from tests.support.console import PASSWORDS, LiveConsole, start_console
 from tests.support.deployment import BUCKET, DATABASE, TARGET, Deployment, eventually, papers
 from tests.support.needs import needs
 
-pytestmark = needs("chromium")
+pytestmark = needs("chromium-headless-shell")
 
 #: A job is begun, done and shown.
 DONE = 60_000

@@ -41,7 +41,7 @@ def address() -> Iterator[str]:
         thread.join()
 
 
-@needs("chromium")
+@needs("chromium-headless-shell")
 def test_a_page_is_shown_in_the_language_and_width_of_the_visitor(address: str) -> None:
     with chromium() as browser:
         with visit(browser, language="pt-BR") as someone:

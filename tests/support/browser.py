@@ -1,7 +1,7 @@
-"""A real browser for tests of pages: Debian's Chromium, driven by Playwright.
+"""A real browser for tests of pages: Debian's Chromium without windows, driven by Playwright.
 
 Nothing is downloaded, and the browser asks no address but those that a test opens. Tests that use
-it are marked ``@needs("chromium")``.
+it are marked ``@needs("chromium-headless-shell")``.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ TIMEOUT: Final = 15_000
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Yield a browser without a window; it and its processes end with the block."""
-    program = shutil.which("chromium")
+    program = shutil.which("chromium-headless-shell")
     if program is None:
-        message = "there is no chromium: mark the test with needs('chromium')"
+        message = "there is no chromium-headless-shell: mark the test with needs()"
         raise FileNotFoundError(message)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
