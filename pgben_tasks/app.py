@@ -112,6 +112,8 @@ def configuration(broker: str) -> dict[str, Any]:
             "pgben.acknowledge.run.*": {"queue": names.QUEUE_MAINTENANCE},
             names.SWEEP_RUN: {"queue": names.QUEUE_MAINTENANCE},
             "pgben.sweep.run.*": {"queue": names.QUEUE_MAINTENANCE},
+            names.REPORT_RUN: {"queue": names.QUEUE_MAINTENANCE},
+            "pgben.report.run.*": {"queue": names.QUEUE_MAINTENANCE},
             names.TICK: {"queue": names.QUEUE_MAINTENANCE},
         },
         # The timetable is written in local time; Celery's own clock stays in UTC.

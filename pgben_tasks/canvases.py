@@ -110,6 +110,8 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     # Only the maintenance worker's key may sign what an operator decides.
     "acknowledge": ((names.ACKNOWLEDGE_RUN_FINISH, names.QUEUE_MAINTENANCE),),
     "sweep": ((names.SWEEP_RUN_FINISH, names.QUEUE_MAINTENANCE),),
+    # Where audit entries are stored, and alarms are mailed from.
+    "report": ((names.REPORT_RUN_FINISH, names.QUEUE_MAINTENANCE),),
 }
 
 #: The entry task of every kind of job, for a database where it is about one, and the queue where
@@ -125,6 +127,7 @@ _ENTRIES: Final[dict[str, tuple[str, str]]] = {
     "prune": (names.PRUNE_RUN, names.QUEUE_MAINTENANCE),
     "acknowledge": (names.ACKNOWLEDGE_RUN, names.QUEUE_MAINTENANCE),
     "sweep": (names.SWEEP_RUN, names.QUEUE_MAINTENANCE),
+    "report": (names.REPORT_RUN, names.QUEUE_MAINTENANCE),
 }
 
 #: The entry task of a kind of job of a bucket, where that has one of its own.

@@ -210,6 +210,10 @@ class Client:
         """Ask for the removal of what ended runs left; see ``contracts.SweepRequest``."""
         return self._ask("sweep", target=target, dry_run=dry_run, **asked)
 
+    def report(self, *, mail: bool = True, **asked: Unpack[Asked]) -> AsyncResult:
+        """Ask for a report of everything, which is mailed; see ``contracts.ReportRequest``."""
+        return self._ask("report", mail=mail, **asked)
+
     def _ask(self, kind: str, **fields: Any) -> AsyncResult:
         """Check the fields of a request, and send it."""
         return self.send(kind, request_model(kind, fields.get("target")).parse(fields))

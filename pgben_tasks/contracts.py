@@ -528,6 +528,18 @@ class SweepRequest(Request):
     dry_run: bool = False
 
 
+class ReportRequest(Request):
+    """Ask for a report of everything, as it is mailed every week."""
+
+    #: Send it to PGBEN_ADMIN_EMAIL; else it is only made and kept.
+    mail: bool = True
+
+    @property
+    def target(self) -> None:
+        """None: it is about everything."""
+        return
+
+
 #: The request of every kind of job; a restore of a bucket has another (``request_model``).
 REQUESTS: dict[str, type[Request]] = {
     "backup": BackupRequest,
@@ -540,6 +552,7 @@ REQUESTS: dict[str, type[Request]] = {
     "prune": PruneRequest,
     "acknowledge": AcknowledgeRequest,
     "sweep": SweepRequest,
+    "report": ReportRequest,
 }
 
 #: The requests of tasks that make no job.

@@ -78,6 +78,9 @@ ACKNOWLEDGE_RUN_FINISH: Final = "pgben.acknowledge.run.finish"
 SWEEP_RUN: Final = "pgben.sweep.run"
 SWEEP_RUN_FINISH: Final = "pgben.sweep.run.finish"
 
+REPORT_RUN: Final = "pgben.report.run"
+REPORT_RUN_FINISH: Final = "pgben.report.run.finish"
+
 #: What a restore would bring back; read-only, so it is no job.
 CATALOG_PLAN: Final = "pgben.catalog.plan"
 #: What `pgben list`, `points`, `jobs` and `status` show, for services; read-only as well.
@@ -104,6 +107,7 @@ ENTRY_TASKS: Final = (
     PRUNE_RUN,
     ACKNOWLEDGE_RUN,
     SWEEP_RUN,
+    REPORT_RUN,
     CANCEL_RUN,
 )
 #: Every task that a service may call to be told something; none changes anything.

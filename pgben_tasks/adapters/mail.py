@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import smtplib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.errors import MessageError
@@ -39,7 +39,7 @@ class SmtpServer:
 
 
 class SmtpMailer:
-    """Sends plain text from one sender to a few recipients."""
+    """Sends text, and pages beside it, from one sender to a few recipients."""
 
     def __init__(self, server: SmtpServer, *, sender: str, recipients: tuple[str, ...]) -> None:
         """Send through ``server``."""
@@ -80,6 +80,11 @@ class SmtpMailer:
         message["Auto-Submitted"] = "auto-generated"
         # Not every server takes eight bits; a body in ASCII passes all of them.
         message.set_content(mail.body, charset="utf-8", cte="quoted-printable")
+        if mail.html:
+            message.add_alternative(
+                mail.html, subtype="html", charset="utf-8", cte="quoted-printable"
+            )
+            _add_images(message, mail.images)
         return message
 
     @contextmanager
@@ -103,6 +108,13 @@ class SmtpMailer:
                 smtp.quit()
         finally:
             smtp.close()
+
+
+def _add_images(message: EmailMessage, images: Mapping[str, bytes]) -> None:
+    """Put the images of a page beside it, so that programs show them in it and fetch nothing."""
+    page = next(part for part in message.iter_parts() if part.get_content_subtype() == "html")
+    for name, image in images.items():
+        page.add_related(image, maintype="image", subtype="png", cid=f"<{name}>")
 
 
 def _log_in(smtp: smtplib.SMTP, user: str, password: str) -> None:

@@ -40,7 +40,9 @@ from pgben_tasks.errors import ManifestInvalid
 CHAINED_STATEMENTS: Final = 2
 RECOVERY_POINTS: Final = 3
 PUBLIC_KEYS: Final = 4
-REVISION: Final = PUBLIC_KEYS
+#: Files of reports beside the audit trail; older versions call them foreign.
+REPORTS: Final = 5
+REVISION: Final = REPORTS
 
 #: What a key may sign as: the worker of which kind holds it.
 SigningRole = Literal["backup", "verify", "restore", "maintenance"]

@@ -20,10 +20,11 @@ JobKind = Literal[
     "undo_all",
     "acknowledge",
     "sweep",
+    "report",
 ]
 JobState = Literal["queued", "running", "waiting", "succeeded", "failed", "refused", "cancelled"]
 
-#: The target of a job that is about everything: a verification, a recovery point, its restore.
+#: The target of a job that is about everything: a verification, a recovery point, a report.
 EVERYTHING: Final = "*"
 
 ENDED: Final[frozenset[str]] = frozenset({"succeeded", "failed", "refused", "cancelled"})

@@ -21,6 +21,8 @@ BACKUPS: Final = "backups/"
 PACKS: Final = "packs/"
 VERIFICATIONS: Final = "verifications/"
 AUDIT: Final = "audit/"
+#: Reports for people, each one file; the audit trail names their digests.
+REPORT_FILES: Final = "audit/reports/"
 POINTS: Final = "recovery-points/"
 PUBLIC_KEYS: Final = "keys/"
 #: What lies under each target has a folder of its own in each of these.
@@ -158,6 +160,17 @@ def _is_faults(key: str) -> bool:
     return match is not None and _backup_id(match[1]) is not None
 
 
+def report_path(report: BackupId | str) -> str:
+    """Return the key of the file of a report."""
+    return f"{REPORT_FILES}{report}.html"
+
+
+def is_report(key: str) -> bool:
+    """Return whether a key is that of a report's file."""
+    stem = key.removeprefix(REPORT_FILES).removesuffix(".html")
+    return key == report_path(stem) and _backup_id(stem) is not None
+
+
 def public_keys_path(fingerprint: str) -> str:
     """Return the key of the document of public keys with this fingerprint."""
     return f"{PUBLIC_KEYS}{fingerprint}.json"
@@ -235,7 +248,7 @@ def has_place(key: str) -> bool:
         return True
     if point_of(document) is not None or _is_faults(key):
         return True
-    if public_keys_fingerprint(key) is not None:
+    if public_keys_fingerprint(key) is not None or is_report(key):
         return True
     parts = key.split("/")
     try:

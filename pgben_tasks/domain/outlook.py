@@ -59,6 +59,16 @@ class TargetOutlook:
     last_failure: str | None = None
     last_full_verification: datetime | None = None
     last_restore: timedelta | None = None
+    last_restore_at: datetime | None = None
+    #: Longest that a restore may take; None where nothing is declared.
+    rto: timedelta | None = None
+
+    @property
+    def within_rto(self) -> bool | None:
+        """Whether the last restore was as fast as PGBEN_RTO wants; None when none was measured."""
+        if self.last_restore is None or self.rto is None:
+            return None
+        return self.last_restore <= self.rto
 
     @property
     def newest_good(self) -> ListedBackup | None:

@@ -38,7 +38,7 @@ class ReportReason(_Part):
 
 
 class Answers(_Part):
-    """Can we restore today? To which moment? How long does it take?
+    """Whether we can restore today, to which moment, and how long it takes.
 
     ``colour`` answers the first question. ``to`` is the oldest of the targets' newest verified
     data; None where one has none. ``seconds`` is None where nothing was ever measured;
@@ -111,6 +111,8 @@ class VerificationFacts(_Part):
     findings: int = 0
     sentence: str = ""
     hint: str = ""
+    #: What it found that is of no protected target: files that nobody knows, the audit trail.
+    elsewhere: tuple[ReportFinding, ...] = ()
 
 
 class CrossCheck(_Part):
@@ -131,6 +133,8 @@ class PointFacts(_Part):
     #: None where rows and objects were not compared.
     faults: int | None
     checks: tuple[CrossCheck, ...] = ()
+    #: How many faults there are of each kind, where any are: ``missing``, ``size``, ``orphan`` …
+    kinds: tuple[tuple[str, int], ...] = ()
     newest: str | None = None
     newest_state: str | None = None
 

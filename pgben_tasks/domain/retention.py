@@ -27,6 +27,9 @@ BRAKE_FLOOR: Final = 2
 #: A newest backup older than this many intervals means that backups, or the clock, have stopped.
 SILENT_INTERVALS: Final = 3
 
+#: The one reason that holds a comma itself.
+_SUSPECT: Final = "suspect, not acknowledged"
+
 #: Clocks that differ by more than this stop all pruning. NTP keeps them within a second.
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 
@@ -144,6 +147,12 @@ class _Reasons:
             self.by_sequence.setdefault(backup.sequence, []).append(reason)
 
 
+def split_reasons(text: str) -> tuple[str, ...]:
+    """Return the reasons that ``Plan.explain`` has joined into one text."""
+    parts = text.replace(_SUSPECT, "\0").split(", ")
+    return tuple(part.replace("\0", _SUSPECT) for part in parts if part)
+
+
 def plan(
     backups: Sequence[KnownBackup],
     *,
@@ -251,9 +260,7 @@ def _reasons(newest_first: Sequence[KnownBackup], *, now: datetime, policy: Poli
         for backup, period in _newest_of_periods(good, limit, policy.zone, name):
             reasons.add([backup], f"newest of {period}")
     reasons.add([one for one in newest_first if one.standing.held], "held")
-    reasons.add(
-        [one for one in newest_first if one.standing.open_suspicion], "suspect, not acknowledged"
-    )
+    reasons.add([one for one in newest_first if one.standing.open_suspicion], _SUSPECT)
     newest_good = good[0].sequence if good else 0
     reasons.add(
         [one for one in newest_first if not one.standing.counts and one.sequence > newest_good],

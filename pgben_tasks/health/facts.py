@@ -94,6 +94,8 @@ def outlook(
         last_failure=record.last_failure if record else None,
         last_full_verification=record.last_full_verification if record else None,
         last_restore=record.last_restore if record else None,
+        last_restore_at=record.last_restore_at if record else None,
+        rto=settings.rto,
     )
 
 

@@ -45,7 +45,7 @@ from pgben_tasks.settings import Settings
 T = TypeVar("T")
 
 #: The catalog is waited for less long: without it, the repository itself is still to be read.
-_CATALOG_PATIENCE: Final = timedelta(seconds=3)
+_CATALOG_SHARE: Final = 0.6
 #: A command that asks has five more seconds, to start and to show what it was told.
 _PATIENCE: Final = timedelta(seconds=5)
 
@@ -110,8 +110,8 @@ class _MachineFacts:
     node: str | None = None
 
 
-def gather(work: Workplace) -> Situation:
-    """Return the situation of all parts, asked at the same time, within ``_PATIENCE``."""
+def gather(work: Workplace, *, patience: timedelta = _PATIENCE) -> Situation:
+    """Return the situation of all parts, asked at the same time, within ``patience``."""
     begun = monotonic()
     settings, places = work.settings, postgres_servers(work.settings)
     catalog_look = Look(str(work.database.server), partial(_catalog_facts, work))
@@ -123,18 +123,18 @@ def gather(work: Workplace) -> Situation:
     looks: list[Look[Any]] = [catalog_look, repository_look, broker_look, machine_look]
     looks += [identity_look, *filter(None, protected.values())]
 
-    catalog, catalog_away = _known(catalog_look.outcome(_CATALOG_PATIENCE))
+    catalog, catalog_away = _known(catalog_look.outcome(patience * _CATALOG_SHARE))
     now = catalog.now if catalog else datetime.now(UTC)
-    repository, repository_away = _known(repository_look.outcome(_PATIENCE))
+    repository, repository_away = _known(repository_look.outcome(patience))
     stored: _Stored | None = None
     backups_away = None
     if repository is not None:
         asked = str(work.database.server) if catalog else settings.repository
         stored_look = Look(asked, partial(_stored, work, now, from_catalog=catalog is not None))
         looks.append(stored_look)
-        left = _PATIENCE - timedelta(seconds=monotonic() - begun)
+        left = patience - timedelta(seconds=monotonic() - begun)
         stored, backups_away = _known(stored_look.outcome(left))
-    machine, machine_away = _known(machine_look.outcome(_PATIENCE))
+    machine, machine_away = _known(machine_look.outcome(patience))
     volumes = machine.disks if machine else ()
     return Situation(
         now=now,
@@ -144,15 +144,13 @@ def gather(work: Workplace) -> Situation:
             repository_away=repository_away,
             backups_away=backups_away,
             catalog_away=catalog_away,
-            broker_away=_known(broker_look.outcome(_PATIENCE))[1],
+            broker_away=_known(broker_look.outcome(patience))[1],
             disks_away=machine_away,
             protects=bool(protected),
-            protected=tuple(
-                presence(target, look, _PATIENCE) for target, look in protected.items()
-            ),
+            protected=tuple(presence(target, look, patience) for target, look in protected.items()),
             keys=Keys(
                 set_here=settings.age_identity_file is not None,
-                fault=_known(identity_look.outcome(_PATIENCE))[1],
+                fault=_known(identity_look.outcome(patience))[1],
                 restorers=of_role(names.QUEUE_RESTORE, catalog.workers) if catalog else None,
                 node=machine.node if machine else None,
             )

@@ -79,6 +79,8 @@ def _target(one: TargetOutlook, now: datetime) -> dict[str, Any]:
         "last_full_verification": _moment(one.last_full_verification),
         "verification_overdue": one.verification_overdue(now),
         "last_restore_seconds": _seconds(one.last_restore),
+        # Null: none was measured.
+        "within_rto": one.within_rto,
         # Drills come with a later version; until then there has been none.
         "last_drill": None,
         "next_window": _moment(one.next_window),

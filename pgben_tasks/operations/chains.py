@@ -15,6 +15,7 @@ from pgben_tasks import names
 from pgben_tasks.contracts import (
     JSON,
     BucketRestoreRequest,
+    ReportRequest,
     Request,
     RestoreAllRequest,
     RestoreRequest,
@@ -24,7 +25,7 @@ from pgben_tasks.domain.buckets.capture import places
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.swap import restored_name
 from pgben_tasks.domain.target import Target, check_name
-from pgben_tasks.operations import spool
+from pgben_tasks.operations import report, spool
 from pgben_tasks.operations.buckets import (
     backup as backup_bucket,
     in_place,
@@ -109,6 +110,7 @@ STEPS: Final[Mapping[str, Step]] = {
     names.PRUNE_RUN_FINISH: Step(prune.on_demand, _WRITE),
     names.ACKNOWLEDGE_RUN_FINISH: Step(acknowledge.finish),
     names.SWEEP_RUN_FINISH: Step(sweep.finish, _WRITE),
+    names.REPORT_RUN_FINISH: Step(report.finish),
 }
 
 #: What a step does in one chain only, where two chains share its name.
@@ -123,6 +125,8 @@ STEPS_OF_CHAIN: Final[Mapping[tuple[str, str], Step]] = {
 
 #: What a further attempt of a restore of everything finds of the one before.
 _KEPT_OF_ALL: Final = ("point", "moment", "faults", "members", "parts")
+#: … and one of a report: the report itself, and whether its mail went.
+_KEPT_OF_REPORT: Final = ("report", "mailed")
 
 
 def first_context(
@@ -140,6 +144,8 @@ def first_context(
         return places(target, now, into=request.into, in_place=request.in_place, kept=kept)
     if isinstance(request, RestoreAllRequest | UndoAllRequest):
         return {name: kept[name] for name in _KEPT_OF_ALL if name in kept}
+    if isinstance(request, ReportRequest):
+        return {name: kept[name] for name in _KEPT_OF_REPORT if name in kept}
     return {}
 
 
@@ -150,9 +156,10 @@ def lease_of(job: Job, request: Request, context: JSON) -> tuple[str, str]:
     if isinstance(request, BucketRestoreRequest):
         # A bucket that is written to in place is there already, under its own name.
         return f"bucket/{context['into']}", "replace" if request.in_place else "new"
-    if job.kind == "point":
-        # The backups have leases; points that form at the same time are in nobody's way.
-        return str(job.id), "point"
+    if job.kind in {"point", "report"}:
+        # The backups have leases; points that form at the same time are in nobody's way, nor are
+        # reports.
+        return str(job.id), job.kind
     # A statement about a backup is in nobody's way.
     own = {"verify": "verify", "acknowledge": "acknowledge"}
     own |= dict.fromkeys(("undo", "restore_all", "undo_all"), "swap")

@@ -38,6 +38,7 @@ from pgben_tasks.ports import (
     PostgresSource,
     PostgresSwap,
     Progress,
+    Reporting,
     Repository,
     Sharing,
     SwapHooks,
@@ -346,6 +347,8 @@ class Toolbox:
     #: Six fresh hex digits for a new id.
     suffix: Callable[[], str]
     history: History
+    #: What a report is made with; None for every other step.
+    reporting: Reporting | None = None
 
 
 class RunLedger(Protocol):

@@ -31,6 +31,7 @@ from pgben_tasks.ports.postgres import (
     PostgresSwap,
     Preflight,
 )
+from pgben_tasks.ports.report import Images, Render, RenderedReport, Reporting
 from pgben_tasks.ports.repository import (
     ObjectStore,
     PackCodec,
@@ -53,6 +54,7 @@ __all__ = [
     "Clock",
     "DigestIndex",
     "FetchedObject",
+    "Images",
     "Kept",
     "ListedObject",
     "Mail",
@@ -71,6 +73,9 @@ __all__ = [
     "PostgresSwap",
     "Preflight",
     "Progress",
+    "Render",
+    "RenderedReport",
+    "Reporting",
     "Repository",
     "Sealed",
     "Sharing",

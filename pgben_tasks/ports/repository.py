@@ -235,6 +235,12 @@ class Repository(Protocol):
         Raises ``SignatureInvalid``, ``ManifestInvalid``.
         """
 
+    def store_report(self, report: str, page: bytes) -> str:
+        """Store the file of a report unless an earlier try did; return the stored one's SHA-256."""
+
+    def report_digests(self) -> dict[str, str]:
+        """Return the SHA-256 of the file of every report, by path."""
+
     def points(self) -> list[BackupId]:
         """Return the ids of all recovery points, sorted by name."""
 

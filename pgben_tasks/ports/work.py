@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -32,12 +33,17 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """A plain text for people; ``id`` is the same when the same mail is sent again."""
+    """A text for people; ``id`` is the same when the same mail is sent again.
+
+    ``html`` says the same for programs that show it, with ``images`` (PNG) by their content ids.
+    """
 
     subject: str
     body: str
     at: datetime
     id: str
+    html: str = ""
+    images: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Mailer(Protocol):

@@ -28,6 +28,7 @@ from pgben_tasks.adapters.catalog.live_changes import (
 from pgben_tasks.adapters.catalog.outbox import AlarmOutbox
 from pgben_tasks.adapters.catalog.records import Records
 from pgben_tasks.adapters.catalog.recovery import Recovery
+from pgben_tasks.adapters.catalog.reports import Reports
 from pgben_tasks.adapters.catalog.workers import Workers
 from pgben_tasks.adapters.history import History
 from pgben_tasks.adapters.mail import SmtpMailer
@@ -44,6 +45,7 @@ from pgben_tasks.operations.toolbox import (
     CatalogPorts,
     Toolbox,
 )
+from pgben_tasks.runtime.later import later
 from pgben_tasks.runtime.places import (
     catalog_database,
     history_files,
@@ -132,6 +134,11 @@ class Workplace:
         return Records(self.database)
 
     @cached_property
+    def reports(self) -> Reports:
+        """The reports that were made, and what one is made from."""
+        return Reports(self.database)
+
+    @cached_property
     def outbox(self) -> AlarmOutbox:
         """The alarms that were raised."""
         return AlarmOutbox(self.database)
@@ -171,19 +178,31 @@ class Workplace:
     @cached_property
     def tools(self) -> Toolbox:
         """What operations are handed."""
+        return self._toolbox(self.repository, self.index, self.trail)
+
+    @cached_property
+    def tools_for_reports(self) -> Toolbox:
+        """The same, where a repository that is away is missed only by what uses it."""
+        return self._toolbox(
+            later(lambda: self.repository), later(lambda: self.index), later(lambda: self.trail)
+        )
+
+    def _toolbox(
+        self, repository: StoreRepository, index: BackupIndex, trail: AuditTrail
+    ) -> Toolbox:
         return toolbox(
             self.settings,
-            repository=self.repository,
+            repository=repository,
             catalog=CatalogPorts(
                 clock=self.database,
-                index=self.index,
+                index=index,
                 captures=self.ledger,
                 jobs=self.ledger,
                 swaps=self.swaps,
                 restored=self.restored,
                 own_writes=CatalogOwnWrites(self.database),
                 workers=self.workers,
-                trail=self.trail,
+                trail=trail,
             ),
             spool=self.settings.spool_dir,
             node=self.node,
@@ -210,7 +229,8 @@ class Workplace:
 
     def schedule(self, kind: str, target: str) -> Schedule | None:
         """Return the timetable of a kind of job; None where it has none."""
-        if kind == "verify" and target == EVERYTHING:
+        if kind in {"verify", "report"} and target == EVERYTHING:
+            # A report is about the verification of its window.
             return self.settings.schedule("verify")
         if kind == "point":
             # Its first members are the databases of the same window.

@@ -180,6 +180,9 @@ class Fields(BaseSettings):
 
     verify_days: kinds.Days = setting(7, "Days after which a verification is overdue.")
     rpo: kinds.Duration = setting(timedelta(hours=24), "Most data, in time, that may be lost.")
+    rto: kinds.Duration = setting(
+        timedelta(hours=4), "Longest time that a restore may take; the last one is measured by it."
+    )
 
     keep_replaced: kinds.Duration = setting(
         timedelta(days=7), "How long a database that a restore replaced is kept."

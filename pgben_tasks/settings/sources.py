@@ -37,7 +37,6 @@ RETIRED: Final = frozenset(
         "PGBEN_FULL_READ_DAYS",
         "PGBEN_HEARTBEAT_URL",
         "PGBEN_HEARTBEAT_URL_FILE",
-        "PGBEN_RTO",
     }
 )
 

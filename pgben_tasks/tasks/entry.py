@@ -45,6 +45,7 @@ from pgben_tasks.operations import spool
 from pgben_tasks.operations.chains import first_context, lease_of
 from pgben_tasks.operations.points.form import require_new_workers
 from pgben_tasks.operations.progress import Gauge
+from pgben_tasks.operations.report import require_new_workers as require_workers_with_reports
 from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask, one_argument
 
 log = structlog.get_logger(__name__)
@@ -91,7 +92,7 @@ class EntryTask(PgbenTask):
             lease, context = self._lease(job, request)
             ref = work.ledger.claim(
                 job.id,
-                node=work.tools.node,
+                node=work.node,
                 first_step=canvases.first_step(job.chain),
                 lease=lease,
                 context=context,
@@ -112,9 +113,9 @@ class EntryTask(PgbenTask):
             self._end_unclaimed(job, exc)
         self._sweep()
         work.audit(job, result="began")
-        log.info("job_claimed", fence=ref.fence, node=work.tools.node)
+        log.info("job_claimed", fence=ref.fence, node=work.node)
         self._show_claimed(job)
-        chain = canvases.build(self.app, job.chain, ref.to_json(), node=work.tools.node)
+        chain = canvases.build(self.app, job.chain, ref.to_json(), node=work.node)
         return self.replace(chain)  # type: ignore[no-any-return]  # Celery has no types
 
     def _show_claimed(self, job: Job) -> None:
@@ -129,7 +130,7 @@ class EntryTask(PgbenTask):
     def _sweep(self) -> None:
         """Make room in the spool; where that fails the steps will say so with their own error."""
         try:
-            spool.sweep(self.work.tools.spool, keep=self.work.open_jobs)
+            spool.sweep(self.work.settings.spool_dir, keep=self.work.open_jobs)
         except (PgbenError, OSError) as exc:
             log.warning("spool_not_swept", why=public_sentence(exc))
 
@@ -138,6 +139,8 @@ class EntryTask(PgbenTask):
         if request.target is None:
             if kind == "point":
                 self._require_points(request)
+            if kind == "report":
+                require_workers_with_reports(self.work.workers)
             if request.replaces:
                 # Which names there are to confirm is known when the recovery point is chosen.
                 self._check_approval()

@@ -26,10 +26,12 @@ from pgben_tasks.contracts import (
     BackupAllRequest,
     BackupRequest,
     JobRef,
+    ReportRequest,
     Request,
     SweepRequest,
     VerifyRequest,
 )
+from pgben_tasks.domain import report_due
 from pgben_tasks.domain.alarm import Alarm, facts
 from pgben_tasks.domain.job import EVERYTHING, MOST_LOSSES, Job, JobKind, window_key
 from pgben_tasks.domain.kept_databases import RestoredDatabase, expiry_alarm
@@ -48,6 +50,7 @@ from pgben_tasks.operations.alarms.detect import raise_alarms
 from pgben_tasks.operations.alarms.send import send_alarms
 from pgben_tasks.operations.points.form import require_new_workers
 from pgben_tasks.operations.postgres import swap as swap_postgres
+from pgben_tasks.operations.report import require_new_workers as require_workers_with_reports
 from pgben_tasks.ports import PostgresSwap
 
 log = structlog.get_logger(__name__)
@@ -76,6 +79,7 @@ def tick(
             lambda one: _revive(work, app, one, hostname),
         ),
         "windows": _each(work.timetable(), lambda due: _begin_window(work, *due)),
+        "reports": _each([work], _begin_report),
         "sweeps": _each(work.target_names(), lambda target: _begin_sweep(work, target)),
         # Before failed jobs are queued again: what they failed of is then forgotten.
         "alarms_raised": _each([work], _raise_alarms),
@@ -356,6 +360,37 @@ def _begin_window(work: runtime.Workplace, kind: JobKind, target: str) -> int:
         target=target,
         key=window_key(kind, target, window),
         request=request.model_dump(mode="json"),
+        requested_by="schedule",
+        window=window,
+    )
+    return int(new)
+
+
+def _begin_report(work: runtime.Workplace) -> int:
+    """Write the report of the week once its verification has ended, or was waited for.
+
+    A report that was made already, whatever became of it, is not made again.
+    """
+    schedule = work.schedule("verify", EVERYTHING)
+    if schedule is None:
+        return 0
+    now = work.database.now()
+    window = report_due.window_to_report(schedule, now=now, since=work.reports.since())
+    if window is None:
+        return 0
+    key = window_key("report", EVERYTHING, window)
+    if work.records.known([key]):
+        return 0
+    verification = work.ledger.by_key(window_key("verify", EVERYTHING, window))
+    if not report_due.is_due(window, verification, now=now):
+        return 0
+    # Workers of a version that knows no such jobs could not even publish one.
+    require_workers_with_reports(work.workers)
+    _, new = work.ledger.request(
+        "report",
+        target=EVERYTHING,
+        key=key,
+        request=ReportRequest(requested_by="schedule").model_dump(mode="json"),
         requested_by="schedule",
         window=window,
     )

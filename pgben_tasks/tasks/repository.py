@@ -1,4 +1,4 @@
-"""What is asked for the repository: verify, prune, acknowledge and sweep."""
+"""What is asked for the repository: verify, prune, acknowledge, sweep, and a report of it all."""
 
 from __future__ import annotations
 
@@ -30,3 +30,9 @@ def acknowledge(self: EntryTask, request: JSON) -> JSON:
 def sweep(self: EntryTask, request: JSON) -> JSON:
     """Remove what ended runs left behind in the repository."""
     return self.enter("sweep", request)
+
+
+@app.task(name=names.REPORT_RUN, base=EntryTask, bind=True)
+def report(self: EntryTask, request: JSON) -> JSON:
+    """Make the report of everything, keep it, and mail it."""
+    return self.enter("report", request)

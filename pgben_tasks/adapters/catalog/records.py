@@ -34,6 +34,7 @@ class TargetRecord:
     last_failure: str | None
     last_full_verification: datetime | None
     last_restore: timedelta | None
+    last_restore_at: datetime | None
 
 
 class Records:
@@ -65,8 +66,9 @@ class Records:
                 ).fetchone()
             )
             restored = cursor.execute(
-                "SELECT ended_at - started_at AS took FROM job WHERE kind = 'restore'"
-                " AND state = 'succeeded' AND target = %s ORDER BY ended_at DESC LIMIT 1",
+                "SELECT ended_at - started_at AS took, ended_at AS at FROM job"
+                " WHERE kind = 'restore' AND state = 'succeeded' AND target = %s"
+                " ORDER BY ended_at DESC LIMIT 1",
                 (target,),
             ).fetchone()
         return TargetRecord(
@@ -74,6 +76,7 @@ class Records:
             last_failure=failed["sentence"],
             last_full_verification=verified["at"],
             last_restore=restored["took"] if restored else None,
+            last_restore_at=restored["at"] if restored else None,
         )
 
     def last_tick(self) -> datetime | None:
@@ -134,12 +137,15 @@ class Records:
         return {row["key"] for row in rows}
 
     def windows(self, *, since: datetime) -> list[WindowJob]:
-        """Return the jobs of the scheduled windows since then, oldest first."""
+        """Return the jobs of the scheduled windows since then, oldest first.
+
+        Without reports: they tell of nights, and are due on none.
+        """
         rows = self._database.fetch_all(
             "SELECT id AS job, kind, target, window_at AS window, state,"
             " state = 'failed' AND retry_at IS NOT NULL AS again,"
             " result ->> 'suspect' IS NOT NULL AS suspect FROM job"
-            " WHERE window_at >= %s ORDER BY window_at, created_at",
+            " WHERE window_at >= %s AND kind <> 'report' ORDER BY window_at, created_at",
             (since,),
         )
         return [WindowJob(**row) for row in rows]

@@ -314,6 +314,24 @@ class StoreRepository:
         """Return an audit entry after a check of its signature, role and path."""
         return self._documents.read(AuditEntry, path)[0]
 
+    def store_report(self, report: str, page: bytes) -> str:
+        """Store the file of a report unless an earlier try did; return the stored one's SHA-256."""
+        path = layout.report_path(report)
+        with suppress(ObjectExists):
+            self._store.put(path, page)
+        return self._digest(path)
+
+    def report_digests(self) -> dict[str, str]:
+        """Return the SHA-256 of the file of every report, by path."""
+        listed = [stored.key for stored in self._store.list(layout.REPORT_FILES)]
+        return {path: self._digest(path) for path in listed if layout.is_report(path)}
+
+    def _digest(self, path: str) -> str:
+        digest = hashlib.sha256()
+        for chunk in self._store.stream(path):
+            digest.update(chunk)
+        return digest.hexdigest()
+
     def points(self) -> list[BackupId]:
         """Return the ids of all recovery points, sorted by name."""
         found = (layout.point_of(stored.key) for stored in self._store.list(layout.POINTS))

@@ -33,6 +33,10 @@ ANCHOR: Final = "anchor"
 #: Action of the audit entry that names the public keys which `pgben init` stored.
 PUBLIC_KEYS: Final = "keys"
 
+#: Action of the audit entries that name the files of reports, and what such an entry says.
+REPORT: Final = "report"
+KEPT: Final = "kept"
+
 #: As many findings are entered at once, which the job's result holds; the others stay news.
 _ENTERED: Final = 100
 #: As much of a finding as an audit entry holds.
@@ -80,7 +84,7 @@ class OfTrail:
     """What is wrong with the trail and with statements about backups that are gone.
 
     ``known`` is still wrong, and an earlier verification entered it into the trail; ``files``,
-    which are ``repository.json`` and the public keys, are never entered.
+    which are ``repository.json``, the public keys and reports, are never entered.
     """
 
     news: tuple[Finding, ...]
@@ -145,7 +149,13 @@ def of_trail(
     }
     # One file of a copy makes each of these whole again: it stays a finding until then.
     whole = request.target is None and request.level == "full"
-    files = (*_of_card(run, tools, known.entries), *_of_keys(tools, known.entries)) if whole else ()
+    files: tuple[Finding, ...] = ()
+    if whole:
+        files = (
+            *_of_card(run, tools, known.entries),
+            *_of_keys(tools, known.entries),
+            *_of_reports(tools.repository, known.entries),
+        )
     return OfTrail(
         news=tuple(found for found in dict.fromkeys(findings) if _text(found) not in entered),
         files=files,
@@ -185,6 +195,8 @@ def not_covered(tools: Toolbox, surveys: Iterable[Survey]) -> list[str]:
     for point in read_points(tools.repository).documents:
         lists = (layout.faults_of(point, sealed=sealed) for sealed in (True, False))
         covered |= {one.path for one in lists if one is not None}
+    # The audit trail names their digests.
+    covered |= {key for key in keys if layout.is_report(key)}
     for one in surveys:
         for backup in one.backups:
             covered |= {file.path for file in stored_files(backup.manifest)}
@@ -331,6 +343,26 @@ def _of_keys(tools: Toolbox, entries: Sequence[AuditEntry]) -> Iterator[Finding]
     if named and named[-1].detail not in stored:
         detail = f"audit entry {named[-1].sequence} says that these public keys were stored"
         yield Finding(kind="missing", path=named[-1].detail, detail=detail)
+
+
+def report_entry(path: str, digest: str) -> str:
+    """Return what the audit entry says that names the file of a report."""
+    return f"{path} {digest}"
+
+
+def _of_reports(repository: Repository, entries: Sequence[AuditEntry]) -> Iterator[Finding]:
+    """Yield the files of reports that are gone, or not what the audit trail says of them."""
+    there = repository.report_digests()
+    for entry in entries:
+        if (entry.action, entry.result) != (REPORT, KEPT):
+            continue
+        path, _, digest = entry.detail.partition(" ")
+        if path not in there:
+            detail = f"audit entry {entry.sequence} says that this report was kept"
+            yield Finding(kind="missing", path=path, detail=detail)
+        elif there[path] != digest:
+            detail = "its bytes are not those that the audit trail names"
+            yield Finding(kind="damaged", path=path, detail=detail)
 
 
 def _text(found: Finding) -> str:

@@ -82,11 +82,13 @@ def examine(run: Run, tools: Toolbox) -> JSON:
     findings: list[Finding] = []
     not_restorable: list[JSON] = []
     packs = read = examined = 0
+    by_target: dict[str, JSON] = {}
     of_trail = evidence.of_trail(run, tools, known, surveys, request)
     findings += (*of_trail.news, *of_trail.files)
     with closing(PackContents(run.folder / "contents")) as contents:
         reading = Reading(places, contents)
         for one, backups in zip(surveys, chosen, strict=True):
+            before = (examined, read)
             stored = tools.repository.packs(one.target)
             files = stored | tools.repository.inventories(one.target)
             for backup in backups:
@@ -104,6 +106,10 @@ def examine(run: Run, tools: Toolbox) -> JSON:
                     run.progress.advance(1)
             findings += _unreadable(run, tools, one, request)
             examined += len(one.unreadable)
+            by_target[str(one.target)] = {
+                "backups": examined - before[0],
+                "bytes_read": read - before[1],
+            }
             if request.backup is None:
                 findings += unaccounted(tools.repository, one, stored)
                 findings += _vanished(tools, one)
@@ -120,6 +126,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         "backups": examined,
         "packs": packs,
         "bytes_read": read,
+        "by_target": by_target,
         "findings": [finding.model_dump(mode="json") for finding in findings[:100]],
         "findings_total": len(findings),
         "findings_to_enter": of_trail.to_enter,

@@ -1,0 +1,1 @@
+"""Reports as mails, files and parts of pages."""
