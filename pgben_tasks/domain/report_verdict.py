@@ -21,14 +21,6 @@ from pgben_tasks.domain.report import (
 )
 from pgben_tasks.domain.verdicts import Reason, Verdict
 
-#: What is said of a verification that did not succeed.
-_OF_STATE: Final[Mapping[str, str]] = {
-    "missing": "the verification of the week did not run",
-    "late": "the verification of the week has not ended",
-    "refused": "the verification of the week was refused",
-    "cancelled": "the verification of the week was cancelled",
-    "failed": "the verification of the week failed",
-}
 _SEE_JOBS: Final = "`pgben jobs` shows what became of it; `pgben verify --level full` looks now"
 
 
@@ -68,7 +60,7 @@ def judge_report(status: Verdict, week: Week) -> Verdict:
 def _of_silence(silent: Mapping[str, Fault]) -> Iterator[Reason]:
     for part, fault in silent.items():
         yield Reason(
-            "red", f"a part of the report could not be made, '{part}': {fault.sentence}", fault.hint
+            "red", f"a part of the report could not be made, {part}: {fault.sentence}", fault.hint
         )
 
 
@@ -82,14 +74,23 @@ def _of_verification(one: VerificationFacts) -> Iterator[Reason]:
         yield Reason(
             "red", f"the verification of the week found faults: {one.findings:,}", one.hint
         )
+    elif one.state == "missing":
+        yield Reason("red", "the verification of the week did not run", _SEE_JOBS)
+    elif one.state == "late":
+        yield Reason("red", "the verification of the week has not ended", _SEE_JOBS)
     elif one.state != "succeeded":
-        said = _OF_STATE[one.state]
-        if one.sentence:
-            yield Reason("red", f"{said}: {one.sentence}", one.hint or _SEE_JOBS)
-        else:
-            yield Reason("red", said, one.hint or _SEE_JOBS)
+        yield Reason("red", _unsuccessful(one), one.hint or _SEE_JOBS)
     elif not one.examined:
         yield Reason("red", "the verification of the week examined nothing", _SEE_JOBS)
+
+
+def _unsuccessful(one: VerificationFacts) -> str:
+    """Return what became of a verification that did not succeed."""
+    if one.state == "refused":
+        return f"the verification of the week was refused: {one.sentence}"
+    if one.state == "cancelled":
+        return f"the verification of the week was cancelled: {one.sentence}"
+    return f"the verification of the week failed: {one.sentence}"
 
 
 def _of_restores(one: TargetFacts) -> Iterator[Reason]:

@@ -100,14 +100,14 @@ class _Parts:
     def __init__(self) -> None:
         self.silent: dict[str, Fault] = {}
 
-    def ask(self, part: str, question: Callable[[], T], otherwise: T) -> T:
-        """Return the answer, or ``otherwise``."""
+    def ask(self, question: Callable[[], T], otherwise: T, *, what: str) -> T:
+        """Return the answer, or ``otherwise``; ``what`` would have been known from it."""
         try:
             return question()
         except PgbenError as exc:
-            self.silent[part] = Fault(exc.sentence, exc.hint)
+            self.silent[what] = Fault(exc.sentence, exc.hint)
         except OSError as exc:
-            self.silent[part] = Fault(system_error(exc).sentence)
+            self.silent[what] = Fault(system_error(exc).sentence)
         return otherwise
 
 
@@ -189,9 +189,11 @@ def _reasons(verdict: Verdict) -> tuple[ReportReason, ...]:
 def _recorded(work: Workplace, parts: _Parts, now: datetime, window: datetime | None) -> _Recorded:
     reports = work.reports
     with work.database.kept():
-        about = window or parts.ask("weeks", lambda: _latest_window(work, reports, now), None)
+        about = window or parts.ask(
+            lambda: _latest_window(work, reports, now), None, what="the week"
+        )
         job = (
-            parts.ask("verification", lambda: _verification(work, reports, about), None)
+            parts.ask(lambda: _verification(work, reports, about), None, what="the verification")
             if about
             else None
         )
@@ -199,18 +201,24 @@ def _recorded(work: Workplace, parts: _Parts, now: datetime, window: datetime | 
         return _Recorded(
             verification=_verification_facts(job, about, findings),
             findings=findings,
-            trends=parts.ask("sizes", lambda: reports.trends(since=now - PAST), {}),
+            trends=parts.ask(
+                lambda: reports.trends(since=now - PAST), {}, what="sizes and durations"
+            ),
             verified=parts.ask(
-                "bytes read", lambda: reports.verified(since=now - timedelta(days=7)), []
+                lambda: reports.verified(since=now - timedelta(days=7)),
+                [],
+                what="bytes that were read again",
             ),
-            nights=parts.ask("nights", lambda: _nights(work, now), ()),
-            prunes=parts.ask("retention", reports.prunes, {}),
+            nights=parts.ask(lambda: _nights(work, now), (), what="the nights"),
+            prunes=parts.ask(reports.prunes, {}, what="the retention"),
             acknowledged=parts.ask(
-                "acknowledgements", lambda: reports.acknowledged(since=now - PAST), []
+                lambda: reports.acknowledged(since=now - PAST), [], what="the acknowledgements"
             ),
-            clients=parts.ask("client programs", work.workers.clients_by_worker, {}),
-            everything=parts.ask("restores", work.records.last_restore_of_everything, None),
-            alarms=parts.ask("alarms", lambda: _alarms(work), ()),
+            clients=parts.ask(work.workers.clients_by_worker, {}, what="client programs"),
+            everything=parts.ask(
+                work.records.last_restore_of_everything, None, what="the restores"
+            ),
+            alarms=parts.ask(lambda: _alarms(work), (), what="the alarms"),
         )
 
 

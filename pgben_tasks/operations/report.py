@@ -8,7 +8,7 @@ the same one, under the same id.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final, get_args
+from typing import Any, get_args
 
 import structlog
 
@@ -25,8 +25,6 @@ from pgben_tasks.operations.toolbox import Run, Toolbox, Workers
 from pgben_tasks.ports import Mail, Reporting
 
 log = structlog.get_logger(__name__)
-
-_NO_MAIL: Final = "no mail server or no recipient is set"
 
 
 def require_new_workers(workers: Workers) -> None:
@@ -110,17 +108,16 @@ def _keep(run: Run, tools: Toolbox, reporting: Reporting, report: Report) -> str
 
 def _mail(run: Run, reporting: Reporting, report: Report) -> JSON:
     """Send the report, unless an earlier run of this step did; return what became of it."""
-    if not ReportRequest.parse(run.job.request).mail:
-        return {"mailed": False, "not_mailed": "nobody asked for a mail"}
     if run.job.context.get("mailed"):
         return {"mailed": True}
+    if not ReportRequest.parse(run.job.request).mail:
+        return _not_mailed(what="nobody asked for a mail")
     if reporting.mailer is None:
         log.error(
             "report_not_mailed",
-            why=_NO_MAIL,
             hint="set PGBEN_SMTP_HOST and PGBEN_ADMIN_EMAIL, then try `pgben alarms --test`",
         )
-        return {"mailed": False, "not_mailed": _NO_MAIL}
+        return _not_mailed(what="no mail server or no recipient is set")
     rendered = reporting.render(report, reporting.language, images="cid")
     run.ledger.hold()
     refused = reporting.mailer.send(
@@ -138,3 +135,7 @@ def _mail(run: Run, reporting: Reporting, report: Report) -> JSON:
     if refused:
         log.warning("report_recipient_refused", why=f"not taken for {', '.join(refused)}")
     return {"mailed": True, "refused_for": len(refused)}
+
+
+def _not_mailed(*, what: str) -> JSON:
+    return {"mailed": False, "not_mailed": what}

@@ -45,7 +45,8 @@ def catalog(migrated: CatalogDatabase) -> Iterator[CatalogDatabase]:
     with migrated.kept():
         with migrated.transaction() as cursor:
             cursor.execute(
-                "TRUNCATE job, swap, restored_database, worker, audit, backup, backup_sequence"
+                "TRUNCATE job, swap, restored_database, worker, audit, report, backup, "
+                " backup_sequence"
                 " CASCADE"
             )
         yield migrated

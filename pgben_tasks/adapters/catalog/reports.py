@@ -127,7 +127,8 @@ class Reports:
         row = self._database.fetch_one(
             "SELECT id FROM job WHERE key = %(key)s OR (kind = 'verify' AND target = %(all)s"
             " AND request ->> 'level' = 'full' AND state = 'succeeded'"
-            " AND created_at >= %(window)s) ORDER BY state = 'succeeded' DESC, created_at DESC LIMIT 1",
+            " AND created_at >= %(window)s)"
+            " ORDER BY state = 'succeeded' DESC, created_at DESC LIMIT 1",
             {"key": key, "all": EVERYTHING, "window": window},
         )
         return row["id"] if row else None

@@ -27,7 +27,8 @@ class Rendered:
 def render(report: Report, language: Language, *, images: Images) -> Rendered:
     """Return the report in a language."""
     title = translate(_TITLES[report.colour], language)
-    subject = f"{title} {translate(_('Report of the backups'), language)} {report.made_at:%Y-%m-%d}"
+    about = translate(_("Report of the backups"), language)
+    subject = f"{title} {about} {report.made_at:%Y-%m-%d}"
     lines = [subject, ""]
     for one in report.reasons:
         sentence, hint = translate_error(one.text, one.hint, language)
