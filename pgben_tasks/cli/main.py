@@ -35,6 +35,7 @@ from pgben_tasks.cli.commands import (
     objects,
     plan,
     points,
+    report,
     restore,
     setup,
     work,
@@ -73,6 +74,7 @@ for _commands in (
     points,
     jobs,
     health,
+    report,
     alarms,
 ):
     app.add_typer(_commands.app)

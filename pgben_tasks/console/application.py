@@ -15,6 +15,7 @@ from tornado.netutil import bind_sockets
 from tornado.template import Loader, Template
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler, url
 
+from pgben_tasks.adapters.report.render import STYLES
 from pgben_tasks.console.api import Apply, ReadOnly, Result
 from pgben_tasks.console.events import MaskedEvents, MaskedInspector
 from pgben_tasks.console.handlers import HOME, BaseHandler, Guarded, Handler, Shared
@@ -31,6 +32,7 @@ from pgben_tasks.console.pages import (
     NoPage,
     OverviewPage,
     PointsPage,
+    ReportPage,
 )
 
 #: Seconds that a connection may be silent, and a request's body may take.
@@ -163,6 +165,9 @@ def _ours(shared: Shared) -> list[Any]:
         (HOME + r"/asked/([^/]+(?:/[^/]+)*)", AskedPage),
         (HOME + r"/backups", BackupsPage),
         (HOME + r"/points", PointsPage),
+        (HOME + r"/report", ReportPage),
+        (HOME + r"/report/([0-9TZa-f-]{1,40})", ReportPage),
+        (HOME + r"/styles/(report\.css)", Static, {"path": str(STYLES)}),
         *((rf"{HOME}/do/{name}", page) for name, page in FORMS.items()),
         (HOME + r"/static/(.*)", Static, {"path": str(_STATIC)}),
         (HOME + r"/(.*)", NoPage),

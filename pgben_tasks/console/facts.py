@@ -15,13 +15,15 @@ from uuid import UUID
 
 from celery.exceptions import TimeoutError as NoAnswer
 
+from pgben_tasks.adapters.catalog.reports import KeptReport
 from pgben_tasks.client import Client
 from pgben_tasks.domain.alarm import KeptAlarm
 from pgben_tasks.domain.job import Job, StepRun
 from pgben_tasks.domain.kept_databases import RestoredDatabase
 from pgben_tasks.domain.nights import Night, WindowJob, calendar
 from pgben_tasks.domain.swap import Swap, SwapState
-from pgben_tasks.errors import PgbenError, TransientError
+from pgben_tasks.errors import PgbenError, RequestRefused, TransientError
+from pgben_tasks.language import Language
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
 
@@ -29,6 +31,8 @@ from pgben_tasks.settings import Settings
 NIGHTS: Final = 60
 #: How many of the newest alarms and jobs the first page shows.
 FEW: Final = 8
+#: How many reports are listed: those of a year.
+_REPORTS: Final = 53
 #: How long the catalog may be silent before a page says so.
 _PATIENCE: Final = timedelta(seconds=4)
 #: How long an answer of workers is waited for, and how long one about the status stays good.
@@ -74,6 +78,15 @@ class JobFacts:
     swap: SwapState | None
     #: Of a restore that replaced databases: the swaps that an undo would turn back.
     replaced: tuple[Swap, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportPage:
+    """A report as a part of a page, None where none was made yet, and the other newest ones."""
+
+    kept: KeptReport | None
+    page: str | None
+    others: tuple[KeptReport, ...]
 
 
 class Facts:
@@ -145,6 +158,25 @@ class Facts:
                     for one in ([own] if own is not None else swaps)
                     if one.state == "done" and one.aside is not None
                 ),
+            )
+
+    def report(self, report: str | None, language: Language) -> ReportPage:
+        """Return a report's page in a language, the newest one's for None, and which others are.
+
+        Raises ``RequestRefused`` for one that is not kept.
+        """
+        reports = self.work.reports
+        with self.work.database.kept():
+            newest = reports.newest(_REPORTS)
+            kept = reports.find(report) if report else next(iter(newest), None)
+            if report and kept is None:
+                raise RequestRefused(
+                    f"there is no report '{report}'", "the page of reports lists the newest"
+                )
+            return ReportPage(
+                kept=kept,
+                page=reports.page(kept.id, language) if kept else None,
+                others=tuple(one for one in newest if kept is None or one.id != kept.id),
             )
 
     def by_key(self, key: str) -> Job | None:

@@ -17,6 +17,7 @@ from pgben_tasks.contracts import (
     BackupRequest,
     BucketRestoreRequest,
     CancelRequest,
+    ReportRequest,
     Request,
     RestoreAllRequest,
     RestoreRequest,
@@ -179,6 +180,11 @@ def acknowledge_form(target: str, backup: str) -> Form:
     return Form(kind="acknowledge", model=AcknowledgeRequest, fields=fields)
 
 
+def report_form() -> Form:
+    """Return the form that makes a report."""
+    return Form(kind="report", model=ReportRequest, fields=(field(ReportRequest, "mail"),))
+
+
 def cancel_form(job: str) -> Form:
     """Return the form that cancels a job."""
     return Form(kind=None, model=CancelRequest, fields=hidden(CancelRequest, job=job))
@@ -203,6 +209,9 @@ def read(form: Form, values: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         if one.kind == "lines":
             typed = [line for text in typed for line in text.splitlines() if line]
         typed = [text for text in typed if text]
+        if one.kind == "checkbox" and one.value is True and not typed:
+            # A box that was ticked, and is not any more: browsers send nothing for it.
+            found[name] = False
         if not typed:
             continue
         kind, _choices = _input_of(form.model.model_fields[name].annotation)

@@ -278,6 +278,15 @@ class PointsPage(Handler):
         self.show("points.html", found=found)
 
 
+class ReportPage(Handler):
+    """The newest report, or an earlier one, as the step that made it drew it."""
+
+    async def get(self, report: str | None = None) -> None:
+        """Show it."""
+        found = await self.shared.run(self.shared.facts.report, report, self.words.language)
+        self.show("report.html", kept=found.kept, page=found.page, others=found.others)
+
+
 class FormPage(Handler, ABC):
     """Base of the pages with a form: ``get`` shows it, ``post`` sends what it asks for."""
 
@@ -502,6 +511,18 @@ class RestoreAllForm(RestoreForm):
         )
 
 
+class ReportForm(FormPage):
+    """Makes a report now."""
+
+    def heading(self, values: Values) -> str:  # noqa: ARG002 - the base has them
+        """Return what the form does."""
+        return self.words(_("Make a report now"))
+
+    def form(self, values: Values) -> Form:  # noqa: ARG002 - the base has them
+        """Return the form."""
+        return forms.report_form()
+
+
 class JobForm(FormPage):
     """Base of the forms about a job."""
 
@@ -621,4 +642,5 @@ FORMS: Final[dict[str, type[FormPage]]] = {
     "undo": UndoForm,
     "acknowledge": AcknowledgeForm,
     "cancel": CancelForm,
+    "report": ReportForm,
 }

@@ -61,6 +61,10 @@ STATES: Final[Mapping[str, str]] = {
     "swapped": _("swapped"),
     "restored": _("restored"),
     "dropped": _("swapped, and the replaced database removed"),
+    # Verdicts, by their colours.
+    "green": _("all is well"),
+    "yellow": _("something needs a look"),
+    "red": _("something is wrong"),
 }
 
 #: How alarming a state is, for its colour; a sign says the same to who sees no colours.
@@ -132,6 +136,7 @@ PHASES: Final[Mapping[str, str]] = {
     "references": _("reading references"),
     "acknowledge": _("recording"),
     "sweep": _("sweeping"),
+    "report": _("writing the report"),
 }
 
 UNITS: Final[Mapping[str, str]] = {
@@ -146,6 +151,9 @@ UNITS: Final[Mapping[str, str]] = {
 #: What of a job's result is shown: its words, and what kind of value it has. Reasons that people
 #: typed, keys and prefixes are not among them.
 RESULTS: Final[Mapping[str, tuple[str, str]]] = {
+    "report": (_("Report"), ""),
+    "colour": (_("Verdict"), "colour"),
+    "not_mailed": (_("Not mailed"), ""),
     "backup": (_("Backup"), ""),
     "point": (_("Recovery point"), ""),
     "moment": (_("Data as of"), "moment"),
@@ -218,6 +226,7 @@ FIELDS: Final[Mapping[str, tuple[str, str]]] = {
     "prefix": (_("Only keys that begin with"), ""),
     "keys": (_("Only these keys"), _("one on each line")),
     "put_below": (_("Put before every key"), ""),
+    "mail": (_("Send it by mail"), _("to those who get the alarms")),
     "reason": (
         _("Reason"),
         _("for whoever reads the signed statement later; do not write personal data"),
@@ -421,4 +430,6 @@ class Words:
             return self.moment(str(value))
         if kind == "choice":
             return self.choice(str(value))
+        if kind == "colour":
+            return self.state(str(value))
         return self.phrase(str(value))

@@ -6,6 +6,7 @@ verdict says so in red.
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -39,7 +40,7 @@ from pgben_tasks.domain.report_due import window_to_report
 from pgben_tasks.domain.report_verdict import Week, judge_report
 from pgben_tasks.domain.restorability import Client
 from pgben_tasks.domain.retention import split_reasons
-from pgben_tasks.domain.target import Target, require_utc
+from pgben_tasks.domain.target import BackupId, Target, require_utc
 from pgben_tasks.domain.verdicts import Verdict
 from pgben_tasks.errors import ConfigurationError, PgbenError
 from pgben_tasks.health.looks import system_error
@@ -109,6 +110,11 @@ class _Parts:
         except OSError as exc:
             self.silent[what] = Fault(system_error(exc).sentence)
         return otherwise
+
+
+def new_report_id(now: datetime) -> str:
+    """Return the id of a report that is made now."""
+    return str(BackupId.make(now, secrets.token_hex(3)))
 
 
 def render(report: Report, language: Language, *, images: Images) -> RenderedReport:
@@ -192,11 +198,7 @@ def _recorded(work: Workplace, parts: _Parts, now: datetime, window: datetime | 
         about = window or parts.ask(
             lambda: _latest_window(work, reports, now), None, what="the week"
         )
-        job = (
-            parts.ask(lambda: _verification(work, reports, about), None, what="the verification")
-            if about
-            else None
-        )
+        job = parts.ask(lambda: _verification(work, reports, about), None, what="the verification")
         findings = tuple(_findings(job)) if job else ()
         return _Recorded(
             verification=_verification_facts(job, about, findings),
@@ -229,8 +231,9 @@ def _latest_window(work: Workplace, reports: Reports, now: datetime) -> datetime
     return window_to_report(schedule, now=now, since=reports.since())
 
 
-def _verification(work: Workplace, reports: Reports, window: datetime) -> Job | None:
-    found = reports.verification(window=window, key=window_key("verify", EVERYTHING, window))
+def _verification(work: Workplace, reports: Reports, window: datetime | None) -> Job | None:
+    key = window_key("verify", EVERYTHING, window) if window else None
+    found = reports.verification(window=window, key=key)
     return work.ledger.job(found) if found else None
 
 

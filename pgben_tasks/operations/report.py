@@ -49,7 +49,7 @@ def finish(run: Run, tools: Toolbox) -> JSON:
     }
     not_kept: PgbenError | None = None
     try:
-        told["stored"] = _keep(run, tools, reporting, report)
+        told["file"] = _keep(run, tools, reporting, report)
     except FenceLost:
         raise
     except PgbenError as exc:

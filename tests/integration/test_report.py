@@ -127,8 +127,8 @@ def test_a_report_is_mailed_as_text_and_page_and_kept_in_catalog_and_repository(
     assert CANARY not in letter.message.as_string()
     assert result["mailed"]
 
-    kept = installation.repository / result["stored"]
-    assert result["stored"] == f"audit/reports/{result['report']}.html"
+    kept = installation.repository / result["file"]
+    assert result["file"] == f"audit/reports/{result['report']}.html"
     digest = hashlib.sha256(kept.read_bytes()).hexdigest()
     assert audit(site) == [f"{result['stored']} {digest}"]
     document = site.reports.document(result["report"])
@@ -164,7 +164,7 @@ def test_without_mail_settings_the_report_is_kept_and_says_that_nobody_was_told(
     result = report()
     assert not result["mailed"]
     assert "no mail server or no recipient" in result["not_mailed"]
-    assert (installation.repository / result["stored"]).exists()
+    assert (installation.repository / result["file"]).exists()
     assert newest(site).state == "succeeded"
 
 
@@ -262,7 +262,7 @@ def test_a_report_file_that_was_changed_or_removed_is_a_finding(
     make_site: MakeSite, installation: Installation
 ) -> None:
     site = make_site()
-    file = installation.repository / report()["stored"]
+    file = installation.repository / report()["file"]
     site.trail.store_missing()
     page = file.read_bytes()
 

@@ -35,6 +35,7 @@ ALL = [
     forms.undo_all_form(JOB, names=["pgben"]),
     forms.acknowledge_form("postgres/pgben", BACKUP),
     forms.cancel_form(JOB),
+    forms.report_form(),
 ]
 
 
@@ -51,6 +52,12 @@ def sent(form: forms.Form, **typed: str | list[str]) -> dict[str, list[str]]:
     return hidden | {
         name: some if isinstance(some, list) else [some] for name, some in typed.items()
     }
+
+
+def test_a_box_that_is_ticked_at_first_says_no_when_it_is_not_any_more() -> None:
+    form = forms.report_form()
+    assert forms.read(form, {"mail": ["true"]}) == {"mail": True}
+    assert forms.read(form, {}) == {"mail": False}
 
 
 def test_who_asks_and_the_key_are_the_consoles() -> None:

@@ -111,6 +111,13 @@ class Reports:
         )
         return [KeptReport(**row) for row in rows]
 
+    def find(self, report: str) -> KeptReport | None:
+        """Return one report as lists show it; None when it was not kept."""
+        row = self._database.fetch_one(
+            "SELECT id, job, made_at, colour FROM report WHERE id = %s", (report,)
+        )
+        return KeptReport(**row) if row else None
+
     def since(self) -> datetime:
         """Return when this catalog began to keep reports."""
         row = self._database.fetch_one(
@@ -118,17 +125,17 @@ class Reports:
         )
         return require(row)["applied_at"]  # type: ignore[no-any-return]
 
-    def verification(self, *, window: datetime, key: str) -> UUID | None:
+    def verification(self, *, window: datetime | None, key: str | None) -> UUID | None:
         """Return the verification of everything that speaks for the week of ``window``.
 
-        That is the newest full one that succeeded since then, whoever asked for it, else that of
-        the window itself, whose ledger key is ``key``.
+        That is the one that ended last of those that are full and succeeded since then, whoever
+        asked for them, and that of the window itself, whose ledger key is ``key``.
         """
         row = self._database.fetch_one(
             "SELECT id FROM job WHERE key = %(key)s OR (kind = 'verify' AND target = %(all)s"
             " AND request ->> 'level' = 'full' AND state = 'succeeded'"
-            " AND created_at >= %(window)s)"
-            " ORDER BY state = 'succeeded' DESC, created_at DESC LIMIT 1",
+            " AND created_at >= coalesce(%(window)s::timestamptz, '-infinity'))"
+            " ORDER BY ended_at DESC NULLS LAST LIMIT 1",
             {"key": key, "all": EVERYTHING, "window": window},
         )
         return row["id"] if row else None

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
+from typing import Final
 
 from pgben_tasks.domain.report import Report
 from pgben_tasks.language import Language, translatable as _, translate, translate_error
 from pgben_tasks.ports import Images
 
+#: The folder of the stylesheet, for pages that link it.
+STYLES: Final = Path(__file__).parent / "styles"
 #: What the subject begins with, by the verdict.
 _TITLES = {"green": "[OK]", "yellow": _("[ATTENTION]"), "red": _("[CRITICAL]")}
 

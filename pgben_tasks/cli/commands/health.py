@@ -74,18 +74,18 @@ def status(as_json: AsJson = False) -> int:
     try:
         found = gather(work)
     except KeyboardInterrupt:
-        _leave(outcome.INTERRUPTED)
+        leave(outcome.INTERRUPTED)
     if as_json:
         output.print_json(status_document(found))
     else:
         output.show(_status_tables(found, work.zone))
     code = _status_code(found)
     if found.hangs:
-        _leave(code)
+        leave(code)
     return code
 
 
-def _leave(code: int) -> NoReturn:
+def leave(code: int) -> NoReturn:
     """End the process at once; the interpreter would wait for threads of what hangs."""
     sys.stdout.flush()
     sys.stderr.flush()

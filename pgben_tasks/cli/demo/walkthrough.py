@@ -4,16 +4,19 @@ PostgreSQL, Redis and two S3 servers are started from packages; a database and a
 the chains run through a real Celery worker; everything is verified. Database and bucket are joined
 in a recovery point, rows compared with documents. Then all of it is destroyed and brought back by
 one command: the database is compared row for row by the server, the bucket object for object, and
-every document is decrypted. Neither comparison of what was restored is pgben's own counting.
+every document is decrypted. Neither comparison of what was restored is pgben's own counting. The
+report of it all is written as a page.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from pgben_tasks.cli.ask import enqueue
@@ -27,6 +30,8 @@ from pgben_tasks.domain.job import EVERYTHING, Job, JobKind
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.embedded.data import compare, documents
 from pgben_tasks.embedded.stack import EmbeddedStack
+from pgben_tasks.health.report import compose_report, new_report_id, render
+from pgben_tasks.health.situation import gather
 from pgben_tasks.runtime import Workplace
 
 TARGET: Final = f"postgres/{DATABASE}"
@@ -61,6 +66,8 @@ def demo(size_mb: int, keep: bool, json: bool) -> int:
             proof |= _compare_databases(stack, rows)
         with clock.measure("compare every object"):
             proof |= _compare_bucket(stack, access, before)
+        with clock.measure("write the report"):
+            proof["report"] = str(_write_report(work))
         proof["seconds"] = {name: round(took, 2) for name, took in clock.seconds().items()}
         proof["steps"] = jobs.steps()
         _show(proof, as_json=json)
@@ -241,6 +248,16 @@ def _compare_bucket(
     }
 
 
+def _write_report(work: Workplace) -> Path:
+    """Write the report of the installation where it is found when the servers have ended."""
+    found = gather(work)
+    made = compose_report(work, found, new_report_id(found.now))
+    file = Path(tempfile.mkdtemp(prefix="pgben-demo-")) / "report.html"
+    page = render(made, work.settings.language, images="inline").html
+    file.write_text(page, encoding="utf-8")
+    return file
+
+
 def _show(proof: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         output.print_json(proof)
@@ -270,6 +287,7 @@ def _show(proof: dict[str, Any], *, as_json: bool) -> None:
     console.print(output.facts(facts, title="What was proved: the database"))
     console.print()
     console.print(output.facts(_bucket_facts(proof), title="What was proved: the bucket"))
+    output.say(f"\nthe report of it all, as it is mailed every week: {proof['report']}")
 
 
 def _verdict(proof: dict[str, Any]) -> int:

@@ -38,6 +38,12 @@ _NO_FAULTS: Final = frozenset({"references", "objects", "orphan", "recoverable"}
 
 #: The keys of a result that a table shows: their words, and what kind of value they have.
 _RESULT_WORDS: Final[dict[str, tuple[str, str]]] = {
+    "report": ("report", ""),
+    "colour": ("verdict", ""),
+    "file": ("kept as", ""),
+    "mailed": ("mailed", "flag"),
+    "not_mailed": ("not mailed", ""),
+    "refused_for": ("recipients that were refused", "count"),
     "level": ("level", ""),
     "backups": ("backups", "count"),
     "backup": ("backup", ""),

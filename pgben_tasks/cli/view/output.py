@@ -79,6 +79,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "level": "--level",
     "reason": "--reason",
     "dry_run": "--dry-run",
+    "mail": "--mail",
 }
 _FIELD: Final = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 
