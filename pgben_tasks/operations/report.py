@@ -115,7 +115,7 @@ def _mail(run: Run, reporting: Reporting, report: Report) -> JSON:
     if reporting.mailer is None:
         log.error(
             "report_not_mailed",
-            hint="set PGBEN_SMTP_HOST and PGBEN_ADMIN_EMAIL, then try `pgben alarms --test`",
+            hint="set PGBEN_SMTP_HOST and PGBEN_ADMIN_EMAIL",
         )
         return _not_mailed(what="no mail server or no recipient is set")
     rendered = reporting.render(report, reporting.language, images="cid")

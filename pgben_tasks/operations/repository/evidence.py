@@ -70,6 +70,13 @@ class Evidence:
         """The targets whose statements the trail names."""
         return frozenset(Target.parse(target) for target, _ in self.named)
 
+    @property
+    def reports(self) -> Iterator[tuple[str, AuditEntry]]:
+        """The files of reports that the trail names, with the entry of each."""
+        for entry in self.entries:
+            if (entry.action, entry.result) == (REPORT, KEPT):
+                yield entry.detail.partition(" ")[0], entry
+
     def of_backup(self, repository: Repository, one: Surveyed) -> tuple[Finding, ...]:
         """Return what is wrong with the statements about one backup and is not recorded yet."""
         recorded = {_text(found) for each in one.statements for found in each.findings}
@@ -154,7 +161,7 @@ def of_trail(
         files = (
             *_of_card(run, tools, known.entries),
             *_of_keys(tools, known.entries),
-            *_of_reports(tools.repository, known.entries),
+            *_of_reports(tools.repository, known),
         )
     return OfTrail(
         news=tuple(found for found in dict.fromkeys(findings) if _text(found) not in entered),
@@ -184,7 +191,7 @@ def anchor_of(repository: Repository) -> str:
     return f"{layout.REPOSITORY_CARD} {repository.card_digest()}"
 
 
-def not_covered(tools: Toolbox, surveys: Iterable[Survey]) -> list[str]:
+def not_covered(tools: Toolbox, surveys: Iterable[Survey], known: Evidence) -> list[str]:
     """Return the files that no signed document names and that are none, sorted."""
     # Listed first: a document that is stored meanwhile is looked for, and not among them.
     keys = tools.repository.all_keys()
@@ -195,8 +202,7 @@ def not_covered(tools: Toolbox, surveys: Iterable[Survey]) -> list[str]:
     for point in read_points(tools.repository).documents:
         lists = (layout.faults_of(point, sealed=sealed) for sealed in (True, False))
         covered |= {one.path for one in lists if one is not None}
-    # The audit trail names their digests.
-    covered |= {key for key in keys if layout.is_report(key)}
+    covered |= {path for path, _ in known.reports}
     for one in surveys:
         for backup in one.backups:
             covered |= {file.path for file in stored_files(backup.manifest)}
@@ -350,17 +356,14 @@ def report_entry(path: str, digest: str) -> str:
     return f"{path} {digest}"
 
 
-def _of_reports(repository: Repository, entries: Sequence[AuditEntry]) -> Iterator[Finding]:
+def _of_reports(repository: Repository, known: Evidence) -> Iterator[Finding]:
     """Yield the files of reports that are gone, or not what the audit trail says of them."""
     there = repository.report_digests()
-    for entry in entries:
-        if (entry.action, entry.result) != (REPORT, KEPT):
-            continue
-        path, _, digest = entry.detail.partition(" ")
+    for path, entry in known.reports:
         if path not in there:
             detail = f"audit entry {entry.sequence} says that this report was kept"
             yield Finding(kind="missing", path=path, detail=detail)
-        elif there[path] != digest:
+        elif report_entry(path, there[path]) != entry.detail:
             detail = "its bytes are not those that the audit trail names"
             yield Finding(kind="damaged", path=path, detail=detail)
 

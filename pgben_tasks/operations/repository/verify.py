@@ -119,7 +119,7 @@ def examine(run: Run, tools: Toolbox) -> JSON:
         findings += surveyed_points(tools.repository, surveys=surveys).findings
         if request.level == "full":
             findings += lost_faults(tools.repository, run.folder)
-        uncovered = evidence.not_covered(tools, surveys)
+        uncovered = evidence.not_covered(tools, surveys, known)
     return {
         "level": request.level,
         "targets": [str(target) for target in targets],
