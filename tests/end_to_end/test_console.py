@@ -392,6 +392,21 @@ def test_a_suspect_backup_is_acknowledged_with_a_reason(ana: Page, deployment: D
     expect(ana.locator("main")).not_to_contain_text("the papers were moved")
 
 
+def test_a_report_is_made_and_shown_as_a_page(
+    ana: Page, deployment: Deployment, console: LiveConsole
+) -> None:
+    ana.get_by_role("link", name="Report", exact=True).click()
+    ana.get_by_role("link", name="Make a report now").click()
+    ana.get_by_label("Send it by mail").uncheck()
+    press(ana, "Make a report now")
+    job = to_the_end(ana, deployment)
+    assert (job.kind, job.result["mailed"]) == ("report", False)
+    expect(ana.get_by_text("nobody asked for a mail")).to_be_visible()
+    ana.goto(f"{console.url}/pgben/report/{job.result['report']}")
+    expect(ana.locator(".report")).to_contain_text(str(TARGET))
+    assert ana.goto(f"{console.url}/pgben/report/20200101T000000Z-abcdef").status == 409  # type: ignore[union-attr]
+
+
 def test_whoever_logs_out_is_out(ana: Page, console: LiveConsole) -> None:
     session = next(one for one in ana.context.cookies() if one["name"] == "pgben_session")
     ana.goto(f"{console.url}/pgben/logout")
@@ -501,6 +516,7 @@ def test_pages_fit_speak_one_language_and_load_nothing_from_outside(
             "/pgben/jobs",
             f"/pgben/backups?target={TARGET}",
             "/pgben/points",
+            "/pgben/report",
             "/pgben/do/restore_all?in_place=true",
             f"/pgben/do/restore?target={BUCKET}",
             "/pgben/nights/2026-11-30",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +67,10 @@ def test_the_demo_ends_with_proof(reachable: Path) -> None:
     steps = [step["step"].rpartition(".")[2] for step in proof["steps"]]
     assert {"dump", "checksum", "upload", "prune", "record", "examine", "join"} <= {*steps}
     assert {"databases", "buckets", "check", "swap", "objects"} <= {*steps}
+    # The report stays when the servers have ended.
+    report = Path(proof["report"])
+    assert report.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    shutil.rmtree(report.parent)
     assert wait_until(lambda: left(reachable) == [], seconds=20), left(reachable)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +108,42 @@ def test_secrets_never_leave_the_doctor(ready: Site) -> None:
     )
     assert said.code == 1
     assert CANARY not in said.all
+
+
+def test_a_report_is_shown_here_and_now_and_kept_nowhere(ready: Site, tmp_path: Path) -> None:
+    a_backup(ready)
+    portuguese = ready.run("report", PGBEN_LANGUAGE="pt_BR")
+    assert portuguese.code == 0, portuguese.err
+    assert "nunca foi medid" in portuguese.out
+    english = ready.run("report", "--language", "en", PGBEN_LANGUAGE="pt_BR")
+    assert "was never measured" in english.out
+    document = ready.run("report", "--json").json
+    assert [one["target"] for one in document["targets"]] == ["postgres/pgben"]
+    assert document["verification"]["state"] == "missing"
+    file = tmp_path / "report.html"
+    written = ready.run("report", "--output", str(file), "--language", "en")
+    assert written.out.strip() == str(file)
+    page = file.read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert "was never measured" in page
+    assert CANARY not in page + portuguese.all
+    assert ready.run("jobs", "--json").json["jobs"] == []
+
+
+def test_a_report_needs_no_catalog_and_says_in_red_that_it_is_away(ready: Site) -> None:
+    a_backup(ready)
+    document = ready.run("report", "--json", **AWAY).json
+    assert document["colour"] == "red"
+    assert any("the catalog cannot be asked" in one["text"] for one in document["reasons"])
+    assert document["targets"][0]["state"] == "verified"
+
+
+def test_a_report_that_cannot_be_written_and_options_of_no_mail_are_wrong_usage(
+    ready: Site,
+) -> None:
+    nowhere = ready.run("report", "--output", "/nowhere/report.html")
+    assert nowhere.code == 2
+    assert "'/nowhere/report.html'" in nowhere.err
+    both = ready.run("report", "--mail", "--language", "en")
+    assert both.code == 2
+    assert "`--mail` goes with neither" in both.err

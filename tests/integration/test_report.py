@@ -130,7 +130,7 @@ def test_a_report_is_mailed_as_text_and_page_and_kept_in_catalog_and_repository(
     kept = installation.repository / result["file"]
     assert result["file"] == f"audit/reports/{result['report']}.html"
     digest = hashlib.sha256(kept.read_bytes()).hexdigest()
-    assert audit(site) == [f"{result['stored']} {digest}"]
+    assert audit(site) == [f"{result['file']} {digest}"]
     document = site.reports.document(result["report"])
     assert document is not None
     assert [one.target for one in document.targets] == [str(installation.target)]
