@@ -22,7 +22,7 @@ from pgben_tasks.domain.job import Job, StepRun
 from pgben_tasks.domain.kept_databases import RestoredDatabase
 from pgben_tasks.domain.nights import Night, WindowJob, calendar
 from pgben_tasks.domain.swap import Swap, SwapState
-from pgben_tasks.errors import PgbenError, RequestRefused, TransientError
+from pgben_tasks.errors import PgbenError, TransientError
 from pgben_tasks.language import Language
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
@@ -161,18 +161,11 @@ class Facts:
             )
 
     def report(self, report: str | None, language: Language) -> ReportPage:
-        """Return a report's page in a language, the newest one's for None, and which others are.
-
-        Raises ``RequestRefused`` for one that is not kept.
-        """
+        """Return a report's page in a language, the newest one's for None, and which others are."""
         reports = self.work.reports
         with self.work.database.kept():
             newest = reports.newest(_REPORTS)
             kept = reports.find(report) if report else next(iter(newest), None)
-            if report and kept is None:
-                raise RequestRefused(
-                    f"there is no report '{report}'", "the page of reports lists the newest"
-                )
             return ReportPage(
                 kept=kept,
                 page=reports.page(kept.id, language) if kept else None,

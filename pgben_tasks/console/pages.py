@@ -284,6 +284,8 @@ class ReportPage(Handler):
     async def get(self, report: str | None = None) -> None:
         """Show it."""
         found = await self.shared.run(self.shared.facts.report, report, self.words.language)
+        if report is not None and found.kept is None:
+            raise HTTPError(HTTPStatus.NOT_FOUND)
         self.show("report.html", kept=found.kept, page=found.page, others=found.others)
 
 

@@ -404,7 +404,7 @@ def test_a_report_is_made_and_shown_as_a_page(
     expect(ana.get_by_text("nobody asked for a mail")).to_be_visible()
     ana.goto(f"{console.url}/pgben/report/{job.result['report']}")
     expect(ana.locator(".report")).to_contain_text(str(TARGET))
-    assert ana.goto(f"{console.url}/pgben/report/20200101T000000Z-abcdef").status == 409  # type: ignore[union-attr]
+    assert ana.goto(f"{console.url}/pgben/report/20200101T000000Z-abcdef").status == 404  # type: ignore[union-attr]
 
 
 def test_whoever_logs_out_is_out(ana: Page, console: LiveConsole) -> None:
