@@ -78,6 +78,16 @@ def duration(seconds: float | timedelta | None) -> str:
     return f"{minutes // _MINUTE} h {minutes % _MINUTE:02d} min"
 
 
+def age(elapsed: timedelta) -> str:
+    """Return an age in two units that every language reads: ``1 d 2 h``, ``3 h 20 min``."""
+    minutes = max(int(elapsed.total_seconds() // 60), 0)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
 def translate(text: str, language: Language, **values: object) -> str:
     """Return a text in a language, its gaps filled; values are never read as templates."""
     # An empty text would be answered with the catalogue's header.

@@ -36,9 +36,10 @@ from pgben_tasks.console.access import (
     is_own_host,
 )
 from pgben_tasks.console.facts import Facts, Status
-from pgben_tasks.console.words import LANGUAGES, LEVELS, SIGNS, Words
+from pgben_tasks.console.words import LANGUAGES, Words
 from pgben_tasks.errors import ConfigurationError, PgbenError, TransientError
 from pgben_tasks.language import Language, translatable as _
+from pgben_tasks.words import LEVELS, SIGNS
 
 log = structlog.get_logger(__name__)
 

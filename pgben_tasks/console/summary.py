@@ -10,23 +10,16 @@ from pgben_tasks.console.words import RESULTS, Words
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.listing import impersonal, time_taken, true_result
 from pgben_tasks.domain.nights import Night
-from pgben_tasks.language import translatable as _
+from pgben_tasks.words import CAN
 
 _DAYS_OF_A_WEEK: Final = 7
-#: What the colour of the verdict says to the question whether everything can be restored.
-_CAN: Final = {
-    "green": _("Yes"),
-    "yellow": _("Yes, and something needs a look"),
-    "red": _("No, not everything"),
-    "unknown": _("Nobody answers"),
-}
 
 
 def answers(status: Status, overview: Overview | None, words: Words) -> dict[str, Any]:
     """Return the three answers: can we restore, to when, and how fast; and of each target."""
     document = status.document
     if document is None:
-        return {"colour": "red", "can": words(_CAN["unknown"]), "known": False}
+        return {"colour": "red", "can": words(CAN["unknown"]), "known": False}
     verdict = document["restorable"]
     # What was true a while ago is no answer for today.
     colour = "unknown" if status.error is not None else verdict["colour"]
@@ -38,7 +31,7 @@ def answers(status: Status, overview: Overview | None, words: Words) -> dict[str
     return {
         "known": True,
         "colour": "red" if colour == "unknown" else colour,
-        "can": words(_CAN[colour]),
+        "can": words(CAN[colour]),
         "to": min(moments) if moments and all(moments) else None,
         "point": point,
         "took": took.total_seconds() if took else sum(each) if each and all(each) else None,

@@ -1,99 +1,24 @@
-"""The words of pages: names of states, kinds, phases and fields, and how values are written."""
+"""The words of pages: names of phases, results and fields, and how values are written."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from pgben_tasks.domain.alarm import Alarm
 from pgben_tasks.domain.job import EVERYTHING, Job
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError, PgbenError
-from pgben_tasks.language import (
-    Language,
-    duration,
-    size,
-    translatable as _,
-    translate,
-    translate_error,
-    translation_of_error,
-    with_marks,
-)
+from pgben_tasks.language import Language, age, translatable as _, translate_error
 from pgben_tasks.operations.alarms.mail import WORK, Letterhead, headline, what_happened
 from pgben_tasks.redaction import redact
+from pgben_tasks.words import PlainWords
 
 #: The languages in the order of the switch, by their own names.
 LANGUAGES: Final[Mapping[Language, str]] = {"pt_BR": "Português", "en": "English"}
-
-STATES: Final[Mapping[str, str]] = {
-    "queued": _("queued"),
-    "running": _("running"),
-    "waiting": _("waiting"),
-    "succeeded": _("succeeded"),
-    "failed": _("failed"),
-    "refused": _("refused"),
-    "cancelled": _("cancelled"),
-    "verified": _("verified"),
-    "verified (unopened)": _("verified (unopened)"),
-    "unverified": _("unverified"),
-    "stored": _("stored"),
-    "suspect": _("suspect"),
-    "incomplete": _("incomplete"),
-    "damaged": _("damaged"),
-    "unreadable": _("unreadable"),
-    "missing": _("missing"),
-    "no backup": _("no backup ran"),
-    "expired": _("expired"),
-    "not restorable here": _("not restorable here"),
-    "done": _("done"),
-    "interrupted": _("interrupted"),
-    "retrying": _("tried again"),
-    "offered": _("offered"),
-    "good": _("all good"),
-    "doubtful": _("suspect or incomplete"),
-    "open": _("not ended yet"),
-    "none": _("nothing was due"),
-    "undone": _("undone"),
-    "swapped": _("swapped"),
-    "restored": _("restored"),
-    "dropped": _("swapped, and the replaced database removed"),
-    # Verdicts, by their colours.
-    "green": _("all is well"),
-    "yellow": _("something needs a look"),
-    "red": _("something is wrong"),
-}
-
-#: How alarming a state is, for its colour; a sign says the same to who sees no colours.
-LEVELS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("succeeded", "verified", "done", "good", "restored", "swapped"), "good"),
-    **dict.fromkeys(("queued", "running", "waiting", "open", "offered", "retrying"), "busy"),
-    **dict.fromkeys(
-        ("verified (unopened)", "unverified", "stored", "suspect", "doubtful", "incomplete"),
-        "doubt",
-    ),
-    **dict.fromkeys(("interrupted", "undone", "dropped", "expired", "none", "cancelled"), "plain"),
-    **dict.fromkeys(
-        (
-            *("failed", "refused", "damaged", "unreadable", "missing", "not restorable here"),
-            "no backup",
-        ),
-        "bad",
-    ),
-    "green": "good",
-    "yellow": "doubt",
-    "red": "bad",
-}
-SIGNS: Final[Mapping[str, str]] = {
-    "good": "✓",
-    "busy": "…",
-    "doubt": "!",
-    "bad": "✗",
-    "plain": "–",
-}
 
 PHASES: Final[Mapping[str, str]] = {
     "preflight": _("preparing"),
@@ -244,19 +169,8 @@ CHOICES: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """Writes texts and values for one page: its language, and the time zone of schedules."""
-
-    language: Language
-    zone: ZoneInfo
-
-    def __call__(self, text: str, **values: object) -> str:
-        """Return a text in the page's language, its gaps filled."""
-        return translate(text, self.language, **values)
-
-    def state(self, state: str) -> str:
-        """Return a state in words; one that is not known as it is."""
-        return self(STATES[state]) if state in STATES else state
+class Words(PlainWords):
+    """Writes texts and values for one page."""
 
     def subject(self, subject: str) -> str:
         """Return what a night names as not good: a target, or a kind of job."""
@@ -330,20 +244,6 @@ class Words:
         paper = Letterhead(language=self.language, zone=self.zone, node="", contacts=())
         return headline(alarm, paper), redact(what_happened(alarm, paper))
 
-    def phrase(self, text: str) -> str:
-        """Return one sentence, or several between semicolons, in the page's language.
-
-        As it is, where a part of it has no translation.
-        """
-        safe = redact(text)
-        if self.language == "en":
-            return safe
-        if whole := translation_of_error(safe, self.language):
-            return whole
-        parts = [translation_of_error(one, self.language) for one in safe.split("; ")]
-        known = [one for one in parts if one is not None]
-        return "; ".join(known) if len(known) == len(parts) else safe
-
     def moment(self, at: datetime | str | None) -> str:
         """Write a moment in local time, to the minute; the page says of which zone."""
         try:
@@ -356,29 +256,12 @@ class Words:
         """Write the local day of a moment."""
         return self.moment(at)[:10]
 
-    def size(self, count: int | None) -> str:
-        """Write a number of bytes."""
-        return "–" if count is None else with_marks(size(count), self.language)
-
-    def number(self, value: float | None) -> str:
-        """Write a whole number with its marks."""
-        return "–" if value is None else with_marks(f"{int(value):,}", self.language)
-
-    def duration(self, seconds: float | timedelta | None) -> str:
-        """Write a length of time."""
-        return "–" if seconds is None else with_marks(duration(seconds), self.language)
-
     def age(self, at: datetime | str | None, now: datetime | None = None) -> str:
         """Write how long ago a moment was: ``3 h``, ``2 d 4 h``, ``5 min``."""
         found = datetime.fromisoformat(at) if isinstance(at, str) else at
         if found is None:
             return "–"
-        minutes = max(int(((now or datetime.now(UTC)) - found).total_seconds() // 60), 0)
-        hours, minutes = divmod(minutes, 60)
-        days, hours = divmod(hours, 24)
-        if days:
-            return f"{days} d {hours} h"
-        return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+        return age((now or datetime.now(UTC)) - found)
 
     def progress(self, progress: Mapping[str, Any]) -> str:
         """Write how far a phase is: ``45 %, 68 MiB of 150 MiB, 12 MiB/s, 7 s left``."""

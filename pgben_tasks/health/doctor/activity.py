@@ -9,8 +9,7 @@ from pgben_tasks.domain.outlook import TargetOutlook
 from pgben_tasks.health.doctor.installation import Installation
 from pgben_tasks.health.doctor.report import Result, error, ok, warning
 from pgben_tasks.health.facts import missing_roles, outlook, reconciler
-from pgben_tasks.language import translatable as _
-from pgben_tasks.operations.alarms.mail import age as in_words
+from pgben_tasks.language import age as in_words, translatable as _
 
 
 def workers(installation: Installation) -> Iterator[Result]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from pgben_tasks.domain.alarm import Alarm, AlarmKind, KeptAlarm, one_line, split_for_mail
 from pgben_tasks.domain.job import EVERYTHING
 from pgben_tasks.domain.overdue import Restorable
-from pgben_tasks.language import Language, translatable as _, translate, translate_error
+from pgben_tasks.language import Language, age, translatable as _, translate, translate_error
 from pgben_tasks.ports import Mail
+from pgben_tasks.words import ALARMS
 
 #: What a job does, by its kind.
 WORK: Final[Mapping[str, str]] = {
@@ -49,20 +50,6 @@ HEADLINES: Final[Mapping[AlarmKind, str]] = {
     "stale": _("{target} has no recent verified backup"),
     "silent": _("the scheduler (beat) is silent"),
     "expiring": _("a restored copy of {target} will be removed"),
-}
-
-#: The same without a target, for alarms that a mail only counts.
-_COUNTED: Final[Mapping[AlarmKind, str]] = {
-    "failed": _("a job failed"),
-    "after_swap": _("the command after a swap failed"),
-    "refused": _("a request was refused"),
-    "damaged": _("damage was found"),
-    "suspect": _("a backup is suspect"),
-    "faulty": _("rows and objects do not go together"),
-    "overdue": _("a window is overdue"),
-    "stale": _("a target has no recent verified backup"),
-    "silent": _("the scheduler was silent"),
-    "expiring": _("a restored copy will be removed"),
 }
 
 #: What happened, where no error says it.
@@ -160,8 +147,7 @@ def compose(
     ]
     if others:
         lines = [
-            f"  {number} × {letterhead.translate(_COUNTED[kind])}"
-            for kind, number in others.items()
+            f"  {number} × {letterhead.translate(ALARMS[kind])}" for kind, number in others.items()
         ]
         heading = letterhead.translate("Further alarms, told only by their number:")
         parts.append(
@@ -191,16 +177,6 @@ def compose_test(*, letterhead: Letterhead, now: datetime) -> Mail:
         at=now,
         id=f"pgben.test.{now:%Y%m%dT%H%M%S%f}",
     )
-
-
-def age(elapsed: timedelta) -> str:
-    """Return an age in two units that every language reads: ``1 d 2 h``, ``3 h 20 min``."""
-    minutes = max(int(elapsed.total_seconds() // 60), 0)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _page(parts: Sequence[str], letterhead: Letterhead) -> str:
