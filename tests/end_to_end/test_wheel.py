@@ -52,6 +52,8 @@ def test_the_wheel_carries_what_workers_and_beat_need(wheel: Path) -> None:
 
     assert {"beat_schedule.py", "workers/__main__.py", "pgben_tasks/cli/main.py"} <= held
     assert "pgben_tasks/adapters/catalog/migrations/0001_ledger.sql" in held
+    assert "pgben_tasks/adapters/report/templates/document.html" in held
+    assert "pgben_tasks/adapters/report/styles/report.css" in held
     for catalogue in ("pgben", "errors"):
         assert f"pgben_tasks/locale/pt_BR/LC_MESSAGES/{catalogue}.mo" in held
     assert [name for name in held if name.endswith(".data/data/share/man/man1/pgben.1")]

@@ -17,6 +17,7 @@ from pathlib import Path
 from pgben_tasks import errors
 from pgben_tasks.domain.faults import PHRASES
 from pgben_tasks.errors import PgbenError
+from pgben_tasks.operations.alarms.mail import HAPPENED
 
 #: The command line, the demo and what is set up by hand speak English.
 _ENGLISH_ONLY = frozenset({"cli", "direct", "embedded", "setup"})
@@ -34,8 +35,8 @@ _PHRASES = frozenset(
 )
 #: Arguments that errors quote, and the hint of an alarm.
 _VALUES = frozenset({"settings", "what", "hint"})
-#: Functions whose arguments are errors' texts, too, and what verdicts give for reasons.
-_RAISING = frozenset({"_require", "_meanwhile", "_reached", "Reason"})
+#: Functions whose arguments are errors' texts, too, and what verdicts and verifications give.
+_RAISING = frozenset({"_require", "_meanwhile", "_reached", "Reason", "Finding"})
 _ERRORS = frozenset(
     name
     for name, value in vars(errors).items()
@@ -93,6 +94,17 @@ _OF_SERVERS = frozenset(
         'too many connections for role "{0}"',
     }
 )
+#: Why retention keeps a backup or not, as the report says it (test_report_render checks the list).
+_OF_RETENTION = frozenset(
+    {
+        *("younger than 1 day", "younger than {0} days", "younger than {0}"),
+        *("one of the {0} newest verified", "newest drilled"),
+        *("newest of {0}", "newest of week {0}", "newest of month {0}"),
+        *("held", "in use by a job", "of recovery point {0}"),
+        *("suspect, not acknowledged", "no newer verified backup"),
+        *("past its age, and no rule keeps it", "would expire, but pruning is refused"),
+    }
+)
 #: States of backups, which reasons of verdicts quote.
 _STATES = frozenset(
     {
@@ -109,14 +121,19 @@ _FEWEST_LETTERS = 5
 def patterns(package: Path) -> set[str]:
     """Return the pattern of everything that errors of a package say, outside the command line."""
     phrases = {_numbered(_after(re.sub(r"\{[a-z_]+\}", "{0}", one))) for one in PHRASES.values()}
+    # Sentences of alarms, which the report has in English.
+    happened = {_numbered(re.split(r"\{[a-z_]+\}", one)) for one in HAPPENED.values()}
     found = {
+        *happened,
         *(_FAULTS | _OF_SYSTEM | _OF_SERVERS | (phrases - _SAYS_NOTHING)),
         *_of_settings(package / "settings"),
     }
     for path in package.rglob("*.py"):
         if path.relative_to(package).parts[0] not in _ENGLISH_ONLY:
             found.update(_patterns_in(ast.parse(path.read_text(encoding="utf-8"))))
-    return {*_STATES} | {one for one in found if " " in one and _letters(one) >= _FEWEST_LETTERS}
+    return {*_STATES, *_OF_RETENTION} | {
+        one for one in found if " " in one and _letters(one) >= _FEWEST_LETTERS
+    }
 
 
 def _of_settings(folder: Path) -> Iterator[str]:
