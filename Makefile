@@ -35,10 +35,10 @@ endef
 export CHECK_PYTHON
 
 .PHONY: help setup demo test conformance test-days interruptions lint format bench clean lock configuration man \
-	catalogues pictures system-tools
+	catalogues pictures report-pictures system-tools
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.stamp ## Make .venv with everything that demo and tests need
 
@@ -108,8 +108,12 @@ man: setup ## Write the manual page docs/pgben.1 from the commands
 	$(BIN)/python -m tests.support.manual_page > docs/pgben.1.new
 	mv docs/pgben.1.new docs/pgben.1
 
-pictures: setup ## Take the pictures of docs/flower.md anew; look at them before they are committed
+pictures: setup ## Take the pictures of docs/ anew; look at them before they are committed
 	$(BIN)/python -m tests.support.console_pictures
+	$(BIN)/python -m tests.support.report_pictures
+
+report-pictures: setup ## Take only those of docs/report.md anew
+	$(BIN)/python -m tests.support.report_pictures
 
 catalogues: setup ## Collect the texts of the code for the translators and compile their catalogues
 	$(BIN)/python -m tests.support.catalogue
