@@ -1,49 +1,100 @@
-"""The two files that people know from the old scripts: ``backup-log.txt``, ``backup-history.csv``.
+"""A folder with the two files of the history; what stands in them is decided in ``domain``.
 
-They are for reading; nothing decides by them. A folder that cannot be written is logged and never
-fails a backup.
+They are for reading, by people and their programs; nothing decides by them. Whatever is written is
+on the disk when a call returns. Who calls sees to it that nobody else writes at the same time.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
-from datetime import datetime
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
-from zoneinfo import ZoneInfo
 
-import structlog
+from pgben_tasks.errors import TransientError
+from pgben_tasks.files.durable import durable_file, flush_folder
 
-log = structlog.get_logger(__name__)
+#: The file whose text tells this folder from every other one, wherever it is mounted.
+IDENTITY: Final = ".pgben-history"
+#: The owner writes; people of the group read.
+FILE_MODE: Final = 0o640
+_FOLDER_MODE: Final = 0o750
+_ID: Final = re.compile(r"[0-9a-f]{32}")
+#: Old files may be in any encoding: what is no UTF-8 comes back as the same bytes.
+_ENCODING: Final = ("utf-8", "surrogateescape")
+_COMPRESSED: Final = frozenset({".gz", ".xz", ".bz2", ".zst"})
 
-_COLUMNS: Final = ("timestamp", "status", "filename", "size")
 
+class HistoryFolder:
+    """One folder. What its disk refuses is a ``TransientError`` that names it."""
 
-class History:
-    """Appends to the files in a folder per kind of target, with local times of ``zone``."""
+    def __init__(self, path: Path) -> None:
+        """Look at nothing yet."""
+        self.path = path
 
-    def __init__(self, folders: Mapping[str, Path], zone: ZoneInfo) -> None:
-        """Write into ``folders``, by kind; they are made when missing."""
-        self._folders = folders
-        self._zone = zone
+    def identity(self) -> str:
+        """Return the folder's id; a folder without one, or that was not there, gets one."""
+        file = self.path / IDENTITY
+        with self._reached():
+            try:
+                kept = file.read_text(encoding="ascii", errors="replace").strip()
+            except FileNotFoundError:
+                self.path.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+                kept = ""
+            if _ID.fullmatch(kept):
+                return kept
+            made = secrets.token_hex(16)
+            with durable_file(file) as unfinished:
+                unfinished.write(f"{made}\n".encode())
+            return made
 
-    def append(self, at: datetime, *, status: str, name: str, size: int, message: str) -> None:
-        """Write one line to each file; ``name`` is ``<target>/<backup or job>``.
+    def change(self, name: str, change: Callable[[str, Sequence[str]], str]) -> None:
+        """Give a file what ``change`` makes of its content, and of the lines it had before.
 
-        ``size`` is in stored bytes.
+        These are those of the file that was last moved out of the way, to a name that begins with
+        this one. A longer content is appended; any other replaces the file, whole or not at all.
         """
-        folder = self._folders[name.partition("/")[0]]
-        local = at.astimezone(self._zone).strftime("%Y-%m-%d %H:%M:%S")
+        path = self.path / name
+        with self._reached():
+            before = path.read_bytes() if path.exists() else b""
+            after = change(before.decode(*_ENCODING), self._moved_away(name)).encode(*_ENCODING)
+            if after == before:
+                return
+            if after.startswith(before):
+                self._append(path, after[len(before) :])
+                return
+            mode = path.stat().st_mode & 0o777 if before else FILE_MODE
+            with durable_file(path, mode=mode) as file:
+                file.write(after)
+
+    def _append(self, path: Path, data: bytes) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
+        with os.fdopen(descriptor, "ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        flush_folder(self.path)
+
+    def _moved_away(self, name: str) -> list[str]:
+        """Return the lines of the newest file that a rotation left, unless it is compressed."""
+        others = [
+            one for one in self.path.iterdir() if one.name.startswith((f"{name}.", f"{name}-"))
+        ]
+        plain = [one for one in others if one.is_file() and one.suffix not in _COMPRESSED]
+        if not plain:
+            return []
+        newest = max(plain, key=lambda one: one.stat().st_mtime)
+        return newest.read_bytes().decode(*_ENCODING).splitlines()
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "backup-log.txt").open("a", encoding="utf-8") as text:
-                text.write(f"[{local}] {' '.join(message.split())}\n")
-            table = folder / "backup-history.csv"
-            with table.open("a", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file)
-                if file.tell() == 0:
-                    writer.writerow(_COLUMNS)
-                writer.writerow((local, status, name, size))
+            yield
         except OSError as exc:
-            log.warning("history_not_written", folder=str(folder), why=exc.strerror)
+            raise TransientError(
+                f"the history in the folder '{self.path}' cannot be written: {exc.strerror}",
+                "look whether its volume is there, has room, and lets the worker's user write",
+            ) from exc

@@ -52,9 +52,13 @@ def make_folders(folder: Path, *, below: Path) -> None:
 
 @contextmanager
 def durable_file(
-    destination: Path, *, replace: bool = True, temporary: Path | None = None
+    destination: Path,
+    *,
+    replace: bool = True,
+    temporary: Path | None = None,
+    mode: int | None = None,
 ) -> Iterator[Writer]:
-    """Write ``destination`` whole or not at all, mode 0600.
+    """Write ``destination`` whole or not at all, mode 0600 unless another is given.
 
     The bytes go to the file ``temporary`` (default: one beside the destination), which takes the
     final name only when the block ended well. Without ``replace`` a file that exists already stays
@@ -66,6 +70,8 @@ def durable_file(
             temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE
         )
         with os.fdopen(descriptor, "wb", buffering=1024 * 1024) as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             yield file
             file.flush()
             os.fsync(file.fileno())

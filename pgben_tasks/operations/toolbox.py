@@ -252,13 +252,6 @@ class CatalogPorts:
     trail: AuditTrail
 
 
-class History(Protocol):
-    """The history files for people."""
-
-    def append(self, at: datetime, *, status: str, name: str, size: int, message: str) -> None:
-        """Write one line to each file."""
-
-
 class NoProgress:
     """A ``Progress`` that nobody sees."""
 
@@ -346,7 +339,6 @@ class Toolbox:
     zone: tzinfo
     #: Six fresh hex digits for a new id.
     suffix: Callable[[], str]
-    history: History
     #: What a report is made with; None for every other step.
     reporting: Reporting | None = None
 

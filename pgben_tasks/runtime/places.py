@@ -12,7 +12,7 @@ import structlog
 
 from pgben_tasks.adapters.buckets import S3Bucket
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
-from pgben_tasks.adapters.history import History
+from pgben_tasks.adapters.history import HistoryFolder
 from pgben_tasks.adapters.hooks import SwapHooks
 from pgben_tasks.adapters.keys.signatures import Signer, Trust
 from pgben_tasks.adapters.mail import SmtpMailer, SmtpServer
@@ -24,7 +24,7 @@ from pgben_tasks.adapters.s3.errors import BUCKET_HINTS, REPOSITORY_HINTS
 from pgben_tasks.adapters.s3.location import S3Location
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.adapters.stores.s3 import S3ObjectStore
-from pgben_tasks.domain.target import Target
+from pgben_tasks.domain.target import Target, TargetKind
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.operations.spool import disk_errors, write_durably
 from pgben_tasks.ports import ObjectStore
@@ -36,10 +36,12 @@ log = structlog.get_logger(__name__)
 PATIENCE: Final = timedelta(seconds=4)
 
 
-def history_files(settings: Settings) -> History:
-    """Return the history files, whose format people know from the old scripts."""
-    folders = {"postgres": settings.backup_dir, "bucket": settings.minio_backup_dir}
-    return History(folders, settings.zone)
+def history_folders(settings: Settings) -> dict[TargetKind, HistoryFolder]:
+    """Return the folder of the history of each kind of target; nothing is looked at yet."""
+    return {
+        "postgres": HistoryFolder(settings.backup_dir),
+        "bucket": HistoryFolder(settings.minio_backup_dir),
+    }
 
 
 def catalog_database(settings: Settings, *, patience: timedelta | None = None) -> CatalogDatabase:

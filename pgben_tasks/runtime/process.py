@@ -18,6 +18,7 @@ import structlog
 
 from pgben_tasks.adapters.catalog.audit import AuditTrail
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
+from pgben_tasks.adapters.catalog.history import CatalogHistory
 from pgben_tasks.adapters.catalog.index import BackupIndex
 from pgben_tasks.adapters.catalog.ledger import Ledger
 from pgben_tasks.adapters.catalog.live_changes import (
@@ -30,7 +31,6 @@ from pgben_tasks.adapters.catalog.records import Records
 from pgben_tasks.adapters.catalog.recovery import Recovery
 from pgben_tasks.adapters.catalog.reports import Reports
 from pgben_tasks.adapters.catalog.workers import Workers
-from pgben_tasks.adapters.history import History
 from pgben_tasks.adapters.mail import SmtpMailer
 from pgben_tasks.adapters.postgres.kept_databases import PostgresKeptDatabases
 from pgben_tasks.adapters.postgres.swap import PostgresSwap
@@ -48,7 +48,6 @@ from pgben_tasks.operations.toolbox import (
 from pgben_tasks.runtime.later import later
 from pgben_tasks.runtime.places import (
     catalog_database,
-    history_files,
     kept_servers,
     mailer,
     node_name,
@@ -170,10 +169,10 @@ class Workplace:
             objective=settings.rpo,
         )
 
-    @property
-    def history(self) -> History:
-        """The files that people know from the old scripts."""
-        return history_files(self.settings)
+    @cached_property
+    def history(self) -> CatalogHistory:
+        """How jobs ended, for people."""
+        return CatalogHistory(self.database)
 
     @cached_property
     def tools(self) -> Toolbox:

@@ -35,7 +35,6 @@ from pgben_tasks.ports import Repository
 from pgben_tasks.runtime.places import (
     bucket_at,
     first_server,
-    history_files,
     postgres_servers,
     protected_buckets,
     swap_hooks,
@@ -134,7 +133,6 @@ def toolbox(
         catch_up=settings.catch_up,
         zone=settings.zone,
         suffix=lambda: secrets.token_hex(3),
-        history=history_files(settings),
     )
 
 

@@ -34,7 +34,7 @@ from pgben_tasks.domain.failures import (
     public_sentence,
     recorded_error,
 )
-from pgben_tasks.domain.job import RETRY_DELAYS, Job, JobState
+from pgben_tasks.domain.job import RETRY_DELAYS, Job
 from pgben_tasks.errors import (
     FenceLost,
     PgbenError,
@@ -301,22 +301,10 @@ class PgbenTask(Task):
         )
         log.error("job_failed", state=state, error=type(error).__name__, why=public_sentence(error))
         self.work.audit(job, result=state, detail=public_sentence(error))
-        self._note(job, state, error)
         try:
             self._notify_flower(job, error)
         except (OperationalError, OSError, RedisError):
             log.warning("flower_not_told")
-
-    def _note(self, job: Job, state: JobState, error: Exception) -> None:
-        """Write a backup that failed or was refused to the history files."""
-        if job.kind == "backup":
-            self.work.history.append(
-                self.work.database.now(),
-                status=state,
-                name=f"{job.target}/{job.backup or job.id}",
-                size=0,
-                message=f"backup of '{job.target}' {state}: {public_sentence(error)}",
-            )
 
     def _succeeded(self, job: Job) -> None:
         log.info("job_succeeded")

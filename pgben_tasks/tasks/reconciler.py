@@ -48,6 +48,7 @@ from pgben_tasks.errors import (
 from pgben_tasks.events import NO_NAMED_ARGUMENTS, NO_WORKER, shown_arguments
 from pgben_tasks.operations.alarms.detect import raise_alarms
 from pgben_tasks.operations.alarms.send import send_alarms
+from pgben_tasks.operations.history import write_history
 from pgben_tasks.operations.points.form import require_new_workers
 from pgben_tasks.operations.postgres import swap as swap_postgres
 from pgben_tasks.operations.report import require_new_workers as require_workers_with_reports
@@ -94,6 +95,8 @@ def tick(
         "expired": _each(
             work.restored.expired(work.settings.keep_restored), lambda one: _expire(work, one)
         ),
+        # After what this tick ended itself.
+        "history": _each([work], _write_history),
         "ends_entered": _each([work], lambda place: place.trail.append_ends()),
         "audited": _each([work], lambda place: place.trail.store_missing()),
     }
@@ -206,6 +209,12 @@ def _send_alarms(work: runtime.Workplace) -> int:
         work.mailer,
         letterhead=work.letterhead,
         restorable=work.records.restorable,
+    )
+
+
+def _write_history(work: runtime.Workplace) -> int:
+    return write_history(
+        work.history, runtime.history_folders(work.settings), zone=work.zone, node=work.node
     )
 
 

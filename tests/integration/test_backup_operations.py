@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pgben_tasks import runtime
+from pgben_tasks.adapters.history import HistoryFolder
 from pgben_tasks.adapters.postgres.source import PostgresSource
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import (
@@ -21,6 +22,7 @@ from pgben_tasks.errors import (
     SpoolFull,
     StoreUnavailable,
 )
+from pgben_tasks.operations.history import write_history
 from tests.support.installation import FILL_PEDIDO, Crash, Installation, only
 from tests.support.samples import sha256
 
@@ -72,15 +74,20 @@ def test_the_manifest_describes_what_is_stored(installation: Installation) -> No
     assert b"Concei" not in b"".join(installation.files(below="packs").values())
 
 
-def test_the_history_files_show_the_backup(installation: Installation) -> None:
-    backup = installation.backup()
-    folder = installation.shop.work.settings.backup_dir
-    assert "verified: 850 rows" in (folder / "backup-log.txt").read_text().splitlines()[-1]
-    row = (folder / "backup-history.csv").read_text().splitlines()[-1]
-    assert row.split(",")[1:] == [
+def test_the_history_shows_the_backup(installation: Installation, tmp_path: Path) -> None:
+    ended = installation.chain("backup").rest()
+    stored = installation.manifest(ended.backup or "").stored_bytes
+    work = installation.shop.work
+    write_history(
+        work.history, {"postgres": HistoryFolder(tmp_path)}, zone=work.zone, node="workshop"
+    )
+    line = (tmp_path / "backup-log.txt").read_text(encoding="utf-8").splitlines()[-1]
+    assert f"backup of '{installation.target}' verified: 850 rows, {stored} bytes in" in line
+    row = (tmp_path / "backup-history.csv").read_text(encoding="utf-8").splitlines()[-1]
+    assert row.split(",")[1:4] == [
         "verified",
-        f"{installation.target}/{backup.backup}",
-        str(backup.stored_bytes),
+        f"{installation.target}/{ended.backup}",
+        str(stored),
     ]
 
 

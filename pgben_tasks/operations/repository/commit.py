@@ -14,7 +14,6 @@ from pgben_tasks.domain.restorability import remedy, server_major
 from pgben_tasks.domain.states import State, state_of
 from pgben_tasks.domain.target import BackupId, require_utc
 from pgben_tasks.errors import BackupIncomplete, IntegrityError, NotRestorable
-from pgben_tasks.language import counted
 from pgben_tasks.operations import spool
 from pgben_tasks.operations.repository.survey import survey
 from pgben_tasks.operations.repository.verify import read_back
@@ -102,14 +101,6 @@ def record(run: Run, tools: Toolbox) -> JSON:
         needs=standing.needs,
     )
     took = verification.at - stored.started
-    tools.history.append(
-        verification.at,
-        status=state,
-        name=f"{run.target}/{backup}",
-        size=stored.stored_bytes,
-        message=f"backup of '{run.target}' {state}: {_contents(stored)}, "
-        f"{stored.stored_bytes} bytes in {_whole_seconds(took)} s",
-    )
     if verification.findings:
         first = verification.findings[0]
         raise IntegrityError(
@@ -144,12 +135,6 @@ def record(run: Run, tools: Toolbox) -> JSON:
 def backup_id(run: Run) -> BackupId:
     """Return the id that the first step chose."""
     return BackupId.parse(run.job.backup or "")
-
-
-def _contents(stored: Manifest) -> str:
-    if stored.objects is None:
-        return counted(stored.rows or 0, "row")
-    return counted(stored.objects, "object")
 
 
 def _whole_seconds(took: timedelta) -> int:
