@@ -1,11 +1,14 @@
 """Parse what is typed: targets, backups, moments. Nothing typed here is trusted."""
 
+# ruff: noqa: PLC0415 - settings are heavy, and imported by what needs them
+
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime, tzinfo
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Final, cast
 
 from pgben_tasks.domain.target import BackupId, Target, check_name, may_hold_password
 from pgben_tasks.errors import BackupNotFound, ConfigurationError
@@ -115,3 +118,23 @@ def parse_moment(text: str, zone: tzinfo) -> datetime:
             "write it like '2026-11-22 14:30' (in PGBEN_TIMEZONE) or '2026-11-22T17:30:00Z'",
         ) from exc
     return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(zone)
+
+
+def parse_since(text: str, zone: tzinfo, *, now: datetime) -> datetime:
+    """Read a moment, or how long before ``now`` it is: ``30d``."""
+    from pgben_tasks.settings.values import parse_duration
+
+    with suppress(ConfigurationError):
+        return parse_moment(text, zone)
+    try:
+        before = parse_duration(text)
+    except ValueError as exc:
+        raise ConfigurationError(
+            f"'{text[:40]}' is neither a moment nor a length of time",
+            "write it like '2026-11-01' or '2026-11-22 14:30' (in PGBEN_TIMEZONE), or '30d'",
+        ) from exc
+    try:
+        return now - cast("timedelta", before)
+    except OverflowError:
+        # Before every moment there is.
+        return datetime.min.replace(tzinfo=UTC)

@@ -115,6 +115,11 @@ class Line:
     detail: str
 
     @property
+    def work(self) -> str:
+        """What was done, as a noun."""
+        return _WORK.get(self.kind, self.kind)
+
+    @property
     def record(self) -> str:
         """The line of the table, without its end."""
         seconds = "" if self.seconds is None else f"{self.seconds:.1f}"
@@ -131,7 +136,7 @@ class Line:
         detail = ", ".join(filter(None, (self.detail, numbers)))
         again = f", attempt {self.attempt}" if self.attempt > 1 else ""
         return (
-            f"[{self.timestamp}] {_WORK.get(self.kind, self.kind)} of {about} {self.status}"
+            f"[{self.timestamp}] {self.work} of {about} {self.status}"
             f"{detail and f': {detail}'} (job {self.job[:8]}{again})"
         )
 

@@ -43,7 +43,7 @@ def disks(settings: Settings) -> tuple[Disk, ...]:
     A folder that is not there yet is measured where it would be made.
     """
     parts = urlsplit(settings.repository)
-    wanted = [settings.spool_dir, settings.backup_dir]
+    wanted = [settings.spool_dir, settings.backup_dir, settings.minio_backup_dir]
     if parts.scheme == "file":
         wanted.append(Path(parts.path))
     found: dict[int, Disk] = {}

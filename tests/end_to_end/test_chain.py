@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
+from pgben_tasks import names
+from pgben_tasks.app import create_app
 from pgben_tasks.client import Client
 from pgben_tasks.embedded.data.compare import contents
 from pgben_tasks.errors import BackupNotFound, RequestRefused
@@ -62,15 +64,19 @@ def test_the_chain_ends_with_a_verified_backup(deployment: Deployment) -> None:
 
 
 def test_what_a_chain_leaves_is_its_backup_and_nothing_else(deployment: Deployment) -> None:
-    assert deployment.pgben("backup", DATABASE).code == 0
+    ran = deployment.pgben("backup", DATABASE, "--json")
+    assert ran.code == 0
 
     spool = Path(deployment.environment["PGBEN_SPOOL_DIR"])
     assert [path for path in (spool / "jobs").iterdir() if path.is_dir()] == []
     with deployment.catalog.connect("pgben_catalog") as connection:
         assert connection.execute("SELECT count(*) FROM lease").fetchone() == (0,)
     history = Path(deployment.environment["PGBEN_BACKUP_DIR"])
+    queue = create_app(deployment.environment["PGBEN_REDIS_URL"])
+    queue.send_task(names.TICK, queue=names.QUEUE_MAINTENANCE).get(timeout=60)
     with (history / "backup-history.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    assert rows[-1]["job"] == ran.json["jobs"][0]["job"]
     assert rows[-1]["status"] == "verified"
     assert int(rows[-1]["size"]) > 0
     line = (history / "backup-log.txt").read_text(encoding="utf-8").splitlines()[-1]

@@ -28,8 +28,11 @@ from pgben_tasks.contracts import JobRef
 from pgben_tasks.domain.history import COLUMNS, HEADER
 from pgben_tasks.domain.job import JobKind
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
+from pgben_tasks.health.doctor import activity
+from pgben_tasks.health.doctor.installation import Installation
 from pgben_tasks.operations.history import write_history
 from pgben_tasks.tasks import reconciler
+from tests.support.cli_site import Site, clean_environment
 from tests.support.installation import Crash
 from tests.support.workshop import Workshop
 
@@ -480,3 +483,96 @@ def test_a_catalog_of_the_version_before_knows_the_ends_of_its_jobs(place: Place
     another = place.end()
     place.write()
     assert place.jobs()[-1:] == ids(another)
+
+
+# The command line
+
+
+@pytest.fixture
+def site(place: Place, workshop: Workshop) -> Site:
+    folders = {"BACKUP_DIR": place.databases, "MINIO_BACKUP_DIR": place.buckets}
+    environment = {
+        **workshop.environment,
+        **{f"PGBEN_{name}": str(path) for name, path in folders.items()},
+        "PGBEN_LANGUAGE": "en",
+    }
+    return Site(place.folder, environment, clean_environment())
+
+
+def test_the_command_prints_what_the_file_has(place: Place, site: Site) -> None:
+    assert site.run("history").err == "no job has ended that fits\n"
+    database = place.end(stored_bytes=2048, rows=7)
+    place.fail()
+    place.end(target="bucket/papers")
+    everything = place.end("verify", "*")
+    place.write()
+    content = (place.databases / TABLE).read_text(encoding="utf-8").splitlines()
+    both = site.run("history", "--csv").out.splitlines()
+    assert [line for line in both if "bucket/papers" not in line] == content
+    assert len(both) == len(content) + 1
+    assert site.run("history", "--csv", "--target", "*").out.splitlines()[1:] == content[-1:]
+    assert site.run("history", "--csv", "--limit", "1").out.splitlines()[1:] == content[-1:]
+    found = site.run("history", "--json", "--target", "pgben").json["history"]
+    assert [one["status"] for one in found] == ["failed", "verified"]
+    assert found[1]["job"] == str(database.id)
+    shown = site.run("history")
+    assert shown.code == 0
+    assert str(everything.id)[:8] in shown.out
+    assert "2.00 KiB" in shown.out
+    assert "no such thing" in shown.out
+
+
+def test_the_command_takes_a_date_or_a_length_of_time(place: Place, site: Site) -> None:
+    place.end()
+    place.work.database.execute("UPDATE job_end SET at = at - interval '40 days'")
+    job = place.end()
+    for since in ("30d", "1d12h", (place.work.database.now() - HOUR).isoformat()):
+        (one,) = site.run("history", "--json", "--since", since).json["history"]
+        assert one["job"] == str(job.id)
+    for since in ("41d", "999999d", "2020-01-01"):
+        assert len(site.run("history", "--json", "--since", since).json["history"]) == 2
+    refused = site.run("history", "--since", "some day")
+    assert (refused.code, "neither a moment nor a length of time" in refused.err) == (2, True)
+
+
+def test_the_command_has_the_files_written_anew(place: Place, site: Site) -> None:
+    said = site.run("history", "--rewrite")
+    assert "no folder has files of the history yet" in said.err
+    assert "no maintenance worker lives" in said.err
+    jobs = [place.end(), place.fail()]
+    place.write()
+    (place.databases / TABLE).write_text("", encoding="utf-8")
+    (place.databases / LOG).write_text("", encoding="utf-8")
+    assert "2 folders anew" in site.run("history", "--rewrite").err
+    assert site.run("history", "--rewrite", "--json").json == {"rewrite": {"folders": 2}}
+    place.write()
+    assert place.jobs() == ids(*jobs)
+
+
+@pytest.mark.parametrize(
+    "words", [("--csv", "--json"), ("--rewrite", "--csv"), ("--rewrite", "--limit", "3")]
+)
+def test_what_excludes_each_other_is_refused(site: Site, words: tuple[str, ...]) -> None:
+    assert site.run("history", *words).code == 2
+
+
+def test_the_table_names_at_most_thirty_unless_asked(place: Place, site: Site) -> None:
+    for _ in range(31):
+        job = place.ask()
+        place.work.ledger.fail_unclaimed(job.id, state="refused", error=ERROR)
+    usual = site.run("history")
+    assert (usual.out.count("refused"), "older ones are left out" in usual.err) == (30, True)
+    assert site.run("history", "--limit", "31").out.count("refused") == 31
+
+
+def test_doctor_tells_of_a_folder_that_cannot_be_written(place: Place) -> None:
+    examined = Installation(place.work)
+    assert [one.status for one in activity.history(examined)] == ["ok"]
+    place.databases.write_text("", encoding="utf-8")
+    place.end()
+    place.write()
+    (found,) = activity.history(examined)
+    assert (found.status, found.code) == ("error", "unwritten")
+    english, _ = found.written("en")
+    assert str(place.databases) in english
+    assert "node 'one'" in english

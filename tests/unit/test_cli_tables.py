@@ -30,7 +30,7 @@ from pgben_tasks.cli.commands import (
     setup,
 )
 from pgben_tasks.cli.demo import up
-from pgben_tasks.cli.view import history, outcome, output, tables
+from pgben_tasks.cli.view import object_history as history, outcome, output, tables
 from pgben_tasks.domain.alarm import Alarm, KeptAlarm
 from pgben_tasks.domain.buckets.history import Changes, Part, Span
 from pgben_tasks.domain.buckets.restore_plan import PlanTotals

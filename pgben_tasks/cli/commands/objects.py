@@ -19,7 +19,7 @@ import typer
 
 from pgben_tasks.cli import arguments
 from pgben_tasks.cli.ask import direct_mode
-from pgben_tasks.cli.commands import history
+from pgben_tasks.cli.commands import object_history
 from pgben_tasks.cli.options import AsJson, examples
 from pgben_tasks.cli.view import outcome, output, streaming
 from pgben_tasks.cli.view.screen import Meter
@@ -276,4 +276,4 @@ def _facts(entry: Entry) -> dict[str, Any]:
     }
 
 
-app.add_typer(history.app)
+app.add_typer(object_history.app)

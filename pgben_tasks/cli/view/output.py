@@ -50,6 +50,7 @@ STYLES: Final[Mapping[str, str]] = {
     "unreadable": "bold red",
     "missing": "bold red",
     "failed": "bold red",
+    "lost": "bold red",
     "refused": "red",
     "cancelled": "red",
 }

@@ -79,6 +79,26 @@ def mail(installation: Installation) -> Iterator[Result]:
         )
 
 
+def history(installation: Installation) -> Iterator[Result]:
+    """Check that the files of the history can be written."""
+    installation.catalog  # noqa: B018 - the worker that writes them tells it there
+    outages = installation.work.history.outages()
+    for outage in outages:
+        yield error(
+            "unwritten",
+            _("{why} (node '{node}', since {since})"),
+            _(
+                "look at that folder; its lines are not lost, and are written once it is back "
+                "(`pgben history` shows them)"
+            ),
+            why=outage.why,
+            node=outage.node,
+            since=outage.since.astimezone(installation.work.zone).isoformat(" ", "seconds"),
+        )
+    if not outages:
+        yield ok(_("the files of the history are written"))
+
+
 def backups(installation: Installation) -> Iterator[Result]:
     """Check that every target has a verified backup that is young enough."""
     for known, now in _outlooks(installation):

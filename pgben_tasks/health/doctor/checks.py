@@ -58,6 +58,7 @@ CHECKS: Final[dict[str, tuple[str, Callable[[Installation], Iterable[Result]]]]]
         (_("the workers"), activity.workers),
         (_("the reconciler"), activity.tick),
         (_("mail"), activity.mail),
+        (_("the files of the history"), activity.history),
         (_("the backups"), activity.backups),
         (_("the verifications"), activity.verifications),
     )
