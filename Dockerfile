@@ -52,7 +52,8 @@ RUN apt-get update \
     && groupadd --gid "$RUN_AS" pgben \
     && useradd --uid "$RUN_AS" --gid "$RUN_AS" --no-create-home --home-dir /var/lib/pgben \
         --shell /usr/sbin/nologin pgben \
-    && install -d -m 0700 -o "$RUN_AS" -g "$RUN_AS" /var/lib/pgben /etc/pgben/keys
+    && install -d -m 0700 -o "$RUN_AS" -g "$RUN_AS" /var/lib/pgben /etc/pgben/keys \
+    && install -d -m 0750 -o "$RUN_AS" -g "$RUN_AS" /backup
 COPY --from=build /opt/pgben /opt/pgben
 ENV PATH=/opt/pgben/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

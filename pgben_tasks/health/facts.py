@@ -40,10 +40,12 @@ def noted_node(settings: Settings) -> str | None:
 def disks(settings: Settings) -> tuple[Disk, ...]:
     """Return the volumes of spool, history and a repository in a folder, each volume once.
 
-    A folder that is not there yet is measured where it would be made.
+    A folder that is not there yet is measured where it would be made; those of the history are on
+    the machine of the maintenance worker only.
     """
     parts = urlsplit(settings.repository)
-    wanted = [settings.spool_dir, settings.backup_dir, settings.minio_backup_dir]
+    history = (settings.backup_dir, settings.minio_backup_dir)
+    wanted = [settings.spool_dir, *(path for path in history if path.exists())]
     if parts.scheme == "file":
         wanted.append(Path(parts.path))
     found: dict[int, Disk] = {}

@@ -1,4 +1,4 @@
-"""The history for people, from the ledger into a folder for each kind of target.
+"""The history for people, from the ledger into a folder of each kind of target.
 
 One process at a time writes, and notes how far it came once everything is on the disk. Whoever
 writes next finds in the file what a process wrote that died before its note. A folder that cannot
@@ -7,7 +7,7 @@ be written keeps nothing and nobody waiting: its lines come when it is back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import tzinfo
 from functools import partial
@@ -76,11 +76,18 @@ class Folder(Protocol):
 
 
 def write_history(
-    record: Record, folders: Mapping[TargetKind, Folder], *, zone: tzinfo, node: str
+    record: Record,
+    folders: Iterable[tuple[TargetKind | None, Folder]],
+    *,
+    zone: tzinfo,
+    node: str,
 ) -> int:
-    """Write what is new into the files of each folder; return into how many."""
+    """Write what is new into the files of each folder; return into how many.
+
+    Each folder comes with the kind of target that it is about; None stands for every kind.
+    """
     count = 0
-    for kind, folder in folders.items():
+    for kind, folder in folders:
         try:
             count += _write(record, kind, folder, zone=zone, node=node)
         except TargetBusy:
@@ -95,7 +102,9 @@ def write_history(
     return count
 
 
-def _write(record: Record, kind: TargetKind, folder: Folder, *, zone: tzinfo, node: str) -> int:
+def _write(
+    record: Record, kind: TargetKind | None, folder: Folder, *, zone: tzinfo, node: str
+) -> int:
     identity = folder.identity()
     if not _is_behind(record, identity):
         return 0

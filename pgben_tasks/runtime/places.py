@@ -36,12 +36,12 @@ log = structlog.get_logger(__name__)
 PATIENCE: Final = timedelta(seconds=4)
 
 
-def history_folders(settings: Settings) -> dict[TargetKind, HistoryFolder]:
-    """Return the folder of the history of each kind of target; nothing is looked at yet."""
-    return {
-        "postgres": HistoryFolder(settings.backup_dir),
-        "bucket": HistoryFolder(settings.minio_backup_dir),
-    }
+def history_folders(settings: Settings) -> list[tuple[TargetKind | None, HistoryFolder]]:
+    """Return the folder of the history of each kind of target, or the one folder of both."""
+    databases, buckets = settings.backup_dir, settings.minio_backup_dir
+    if databases.resolve() == buckets.resolve():
+        return [(None, HistoryFolder(databases))]
+    return [("postgres", HistoryFolder(databases)), ("bucket", HistoryFolder(buckets))]
 
 
 def catalog_database(settings: Settings, *, patience: timedelta | None = None) -> CatalogDatabase:

@@ -125,7 +125,8 @@ class Fields(BaseSettings):
     repository_secret_key: SecretStr | None = setting(None, "Secret key for the repository.")
     repository_ca_file: Path | None = setting(None, "Certificate authority of that server.")
     backup_dir: Folder = setting(
-        Path("/backup/postgres"), "Folder of `backup-log.txt` and `backup-history.csv` only."
+        Path("/backup/postgres"),
+        "Folder of `backup-log.txt` and `backup-history.csv`, which the maintenance worker writes.",
     )
     minio_backup_dir: Folder = setting(Path("/backup/minio"), "The same for buckets.")
     spool_dir: SpoolFolder = setting(

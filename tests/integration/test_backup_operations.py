@@ -79,7 +79,7 @@ def test_the_history_shows_the_backup(installation: Installation, tmp_path: Path
     stored = installation.manifest(ended.backup or "").stored_bytes
     work = installation.shop.work
     write_history(
-        work.history, {"postgres": HistoryFolder(tmp_path)}, zone=work.zone, node="workshop"
+        work.history, [("postgres", HistoryFolder(tmp_path))], zone=work.zone, node="workshop"
     )
     line = (tmp_path / "backup-log.txt").read_text(encoding="utf-8").splitlines()[-1]
     assert f"backup of '{installation.target}' verified: 850 rows, {stored} bytes in" in line

@@ -239,7 +239,7 @@ def test_a_catalog_that_is_away_is_told_once_and_hides_no_other_fault(clinic: Cl
     unseen = {check for check, word in found if word == "unseen"}
     assert unseen == {
         *("queues", "repository_writable", "workers", "tick", "backups", "verifications"),
-        "restorable",
+        *("restorable", "history"),
     }
     assert {found[check, "unseen"].status for check in unseen} == {"unknown"}
     assert english(found["workers", "unseen"]).startswith(

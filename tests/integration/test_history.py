@@ -202,6 +202,18 @@ def test_ends_of_many_processes_at_once_are_all_written_in_their_order(place: Pl
     assert len(numbered) == 20
 
 
+def test_one_folder_of_both_kinds_has_all_lines_in_their_order(place: Place) -> None:
+    same = {"minio_backup_dir": place.databases}
+    place = replace(
+        place, work=runtime.Workplace(place.work.settings.model_copy(update=dict(same)))
+    )
+    jobs = [place.end(), place.end(target="bucket/papers"), place.end("verify", "*")]
+    assert place.write() == 1
+    jobs.append(place.end(target="bucket/papers"))
+    assert place.write() == 1
+    assert place.jobs() == ids(*jobs)
+
+
 # Crashes
 
 
@@ -235,9 +247,13 @@ def test_a_crash_at_any_moment_leaves_each_end_once(
     if known:
         place.write()
     jobs += [place.fail(), place.end()]
-    folders = {"postgres": Dying(place.databases, moment)}
     with pytest.raises(Crash):
-        write_history(place.work.history, folders, zone=place.work.zone, node="one")  # type: ignore[arg-type]
+        write_history(
+            place.work.history,
+            [("postgres", Dying(place.databases, moment))],
+            zone=place.work.zone,
+            node="one",
+        )
     old: list[str] = []
     if rotated:
         for name in (TABLE, LOG):

@@ -342,7 +342,8 @@ def test_images_carry_the_version_of_the_project() -> None:
 
 
 def test_objects_have_the_names_of_the_old_manifests() -> None:
-    (claim,) = manifests.objects("PersistentVolumeClaim")
+    claims = manifests.objects("PersistentVolumeClaim")
+    (claim,) = [one for one in claims if one["metadata"]["name"] != "pgben-history"]
     (config,) = manifests.objects("ConfigMap")
     assert claim["metadata"]["name"] == "pgben-backup-pvc"
     assert config["metadata"]["name"] == "pgben-config"
@@ -470,8 +471,28 @@ def test_what_a_process_writes_to_is_a_volume(processes: dict[str, Process]) -> 
             if mounts
             else {mount.partition(":")[2] for mount in one.raw["volumes"]}
         )
-        for setting in ("PGBEN_SPOOL_DIR", "PGBEN_BACKUP_DIR"):
-            assert str(Path(one.environment[setting]).parent) in places
+        assert str(Path(one.environment["PGBEN_SPOOL_DIR"]).parent) in places
+        # The history is written by one process.
+        for setting in ("PGBEN_BACKUP_DIR", "PGBEN_MINIO_BACKUP_DIR"):
+            kept = str(Path(one.environment[setting]).parent) in places
+            assert kept == (one.role == "maintenance"), one.name
+
+
+def test_the_history_outlives_its_worker_and_belongs_to_the_user_of_the_image() -> None:
+    compose = manifests.compose()
+    mounts = compose["services"]["maintenance"]["volumes"]
+    (history,) = [one.partition(":")[0] for one in mounts if one.endswith(":/backup")]
+    assert history in compose["volumes"]
+    pod = pods()["pgben-maintenance"]["spec"]
+    (volume,) = [one for one in pod["volumes"] if one["name"] == "history"]
+    assert volume["persistentVolumeClaim"]["claimName"] == "pgben-history"
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsUser"]
+    # A volume that one machine has at a time is waited for by the next pod.
+    deployment = manifests.workloads()["pgben-maintenance"]["spec"]
+    assert deployment["strategy"] == {"type": "Recreate"}
+    # A new volume of compose gets owner and mode from the image's folder.
+    image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert 'install -d -m 0750 -o "$RUN_AS" -g "$RUN_AS" /backup\n' in image
 
 
 def test_beat_is_one_and_flower_is_reached_from_inside_only() -> None:
