@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import resource
 import secrets
 import subprocess
 import sys
@@ -386,6 +387,24 @@ def test_a_folder_that_is_away_is_told_once_and_caught_up(place: Place) -> None:
         place.write()
     assert [one["event"] for one in logs].count("history_written_again") == 1
     assert place.jobs() == ids(first, *missed, everything)
+    assert place.work.history.outages() == []
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_line_is_caught_up(place: Place) -> None:
+    jobs = [place.end()]
+    place.write()
+    whole = (place.databases / TABLE).read_bytes()
+    jobs += [place.end(), place.fail()]
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 30, usual[1]))
+    try:
+        place.write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert len((place.databases / TABLE).read_bytes()) == len(whole) + 30
+    assert place.work.history.outages() != []
+    place.write()
+    assert place.jobs() == ids(*jobs)
     assert place.work.history.outages() == []
 
 

@@ -30,11 +30,18 @@ from pgben_tasks.cli.commands import (
     setup,
 )
 from pgben_tasks.cli.demo import up
-from pgben_tasks.cli.view import object_history as history, outcome, output, tables
+from pgben_tasks.cli.view import (
+    history as ended,
+    object_history as history,
+    outcome,
+    output,
+    tables,
+)
 from pgben_tasks.domain.alarm import Alarm, KeptAlarm
 from pgben_tasks.domain.buckets.history import Changes, Part, Span
 from pgben_tasks.domain.buckets.restore_plan import PlanTotals
 from pgben_tasks.domain.documents import TableCount
+from pgben_tasks.domain.history import Line
 from pgben_tasks.domain.job import Job, StepRun
 from pgben_tasks.domain.kept_databases import FoundDatabase, KeptDatabase
 from pgben_tasks.domain.listing import Listed
@@ -531,6 +538,37 @@ def test_the_nights_of_a_bucket_fit_and_say_what_is_odd() -> None:
     assert not any(cell.spans for cell in narrow._rows[0][2:6])
     wide = "\n".join(lines(history.nights_table(found, share, FORTALEZA, wide=True), width=1000))
     for word in ("bytes added", "bytes changed", "bytes deleted", "931 GiB"):
+        assert word in wide
+
+
+def test_the_history_fits_and_says_why_something_failed() -> None:
+    usual: dict[str, Any] = {
+        "number": 1,
+        "at": NOW,
+        "timestamp": "2026-11-23 02:00:05",
+        "filename": f"{LONGEST}/20261123T050000Z-1f0c9a",
+        "size": 10**12,
+        "kind": "backup",
+        "target": LONGEST,
+        "backup": "20261123T050000Z-1f0c9a",
+        "job": "1f0c9a2b-0000-4000-8000-000000000001",
+        "attempt": 2,
+        "seconds": 4000.0,
+        "requested_by": "ana",
+    }
+    found = [
+        Line(**usual, status="verified (unopened)", detail="1,234,567 rows"),
+        Line(
+            **{**usual, "kind": "verify", "target": "*", "size": 0, "backup": ""},
+            status="failed",
+            detail=SENTENCE,
+        ),
+    ]
+    said = check([ended.table(found, wide=False)])
+    assert "verification of everything" in said
+    assert "1 h 07 min" in said
+    wide = "\n".join(lines(ended.table(found, wide=True), width=1000))
+    for word in ("1f0c9a2b", "20261123T050000Z-1f0c9a", "ana", "attempt"):
         assert word in wide
 
 
