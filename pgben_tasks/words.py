@@ -27,6 +27,7 @@ STATES: Final[Mapping[str, str]] = {
     "failed": _("failed"),
     "refused": _("refused"),
     "cancelled": _("cancelled"),
+    "lost": _("lost its worker"),
     "verified": _("verified"),
     "verified (unopened)": _("verified (unopened)"),
     "verified with exceptions": _("verified with exceptions"),
@@ -75,7 +76,7 @@ LEVELS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("interrupted", "undone", "dropped", "expired", "none", "cancelled"), "plain"),
     **dict.fromkeys(
         (
-            *("failed", "refused", "damaged", "unreadable", "missing", "not restorable here"),
+            *("failed", "lost", "refused", "damaged", "unreadable", "missing", "not restorable here"),
             "no backup",
         ),
         "bad",

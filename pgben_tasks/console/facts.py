@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from celery.exceptions import TimeoutError as NoAnswer
 from pgben_tasks.adapters.catalog.reports import KeptReport
 from pgben_tasks.client import Client
 from pgben_tasks.domain.alarm import KeptAlarm
+from pgben_tasks.domain.history import Line, lines_of
 from pgben_tasks.domain.job import Job, StepRun
 from pgben_tasks.domain.kept_databases import RestoredDatabase
 from pgben_tasks.domain.nights import Night, WindowJob, calendar
@@ -137,6 +139,11 @@ class Facts:
     def jobs(self, *, limit: int) -> list[Job]:
         """Return the newest jobs."""
         return self.work.ledger.jobs(limit=limit)
+
+    def history(self, *, limit: int | None = None) -> list[Line]:
+        """Return the newest lines of the history, the newest first."""
+        with self.work.database.kept():
+            return list(islice(lines_of(self.work.history.newest_ends(), self.work.zone), limit))
 
     def running(self) -> list[Job]:
         """Return the jobs that have not ended."""

@@ -31,6 +31,7 @@ from pgben_tasks.console.handlers import (
 )
 from pgben_tasks.console.summary import answers, job_page, month, progress_of
 from pgben_tasks.console.words import LANGUAGES
+from pgben_tasks.domain.history import TABLE, whole_table
 from pgben_tasks.domain.job import EVERYTHING, Job, uncancellable
 from pgben_tasks.domain.target import LATEST, BackupId, Target
 from pgben_tasks.errors import (
@@ -198,6 +199,26 @@ class JobsPage(Handler):
         """List them."""
         jobs = await self.shared.run(self.shared.facts.jobs, limit=_LISTED)
         self.show("jobs.html", jobs=jobs)
+
+
+class HistoryPage(Handler):
+    """How jobs ended, as the files of the history say it."""
+
+    async def get(self) -> None:
+        """List the newest ends."""
+        lines = await self.shared.run(self.shared.facts.history, limit=_LISTED)
+        self.show("history.html", lines=lines)
+
+
+class HistoryFile(Handler):
+    """The whole history as a table for programs."""
+
+    async def get(self) -> None:
+        """Send it, the oldest end first."""
+        lines = await self.shared.run(self.shared.facts.history)
+        self.set_header("Content-Type", "text/csv; charset=UTF-8")
+        self.set_header("Content-Disposition", f'attachment; filename="{TABLE.name}"')
+        self.finish(whole_table(lines[::-1]))
 
 
 class JobPage(Handler):

@@ -113,6 +113,8 @@ class Line:
     seconds: float | None
     requested_by: str
     detail: str
+    #: The sentence of the error alone, which ``detail`` has, too.
+    error: str = ""
 
     @property
     def work(self) -> str:
@@ -194,6 +196,7 @@ def line_of(end: End, zone: tzinfo) -> Line | None:
         seconds=None if seconds is None else round(seconds, 1),
         requested_by=one_line(end.requested_by),
         detail=one_line(_detail(end, shown, zone)),
+        error="" if succeeded else one_line(shown["error"].get("sentence", "")),
     )
 
 
@@ -245,6 +248,11 @@ def _record(cells: Sequence[object]) -> str:
     written = io.StringIO()
     csv.writer(written, lineterminator="").writerow(cells)
     return written.getvalue()
+
+
+def whole_table(lines: Iterable[Line]) -> str:
+    """Return the text of a table with these lines alone."""
+    return "".join((f"{HEADER}\n", *(f"{line.record}\n" for line in lines)))
 
 
 # What files have

@@ -121,6 +121,8 @@ def test_nobody_passes_without_a_login_but_probes(console: LiveConsole) -> None:
         "/pgben/nothing",
         "/pgben/live",
         "/pgben/jobs",
+        "/pgben/history",
+        "/pgben/history.csv",
         "/pgben/do/backup",
         "/pgben/points",
     ):
@@ -514,6 +516,7 @@ def test_pages_fit_speak_one_language_and_load_nothing_from_outside(
         for path in (
             "/pgben",
             "/pgben/jobs",
+            "/pgben/history",
             f"/pgben/backups?target={TARGET}",
             "/pgben/points",
             "/pgben/report",
@@ -537,6 +540,19 @@ def test_pages_fit_speak_one_language_and_load_nothing_from_outside(
         expect(page.locator("html")).to_have_attribute(
             "lang", "en" if language == "pt-BR" else "pt-BR"
         )
+
+
+def test_the_history_is_shown_and_downloaded_as_the_command_prints_it(
+    ana: Page, console: LiveConsole, deployment: Deployment
+) -> None:
+    ana.goto(f"{console.url}/pgben/jobs")
+    ana.get_by_role("link", name="History").click()
+    newest = deployment.jobs("backup")[0]
+    expect(ana.locator(f"main a[href='/pgben/jobs/{newest.id}']").first).to_be_visible()
+    answer = console.ask("/pgben/history.csv")
+    assert answer.headers["Content-Type"].startswith("text/csv")
+    assert 'filename="backup-history.csv"' in answer.headers["Content-Disposition"]
+    assert answer.text == deployment.pgben("history", "--csv").out
 
 
 def test_pages_are_used_by_keyboard_alone(browser: Browser, console: LiveConsole) -> None:
@@ -659,6 +675,7 @@ def test_no_page_answer_or_log_has_a_secret_or_a_citizens_number(
     columns = "&".join(f"columns[{n}][data]={one}" for n, one in enumerate(("args", "name")))
     pages = [
         *("/pgben", "/pgben/live", "/pgben/jobs", "/pgben/points", "/tasks", "/broker", "/metrics"),
+        *("/pgben/history", "/pgben/history.csv"),
         f"/pgben/backups?target={target}",
         *(f"/pgben/jobs/{job.id}" for job in jobs),
         *(f"/task/{one}" for one in ids),

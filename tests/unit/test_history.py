@@ -28,6 +28,7 @@ from pgben_tasks.domain.history import (
     lines_of,
     rewritten,
     since_last,
+    whole_table,
 )
 
 ZONE = ZoneInfo("America/Fortaleza")
@@ -102,6 +103,7 @@ def test_a_failure_has_its_sentence_and_when_it_is_tried_again() -> None:
     said = cells(made.record)
     assert (said["status"], said["size"], said["backup"]) == ("failed", "0", "")
     assert said["filename"] == f"postgres/pgben/{end().job}"
+    assert made.error == "the server does not answer"
     assert said["detail"] == "the server does not answer; tried again at 2026-11-23 03:04:11"
     assert made.sentence.endswith(", attempt 2)")
 
@@ -221,6 +223,7 @@ def test_a_new_file_has_its_header_and_every_line(form: Form) -> None:
         form.write(line(2)),
     ]
     assert text.endswith("\n")
+    assert form is LOG or text == whole_table([line(1), line(2)])
 
 
 @forms

@@ -81,12 +81,14 @@ def history(
         return _rewrite(open_workplace(), as_json=as_json)
     about = EVERYTHING if target == EVERYTHING else target and str(arguments.parse_target(target))
     work = open_workplace()
+    from pgben_tasks.domain.history import whole_table
+
     first = since and arguments.parse_since(since, work.zone, now=work.database.now())
     usual = not as_csv and (since, limit) == (None, None)
     wanted = _USUAL if usual else limit
     found, more = _newest(work, first or None, about, wanted)
     if as_csv:
-        sys.stdout.writelines(view.records(found[::-1]))
+        sys.stdout.write(whole_table(found[::-1]))
     elif as_json:
         output.print_json({"history": [one.document for one in found]})
     elif found:

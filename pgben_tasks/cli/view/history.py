@@ -1,21 +1,14 @@
-"""How the history is shown: as a table for a screen, or as the file has it."""
+"""How the history looks on a screen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rich.console import RenderableType
 
 from pgben_tasks.cli.view import output
-from pgben_tasks.domain.history import HEADER, Line
+from pgben_tasks.domain.history import Line
 from pgben_tasks.domain.job import EVERYTHING
-
-
-def records(lines: Sequence[Line]) -> Iterator[str]:
-    """Yield the text of a table with these lines, its header first."""
-    yield f"{HEADER}\n"
-    for line in lines:
-        yield f"{line.record}\n"
 
 
 def table(lines: Sequence[Line], *, wide: bool) -> RenderableType:
