@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from pgben_tasks.errors import TransientError
-from pgben_tasks.files.durable import durable_file, flush_folder
+from pgben_tasks.files.durable import durable_file
 
 #: The file whose text tells this folder from every other one, wherever it is mounted.
 IDENTITY: Final = ".pgben-history"
@@ -59,24 +59,24 @@ class HistoryFolder:
         """
         path = self.path / name
         with self._reached():
-            before = path.read_bytes() if path.exists() else b""
+            exists = path.exists()
+            before = path.read_bytes() if exists else b""
             after = change(before.decode(*_ENCODING), self._moved_away(name)).encode(*_ENCODING)
             if after == before:
                 return
-            if after.startswith(before):
+            if exists and after.startswith(before):
                 self._append(path, after[len(before) :])
                 return
-            mode = path.stat().st_mode & 0o777 if before else FILE_MODE
+            mode = path.stat().st_mode & 0o777 if exists else FILE_MODE
             with durable_file(path, mode=mode) as file:
                 file.write(after)
 
-    def _append(self, path: Path, data: bytes) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
-        with os.fdopen(descriptor, "ab") as file:
+    @staticmethod
+    def _append(path: Path, data: bytes) -> None:
+        with path.open("ab") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        flush_folder(self.path)
 
     def _moved_away(self, name: str) -> list[str]:
         """Return the lines of the newest file that a rotation left, unless it is compressed."""

@@ -456,7 +456,7 @@ def test_a_rotation_by_rename_is_survived(place: Place) -> None:
     place.write()
     assert place.jobs() == ids(second)
     assert [row["job"] for row in place.rows(name=f"{TABLE}.1")] == ids(first)
-    assert (place.databases / TABLE).stat().st_mode & 0o007 == 0
+    assert (place.databases / TABLE).stat().st_mode & 0o777 == 0o640
 
 
 def test_what_was_written_before_an_older_catalog_came_back_is_not_written_twice(

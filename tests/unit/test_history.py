@@ -155,7 +155,8 @@ def test_a_sweep_that_happens_by_itself_has_a_line_only_where_something_happened
 
 
 def test_what_is_about_everything_is_in_the_files_of_both_kinds() -> None:
-    ends = [end(1), end(2, target="bucket/papers"), end(3, target="*", kind="verify")]
+    quiet = end(4, target="*", kind="sweep", result={})
+    ends = [end(1), end(2, target="bucket/papers"), end(3, target="*", kind="verify"), quiet]
     assert [one.number for one in lines_of(ends, ZONE, kind="postgres")] == [1, 3]
     assert [one.number for one in lines_of(ends, ZONE, kind="bucket")] == [2, 3]
     assert [one.number for one in lines_of(ends, ZONE)] == [1, 2, 3]
