@@ -76,8 +76,8 @@ LEVELS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("interrupted", "undone", "dropped", "expired", "none", "cancelled"), "plain"),
     **dict.fromkeys(
         (
-            *("failed", "lost", "refused", "damaged", "unreadable", "missing", "not restorable here"),
-            "no backup",
+            *("failed", "refused", "damaged", "unreadable", "missing", "not restorable here"),
+            *("lost", "no backup"),
         ),
         "bad",
     ),
