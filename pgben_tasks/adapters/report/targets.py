@@ -140,7 +140,8 @@ def _restore(target: TargetFacts, report: Report, words: ReportWords) -> Fact:
 def _trend_facts(target: TargetFacts, words: ReportWords) -> Iterator[Fact]:
     if not target.trend:
         return
-    newest, first = target.trend[-1], target.trend[0]
+    trend = _in_order(target)
+    newest, first = trend[-1], trend[0]
     days = (newest.at - first.at).days
     yield Fact(
         label=words(_("Size")),
@@ -153,7 +154,7 @@ def _trend_facts(target: TargetFacts, words: ReportWords) -> Iterator[Fact]:
         if days
         else (),
     )
-    took = [one.seconds for one in target.trend if one.seconds is not None]
+    took = [one.seconds for one in trend if one.seconds is not None]
     if took:
         yield Fact(
             label=words(_("Duration")),
@@ -171,9 +172,10 @@ def _trend_facts(target: TargetFacts, words: ReportWords) -> Iterator[Fact]:
 
 
 def _trend(target: TargetFacts, number: int, report: Report, words: ReportWords) -> Trend:
-    until = max(report.made_at, target.trend[-1].at)
-    first = max(target.trend[0].at, _before(until, _LONGEST_TREND))
-    shown: list[Size] = [one for one in target.trend if one.at >= first]
+    trend = _in_order(target)
+    until = max(report.made_at, trend[-1].at)
+    first = max(trend[0].at, _before(until, _LONGEST_TREND))
+    shown = [one for one in trend if one.at >= first] or trend[-1:]
     sizes = [one.stored_bytes for one in shown]
     return Trend(
         name=f"trend-{number}",
@@ -190,6 +192,10 @@ def _trend(target: TargetFacts, number: int, report: Report, words: ReportWords)
         until=until,
         titles=(words(_("Stored size")), words(_("Duration"))),
     )
+
+
+def _in_order(target: TargetFacts) -> list[Size]:
+    return sorted(target.trend, key=lambda one: one.at)
 
 
 def _before(at: datetime, span: timedelta) -> datetime:

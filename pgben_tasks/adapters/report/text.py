@@ -129,7 +129,8 @@ def _trend(trend: Trend, words: ReportWords) -> Iterator[str]:
     span = max((trend.until - trend.since).total_seconds(), 1)
     largest: list[int | None] = [None] * _TREND
     for one in trend.sizes:
-        place = int((one.at - trend.since).total_seconds() / span * (_TREND - 1))
+        passed = (one.at - trend.since).total_seconds() / span
+        place = int(min(max(passed, 0.0), 1.0) * (_TREND - 1))
         largest[place] = max(one.stored_bytes, largest[place] or 0)
     most = max(one.stored_bytes for one in trend.sizes) or 1
     bars = "".join(
