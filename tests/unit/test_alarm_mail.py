@@ -15,14 +15,13 @@ from pgben_tasks.adapters.mail import SmtpMailer, SmtpServer
 from pgben_tasks.domain.alarm import Alarm, AlarmKind, KeptAlarm, facts
 from pgben_tasks.domain.job import JobKind
 from pgben_tasks.domain.overdue import Restorable
-from pgben_tasks.language import translate
+from pgben_tasks.language import age, translate
 from pgben_tasks.operations.alarms.mail import (
     HAPPENED,
     RUNBOOK,
     SECTIONS,
     WORK,
     Letterhead,
-    age,
     compose,
     compose_test,
 )
