@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 
+from pgben_tasks.cli.invocation import UNKNOWN, asks_for_check
+
 
 def main() -> int:
     """Run the command line; say what to install where its packages are not there."""
@@ -20,7 +22,8 @@ def main() -> int:
             "HINT: pip install 'pgben-tasks[worker]'; services that only ask for work use "
             "pgben_tasks.client\n"
         )
-        return 2
+        # `check` answers monitoring systems: nothing but a judgement may look like one.
+        return UNKNOWN if asks_for_check(sys.argv[1:]) else 2
     return run()
 
 

@@ -13,20 +13,20 @@ import select
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from pgben_tasks import __version__
-from pgben_tasks.cli import completion
+from pgben_tasks.cli import completion, invocation
 from pgben_tasks.cli.commands import (
     alarms,
     backups,
     bootstrap,
     catalog,
+    check,
     console,
     databases,
     health,
@@ -62,7 +62,6 @@ app = typer.Typer(
         ("pgben restore pgben", "the newest verified backup, beside the original"),
     ),
 )
-_ENV_FILE: Final = "--env-file"
 
 for _commands in (
     setup,
@@ -77,6 +76,7 @@ for _commands in (
     history,
     health,
     report,
+    check,
     alarms,
 ):
     app.add_typer(_commands.app)
@@ -103,7 +103,7 @@ def pgben(
     env_file: Annotated[
         list[Path] | None,
         typer.Option(
-            _ENV_FILE,
+            invocation.ENV_FILE,
             metavar="FILE",
             help="Load settings from a file of lines NAME=VALUE, such as the pgben.env that `pgben "
             "init` wrote; they replace those of the environment. May be repeated.",
@@ -127,8 +127,18 @@ def pgben(
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command line; return its exit code."""
-    given = _env_files_first(sys.argv[1:] if args is None else args)
+    """Run one command line; return its exit code.
+
+    Whatever `check` ends with is unknown, unless it is a judgement: no monitoring system may take
+    wrong usage for anything else.
+    """
+    given = invocation.env_files_first(sys.argv[1:] if args is None else args)
+    checking = invocation.asks_for_check(given)
+    code = _run(given, _report_unknown if checking else _report)
+    return invocation.UNKNOWN if checking and not isinstance(code, check.Judged) else code
+
+
+def _run(given: Sequence[str], tell: Callable[..., None]) -> int:
     as_json, debug = "--json" in given, "--debug" in given
     try:
         code = typer.main.get_command(app).main(given, prog_name="pgben", standalone_mode=False)
@@ -137,12 +147,12 @@ def main(args: Sequence[str] | None = None) -> int:
         if not exc.format_message():
             # Without arguments there is the help, already shown, and nothing to complain about.
             return outcome.USAGE
-        _report("UsageError", _sentence(exc), _help_for(exc, given), as_json=as_json)
+        tell("UsageError", _sentence(exc), _help_for(exc, given), as_json=as_json)
         return outcome.USAGE
     except PgbenError as exc:
         if debug:
             sys.stderr.write(redact(traceback.format_exc()))
-        _report(type(exc).__name__, exc.sentence, exc.hint, as_json=as_json)
+        tell(type(exc).__name__, exc.sentence, exc.hint, as_json=as_json)
         return exc.exit_code
     except KeyboardInterrupt:
         return outcome.INTERRUPTED
@@ -150,21 +160,8 @@ def main(args: Sequence[str] | None = None) -> int:
         if isinstance(exc, BrokenPipeError) and _nobody_reads():
             code = outcome.OUTPUT_CLOSED
         else:
-            code = unexpected(exc, as_json=as_json, debug=debug)
+            code = unexpected(exc, as_json=as_json, debug=debug, tell=tell)
     return code if isinstance(code, int) else outcome.DONE
-
-
-def _env_files_first(args: Sequence[str]) -> list[str]:
-    """Put ``--env-file FILE`` before the command, wherever it was written."""
-    first: list[str] = []
-    rest: list[str] = []
-    left = iter(args)
-    for one in left:
-        if one == _ENV_FILE:
-            first += [one, *islice(left, 1)]
-        else:
-            (first if one.startswith(f"{_ENV_FILE}=") else rest).append(one)
-    return first + rest
 
 
 def _nobody_reads() -> bool:
@@ -178,7 +175,13 @@ def _nobody_reads() -> bool:
     return gone
 
 
-def unexpected(exc: Exception, *, as_json: bool, debug: bool) -> int:
+def unexpected(
+    exc: Exception,
+    *,
+    as_json: bool,
+    debug: bool,
+    tell: Callable[..., None] | None = None,
+) -> int:
     """Report an unforeseen error and where its traceback is; return the exit code."""
     trace = redact("".join(traceback.format_exception(exc)))
     if debug:
@@ -189,7 +192,7 @@ def unexpected(exc: Exception, *, as_json: bool, debug: bool) -> int:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(trace)
         where = f"the traceback is in {path}; please report it, this is a fault of pgben"
-    _report(
+    (tell or _report)(
         type(exc).__name__, f"an unexpected {type(exc).__name__} happened", where, as_json=as_json
     )
     return outcome.FAILED
@@ -202,6 +205,10 @@ def _report(kind: str, sentence: str, hint: str, *, as_json: bool) -> None:
         output.print_json({"error": error})
     else:
         output.complain(sentence, hint)
+
+
+def _report_unknown(kind: str, sentence: str, hint: str, *, as_json: bool) -> None:
+    check.report_unknown(kind, output.as_typed(sentence), output.as_typed(hint), as_json=as_json)
 
 
 def _sentence(exc: typer.TyperException) -> str:

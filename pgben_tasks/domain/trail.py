@@ -29,9 +29,14 @@ def entry_digest(entry: AuditEntry) -> str:
 
 
 def assemble(
-    entries: Collection[AuditEntry], unreadable: Mapping[int, Finding] | None = None
+    entries: Collection[AuditEntry],
+    unreadable: Mapping[int, Finding] | None = None,
+    *,
+    first: int = 1,
 ) -> Trail:
     """Return the trail of entries in any order; ``unreadable`` are others, by number.
+
+    ``first`` is the number of the first entry that was looked at: what it follows on is not known.
 
     Where several have one number, as when two catalogs wrote to one repository, the one stays that
     the entry after it names, else the youngest.
@@ -52,7 +57,7 @@ def assemble(
             if one is not chosen
         ]
     chain.reverse()
-    findings = [*faults.values(), *doubles, *_breaks(chain, faults.keys())]
+    findings = [*faults.values(), *doubles, *_breaks(chain, faults.keys(), first)]
     return Trail(entries=tuple(chain), findings=tuple(findings))
 
 
@@ -64,11 +69,13 @@ def ranges(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
         yield found[0], found[-1]
 
 
-def _breaks(chain: Sequence[AuditEntry], unreadable: Collection[int]) -> Iterator[Finding]:
+def _breaks(
+    chain: Sequence[AuditEntry], unreadable: Collection[int], first: int
+) -> Iterator[Finding]:
     """Yield the entries that do not follow on the one before."""
     before: AuditEntry | None = None
     for entry in chain:
-        expected = 1 if before is None else before.sequence + 1
+        expected = first if before is None else before.sequence + 1
         gone = sorted(set(range(expected, entry.sequence)) - set(unreadable))
         if gone:
             numbers = f"entry {gone[0]}" if len(gone) == 1 else f"entries {gone[0]} to {gone[-1]}"
@@ -77,7 +84,11 @@ def _breaks(chain: Sequence[AuditEntry], unreadable: Collection[int]) -> Iterato
                 path=document_path(entry),
                 detail=f"before it, {numbers} cannot be found",
             )
-        elif entry.sequence == expected and entry.previous != (before and entry_digest(before)):
+        elif (
+            (before is not None or first == 1)
+            and entry.sequence == expected
+            and entry.previous != (before and entry_digest(before))
+        ):
             yield Finding(
                 kind="forged",
                 path=document_path(entry),

@@ -72,6 +72,14 @@ def test_an_unreadable_entry_is_told_as_what_it_is_and_not_as_missing() -> None:
     assert trail.findings == (fault,)
 
 
+def test_of_a_trail_that_is_read_from_its_middle_only_that_part_is_judged() -> None:
+    tail = chain(9)[4:]
+    assert assemble(tail, first=5).findings == ()
+    assert [one.kind for one in assemble(tail).findings] == ["missing"]
+    gap = assemble([*tail[:1], *tail[2:]], first=5).findings
+    assert [one.detail for one in gap] == ["before it, entry 6 cannot be found"]
+
+
 def test_of_two_trails_in_one_repository_the_one_that_goes_on_is_kept() -> None:
     old, new = chain(6), chain(3, who="eva")
     trail = assemble([*old, *new])

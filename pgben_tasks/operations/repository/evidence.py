@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final, Self, get_args
 
 from pgben_tasks.contracts import VerifyRequest
 from pgben_tasks.domain import layout
@@ -65,6 +65,18 @@ class Evidence:
     newest_known: bool
     named: Mapping[_Place, Mapping[str, AuditEntry]]
 
+    @classmethod
+    def of_entries(
+        cls, entries: Iterable[AuditEntry], findings: Iterable[Finding], *, newest_known: bool
+    ) -> Self:
+        """Return what these entries of the trail say, and what is wrong with it."""
+        named: dict[_Place, dict[str, AuditEntry]] = {}
+        known = tuple(entries)
+        for entry in known:
+            if entry.statement is not None:
+                named.setdefault((entry.target, entry.backup), {})[entry.statement] = entry
+        return cls(entries=known, findings=tuple(findings), newest_known=newest_known, named=named)
+
     @property
     def targets(self) -> frozenset[Target]:
         """The targets whose statements the trail names."""
@@ -77,13 +89,21 @@ class Evidence:
             if (entry.action, entry.result) == (REPORT, KEPT):
                 yield entry.detail.partition(" ")[0], entry
 
+    def entered(self, *, but_of: str = "") -> frozenset[str]:
+        """Return the texts of the findings that verifications entered, ``but_of`` one job."""
+        return frozenset(
+            entry.detail
+            for entry in self.entries
+            if entry.action == FINDING and entry.job != but_of
+        )
+
     def of_backup(self, repository: Repository, one: Surveyed) -> tuple[Finding, ...]:
         """Return what is wrong with the statements about one backup and is not recorded yet."""
-        recorded = {_text(found) for each in one.statements for found in each.findings}
-        found = _of_statements(
+        recorded = {finding_text(found) for each in one.statements for found in each.findings}
+        found = of_statements(
             repository, one.manifest.target_name, one.known.id, one.statements, self.named
         )
-        return tuple(each for each in found if _text(each) not in recorded)
+        return tuple(each for each in found if finding_text(each) not in recorded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +147,7 @@ def read_evidence(run: Run, tools: Toolbox, request: VerifyRequest) -> Evidence:
             findings += () if record is None else record.differences(trail)
     elif everything:
         findings += _absent(list_trail(tools.repository), stored)
-    named: dict[_Place, dict[str, AuditEntry]] = {}
-    for entry in entries:
-        if entry.statement is not None:
-            named.setdefault((entry.target, entry.backup), {})[entry.statement] = entry
-    return Evidence(
-        entries=entries,
-        findings=tuple(findings),
-        newest_known=record is not None,
-        named=named,
-    )
+    return Evidence.of_entries(entries, findings, newest_known=record is not None)
 
 
 def of_trail(
@@ -149,11 +160,7 @@ def of_trail(
     findings = list(known.findings)
     for one in surveys if request.backup is None else ():
         findings += _of_removed(tools, one, known.named)
-    entered = {
-        entry.detail
-        for entry in known.entries
-        if entry.action == FINDING and entry.job != str(run.job_id)
-    }
+    entered = known.entered(but_of=str(run.job_id))
     # One file of a copy makes each of these whole again: it stays a finding until then.
     whole = request.target is None and request.level == "full"
     files: tuple[Finding, ...] = ()
@@ -164,9 +171,11 @@ def of_trail(
             *_of_reports(tools.repository, known),
         )
     return OfTrail(
-        news=tuple(found for found in dict.fromkeys(findings) if _text(found) not in entered),
+        news=tuple(
+            found for found in dict.fromkeys(findings) if finding_text(found) not in entered
+        ),
         files=files,
-        known=tuple(found for found in dict.fromkeys(findings) if _text(found) in entered),
+        known=tuple(found for found in dict.fromkeys(findings) if finding_text(found) in entered),
     )
 
 
@@ -177,7 +186,7 @@ def enter_news(run: Run, tools: Toolbox, news: Iterable[Finding]) -> None:
     """
     for found in news:
         tools.trail.append_missing(
-            [_text(found)],
+            [finding_text(found)],
             who=run.job.requested_by,
             action=FINDING,
             target=EVERYTHING,
@@ -213,7 +222,7 @@ def not_covered(tools: Toolbox, surveys: Iterable[Survey], known: Evidence) -> l
     return [key for key in keys if key not in covered]
 
 
-def _of_statements(
+def of_statements(
     repository: Repository,
     target: Target,
     backup: BackupId,
@@ -221,6 +230,8 @@ def _of_statements(
     named: Mapping[_Place, Mapping[str, AuditEntry]],
 ) -> Iterator[Finding]:
     """Yield what is wrong with the statements about one backup; what misses one, after a re-read.
+
+    ``named`` are the trail's entries about statements, as ``Evidence`` has them.
 
     Others make statements meanwhile, and a listing in several pages is no snapshot: it may show a
     link and lack the one before. What was there before the second reading began is in it.
@@ -271,7 +282,7 @@ def _of_removed(
         except IntegrityError as exc:
             yield finding_of(exc, layout.verifications_prefix(one.target, backup))
             continue
-        yield from _of_statements(tools.repository, one.target, backup, statements, named)
+        yield from of_statements(tools.repository, one.target, backup, statements, named)
 
 
 def _absent(files: Mapping[str, StoredObject], entries: Sequence[AuditEntry]) -> Iterator[Finding]:
@@ -368,5 +379,6 @@ def _of_reports(repository: Repository, known: Evidence) -> Iterator[Finding]:
             yield Finding(kind="damaged", path=path, detail=detail)
 
 
-def _text(found: Finding) -> str:
+def finding_text(found: Finding) -> str:
+    """Return a finding as the trail has it."""
     return f"{found.path}: {found.detail}"[:_DETAIL]

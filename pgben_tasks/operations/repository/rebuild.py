@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
 from typing import Final
 
 from pgben_tasks.domain.documents import AuditEntry, Finding
@@ -68,12 +70,6 @@ def read_trail(repository: Repository, progress: Progress) -> Trail:
     paths = [path for _, path in numbered]
     progress.begin("audit trail", total=len(paths), unit="entries")
 
-    def read(path: str) -> AuditEntry | Finding:
-        try:
-            return repository.audit_entry(path)
-        except IntegrityError as exc:
-            return finding_of(exc, path)
-
     entries: list[AuditEntry] = []
     unreadable: dict[int, Finding] = {}
     # Years of small documents: one after another, a way of 10 ms to the store is minutes.
@@ -81,13 +77,48 @@ def read_trail(repository: Repository, progress: Progress) -> Trail:
         for start in range(0, len(paths), _AT_ONCE):
             progress.check()
             batch = paths[start : start + _AT_ONCE]
-            for path, found in zip(batch, readers.map(read, batch), strict=True):
+            read = readers.map(partial(_entry, repository), batch)
+            for path, found in zip(batch, read, strict=True):
                 if isinstance(found, Finding):
                     unreadable[audit_sequence(path) or 0] = found
                 else:
                     entries.append(found)
             progress.advance(len(batch))
     return assemble(entries, unreadable)
+
+
+def read_newest_entries(repository: Repository, *, since: datetime, most: int) -> Trail:
+    """Read the newest entries of the audit trail, back to one made before ``since``.
+
+    At most about ``most`` are read; what was made before is neither read nor judged.
+    """
+    entries_at = {path: audit_sequence(path) for path in list_trail(repository)}
+    numbered = [(number, path) for path, number in entries_at.items() if number is not None]
+    numbered.sort(reverse=True)
+    entries: list[AuditEntry] = []
+    unreadable: dict[int, Finding] = {}
+    first = 1
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="trail") as readers:
+        for start in range(0, min(len(numbered), most), _AT_ONCE):
+            batch = numbered[start : start + _AT_ONCE]
+            read = readers.map(partial(_entry, repository), (path for _, path in batch))
+            for (number, _), found in zip(batch, read, strict=True):
+                if isinstance(found, Finding):
+                    unreadable[number] = found
+                else:
+                    entries.append(found)
+            # The last batch begins where the trail does, or should.
+            first = 1 if start + _AT_ONCE >= len(numbered) else batch[-1][0]
+            if entries and entries[-1].at < since:
+                break
+    return assemble(entries, unreadable, first=first)
+
+
+def _entry(repository: Repository, path: str) -> AuditEntry | Finding:
+    try:
+        return repository.audit_entry(path)
+    except IntegrityError as exc:
+        return finding_of(exc, path)
 
 
 def _target(
