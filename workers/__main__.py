@@ -33,16 +33,18 @@ PROCESSES: Final[dict[str, str]] = {
     "all": "one worker with all of these queues, for small installations",
     "beat": "the scheduler: backups, verifications, the tick every minute",
     "flower": "the console: Flower with the pages of pgben, on 127.0.0.1:5555",
+    "metrics": "an exporter for Prometheus, on 127.0.0.1:9188",
 }
 
 _HELP: Final = f"""\
-Start a worker, the scheduler or the console of pgben.
+Start a worker, the scheduler, the console or the exporter of pgben.
 
 roles:
 {"".join(f"  {role:<13}{what}{chr(10)}" for role, what in PROCESSES.items())}
 Other flags go to Celery or Flower as they are: `celery -A workers worker
 --help` lists those of workers; `beat` or `flower` in its place lists theirs.
-docs/flower.md says which of Flower's the console takes."""
+docs/flower.md says which of Flower's the console takes, and
+`python -m workers.metrics --help` lists those of the exporter."""
 
 _EXAMPLES: Final = """\
 examples:
@@ -63,6 +65,8 @@ def command(role: str, rest: list[str]) -> list[str]:
     if role == "flower":
         # Flower's application with pages and logins of our own; it knows Flower's flags.
         return [sys.executable, "-m", "pgben_tasks.console", *rest]
+    if role == "metrics":
+        return [sys.executable, "-m", "workers.metrics", *rest]
     queues, processes = ROLES[role]
     return [
         *celery,

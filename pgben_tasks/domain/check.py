@@ -83,7 +83,7 @@ class Bounds:
         if crit < warn:
             raise ConfigurationError(
                 "a backup would be critical before it warns",
-                "give --warn-age at most as long as --crit-age",
+                "let it warn at the same age, or at an earlier one",
             )
         return cls(warn_age=warn, crit_age=crit, verify_every=verify_every, strict=strict)
 

@@ -17,7 +17,7 @@ def test_the_help_has_a_line_for_every_role_within_80_columns(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     first = [line.split(maxsplit=1)[0] for line in lines if line.startswith("  ")]
-    assert [*ROLES, "beat", "flower"] == list(PROCESSES)
+    assert [*ROLES, "beat", "flower", "metrics"] == list(PROCESSES)
     assert first[: len(PROCESSES)] == list(PROCESSES)
 
 
