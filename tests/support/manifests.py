@@ -121,10 +121,20 @@ def kubernetes_files(folder: Path = BASE) -> list[Path]:
     return sorted(path for path in folder.rglob("*.yaml") if path.name != KUSTOMIZATION)
 
 
+def pod_template(workload: Doc) -> Doc:
+    """Return what the pods of a workload are made from."""
+    spec = workload["spec"]
+    return (spec["jobTemplate"]["spec"] if workload["kind"] == "CronJob" else spec)["template"]  # type: ignore[no-any-return]
+
+
 def workloads(docs: Sequence[Doc] | None = None) -> dict[str, Doc]:
     """Return whatever has pods, by name."""
     found = objects(docs=docs)
-    return {doc["metadata"]["name"]: doc for doc in found if "template" in doc.get("spec", {})}
+    return {
+        doc["metadata"]["name"]: doc
+        for doc in found
+        if {"template", "jobTemplate"} & set(doc.get("spec", {}))
+    }
 
 
 def compose_processes() -> dict[str, Process]:
@@ -136,9 +146,7 @@ def kubernetes_processes(docs: Sequence[Doc] | None = None) -> dict[str, Process
     """Return the containers under the names of their workloads, without `pgben-`."""
     (config,) = objects("ConfigMap", docs)
     return {
-        name.removeprefix("pgben-"): _from_pod(
-            name, doc["spec"]["template"]["spec"], config["data"]
-        )
+        name.removeprefix("pgben-"): _from_pod(name, pod_template(doc)["spec"], config["data"])
         for name, doc in workloads(docs).items()
     }
 

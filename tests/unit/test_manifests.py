@@ -25,6 +25,7 @@ from tests.support.manifests import KEYS, ROOT, Process
 from tests.support.needs import needs
 from tests.support.samples import RECIPIENT
 from workers.__main__ import ROLES, command
+from workers.metrics import PORT
 
 BOTH = [manifests.compose_processes(), manifests.kubernetes_processes()]
 PLACES = ["compose", "k8s"]
@@ -70,7 +71,7 @@ def workers(processes: dict[str, Process]) -> dict[str, Process]:
 
 
 def pods() -> dict[str, dict[str, Any]]:
-    return {name: doc["spec"]["template"] for name, doc in manifests.workloads().items()}
+    return {name: manifests.pod_template(doc) for name, doc in manifests.workloads().items()}
 
 
 def matched(selector: dict[str, Any]) -> set[str]:
@@ -117,7 +118,7 @@ def test_who_decides_knows_of_buckets_and_who_moves_objects_has_their_keys(
 ) -> None:
     mine = {one.role: settings_of(one, tmp_path) for one in processes.values() if one.role}
     knowing = {role for role, settings in mine.items() if settings.bucket_targets()}
-    assert knowing == {"backup", "restore", "verify", "maintenance", "beat", "flower"}
+    assert knowing == {"backup", "restore", "verify", "maintenance", "beat", "flower", "metrics"}
     secret = {role for role, settings in mine.items() if settings.minio_secret_key is not None}
     assert secret == {"backup", "restore"}
 
@@ -170,7 +171,7 @@ def test_secrets_come_from_files_only(processes: dict[str, Process]) -> None:
 @both
 def test_every_role_runs_and_every_queue_is_consumed(processes: dict[str, Process]) -> None:
     started = {one.role for one in processes.values() if one.ours} - {""}
-    assert started == set(ROLES) - {"all"} | {"beat", "flower"}
+    assert started == set(ROLES) - {"all"} | {"beat", "flower", "metrics"}
     assert {queue for role in workers(processes) for queue in ROLES[role][0]} == set(names.QUEUES)
 
 
@@ -502,9 +503,12 @@ def test_beat_is_one_and_flower_is_reached_from_inside_only() -> None:
     assert kinds == {"ClusterIP"}
     assert manifests.objects("Ingress") == []
     ports = {name: one.raw["ports"] for name, one in BOTH[0].items() if "ports" in one.raw}
-    assert ports == {"flower": ["127.0.0.1:5555:5555"]}
+    assert ports == {
+        "flower": ["127.0.0.1:5555:5555"],
+        "metrics": [f"127.0.0.1:{PORT}:{PORT}"],
+    }
     # In a container its loopback is reached by nobody.
-    lines = {one["flower"].command[4:] for one in BOTH}
+    lines = {one[name].command[4:] for one in BOTH for name in ports}
     assert lines == {("--address=0.0.0.0",)}
 
 
@@ -531,6 +535,58 @@ def test_the_console_has_users_and_a_login_of_its_own_and_no_secret_of_what_is_p
     # Orchestrators ask without a login.
     asked = str(console.raw.get("healthcheck") or console.raw["readinessProbe"])
     assert "/healthcheck" in asked
+
+
+@both
+def test_the_exporter_has_the_login_that_only_reads_and_is_asked_for_its_life(
+    processes: dict[str, Process],
+) -> None:
+    exporter = processes["metrics"]
+    assert sorted(exporter.files.values()) == [
+        "console_catalog_url",
+        "minio_access_key",
+        "redis_url",
+    ]
+    assert "/healthz" in str(exporter.raw.get("healthcheck") or exporter.raw["readinessProbe"])
+
+
+@both
+def test_the_check_has_keys_that_read_and_nothing_else(processes: dict[str, Process]) -> None:
+    check = processes["check"]
+    assert check.command[:2] == ("pgben", "check")
+    assert sorted(Path(one).name for one in check.files.values()) == sorted(
+        [
+            "minio_access_key",
+            "s3_read_access_key",
+            "s3_read_secret_key",
+            "trusted_keys" if "profiles" in check.raw else "trusted-keys.json",
+        ]
+    )
+    named = {name for name in check.environment if name.endswith("_FILE")}
+    assert named == {
+        "PGBEN_MINIO_ACCESS_KEY_FILE",
+        "PGBEN_REPOSITORY_ACCESS_KEY_FILE",
+        "PGBEN_REPOSITORY_SECRET_KEY_FILE",
+        "PGBEN_TRUSTED_KEYS_FILE",
+    }
+
+
+def test_a_check_that_is_not_well_is_a_job_that_failed() -> None:
+    check = manifests.workloads()["pgben-check"]["spec"]
+    job = check["jobTemplate"]["spec"]
+    pod = manifests.pod_template(manifests.workloads()["pgben-check"])["spec"]
+    (container,) = pod["containers"]
+    timeout = int(container["command"][container["command"].index("--timeout") + 1])
+    # Nothing tries it again until it is green, and what failed stays to be looked at.
+    assert (job["backoffLimit"], pod["restartPolicy"]) == (0, "Never")
+    assert check["failedJobsHistoryLimit"] > 1
+    assert check["concurrencyPolicy"] == "Forbid"
+    assert job["activeDeadlineSeconds"] > timeout
+
+
+def test_compose_does_not_start_the_check_with_everything_else() -> None:
+    service = manifests.compose()["services"]["check"]
+    assert (service["profiles"], service["restart"]) == (["check"], "no")
 
 
 def test_the_queue_forgets_nothing() -> None:

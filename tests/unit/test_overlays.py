@@ -95,7 +95,7 @@ def policies(docs: list[Doc]) -> dict[str, Any]:
 
 
 def used_images(docs: list[Doc]) -> set[str]:
-    specs = [one["spec"]["template"]["spec"] for one in manifests.workloads(docs).values()]
+    specs = [manifests.pod_template(one)["spec"] for one in manifests.workloads(docs).values()]
     return {one["image"] for spec in specs for one in spec["containers"]}
 
 
@@ -125,7 +125,7 @@ def test_whatever_an_object_refers_to_is_there(overlay: str, built: Built) -> No
     assert {doc["metadata"]["namespace"] for doc in docs} == {"pgben"}
     assert len(there) == len(docs)
     for name, workload in manifests.workloads(docs).items():
-        spec = workload["spec"]["template"]["spec"]
+        spec = manifests.pod_template(workload)["spec"]
         (container,) = spec["containers"]
         assert ("ServiceAccount", spec["serviceAccountName"]) in there, name
         for source in container.get("envFrom", []):
@@ -153,7 +153,8 @@ def test_whatever_an_object_refers_to_is_there(overlay: str, built: Built) -> No
 def test_only_platform_policies_select_pods_of_the_platform(overlay: str, built: Built) -> None:
     docs = built(overlay)
     labels = [
-        one["spec"]["template"]["metadata"]["labels"] for one in manifests.workloads(docs).values()
+        manifests.pod_template(one)["metadata"]["labels"]
+        for one in manifests.workloads(docs).values()
     ]
     for name, policy in policies(docs).items():
         wanted = policy["podSelector"].get("matchLabels", {}).items()

@@ -22,7 +22,9 @@ from workers.__main__ import PROCESSES, ROLES, parse
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "systemd"
-SERVICES = sorted(FOLDER.glob("*.service"))
+#: What ends by itself is no process of a role.
+CHECK = FOLDER / "pgben-check.service"
+SERVICES = sorted(set(FOLDER.glob("*.service")) - {CHECK})
 STATE = Path("/var/lib/pgben")
 PAGES = {
     "deployment.md": "## On one machine, with systemd",
@@ -45,12 +47,20 @@ class Unit(NamedTuple):
         return value
 
 
+def entries(path: Path) -> list[tuple[str, str]]:
+    text = path.read_text(encoding="utf-8")
+    return [(key, value) for key, value in re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)]
+
+
+def secrets() -> set[str]:
+    return {f"PGBEN_{name.upper()}" for name in Settings.model_fields if is_secret(name)}
+
+
 def units() -> list[Unit]:
     """Return every service that can be enabled; a template once for each kind of worker."""
     found = []
     for path in SERVICES:
-        text = path.read_text(encoding="utf-8")
-        lines = [(key, value) for key, value in re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)]
+        lines = entries(path)
         stem = path.stem
         roles = ROLES if stem.endswith("@") else [stem.removeprefix("pgben-")]
         found += [Unit(stem + role if stem.endswith("@") else stem, role, lines) for role in roles]
@@ -110,22 +120,45 @@ def test_a_worker_reads_what_init_writes_and_then_what_a_person_writes(unit: Uni
     assert "pgben init --keys /etc/pgben/keys " in section("deployment.md")
 
 
-def test_the_console_reads_its_own_settings_last_and_no_secret_of_what_is_protected() -> None:
-    (console,) = (one for one in units() if one.role == "flower")
-    assert console.all("EnvironmentFile") == ["/etc/pgben/site.env", "/etc/pgben/console.env"]
+@pytest.mark.parametrize("role", ["flower", "metrics"])
+def test_who_only_reads_the_catalog_has_no_secret_of_what_is_protected(role: str) -> None:
+    (unit,) = (one for one in units() if one.role == role)
+    assert unit.all("EnvironmentFile") == ["/etc/pgben/site.env", "/etc/pgben/console.env"]
     example = (FOLDER / "console.env.example").read_text(encoding="utf-8")
     mine = dict(re.findall(r"^(\w+)=(.+)$", example, re.MULTILINE))
     assert set(mine) == {"PGBEN_CATALOG_URL_FILE", "PGBEN_CONSOLE_USERS_FILE"}
-    taken = set(" ".join(console.all("UnsetEnvironment")).split())
-    assert not taken & set(mine)
-    secret = {f"PGBEN_{name.upper()}" for name in Settings.model_fields if is_secret(name)}
+    taken = set(" ".join(unit.all("UnsetEnvironment")).split())
     # Broker and catalog are reached, and the access key says that there are buckets.
     needed = {"PGBEN_REDIS_URL", "PGBEN_CATALOG_URL", "PGBEN_MINIO_ACCESS_KEY"}
-    both = {f"{name}{ending}" for name in secret - needed for ending in ("", "_FILE")}
-    assert taken == both | {"PGBEN_CATALOG_URL"}
-    assert "-/etc/pgben/keys" in console.one("InaccessiblePaths").split()
+    both = {f"{name}{ending}" for name in secrets() - needed for ending in ("", "_FILE")}
+    users = {"PGBEN_CONSOLE_USERS_FILE"} if role == "metrics" else set[str]()
+    assert taken == both | {"PGBEN_CATALOG_URL"} | users
+    assert "-/etc/pgben/keys" in unit.one("InaccessiblePaths").split()
     for path in mine.values():
         assert f" {path}" in section("deployment.md")
+
+
+def test_the_check_is_asked_twice_an_hour_with_keys_that_read_and_nothing_else() -> None:
+    unit = Unit("pgben-check", "check", entries(CHECK))
+    python, *words = unit.one("ExecStart").split()
+    assert (python, words[0]) == ("/opt/pgben/bin/pgben", "check")
+    assert int(unit.one("TimeoutStartSec")) > int(words[words.index("--timeout") + 1])
+    # What is not well must not look well, and nothing tries until it does.
+    assert unit.one("Type") == "oneshot"
+    assert unit.all("SuccessExitStatus") == unit.all("Restart") == []
+    taken = set(" ".join(unit.all("UnsetEnvironment")).split())
+    needed = {f"PGBEN_{one}" for one in ("REPOSITORY_ACCESS_KEY", "REPOSITORY_SECRET_KEY")}
+    needed |= {"PGBEN_MINIO_ACCESS_KEY"}
+    assert taken == {f"{name}{ending}" for name in secrets() - needed for ending in ("", "_FILE")}
+    hidden = unit.one("InaccessiblePaths").split()
+    assert hidden == ["-/etc/pgben/keys", "-/etc/pgben/site.env"]
+    name, _, source = unit.one("LoadCredential").partition(":")
+    assert unit.one("Environment") == f"PGBEN_TRUSTED_KEYS_FILE=%d/{name}"
+    assert source.startswith("/etc/pgben/keys/")
+    timer = Unit("timer", "check", entries(FOLDER / "pgben-check.timer"))
+    assert (timer.one("WantedBy"), timer.one("Persistent")) == ("timers.target", "yes")
+    for key in ("User", "ProtectSystem", "NoNewPrivileges", "CapabilityBoundingSet"):
+        assert unit.one(key) == units()[0].one(key)
 
 
 def test_no_two_workers_share_a_spool_and_the_only_one_has_the_default() -> None:
@@ -171,7 +204,8 @@ def test_both_languages_show_the_same_commands_and_every_unit() -> None:
     assert english == portuguese
     assert len(english) == 2
     for page in PAGES:
-        assert [one.name for one in units() if one.name not in section(page)] == []
+        names = [*(one.name for one in units()), "pgben-check.timer"]
+        assert [name for name in names if name not in section(page)] == []
 
 
 @needs("systemd-analyze")
@@ -183,13 +217,17 @@ def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     shutil.copy(ROOT / "docs" / "pgben.1", manual)
     for path in folder.glob("*.service"):
         text = path.read_text(encoding="utf-8").replace("/opt/pgben/bin/python", sys.executable)
+        text = text.replace("/opt/pgben/bin/pgben", sys.executable)
         path.write_text(text, encoding="utf-8")
     names = [folder / f"{one.name}.service" for one in units()]
     for path in names:
         if not path.exists():
             path.symlink_to("pgben-worker@.service")
     done = subprocess.run(
-        ["systemd-analyze", "verify", *names, folder / "pgben.target"],
+        [
+            *("systemd-analyze", "verify", *names),
+            *(folder / name for name in ("pgben.target", CHECK.name, "pgben-check.timer")),
+        ],
         env={"PATH": "/usr/bin:/bin", "MANPATH": str(manual.parent)},
         capture_output=True,
         text=True,
