@@ -17,7 +17,9 @@ KUBERNETES := 1.35.0
 SCHEMAS := $(BIN)/kubernetes-validate --quiet --strict --kubernetes-version $(KUBERNETES)
 # Production has images by digest, and is not built before a site has pinned them.
 PRODUCTION := k8s/overlays/production
-BUILDABLE := $(filter-out $(if $(wildcard $(PRODUCTION)/pinned-images),,$(PRODUCTION)/),\
+# The Prometheus Operator's kinds have no schema there; tests/unit/test_monitoring.py looks at them.
+MONITORING := k8s/overlays/monitoring
+BUILDABLE := $(filter-out $(MONITORING)/ $(if $(wildcard $(PRODUCTION)/pinned-images),,$(PRODUCTION)/),\
 	k8s/base/ $(wildcard k8s/overlays/*/))
 CODE := pgben_tasks workers tests benchmarks beat_schedule.py
 
@@ -86,9 +88,11 @@ lint: setup ## Check style, types and the layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
-	$(SCHEMAS) $(filter-out %/kustomization.yaml,$(wildcard k8s/base/*.yaml k8s/overlays/platform-policies/*.yaml))
+	$(SCHEMAS) $(filter-out %/kustomization.yaml,$(wildcard k8s/base/*.yaml k8s/overlays/platform-policies/*.yaml)) \
+		$(MONITORING)/network-policies.yaml
 	@if kubectl version --client 2>/dev/null | grep -q Kustomize; then set -e; for folder in $(BUILDABLE); do \
 		built=$$(kubectl kustomize $$folder); printf '%s\n' "$$built" | $(SCHEMAS) -; done; \
+		kubectl kustomize $(MONITORING) >/dev/null; \
 	else echo "kubectl is not there or too old: the overlays of k8s/ were not built" >&2; fi
 	@if [ -e $(PRODUCTION)/pinned-images ]; then sh $(PRODUCTION)/images.sh check; fi
 	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; \

@@ -223,11 +223,9 @@ def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     for path in names:
         if not path.exists():
             path.symlink_to("pgben-worker@.service")
+    others = ("pgben.target", CHECK.name, "pgben-check.timer")
     done = subprocess.run(
-        [
-            *("systemd-analyze", "verify", *names),
-            *(folder / name for name in ("pgben.target", CHECK.name, "pgben-check.timer")),
-        ],
+        ["systemd-analyze", "verify", *names, *(folder / name for name in others)],
         env={"PATH": "/usr/bin:/bin", "MANPATH": str(manual.parent)},
         capture_output=True,
         text=True,
