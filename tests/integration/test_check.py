@@ -16,8 +16,11 @@ import pytest
 
 from pgben_tasks.domain.documents import Finding, Manifest
 from pgben_tasks.embedded.child import wait_until
+from pgben_tasks.embedded.s3 import EmbeddedS3
 from pgben_tasks.errors import IntegrityError
 from pgben_tasks.operations.repository.check import read_signs
+from pgben_tasks.runtime import open_store
+from pgben_tasks.settings import Settings
 from tests.support.archive import Archive
 from tests.support.commands import Ran
 from tests.support.installation import Installation
@@ -167,7 +170,9 @@ def test_what_retention_removed_is_no_fault(installation: Installation) -> None:
     assert [one.kind for one in findings(installation)] == ["missing"]
 
 
-def test_stale_backups_warn_and_then_are_critical(ruin: Ruin) -> None:
+def test_stale_backups_warn_and_then_are_critical(installation: Installation, ruin: Ruin) -> None:
+    old_enough = installation.backups[1].snapshot_time + timedelta(seconds=2)
+    assert wait_until(lambda: datetime.now(UTC) > old_enough, seconds=10)
     assert ruin.run("check", "--warn-age", "1s", "--crit-age", "1d").code == 1
     stale = ruin.run("check", "--rpo", "1s", "--json")
     assert (stale.code, stale.json["status"], stale.json["code"]) == (2, "critical", 2)
@@ -283,6 +288,26 @@ def test_ended_by_a_signal_it_is_unknown(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert (process.returncode, out) == (3, "PGBEN UNKNOWN - it was ended\n")
+
+
+def test_a_repository_on_s3_is_judged_like_a_folder(
+    installation: Installation, ruin: Ruin, repository_s3: EmbeddedS3
+) -> None:
+    bucket = "checked"
+    repository_s3.client().make_bucket(bucket)
+    place = {
+        "PGBEN_REPOSITORY": f"s3://{bucket}",
+        "PGBEN_REPOSITORY_ENDPOINT": repository_s3.endpoint,
+        "PGBEN_REPOSITORY_ACCESS_KEY": repository_s3.access_key,
+        "PGBEN_REPOSITORY_SECRET_KEY": repository_s3.secret_key,
+    }
+    store = open_store(Settings.load(ruin.site.environment | place))
+    for name in installation.files():
+        store.put_file(name, installation.repository / name)
+    assert ruin.run("check", **place).code == 0
+    store.delete(installation.backups[0].packs[0].path)
+    said = ruin.run("check", **place)
+    assert (said.code, said.out.startswith("PGBEN CRITICAL - missing files")) == (2, True)
 
 
 def test_a_damaged_repository_card_is_critical(installation: Installation, ruin: Ruin) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from pgben_tasks.direct.chain import Chain
+from pgben_tasks.domain.check import PointSigns
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.job import Job, window_key
+from pgben_tasks.domain.layout import point_path
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import (
@@ -23,6 +25,7 @@ from pgben_tasks.errors import (
 from pgben_tasks.health.points import UNTIL_GOOD, indexed_points, stored_points
 from pgben_tasks.operations.points import form
 from pgben_tasks.operations.repository import prune
+from pgben_tasks.operations.repository.check import read_signs
 from tests.support import samples
 from tests.support.bucketshop import TARGET as BUCKET, BucketShop
 from tests.support.pointshop import PointShop
@@ -421,3 +424,36 @@ def test_nothing_is_pruned_while_a_point_cannot_be_believed(points: PointShop) -
     (points.buckets.shop.repository / "recovery-points" / f"{point.id}.json.sig").unlink()
     with pytest.raises(PruneRefused, match=f"recovery point '{point.id}' cannot be believed"):
         points.buckets.run("prune")
+
+
+# --- what `pgben check` is told of them
+
+
+def signs(points: PointShop) -> PointSigns:
+    found = read_signs(
+        points.tools.repository,
+        sorted(points.tools.protected),
+        others=(),
+        since=datetime.now(UTC) - timedelta(days=8),
+        points_wanted=True,
+        points_checked=False,
+    )
+    return found.points
+
+
+def test_the_check_reads_the_newest_points_up_to_one_that_is_verified(points: PointShop) -> None:
+    points.form()
+    newest = points.form()
+    found = signs(points)
+    assert [one.id for one in found.points] == [newest.id]
+    assert (found.newest_good, found.findings) == (found.points[0], ())
+    # A member that is gone makes the newest one missing: the one before it is read, too.
+    gone = member(points, str(newest.id), points.buckets.shop.target)
+    points.tools.repository.remove_manifest(gone.target_name, gone.backup_id)
+    found = signs(points)
+    assert [one.state for one in found.points] == ["missing", "verified"]
+    assert [one.kind for one in found.findings] == ["missing"]
+    # One whose document was changed is not believed.
+    path = points.buckets.shop.repository / point_path(newest.id)
+    path.write_bytes(path.read_bytes().replace(b'"settle":0', b'"settle":1'))
+    assert [one.kind for one in signs(points).findings] == ["forged"]
