@@ -91,10 +91,10 @@ class SpaceMeasures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objectives:
-    """What the settings promise; ``rto`` is None where nothing was promised."""
+    """What the settings promise."""
 
     rpo: timedelta
-    rto: timedelta | None
+    rto: timedelta
     verify_every: timedelta
 
 

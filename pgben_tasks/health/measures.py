@@ -28,7 +28,9 @@ _ROLES_WITH_SPOOLS = (names.QUEUE_BACKUP, names.QUEUE_RESTORE)
 
 def objectives(settings: Settings) -> Objectives:
     """Return what the settings promise."""
-    return Objectives(rpo=settings.rpo, rto=None, verify_every=timedelta(days=settings.verify_days))
+    return Objectives(
+        rpo=settings.rpo, rto=settings.rto, verify_every=timedelta(days=settings.verify_days)
+    )
 
 
 def measure(work: Workplace) -> Measures:

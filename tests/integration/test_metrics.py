@@ -41,7 +41,6 @@ from workers.metrics import Remembered, Source, listen, parse
 
 #: What comes with the forecasts of space.
 NOT_YET = {
-    "pgben_rto_seconds",
     "pgben_space_growth_bytes_per_day",
     "pgben_space_days_left",
     "pgben_space_tonight_bytes",
@@ -335,6 +334,7 @@ def test_without_its_catalog_it_says_so_in_time_and_nothing_old(told: Told) -> N
         "pgben_up",
         "pgben_broker_up",
         "pgben_rpo_seconds",
+        "pgben_rto_seconds",
         "pgben_verification_interval_seconds",
         "pgben_queue_messages",
         "pgben_messages_set_aside",
