@@ -122,7 +122,7 @@ def parse_moment(text: str, zone: tzinfo) -> datetime:
 
 def parse_since(text: str, zone: tzinfo, *, now: datetime) -> datetime:
     """Read a moment, or how long before ``now`` it is: ``30d``."""
-    from pgben_tasks.settings.values import parse_duration
+    from pgben_tasks.domain.durations import parse_duration
 
     with suppress(ConfigurationError):
         return parse_moment(text, zone)

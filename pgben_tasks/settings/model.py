@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from pydantic import ByteSize, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from pgben_tasks.domain.durations import format_duration
 from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.windows import Schedule, parse_zone
 from pgben_tasks.errors import ConfigurationError
@@ -26,7 +27,7 @@ from pgben_tasks.settings.fields import OPTIONAL_FILES, Fields
 from pgben_tasks.settings.references import ReferencesFile
 from pgben_tasks.settings.servers import Server, ServersFile
 from pgben_tasks.settings.sources import PREFIX, Found, Origin, gather, require_settings
-from pgben_tasks.settings.values import Command, Contact, SecretUrl, format_duration
+from pgben_tasks.settings.values import Command, Contact, SecretUrl
 
 _MEBIBYTE: Final = 1024**2
 _DUMP_PACK: Final = 64 * _MEBIBYTE

@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from pgben_tasks.domain.durations import parse_duration
 from pgben_tasks.domain.keys import check_key
 from pgben_tasks.domain.target import check_name
 from pgben_tasks.domain.windows import Schedule, parse_zone
@@ -30,22 +31,12 @@ from pgben_tasks.settings.folders import is_kept, is_root
 from pgben_tasks.settings.hosts import names_host
 from pgben_tasks.settings.recipients import check_recipients
 
-_UNITS: Final = {
-    "w": timedelta(weeks=1),
-    "d": timedelta(days=1),
-    "h": timedelta(hours=1),
-    "min": timedelta(minutes=1),
-    "s": timedelta(seconds=1),
-}
 #: minio-py's rule for buckets that exist (``check_bucket_name``, not strict), which it asks before
 #: any bucket is read: capitals and ``_`` are in names older than today's rules of S3.
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,61}[A-Za-z0-9]")
 #: AWS gives these endings to its access points, and minio-py asks for no bucket with one.
 _BUCKET_ALIASES: Final = ("-s3alias", "--ol-s3")
 _REGION: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
-_DURATION: Final = re.compile(r"(\d{1,6})\s*(w|d|h|min|s)")
-#: Added to a date of today, more would soon leave the years that dates can have.
-_LONGEST: Final = timedelta(days=999_999)
 _SIZE: Final = re.compile(r"\s*(?:\d+|\d*\.\d+)\s*[A-Za-z]*\s*", re.ASCII)
 #: A pack costs requests of its own and a line of the manifest; below this they cost more than what
 #: is in it. A single byte would give every file and object a pack of its own.
@@ -83,37 +74,6 @@ class Command(NamedTuple):
 def parse_settle(value: object) -> object:
     """Read what ``parse_duration`` reads, or ``0`` for no time at all."""
     return timedelta(0) if value == "0" else parse_duration(value)
-
-
-def parse_duration(value: object) -> object:
-    """Read ``12h``, ``7d``, ``30min`` or ``1d12h``; other kinds of values pass unchanged."""
-    if not isinstance(value, str):
-        return value
-    text = value.replace(" ", "").lower()
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        message = "must be a duration like '12h', '7d', '30min' or '1d12h'"
-        raise ValueError(message)
-    seconds = sum(int(number) * int(_UNITS[unit].total_seconds()) for number, unit in parts)
-    if seconds > _LONGEST.total_seconds():
-        message = "must be at most 999999d"
-        raise ValueError(message)
-    duration = timedelta(seconds=seconds)
-    if not duration:
-        message = "must be longer than no time at all"
-        raise ValueError(message)
-    return duration
-
-
-def format_duration(value: timedelta) -> str:
-    """Write a duration the way ``parse_duration`` reads it."""
-    seconds, text = int(value.total_seconds()), ""
-    # '24h' says more than '1d' where a limit is meant.
-    units = ("d", "h", "min", "s") if value >= 2 * _UNITS["d"] else ("h", "min", "s")
-    for unit in units:
-        count, seconds = divmod(seconds, int(_UNITS[unit].total_seconds()))
-        text += f"{count}{unit}" if count else ""
-    return text or "0s"
 
 
 def _split(value: object) -> object:

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 import pgben_tasks
+from pgben_tasks.domain.durations import format_duration, parse_duration
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.language import Language
 from pgben_tasks.settings import Settings, redis_url
 from pgben_tasks.settings.model import is_secret
 from pgben_tasks.settings.sources import RETIRED
-from pgben_tasks.settings.values import format_duration, parse_duration
 from tests.support.configuration_page import PAGES, text_of
 
 CANARY = "c4n4ry-h7Gq"
