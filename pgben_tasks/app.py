@@ -110,6 +110,8 @@ def configuration(broker: str) -> dict[str, Any]:
             "pgben.prune.run.*": {"queue": names.QUEUE_MAINTENANCE},
             names.ACKNOWLEDGE_RUN: {"queue": names.QUEUE_MAINTENANCE},
             "pgben.acknowledge.run.*": {"queue": names.QUEUE_MAINTENANCE},
+            names.HOLD_RUN: {"queue": names.QUEUE_MAINTENANCE},
+            "pgben.hold.run.*": {"queue": names.QUEUE_MAINTENANCE},
             names.SWEEP_RUN: {"queue": names.QUEUE_MAINTENANCE},
             "pgben.sweep.run.*": {"queue": names.QUEUE_MAINTENANCE},
             names.REPORT_RUN: {"queue": names.QUEUE_MAINTENANCE},

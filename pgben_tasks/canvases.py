@@ -38,6 +38,9 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (names.BACKUP_BUCKET_PRUNE, names.QUEUE_MAINTENANCE),
         (names.BACKUP_BUCKET_RECORD, NODE_BACKUP),
     ),
+    # A backup that is new enough answers: only the maintenance worker's key may sign a hold of it.
+    "existing": ((names.BACKUP_POSTGRES_RECORD, names.QUEUE_MAINTENANCE),),
+    "existing_bucket": ((names.BACKUP_BUCKET_RECORD, names.QUEUE_MAINTENANCE),),
     # Backups of everything, then the recovery point that joins them; none needs a file of another.
     "point": (
         (names.BACKUP_ALL_DATABASES, names.QUEUE_BACKUP),
@@ -109,6 +112,7 @@ CHAINS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "prune": ((names.PRUNE_RUN_FINISH, names.QUEUE_MAINTENANCE),),
     # Only the maintenance worker's key may sign what an operator decides.
     "acknowledge": ((names.ACKNOWLEDGE_RUN_FINISH, names.QUEUE_MAINTENANCE),),
+    "hold": ((names.HOLD_RUN_FINISH, names.QUEUE_MAINTENANCE),),
     "sweep": ((names.SWEEP_RUN_FINISH, names.QUEUE_MAINTENANCE),),
     # Where audit entries are stored, and alarms are mailed from.
     "report": ((names.REPORT_RUN_FINISH, names.QUEUE_MAINTENANCE),),
@@ -126,6 +130,7 @@ _ENTRIES: Final[dict[str, tuple[str, str]]] = {
     "verify": (names.VERIFY_RUN, names.QUEUE_VERIFY),
     "prune": (names.PRUNE_RUN, names.QUEUE_MAINTENANCE),
     "acknowledge": (names.ACKNOWLEDGE_RUN, names.QUEUE_MAINTENANCE),
+    "hold": (names.HOLD_RUN, names.QUEUE_MAINTENANCE),
     "sweep": (names.SWEEP_RUN, names.QUEUE_MAINTENANCE),
     "report": (names.REPORT_RUN, names.QUEUE_MAINTENANCE),
 }

@@ -23,7 +23,7 @@ from pgben_tasks.errors import ConfigurationError, PgbenError, TransientError
 from pgben_tasks.events import NO_NAMED_ARGUMENTS, NO_WORKER, send_failure, shown_arguments
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from typing import Literal
     from uuid import UUID
 
@@ -41,6 +41,18 @@ class Asked(TypedDict, total=False):
 
     requested_by: str
     idempotency_key: str | None
+
+
+class Kept(Asked, total=False):
+    """For how long a backup is held, for what and why, and which existing one will do.
+
+    See ``contracts.BackupRequest``; lengths of time may be text like ``14d``.
+    """
+
+    hold_for: timedelta | str
+    label: str
+    reason: str
+    max_age: timedelta | str
 
 
 class ObjectsChoice(Asked, total=False):
@@ -73,13 +85,11 @@ class Client:
             app.conf.broker_transport_options.update(_SILENCE)
         self._app = app
 
-    def backup(
-        self, target: str, *, scheduled: bool = False, **asked: Unpack[Asked]
-    ) -> AsyncResult:
+    def backup(self, target: str, *, scheduled: bool = False, **asked: Unpack[Kept]) -> AsyncResult:
         """Ask for a backup of ``postgres/<name>``; see ``contracts.BackupRequest``."""
         return self._ask("backup", target=target, scheduled=scheduled, **asked)
 
-    def backup_all(self, *, scheduled: bool = False, **asked: Unpack[Asked]) -> AsyncResult:
+    def backup_all(self, *, scheduled: bool = False, **asked: Unpack[Kept]) -> AsyncResult:
         """Ask for backups of everything and a recovery point; ``contracts.BackupAllRequest``."""
         return self._ask("point", scheduled=scheduled, **asked)
 
@@ -205,6 +215,28 @@ class Client:
         """
         choice = {"backup": backup, "keys": tuple(keys), "reason": reason}
         return self._ask("acknowledge", target=target, **choice, **asked)
+
+    def hold(
+        self,
+        target: str,
+        backup: str,
+        *,
+        reason: str,
+        until: datetime | None = None,
+        keep_for: timedelta | str | None = None,
+        label: str | None = None,
+        **asked: Unpack[Asked],
+    ) -> AsyncResult:
+        """Ask that retention keeps one backup; see ``contracts.HoldRequest``."""
+        choice = {"until": until, "keep_for": keep_for, "label": label, "reason": reason}
+        return self._ask("hold", target=target, backup=backup, **choice, **asked)
+
+    def release(
+        self, target: str, backup: str, *, reason: str, **asked: Unpack[Asked]
+    ) -> AsyncResult:
+        """Ask that retention keeps one backup no longer; see ``contracts.HoldRequest``."""
+        choice = {"reason": reason, "release": True}
+        return self._ask("hold", target=target, backup=backup, **choice, **asked)
 
     def sweep(self, target: str, *, dry_run: bool = False, **asked: Unpack[Asked]) -> AsyncResult:
         """Ask for the removal of what ended runs left; see ``contracts.SweepRequest``."""

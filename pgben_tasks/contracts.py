@@ -9,26 +9,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
-from typing import Annotated, Any, Final, Literal, Self
+from datetime import datetime, timedelta
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from uuid import UUID
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from pgben_tasks import names
 from pgben_tasks.domain import faults
+from pgben_tasks.domain.durations import parse_duration
+from pgben_tasks.domain.holds import LONGEST
 from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.target import LATEST, BackupId, Target, check_name
 from pgben_tasks.errors import ConfigurationError, RequestRefused
@@ -67,6 +72,12 @@ def _matching(pattern: str, what: str) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _duration(value: object) -> object:
+    """Read ``14d`` and its like; ISO 8601, as requests are written down, passes unchanged."""
+    is_iso = isinstance(value, str) and value.startswith("P")
+    return value if is_iso else parse_duration(value)
 
 
 def _printable(value: str) -> str:
@@ -120,6 +131,15 @@ Key = Annotated[
 ]
 TargetField = Annotated[str, AfterValidator(_printable), _by(Target.parse)]
 NameField = Annotated[str, AfterValidator(_printable), _by(check_name)]
+#: A name of what a backup is kept for: of one word, because lists and the report show it.
+LabelField = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9][A-Za-z0-9._:/+@-]{0,99}", "a label has 1 to 100 of A-Z, a-z, 0-9 and ._:/+@-"
+    ),
+]
+#: A length of time: ``14d``, ``P14D`` or seconds.
+DurationField = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0), le=LONGEST)]
 #: What S3 takes for a bucket's name, without the dots that break its certificates.
 BucketField = Annotated[
     str,
@@ -171,7 +191,45 @@ class Request(BaseModel):
         return request
 
 
-class BackupRequest(Request):
+class _KeptRequest(Request):
+    """What a request for backups says of keeping them; it goes with none that is scheduled.
+
+    What is not used is left out, so that workers that do not know it take the request.
+    """
+
+    _LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"hold_for", "label", "reason", "max_age"})
+
+    #: Retention keeps the backup for so long from its end, whoever asks for pruning meanwhile.
+    hold_for: DurationField | None = None
+    #: What it is kept for, such as a release; signed and listed.
+    label: LabelField | None = None
+    #: Why it is kept, for whoever reads the signed statement later.
+    reason: ShortText | None = None
+    #: A verified backup that is not older answers the request; no new one is made.
+    max_age: DurationField | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> JSON:
+        values: JSON = handler(self)
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None or name not in self._LEFT_OUT
+        }
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.hold_for is None and (self.label is not None or self.reason is not None):
+            message = "`label` and `reason` need `hold_for`: nothing else keeps them"
+            raise ValueError(message)
+        asked = self.hold_for is not None or self.max_age is not None
+        if asked and getattr(self, "scheduled", False):
+            message = "`hold_for` and `max_age` go with no `scheduled` backup"
+            raise ValueError(message)
+        return self
+
+
+class BackupRequest(_KeptRequest):
     """Ask for a backup of one target now, or for the scheduled window that is due."""
 
     target: TargetField
@@ -179,7 +237,7 @@ class BackupRequest(Request):
     scheduled: bool = False
 
 
-class BackupAllRequest(Request):
+class BackupAllRequest(_KeptRequest):
     """Ask for backups of every database, then every bucket, and the recovery point that joins them.
 
     Or for the point of the scheduled window of databases that is due.
@@ -521,6 +579,33 @@ class AcknowledgeRequest(Request):
         return value
 
 
+class HoldRequest(Request):
+    """Ask that retention keeps one backup until a moment, or no longer (``release``)."""
+
+    target: TargetField
+    backup: BackupField
+    #: Until when it is kept.
+    until: AwareDatetime | None = None
+    #: Instead of ``until``: for how long, from when it is signed.
+    keep_for: DurationField | None = None
+    #: What it is kept for, such as a release; signed and listed.
+    label: LabelField | None = None
+    #: Why, for whoever reads the signed statement later.
+    reason: ShortText
+    #: Nothing of before keeps it any longer.
+    release: bool = False
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.release and {self.until, self.keep_for, self.label} != {None}:
+            message = "`release` goes with none of `until`, `keep_for` and `label`"
+            raise ValueError(message)
+        if not self.release and (self.until is None) == (self.keep_for is None):
+            message = "a hold needs one end: give `until` or `keep_for`"
+            raise ValueError(message)
+        return self
+
+
 class SweepRequest(Request):
     """Ask for the removal of what ended runs left behind in the repository."""
 
@@ -551,6 +636,7 @@ REQUESTS: dict[str, type[Request]] = {
     "verify": VerifyRequest,
     "prune": PruneRequest,
     "acknowledge": AcknowledgeRequest,
+    "hold": HoldRequest,
     "sweep": SweepRequest,
     "report": ReportRequest,
 }
@@ -563,6 +649,33 @@ TASK_REQUESTS: dict[str, type[Request]] = {
     names.CATALOG_STATUS: CatalogStatusRequest,
     names.CANCEL_RUN: CancelRequest,
 }
+
+
+#: What of two requests for backups with one key has to be the same: a caller counts on it.
+_DECISIVE: Final = ("hold_for", "label", "max_age")
+
+
+def is_same_job(job: Job, kind: str, target: str, request: Request) -> bool:
+    """Return whether a job with the key of ``request`` is what that asks for.
+
+    Of one that was refused the ledger keeps no request.
+    """
+    asked = request.model_dump(mode="json")
+    differs = [name for name in _DECISIVE if job.request.get(name) != asked.get(name)]
+    return (job.kind, job.target) == (kind, target) and not (job.request and differs)
+
+
+def check_same_job(job: Job, kind: str, target: str, request: Request) -> None:
+    """Raise ``RequestRefused`` when the key of ``request`` is that of another job."""
+    if is_same_job(job, kind, target, request):
+        return
+    what = f"a {job.kind} of '{job.target}'"
+    if (job.kind, job.target) == (kind, target):
+        what = f"{what} that is held for another time, or label"
+    raise RequestRefused(
+        f"the idempotency key '{job.key}' belongs to {what}",
+        "one key stands for one job; give each request a key of its own",
+    )
 
 
 def request_model(kind: str, target: object) -> type[Request]:

@@ -75,6 +75,9 @@ PRUNE_RUN_FINISH: Final = "pgben.prune.run.finish"
 ACKNOWLEDGE_RUN: Final = "pgben.acknowledge.run"
 ACKNOWLEDGE_RUN_FINISH: Final = "pgben.acknowledge.run.finish"
 
+HOLD_RUN: Final = "pgben.hold.run"
+HOLD_RUN_FINISH: Final = "pgben.hold.run.finish"
+
 SWEEP_RUN: Final = "pgben.sweep.run"
 SWEEP_RUN_FINISH: Final = "pgben.sweep.run.finish"
 
@@ -106,6 +109,7 @@ ENTRY_TASKS: Final = (
     VERIFY_RUN,
     PRUNE_RUN,
     ACKNOWLEDGE_RUN,
+    HOLD_RUN,
     SWEEP_RUN,
     REPORT_RUN,
     CANCEL_RUN,

@@ -108,6 +108,15 @@ def find_backup(text: str, repository: Repository) -> tuple[Target, BackupId]:
     )
 
 
+def find_backups(text: str, repository: Repository) -> list[tuple[Target, BackupId]]:
+    """Read a backup as ``find_backup`` does, or a recovery point: then return all its members."""
+    refuse_connection_string(text)
+    if "/" not in text and BackupId.parse(text) in repository.points():
+        point = repository.point(BackupId.parse(text))
+        return [(Target.parse(one.target), BackupId.parse(one.backup)) for one in point.members]
+    return [find_backup(text, repository)]
+
+
 def parse_moment(text: str, zone: tzinfo) -> datetime:
     """Read an ISO 8601 moment, and return it in ``zone``; one without an offset is meant there."""
     try:

@@ -22,7 +22,13 @@ from tornado.web import HTTPError
 
 from pgben_tasks import canvases, names
 from pgben_tasks.console.handlers import Handler, status_of
-from pgben_tasks.contracts import REQUESTS, TASK_REQUESTS, Request, request_model
+from pgben_tasks.contracts import (
+    REQUESTS,
+    TASK_REQUESTS,
+    Request,
+    check_same_job,
+    request_model,
+)
 from pgben_tasks.domain.job import EVERYTHING
 from pgben_tasks.errors import ConfigurationError, PgbenError, RequestRefused, TransientError
 from pgben_tasks.results import PROGRESS
@@ -186,11 +192,7 @@ class Apply(ApiHandler):
         job = None if key is None else self.shared.facts.by_key(key)
         if job is None:
             return None
-        if (job.kind, job.target) != (kind, getattr(request, "target", None) or EVERYTHING):
-            raise RequestRefused(
-                f"the idempotency key '{key}' belongs to a {job.kind} of '{job.target}'",
-                "one key stands for one job; give each request a key of its own",
-            )
+        check_same_job(job, kind, getattr(request, "target", None) or EVERYTHING, request)
         return job.root_task
 
     async def _end_of(self, task_id: str, wait: float) -> dict[str, Any]:

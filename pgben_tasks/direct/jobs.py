@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final, Protocol
 from uuid import UUID
@@ -22,9 +23,11 @@ from pgben_tasks.adapters.catalog.locks import holding
 from pgben_tasks.contracts import JobRef, request_model
 from pgben_tasks.direct.chain import Chain
 from pgben_tasks.domain.failures import error_record, failed_state, public_sentence
-from pgben_tasks.domain.job import Job
+from pgben_tasks.domain.job import EVERYTHING, Job
+from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import FenceLost, PgbenError, StepWaits, TargetBusy, TransientError
 from pgben_tasks.operations.chains import first_context, lease_of
+from pgben_tasks.operations.repository import hold
 from pgben_tasks.operations.toolbox import NoProgress, Toolbox
 from pgben_tasks.ports import Progress
 
@@ -191,10 +194,13 @@ class LedgerJobs:
         now = self.tools.clock.now().astimezone(self.tools.zone)
         request = request_model(job.kind, job.target).parse(job.request_again)
         context = first_context(job.target, request, now=now, kept=job.context)
+        if job.target != EVERYTHING:
+            context |= hold.existing(self.tools, Target.parse(job.target), request)
+        chain = replace(job, context=context).chain
         return self.ledger.claim(
             job.id,
             node=self.tools.node,
-            first_step=canvases.first_step(job.chain),
+            first_step=canvases.first_step(chain),
             lease=lease_of(job, request, context),
             context=context,
             root_task=str(job.id),

@@ -42,7 +42,9 @@ RECOVERY_POINTS: Final = 3
 PUBLIC_KEYS: Final = 4
 #: Files of reports beside the audit trail; older versions call them foreign.
 REPORTS: Final = 5
-REVISION: Final = REPORTS
+#: The statement `release`.
+RELEASES: Final = 6
+REVISION: Final = RELEASES
 
 #: What a key may sign as: the worker of which kind holds it.
 SigningRole = Literal["backup", "verify", "restore", "maintenance"]
@@ -344,7 +346,15 @@ class Finding(Document):
 
 
 StatementKind = Literal[
-    "readback", "quick", "full", "drill", "acknowledgement", "acknowledged_keys", "hold", "prune"
+    "readback",
+    "quick",
+    "full",
+    "drill",
+    "acknowledgement",
+    "acknowledged_keys",
+    "hold",
+    "release",
+    "prune",
 ]
 
 
@@ -353,8 +363,8 @@ class Verification(SparseDocument):
 
     ``kind`` says which: ``readback`` (by the backup's own record step), ``quick``, ``full``,
     ``drill``; ``acknowledgement`` (of a suspect or incomplete backup), ``acknowledged_keys`` (of
-    single keys, for the snapshots to come), ``hold`` (never prune), ``prune`` (retention removed
-    it).
+    single keys, for the snapshots to come), ``hold`` (retention keeps it, see ``holds``),
+    ``release`` (no longer), ``prune`` (retention removed it).
 
     ``needs`` is what this site lacks to restore the backup; it is left out of the bytes where
     nothing is missing or known to be. ``number``, ``previous`` and ``earlier`` make the statements

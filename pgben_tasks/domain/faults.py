@@ -13,6 +13,7 @@ _MOMENT: Final = "must be a moment with its offset, like '2026-11-22T17:30:00Z'"
 _NAMED_VALUES: Final = "must be a set of named values"
 _WHOLE_NUMBER: Final = "must be a whole number"
 _TRUE_OR_FALSE: Final = "must be true or false"
+_LENGTH_OF_TIME: Final = "must be a length of time like '14d'"
 _UUID: Final = "must be a whole id, like '1f0c9a2b-5d0e-4c6b-9d8e-3b7f6a5c4d2e'"
 
 #: The phrase of every finding that our models can have; its gaps are filled from the finding.
@@ -44,6 +45,8 @@ PHRASES: Final[dict[str, str]] = {
     "string_too_short": "must not be empty",
     "string_type": "must be text",
     "string_unicode": "must be text in UTF-8",
+    "time_delta_parsing": _LENGTH_OF_TIME,
+    "time_delta_type": _LENGTH_OF_TIME,
     "timezone_aware": _MOMENT,
     "too_long": "must have at most {max_length} entries",
     "too_short": "must not be empty",

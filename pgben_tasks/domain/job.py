@@ -19,6 +19,7 @@ JobKind = Literal[
     "undo",
     "undo_all",
     "acknowledge",
+    "hold",
     "sweep",
     "report",
 ]
@@ -78,8 +79,11 @@ class Job:
         """The name of its chain in ``canvases.CHAINS``.
 
         Backups and restores of a bucket have their own, and so have a restore that swaps, one
-        that puts objects back in place, and one that is a part of such a restore of everything.
+        that puts objects back in place, and one that is a part of such a restore of everything;
+        a request for a backup that an existing one answers, too.
         """
+        if self.kind == "backup" and self.context.get("existing"):
+            return "existing_bucket" if self.target.startswith("bucket/") else "existing"
         if self.kind == "restore_all" and self.request.get("in_place"):
             return "replace_all"
         if self.kind == "restore" and self.request.get("in_place"):

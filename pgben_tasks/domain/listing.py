@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.job import Job, StepRun
 from pgben_tasks.domain.swap import SwapState
 from pgben_tasks.redaction import HIDDEN
@@ -38,7 +39,10 @@ PAGE_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """One line of `pgben list`; sizes in bytes, None where a manifest cannot be believed."""
+    """One line of `pgben list`; sizes in bytes, None where a manifest cannot be believed.
+
+    ``hold`` is what keeps it from being pruned now.
+    """
 
     target: str
     backup: str
@@ -52,12 +56,13 @@ class Listed:
     rows: int | None = None
     objects: int | None = None
     verified_at: datetime | None = None
+    hold: Hold | None = None
     detail: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON."""
         moments = {"taken": _moment(self.taken), "verified_at": _moment(self.verified_at)}
-        return {**asdict(self), **moments}
+        return {**asdict(self), **moments, "hold": self.hold and self.hold.to_json()}
 
 
 def moment_text(at: datetime) -> str:
@@ -120,14 +125,16 @@ def impersonal(document: Mapping[str, Any], request: Mapping[str, Any]) -> dict[
     return {**document, **hidden}
 
 
-def point_document(one: KnownPoint) -> dict[str, Any]:
-    """Return a recovery point as JSON."""
+def point_document(one: KnownPoint, now: datetime) -> dict[str, Any]:
+    """Return a recovery point as JSON; holds as they are ``now``."""
+    held = one.hold_at(now)
     return {
         "id": str(one.id),
         "state": one.state,
         "moment": moment_text(one.moment),
         "formed": moment_text(one.started),
         "job": one.job,
+        "hold": held and held.to_json(),
         "members": [
             {
                 "target": member.target,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Self
 
+from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.points import KnownPoint, newest_good
 from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.retention import CLOCK_TOLERANCE
@@ -22,7 +23,8 @@ Reconciler = Literal["runs", "runs without beat", "silent", "never ran"]
 class ListedBackup:
     """One backup as lists show it; ``suspect`` is a reason that nobody acknowledged.
 
-    ``needs`` is what this site lacks to restore it, by what is known now.
+    ``needs`` is what this site lacks to restore it, by what is known now; ``hold`` is what the last
+    decision about holding it says, whether or not that has ended (``in_force``).
     """
 
     backup: str
@@ -30,6 +32,7 @@ class ListedBackup:
     taken: datetime | None = None
     suspect: str | None = None
     needs: str | None = None
+    hold: Hold | None = None
     stored_bytes: int | None = None
 
     @property

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from pgben_tasks.domain.documents import CrossCheck, PointMember, RecoveryPoint
+from pgben_tasks.domain.holds import Hold, in_force, longest
 from pgben_tasks.domain.states import GOOD_LABELS, BackupStanding, State
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import BackupNotFound, RestoreRefused
@@ -36,17 +37,19 @@ _WORST_FIRST: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberFacts:
-    """What is known of a backup: its state as lists show it, and its manifest's digest."""
+    """What is known of a backup: its state as lists show it, its manifest's digest, its hold."""
 
     state: str
     manifest: str | None
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownPoint:
     """A recovery point with the state that its members give it.
 
-    ``moment`` is that of its databases' data; ``states`` has one for each of ``members``.
+    ``moment`` is that of its databases' data; ``states`` and ``holds`` have one for each of
+    ``members``.
     """
 
     id: BackupId
@@ -54,6 +57,7 @@ class KnownPoint:
     moment: datetime
     members: tuple[PointMember, ...]
     states: tuple[str, ...]
+    holds: tuple[Hold | None, ...] = ()
     check: CrossCheck | None = None
 
     @property
@@ -70,6 +74,10 @@ class KnownPoint:
     def good(self) -> bool:
         """Whether everything of it counts as verified."""
         return self.state in GOOD_LABELS
+
+    def hold_at(self, now: datetime) -> Hold | None:
+        """Return the longest hold of its members: rows and objects of a held one go together."""
+        return longest(in_force(one, now) for one in self.holds)
 
     @property
     def faults(self) -> int:
@@ -97,6 +105,7 @@ def known_point(point: RecoveryPoint, facts: Mapping[tuple[str, str], MemberFact
         members=point.members,
         check=point.check,
         states=tuple(_state(one, facts.get((one.target, one.backup))) for one in point.members),
+        holds=tuple(_hold(one, facts.get((one.target, one.backup))) for one in point.members),
     )
 
 
@@ -185,6 +194,12 @@ def _state(member: PointMember, found: MemberFacts | None) -> str:
         # Another backup has its place.
         return State.DAMAGED.label
     return found.state
+
+
+def _hold(member: PointMember, found: MemberFacts | None) -> Hold | None:
+    # Of another backup that has its place nothing counts.
+    is_same = found is not None and found.manifest in {None, member.manifest}
+    return found.hold if found is not None and is_same else None
 
 
 def _rank(state: str) -> int:

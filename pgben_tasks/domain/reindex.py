@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.target import BackupId, Target
 
 
@@ -23,6 +24,7 @@ class IndexEntry:
     manifest: Manifest | None = None
     acknowledged: bool = False
     needs: str | None = None
+    hold: Hold | None = None
     verified_at: datetime | None = None
 
     @property

@@ -58,7 +58,8 @@ class Decision:
     """What becomes of one backup."""
 
     backup: BackupId
-    reasons: tuple[str, ...]  # ("newest of 2026-11-22", "held"); empty means: expire
+    #: ("newest of 2026-11-22", "held by ana until 2026-12-15T00:00:00Z"); empty means: expire.
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,23 +207,14 @@ class PointsPlan:
 def plan_points(points: Sequence[KnownPoint], *, now: datetime, policy: Policy) -> PointsPlan:
     """Return which recovery points stay and which expire; what stays keeps its members.
 
-    The newest verified point stays whatever its age, and so do newer ones that are not verified.
+    The newest verified point stays whatever its age, and so do newer ones that are not verified,
+    and those with a member that somebody holds.
     """
     now = require_utc(now)
     # By when they were formed: that is the clock which is compared with others.
     newest_first = sorted(points, key=lambda one: one.id, reverse=True)
     good = [one for one in newest_first if one.good]
-    found: dict[BackupId, list[str]] = {one.id: [] for one in newest_first}
-    for one in newest_first:
-        if now - one.started <= policy.max_age:
-            found[one.id].append(f"younger than {_days(policy.max_age)}")
-        if not one.good and (not good or one.id > good[0].id):
-            found[one.id].append("no newer verified recovery point")
-    for one in good[:1]:
-        found[one.id].append("newest verified")
-    for limit, name in _periods(policy):
-        for one, period in _newest_of_periods(good, limit, policy.zone, name):
-            found[one.id].append(f"newest of {period}")
+    found = _reasons_of_points(newest_first, good, now=now, policy=policy)
     losing = [one for one in good if not found[one.id]]
     if len(losing) > BRAKE_FLOOR and len(losing) > policy.brake * len(good):
         for one in newest_first:
@@ -259,7 +251,10 @@ def _reasons(newest_first: Sequence[KnownBackup], *, now: datetime, policy: Poli
     for limit, name in _periods(policy):
         for backup, period in _newest_of_periods(good, limit, policy.zone, name):
             reasons.add([backup], f"newest of {period}")
-    reasons.add([one for one in newest_first if one.standing.held], "held")
+    for one in newest_first:
+        hold = one.standing.hold_at(now)
+        if hold is not None:
+            reasons.add([one], hold.phrase)
     reasons.add([one for one in newest_first if one.standing.open_suspicion], _SUSPECT)
     newest_good = good[0].sequence if good else 0
     reasons.add(
@@ -267,6 +262,26 @@ def _reasons(newest_first: Sequence[KnownBackup], *, now: datetime, policy: Poli
         "no newer verified backup",
     )
     return reasons
+
+
+def _reasons_of_points(
+    newest_first: Sequence[KnownPoint], good: Sequence[KnownPoint], *, now: datetime, policy: Policy
+) -> dict[BackupId, list[str]]:
+    found: dict[BackupId, list[str]] = {one.id: [] for one in newest_first}
+    for one in newest_first:
+        if now - one.started <= policy.max_age:
+            found[one.id].append(f"younger than {_days(policy.max_age)}")
+        if not one.good and (not good or one.id > good[0].id):
+            found[one.id].append("no newer verified recovery point")
+        hold = one.hold_at(now)
+        if hold is not None:
+            found[one.id].append(hold.phrase)
+    for one in good[:1]:
+        found[one.id].append("newest verified")
+    for limit, name in _periods(policy):
+        for one, period in _newest_of_periods(good, limit, policy.zone, name):
+            found[one.id].append(f"newest of {period}")
+    return found
 
 
 def _periods(policy: Policy) -> tuple[tuple[int, Callable[[datetime], str]], ...]:

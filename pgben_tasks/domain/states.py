@@ -6,13 +6,14 @@ screens beyond the state's own label.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Self
 
 from pgben_tasks.domain.documents import Manifest, Verification
+from pgben_tasks.domain.holds import Hold, current_hold, in_force
 from pgben_tasks.domain.statements import in_order
 from pgben_tasks.domain.target import BackupId
 
@@ -70,14 +71,15 @@ class BackupStanding:
     ``suspect`` is the reason why the backup is implausible, None when it is not; ``needs`` is what
     this site lacked to restore it when that was last looked at; ``last_verified``
     and ``last_read`` are the latest statements without findings, the second one of a full read;
-    ``drilled`` is the latest drill without findings. All moments are UTC.
+    ``drilled`` is the latest drill without findings; ``hold`` is what the last decision about
+    holding it says, whether or not that has ended. All moments are UTC.
     """
 
     state: State
     suspect: str | None = None
     needs: str | None = None
     acknowledged: bool = False
-    held: bool = False
+    hold: Hold | None = None
     last_verified: datetime | None = None
     last_read: datetime | None = None
     drilled: datetime | None = None
@@ -91,6 +93,10 @@ class BackupStanding:
     def open_suspicion(self) -> bool:
         """Whether the backup is suspect and nobody has acknowledged that."""
         return self.suspect is not None and not self.acknowledged
+
+    def hold_at(self, now: datetime) -> Hold | None:
+        """Return what keeps the backup from being pruned at a moment; None when nothing does."""
+        return in_force(self.hold, now)
 
     @property
     def counts(self) -> bool:
@@ -148,7 +154,7 @@ def state_at(
 
 
 def _standing(
-    manifest: Manifest, statements: Iterable[Verification], proof: _Proof
+    manifest: Manifest, statements: Sequence[Verification], proof: _Proof
 ) -> BackupStanding:
     kinds = {one.kind for one in statements}
     acknowledged = "acknowledgement" in kinds
@@ -157,7 +163,7 @@ def _standing(
         suspect=manifest.suspect,
         needs=proof.needs,
         acknowledged=acknowledged,
-        held="hold" in kinds,
+        hold=current_hold(statements),
         last_verified=proof.last_verified,
         last_read=proof.last_read,
         drilled=proof.drilled,

@@ -113,6 +113,7 @@ def kept(work: Workplace, target: Target, *, from_catalog: bool) -> tuple[Listed
             needs=needs,
             taken=one.known.snapshot_time,
             suspect=one.known.standing.suspect if one.known.standing.open_suspicion else None,
+            hold=one.known.standing.hold,
             stored_bytes=one.known.bytes,
         )
         for one, (state, needs) in zip(
@@ -132,5 +133,6 @@ def _indexed(one: IndexedBackup) -> ListedBackup:
         needs=one.needs,
         taken=one.snapshot_at,
         suspect=None if one.acknowledged else one.suspect,
+        hold=one.hold,
         stored_bytes=one.stored_bytes,
     )

@@ -26,6 +26,7 @@ def indexed_points(work: Workplace) -> tuple[KnownPoint, ...]:
         (one.target, one.id): MemberFacts(
             state=member_state(one.state, suspect=one.suspect is not None and not one.acknowledged),
             manifest=one.manifest_sha256,
+            hold=one.hold,
         )
         for one in indexed_backups(work, None)
     }

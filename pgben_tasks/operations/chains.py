@@ -37,7 +37,7 @@ from pgben_tasks.operations.postgres import (
     restore as restore_postgres,
     swap as swap_postgres,
 )
-from pgben_tasks.operations.repository import acknowledge, commit, prune, sweep, verify
+from pgben_tasks.operations.repository import acknowledge, commit, hold, prune, sweep, verify
 from pgben_tasks.operations.toolbox import JobRow, Run, Toolbox
 from pgben_tasks.ports import Progress, Sharing
 
@@ -109,12 +109,16 @@ STEPS: Final[Mapping[str, Step]] = {
     names.VERIFY_RUN_FINISH: Step(verify.finish),
     names.PRUNE_RUN_FINISH: Step(prune.on_demand, _WRITE),
     names.ACKNOWLEDGE_RUN_FINISH: Step(acknowledge.finish),
+    # Meanwhile nothing is pruned, so that a hold is seen before the backup is removed.
+    names.HOLD_RUN_FINISH: Step(hold.finish, _READ),
     names.SWEEP_RUN_FINISH: Step(sweep.finish, _WRITE),
     names.REPORT_RUN_FINISH: Step(report.finish),
 }
 
 #: What a step does in one chain only, where two chains share its name.
 STEPS_OF_CHAIN: Final[Mapping[tuple[str, str], Step]] = {
+    ("existing", names.BACKUP_POSTGRES_RECORD): Step(hold.answer, _READ),
+    ("existing_bucket", names.BACKUP_BUCKET_RECORD): Step(hold.answer, _READ),
     ("swap", names.RESTORE_POSTGRES_SELECT): Step(swap_postgres.select, _READ),
     ("swap", names.RESTORE_POSTGRES_FINISH): Step(swap_postgres.finish),
     ("replace", names.RESTORE_BUCKET_SELECT): Step(restore_bucket.select_in_place, _READ),
@@ -161,7 +165,9 @@ def lease_of(job: Job, request: Request, context: JSON) -> tuple[str, str]:
         # reports.
         return str(job.id), job.kind
     # A statement about a backup is in nobody's way.
-    own = {"verify": "verify", "acknowledge": "acknowledge"}
+    own = {"verify": "verify", "acknowledge": "acknowledge", "hold": "hold"}
+    if "existing" in context:
+        return job.target, "hold"
     own |= dict.fromkeys(("undo", "restore_all", "undo_all"), "swap")
     return job.target, own.get(job.kind, "write")
 

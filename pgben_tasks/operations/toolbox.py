@@ -19,6 +19,7 @@ from pgben_tasks.domain.documents import (
     RecoveryPoint,
     Verification,
 )
+from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.job import Job, JobKind
 from pgben_tasks.domain.kept_databases import RestoredDatabase
 from pgben_tasks.domain.references import Reference
@@ -95,6 +96,9 @@ class Index(Protocol):
 
     def acknowledge(self, target: Target, backup: str) -> None:
         """Write that somebody looked at a suspect backup and found it plausible."""
+
+    def set_hold(self, target: Target, backup: str, hold: Hold | None) -> None:
+        """Write what keeps a backup from being pruned, None where nothing does."""
 
     def set_state(
         self,

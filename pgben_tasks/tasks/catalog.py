@@ -101,7 +101,8 @@ def _backups(work: runtime.Workplace, target: str | None) -> list[tuple[str, JSO
 
 
 def _points(work: runtime.Workplace) -> list[tuple[str, JSON]]:
-    return [(str(one.id), point_document(one)) for one in indexed_points(work)]
+    now = work.database.now()
+    return [(str(one.id), point_document(one, now)) for one in indexed_points(work)]
 
 
 def _age(backup: str) -> tuple[float, str]:

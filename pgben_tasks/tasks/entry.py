@@ -7,6 +7,7 @@ reach the same row of the ledger.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import structlog
@@ -22,6 +23,8 @@ from pgben_tasks.contracts import (
     JobOutcome,
     Request,
     VerifyRequest,
+    check_same_job,
+    is_same_job,
     request_model,
 )
 from pgben_tasks.domain.failures import (
@@ -46,6 +49,7 @@ from pgben_tasks.operations.chains import first_context, lease_of
 from pgben_tasks.operations.points.form import require_new_workers
 from pgben_tasks.operations.progress import Gauge
 from pgben_tasks.operations.report import require_new_workers as require_workers_with_reports
+from pgben_tasks.operations.repository import hold
 from pgben_tasks.tasks.base import BUSY_DELAY, PgbenTask, one_argument
 
 log = structlog.get_logger(__name__)
@@ -90,6 +94,8 @@ class EntryTask(PgbenTask):
         work = self.work
         try:
             lease, context = self._lease(job, request)
+            # What the context says decides on the chain.
+            job = replace(job, context=context)
             ref = work.ledger.claim(
                 job.id,
                 node=work.node,
@@ -209,11 +215,7 @@ class EntryTask(PgbenTask):
             published=True,
             root_task=self.request.id,
         )
-        if (job.kind, job.target) != (kind, target):
-            raise RequestRefused(
-                f"the idempotency key '{key}' belongs to a {job.kind} of '{job.target}'",
-                "one key stands for one job; give each request a key of its own",
-            )
+        check_same_job(job, kind, target, request)
         if new:
             log.info("job_written", job=str(job.id), key=job.key)
         return job
@@ -222,6 +224,8 @@ class EntryTask(PgbenTask):
         """Return the lease of a job from claim to end, and the context that its steps find."""
         now = self.work.database.now().astimezone(self.work.zone)
         context = first_context(job.target, request, now=now, kept=job.context)
+        if job.target != EVERYTHING:
+            context |= hold.existing(self.work.tools, Target.parse(job.target), request)
         return lease_of(job, request, context), context
 
     def _refuse(self, kind: Any, raw: object, request: Any, error: PgbenError) -> NoReturn:
@@ -243,7 +247,7 @@ class EntryTask(PgbenTask):
 
         try:
             job = row(key)
-            if (job.kind, job.target) != (kind, target):
+            if request is not None and not is_same_job(job, kind, target, request):
                 job = row(own)
             self._end_unclaimed(job, error)
         except TransientError as exc:

@@ -1,4 +1,4 @@
-"""What is asked for the repository: verify, prune, acknowledge, sweep, and a report of it all."""
+"""What is asked for the repository: verify, prune, acknowledge, hold, sweep, and a report of all."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ def prune(self: EntryTask, request: JSON) -> JSON:
 def acknowledge(self: EntryTask, request: JSON) -> JSON:
     """Record that a suspect backup is plausible, or that keys of a bucket are lost."""
     return self.enter("acknowledge", request)
+
+
+@app.task(name=names.HOLD_RUN, base=EntryTask, bind=True)
+def hold(self: EntryTask, request: JSON) -> JSON:
+    """Record that retention keeps one backup until a moment, or no longer."""
+    return self.enter("hold", request)
 
 
 @app.task(name=names.SWEEP_RUN, base=EntryTask, bind=True)

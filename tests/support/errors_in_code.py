@@ -100,7 +100,10 @@ _OF_RETENTION = frozenset(
         *("younger than 1 day", "younger than {0} days", "younger than {0}"),
         *("one of the {0} newest verified", "newest drilled"),
         *("newest of {0}", "newest of week {0}", "newest of month {0}"),
-        *("held", "in use by a job", "of recovery point {0}"),
+        *("in use by a job", "of recovery point {0}"),
+        *("held until {0}", "held until it is released", "held by {0} until it is released"),
+        *("held by {0} until {1}", "held by {0} until {1} for {2}"),
+        "held by {0} until it is released for {1}",
         *("suspect, not acknowledged", "no newer verified backup"),
         *("past its age, and no rule keeps it", "would expire, but pruning is refused"),
     }

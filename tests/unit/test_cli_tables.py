@@ -251,6 +251,7 @@ def ends() -> Iterator[Job]:
             "roles_refused": [f"role '{LONGEST}': {SENTENCE}"] * 2,
             "not_in_point": [LONGEST, LONGEST],
             "note": SENTENCE,
+            "hold": {"until": "2026-12-15T00:00:00Z", "label": LONGEST, "by": SENTENCE},
         },
     )
     nowhere = {"job": "1f0c9a2b", "into": None}

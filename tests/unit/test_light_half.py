@@ -25,6 +25,7 @@ from pgben_tasks.contracts import (
     AcknowledgeRequest,
     BackupRequest,
     BucketRestoreRequest,
+    HoldRequest,
     JobOutcome,
     JobRef,
     PruneRequest,
@@ -110,6 +111,8 @@ def test_what_is_sent_is_what_is_read() -> None:
         UndoRequest(target=TARGET, job=UUID(JOB), confirm="pgben"),
         AcknowledgeRequest(target=TARGET, backup=BACKUP, reason="arquivado"),
         SweepRequest(target=TARGET, dry_run=True),
+        BackupRequest(target=TARGET, hold_for=timedelta(days=14), label="release-42"),
+        HoldRequest(target=TARGET, backup=BACKUP, keep_for=timedelta(hours=36), reason="x"),
     ):
         assert type(request).parse(request.model_dump(mode="json")) == request
 
@@ -128,7 +131,7 @@ def test_in_place_means_swap_for_a_database() -> None:
 @pytest.mark.parametrize("kind", REQUESTS.values())
 def test_an_unknown_field_is_refused_by_name(kind: type[Request]) -> None:
     needed = {
-        name: {"target": TARGET, "backup": BACKUP, "job": JOB}[name]
+        name: {"target": TARGET, "backup": BACKUP, "job": JOB, "reason": "x"}[name]
         for name, field in kind.model_fields.items()
         if field.is_required()
     }
@@ -419,6 +422,8 @@ def test_steps_that_share_a_spool_run_where_it_lies(app: Celery) -> None:
         ("verify", "verify", ["verify"] * 2),
         ("prune", "maintenance", ["maintenance"]),
         ("acknowledge", "maintenance", ["maintenance"]),
+        ("hold", "maintenance", ["maintenance"]),
+        ("existing", "maintenance", ["maintenance"]),
         ("sweep", "maintenance", ["maintenance"]),
     ):
         canvases.build(app, kind, REF, node="n1").apply_async()
@@ -453,6 +458,8 @@ def test_every_chain_is_walked_from_its_first_step_to_a_closing_one(kind: str) -
         "restore_all": ("restore_all", "postgres"),
         "replace_all": ("restore_all", "postgres"),
         "undo_all": ("undo_all", "postgres"),
+        "existing": ("backup", "postgres"),
+        "existing_bucket": ("backup", "bucket"),
     }
     name, of = special.get(kind) or (kind.partition("_")[0], kind.partition("_")[2] or "postgres")
     entry, queue = canvases.entry(name, f"{of}/x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from html.parser import HTMLParser
@@ -22,6 +23,7 @@ from pgben_tasks.adapters.report.text import plain_text
 from pgben_tasks.adapters.report.words import ReportWords
 from pgben_tasks.domain.alarm import AlarmKind
 from pgben_tasks.domain.documents import FindingKind
+from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.nights import NightState
 from pgben_tasks.domain.report import (
     OpenAlarm,
@@ -346,13 +348,20 @@ def test_every_kind_of_finding_and_alarm_has_its_words() -> None:
     assert "brand new: s" in text(changed(good(), alarms=(alarm,)))
 
 
+_HELD = Hold(until=datetime(2026, 12, 15, tzinfo=UTC), label="release-42", who="ana@host")
+
+
 def test_every_reason_of_retention_is_translated() -> None:
     now = datetime(2026, 12, 1, 6, tzinfo=UTC)
     good_one = BackupStanding(state=State.VERIFIED)
     standings = {
         1: BackupStanding(state=State.DAMAGED),
         5: BackupStanding(state=State.VERIFIED, suspect="40 % fewer rows"),
-        7: BackupStanding(state=State.VERIFIED, held=True),
+        7: BackupStanding(state=State.VERIFIED, hold=Hold()),
+        8: BackupStanding(state=State.VERIFIED, hold=Hold(who="ana@host")),
+        10: BackupStanding(state=State.VERIFIED, hold=Hold(who="ana", label="release-42")),
+        11: BackupStanding(state=State.VERIFIED, hold=replace(_HELD, label=None)),
+        12: BackupStanding(state=State.VERIFIED, hold=_HELD),
         9: BackupStanding(state=State.VERIFIED, drilled=now),
     }
     backups = [

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.documents import Manifest
+from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.retention import Plan, Policy, plan, unreferenced
 from pgben_tasks.domain.states import BackupStanding, KnownBackup, State
 from pgben_tasks.domain.target import BackupId
@@ -79,14 +80,14 @@ def test_the_newest_drilled_backup_stays() -> None:
 
 def test_a_held_backup_stays() -> None:
     history = [
-        known(1, 90, BackupStanding(state=State.DAMAGED, held=True)),
+        known(1, 90, BackupStanding(state=State.DAMAGED, hold=Hold())),
         known(2, 3),
         known(3, 2),
         known(4, 1),
     ]
     made = plan(history, now=NOW, policy=NEVER)
     assert not made.expire
-    assert reasons(made, history[0]) == ("held",)
+    assert reasons(made, history[0]) == ("held until it is released",)
 
 
 def test_what_a_job_works_on_stays_however_old_and_of_any_state() -> None:
@@ -299,7 +300,7 @@ standings = st.builds(
     state=st.sampled_from([State.VERIFIED, State.VERIFIED, *State]),
     suspect=st.sampled_from([None, None, None, "rows shrank"]),
     acknowledged=st.booleans(),
-    held=st.sampled_from([False, False, True]),
+    hold=st.sampled_from([None, None, Hold(), Hold(until=NOW), Hold(until=NOW + DAY)]),
     drilled=st.sampled_from([None, NOW]),
 )
 
@@ -330,7 +331,9 @@ def test_no_plan_ever_breaks_a_floor(history: list[KnownBackup], policy: Policy)
     good = [one for one in newest_first if one.standing.counts]
     protected = {one.id for one in good[:3]}
     protected |= {one.id for one in [two for two in good if two.standing.drilled][:1]}
-    protected |= {one.id for one in history if one.standing.held or one.standing.open_suspicion}
+    protected |= {
+        one.id for one in history if one.standing.hold_at(NOW) or one.standing.open_suspicion
+    }
     protected |= {one.id for one in history if NOW - one.started <= policy.max_age}
     assert not expiring & protected
     assert expiring.isdisjoint(made.keep)

@@ -16,6 +16,7 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
+from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.retention import Clocks, Policy, plan
 from pgben_tasks.domain.states import BackupStanding, KnownBackup, State
 from pgben_tasks.domain.target import BackupId
@@ -154,7 +155,7 @@ def described(one: Past) -> KnownBackup:
             state=state,
             suspect="rows shrank" if one.suspect else None,
             acknowledged=one.acknowledged,
-            held=one.held,
+            hold=Hold() if one.held else None,
             drilled=one.started if one.drilled else None,
         ),
         bytes=100,

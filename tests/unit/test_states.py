@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.documents import Finding, Manifest, TableCount, Verification
+from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.plausibility import Measure
 from pgben_tasks.domain.states import KnownBackup, State, state_at, state_of
 from tests.support import samples
@@ -181,7 +182,8 @@ def test_a_suspect_backup_does_not_count_until_it_is_acknowledged() -> None:
 
 def test_a_hold_and_a_drill_are_remembered() -> None:
     standing = state_of(MANIFEST, [statement("drill", 1, opened=True), statement("hold", 2)])
-    assert standing.held
+    assert standing.hold == Hold()
+    assert standing.hold_at(START + timedelta(days=9999)) == Hold()
     assert standing.drilled == START + timedelta(hours=1)
     assert standing.state is State.VERIFIED
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from pgben_tasks.adapters.catalog.index import IndexedBackup
 from pgben_tasks.adapters.postgres.clients import published_clients
 from pgben_tasks.domain.documents import Manifest, RecoveryPoint, Verification
+from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.kept_databases import RestoredDatabase
 from pgben_tasks.domain.restorability import RestoreSite
@@ -52,6 +53,9 @@ class ForgetfulIndex:
 
     def acknowledge(self, target: Target, backup: str) -> None:
         """Forget an acknowledgement."""
+
+    def set_hold(self, target: Target, backup: str, hold: Hold | None) -> None:
+        """Forget a hold."""
 
     def set_state(
         self,

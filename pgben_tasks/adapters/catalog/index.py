@@ -16,6 +16,7 @@ import psycopg
 from pgben_tasks.adapters.catalog.audit import TakenUp, take_up
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
 from pgben_tasks.domain.documents import Manifest, RecoveryPoint
+from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.reindex import IndexEntry, TargetIndex
 from pgben_tasks.domain.restorability import Archive, Compression, server_major
 from pgben_tasks.domain.target import BackupId, Target
@@ -50,6 +51,17 @@ class IndexedBackup:
     client_major: int | None
     dump_compression: Compression | None
     server_major: int | None
+    held: bool
+    held_until: datetime | None
+    held_by: str | None
+    hold_label: str | None
+
+    @property
+    def hold(self) -> Hold | None:
+        """What the last decision about holding it says, whether or not that has ended."""
+        if not self.held:
+            return None
+        return Hold(until=self.held_until, label=self.hold_label, who=self.held_by)
 
     @property
     def archive(self) -> Archive | None:
@@ -131,6 +143,15 @@ class BackupIndex:
             "UPDATE backup SET acknowledged = true"
             " WHERE repository = %s AND target = %s AND id = %s",
             (self._repository, str(target), backup),
+        )
+
+    def set_hold(self, target: Target, backup: str, hold: Hold | None) -> None:
+        """Write what keeps a backup from being pruned, None where nothing does."""
+        facts = _hold_facts(hold)
+        self._database.execute(
+            f"UPDATE backup SET {', '.join(f'{name} = %({name})s' for name in facts)}"  # noqa: S608 - our own columns
+            " WHERE repository = %(repository)s AND target = %(target)s AND id = %(id)s",
+            {**facts, **self._key(str(target), backup)},
         )
 
     def backups(
@@ -234,7 +255,7 @@ class BackupIndex:
             return
         facts = state | _manifest_facts(entry.manifest, entry.manifest.digest)
         facts |= {"verified_at": entry.verified_at, "acknowledged": entry.acknowledged}
-        facts |= {"needs": entry.needs}
+        facts |= {"needs": entry.needs, **_hold_facts(entry.hold)}
         _upsert(cursor, key | facts, changes=facts)
 
     def _key(self, target: str, backup: str) -> dict[str, object]:
@@ -256,6 +277,15 @@ def _manifest_facts(manifest: Manifest, digest: str) -> dict[str, object]:
         "table_count": manifest.tables,
         "object_count": manifest.objects,
         **(_archive_facts(manifest) if manifest.postgres else {}),
+    }
+
+
+def _hold_facts(hold: Hold | None) -> dict[str, object]:
+    return {
+        "held": hold is not None,
+        "held_until": hold and hold.until,
+        "held_by": hold and hold.who,
+        "hold_label": hold and hold.label,
     }
 
 

@@ -156,11 +156,12 @@ class Ledger:
 
         A further attempt forgets its backup until it has selected it again from its context. What
         stands in a request may also be ``latest``, which is no id. A recovery point that forms
-        names what it has found so far.
+        names what it has found so far, a request for a backup the one that answers it.
         """
         rows = self.database.fetch_all(
             "SELECT DISTINCT one.backup FROM job, unnest(CASE WHEN job.target = %(target)s"
-            " THEN ARRAY[job.backup, job.context->>'snapshot', job.request->>'backup']"
+            " THEN ARRAY[job.backup, job.context->>'snapshot', job.context->>'existing',"
+            " job.request->>'backup']"
             " ELSE ARRAY[job.context->'members'->>%(target)s] END) AS one (backup)"
             " WHERE one.backup IS NOT NULL AND job.state IN ('queued', 'running', 'waiting')",
             {"target": str(target)},

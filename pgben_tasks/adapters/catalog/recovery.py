@@ -22,7 +22,7 @@ from pgben_tasks.domain.job import (
 
 #: The role whose workers take the entry message of a job.
 _ROLE = (
-    "CASE WHEN job.kind IN ('prune', 'acknowledge', 'sweep', 'report') THEN 'maintenance'"
+    "CASE WHEN job.kind IN ('prune', 'acknowledge', 'hold', 'sweep', 'report') THEN 'maintenance'"
     " WHEN job.kind IN ('restore_all', 'undo', 'undo_all') THEN 'restore'"
     " WHEN job.kind = 'point' THEN 'backup'"
     " ELSE job.kind END"

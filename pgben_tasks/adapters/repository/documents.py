@@ -46,6 +46,7 @@ _STATEMENT_ROLES: Final[dict[StatementKind, tuple[SigningRole, ...]]] = {
     "acknowledgement": ("maintenance",),
     "acknowledged_keys": ("maintenance",),
     "hold": ("maintenance",),
+    "release": ("maintenance",),
     "prune": ("maintenance",),
 }
 _AUDIT_ROLES: Final[tuple[SigningRole, ...]] = ("maintenance", "backup", "restore", "verify")

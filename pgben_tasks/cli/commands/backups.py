@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import tzinfo
+from datetime import UTC, datetime, tzinfo
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,7 +76,10 @@ def list_backups(
     points = read_points(work, until_good=True, index=answered) if target is None else ()
     if as_json:
         point = newest_good(points)
-        document = {"repository": work.repository.id, "point": point and point_document(point)}
+        document = {
+            "repository": work.repository.id,
+            "point": point and point_document(point, datetime.now(UTC)),
+        }
         output.print_json({**document, "backups": [one.to_json() for one in found]})
     elif found:
         if target is None:
@@ -205,7 +208,7 @@ def _tables_of_targets(found: Sequence[Listed], zone: tzinfo) -> Iterator[Render
                 output.minute(one.taken, zone),
                 output.state(one.state),
                 output.size(one.stored_bytes),
-                _note(one),
+                _note(one, zone),
             )
             for one in backups
         ]
@@ -234,19 +237,22 @@ def _wide_table(found: Sequence[Listed], zone: tzinfo) -> Iterator[RenderableTyp
             output.size(one.stored_bytes),
             output.number(one.tables),
             output.number(one.rows if one.objects is None else one.objects),
-            _note(one),
+            _note(one, zone),
         )
         for one in found
     ]
     yield output.table(columns, rows, right="stored, tables, rows or objects")
 
 
-def _note(one: Listed) -> output.Cell:
+def _note(one: Listed, zone: tzinfo) -> output.Cell:
+    held = output.hold(one.hold, zone)
     if one.needs is not None:
-        return Text(f"needs {one.needs}", style="bold red")
-    if one.suspect is None:
-        return one.detail
-    return output.suspicion(one.suspect, acknowledged=one.acknowledged)
+        said = Text(f"needs {one.needs}", style="bold red")
+    elif one.suspect is None:
+        said = Text(one.detail)
+    else:
+        said = output.suspicion(one.suspect, acknowledged=one.acknowledged)
+    return Text("; ").join([said, Text(held)]) if said.plain and held else said + Text(held)
 
 
 def _backup_document(
@@ -256,12 +262,14 @@ def _backup_document(
     now: tuple[str, str | None],
 ) -> dict[str, Any]:
     """Return all that is known of a backup as JSON; ``now`` is its state and what it needs."""
+    hold = standing.hold_at(datetime.now(UTC))
     return {
         "state": now[0],
         "needs": now[1],
         "suspect": standing.suspect,
         "acknowledged": standing.acknowledged,
-        "held": standing.held,
+        "held": hold is not None,
+        "hold": hold and hold.to_json(),
         "stored_bytes": manifest.stored_bytes,
         "plain_bytes": manifest.plain_bytes,
         "rows": manifest.rows,
@@ -295,6 +303,9 @@ def _backup_tables(
         ("last verified", output.moment(standing.last_verified, zone)),
         ("job", manifest.job),
     ]
+    hold = standing.hold_at(datetime.now(UTC))
+    if hold is not None:
+        lines.insert(2, ("kept", output.hold(hold, zone)))
     if standing.suspect:
         seen = " (acknowledged)" if standing.acknowledged else ""
         lines.insert(2, ("suspect", Text(standing.suspect + seen, style="yellow")))
@@ -382,4 +393,5 @@ def _surveyed(repository: Repository, target: Target, here: RestoreSite | None) 
             rows=one.manifest.rows,
             objects=one.manifest.objects,
             verified_at=one.known.standing.last_verified,
+            hold=one.known.standing.hold_at(datetime.now(UTC)),
         )

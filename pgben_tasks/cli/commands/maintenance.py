@@ -1,10 +1,10 @@
-"""The commands of maintenance: acknowledge, prune, sweep."""
+"""The commands of maintenance: acknowledge, hold, release, prune, sweep."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it, for a fast --help
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from pgben_tasks.cli.ask import enqueue
 from pgben_tasks.cli.ask.installation import open_workplace
 from pgben_tasks.cli.options import AsJson, Wait, examples
 from pgben_tasks.domain.job import JobKind
+
+if TYPE_CHECKING:
+    from pgben_tasks.runtime import Workplace
 
 app = typer.Typer()
 
@@ -29,6 +32,22 @@ ACKNOWLEDGE_EXAMPLES = examples(
     (
         "pgben acknowledge bucket/pgben-documents --key 'cidadao/42/rg.jpg' --reason 'disk lost'",
         "an object is lost for good: later snapshots count without it",
+    ),
+)
+HOLD_EXAMPLES = examples(
+    (
+        "pgben hold 20261123T050000Z-1f0c9a --for 90d --reason 'audit of 2026'",
+        "keep one backup, whatever retention would remove",
+    ),
+    (
+        "pgben hold 20261123T054100Z-77ab03 --until 2027-03-01 --label release-42 --reason 'v42'",
+        "a recovery point: every backup of it",
+    ),
+)
+RELEASE_EXAMPLES = examples(
+    (
+        "pgben release 20261123T050000Z-1f0c9a --reason 'the audit has ended'",
+        "retention decides again",
     ),
 )
 PRUNE_EXAMPLES = examples(
@@ -80,6 +99,54 @@ def acknowledge(
     return enqueue.enqueue_and_follow(work, "acknowledge", wanted, wait=wait, as_json=as_json)
 
 
+Reason = Annotated[
+    str, typer.Option(metavar="TEXT", help="Why; signed and kept beside it, for whoever asks.")
+]
+HeldBackup = Annotated[
+    str, typer.Argument(metavar="ID", help="A backup's id, or a recovery point's: all of it.")
+]
+
+
+@app.command(epilog=HOLD_EXAMPLES)
+def hold(
+    backup: HeldBackup,
+    reason: Reason,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MOMENT",
+            help="The end, as '2027-03-01' or '2027-03-01 12:00' (PGBEN_TIMEZONE).",
+        ),
+    ] = None,
+    keep_for: Annotated[
+        str | None, typer.Option("--for", metavar="TIME", help="Instead: for so long, as '14d'.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What it is kept for, as in lists.")
+    ] = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> int:
+    """Keep a backup, or a recovery point, from being pruned until a moment.
+
+    Who holds it, until when and for what is signed and listed. A hold is
+    never made shorter: `pgben release` ends it.
+    """
+    work = open_workplace()
+    request: dict[str, Any] = {"reason": reason, "label": label, "keep_for": keep_for}
+    if until is not None:
+        request["until"] = arguments.parse_moment(until, work.zone)
+    return _request_holds(work, backup, request, wait=wait, as_json=as_json)
+
+
+@app.command(epilog=RELEASE_EXAMPLES)
+def release(backup: HeldBackup, reason: Reason, wait: Wait = True, as_json: AsJson = False) -> int:
+    """Keep a held backup no longer than retention does."""
+    work = open_workplace()
+    request = {"reason": reason, "release": True}
+    return _request_holds(work, backup, request, wait=wait, as_json=as_json)
+
+
 @app.command(epilog=PRUNE_EXAMPLES)
 def prune(
     target: OneTarget = None,
@@ -104,6 +171,17 @@ def sweep(
 ) -> int:
     """Remove what interrupted runs left in the repository; runs by itself once a day."""
     return _request_each(target, "sweep", dry_run=dry_run, wait=wait, as_json=as_json)
+
+
+def _request_holds(
+    work: Workplace, text: str, request: dict[str, Any], *, wait: bool, as_json: bool
+) -> int:
+    """Request a hold of one backup, or of every member of a recovery point."""
+    chosen = [
+        (str(target), {"target": str(target), "backup": str(backup), **request})
+        for target, backup in arguments.find_backups(text, work.repository)
+    ]
+    return enqueue.enqueue_and_follow(work, "hold", chosen, wait=wait, as_json=as_json)
 
 
 def _request_each(

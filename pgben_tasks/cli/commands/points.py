@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import tzinfo
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Final
 
@@ -79,7 +79,7 @@ def points(
     if point is not None:
         _show_one(work, _named(found, point), csv_file, as_json=as_json)
     elif as_json:
-        shown = [point_document(one) for one in found]
+        shown = [point_document(one, datetime.now(UTC)) for one in found]
         output.print_json({"repository": work.repository.id, "points": shown})
     elif found:
         table = _points_and_members if output.is_wide(wide) else _points_table
@@ -149,10 +149,11 @@ def _points_table(found: Sequence[KnownPoint], zone: tzinfo) -> RenderableType:
             output.state(one.state),
             output.number(len(one.members)),
             _faults(one),
+            output.hold(one.hold_at(datetime.now(UTC)), zone),
         )
         for one in found
     ]
-    columns = ("recovery point", "data as of", "state", "backups", "faulty rows")
+    columns = ("recovery point", "data as of", "state", "backups", "faulty rows", "note")
     return output.table(columns, rows, right="backups, faulty rows")
 
 
@@ -172,13 +173,14 @@ def _points_and_members(found: Sequence[KnownPoint], zone: tzinfo) -> Renderable
             output.moment(member.snapshot_time, zone),
             output.state(state),
             _faults(one),
+            output.hold(one.hold_at(datetime.now(UTC)), zone),
         )
         for one in found
         for member, state in zip(one.members, one.states, strict=True)
     ]
     columns = (
         *("recovery point", "data as of", "target", "backup", "its data", "state"),
-        "faulty rows",
+        *("faulty rows", "note"),
     )
     return output.table(columns, rows, right="faulty rows")
 
@@ -197,7 +199,7 @@ def _show_one(
             _write_csv(csv_file, faults)
         return
     if as_json:
-        output.print_json(point_document(one))
+        output.print_json(point_document(one, datetime.now(UTC)))
         return
     members = [
         (member.target, member.backup, output.state(state))
@@ -223,6 +225,9 @@ def _facts(one: KnownPoint, zone: tzinfo) -> Iterator[tuple[str, output.Cell]]:
     yield "state", output.state(one.state)
     yield "data as of", output.moment(one.moment, zone)
     yield "formed", output.moment(one.started, zone)
+    hold = one.hold_at(datetime.now(UTC))
+    if hold is not None:
+        yield "kept", output.hold(hold, zone)
     check = one.check
     if check is None:
         yield "rows and objects", "not compared"

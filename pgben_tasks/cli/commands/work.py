@@ -26,6 +26,10 @@ BACKUP_EXAMPLES = examples(
     ("pgben backup bucket/pgben-documents", "take a snapshot of one bucket"),
     ("pgben backup --all --no-wait", "enqueue one job per protected database and bucket"),
     ("pgben backup pgben --json", "the same for scripts: exit 0 means stored and verified"),
+    (
+        "pgben backup --all --hold 14d --label release-42 --max-age 1h",
+        "before a release: exit 0 means verified and kept, a new one or one that is there",
+    ),
 )
 VERIFY_EXAMPLES = examples(
     ("pgben verify", "look at every backup of every target: presence, sizes, signatures"),
@@ -47,10 +51,37 @@ def backup(
             "--all", help="Every protected database, then every bucket, joined in a recovery point."
         ),
     ] = False,
+    hold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Keep it for so long ('14d'), whatever retention would remove."
+        ),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --hold: what it is kept for, as in lists."),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="With --hold: why; signed and kept beside it."),
+    ] = None,
+    max_age: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Make none where a verified one is not older ('1h'); hold that one.",
+        ),
+    ] = None,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> int:
-    """Back up databases and buckets: capture, store, prune, read back."""
+    """Back up databases and buckets: capture, store, prune, read back.
+
+    With --hold the exit code is 0 only when the backup is verified and held:
+    a deployment may go on then, and not before.
+    """
+    asked = {"hold_for": hold, "label": label, "reason": reason, "max_age": max_age}
+    keeping = {name: value for name, value in asked.items() if value is not None}
     work = open_workplace()
     known = work.target_names()
     if everything and targets:
@@ -61,9 +92,9 @@ def backup(
             f"name some of {', '.join(known)}, or give --all",
         )
     if everything and _forms_points(work):
-        return direct_mode.run_or_enqueue(work, "point", None, {}, wait=wait, as_json=as_json)
+        return direct_mode.run_or_enqueue(work, "point", None, keeping, wait=wait, as_json=as_json)
     chosen = arguments.parse_protected(targets or known, known)
-    wanted = [(str(one), {"target": str(one)}) for one in chosen]
+    wanted = [(str(one), {"target": str(one), **keeping}) for one in chosen]
     return enqueue.enqueue_and_follow(work, "backup", wanted, wait=wait, as_json=as_json)
 
 

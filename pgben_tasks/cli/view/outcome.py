@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any, Final
 from uuid import UUID
@@ -13,6 +13,7 @@ from rich.text import Text
 from pgben_tasks import errors
 from pgben_tasks.cli.view import output
 from pgben_tasks.domain import listing
+from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.job import EVERYTHING, Job, StepRun
 from pgben_tasks.domain.swap import SwapState
 from pgben_tasks.language import counted
@@ -61,6 +62,9 @@ _RESULT_WORDS: Final[dict[str, tuple[str, str]]] = {
     "suspect": ("suspect", ""),
     "acknowledged": ("acknowledged", ""),
     "keys_acknowledged": ("keys acknowledged", "count"),
+    "existing": ("was there already", "flag"),
+    "hold": ("kept", "hold"),
+    "released": ("released", "flag"),
     "database_bytes": ("database", "bytes"),
     "dump_bytes": ("dump", "bytes"),
     "stored_bytes": ("stored", "bytes"),
@@ -253,17 +257,15 @@ def _state(job: Job) -> str:
 
 
 def _shown(value: Any, kind: str, zone: tzinfo) -> output.Cell:
-    if kind == "bytes":
-        return output.size(int(value))
-    if kind == "count":
-        return output.number(int(value))
-    if kind == "names":
-        return ", ".join(value)
-    if kind == "flag":
-        return "yes" if value else "no"
-    if kind == "moment":
-        return output.moment(datetime.fromisoformat(str(value)), zone)
-    return str(value)
+    ways: dict[str, Callable[[Any], output.Cell]] = {
+        "bytes": lambda size: output.size(int(size)),
+        "count": lambda count: output.number(int(count)),
+        "names": ", ".join,
+        "hold": lambda hold: output.hold(Hold.from_json(hold), zone),
+        "flag": lambda flag: "yes" if flag else "no",
+        "moment": lambda at: output.moment(datetime.fromisoformat(str(at)), zone),
+    }
+    return ways.get(kind, str)(value)
 
 
 def _prune(job: Job) -> Iterator[RenderableType]:

@@ -20,6 +20,7 @@ from rich.text import Text
 from pgben_tasks import language
 from pgben_tasks.cli.view import tables
 from pgben_tasks.cli.view.tables import Facts, Listing, wrap
+from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.listing import moment_text
 from pgben_tasks.language import counted
 from pgben_tasks.redaction import redact
@@ -81,6 +82,12 @@ OPTIONS: Final[Mapping[str, str]] = {
     "reason": "--reason",
     "dry_run": "--dry-run",
     "mail": "--mail",
+    "until": "--until",
+    "hold_for": "--hold",
+    "keep_for": "--for",
+    "label": "--label",
+    "max_age": "--max-age",
+    "release": "release",
 }
 _FIELD: Final = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 
@@ -145,6 +152,15 @@ def suspicion(reason: str, *, acknowledged: bool) -> Text:
     if acknowledged:
         return Text(f"suspect (acknowledged): {reason}")
     return Text(f"suspect: {reason}", style="yellow")
+
+
+def hold(one: Hold | None, zone: tzinfo = UTC) -> str:
+    """Return until when a backup is held, by whom and for what; nothing where it is not."""
+    if one is None:
+        return ""
+    end = "it is released" if one.until is None else minute(one.until, zone)
+    by = f" by {one.who}" if one.who else ""
+    return f"held until {end}{by}" + (f", {one.label}" if one.label else "")
 
 
 def table(

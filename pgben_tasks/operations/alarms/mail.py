@@ -31,6 +31,7 @@ WORK: Final[Mapping[str, str]] = {
     "undo": _("undoing of a swap of {target}"),
     "undo_all": _("undoing of the swaps of {target}"),
     "acknowledge": _("acknowledgement of a backup of {target}"),
+    "hold": _("hold of a backup of {target}"),
     "sweep": _("sweep of {target}"),
     "report": _("report of {target}"),
 }

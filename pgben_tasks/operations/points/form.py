@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from pgben_tasks.contracts import JSON, BackupRequest
+from pgben_tasks.contracts import JSON, BackupAllRequest, BackupRequest, HoldRequest
 from pgben_tasks.domain.documents import (
     RECOVERY_POINTS,
     CrossCheck,
@@ -20,8 +20,9 @@ from pgben_tasks.domain.documents import (
     PointMember,
     RecoveryPoint,
 )
+from pgben_tasks.domain.holds import Hold, in_force, says_as_much, shortest
 from pgben_tasks.domain.job import Job, window_key
-from pgben_tasks.domain.points import Candidate, first_fitting
+from pgben_tasks.domain.points import Candidate, KnownPoint, first_fitting, newest_good
 from pgben_tasks.domain.references import FAULTS
 from pgben_tasks.domain.states import GOOD_LABELS
 from pgben_tasks.domain.target import BackupId, Target, require_utc
@@ -57,9 +58,18 @@ def require_new_workers(workers: Workers) -> None:
 
 
 def databases(run: Run, tools: Toolbox) -> JSON:
-    """Back up every database, or find the backups of the same window, and wait for all of them."""
+    """Back up every database, or find the backups of the same window, and wait for all of them.
+
+    Where a verified point is new enough for the request, its members are taken instead.
+    """
     run.progress.begin("databases")
     _require_time_left(run, tools)
+    existing = _existing(run, tools)
+    if existing is not None:
+        members = {one.target: one.backup for one in existing.members}
+        told: JSON = {"existing": True}
+        run.ledger.keep(context={"members": members, "point": str(existing.id), "told": told})
+        return {"databases": {one: members[one] for one in members if _is_database(one)}}
     jobs = [_ask_database(run, tools, target) for target in _protected(tools, "postgres")]
     _require_none_failed(jobs)
     # A failed one with another attempt to come has ended, and is no backup yet.
@@ -76,6 +86,8 @@ def buckets(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("buckets")
     _require_time_left(run, tools)
     members: dict[str, str] = dict(run.job.context["members"])
+    if "point" in run.job.context:
+        return {"buckets": {one: members[one] for one in members if not _is_database(one)}}
     after = _data_of_databases(tools, members) + tools.limits.point_settle
     missing = []
     for target in _protected(tools, "bucket"):
@@ -146,20 +158,95 @@ def _joined(tools: Toolbox, document: RecoveryPoint, told: JSON) -> JSON:
 
 
 def record(run: Run, tools: Toolbox) -> JSON:
-    """Read the point and the statements about its members back: that is its state."""
+    """Read the point and the statements about its members back: that is its state.
+
+    With a hold asked for, every member is held first, by jobs of their own.
+    """
     run.progress.begin("record")
     wanted = run.job.context["point"]
     found = surveyed_points(tools.repository, only=BackupId.parse(wanted))
     found.require_readable(PermanentError)
     (point,) = found.points
+    held = _held(run, tools, point)
     log.info("point_recorded", point=wanted, state=point.state)
     return {
         "state": point.state,
+        **held,
         "members": [
             {"target": one.target, "backup": one.backup, "state": state}
             for one, state in zip(point.members, point.states, strict=True)
         ],
     }
+
+
+def _existing(run: Run, tools: Toolbox) -> KnownPoint | None:
+    """Return the verified point that is new enough for the request; None where none is.
+
+    One whose rows lack objects, or could not be compared with them, answers nobody.
+    """
+    request = BackupAllRequest.parse(run.job.request)
+    if request.max_age is None:
+        return None
+    now = tools.clock.now()
+    points = surveyed_points(tools.repository).points
+    return newest_good(
+        one
+        for one in points
+        if now - request.max_age <= one.started <= now
+        and not one.faults
+        and (one.check is not None or not tools.references)
+    )
+
+
+def _held(run: Run, tools: Toolbox, point: KnownPoint) -> JSON:
+    """Return the hold of a point whose request asks for one: that of the member held shortest.
+
+    Only the maintenance worker may hold a backup. Members that their own backups did not hold are
+    held by jobs, which are waited for.
+    """
+    request = BackupAllRequest.parse(run.job.request)
+    if request.hold_for is None:
+        return {}
+    begun = require_utc(run.job.started_at or run.job.created_at)
+    wanted = Hold(until=begun + request.hold_for, label=request.label, who=run.job.requested_by)
+    now = tools.clock.now()
+    held = [in_force(one, now) for one in point.holds]
+    asked = [
+        _ask_hold(run, tools, member, wanted, request.reason)
+        for member, hold in zip(point.members, held, strict=True)
+        if not says_as_much(hold, wanted)
+    ]
+    _require_none_failed(asked, "holds a backup")
+    waiting = [job for job in asked if job.state != "succeeded"]
+    if waiting:
+        raise StepWaits(f"waits for holds: {', '.join(job.target for job in waiting)}")
+    first_to_end = shortest(held)
+    return {} if first_to_end is None else {"hold": first_to_end.to_json()}
+
+
+def _ask_hold(run: Run, tools: Toolbox, member: PointMember, hold: Hold, reason: str | None) -> Job:
+    request = HoldRequest(
+        target=member.target,
+        backup=member.backup,
+        until=hold.until,
+        label=hold.label,
+        reason=reason or f"of recovery point {run.job.context['point']}",
+        requested_by=run.job.requested_by,
+    )
+    job, new = tools.jobs.request(
+        "hold",
+        target=member.target,
+        key=f"hold:{member.target}:point:{run.job_id}:{run.job.attempt}",
+        request=request.model_dump(mode="json"),
+        requested_by=run.job.requested_by,
+    )
+    if new:
+        log.info("hold_asked_for", target=member.target, asked=str(job.id))
+    return job
+
+
+def _is_database(target: str) -> bool:
+    return Target.parse(target).kind == "postgres"
 
 
 def _checked(
@@ -255,11 +342,20 @@ def _ask(
     run: Run, tools: Toolbox, target: Target, *, key: str, window: datetime | None = None
 ) -> Job:
     who = "schedule" if window else run.job.requested_by
+    whole = BackupAllRequest.parse(run.job.request)
+    # Held by its own chain, before anything is pruned; the members that others made come later.
+    asked = BackupRequest(
+        target=str(target),
+        requested_by=who,
+        hold_for=whole.hold_for,
+        label=whole.label,
+        reason=whole.reason,
+    )
     job, new = tools.jobs.request(
         "backup",
         target=str(target),
         key=key,
-        request=BackupRequest(target=str(target), requested_by=who).model_dump(mode="json"),
+        request=asked.model_dump(mode="json"),
         requested_by=who,
         window=window,
     )
@@ -268,12 +364,12 @@ def _ask(
     return job
 
 
-def _require_none_failed(jobs: list[Job]) -> None:
+def _require_none_failed(jobs: list[Job], doing: str = "backs up") -> None:
     for job in jobs:
         if job.ended and job.state != "succeeded" and job.retry_at is None:
             said = (job.error or {}).get("sentence", "no reason was recorded")
             raise PermanentError(
-                f"job '{job.id}', which backs up '{job.target}' for a recovery point, did not "
+                f"job '{job.id}', which {doing} '{job.target}' for a recovery point, did not "
                 f"succeed: {said}",
                 "when that is mended, `pgben backup --all` forms a point at once",
             )

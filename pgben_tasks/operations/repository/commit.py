@@ -15,6 +15,7 @@ from pgben_tasks.domain.states import State, state_of
 from pgben_tasks.domain.target import BackupId, require_utc
 from pgben_tasks.errors import BackupIncomplete, IntegrityError, NotRestorable
 from pgben_tasks.operations import spool
+from pgben_tasks.operations.repository import hold
 from pgben_tasks.operations.repository.survey import survey
 from pgben_tasks.operations.repository.verify import read_back
 from pgben_tasks.operations.toolbox import Run, Toolbox
@@ -124,6 +125,7 @@ def record(run: Run, tools: Toolbox) -> JSON:
             f"good, `pgben acknowledge {run.target}/{backup}`, or for all nights to come "
             f"`pgben acknowledge {run.target}` with `keys`",
         )
+    hold.require_held(run, state)
     return {
         "backup": str(backup),
         "state": state,

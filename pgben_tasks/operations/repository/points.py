@@ -127,7 +127,9 @@ def surveyed_points(
 def _facts(surveys: Sequence[Survey]) -> dict[tuple[str, str], MemberFacts]:
     return {
         (str(one.target), str(backup.known.id)): MemberFacts(
-            state=standing_state(backup.known.standing), manifest=backup.manifest.digest
+            state=standing_state(backup.known.standing),
+            manifest=backup.manifest.digest,
+            hold=backup.known.standing.hold,
         )
         for one in surveys
         for backup in one.backups
@@ -144,4 +146,8 @@ def _facts_of(repository: Repository, key: tuple[str, str]) -> dict[tuple[str, s
         return {}
     except IntegrityError:
         return {key: MemberFacts(state=UNREADABLE, manifest=None)}
-    return {key: MemberFacts(state=standing_state(standing), manifest=manifest.digest)}
+    return {
+        key: MemberFacts(
+            state=standing_state(standing), manifest=manifest.digest, hold=standing.hold
+        )
+    }

@@ -25,7 +25,7 @@ from pgben_tasks.domain.retention import (
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import FenceLost, PgbenError, PruneRefused
 from pgben_tasks.language import counted
-from pgben_tasks.operations.repository import statements
+from pgben_tasks.operations.repository import hold, statements
 from pgben_tasks.operations.repository.points import surveyed_points
 from pgben_tasks.operations.repository.survey import Survey, is_pruned, orphans, survey
 from pgben_tasks.operations.toolbox import Run, Toolbox
@@ -34,15 +34,23 @@ log = structlog.get_logger(__name__)
 
 
 def after_backup(run: Run, tools: Toolbox) -> JSON:
-    """Prune as a step of a backup: what goes wrong here is a finding, never a failed backup."""
+    """Prune as a step of a backup: what goes wrong here is a finding, never a failed backup.
+
+    A backup that was asked for together with a hold is held before; without that nothing goes.
+    """
+    held = hold.as_asked(run, tools)
     try:
+        if "hold_failed" in held:
+            raise PruneRefused(
+                "the new backup could not be held", "pruning waits for the next backup"
+            )
         own = BackupId.parse(run.job.backup) if run.job.backup else None
-        return {"prune": prune(run, tools, dry_run=False, own=own)}
+        return {**held, "prune": prune(run, tools, dry_run=False, own=own)}
     except FenceLost:
         raise
     except PgbenError as exc:
         log.warning("prune_refused", why=exc.sentence, hint=exc.hint)
-        return {"prune": {"refused": exc.sentence, "hint": exc.hint, "expired": []}}
+        return {**held, "prune": {"refused": exc.sentence, "hint": exc.hint, "expired": []}}
 
 
 def on_demand(run: Run, tools: Toolbox) -> JSON:
@@ -120,12 +128,10 @@ def prune(run: Run, tools: Toolbox, *, dry_run: bool, own: BackupId | None = Non
                     f"a restore or verification of '{run.target}' is reading the repository",
                     "pruning waits for the next backup",
                 )
-            # A restore that chose its backup after the plan was made has left the lock again.
-            if tools.captures.named(run.target) & {str(backup) for backup in decided.expire}:
-                raise PruneRefused(
-                    f"a job of '{run.target}' has just asked for a backup that would be removed",
-                    "pruning waits for the next backup",
-                )
+            _require_unasked(tools, run.target, decided.expire)
+            for point in found.points.expire if points else ():
+                for target, backup in sorted(point.backups):
+                    _require_unasked(tools, target, [backup])
             if not found.knows(tools.repository.points()):
                 raise PruneRefused(
                     "a recovery point was formed while it was decided what goes",
@@ -145,6 +151,25 @@ def prune(run: Run, tools: Toolbox, *, dry_run: bool, own: BackupId | None = Non
         "refused": decided.refused,
         "decisions": rows,
     }
+
+
+def _require_unasked(tools: Toolbox, target: Target, going: Sequence[BackupId]) -> None:
+    """Raise ``PruneRefused`` when somebody asked for a backup, or held it, after the plan was made.
+
+    A restore that chose its backup since then has left the lock again, and so has a hold.
+    """
+    if tools.captures.named(target) & {str(backup) for backup in going}:
+        raise PruneRefused(
+            f"a job of '{target}' has just asked for a backup that would be removed",
+            "pruning waits for the next backup",
+        )
+    now = tools.clock.now()
+    for backup in going:
+        if hold.held_now(tools, target, backup, now) is not None:
+            raise PruneRefused(
+                f"backup '{backup}' of '{target}' has just been held",
+                "pruning waits for the next backup",
+            )
 
 
 def _remove_points(run: Run, tools: Toolbox, points: Sequence[str]) -> None:

@@ -133,6 +133,7 @@ def _target(
             manifest=one.manifest,
             acknowledged=one.known.standing.acknowledged,
             needs=one.known.standing.needs,
+            hold=one.known.standing.hold,
             verified_at=one.known.standing.last_verified,
         )
         for one in surveyed.backups

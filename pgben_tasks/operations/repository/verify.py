@@ -272,6 +272,7 @@ def _record_state(
     )
     if standing.acknowledged:
         tools.index.acknowledge(one.manifest.target_name, one.manifest.backup)
+    tools.index.set_hold(one.manifest.target_name, one.manifest.backup, standing.hold)
     if standing.state is not State.NOT_RESTORABLE:
         return []
     destination = server_major(newest.manifest.database.server_version_num)
