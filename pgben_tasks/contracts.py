@@ -669,12 +669,15 @@ def check_same_job(job: Job, kind: str, target: str, request: Request) -> None:
     """Raise ``RequestRefused`` when the key of ``request`` is that of another job."""
     if is_same_job(job, kind, target, request):
         return
-    what = f"a {job.kind} of '{job.target}'"
+    hint = "one key stands for one job; give each request a key of its own"
     if (job.kind, job.target) == (kind, target):
-        what = f"{what} that is held for another time, or label"
+        raise RequestRefused(
+            f"the idempotency key '{job.key}' belongs to a backup of '{job.target}' that is held "
+            "for another time, or label",
+            hint,
+        )
     raise RequestRefused(
-        f"the idempotency key '{job.key}' belongs to {what}",
-        "one key stands for one job; give each request a key of its own",
+        f"the idempotency key '{job.key}' belongs to a {job.kind} of '{job.target}'", hint
     )
 
 

@@ -17,6 +17,7 @@ from pgben_tasks.contracts import (
     BackupRequest,
     BucketRestoreRequest,
     CancelRequest,
+    HoldRequest,
     ReportRequest,
     Request,
     RestoreAllRequest,
@@ -183,6 +184,26 @@ def acknowledge_form(target: str, backup: str) -> Form:
 def report_form() -> Form:
     """Return the form that makes a report."""
     return Form(kind="report", model=ReportRequest, fields=(field(ReportRequest, "mail"),))
+
+
+def hold_form(target: str, backup: str) -> Form:
+    """Return the form that keeps a backup from being pruned."""
+    fields = (
+        *hidden(HoldRequest, target=target, backup=backup),
+        field(HoldRequest, "keep_for", required=True, value="14d"),
+        field(HoldRequest, "label"),
+        field(HoldRequest, "reason", required=True),
+    )
+    return Form(kind="hold", model=HoldRequest, fields=fields)
+
+
+def release_form(target: str, backup: str) -> Form:
+    """Return the form that ends a hold."""
+    fields = (
+        *hidden(HoldRequest, target=target, backup=backup, release="true"),
+        field(HoldRequest, "reason", required=True),
+    )
+    return Form(kind="hold", model=HoldRequest, fields=fields)
 
 
 def cancel_form(job: str) -> Form:

@@ -628,6 +628,30 @@ class AcknowledgeForm(FormPage):
         return forms.acknowledge_form(values["target"], values["backup"])
 
 
+class HoldForm(AcknowledgeForm):
+    """Keeps a backup from being pruned."""
+
+    def heading(self, values: Values) -> str:
+        """Return what the form does."""
+        return self.words(_("Hold backup {backup}"), backup=values["backup"])
+
+    def form(self, values: Values) -> Form:
+        """Return the form for one backup."""
+        return forms.hold_form(values["target"], values["backup"])
+
+
+class ReleaseForm(AcknowledgeForm):
+    """Ends a hold."""
+
+    def heading(self, values: Values) -> str:
+        """Return what the form does."""
+        return self.words(_("Release backup {backup}"), backup=values["backup"])
+
+    def form(self, values: Values) -> Form:
+        """Return the form for one backup."""
+        return forms.release_form(values["target"], values["backup"])
+
+
 def _in_place(values: Values) -> bool:
     """Return whether what exists is replaced: databases call it a swap."""
     return "true" in (values.get("in_place"), values.get("swap"))
@@ -664,6 +688,8 @@ FORMS: Final[dict[str, type[FormPage]]] = {
     "restore_all": RestoreAllForm,
     "undo": UndoForm,
     "acknowledge": AcknowledgeForm,
+    "hold": HoldForm,
+    "release": ReleaseForm,
     "cancel": CancelForm,
     "report": ReportForm,
 }

@@ -60,6 +60,7 @@ PHASES: Final[Mapping[str, str]] = {
     "cross-check": _("comparing rows with objects"),
     "references": _("reading references"),
     "acknowledge": _("recording"),
+    "hold": _("recording"),
     "sweep": _("sweeping"),
     "report": _("writing the report"),
 }
@@ -90,6 +91,7 @@ RESULTS: Final[Mapping[str, tuple[str, str]]] = {
     "aside": (_("What was overwritten lies in"), ""),
     "after_swap_failed": (_("After the swap"), ""),
     "suspect": (_("Suspect"), ""),
+    "hold": (_("Held"), "hold"),
     "level": (_("Level"), "choice"),
     "backups": (_("Backups"), "count"),
     "tables": (_("Tables"), "count"),
@@ -152,6 +154,13 @@ FIELDS: Final[Mapping[str, tuple[str, str]]] = {
     "keys": (_("Only these keys"), _("one on each line")),
     "put_below": (_("Put before every key"), ""),
     "mail": (_("Send it by mail"), _("to those who get the alarms")),
+    "keep_for": (_("Keep it for"), _("such as 14d, 12h or 1d12h")),
+    "hold_for": (_("Keep it for"), _("such as 14d, 12h or 1d12h")),
+    "until": (_("Until"), ""),
+    "label": (
+        _("Label"),
+        _("what it is kept for, in one word; it stands in lists, so no personal data"),
+    ),
     "reason": (
         _("Reason"),
         _("for whoever reads the signed statement later; do not write personal data"),
@@ -303,6 +312,17 @@ class Words(PlainWords):
         """Return a choice of a list."""
         return self(CHOICES[choice]) if choice in CHOICES else self.target(choice)
 
+    def hold(self, hold: Mapping[str, Any]) -> str:
+        """Write until when a backup is held, by whom and for what."""
+        until = hold["until"]
+        if until is None:
+            told = self(_("until it is released"))
+        else:
+            told = self(_("until {moment}"), moment=self.moment(until))
+        if hold["by"]:
+            told = self(_("{until} by {who}"), until=told, who=hold["by"])
+        return f"{told}, {hold['label']}" if hold["label"] else told
+
     def value(self, value: Any, kind: str) -> str:
         """Write a value of a result."""
         if kind == "bytes":
@@ -315,4 +335,6 @@ class Words(PlainWords):
             return self.choice(str(value))
         if kind == "colour":
             return self.state(str(value))
+        if kind == "hold":
+            return self.hold(value)
         return self.phrase(str(value))

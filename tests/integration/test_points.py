@@ -13,6 +13,7 @@ from pgben_tasks.domain.check import PointSigns
 from pgben_tasks.domain.documents import Manifest
 from pgben_tasks.domain.job import Job, window_key
 from pgben_tasks.domain.layout import point_path
+from pgben_tasks.domain.listing import point_document
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import (
@@ -408,6 +409,112 @@ def test_a_point_that_only_the_index_knows_leaves_it_with_the_next_prune(
     assert indexed_points(points.buckets.shop.work) != ()
     points.buckets.run("prune")
     assert indexed_points(points.buckets.shop.work) == ()
+
+
+# --- what is held
+
+
+def decisions(points: PointShop, target: Target) -> dict[str, tuple[str, ...]]:
+    """Return why a prune at this moment would keep each backup of a target."""
+    made = prune.decide(points.tools, target).plan.decisions
+    return {str(one.backup): one.reasons for one in made}
+
+
+def keep_nothing(points: PointShop) -> None:
+    """Let retention keep nothing but what it has to."""
+    policy = Policy(max_age=timedelta(0), floor=1, brake=1)  # type: ignore[arg-type]
+    limits = replace(points.tools.limits, retention=policy)
+    points.tools = points.buckets.tools = replace(points.tools, limits=limits)
+
+
+def test_a_point_that_is_asked_for_with_a_hold_has_every_member_held(points: PointShop) -> None:
+    chain = points.chain(hold_for="14d", label="release-42")
+    with pytest.raises(StepWaits):
+        chain.step()
+    points.work_all()
+    chain.step()
+    # Its bucket was listed meanwhile for somebody else, who holds nothing.
+    points.buckets.snapshot()
+    point = points.form(chain)
+    held = chain.job.result["hold"]
+    assert (chain.job.result["state"], held["label"], held["by"]) == (
+        "verified",
+        "release-42",
+        "shop",
+    )
+    assert [one and one.label for one in point.holds] == ["release-42"] * 2
+    jobs = [(job.kind, job.target) for job in points.ledger.jobs()]
+    # The database's backup held itself, before anything was pruned.
+    assert jobs == [("hold", str(BUCKET)), ("backup", str(points.buckets.shop.target))]
+    document = point_document(point, points.tools.clock.now())
+    assert document["hold"]["label"] == "release-42"
+    assert point_document(point, points.tools.clock.now() + timedelta(days=15))["hold"] is None
+    # Whoever asks once more within the hour gets this one, held for longer.
+    again = points.chain(hold_for="30d", label="release-43", max_age="1h")
+    assert points.form(again).id == point.id
+    assert again.job.result["existing"]
+    assert again.job.result["hold"]["label"] == "release-43"
+    assert again.job.result["hold"]["until"] > held["until"]
+    assert stored_points(points.tools.repository)[1:] == ()
+
+
+def test_a_hold_that_fails_fails_the_point(points: PointShop) -> None:
+    chain = points.chain(hold_for="14d")
+
+    def fail_holds() -> None:
+        for job in points.ledger.jobs(open_only=True):
+            if job.kind == "hold":
+                with points.ledger.database.transaction() as cursor:
+                    cursor.execute(
+                        "UPDATE job SET state = 'failed', error = '{}' WHERE id = %s", (job.id,)
+                    )
+        points.work_all()
+
+    with pytest.raises(StepWaits):
+        chain.step()
+    points.work_all()
+    chain.step()
+    points.buckets.snapshot()
+    with pytest.raises(PermanentError, match="backup of 'bucket/.*' could not be held"):
+        points.form(chain, when_it_waits=fail_holds)
+
+
+def test_a_point_with_a_held_member_stays_whole_until_the_hold_ends(points: PointShop) -> None:
+    held, other = points.form(), points.form()
+    points.buckets.put("later", b"x")
+    newest = points.form()
+    keep_nothing(points)
+    database = points.buckets.shop.target
+    backup = {one.target: one.backup for one in held.members}
+    fields = {"backup": backup[str(database)], "reason": "x"}
+    points.buckets.shop.run("hold", {"target": str(database), "keep_for": "14d", **fields})
+    snapshots = decisions(points, BUCKET)
+    assert snapshots[backup[str(BUCKET)]] == (f"of recovery point {held.id}",)
+    points.buckets.run("prune")
+    assert [one.id for one in stored_points(points.tools.repository)] == [newest.id, held.id]
+    assert other.id not in points.tools.repository.points()
+    points.buckets.shop.run("hold", {"target": str(database), "release": True, **fields})
+    points.buckets.run("prune")
+    assert [one.id for one in stored_points(points.tools.repository)] == [newest.id]
+
+
+def test_a_hold_of_a_member_elsewhere_keeps_a_point_that_was_to_go(points: PointShop) -> None:
+    old = points.form()
+    points.buckets.put("later", b"x")
+    points.form()
+    keep_nothing(points)
+    database = str(points.buckets.shop.target)
+    backup = next(one.backup for one in old.members if one.target == database)
+    request = {"target": database, "backup": backup, "keep_for": "1d", "reason": "x"}
+    job, _ = points.ledger.request(
+        "hold", target=database, key="waits", request=request, requested_by="test"
+    )
+    with pytest.raises(PruneRefused, match=f"a job of '{database}' has just asked"):
+        points.buckets.run("prune")
+    assert old.id in points.tools.repository.points()
+    points.work(job)
+    points.buckets.run("prune")
+    assert old.id in points.tools.repository.points()
 
 
 def test_a_wrong_clock_of_the_databases_server_moves_no_point() -> None:

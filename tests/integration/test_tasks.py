@@ -35,6 +35,7 @@ from pgben_tasks.errors import (
     RequestRefused,
     RestoreRefused,
 )
+from pgben_tasks.health.listing import read_index
 from pgben_tasks.runtime import process
 from pgben_tasks.tasks import buckets, points, postgres, reconciler, repository
 from tests.support.installation import FILL_PEDIDO, Installation
@@ -864,3 +865,87 @@ def errors() -> Callable[[], list[type[PgbenError]]]:
         return found
 
     return every
+
+
+# Backups that are held
+
+
+def listed(site: Site, backup: str) -> Any:
+    (found,) = [one for one in read_index(site, None) if one.backup == backup]
+    return found
+
+
+def test_a_gate_is_answered_by_the_verified_backup_that_is_new_enough(
+    site: Site, installation: Installation
+) -> None:
+    target = str(installation.target)
+    before = installation.backups[-1].backup
+    gate = {"target": target, "hold_for": "14d", "label": "release-42", "max_age": "1h"}
+    outcome = call(postgres.backup, {**gate, "requested_by": "ci@host"})
+    result = outcome["result"]
+    assert (outcome["backup"], result["backup"], result["existing"]) == (before, before, True)
+    assert result["state"] == "verified"
+    assert (result["hold"]["label"], result["hold"]["by"]) == ("release-42", "ci@host")
+    assert listed(site, before).to_json()["hold"] == result["hold"]
+    assert len(site.tools.repository.backups(installation.target)) == 2
+    # The same with no hold asked for changes nothing; an older one makes a new one.
+    again = call(postgres.backup, {"target": target, "max_age": "1h"})
+    assert again["result"] == {"backup": before, "state": "verified", "existing": True}
+    made = call(postgres.backup, {**gate, "label": "release-43", "max_age": "1s"})
+    assert made["backup"] not in {one.backup for one in installation.backups}
+    assert made["result"]["hold"]["label"] == "release-43"
+    assert "existing" not in made["result"]
+
+
+def test_no_suspect_or_damaged_backup_answers_a_gate(
+    site: Site, installation: Installation
+) -> None:
+    older, newest_one = installation.backups
+    target = str(installation.target)
+    with site.database.transaction() as cursor:
+        cursor.execute("UPDATE backup SET suspect = 'x' WHERE id = %s", (newest_one.backup,))
+    assert call(postgres.backup, {"target": target, "max_age": "1h"})["backup"] == older.backup
+    with site.database.transaction() as cursor:
+        cursor.execute("UPDATE backup SET state = 'damaged' WHERE id = %s", (older.backup,))
+    made = call(postgres.backup, {"target": target, "max_age": "1h", "hold_for": "1d"})
+    assert made["backup"] not in {older.backup, newest_one.backup}
+
+
+def test_a_backup_that_the_catalog_alone_calls_verified_answers_no_gate(
+    site: Site, installation: Installation
+) -> None:
+    newest_one = installation.backups[-1]
+    folder = installation.repository / "verifications" / newest_one.target / newest_one.backup
+    shutil.rmtree(folder)
+    with pytest.raises(PermanentError, match="was taken for verified, and is unverified"):
+        call(postgres.backup, {"target": str(installation.target), "max_age": "1h"})
+
+
+def test_one_key_stands_for_one_hold(site: Site, installation: Installation) -> None:
+    target = str(installation.target)
+    asked = {"target": target, "idempotency_key": "deploy-42", "max_age": "1h", "hold_for": "14d"}
+    first = call(postgres.backup, asked)
+    assert call(postgres.backup, {**asked, "hold_for": "P14D"}) == first
+    for other in ({"hold_for": "30d"}, {"label": "release-42"}, {"max_age": "2h"}):
+        with pytest.raises(RequestRefused, match="held for another time, or label"):
+            call(postgres.backup, {**asked, **other})
+    plain = {name: asked[name] for name in ("target", "idempotency_key")}
+    with pytest.raises(RequestRefused, match="held for another time, or label"):
+        call(postgres.backup, plain)
+    # What was refused did not end the job that has the key.
+    assert call(postgres.backup, asked) == first
+
+
+def test_a_hold_and_a_release_are_jobs_of_the_maintenance_worker(
+    site: Site, installation: Installation
+) -> None:
+    backup = installation.backups[0].backup
+    asked = {"target": str(installation.target), "backup": backup, "reason": "auditoria"}
+    held = call(repository.hold, {**asked, "keep_for": "90d", "label": "audit"})
+    assert held["result"]["hold"]["label"] == "audit"
+    assert listed(site, backup).hold is not None
+    released = call(repository.hold, {**asked, "release": True})
+    assert released["result"]["released"]
+    assert listed(site, backup).hold is None
+    kinds = [(job.kind, job.backup) for job in site.ledger.jobs(limit=2)]
+    assert kinds == [("hold", backup)] * 2

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 from pgben_tasks import canvases
 from pgben_tasks.adapters.catalog.ledger import Ledger
@@ -49,11 +50,11 @@ class PointShop:
             limits=replace(self.buckets.tools.limits, point_settle=self.settle),
         )
 
-    def chain(self, *, window: datetime | None = None) -> in_process.Chain:
-        """Prepare the job of a recovery point."""
+    def chain(self, *, window: datetime | None = None, **request: Any) -> in_process.Chain:
+        """Prepare the job of a recovery point; ``request`` says more of what is asked for."""
         job = in_process.new_job(
             "point",
-            BackupAllRequest(requested_by="shop"),
+            BackupAllRequest.parse({"requested_by": "shop", **request}),
             target=EVERYTHING,
             node="workshop",
             now=datetime.now(UTC),

@@ -216,7 +216,7 @@ def _held(run: Run, tools: Toolbox, point: KnownPoint) -> JSON:
         for member, hold in zip(point.members, held, strict=True)
         if not says_as_much(hold, wanted)
     ]
-    _require_none_failed(asked, "holds a backup")
+    _require_none_failed(asked)
     waiting = [job for job in asked if job.state != "succeeded"]
     if waiting:
         raise StepWaits(f"waits for holds: {', '.join(job.target for job in waiting)}")
@@ -364,12 +364,18 @@ def _ask(
     return job
 
 
-def _require_none_failed(jobs: list[Job], doing: str = "backs up") -> None:
+def _require_none_failed(jobs: list[Job]) -> None:
     for job in jobs:
         if job.ended and job.state != "succeeded" and job.retry_at is None:
             said = (job.error or {}).get("sentence", "no reason was recorded")
+            if job.kind == "hold":
+                raise PermanentError(
+                    f"a backup of '{job.target}' of the recovery point could not be held (job "
+                    f"'{job.id}'): {said}",
+                    "when that is mended, `pgben hold POINT` holds all of it",
+                )
             raise PermanentError(
-                f"job '{job.id}', which {doing} '{job.target}' for a recovery point, did not "
+                f"job '{job.id}', which backs up '{job.target}' for a recovery point, did not "
                 f"succeed: {said}",
                 "when that is mended, `pgben backup --all` forms a point at once",
             )
