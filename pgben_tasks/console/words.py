@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -325,16 +325,12 @@ class Words(PlainWords):
 
     def value(self, value: Any, kind: str) -> str:
         """Write a value of a result."""
-        if kind == "bytes":
-            return self.size(int(value))
-        if kind == "count":
-            return self.number(int(value))
-        if kind == "moment":
-            return self.moment(str(value))
-        if kind == "choice":
-            return self.choice(str(value))
-        if kind == "colour":
-            return self.state(str(value))
-        if kind == "hold":
-            return self.hold(value)
-        return self.phrase(str(value))
+        ways: dict[str, Callable[[Any], str]] = {
+            "bytes": lambda size: self.size(int(size)),
+            "count": lambda count: self.number(int(count)),
+            "moment": lambda at: self.moment(str(at)),
+            "choice": lambda choice: self.choice(str(choice)),
+            "colour": lambda colour: self.state(str(colour)),
+            "hold": self.hold,
+        }
+        return ways.get(kind, lambda said: self.phrase(str(said)))(value)

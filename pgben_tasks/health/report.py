@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from pgben_tasks.adapters.catalog.reports import Acknowledged, Reports, Verified, in_total
+from pgben_tasks.domain.holds import in_force
 from pgben_tasks.domain.job import EVERYTHING, Job, window_key
 from pgben_tasks.domain.known_holes import known_holes
 from pgben_tasks.domain.layout import capture_of, target_of, target_of_statement
@@ -24,6 +25,7 @@ from pgben_tasks.domain.report import (
     Acknowledgement,
     Answers,
     CrossCheck,
+    Hold,
     NightOf,
     OpenAlarm,
     PointFacts,
@@ -377,10 +379,24 @@ def _target(work: Workplace, one: TargetOutlook, recorded: _Recorded, now: datet
         retention_refused=prune.get("refused"),
         client_holes=_holes(work, recorded.clients, name),
         acknowledged=tuple(_acknowledgements(recorded.acknowledged, name))[:_MOST_ACKNOWLEDGED],
+        holds=tuple(_holds(one, now)),
         findings=tuple(found.finding for found in recorded.findings if found.target == name)[
             :_MOST_FINDINGS
         ],
     )
+
+
+def _holds(one: TargetOutlook, now: datetime) -> Iterable[Hold]:
+    """Yield the backups of a target that are held now, newest first."""
+    for backup in one.backups:
+        hold = in_force(backup.hold, now)
+        if hold is not None:
+            yield Hold(
+                backup=backup.backup,
+                label=hold.label,
+                until=_utc(hold.until),
+                who=redact(hold.who or "–"),
+            )
 
 
 def _night_of(night: Night, target: str) -> NightState:

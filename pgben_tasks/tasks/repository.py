@@ -1,4 +1,4 @@
-"""What is asked for the repository: verify, prune, acknowledge, hold, sweep, and a report of all."""
+"""What is asked for the repository: verify, prune, acknowledge, hold, sweep, and a report."""
 
 from __future__ import annotations
 

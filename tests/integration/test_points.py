@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from pgben_tasks.cli.arguments import find_backups
 from pgben_tasks.direct.chain import Chain
 from pgben_tasks.domain.check import PointSigns
 from pgben_tasks.domain.documents import Manifest
@@ -17,6 +18,7 @@ from pgben_tasks.domain.listing import point_document
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import (
+    BackupNotFound,
     IntegrityError,
     PermanentError,
     PruneRefused,
@@ -475,7 +477,7 @@ def test_a_hold_that_fails_fails_the_point(points: PointShop) -> None:
     points.work_all()
     chain.step()
     points.buckets.snapshot()
-    with pytest.raises(PermanentError, match="backup of 'bucket/.*' could not be held"):
+    with pytest.raises(PermanentError, match="of the recovery point could not be held"):
         points.form(chain, when_it_waits=fail_holds)
 
 
@@ -496,6 +498,17 @@ def test_a_point_with_a_held_member_stays_whole_until_the_hold_ends(points: Poin
     points.buckets.shop.run("hold", {"target": str(database), "release": True, **fields})
     points.buckets.run("prune")
     assert [one.id for one in stored_points(points.tools.repository)] == [newest.id]
+
+
+def test_who_names_a_point_means_all_of_its_backups(points: PointShop) -> None:
+    point = points.form()
+    repository = points.tools.repository
+    assert set(find_backups(str(point.id), repository)) == point.backups
+    target, backup = min(point.backups)
+    for text in (str(backup), f"{target}/{backup}"):
+        assert find_backups(text, repository) == [(target, backup)]
+    with pytest.raises(BackupNotFound):
+        find_backups("20200101T000000Z-abcdef", repository)
 
 
 def test_a_hold_of_a_member_elsewhere_keeps_a_point_that_was_to_go(points: PointShop) -> None:

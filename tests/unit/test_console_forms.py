@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
 import pytest
 
 from pgben_tasks.console import forms
 from pgben_tasks.console.api import KINDS, request_fields
-from pgben_tasks.console.words import FIELDS
+from pgben_tasks.console.words import FIELDS, Words
 from pgben_tasks.contracts import (
     BackupAllRequest,
     BackupRequest,
@@ -34,6 +37,8 @@ ALL = [
     forms.undo_form("postgres/pgben", JOB, name="pgben"),
     forms.undo_all_form(JOB, names=["pgben"]),
     forms.acknowledge_form("postgres/pgben", BACKUP),
+    forms.hold_form("postgres/pgben", BACKUP),
+    forms.release_form("postgres/pgben", BACKUP),
     forms.cancel_form(JOB),
     forms.report_form(),
 ]
@@ -58,6 +63,31 @@ def test_a_box_that_is_ticked_at_first_says_no_when_it_is_not_any_more() -> None
     form = forms.report_form()
     assert forms.read(form, {"mail": ["true"]}) == {"mail": True}
     assert forms.read(form, {}) == {"mail": False}
+
+
+def test_a_backup_is_held_and_released() -> None:
+    for form, typed, expected in (
+        (
+            forms.hold_form("postgres/pgben", BACKUP),
+            {"keep_for": "14d", "label": "release-42", "reason": "x"},
+            {"keep_for": timedelta(days=14), "label": "release-42", "release": False},
+        ),
+        (
+            forms.release_form("postgres/pgben", BACKUP),
+            {"reason": "x"},
+            {"keep_for": None, "label": None, "release": True},
+        ),
+    ):
+        found = forms.read(form, sent(form, **typed))
+        kind, request = forms.request_of(form, found, who="ana", key="k")
+        assert kind == "hold"
+        assert expected.items() <= request.model_dump().items()
+    held = {"until": "2026-12-15T03:00:00Z", "label": "release-42", "by": "ana"}
+    english = Words(language="en", zone=ZoneInfo("America/Fortaleza"))
+    assert english.value(held, "hold") == "until 2026-12-15 00:00 by ana, release-42"
+    endless = {"until": None, "label": None, "by": None}
+    assert english.hold(endless) == "until it is released"
+    assert Words(language="pt_BR", zone=english.zone).hold(endless) == "até ser liberado"
 
 
 def test_who_asks_and_the_key_are_the_consoles() -> None:
