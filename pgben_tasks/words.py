@@ -111,6 +111,7 @@ ALARMS: Final[Mapping[str, str]] = {
     "faulty": _("rows and objects do not go together"),
     "overdue": _("a window is overdue"),
     "stale": _("a target has no recent verified backup"),
+    "space": _("a place is running out of room"),
     "silent": _("the scheduler was silent"),
     "expiring": _("a restored copy will be removed"),
 }

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -20,7 +21,11 @@ from pgben_tasks import names, runtime
 from pgben_tasks.adapters.catalog.locks import HeldLocks, worker_lock
 from pgben_tasks.adapters.postgres.clients import published_clients
 from pgben_tasks.domain.job import BEAT_SILENCE, HEARTBEAT_EVERY
+from pgben_tasks.domain.outlook import Fault
+from pgben_tasks.domain.space import Sample
 from pgben_tasks.errors import ConfigurationError, PgbenError, TargetBusy
+from pgben_tasks.health.looks import Look
+from pgben_tasks.health.space import measure_here
 
 log = structlog.get_logger(__name__)
 
@@ -28,8 +33,10 @@ log = structlog.get_logger(__name__)
 _TICK_EXPIRES: Final = 120
 #: A predecessor that was cut off from the catalog keeps its lock until the server notices.
 _WAIT_FOR_NAME: Final = 60.0
-#: Seconds between two looks at the PostgreSQL clients of this machine.
+#: Seconds between two looks at the PostgreSQL clients and the disks of this machine.
 _PUBLISH_EVERY: Final = 300
+#: Shorter than what heartbeats may be late.
+_MEASURED_WITHIN: Final = timedelta(seconds=5)
 
 
 class Presence:
@@ -54,6 +61,7 @@ class Presence:
         self._beat_silence = beat_silence
         self._begun = time.monotonic()
         self._held = self._take()
+        self._measuring: Look[list[Sample]] | None = None
         work.workers.register(self._names)
         self._publish()
         self._stop = threading.Event()
@@ -90,9 +98,26 @@ class Presence:
                 return
 
     def _publish(self) -> None:
-        """Publish the clients of this machine: what is installed meanwhile is seen, too."""
+        """Publish the clients of this machine and how full its disks are, as they are by now."""
         self._work.workers.publish(self._names, published_clients())
+        self._measure()
         self._publish_at = time.monotonic() + _PUBLISH_EVERY
+
+    def _measure(self) -> None:
+        """Publish how full the places are that this node sees, unless one of them hangs.
+
+        A folder of a network that is away keeps whoever looks at it, and must not keep heartbeats.
+        """
+        work = self._work
+        if self._measuring is None or not self._measuring.silent:
+            running, now = work.open_jobs(), work.database.now()
+            measure = partial(measure_here, work.settings, node=work.node, running=running, now=now)
+            self._measuring = Look(str(work.settings.spool_dir), lambda: list(measure()))
+        found = self._measuring.outcome(_MEASURED_WITHIN)
+        if isinstance(found, Fault):
+            log.warning("space_not_measured", why=found.sentence)
+            return
+        work.space.add(found)
 
     def _stand_in_for_beat(self) -> None:
         """Send the tick when beat has long been silent; two that do so change nothing but time."""

@@ -100,6 +100,8 @@ RESULTS: Final[Mapping[str, tuple[str, str]]] = {
     "database_bytes": (_("Size of the database"), "bytes"),
     "bytes": (_("Bytes"), "bytes"),
     "stored_bytes": (_("Stored"), "bytes"),
+    "new_bytes": (_("New in the repository"), "bytes"),
+    "spool_bytes": (_("Held in the spool"), "bytes"),
     "bytes_read_back": (_("Read back"), "bytes"),
     "bytes_read": (_("Read"), "bytes"),
     "loaded_bytes": (_("Loaded"), "bytes"),

@@ -322,6 +322,13 @@ class Manifest(SparseDocument):
         return sum(pack.size for pack in self.packs)
 
     @property
+    def new_bytes(self) -> int:
+        """Bytes that this capture added to the repository: its own packs, and files of lines."""
+        lines = self.bucket.inventory_size if self.bucket else 0
+        lines += self.references.size if self.references else 0
+        return lines + sum(pack.size for pack in self.own_packs)
+
+    @property
     def plain_bytes(self) -> int:
         """Bytes of all members before sealing."""
         return sum(member.size for pack in self.packs for member in pack.members)

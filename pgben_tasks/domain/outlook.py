@@ -14,6 +14,7 @@ from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.points import KnownPoint, newest_good
 from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.retention import CLOCK_TOLERANCE
+from pgben_tasks.domain.space import Forecast
 from pgben_tasks.domain.states import GOOD_LABELS, State
 
 Reconciler = Literal["runs", "runs without beat", "silent", "never ran"]
@@ -191,6 +192,8 @@ class Surroundings:
     keys: Keys | None = None
     missing_roles: tuple[str, ...] | None = None
     reconciler: Reconciler | None = None
+    #: Volumes that no forecast is about.
     full_disks: tuple[str, ...] = ()
+    space: tuple[Forecast, ...] = ()
     #: None without a catalog, or where no database is protected.
     restore_site: RestoreSite | None = None

@@ -18,11 +18,14 @@ from pgben_tasks.domain.outlook import (
     TargetOutlook,
 )
 from pgben_tasks.domain.restorability import RestoreSite
+from pgben_tasks.domain.space import Forecast, cause
+from pgben_tasks.language import size
 
 Colour = Literal["green", "yellow", "red"]
 
 #: From the least to the most alarming.
 _COLOURS: Final[tuple[Colour, ...]] = ("green", "yellow", "red")
+_MAKE_ROOM: Final = "docs/operations.md says under 'The disk fills' what makes room"
 _START_BEAT: Final = "start it with `python -m workers beat`"
 _DIRECT: Final = (
     "without it, `pgben list` and `pgben restore` work with `--direct`; `pgben catalog rebuild` "
@@ -97,6 +100,7 @@ def judge_running(targets: Sequence[TargetOutlook], known: Surroundings) -> Verd
                 Reason("yellow", f"the disk of '{disk}' is fuller than PGBEN_DISK_CRITICAL")
                 for disk in known.full_disks
             ),
+            *(_of_space(one) for one in known.space if one.critical),
         ]
     )
 
@@ -253,6 +257,26 @@ def _of_presence(one: Presence, lost: AbstractSet[str], known: Surroundings) -> 
             else f"the protected bucket '{name}' cannot be used: {one.fault.sentence}",
             one.fault.hint,
         )
+
+
+def _of_space(one: Forecast) -> Reason:
+    free, capacity, needed = size(one.free), size(one.capacity), size(one.tonight)
+    why = cause(one)
+    if why == "full":
+        return Reason(
+            "yellow",
+            f"'{one.where}' is fuller than PGBEN_DISK_CRITICAL: {free} of {capacity} are free",
+            _MAKE_ROOM,
+        )
+    return Reason(
+        "yellow",
+        f"what is due until this time tomorrow needs about {needed} by earlier nights, and "
+        f"'{one.where}' has {free} of {capacity} free"
+        if why == "short"
+        else f"a restore of the largest database beside needs about {needed}, and '{one.where}' "
+        f"has {free} of {capacity} free",
+        _MAKE_ROOM,
+    )
 
 
 def _way_back(kind: str, name: str, *, direct: bool) -> str:

@@ -44,10 +44,9 @@ def disks(settings: Settings) -> tuple[Disk, ...]:
     the machine of the maintenance worker only.
     """
     parts = urlsplit(settings.repository)
+    stored = [Path(parts.path)] if parts.scheme == "file" else []
     history = (settings.backup_dir, settings.minio_backup_dir)
-    wanted = [settings.spool_dir, *(path for path in history if path.exists())]
-    if parts.scheme == "file":
-        wanted.append(Path(parts.path))
+    wanted = [settings.spool_dir, *stored, *(path for path in history if path.exists())]
     found: dict[int, Disk] = {}
     for path in wanted:
         there = next(one for one in (path, *path.absolute().parents) if one.exists())
@@ -56,6 +55,16 @@ def disks(settings: Settings) -> tuple[Disk, ...]:
             there.stat().st_dev, Disk(path=path, used=usage.used / usage.total, free=usage.free)
         )
     return tuple(found.values())
+
+
+def full_history(settings: Settings, volumes: Sequence[Disk]) -> tuple[str, ...]:
+    """Return the folders of the history whose volume, which nothing else is on, is too full.
+
+    Spool and repository have forecasts.
+    """
+    critical = float(settings.disk_critical)
+    history = {settings.backup_dir, settings.minio_backup_dir}
+    return tuple(str(one.path) for one in volumes if one.path in history and one.used >= critical)
 
 
 def reconciler(work: Workplace, records: Records) -> Reconciler:

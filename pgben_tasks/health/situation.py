@@ -25,11 +25,13 @@ from pgben_tasks.domain.outlook import (
     TargetOutlook,
 )
 from pgben_tasks.domain.restorability import RestoreSite
+from pgben_tasks.domain.space import Forecast, Sample
 from pgben_tasks.domain.target import Target
 from pgben_tasks.domain.verdicts import Verdict, judge_restorable, judge_running
 from pgben_tasks.health.facts import (
     Disk,
     disks,
+    full_history,
     missing_roles,
     noted_node,
     of_role,
@@ -39,6 +41,7 @@ from pgben_tasks.health.facts import (
 from pgben_tasks.health.looks import Look
 from pgben_tasks.health.points import UNTIL_GOOD, indexed_points, stored_points
 from pgben_tasks.health.presence import check_identity, looks_at_protected, presence
+from pgben_tasks.health.space import forecasts, known_space, measure_here
 from pgben_tasks.runtime import Workplace, postgres_servers
 from pgben_tasks.settings import Settings
 
@@ -92,6 +95,7 @@ class _CatalogFacts:
     restore_site: RestoreSite
     reconciler: Reconciler
     last_tick: datetime | None
+    space: tuple[Forecast, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +112,7 @@ class _MachineFacts:
 
     disks: tuple[Disk, ...] = ()
     node: str | None = None
+    space: tuple[Sample, ...] = ()
 
 
 def gather(work: Workplace, *, patience: timedelta = _PATIENCE) -> Situation:
@@ -158,8 +163,11 @@ def gather(work: Workplace, *, patience: timedelta = _PATIENCE) -> Situation:
             else None,
             missing_roles=missing_roles(catalog.workers) if catalog else None,
             reconciler=catalog.reconciler if catalog else None,
-            full_disks=tuple(
-                str(disk.path) for disk in volumes if disk.used >= float(settings.disk_critical)
+            full_disks=full_history(settings, volumes),
+            space=known_space(
+                settings,
+                catalog.space if catalog else None,
+                machine.space if machine else (),
             ),
             restore_site=catalog.restore_site if catalog and places else None,
         ),
@@ -187,11 +195,14 @@ def _catalog_facts(work: Workplace) -> _CatalogFacts:
             restore_site=work.workers.restore_site(),
             reconciler=reconciler(work, records),
             last_tick=records.last_tick(),
+            space=forecasts(work, now=work.database.now()),
         )
 
 
 def _machine_facts(settings: Settings) -> _MachineFacts:
-    return _MachineFacts(disks=disks(settings), node=noted_node(settings))
+    node = noted_node(settings)
+    measured = measure_here(settings, node=node, running=(), now=datetime.now(UTC))
+    return _MachineFacts(disks=disks(settings), node=node, space=tuple(measured))
 
 
 def _stored(work: Workplace, now: datetime, *, from_catalog: bool) -> _Stored:

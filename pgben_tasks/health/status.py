@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,6 +31,7 @@ def status_document(found: Situation) -> dict[str, Any]:
         "workers": None if found.workers is None else list(found.workers),
         "last_tick": _moment(found.last_tick),
         "reconciler": found.surroundings.reconciler,
+        "space": [asdict(one) for one in found.surroundings.space],
         "disks": [
             {"path": str(disk.path), "used": round(disk.used, 4), "free_bytes": disk.free}
             for disk in found.disks

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from pgben_tasks.domain.space import Usage, tighter
 from pgben_tasks.errors import PermanentError, SpoolFull, TargetBusy
 from pgben_tasks.files import disk
 from pgben_tasks.files.durable import durable_file
@@ -65,13 +66,36 @@ def ensure_room(spool: Path, needed: int, *, limit: int | None, what: str) -> No
             disk.NO_ROOM_HINT,
         )
     if limit is not None:
-        used = size_of(spool)
-        if used + needed > limit:
-            raise SpoolFull(
-                f"the spool '{spool}' holds {used:,} bytes, {what} needs about {needed:,} more, "
-                f"PGBEN_SPOOL_LIMIT allows {limit:,}",
-                "raise PGBEN_SPOOL_LIMIT or wait for other jobs to end",
-            )
+        keep_limit(spool, needed, limit=limit, what=what)
+
+
+def keep_limit(spool: Path, needed: int, *, limit: int, what: str) -> None:
+    """Raise ``SpoolFull`` unless the spool stays under ``limit`` with ``needed`` bytes more."""
+    used = size_of(spool)
+    if used + needed > limit:
+        raise SpoolFull(
+            f"the spool '{spool}' holds {used:,} bytes, {what} needs about {needed:,} more, "
+            f"PGBEN_SPOOL_LIMIT allows {limit:,}",
+            "raise PGBEN_SPOOL_LIMIT or wait for other jobs to end",
+        )
+
+
+def usage(spool: Path, *, limit: int | None, running: Iterable[UUID] = ()) -> Usage:
+    """Return how full the spool is, by its volume and by ``limit``.
+
+    What jobs hold that are ``running`` will be given back. A spool that is not there yet is
+    measured where it would be made.
+    """
+    with disk_errors(spool):
+        there = next(one for one in (spool, *spool.absolute().parents) if one.exists())
+        volume = shutil.disk_usage(there)
+    return tighter(
+        # What is kept for root is no room for anybody else.
+        Usage(used=volume.used, capacity=volume.used + volume.free),
+        held=0 if limit is None else size_of(spool),
+        passing=sum(size_of(job_folder(spool, job)) for job in running),
+        limit=limit,
+    )
 
 
 def size_of(folder: Path) -> int:

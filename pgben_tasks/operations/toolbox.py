@@ -25,6 +25,7 @@ from pgben_tasks.domain.kept_databases import RestoredDatabase
 from pgben_tasks.domain.references import Reference
 from pgben_tasks.domain.restorability import RestoreSite
 from pgben_tasks.domain.retention import Policy
+from pgben_tasks.domain.space import Night
 from pgben_tasks.domain.swap import Swap, SwapState
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.domain.trail import Trail
@@ -169,6 +170,9 @@ class Jobs(Protocol):
     def restore_rate(self, target: Target) -> float | None:
         """Return the bytes per second of the last restore of a target; None when there was none."""
 
+    def nights(self, target: Target) -> Sequence[Night]:
+        """Return what the last backups of a target wrote, the newest first."""
+
     def cancel(self, job: UUID, *, error: JSON) -> bool:
         """End a job that has not ended and has not swapped; return whether it was so."""
 
@@ -289,6 +293,8 @@ class Limits:
     shard_bytes: int
     shard_objects: int = 5_000
     spool_limit: int | None
+    #: What the repository may hold, where its store does not say so itself.
+    repository_quota: int | None
     #: How long a database that a swap replaced is kept.
     keep_replaced: timedelta
     retention: Policy

@@ -17,6 +17,7 @@ from pgben_tasks.domain.documents import (
     Verification,
 )
 from pgben_tasks.domain.packing import EarlyPlan, PackPlan
+from pgben_tasks.domain.space import Usage
 from pgben_tasks.domain.target import BackupId, Target
 
 
@@ -79,6 +80,9 @@ class ObjectStore(Protocol):
     def now(self) -> datetime:
         """Return the time by the clock that ``StoredObject.modified`` is taken from."""
 
+    def volume(self) -> Usage | None:
+        """Return how full the store's volume is; None where a server keeps it."""
+
     def unfinished(self, prefix: str) -> Iterator[Unfinished]:
         """Return the uploads that killed writers left under keys that begin with ``prefix``."""
 
@@ -140,6 +144,12 @@ class Repository(Protocol):
 
     def now(self) -> datetime:
         """Return the time by the clock of the repository's store."""
+
+    def volume(self) -> Usage | None:
+        """Return how full the volume of the repository is; None where a server keeps it."""
+
+    def stored_bytes(self) -> int:
+        """Return the bytes of everything that is stored, by a listing of all of it."""
 
     def check_place(self) -> None:
         """Raise ``ConfigurationError`` unless the repository that was opened is still there.

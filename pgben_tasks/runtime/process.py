@@ -30,6 +30,7 @@ from pgben_tasks.adapters.catalog.outbox import AlarmOutbox
 from pgben_tasks.adapters.catalog.records import Records
 from pgben_tasks.adapters.catalog.recovery import Recovery
 from pgben_tasks.adapters.catalog.reports import Reports
+from pgben_tasks.adapters.catalog.space import SpaceSamples
 from pgben_tasks.adapters.catalog.workers import Workers
 from pgben_tasks.adapters.mail import SmtpMailer
 from pgben_tasks.adapters.postgres.kept_databases import PostgresKeptDatabases
@@ -91,6 +92,11 @@ class Workplace:
     def workers(self) -> Workers:
         """The workers of this site."""
         return Workers(self.database)
+
+    @cached_property
+    def space(self) -> SpaceSamples:
+        """How full the places were that are written to."""
+        return SpaceSamples(self.database)
 
     @cached_property
     def swaps(self) -> CatalogSwaps:

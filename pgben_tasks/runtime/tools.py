@@ -156,6 +156,7 @@ def _limits(settings: Settings) -> Limits:
         point_settle=settings.point_settle,
         shard_bytes=_SHARD_PACKS * settings.object_pack_size,
         spool_limit=settings.spool_limit,
+        repository_quota=settings.repository_quota,
         keep_replaced=settings.keep_replaced,
         retention=policy,
     )

@@ -124,6 +124,10 @@ class Fields(BaseSettings):
     repository_access_key: SecretStr | None = setting(None, "Access key for the repository.")
     repository_secret_key: SecretStr | None = setting(None, "Secret key for the repository.")
     repository_ca_file: Path | None = setting(None, "Certificate authority of that server.")
+    repository_quota: kinds.Size | None = setting(
+        None,
+        "Most bytes that an `s3://` repository may hold, which its server does not say.",
+    )
     backup_dir: Folder = setting(
         Path("/backup/postgres"),
         "Folder of `backup-log.txt` and `backup-history.csv`, which the maintenance worker writes.",

@@ -76,7 +76,7 @@ class Settings(Fields):
             made = cls(**texts)
         except ValidationError as exc:
             faults += explain(exc, name=lambda field: PREFIX + field.upper())
-        faults += made.unprotected_references() if made is not None else ()
+        faults += (*made.unprotected_references(), *made.idle_quota()) if made is not None else ()
         if made is None or faults:
             raise _wrong(faults)
         made._origins, made._ignored, made._retired = found.origins, found.ignored, found.retired
@@ -207,6 +207,14 @@ class Settings(Fields):
                 )
             if one.bucket not in self.buckets:
                 yield f"PGBEN_REFERENCES: {one.name}: the bucket '{one.bucket}' is not protected"
+
+    def idle_quota(self) -> Iterator[str]:
+        """Yield a fault for a quota of a repository in a folder, whose volume says what it is."""
+        if self.repository_quota is not None and self.repository.startswith("file:"):
+            yield (
+                "PGBEN_REPOSITORY_QUOTA is for an s3:// repository; the volume of "
+                f"'{self.repository}' says what it holds"
+            )
 
     @property
     def forms_points(self) -> bool:

@@ -35,6 +35,7 @@ from pgben_tasks.domain import report_due
 from pgben_tasks.domain.alarm import Alarm, facts
 from pgben_tasks.domain.job import EVERYTHING, MOST_LOSSES, Job, JobKind, window_key
 from pgben_tasks.domain.kept_databases import RestoredDatabase, expiry_alarm
+from pgben_tasks.domain.space import space_alarms
 from pgben_tasks.domain.swap import Swap
 from pgben_tasks.domain.sweeping import SWEEP_AGE
 from pgben_tasks.domain.target import Target
@@ -46,6 +47,7 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.events import NO_NAMED_ARGUMENTS, NO_WORKER, shown_arguments
+from pgben_tasks.health.space import forecasts, measure_servers, measure_stored
 from pgben_tasks.operations.alarms.detect import raise_alarms
 from pgben_tasks.operations.alarms.send import send_alarms
 from pgben_tasks.operations.history import write_history
@@ -83,11 +85,12 @@ def tick(
         "reports": _each([work], _begin_report),
         "sweeps": _each(work.target_names(), lambda target: _begin_sweep(work, target)),
         # Before failed jobs are queued again: what they failed of is then forgotten.
-        "alarms_raised": _each([work], _raise_alarms),
+        "alarms_raised": _each([work], _raise_alarms) + _each([work], _raise_space_alarms),
         "published": publish_due(work, app, broker_since=broker_since),
         "set_aside": _each([work], _record_set_aside),
         # Before anything that a server in trouble may hold up.
         "alarms_sent": _each([work], _send_alarms),
+        "measured": _each([work], _measure_stored) + _each([work], _measure_servers),
         "cleaned": _each(work.ledger.to_clean(), lambda job: _clean(work, job)),
         "dropped": _each(
             work.swaps.expired(work.settings.keep_replaced), lambda swap: _drop(work, swap)
@@ -138,6 +141,25 @@ def _raise_alarms(work: runtime.Workplace) -> int:
         expiring=[expiry_alarm(one, keep=keep, now=now) for one in work.restored.expiring(keep)],
         now=now,
     )
+
+
+def _raise_space_alarms(work: runtime.Workplace) -> int:
+    """Write the alarm of every place that is full, or will be before this time tomorrow."""
+    now = work.database.now()
+    new = 0
+    for alarm in space_alarms(forecasts(work, now=now), now=now):
+        if work.outbox.add(alarm):
+            new += 1
+            log.warning("alarm_raised", kind=alarm.kind, alarm=alarm.key, about=alarm.target)
+    return new
+
+
+def _measure_stored(work: runtime.Workplace) -> int:
+    return measure_stored(work, now=work.database.now())
+
+
+def _measure_servers(work: runtime.Workplace) -> int:
+    return measure_servers(work, now=work.database.now())
 
 
 def _record_set_aside(work: runtime.Workplace) -> int:

@@ -76,6 +76,21 @@ def keys(store: ObjectStore, prefix: str) -> list[str]:
     return [stored.key for stored in store.list(prefix)]
 
 
+def test_only_a_store_on_a_volume_says_how_full_that_is(store: ObjectStore) -> None:
+    found = store.volume()
+    if not isinstance(store, DirectoryObjectStore):
+        assert found is None
+        return
+    assert found is not None
+    assert found.free is not None
+    before = found.used
+    store.put("a/large", bytes(64 * MEBIBYTE))
+    after = store.volume()
+    # Others write to that volume as well, and not so much within a moment.
+    assert after is not None
+    assert after.used - before > 32 * MEBIBYTE
+
+
 def test_what_was_put_is_got(store: ObjectStore) -> None:
     store.put("a/b/c.json", b"content")
     assert store.get("a/b/c.json", limit=7) == b"content"

@@ -184,7 +184,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
     "no mail server": ({"smtp_host": None, "admin_email": ()}, {("mail", "incomplete")}),
     "a small limit": ({"spool_limit": 1024}, {("spool_room", "small")}),
     "another node": ({"node": "other"}, {("node", "foreign")}),
-    "a full disk": ({"disk_critical": 0.0001}, {("disks", "full")}),
+    "a full disk": ({"disk_critical": 0.0001}, {("space", "full")}),
     "a tight RPO": ({"rpo": timedelta(0)}, {("backups", "old")}),
     "no verification": ({"verify_days": 0}, {("verifications", "overdue")}),
     "no such repository": (
@@ -227,7 +227,7 @@ def test_a_fault_in_the_settings_is_told_with_what_to_do(clinic: Clinic, fault: 
         assert "canary-x1" not in " ".join(texts)
         assert len(set(texts)) == len(texts), "one language at a time on a screen"
     # What does not hang on the fault is looked at all the same.
-    assert ("disks", "failed") not in found
+    assert ("space", "failed") not in found
     assert ("clocks", "failed") not in found
 
 

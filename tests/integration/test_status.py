@@ -96,6 +96,9 @@ def test_where_everything_works_both_lines_are_green(site: Site) -> None:
     document = timed(site, "--json").json
     assert document["verdict"] == document["restorable"]["colour"] == "green"
     assert document["running"] == {"colour": "green", "reasons": []}
+    seen = {one["place"]: one["used"] for one in document["space"] if one["used"] is not None}
+    assert {"spool", "repository"} <= set(seen), "this machine sees them, if no worker has told"
+    assert re.search(r"repository +\d+% used, .* free", said.out)
     assert document["targets"][0]["answers"] is True
 
 

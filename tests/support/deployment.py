@@ -114,6 +114,8 @@ class Deployment:
                 **stack.environment(database=DATABASE, node="node-a"),
                 "PGBEN_CATALOG_URL": catalog.url("pgben_catalog"),
                 "PGBEN_LANGUAGE": "en",
+                # However full the disk of the machine is that tests run on.
+                "PGBEN_DISK_CRITICAL": "0.999",
                 **NOTHING_SCHEDULED,
                 **settings,
             }

@@ -88,6 +88,9 @@ class MemoryObjectStore:
         """Return the clock that tells when objects were stored."""
         return self._clock()
 
+    def volume(self) -> None:
+        """Return None: memory has no volume."""
+
     def unfinished(self, prefix: str) -> Iterator[Unfinished]:
         """Return nothing: whoever kills a writer in this process kills the store with it."""
         check_prefix(prefix)

@@ -80,6 +80,8 @@ class Workshop:
             "PGBEN_SPOOL_DIR": str(folder / "spool"),
             "PGBEN_BACKUP_DIR": str(folder / "history"),
             "PGBEN_NODE": "workshop",
+            # However full the disk of the machine is that tests run on.
+            "PGBEN_DISK_CRITICAL": "0.999",
             **NOTHING_SCHEDULED,
             **(settings or {}),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +16,7 @@ from pgben_tasks.adapters.mail import SmtpMailer, SmtpServer
 from pgben_tasks.domain.alarm import Alarm, AlarmKind, KeptAlarm, facts
 from pgben_tasks.domain.job import JobKind
 from pgben_tasks.domain.overdue import Restorable
+from pgben_tasks.domain.space import Usage, forecast, space_alarms
 from pgben_tasks.language import age, translate
 from pgben_tasks.operations.alarms.mail import (
     HAPPENED,
@@ -144,6 +146,23 @@ def test_what_is_overdue_is_said_in_words(language: Any, what: str) -> None:
     mail = written(kept("overdue", target="*", facts=window), language=language)
     assert translate(HAPPENED[what], language) in mail.body
     assert "2026-11-23 02:00:14-03:00" in mail.body
+
+
+def test_a_place_that_fills_is_told_with_its_numbers() -> None:
+    usage = Usage(used=3 * 1024**3, capacity=4 * 1024**3)
+    one = forecast("spool", "worker-1:/spool", usage, tonight=3 * 1024**3 // 2, critical_share=0.8)
+    (alarm,) = space_alarms([one], now=NOW)
+    told = replace(kept("space"), alarm=alarm)
+    mail = written(told, language="en")
+    assert mail.subject == "[pgben] ALARM: 'worker-1:/spool' is running out of room"
+    lines = mail.body.splitlines()
+    assert (
+        "What happened: what is due until this time tomorrow needs about 1.50 GiB by earlier "
+        "nights, and 1.00 GiB of 4.00 GiB are free"
+    ) in lines
+    assert "Place: worker-1:/spool" in lines
+    assert "  docs/operations.md, “The disk fills”" in lines
+    assert "precisa de cerca de 1,50 GiB" in written(told).body
 
 
 def test_every_kind_of_job_has_its_words() -> None:

@@ -18,6 +18,7 @@ from pgben_tasks.domain.outlook import (
     TargetOutlook,
 )
 from pgben_tasks.domain.restorability import RestoreSite
+from pgben_tasks.domain.space import Forecast, Usage, forecast
 from pgben_tasks.domain.verdicts import judge_restorable, judge_running
 
 NOW = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
@@ -42,6 +43,33 @@ def colour(*targets: TargetOutlook, surroundings: Surroundings = WELL) -> str:
 
 def running(surroundings: Surroundings, *targets: TargetOutlook) -> str:
     return judge_running(targets, surroundings).colour
+
+
+def place(
+    kind: Any = "spool", *, used: int = 50, capacity: int | None = 100, tonight: int = 1
+) -> Forecast:
+    usage = Usage(used=used, capacity=capacity)
+    return forecast(kind, "node:/spool", usage, tonight=tonight, critical_share=0.8)
+
+
+@pytest.mark.parametrize(
+    ("one", "says"),
+    [
+        (
+            place(used=90),
+            "'node:/spool' is fuller than PGBEN_DISK_CRITICAL: 10 B of 100 B are free",
+        ),
+        (
+            place(tonight=51),
+            "needs about 51 B by earlier nights, and 'node:/spool' has 50 B of 100 B",
+        ),
+        (place("restore", tonight=51), "a restore of the largest database beside needs about 51 B"),
+    ],
+)
+def test_a_place_that_fills_is_said_with_its_numbers(one: Forecast, says: str) -> None:
+    (reason,) = judge_running([], replace(WELL, space=(one,))).reasons
+    assert says in reason.text
+    assert "The disk fills" in reason.hint
 
 
 def test_a_fresh_verified_backup_and_living_processes_are_green() -> None:
@@ -124,6 +152,10 @@ def test_what_threatens_the_next_restore_is_yellow(one: TargetOutlook) -> None:
         (replace(WELL, reconciler="runs without beat"), "yellow"),
         (replace(WELL, reconciler="never ran"), "yellow"),
         (replace(WELL, full_disks=("spool",)), "yellow"),
+        (replace(WELL, space=(place(used=90),)), "yellow"),
+        (replace(WELL, space=(place(tonight=51),)), "yellow"),
+        (replace(WELL, space=(place("restore", tonight=51),)), "yellow"),
+        (replace(WELL, space=(place(), place(capacity=None))), "green"),
         (replace(WELL, protected=(Presence(target="postgres/pgben"),)), "green"),
         (replace(WELL, protected=(Presence(target="postgres/pgben", gone=True),)), "red"),
         (replace(WELL, protected=(Presence(target="bucket/a", fault=Fault("away")),)), "red"),

@@ -117,6 +117,15 @@ def test_the_process_environment_is_the_default() -> None:
     assert done.stdout.split() == ["db.example", "redis://q/3"]
 
 
+def test_a_quota_is_for_a_repository_on_a_server() -> None:
+    quota = {"PGBEN_REPOSITORY_QUOTA": "2TiB"}
+    assert "the volume of 'file:///srv/copies' says what it holds" in faults(
+        **quota, PGBEN_REPOSITORY="file:///srv/copies"
+    )
+    loaded = Settings.load({**quota, "PGBEN_REPOSITORY": "s3://copies"})
+    assert loaded.repository_quota == 2 * 1024**4
+
+
 def test_all_faults_are_reported_at_once() -> None:
     text = faults(
         PGBEN_DB_PORT="high",

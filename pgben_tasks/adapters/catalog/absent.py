@@ -15,6 +15,7 @@ from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.job import Job
 from pgben_tasks.domain.kept_databases import RestoredDatabase
 from pgben_tasks.domain.restorability import RestoreSite
+from pgben_tasks.domain.space import Night
 from pgben_tasks.domain.swap import Swap, SwapState
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import ConfigurationError
@@ -139,6 +140,10 @@ class AbsentLedger:
     def restore_rate(self, target: Target) -> float | None:  # noqa: ARG002 - nothing is known
         """Return None: no restore is known."""
         return None
+
+    def nights(self, target: Target) -> Sequence[Night]:  # noqa: ARG002 - nothing is known
+        """Return nothing: no backup is known."""
+        return ()
 
     def cancel(self, job: UUID, **_fields: object) -> bool:
         """Refuse: no job is known."""

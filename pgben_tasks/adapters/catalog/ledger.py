@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
 from pgben_tasks.contracts import JSON, JobRef
 from pgben_tasks.domain.job import Job, JobKind, JobState, StepRun
+from pgben_tasks.domain.space import NIGHTS, Night
 from pgben_tasks.domain.target import Target
 from pgben_tasks.errors import FenceLost, JobNotFound, TargetBusy
 
@@ -26,6 +27,8 @@ _JOB_ROWS: Final = (
     "SELECT job.*, s.progress FROM job LEFT JOIN step s"
     " ON s.job = job.id AND s.attempt = job.attempt AND s.name = job.step"
 )
+#: Backups of longer ago say nothing of what the next one will write.
+_NIGHTS_WITHIN: Final = timedelta(days=30)
 _SAME_NAMES: Final = tuple(one.name for one in fields(Job) if one.name != "window")
 
 
@@ -99,6 +102,25 @@ class Ledger:
             (str(target),),
         )
         return None if row is None else row["rate"]
+
+    def nights(self, target: Target) -> list[Night]:
+        """Return what the last backups of a target wrote, the newest first.
+
+        The first snapshot of a bucket holds everything, and says nothing of the nights after it.
+        Backups of versions that did not measure it: a spool holds the dump and its packs.
+        """
+        rows = self.database.fetch_all(
+            "SELECT coalesce(result->>'spool_bytes', ((result->>'dump_bytes')::bigint"
+            " + (result->>'stored_bytes')::bigint)::text)::bigint AS spool,"
+            " coalesce(result->>'new_bytes', CASE WHEN result ? 'dump_bytes'"
+            " THEN result->>'stored_bytes' END)::bigint AS repository,"
+            " (result->>'database_bytes')::bigint AS database"
+            " FROM job WHERE kind = 'backup' AND target = %s AND state = 'succeeded'"
+            " AND (result ? 'dump_bytes' OR result->>'compared_with' IS NOT NULL)"
+            " AND ended_at > clock_timestamp() - %s ORDER BY ended_at DESC LIMIT %s",
+            (str(target), _NIGHTS_WITHIN, NIGHTS),
+        )
+        return [Night(**row) for row in rows]
 
     def find(self, text: str) -> Job:
         """Return the job whose id begins with ``text``; ``JobNotFound`` when none or several do."""

@@ -168,6 +168,19 @@ class Records:
         )
         return {row["target"] for row in rows}
 
+    def restore_bytes(self, target: str, *, in_flight: int) -> int | None:
+        """Return what a restore of a target's newest verified backup holds in the spool, at most.
+
+        That is the dump, and ``in_flight`` bytes of packs, or all of them. None without a backup.
+        It is read from the index without opening the repository, which may be what is away.
+        """
+        row = self._database.fetch_one(
+            "SELECT plain_bytes + least(stored_bytes, %s) AS bytes FROM backup WHERE target = %s"
+            " AND starts_with(state, 'verified') ORDER BY snapshot_at DESC LIMIT 1",
+            (in_flight, target),
+        )
+        return None if row is None else row["bytes"]
+
     def restorable(self, target: str) -> Restorable | None:
         """Return the newest verified backup of a target that is not suspect, or was acknowledged.
 

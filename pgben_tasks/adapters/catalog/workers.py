@@ -71,12 +71,12 @@ class Workers:
             (list(workers),),
         )
 
-    def living(self) -> list[str]:
-        """Return the names of workers whose heartbeat is fresh."""
+    def living(self, *, within: timedelta = _ALIVE) -> list[str]:
+        """Return the names of workers whose heartbeat is fresh, or not older than ``within``."""
         rows = self._database.fetch_all(
             "SELECT name FROM worker WHERE name <> ALL(%s)"
             " AND heartbeat_at > clock_timestamp() - %s ORDER BY name",
-            ([TICK, BEAT], _ALIVE),
+            ([TICK, BEAT], within),
         )
         return [row["name"] for row in rows]
 

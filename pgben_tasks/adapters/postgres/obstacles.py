@@ -18,6 +18,7 @@ from pgben_tasks.adapters.postgres.clients import Installation
 from pgben_tasks.adapters.postgres.server import Connection, PostgresServer, column, scalar
 from pgben_tasks.domain.documents import Extension, PostgresCapture
 from pgben_tasks.domain.restorability import Archive, server_major
+from pgben_tasks.domain.space import Usage
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.ports import ClientTools
 
@@ -184,7 +185,8 @@ def shortcomings(
     known = tablespaces(connection)
     for name in sorted({capture.tablespace, *capture.tablespaces} - known):
         yield f"the backup uses the tablespace '{name}', which the server does not have"
-    free = _free(connection, server) if room else None
+    disk = server_volume(connection, server) if room else None
+    free = None if disk is None else disk.free
     if free is not None and free < capture.database_bytes:
         yield (
             f"the server's disk has {free:,} bytes free, the copy needs about "
@@ -192,12 +194,18 @@ def shortcomings(
         )
 
 
-def _free(connection: Connection, server: PostgresServer) -> int | None:
-    """Return the free bytes of the server's disk, None when it is not a disk of this machine."""
-    if server.host not in _HERE and not server.host.startswith("/"):
+def is_here(server: PostgresServer) -> bool:
+    """Return whether the address of a server is one of this machine."""
+    return server.host in _HERE or server.host.startswith("/")
+
+
+def server_volume(connection: Connection, server: PostgresServer) -> Usage | None:
+    """Return how full the server's disk is, None when it is not a disk of this machine."""
+    if not is_here(server):
         return None
     folder = scalar(connection, _FOLDER)
     try:
-        return None if folder is None else shutil.disk_usage(Path(folder)).free
+        found = None if folder is None else shutil.disk_usage(Path(folder))
     except OSError:
         return None
+    return found and Usage(used=found.used, capacity=found.used + found.free)

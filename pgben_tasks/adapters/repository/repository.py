@@ -29,6 +29,7 @@ from pgben_tasks.domain.documents import (
     StoredFile,
     Verification,
 )
+from pgben_tasks.domain.space import Usage
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import (
     BackupNotFound,
@@ -116,6 +117,14 @@ class StoreRepository:
     def now(self) -> datetime:
         """Return the store's own clock."""
         return self._store.now()
+
+    def volume(self) -> Usage | None:
+        """Return how full the volume of the repository is; None where a server keeps it."""
+        return self._store.volume()
+
+    def stored_bytes(self) -> int:
+        """Return the bytes of everything that is stored, by a listing of all of it."""
+        return sum(stored.size for stored in self._store.list(""))
 
     def check_place(self) -> None:
         """Raise ``ConfigurationError`` unless the repository that was opened is still there."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from stat import S_ISREG
 from typing import BinaryIO, Final
 
 from pgben_tasks.domain.keys import check_key, check_prefix
+from pgben_tasks.domain.space import Usage
 from pgben_tasks.errors import (
     ConfigurationError,
     IntegrityError,
@@ -147,6 +149,14 @@ class DirectoryObjectStore:
                 return _moment(path.lstat())
             finally:
                 path.unlink(missing_ok=True)
+
+    def volume(self) -> Usage:
+        """Return how full the volume is, which others may write to as well."""
+        with self._translated(str(self._root)):
+            self._require_root()
+            found = shutil.disk_usage(self._root)
+        # What is kept for root is no room for anybody else.
+        return Usage(used=found.used, capacity=found.used + found.free)
 
     def unfinished(self, prefix: str) -> Iterator[Unfinished]:
         """Return what writers that were killed left; their files' names tell the keys."""

@@ -183,6 +183,9 @@ class S3ObjectStore:
             )
         return now
 
+    def volume(self) -> None:
+        """Return None: a server does not say how much room it has."""
+
     def unfinished(self, prefix: str) -> Iterator[Unfinished]:
         """Return the multipart uploads that killed writers left, sorted by key."""
         found = self._uploads(self._prefix + check_prefix(prefix))

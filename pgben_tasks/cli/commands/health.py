@@ -24,6 +24,7 @@ from pgben_tasks.redaction import redact
 
 if TYPE_CHECKING:
     from pgben_tasks.domain.outlook import Presence, TargetOutlook
+    from pgben_tasks.domain.space import Forecast
     from pgben_tasks.domain.verdicts import Colour, Verdict
     from pgben_tasks.health.doctor.report import Result, Status
     from pgben_tasks.health.situation import Situation
@@ -200,10 +201,26 @@ def _surroundings(found: Situation, zone: tzinfo) -> Iterator[tuple[str, output.
         yield "reconciler", last if works else Text(last, style="yellow")
     away = found.surroundings.broker_away
     yield "broker", "answers" if away is None else Text("does not answer", style="bold red")
-    for disk in found.disks:
-        full = str(disk.path) in found.surroundings.full_disks
-        shown = f"{disk.used:.0%} used, {output.size(disk.free)} free: {disk.path}"
-        yield "disk", Text(shown, style="yellow") if full else shown
+    for one in found.surroundings.space:
+        shown = f"{', '.join(_room(one))}: {one.where}"
+        yield one.place, Text(shown, style="yellow") if one.critical else shown
+    for path in found.surroundings.full_disks:
+        yield "disk", Text(f"nearly full: {path}", style="yellow")
+
+
+def _room(one: Forecast) -> Iterator[str]:
+    if one.used is None:
+        yield "not known"
+    elif one.capacity is None:
+        yield f"{output.size(one.used)} used, of how much is not known"
+    else:
+        yield f"{one.share:.0%} used, {output.size(one.free)} free"
+    if one.days_left is not None:
+        yield f"full in {one.days_left:.0f} days"
+    if one.tonight:
+        needs = "a restore beside needs" if one.place == "restore" else "tonight needs"
+        too_much = ", which does not fit" if one.fits is False else ""
+        yield f"{needs} {output.size(one.tonight)}{too_much}"
 
 
 def _moment_or(at: datetime | None, zone: tzinfo, *, known: int | None) -> str:

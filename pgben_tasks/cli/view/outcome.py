@@ -68,6 +68,8 @@ _RESULT_WORDS: Final[dict[str, tuple[str, str]]] = {
     "database_bytes": ("database", "bytes"),
     "dump_bytes": ("dump", "bytes"),
     "stored_bytes": ("stored", "bytes"),
+    "new_bytes": ("new in the repository", "bytes"),
+    "spool_bytes": ("held in the spool", "bytes"),
     "packs": ("packs", "count"),
     "sealed": ("sealed", "flag"),
     "tables": ("tables", "count"),

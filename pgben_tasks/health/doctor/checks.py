@@ -53,7 +53,7 @@ CHECKS: Final[dict[str, tuple[str, Callable[[Installation], Iterable[Result]]]]]
         (_("the spool"), machine.spool),
         (_("room in the spool"), machine.spool_room),
         (_("the node"), machine.node),
-        (_("the disks"), machine.disks),
+        (_("room for what comes"), machine.space),
         (_("the commands around a swap"), machine.hooks),
         (_("the workers"), activity.workers),
         (_("the reconciler"), activity.tick),

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from pgben_tasks.domain.space import Forecast, cause
 from pgben_tasks.health.doctor.installation import Installation
 from pgben_tasks.health.doctor.report import Result, Unseen, error, ok, unseen, warning
-from pgben_tasks.health.facts import disks as volumes, noted_node
-from pgben_tasks.language import translatable as _
+from pgben_tasks.health.facts import disks as volumes, full_history, noted_node
+from pgben_tasks.health.space import forecasts, known_space, measure_here
+from pgben_tasks.language import size, translatable as _
 from pgben_tasks.operations.spool import size_of
 from pgben_tasks.runtime import swap_hooks
+from pgben_tasks.settings import Settings
 
 _PRIVATE: Final = 0o700
-_KIBI: Final = 1024
 
 
 def spool(installation: Installation) -> Iterator[Result]:
@@ -71,7 +74,7 @@ def spool(installation: Installation) -> Iterator[Result]:
         yield ok(
             _("the spool '{path}' is private and has {free} free"),
             path=path,
-            free=_size(shutil.disk_usage(path).free),
+            free=size(shutil.disk_usage(path).free),
         )
 
 
@@ -97,13 +100,21 @@ def _room_for(largest: int, path: Path, installation: Installation) -> Result:
     free = shutil.disk_usage(path).free
     limit = installation.settings.spool_limit
     left = free if limit is None else min(free, int(limit) - size_of(path))
-    facts = {"path": path, "needed": _size(largest), "left": _size(max(left, 0))}
+    facts = {"path": path, "needed": size(largest), "left": size(max(left, 0))}
+    if largest > left and (limit is None or left == free):
+        # A dump is compressed, so it is only a bound; the limit alone would be kept by it.
+        return warning(
+            "small",
+            _("the largest database ({needed}) may not fit into the spool '{path}' ({left} left)"),
+            _("its dump is smaller; make room there, or use a larger volume"),
+            **facts,
+        )
     if largest <= left:
         return ok(_("the largest database ({needed}) fits into the spool ({left} left)"), **facts)
     return error(
         "small",
         _("the largest database ({needed}) may not fit into the spool '{path}' ({left} left)"),
-        _("make room there, use a larger volume, or raise PGBEN_SPOOL_LIMIT"),
+        _("raise PGBEN_SPOOL_LIMIT, or set none"),
         **facts,
     )
 
@@ -143,26 +154,77 @@ def hooks(installation: Installation) -> Iterator[Result]:
     yield ok(_("the commands around a swap can be started"))
 
 
-def disks(installation: Installation) -> Iterator[Result]:
-    """Check how full the disks are that pgben writes to."""
-    critical = float(installation.settings.disk_critical)
-    for disk in volumes(installation.settings):
-        facts = {"path": disk.path, "used": f"{disk.used:.0%}", "free": _size(disk.free)}
-        if disk.used >= critical:
-            yield error(
-                "full",
-                _("{used} of the disk of '{path}' is used, PGBEN_DISK_CRITICAL is {critical}"),
-                _("make room or enlarge it; never delete files of a repository by hand"),
-                **facts,
-                critical=f"{critical:.0%}",
-            )
-        else:
-            yield ok(_("{used} of the disk of '{path}' is used, {free} are free"), **facts)
+def space(installation: Installation) -> Iterator[Result]:
+    """Check that every place has room, and will have for what comes until this time tomorrow."""
+    settings, work = installation.settings, installation.work
+    measured = tuple(
+        measure_here(settings, node=noted_node(settings), running=(), now=datetime.now(UTC))
+    )
+    foretold = None
+    if installation.catalog_fault is None:
+        foretold = forecasts(work, now=work.database.now())
+    for one in known_space(settings, foretold, measured):
+        yield _of_place(one, settings)
+    for path in full_history(settings, volumes(settings)):
+        yield error(
+            "full",
+            _("the disk of '{path}' is fuller than PGBEN_DISK_CRITICAL"),
+            _("make room there or enlarge it"),
+            path=path,
+        )
 
 
-def _size(count: float) -> str:
-    units = iter(("B", "KiB", "MiB", "GiB"))
-    unit = next(units)
-    while count >= _KIBI and (larger := next(units, None)) is not None:
-        count, unit = count / _KIBI, larger
-    return f"{count:.1f} {unit}"
+def _of_place(one: Forecast, settings: Settings) -> Result:
+    needed = "" if one.tonight is None else size(one.tonight)
+    facts = {
+        "path": one.where,
+        "used": "" if one.share is None else f"{one.share:.0%}",
+        "free": size(one.free),
+        "needed": needed,
+    }
+    if not one.critical:
+        return _roomy(one, facts)
+    why = cause(one)
+    if why == "short":
+        return error(
+            "short",
+            _(
+                "what is due until this time tomorrow needs about {needed} by earlier nights, and "
+                "'{path}' has {free} free"
+            ),
+            _("make room or enlarge it; docs/operations.md says how, under “The disk fills”"),
+            **facts,
+        )
+    if why == "no_room":
+        return warning(
+            "no_room",
+            _(
+                "a restore of the largest database beside needs about {needed}, and '{path}' has "
+                "{free} free"
+            ),
+            _("make room there before a restore, or enlarge it"),
+            **facts,
+        )
+    return error(
+        "full",
+        _("{used} of '{path}' is used, PGBEN_DISK_CRITICAL is {critical}"),
+        _("make room or enlarge it; never delete files of a repository by hand"),
+        **facts,
+        critical=f"{float(settings.disk_critical):.0%}",
+    )
+
+
+def _roomy(one: Forecast, facts: Mapping[str, str]) -> Result:
+    if one.place == "restore":
+        if one.fits is None:
+            return ok(_("how much room '{path}' has for a restore beside is not known"), **facts)
+        return ok(_("a restore of the largest database beside fits into '{path}'"), **facts)
+    if one.used is None:
+        return ok(_("how full '{path}' is is not known: no worker has measured it"), **facts)
+    if one.capacity is None:
+        return ok(
+            _("'{path}' holds {held}; how much it may hold is not known (PGBEN_REPOSITORY_QUOTA)"),
+            **facts,
+            held=size(one.used),
+        )
+    return ok(_("{used} of '{path}' is used, {free} are free"), **facts)

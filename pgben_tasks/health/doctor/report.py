@@ -26,7 +26,7 @@ UNSEEN: Final = "unseen"
 _TEXTS: Final = ("subject", "reason")
 _PHRASES: Final = ("needs", "remedy", "why")
 #: Facts that are numbers with decimals, some with a unit.
-NUMBERS: Final = ("free", "hours", "left", "needed", "rpo", "seconds")
+NUMBERS: Final = ("free", "held", "hours", "left", "needed", "rpo", "seconds")
 MEND_FIRST: Final = _("mend that first, then ask again")
 
 

@@ -16,7 +16,14 @@ from zoneinfo import ZoneInfo
 from pgben_tasks.domain.alarm import Alarm, AlarmKind, KeptAlarm, one_line, split_for_mail
 from pgben_tasks.domain.job import EVERYTHING
 from pgben_tasks.domain.overdue import Restorable
-from pgben_tasks.language import Language, age, translatable as _, translate, translate_error
+from pgben_tasks.language import (
+    Language,
+    age,
+    translatable as _,
+    translate,
+    translate_error,
+    with_marks,
+)
 from pgben_tasks.ports import Mail
 from pgben_tasks.words import ALARMS
 
@@ -49,6 +56,7 @@ HEADLINES: Final[Mapping[AlarmKind, str]] = {
     "faulty": _("rows and objects do not go together, {work}"),
     "overdue": _("{work} is overdue"),
     "stale": _("{target} has no recent verified backup"),
+    "space": _("'{place}' is running out of room"),
     "silent": _("the scheduler (beat) is silent"),
     "expiring": _("a restored copy of {target} will be removed"),
 }
@@ -62,6 +70,15 @@ HAPPENED: Final[Mapping[str, str]] = {
     "silent": _(
         "no tick of beat has been run; the maintenance worker does its work meanwhile, but only "
         "every five minutes"
+    ),
+    "full": _("{share} of {capacity} are used, and {free} are free"),
+    "short": _(
+        "what is due until this time tomorrow needs about {needed} by earlier nights, and {free} "
+        "of {capacity} are free"
+    ),
+    "no_room": _(
+        "a restore of the largest database beside the original needs about {needed}, and {free} of "
+        "{capacity} are free"
     ),
     "expiring": _(
         "the copy '{database}' is removed on {until}, unless somebody uses it; "
@@ -81,6 +98,7 @@ SECTIONS: Final[Mapping[AlarmKind, str]] = {
     "faulty": _("Rows whose objects are not as they say"),
     "overdue": _("Nothing happened last night"),
     "stale": _("Alarms"),
+    "space": _("The disk fills"),
     "silent": _("Alarms"),
     "expiring": _("Databases that restores left"),
 }
@@ -96,6 +114,8 @@ _PLAIN: Final[Mapping[str, str]] = {
     "requested_by": _("Asked for by"),
     "step": _("Step"),
     "backup_id": _("Backup"),
+    "place": _("Place"),
+    "days": _("Days left at its growth"),
 }
 
 #: Facts that are moments.
@@ -252,6 +272,10 @@ def what_happened(alarm: Alarm, letterhead: Letterhead) -> str:
         HAPPENED[what],
         hours=facts.get("hours", "?"),
         database=facts.get("database", "?"),
+        **{
+            name: with_marks(facts.get(name, "?"), letterhead.language)
+            for name in ("share", "capacity", "free", "needed")
+        },
         until=letterhead.moment(until) if until else "?",
     )
 
@@ -280,7 +304,8 @@ def headline(alarm: Alarm, letterhead: Letterhead) -> str:
     work = letterhead.translate(
         {**WORK, **_NO_JOB}[alarm.facts.get("work", "backup")], target=target
     )
-    return letterhead.translate(HEADLINES[alarm.kind], work=work, target=target)
+    place = alarm.facts.get("place", "?")
+    return letterhead.translate(HEADLINES[alarm.kind], work=work, target=target, place=place)
 
 
 def _target(alarm: Alarm, letterhead: Letterhead) -> str:

@@ -36,7 +36,7 @@ from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
 
-_PACKS_IN_FLIGHT: Final = 2
+PACKS_IN_FLIGHT: Final = 2
 
 
 def select(run: Run, tools: Toolbox) -> JSON:
@@ -97,7 +97,7 @@ def fetch(run: Run, tools: Toolbox) -> JSON:
     )
     (folder / "dump").mkdir(mode=0o700)
     run.progress.begin("fetch", total=manifest.stored_bytes + manifest.plain_bytes)
-    with ThreadPoolExecutor(_PACKS_IN_FLIGHT, thread_name_prefix="fetch") as pool:
+    with ThreadPoolExecutor(PACKS_IN_FLIGHT, thread_name_prefix="fetch") as pool:
         fetched = [pool.submit(_fetch_pack, run, tools, pack) for pack in manifest.packs]
         try:
             for future in fetched:
@@ -115,7 +115,7 @@ def fetch(run: Run, tools: Toolbox) -> JSON:
 
 def room_for(manifest: Manifest) -> int:
     """Return how many bytes of the spool the restore of a database needs."""
-    return manifest.plain_bytes + _PACKS_IN_FLIGHT * max(pack.size for pack in manifest.packs)
+    return manifest.plain_bytes + PACKS_IN_FLIGHT * max(pack.size for pack in manifest.packs)
 
 
 def load(run: Run, tools: Toolbox) -> JSON:

@@ -42,6 +42,9 @@ def commit(run: Run, tools: Toolbox, make: Callable[[], Manifest]) -> JSON:
         "sequence": manifest.sequence,
         "packs": len(manifest.packs),
         "stored_bytes": manifest.stored_bytes,
+        "new_bytes": manifest.new_bytes,
+        # Packs stay beside what they were made of, so that nothing was larger before.
+        "spool_bytes": spool.size_of(run.folder),
         "suspect": manifest.suspect,
         "sealed": manifest.sealed,
     }
