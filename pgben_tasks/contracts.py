@@ -546,6 +546,8 @@ class PruneRequest(Request):
 
     target: TargetField
     dry_run: bool = False
+    #: The backup that asked for this one, which has no room and waits for its end.
+    part_of: UUID | None = None
 
 
 class AcknowledgeRequest(Request):
@@ -611,6 +613,8 @@ class SweepRequest(Request):
 
     target: TargetField
     dry_run: bool = False
+    #: The backup that asked for this one, which has no room and waits for its end.
+    part_of: UUID | None = None
 
 
 class ReportRequest(Request):

@@ -129,6 +129,10 @@ class PruneRefused(RequestRefused):
     """Retention will not run while something about the repository is in doubt."""
 
 
+class RoomRefused(RequestRefused):
+    """A backup was not begun, because by earlier nights it surely does not fit."""
+
+
 class SweepRefused(RequestRefused):
     """Nothing is swept while something about the repository is in doubt."""
 

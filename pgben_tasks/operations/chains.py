@@ -15,10 +15,12 @@ from pgben_tasks import names
 from pgben_tasks.contracts import (
     JSON,
     BucketRestoreRequest,
+    PruneRequest,
     ReportRequest,
     Request,
     RestoreAllRequest,
     RestoreRequest,
+    SweepRequest,
     UndoAllRequest,
 )
 from pgben_tasks.domain.buckets.capture import places
@@ -160,6 +162,9 @@ def lease_of(job: Job, request: Request, context: JSON) -> tuple[str, str]:
     if isinstance(request, BucketRestoreRequest):
         # A bucket that is written to in place is there already, under its own name.
         return f"bucket/{context['into']}", "replace" if request.in_place else "new"
+    if isinstance(request, PruneRequest | SweepRequest) and request.part_of is not None:
+        # The backup that waits for it has the target, and the step looks whether that is so.
+        return job.target, job.kind
     if job.kind in {"point", "report"}:
         # The backups have leases; points that form at the same time are in nobody's way, nor are
         # reports.

@@ -277,8 +277,10 @@ def test_an_unavailable_server_is_told(site: Site, name: str) -> None:
 @pytest.mark.parametrize("name", CAUSES)
 def test_a_full_disk_of_a_backup_is_told(site: Site, small_disk: Path, name: str) -> None:
     with site.follow(name, 3, DONE) as page:
+        # The first snapshot of a bucket does not tell what the next one needs.
+        assert site.pgben("backup", CAUSES[name]).code == 0
         with full(small_disk):
-            page.see(failed(site.pgben("backup", CAUSES[name]), code=1))
+            page.see(failed(site.pgben("backup", CAUSES[name]), code=3))
         page.next(3)
 
 

@@ -80,7 +80,7 @@ def _numbers(path: Path) -> Iterator[str]:
     for call in calls(path, *GIVING):
         for one in call.keywords:
             text = ast.unparse(one.value)
-            if one.arg and (".1f" in text or text.startswith(("_hours(", "_size("))):
+            if one.arg and (".1f" in text or text.startswith(("_hours(", "size("))):
                 yield one.arg
 
 

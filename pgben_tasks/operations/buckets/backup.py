@@ -40,6 +40,7 @@ from pgben_tasks.operations.buckets.journal import LocalJournal
 from pgben_tasks.operations.buckets.tags import refresh_tags
 from pgben_tasks.operations.repository import commit as committing
 from pgben_tasks.operations.repository.survey import survey
+from pgben_tasks.operations.room import require_room
 from pgben_tasks.operations.snapshot_files import Lines, merged, place_of, read_to_fetch
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
@@ -66,6 +67,7 @@ def snapshot(run: Run, tools: Toolbox) -> JSON:
             "set PGBEN_INVENTORY_IDENTITY_FILE on workers that back up buckets",
         )
     folder = spool.fresh(run.folder)
+    require_room(run, tools)
     started = tools.clock.now()
     backup = BackupId.make(started, tools.suffix())
     run.ledger.keep(context={"started": started.isoformat()}, backup=str(backup))

@@ -27,6 +27,7 @@ from pgben_tasks.operations.postgres import packs, references
 from pgben_tasks.operations.postgres.early_packs import EarlyPacks
 from pgben_tasks.operations.repository import commit as committing
 from pgben_tasks.operations.repository.survey import survey
+from pgben_tasks.operations.room import require_room
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
@@ -40,13 +41,12 @@ def dump(run: Run, tools: Toolbox) -> JSON:
     run.progress.begin("preflight")
     tools.repository.check_place()
     facts = source.preflight()
-    # A compressed dump is smaller than its database; an uncompressed one rarely twice as large.
-    share = 1 if facts.tools.compression == "zstd:3" else 2
     # What an earlier try left is removed before room is looked for.
     folder = spool.fresh(run.folder)
-    spool.ensure_room(
-        tools.spool, facts.database_bytes * share, limit=tools.limits.spool_limit, what="the dump"
-    )
+    if require_room(run, tools) is None:
+        # A compressed dump is smaller than its database; an uncompressed one rarely twice as large.
+        share = 1 if facts.tools.compression == "zstd:3" else 2
+        _expect_room(tools, facts.database_bytes * share)
     started = tools.clock.now()
     backup = BackupId.make(started, tools.suffix())
     run.ledger.keep(context={"started": started.isoformat()}, backup=str(backup))
@@ -88,6 +88,18 @@ def dump(run: Run, tools: Toolbox) -> JSON:
         "client_version": facts.tools.version,
         **told,
     }
+
+
+def _expect_room(tools: Toolbox, most: int) -> None:
+    """Warn of a first dump that may not fit; it is ``most`` bytes, and often far fewer.
+
+    Raises ``SpoolFull`` where it may break PGBEN_SPOOL_LIMIT, which nothing else would keep.
+    """
+    if tools.limits.spool_limit is not None:
+        spool.keep_limit(tools.spool, most, limit=tools.limits.spool_limit, what="the dump")
+    free = spool.usage(tools.spool, limit=None).free
+    if free is not None and most > free:
+        log.warning("spool_may_be_small", database_bytes=most, free=free)
 
 
 def checksum(run: Run, tools: Toolbox) -> JSON:

@@ -28,6 +28,7 @@ from pgben_tasks.language import counted
 from pgben_tasks.operations.repository import hold, statements
 from pgben_tasks.operations.repository.points import surveyed_points
 from pgben_tasks.operations.repository.survey import Survey, is_pruned, orphans, survey
+from pgben_tasks.operations.room import NOT_AWAITED, is_awaited
 from pgben_tasks.operations.toolbox import Run, Toolbox
 
 log = structlog.get_logger(__name__)
@@ -56,6 +57,9 @@ def after_backup(run: Run, tools: Toolbox) -> JSON:
 def on_demand(run: Run, tools: Toolbox) -> JSON:
     """Prune because somebody asked; a refusal is raised."""
     request = PruneRequest.parse(run.job.request)
+    if not is_awaited(run, tools):
+        # It may be reading what would be removed.
+        return {"prune": {"refused": NOT_AWAITED, "expired": [], "decisions": []}}
     return {"prune": prune(run, tools, dry_run=request.dry_run)}
 
 

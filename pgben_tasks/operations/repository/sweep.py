@@ -23,6 +23,7 @@ from pgben_tasks.domain.sweeping import (
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import IntegrityError, SweepRefused
 from pgben_tasks.operations.repository.survey import Survey, is_pruned, survey
+from pgben_tasks.operations.room import NOT_AWAITED, is_awaited
 from pgben_tasks.operations.toolbox import Run, Toolbox
 from pgben_tasks.ports import StoredObject, Unfinished
 
@@ -38,6 +39,8 @@ _LEFT_OVER: Final = (
 def finish(run: Run, tools: Toolbox) -> JSON:
     """Sweep one target; with ``dry_run`` only return what would be removed."""
     dry_run = SweepRequest.parse(run.job.request).dry_run
+    if not is_awaited(run, tools):
+        return {"sweep": _result((), (), dry_run=dry_run, skipped=NOT_AWAITED)}
     run.progress.begin("look")
     tools.repository.check_place()
     verdicts = _decide(tools, run.target)
