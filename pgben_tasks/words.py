@@ -114,6 +114,12 @@ ALARMS: Final[Mapping[str, str]] = {
     "space": _("a place is running out of room"),
     "silent": _("the scheduler was silent"),
     "expiring": _("a restored copy will be removed"),
+    "unverified": _("a verification did not take place"),
+    "foreign": _("a target cannot be restored by the workers here"),
+    "channel": _("a channel takes no alarms"),
+    "unsent": _("a report could not be sent"),
+    "message": _("a message was set aside"),
+    "in_place": _("a restore in place"),
 }
 
 

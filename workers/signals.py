@@ -49,9 +49,13 @@ def take_place(sender: str, instance: Any, **_: Any) -> None:
             if role in roles:
                 queues.select_add(names.node_queue(role, work.node))
         ticking = instance.app if names.QUEUE_MAINTENANCE in roles else None
-        if ticking is not None and work.mailer is None:
-            # Alarms are kept, and sent should both be set one day.
-            log.warning("alarms_have_no_mail", wanted=["PGBEN_SMTP_HOST", "PGBEN_ADMIN_EMAIL"])
+        # A URL of PGBEN_ALERT_URLS that cannot be used is better noticed now than at night.
+        if ticking is not None and not work.channels:
+            # Alarms are kept, and sent should a channel be set one day.
+            log.warning(
+                "alarms_have_no_channel",
+                wanted=["PGBEN_SMTP_HOST and PGBEN_ADMIN_EMAIL", "PGBEN_ALERT_URLS"],
+            )
         present = [names.node_queue(role, work.node) for role in roles]
         _present.append(Presence(work, present, app=ticking))
         spool.sweep(work.settings.spool_dir, keep=work.open_jobs)

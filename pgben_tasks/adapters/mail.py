@@ -39,13 +39,23 @@ class SmtpServer:
 
 
 class SmtpMailer:
-    """Sends text, and pages beside it, from one sender to a few recipients."""
+    """Sends text, and pages beside it, to a few recipients; some of it to ``contacts``, too."""
 
-    def __init__(self, server: SmtpServer, *, sender: str, recipients: tuple[str, ...]) -> None:
+    name: Final = "mail"
+
+    def __init__(
+        self,
+        server: SmtpServer,
+        *,
+        sender: str,
+        recipients: tuple[str, ...],
+        contacts: tuple[str, ...] = (),
+    ) -> None:
         """Send through ``server``."""
         self._server = server
         self.sender = sender
         self.recipients = recipients
+        self._everybody = tuple(dict.fromkeys((*recipients, *contacts)))
 
     def describe(self) -> str:
         """Return the server as ``host:port``."""
@@ -58,15 +68,18 @@ class SmtpMailer:
         """
         message = self._message(mail)
         with _own_errors(self._server), self._connected() as smtp:
-            refused = smtp.send_message(message, self.sender, self.recipients)
+            refused = smtp.send_message(message, self.sender, self._recipients_of(mail))
         return tuple(sorted(refused))
+
+    def _recipients_of(self, mail: Mail) -> tuple[str, ...]:
+        return self._everybody if mail.to_contacts else self.recipients
 
     def _message(self, mail: Mail) -> EmailMessage:
         message = EmailMessage()
         domain = self.sender.rpartition("@")[2]
         try:
             message["From"] = Address("pgben", addr_spec=self.sender)
-            message["To"] = [Address(addr_spec=one) for one in self.recipients]
+            message["To"] = [Address(addr_spec=one) for one in self._recipients_of(mail)]
         except (ValueError, IndexError, MessageError) as exc:
             raise ConfigurationError(
                 "an address of the mail settings is none that mail can be sent to",

@@ -1,57 +1,50 @@
-"""Alarms as values: which end of a job is worth one, which of them share a mail, and when.
+"""Alarms as values: which kinds there are, and which end of a job is worth one.
 
-Pure. ``overdue`` decides about what did not happen; the words of mails are in ``operations``.
+Pure. ``overdue`` decides about what did not happen, ``episodes`` when an alarm is over and what is
+sent when; the words are in ``operations``.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 from uuid import UUID
 
 from pgben_tasks.domain.job import Job
-from pgben_tasks.errors import RequestMistaken
+from pgben_tasks.errors import IntegrityError, NotRestorable, RequestMistaken
 from pgben_tasks.redaction import redact
 
+#: The worst first: a message of many shows these in full and counts the last ones.
 AlarmKind = Literal[
     "damaged",
+    "in_place",
     "failed",
     "after_swap",
+    "unverified",
     "suspect",
     "faulty",
+    "foreign",
     "stale",
     "overdue",
     "space",
     "silent",
+    "channel",
+    "unsent",
     "expiring",
+    "message",
     "refused",
 ]
-
-#: The worst first: a mail of many shows these in full and counts the last ones.
-SEVERITY: Final[tuple[AlarmKind, ...]] = (
-    "damaged",
-    "failed",
-    "after_swap",
-    "suspect",
-    "faulty",
-    "stale",
-    "overdue",
-    "space",
-    "silent",
-    "expiring",
-    "refused",
-)
+SEVERITY: Final[tuple[AlarmKind, ...]] = get_args(AlarmKind)
 #: Errors of jobs that are no alarm: whoever asked has been told, and only they can do anything.
 NO_ALARM: Final = (RequestMistaken.__name__,)
-#: How many alarms a mail shows in full.
+#: How many alarms a message shows in full.
 MOST_IN_A_MAIL: Final = 5
-#: Anybody who reaches the queue can be refused, again and again; mails of nothing but refusals
-#: therefore keep this distance.
+#: Anybody who reaches the queue can be refused, or ask for a restore in place, again and again;
+#: messages of nothing but one of these therefore keep this distance.
 REFUSALS_APART: Final = timedelta(minutes=15)
-#: Waits of a mail that the server did not take: 1, 2, 4 … minutes, at most this.
+#: Waits of a message that its channel did not take: 1, 2, 4 … minutes, at most this.
 LONGEST_WAIT: Final = timedelta(minutes=30)
 
 #: Longer texts are cut: a mail is read on a telephone.
@@ -75,16 +68,53 @@ class Alarm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptAlarm:
-    """An alarm in the outbox: when it was raised, and what became of its mail."""
+class Delivery:
+    """What became of an alarm on one channel.
 
-    id: int
-    alarm: Alarm
-    raised_at: datetime
-    sent_at: datetime | None
+    ``told_at`` is when the channel took the alarm, ``last_sent_at`` when it took that or the latest
+    reminder, and ``over_at`` when it took that the alarm is over, or needs no further message.
+    """
+
+    channel: str
+    told_at: datetime | None
+    last_sent_at: datetime | None
+    reminders: int
+    over_at: datetime | None
     tries: int
     next_try_at: datetime
     last_error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAlarm:
+    """An alarm in the outbox: one episode, when it began and ended, and which channels know.
+
+    ``absent_since`` is when a tick first did not find it any more; ``cleared_at`` when that was
+    believed. An event that needs no end was cleared when it was raised.
+    """
+
+    id: int
+    alarm: Alarm
+    episode: int
+    raised_at: datetime
+    absent_since: datetime | None
+    cleared_at: datetime | None
+    deliveries: tuple[Delivery, ...] = ()
+
+    @property
+    def open(self) -> bool:
+        """Whether it holds, as far as is known."""
+        return self.cleared_at is None
+
+    @property
+    def sent_at(self) -> datetime | None:
+        """When the first channel took it; None while none has."""
+        return min((one.told_at for one in self.deliveries if one.told_at), default=None)
+
+    @property
+    def told_by(self) -> tuple[str, ...]:
+        """The channels that took it."""
+        return tuple(one.channel for one in self.deliveries if one.told_at)
 
 
 def one_line(text: object) -> str:
@@ -102,33 +132,96 @@ def facts(**texts: object) -> dict[str, str]:
     return {name: one_line(text) for name, text in texts.items() if text is not None and text != ""}
 
 
+def is_in_place(job: Job) -> bool:
+    """Return whether a job replaces something that is in use; a part of a whole does not count.
+
+    Of a request that was refused at once, the error says so.
+    """
+    asked = job.request
+    if asked.get("part_of"):
+        return False
+    if (job.error or {}).get("in_place"):
+        return True
+    if job.kind in {"undo", "undo_all"}:
+        return True
+    restores = job.kind in {"restore", "restore_all"}
+    return restores and bool(asked.get("swap") or asked.get("in_place"))
+
+
+def in_place_alarm(job: Job) -> Alarm | None:
+    """Return the alarm that something in use is to be replaced, or how that ended.
+
+    None for jobs that replace nothing. Typing errors count as well: whoever heard that it was asked
+    for wants to hear the end.
+    """
+    if not is_in_place(job):
+        return None
+    if job.ended_at is None:
+        return _of_end(
+            job, job.created_at, "in_place", f"in_place:{job.id}:asked", what="in_place_asked"
+        )
+    key = f"in_place:{job.id}:{job.state}:{job.attempt}"
+    return _of_end(job, job.ended_at, "in_place", key, what=f"in_place_{job.state}")
+
+
 def alarm_of_job(job: Job) -> Alarm | None:
     """Return the alarm that the end of a job is worth; None for a good end and for an open job.
 
     A job that is tried again has one alarm for its first failure and one when it is given up; the
-    attempts between share the first one's key, under which no second mail is sent.
+    attempts between share the first one's key, under which nothing is told again.
     """
-    if job.ended_at is None or (job.error or {}).get("type") in NO_ALARM:
+    if job.ended_at is None:
         return None
-    reason = job.result.get("suspect")
-    if job.state == "succeeded" and job.kind in {"backup", "point"} and reason:
-        # Of a recovery point it is rows and objects that do not go together.
-        what: AlarmKind = "suspect" if job.kind == "backup" else "faulty"
-        return _of_end(job, job.ended_at, what, f"{what}:{job.id}", sentence=reason)
-    if job.state == "succeeded" and (told := job.result.get("after_swap_failed")):
-        return _of_end(job, job.ended_at, "after_swap", f"after_swap:{job.id}", sentence=told)
+    if job.state == "succeeded":
+        return _of_doubtful_success(job, job.ended_at)
+    if _is_unverified(job):
+        what = "cancelled" if job.state == "cancelled" else None
+        key = f"unverified:{job.id}:{job.attempt}"
+        return _of_end(job, job.ended_at, "unverified", key, what=what)
+    # How a restore in place ended is an alarm of its own.
+    if (job.error or {}).get("type") in NO_ALARM or is_in_place(job) or job.state == "cancelled":
+        return None
     if job.state == "refused":
         return _of_end(job, job.ended_at, "refused", f"refused:{job.id}")
-    if job.state == "failed":
-        damaged = job.kind == "verify" and (job.error or {}).get("type") == "IntegrityError"
-        which = "first" if job.retry_at else f"final:{job.attempt}"
-        kind: AlarmKind = "damaged" if damaged else "failed"
-        return _of_end(job, job.ended_at, kind, f"failed:{job.id}:{which}")
+    which = "first" if job.retry_at else f"final:{job.attempt}"
+    return _of_end(job, job.ended_at, _kind_of_failure(job), f"failed:{job.id}:{which}")
+
+
+def _of_doubtful_success(job: Job, ended_at: datetime) -> Alarm | None:
+    reason = job.result.get("suspect")
+    if job.kind in {"backup", "point"} and reason:
+        # Of a recovery point it is rows and objects that do not go together.
+        kind: AlarmKind = "suspect" if job.kind == "backup" else "faulty"
+        return _of_end(job, ended_at, kind, f"{kind}:{job.id}", sentence=reason)
+    if told := job.result.get("after_swap_failed"):
+        return _of_end(job, ended_at, "after_swap", f"after_swap:{job.id}", sentence=told)
+    if job.kind == "verify" and job.window is not None and job.result.get("backups") == 0:
+        key = f"unverified:{job.id}:{job.attempt}"
+        return _of_end(job, ended_at, "unverified", key, what="nothing_examined")
     return None
 
 
+def _is_unverified(job: Job) -> bool:
+    """Return whether the verification of a window ended for good without having looked."""
+    given_up = job.state == "cancelled" or job.retry_at is None
+    looked = (job.error or {}).get("type") in {IntegrityError.__name__, NotRestorable.__name__}
+    return job.kind == "verify" and job.window is not None and given_up and not looked
+
+
+def _kind_of_failure(job: Job) -> AlarmKind:
+    if job.kind == "verify" and (job.error or {}).get("type") == IntegrityError.__name__:
+        return "damaged"
+    return "unsent" if str(job.kind) == "report" else "failed"
+
+
 def _of_end(
-    job: Job, ended_at: datetime, kind: AlarmKind, key: str, *, sentence: str | None = None
+    job: Job,
+    at: datetime,
+    kind: AlarmKind,
+    key: str,
+    *,
+    sentence: str | None = None,
+    what: str | None = None,
 ) -> Alarm:
     error = job.error or {}
     return Alarm(
@@ -136,9 +229,10 @@ def _of_end(
         kind=kind,
         target=one_line(job.target),
         job=job.id,
-        happened_at=ended_at,
+        happened_at=at,
         facts=facts(
             work=job.kind,
+            what=what,
             sentence=sentence or error.get("sentence"),
             hint=error.get("hint"),
             step=error.get("step"),
@@ -151,25 +245,6 @@ def _of_end(
     )
 
 
-def may_go(
-    waiting: Sequence[KeptAlarm], *, now: datetime, last_refusal_sent: datetime | None
-) -> bool:
-    """Return whether a mail of these alarms goes now; whatever waits then goes with it."""
-    if all(one.next_try_at > now for one in waiting):
-        return False
-    if any(one.alarm.kind != "refused" for one in waiting):
-        return True
-    return last_refusal_sent is None or now - last_refusal_sent >= REFUSALS_APART
-
-
-def split_for_mail(
-    waiting: Sequence[KeptAlarm], *, most: int = MOST_IN_A_MAIL
-) -> tuple[list[KeptAlarm], Counter[AlarmKind]]:
-    """Return the alarms that a mail shows in full, the worst first, and counts of the rest."""
-    ordered = sorted(waiting, key=lambda one: (SEVERITY.index(one.alarm.kind), one.id))
-    return ordered[:most], Counter(one.alarm.kind for one in ordered[most:])
-
-
 def wait_after(tries: int) -> timedelta:
-    """Return how long a mail waits that the server has not taken ``tries`` times."""
+    """Return how long a message waits that its channel has not taken ``tries`` times."""
     return min(timedelta(minutes=2 ** (min(tries, 10) - 1)), LONGEST_WAIT)

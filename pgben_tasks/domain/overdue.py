@@ -54,7 +54,7 @@ def late(job: Job, *, now: datetime, bounds: Bounds) -> Alarm | None:
     if waited < (bounds.end_within if begun else bounds.begin_within):
         return None
     return Alarm(
-        key=f"overdue:{job.key}",
+        key=_overdue_key(job.kind, job.target),
         kind="overdue",
         target=job.target,
         job=job.id,
@@ -76,12 +76,17 @@ def missed(line: Timed, *, now: datetime, since: datetime, bounds: Bounds) -> Al
     if window < since or now - window <= bounds.end_within:
         return None
     return Alarm(
-        key=f"overdue:{key_of_window(line, now)}",
+        key=_overdue_key(line.kind, line.target),
         kind="overdue",
         target=line.target,
         happened_at=window,
         facts=facts(work=line.kind, window=window.isoformat(), what="missed"),
     )
+
+
+def _overdue_key(kind: str, target: str) -> str:
+    """Return the key of a line's alarm: however many nights are missing, it is one trouble."""
+    return f"overdue:{kind}:{target}"
 
 
 def key_of_window(line: Timed, now: datetime) -> str:
@@ -101,7 +106,7 @@ def stale(
     if now - (max(newest.snapshot_at, since) if newest else since) <= bound:
         return None
     return Alarm(
-        key=f"stale:{line.target}:{newest.backup if newest else f'none since {since.isoformat()}'}",
+        key=f"stale:{line.target}",
         kind="stale",
         target=line.target,
         happened_at=now,
@@ -110,12 +115,12 @@ def stale(
 
 
 def silent(last_sign: datetime | None, *, now: datetime, since: datetime) -> Alarm | None:
-    """Return an alarm when the scheduler last sent a tick too long ago: one alarm per outage."""
+    """Return an alarm when the scheduler last sent a tick too long ago."""
     last = last_sign or since
     if now - last < BEAT_SILENCE:
         return None
     return Alarm(
-        key=f"silent:beat:{last.isoformat()}",
+        key="silent:beat",
         kind="silent",
         target="",
         happened_at=last,

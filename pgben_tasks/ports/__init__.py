@@ -41,6 +41,7 @@ from pgben_tasks.ports.repository import (
 )
 from pgben_tasks.ports.sharing import Sharing, Taken
 from pgben_tasks.ports.work import (
+    Channel,
     Clock,
     Mail,
     Mailer,
@@ -50,6 +51,7 @@ from pgben_tasks.ports.work import (
 __all__ = [
     "Bucket",
     "Capture",
+    "Channel",
     "ClientTools",
     "Clock",
     "DigestIndex",

@@ -35,7 +35,9 @@ class Progress(Protocol):
 class Mail:
     """A text for people; ``id`` is the same when the same mail is sent again.
 
-    ``html`` says the same for programs that show it, with ``images`` (PNG) by their content ids.
+    ``brief`` says the same in a few lines, for telephones; ``html`` for programs that show it, with
+    ``images`` (PNG) by their content ids. ``to_contacts`` is whether people in charge beside the
+    administrators get it.
     """
 
     subject: str
@@ -44,6 +46,8 @@ class Mail:
     id: str
     html: str = ""
     images: Mapping[str, bytes] = field(default_factory=dict)
+    brief: str = ""
+    to_contacts: bool = False
 
 
 class Mailer(Protocol):
@@ -51,6 +55,20 @@ class Mailer(Protocol):
 
     def send(self, mail: Mail) -> tuple[str, ...]:
         """Send a mail; return the recipients that were refused while others were accepted.
+
+        Raises ``ConfigurationError`` for what waiting does not mend, else ``TransientError``.
+        """
+
+
+class Channel(Protocol):
+    """One way to reach people: mail, a chat, a telephone. Sender and recipients are its own."""
+
+    @property
+    def name(self) -> str:
+        """What it is called, in logs as well: nothing of it is secret."""
+
+    def send(self, mail: Mail) -> tuple[str, ...]:
+        """Send a message; return the recipients that were refused while others were accepted.
 
         Raises ``ConfigurationError`` for what waiting does not mend, else ``TransientError``.
         """

@@ -12,6 +12,7 @@ import structlog
 
 from pgben_tasks.adapters.buckets import S3Bucket
 from pgben_tasks.adapters.catalog.database import CatalogDatabase
+from pgben_tasks.adapters.chat import AppriseChannel, apprise_channels
 from pgben_tasks.adapters.history import HistoryFolder
 from pgben_tasks.adapters.hooks import SwapHooks
 from pgben_tasks.adapters.keys.signatures import Signer, Trust
@@ -149,7 +150,17 @@ def mailer(settings: Settings) -> SmtpMailer | None:
         password=password.get_secret_value() if password else None,
         ca_file=settings.smtp_ca_file,
     )
-    return SmtpMailer(server, sender=sender, recipients=settings.admin_email)
+    return SmtpMailer(
+        server,
+        sender=sender,
+        recipients=settings.admin_email,
+        contacts=settings.contact_addresses,
+    )
+
+
+def chat_channels(settings: Settings) -> tuple[AppriseChannel, ...]:
+    """Return the channels of PGBEN_ALERT_URLS; nothing is contacted."""
+    return apprise_channels(one.get_secret_value() for one in settings.alert_urls)
 
 
 def open_store(settings: Settings) -> ObjectStore:

@@ -26,7 +26,7 @@ from pgben_tasks.adapters.catalog.live_changes import (
     CatalogRestored,
     CatalogSwaps,
 )
-from pgben_tasks.adapters.catalog.outbox import AlarmOutbox
+from pgben_tasks.adapters.catalog.outbox import AlarmOutbox, PingLog
 from pgben_tasks.adapters.catalog.records import Records
 from pgben_tasks.adapters.catalog.recovery import Recovery
 from pgben_tasks.adapters.catalog.reports import Reports
@@ -46,9 +46,11 @@ from pgben_tasks.operations.toolbox import (
     CatalogPorts,
     Toolbox,
 )
+from pgben_tasks.ports import Channel
 from pgben_tasks.runtime.later import later
 from pgben_tasks.runtime.places import (
     catalog_database,
+    chat_channels,
     kept_servers,
     mailer,
     node_name,
@@ -149,9 +151,23 @@ class Workplace:
         return AlarmOutbox(self.database)
 
     @cached_property
+    def ping_log(self) -> PingLog:
+        """Up to where attempts of jobs were pinged."""
+        return PingLog(self.database)
+
+    @cached_property
     def mailer(self) -> SmtpMailer | None:
         """The mailer; None where the settings name no server or no recipient."""
         return mailer(self.settings)
+
+    @cached_property
+    def channels(self) -> tuple[Channel, ...]:
+        """Everything that alarms are told by, mail first.
+
+        Raises ``ConfigurationError`` for a URL of PGBEN_ALERT_URLS that cannot be used.
+        """
+        mail = (self.mailer,) if self.mailer is not None else ()
+        return (*mail, *chat_channels(self.settings))
 
     @cached_property
     def letterhead(self) -> Letterhead:

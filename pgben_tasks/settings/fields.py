@@ -245,6 +245,16 @@ class Fields(BaseSettings):
     )
     smtp_ca_file: Path | None = setting(None, "Certificate authority of the mail server.")
     admin_email: kinds.Addresses = setting((), "Who receives reports and alerts.")
+    alert_urls: kinds.AlertUrls = setting(
+        (),
+        "Further channels of alarms: URLs as Apprise knows them (chats, telephones, webhooks), "
+        "between white space or one per line.",
+    )
+    heartbeat_url: kinds.HeartbeatUrl | None = setting(
+        None,
+        "URL of pings as healthchecks.io takes them, with the word `kind`, and `target` if wanted, "
+        "in braces: pinged when a job of that kind begins, ends and fails, and by every tick.",
+    )
     contacts: kinds.Contacts = setting(
         (), "People to reach, one `name; mail; phone` per line; printed wherever help is needed."
     )

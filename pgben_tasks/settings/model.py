@@ -27,7 +27,7 @@ from pgben_tasks.settings.fields import OPTIONAL_FILES, Fields
 from pgben_tasks.settings.references import ReferencesFile
 from pgben_tasks.settings.servers import Server, ServersFile
 from pgben_tasks.settings.sources import PREFIX, Found, Origin, gather, require_settings
-from pgben_tasks.settings.values import Command, Contact, SecretUrl
+from pgben_tasks.settings.values import Command, Contact, SecretUrl, is_address
 
 _MEBIBYTE: Final = 1024**2
 _DUMP_PACK: Final = 64 * _MEBIBYTE
@@ -131,6 +131,11 @@ class Settings(Fields):
         }
         databases = (target.name for target in self.postgres_targets())
         return (*doubtful_addresses(addresses), *doubtful_databases(databases))
+
+    @property
+    def contact_addresses(self) -> tuple[str, ...]:
+        """The addresses of the contacts that have one."""
+        return tuple(one.mail for one in self.contacts if is_address(one.mail))
 
     @property
     def ignored(self) -> tuple[str, ...]:

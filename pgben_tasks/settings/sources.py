@@ -28,15 +28,11 @@ _TEST_PREFIX: Final = "PGBEN_TEST_"
 #: leaves this list when the code that obeys it arrives.
 RETIRED: Final = frozenset(
     {
-        "PGBEN_ALERT_URLS",
-        "PGBEN_ALERT_URLS_FILE",
         "PGBEN_ASSERTIONS",
         "PGBEN_DRILL_URL",
         "PGBEN_DRILL_URL_FILE",
         "PGBEN_FINGERPRINT",
         "PGBEN_FULL_READ_DAYS",
-        "PGBEN_HEARTBEAT_URL",
-        "PGBEN_HEARTBEAT_URL_FILE",
     }
 )
 

@@ -21,6 +21,7 @@ from pydantic_settings import NoDecode
 
 from pgben_tasks.domain.durations import parse_duration
 from pgben_tasks.domain.keys import check_key
+from pgben_tasks.domain.pings import fault_of_template
 from pgben_tasks.domain.target import check_name
 from pgben_tasks.domain.windows import Schedule, parse_zone
 from pgben_tasks.errors import ConfigurationError, PermanentError
@@ -45,6 +46,8 @@ _SMALLEST_PACK: Final = 64 * 1024
 #: nothing for buckets. A dump's lies in the spool once more while it is stored, begins anew when
 #: that fails, and above 5 TiB no S3 server takes it.
 _LARGEST_PACK: Final = 16 * 1024**3
+_ALERT_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://.*", re.IGNORECASE)
+_TWO_URLS: Final = re.compile(r",[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 #: Each has a connection of its own, and a copy a thread and an open file: of these a process has
 #: 1024 unless its administrator says otherwise, and PostgreSQL takes 100 connections.
 _MOST_PARALLEL: Final = 1024
@@ -244,18 +247,45 @@ def _command(value: object) -> object:
     return Command(words)
 
 
-def _address(value: str) -> str:
+def is_address(value: str) -> bool:
+    """Return whether a mail can be sent there."""
     try:
         # As the mailer writes it into the heads of mails.
-        taken = bool(re.fullmatch(r"[^@\s]+@[^@\s]+", value)) and MailAddress(addr_spec=value)
+        return bool(re.fullmatch(r"[^@\s]+@[^@\s]+", value) and MailAddress(addr_spec=value))
     except (ValueError, IndexError, MessageError):
-        taken = False
-    if not taken:
+        return False
+
+
+def _alert_urls(value: object) -> object:
+    """Split text at white space only: commas are parts of such URLs."""
+    if not isinstance(value, str):
+        return value
+    urls = value.split()
+    for number, url in enumerate(urls, start=1):
+        if not _ALERT_URL.fullmatch(url):
+            raise ValueError(f"has a URL, number {number}, without a scheme such as 'mailto://'")
+        if _TWO_URLS.search(url):
+            message = "must separate URLs by white space or lines, not by commas"
+            raise ValueError(message)
+    return tuple(urls)
+
+
+def _heartbeat(value: SecretStr) -> SecretStr:
+    if fault := fault_of_template(value.get_secret_value()):
+        raise ValueError(fault)
+    return value
+
+
+def _address(value: str) -> str:
+    if not is_address(value):
         message = "must be an address like 'admin@example.org'"
         raise ValueError(message)
     return value
 
 
+#: Secret as a whole: Apprise's URLs hold tokens anywhere.
+AlertUrls = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_alert_urls)]
+HeartbeatUrl = Annotated[SecretStr, AfterValidator(_heartbeat)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 #: A duration that may be none.
 Settle = Annotated[timedelta, BeforeValidator(parse_settle)]

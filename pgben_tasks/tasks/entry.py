@@ -249,16 +249,21 @@ class EntryTask(PgbenTask):
             job = row(key)
             if request is not None and not is_same_job(job, kind, target, request):
                 job = row(own)
-            self._end_unclaimed(job, error)
+            self._end_unclaimed(job, error, in_place=request is not None and request.replaces)
         except TransientError as exc:
             self._again(exc)
 
-    def _end_unclaimed(self, job: Job, error: PgbenError) -> NoReturn:
+    def _end_unclaimed(self, job: Job, error: PgbenError, *, in_place: bool = False) -> NoReturn:
+        """End a job that no worker claimed, and raise its error.
+
+        Of a request that was refused the ledger keeps nothing but whether it would have replaced
+        something ``in_place``, which people are told.
+        """
         state = failed_state(error)
         self.work.ledger.fail_unclaimed(
             job.id,
             state=state,
-            error=error_record(error, self.name),
+            error=error_record(error, self.name) | ({"in_place": "yes"} if in_place else {}),
             retry_at=self.work.next_attempt(job, state),
         )
         self.work.audit(job, result=state, detail=error.sentence)

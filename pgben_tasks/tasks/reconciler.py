@@ -6,7 +6,7 @@ change is one conditional UPDATE, and every message reaches the same row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 from uuid import UUID
@@ -17,8 +17,10 @@ from kombu.exceptions import OperationalError
 
 from pgben_tasks import canvases, runtime
 from pgben_tasks.adapters.catalog.locks import holding, is_free, job_lock
+from pgben_tasks.adapters.catalog.outbox import HEARTBEAT
 from pgben_tasks.adapters.catalog.recovery import Stalled
 from pgben_tasks.adapters.catalog.workers import BEAT, TICK
+from pgben_tasks.adapters.pings import send_ping
 from pgben_tasks.adapters.redis import SetAside, broker_uptime, record_set_aside
 from pgben_tasks.client import Client
 from pgben_tasks.contracts import (
@@ -32,10 +34,12 @@ from pgben_tasks.contracts import (
     VerifyRequest,
 )
 from pgben_tasks.domain import report_due
-from pgben_tasks.domain.alarm import Alarm, facts
+from pgben_tasks.domain.alarm import Alarm, AlarmKind, facts
+from pgben_tasks.domain.episodes import Undecided, channel_alarm, foreign_alarm
 from pgben_tasks.domain.job import EVERYTHING, MOST_LOSSES, Job, JobKind, window_key
 from pgben_tasks.domain.kept_databases import RestoredDatabase, expiry_alarm
 from pgben_tasks.domain.space import space_alarms
+from pgben_tasks.domain.states import GOOD_LABELS, State
 from pgben_tasks.domain.swap import Swap
 from pgben_tasks.domain.sweeping import SWEEP_AGE
 from pgben_tasks.domain.target import Target
@@ -47,8 +51,11 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.events import NO_NAMED_ARGUMENTS, NO_WORKER, shown_arguments
+from pgben_tasks.health.looks import Look
+from pgben_tasks.health.restorability import indexed_backups
 from pgben_tasks.health.space import forecasts, measure_servers, measure_stored
 from pgben_tasks.operations.alarms.detect import raise_alarms
+from pgben_tasks.operations.alarms.pings import send_pings
 from pgben_tasks.operations.alarms.send import send_alarms
 from pgben_tasks.operations.history import write_history
 from pgben_tasks.operations.points.form import require_new_workers
@@ -85,7 +92,7 @@ def tick(
         "reports": _each([work], _begin_report),
         "sweeps": _each(work.target_names(), lambda target: _begin_sweep(work, target)),
         # Before failed jobs are queued again: what they failed of is then forgotten.
-        "alarms_raised": _each([work], _raise_alarms) + _each([work], _raise_space_alarms),
+        "alarms_raised": _each([work], _raise_alarms),
         "published": publish_due(work, app, broker_since=broker_since),
         "set_aside": _each([work], _record_set_aside),
         # Before anything that a server in trouble may hold up.
@@ -104,6 +111,7 @@ def tick(
         "audited": _each([work], lambda place: place.trail.store_missing()),
     }
     work.workers.send_heartbeat([TICK])
+    done["pings"] = _each([work], lambda place: _send_pings(place, stand_in=stand_in))
     if any(done.values()):
         log.info("ticked", **done)
     return dict(done)
@@ -131,27 +139,64 @@ def _each(things: Iterable[_T], do: Callable[[_T], int]) -> int:
 
 
 def _raise_alarms(work: runtime.Workplace) -> int:
-    keep, now = work.settings.keep_restored, work.database.now()
-    return raise_alarms(
-        work.records,
-        work.outbox,
-        job=work.ledger.job,
-        timetable=work.timed(),
-        bounds=work.bounds,
-        expiring=[expiry_alarm(one, keep=keep, now=now) for one in work.restored.expiring(keep)],
-        now=now,
-    )
-
-
-def _raise_space_alarms(work: runtime.Workplace) -> int:
-    """Write the alarm of every place that is full, or will be before this time tomorrow."""
     now = work.database.now()
-    new = 0
-    for alarm in space_alarms(forecasts(work, now=now), now=now):
-        if work.outbox.add(alarm):
-            new += 1
-            log.warning("alarm_raised", kind=alarm.kind, alarm=alarm.key, about=alarm.target)
-    return new
+    with work.database.kept():
+        return raise_alarms(
+            work.records,
+            work.outbox,
+            job=work.ledger.job,
+            timetable=work.timed(),
+            bounds=work.bounds,
+            conditions=conditions(work, now),
+            now=now,
+        )
+
+
+def conditions(work: runtime.Workplace, now: datetime) -> Iterator[Alarm | Undecided]:
+    """Yield what holds beside what the ledger says; a source that cannot be asked decides nothing.
+
+    Sources are looked at one after another, each with the kind of its alarms.
+    """
+    sources: tuple[tuple[AlarmKind, Callable[[], Iterable[Alarm]]], ...] = (
+        ("expiring", lambda: _expiring(work, now)),
+        ("foreign", lambda: _foreign(work, now)),
+        ("space", lambda: space_alarms(forecasts(work, now=now), now=now)),
+        ("channel", lambda: _failing_channels(work, now)),
+    )
+    for kind, source in sources:
+        try:
+            yield from list(source())
+        except PgbenError as exc:
+            log.warning("condition_not_judged", kind=kind, why=exc.sentence)
+            yield Undecided(kind)
+
+
+def _expiring(work: runtime.Workplace, now: datetime) -> Iterator[Alarm]:
+    keep = work.settings.keep_restored
+    yield from (expiry_alarm(one, keep=keep, now=now) for one in work.restored.expiring(keep))
+
+
+def _foreign(work: runtime.Workplace, now: datetime) -> Iterator[Alarm]:
+    """Yield the databases whose newest good backup the restore workers cannot load."""
+    for target in work.settings.postgres_targets():
+        for backup in indexed_backups(work, target):
+            if backup.suspect and not backup.acknowledged:
+                continue
+            if backup.state == State.NOT_RESTORABLE.label:
+                yield foreign_alarm(str(target), backup.id, backup.needs or "?", now=now)
+            if backup.state in {*GOOD_LABELS, State.NOT_RESTORABLE.label}:
+                break
+
+
+def _failing_channels(work: runtime.Workplace, now: datetime) -> Iterator[Alarm]:
+    records = work.outbox.channels()
+    for channel in work.channels:
+        record = records.get(channel.name)
+        if record is None or record.failing_since is None:
+            continue
+        why = record.last_error or "?"
+        if alarm := channel_alarm(channel.name, record.failing_since, why, now=now):
+            yield alarm
 
 
 def _measure_stored(work: runtime.Workplace) -> int:
@@ -177,16 +222,17 @@ def _record_set_aside(work: runtime.Workplace) -> int:
             target=EVERYTHING,
             result="set aside",
         )
-        work.outbox.add_all(
+        alarms = [
             Alarm(
                 key=f"message:{one.id}",
-                kind="refused",
+                kind="message",
                 target="",
                 happened_at=one.at,
                 facts=facts(work="message", sentence=_of_message(one), hint=_WHO_WRITES),
             )
             for one in messages
-        )
+        ]
+        work.outbox.add_all(alarms, now=work.database.now())
         if dropped:
             _record_dropped(work, dropped)
 
@@ -200,15 +246,14 @@ def _record_dropped(work: runtime.Workplace, count: int) -> None:
     work.trail.append(
         who="unnamed", action="message", target=EVERYTHING, result="dropped", detail=said
     )
-    work.outbox.add(
-        Alarm(
-            key=f"messages-dropped:{now:%Y-%m-%dT%H:%M:%S.%fZ}",
-            kind="refused",
-            target="",
-            happened_at=now,
-            facts=facts(work="message", sentence=said, hint=_WHO_WRITES),
-        )
+    alarm = Alarm(
+        key=f"messages-dropped:{now:%Y-%m-%dT%H:%M:%S.%fZ}",
+        kind="message",
+        target="",
+        happened_at=now,
+        facts=facts(work="message", sentence=said, hint=_WHO_WRITES),
     )
+    work.outbox.add_all([alarm], now=now)
 
 
 def _of_dropped(count: int) -> str:
@@ -223,14 +268,14 @@ def _of_message(one: SetAside) -> str:
 
 
 def _send_alarms(work: runtime.Workplace) -> int:
-    if work.mailer is None:
-        # Said once, when the worker starts; the alarms stay in the outbox.
-        return 0
+    # Without any channel alarms stay in the outbox; that was said once, when the worker started.
     return send_alarms(
         work.outbox,
-        work.mailer,
+        work.channels,
+        begin=Look,
         letterhead=work.letterhead,
         restorable=work.records.restorable,
+        now=work.database.now(),
     )
 
 
@@ -238,6 +283,30 @@ def _write_history(work: runtime.Workplace) -> int:
     return write_history(
         work.history, runtime.history_folders(work.settings), zone=work.zone, node=work.node
     )
+
+
+def _send_pings(work: runtime.Workplace, *, stand_in: bool) -> int:
+    secret = work.settings.heartbeat_url
+    if secret is None:
+        return 0
+    now = work.database.now()
+    result = send_pings(
+        work.ping_log,
+        work.records,
+        template=secret.get_secret_value(),
+        watched=set(work.timetable()),
+        send=send_ping,
+        begin=Look,
+        # One that a worker sent because beat is silent does not say that all is well.
+        ticked=not stand_in,
+        now=now,
+    )
+    if result.asked and work.outbox.note_channel(HEARTBEAT, error=result.error, now=now):
+        if result.error:
+            log.warning("pings_not_taken", why=result.error)
+        else:
+            log.info("pings_taken_again")
+    return result.sent
 
 
 def publish_due(

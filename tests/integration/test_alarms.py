@@ -2,107 +2,32 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from pgben_tasks import runtime
 from pgben_tasks.adapters.catalog.workers import BEAT
-from pgben_tasks.app import app
-from pgben_tasks.domain.alarm import MOST_IN_A_MAIL, Alarm, KeptAlarm, facts
-from pgben_tasks.domain.job import ATTEMPT_DELAYS, MOST_LOSSES, JobKind, window_key
+from pgben_tasks.domain.alarm import MOST_IN_A_MAIL, Alarm, facts
+from pgben_tasks.domain.episodes import CLEAR_AFTER
+from pgben_tasks.domain.job import ATTEMPT_DELAYS, MOST_LOSSES
 from pgben_tasks.errors import ConfigurationError, IntegrityError, RequestRefused
+from pgben_tasks.health.looks import Look
 from pgben_tasks.operations.alarms.send import send_alarms
 from pgben_tasks.ports import Mail
-from pgben_tasks.runtime import process
-from pgben_tasks.settings import Settings
 from pgben_tasks.tasks import postgres, reconciler, repository
-from tests.support.installation import FILL_PEDIDO, Installation
-from tests.support.mailbox import MailServer
+from tests.support.alarm_place import HOUR, MINUTE, Place, alarm_place, call
+from tests.support.installation import Installation
 from tests.support.timetables import daily
 
 CANARY = "canary-Zq83hfPw"
-HOUR = timedelta(hours=1)
-MINUTE = timedelta(minutes=1)
-
-
-@dataclass(frozen=True)
-class Place:
-    """An installation whose alarms go to ``server``; nothing is scheduled unless a test says so."""
-
-    work: runtime.Workplace
-    server: MailServer
-    target: str
-
-    def tick(self, *, stand_in: bool = False) -> tuple[int, int]:
-        """Run a tick; give how many alarms it raised and sent."""
-        done = reconciler.tick(self.work, app, stand_in=stand_in)
-        return done["alarms_raised"], done["alarms_sent"]
-
-    def alarms(self) -> list[KeptAlarm]:
-        """Return the outbox, oldest first."""
-        return self.work.outbox.newest(100)[::-1]
-
-    def sql(self, statement: str, *values: object) -> None:
-        """Change the catalog behind everybody's back, as time would."""
-        with self.work.database.transaction() as cursor:
-            cursor.execute(statement.encode(), values)
-
-    def with_settings(self, **changed: Any) -> Place:
-        """Return the same place under other settings."""
-        settings = self.work.settings.model_copy(update=changed)
-        made = Place(runtime.Workplace(settings), self.server, self.target)
-        process._workplace = made.work
-        return made
-
-    def job(self, kind: JobKind = "backup", *, window: datetime | None = None) -> Any:
-        """Write a job nobody has begun."""
-        key = window_key(kind, self.target, window) if window else secrets.token_hex(8)
-        request = {"target": self.target}
-        return self.work.ledger.request(
-            kind, target=self.target, key=key, request=request, requested_by="ana", window=window
-        )[0]
-
-    def fail(self, job: Any, *, retry_at: datetime | None = None) -> None:
-        """End a queued job badly."""
-        error = {"type": "ConfigurationError", "sentence": "no such thing", "hint": "mend it"}
-        self.work.ledger.fail_unclaimed(job.id, state="failed", error=error, retry_at=retry_at)
 
 
 @pytest.fixture
 def place(installation: Installation) -> Iterator[Place]:
-    app.conf.update(broker_url="memory://", result_backend="cache+memory://")
-    with MailServer() as server:
-        loaded = Settings.load(server.settings(PGBEN_LANGUAGE="en", PGBEN_TIMEZONE="UTC"))
-        mail = {
-            name: getattr(loaded, name)
-            for name in type(loaded).model_fields
-            if name.startswith(("smtp_", "admin_", "contacts", "language", "timezone"))
-        }
-        work = installation.shop.work
-        made = Place(work, server, str(installation.target)).with_settings(**mail)
-        made.sql("TRUNCATE alarm, worker")
-        since = made.work.records.since()
-        # Beat counts as silent from here on, not from whenever this catalog was made.
-        made.sql("UPDATE migration SET applied_at = clock_timestamp() WHERE version = 4")
+    with alarm_place(installation) as made:
         yield made
-        made.sql("UPDATE migration SET applied_at = %s WHERE version = 4", since)
-        # The codec of a toolbox that a test built has children.
-        for one in {id(w): w for w in (made.work, runtime.workplace())}.values():
-            if "tools" in vars(one):
-                one.tools.codec.close()  # type: ignore[attr-defined]
-    runtime.forget()
-    installation.run_sql(f"TRUNCATE pedido; {FILL_PEDIDO}")
-
-
-def call(task: Any, request: object) -> Any:
-    """Run a task, and the chain it becomes, in this process."""
-    return task.apply(args=(request,), throw=True).get()
 
 
 # Ends of jobs
@@ -271,11 +196,12 @@ def test_a_server_that_is_away_gets_the_mail_once_when_it_is_back(place: Place) 
     place.fail(place.job())
     assert place.tick() == (1, 0)
     (waiting,) = place.alarms()
-    assert (waiting.sent_at, waiting.tries) == (None, 1)
-    assert "does not answer" in (waiting.last_error or "")
+    (mail,) = waiting.deliveries
+    assert (waiting.sent_at, mail.tries) == (None, 1)
+    assert "does not answer" in (mail.last_error or "")
     place.server.start()
     assert place.tick() == (0, 0), "it waits before it tries again"
-    place.sql("UPDATE alarm SET next_try_at = clock_timestamp()")
+    place.after(MINUTE)
     assert place.tick() == (0, 1)
     assert place.tick() == (0, 0)
     assert len(place.server.letters) == 1
@@ -297,14 +223,14 @@ def test_a_recipient_that_was_refused_is_noted(place: Place) -> None:
     assert place.tick() == (1, 1)
     (sent,) = place.alarms()
     assert sent.sent_at is not None
-    assert sent.last_error == "not taken for bia@example.org"
+    assert sent.deliveries[0].last_error == "not taken for bia@example.org"
 
 
 def test_two_ticks_at_once_send_one_mail(place: Place) -> None:
     place.fail(place.job())
     assert reconciler._raise_alarms(place.work) == 1
-    with place.work.outbox.delivery() as delivery:
-        assert len(delivery.alarms) == 1
+    with place.work.outbox.sending(["mail"], now=place.now) as sending:
+        assert len(sending.waiting("mail")) == 1
         assert place.tick() == (0, 0)
     assert place.tick() == (0, 1), "and when the other one died, the mail is sent"
     assert len(place.server.letters) == 1
@@ -316,6 +242,8 @@ class Died(BaseException):
 
 def test_a_process_that_dies_after_the_server_took_the_mail_sends_it_again(place: Place) -> None:
     class Dying:
+        name = "mail"
+
         def send(self, mail: Mail) -> tuple[str, ...]:
             assert place.work.mailer is not None
             place.work.mailer.send(mail)
@@ -326,9 +254,11 @@ def test_a_process_that_dies_after_the_server_took_the_mail_sends_it_again(place
     with pytest.raises(Died):
         send_alarms(
             place.work.outbox,
-            Dying(),
+            [Dying()],
+            begin=Look,
             letterhead=place.work.letterhead,
             restorable=place.work.records.restorable,
+            now=place.now,
         )
     assert place.tick() == (0, 1)
     one, other = place.server.letters
@@ -339,14 +269,15 @@ def test_without_a_mail_server_alarms_are_kept(place: Place) -> None:
     mute = place.with_settings(smtp_host=None)
     mute.fail(mute.job())
     assert mute.tick() == (1, 0)
-    assert [one.tries for one in mute.alarms()] == [0]
+    assert [one.deliveries for one in mute.alarms()] == [()]
     assert place.tick() == (0, 1), "and sent when one is set"
 
 
 def test_an_occurrence_is_kept_once(place: Place) -> None:
     now = place.work.database.now()
     alarm = Alarm(key="one", kind="silent", target="", happened_at=now, facts=facts(a="é"))
-    assert [place.work.outbox.add(alarm) for _ in range(3)] == [True, False, False]
+    added = [place.work.outbox.add_all([alarm], now=now) for _ in range(3)]
+    assert added == [[alarm], [], []]
     assert [one.alarm for one in place.alarms()] == [alarm]
 
 
@@ -450,13 +381,20 @@ def restorable(place: Place) -> str | None:
 def test_a_silent_beat_is_told_once_for_each_outage(place: Place) -> None:
     place.tick()
     for outage in (1, 2):
-        place.sql("UPDATE worker SET heartbeat_at = now() - interval '6 min' WHERE name = %s", BEAT)
+        silence = "UPDATE worker SET heartbeat_at = %s WHERE name = %s"
+        place.sql(silence, place.now - 6 * MINUTE, BEAT)
         assert place.tick(stand_in=True) == (1, 1)
         assert place.tick(stand_in=True) == (0, 0)
-        assert len(place.server.letters) == outage
+        assert len(place.server.letters) == 2 * outage - 1
+        place.after(MINUTE)
         assert place.tick() == (0, 0), "it is back"
         assert place.tick(stand_in=True) == (0, 0), "one that was late on its way"
-    assert "scheduler (beat) is silent" in place.server.letters[0].subject
+        place.after(CLEAR_AFTER)
+        assert place.tick() == (0, 1), "and that is told"
+    assert [one.episode for one in place.alarms()] == [1, 2]
+    first, last = place.server.letters[0].subject, place.server.letters[-1].subject
+    assert first == "[pgben] ALARM: the scheduler (beat) is silent"
+    assert last == "[pgben] RESOLVED: the scheduler (beat) is silent"
 
 
 def test_signs_of_beat_are_no_workers(place: Place) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pgben_tasks.adapters.catalog.outbox import AlarmOutbox
 from pgben_tasks.domain.alarm import Alarm, facts
+from pgben_tasks.domain.episodes import to_send
 from tests.support import samples
 from tests.support.cli_site import CANARY, Site
 from tests.support.mailbox import MailServer
@@ -35,12 +36,13 @@ def test_a_test_mail_is_in_portuguese_unless_asked_otherwise(
     said = catalogless.run("alarms", "--test", "--json", **server.settings())
     assert server.letters[0].subject == "[pgben] TESTE: os alarmes chegam aqui"
     assert said.json == {
+        "channels": [{"channel": "mail", "taken": True, "error": None}],
         "test": {
             "server": f"127.0.0.1:{server.port}",
             "from": "pgben@example.org",
             "to": ["ana@example.org", "bia@example.org"],
             "refused": [],
-        }
+        },
     }
 
 
@@ -78,37 +80,41 @@ def test_alarms_are_listed_with_what_became_of_their_mails(server: MailServer, r
     said = ready.run("alarms")
     assert said.code == 0
     assert "there were no alarms yet" in said.err
-    assert "no mail is sent" in said.err
+    assert "alarms go nowhere" in said.err
     job = ready.job()
     for key, what in (("one", "the first"), ("two", "the second")):
         told = facts(work="backup", sentence=what)
-        outbox.add(
-            Alarm(
-                key=key,
-                kind="failed",
-                target=job.target,
-                job=job.id,
-                happened_at=samples.START,
-                facts=told,
-            )
+        alarm = Alarm(
+            key=key,
+            kind="failed",
+            target=job.target,
+            job=job.id,
+            happened_at=samples.START,
+            facts=told,
         )
-        with outbox.delivery() as delivery:
+        now = samples.START
+        outbox.add_all([alarm], now=now)
+        with outbox.sending(["mail"], now=now) as sending:
+            pending = to_send(sending.waiting("mail"), now=now, last_sent={})
             if key == "one":
-                delivery.sent(note=None)
+                sending.sent("mail", pending, note=None)
             else:
-                delivery.not_sent("the mail server does not answer")
+                sending.not_sent("mail", pending, "the mail server does not answer")
 
     said = ready.run("alarms", **server.settings())
     assert said.err == ""
     second, first = (line for line in said.out.splitlines() if str(job.id)[:8] in line)
-    assert "not sent, tried once: the mail server does not answer" in second
+    assert "mail: not sent, tried once: the mail server does not answer" in second
     assert "the first" in first
     assert "not sent" not in first
+    assert "open" in first
 
     document = ready.run("alarms", "--limit", "1", "--json").json
     (only,) = document["alarms"]
     assert document["mail"] is False
-    assert (only["job"], only["sent_at"], only["tries"]) == (str(job.id), None, 1)
+    assert (only["job"], only["sent_at"], only["open"]) == (str(job.id), None, True)
+    (mail,) = only["channels"]
+    assert (mail["channel"], mail["told_at"], mail["tries"]) == ("mail", None, 1)
     assert only["facts"]["sentence"] == "the second"
 
 

@@ -11,16 +11,12 @@ from hypothesis import given, strategies as st
 
 from pgben_tasks.domain.alarm import (
     LONGEST_WAIT,
-    MOST_IN_A_MAIL,
-    REFUSALS_APART,
     SEVERITY,
     Alarm,
     AlarmKind,
-    KeptAlarm,
     alarm_of_job,
-    may_go,
+    in_place_alarm,
     one_line,
-    split_for_mail,
     wait_after,
 )
 from pgben_tasks.domain.job import BEAT_SILENCE, Job
@@ -61,20 +57,6 @@ def a_job(**fields: Any) -> Job:
         created_at=WINDOW,
         started_at=WINDOW,
         ended_at=NOW,
-    )
-    return replace(made, **fields)
-
-
-def kept(kind: AlarmKind = "failed", number: int = 1, **fields: Any) -> KeptAlarm:
-    alarm = Alarm(key=f"{kind}:{number}", kind=kind, target=TARGET, happened_at=NOW, facts={})
-    made = KeptAlarm(
-        id=number,
-        alarm=alarm,
-        raised_at=NOW,
-        sent_at=None,
-        tries=0,
-        next_try_at=NOW,
-        last_error=None,
     )
     return replace(made, **fields)
 
@@ -133,14 +115,85 @@ def test_a_swap_whose_command_afterwards_failed_is_an_alarm_of_its_own() -> None
         assert (alarm.kind, alarm.facts["sentence"]) == ("after_swap", "no")
         assert (alarm.key, alarm.facts["work"]) == (f"after_swap:{job.id}", kind)
         # What failed later is the worse news, and the result says the other.
-        assert found(alarm_of_job(replace(job, state="failed"))).kind == "failed"
+        later = found(alarm_of_job(replace(job, kind="restore", state="failed")))
+        assert later.kind == "failed"
+
+
+def test_a_verification_that_did_not_look_is_told_apart_from_one_that_found_something() -> None:
+    errors = {
+        kind: {"type": kind, "sentence": "no"}
+        for kind in ("IntegrityError", "NotRestorable", "StoreUnavailable", "JobCancelled")
+    }
+    ended = {kind: a_job(kind="verify", target="*", error=error) for kind, error in errors.items()}
+    kinds = {name: found(alarm_of_job(job)).kind for name, job in ended.items()}
+    assert kinds == {
+        "IntegrityError": "damaged",
+        "NotRestorable": "failed",
+        "StoreUnavailable": "unverified",
+        "JobCancelled": "unverified",
+    }
+    lost = ended["StoreUnavailable"]
+    assert found(alarm_of_job(replace(lost, state="refused"))).kind == "unverified"
+    # Tried again, it may still take place; and one on demand is nobody's schedule.
+    assert found(alarm_of_job(replace(lost, retry_at=NOW + HOUR))).kind == "failed"
+    assert found(alarm_of_job(replace(lost, window=None))).kind == "failed"
+    cancelled = replace(ended["JobCancelled"], state="cancelled")
+    assert found(alarm_of_job(cancelled)).facts["what"] == "cancelled"
+    assert alarm_of_job(replace(cancelled, window=None)) is None
+
+
+def test_a_verification_that_examined_nothing_is_none() -> None:
+    empty = a_job(kind="verify", target="*", state="succeeded", error=None, result={"backups": 0})
+    assert found(alarm_of_job(empty)).facts["what"] == "nothing_examined"
+    assert alarm_of_job(replace(empty, result={"backups": 1})) is None
+    assert alarm_of_job(replace(empty, window=None)) is None
+
+
+def test_a_report_that_could_not_be_sent_is_an_alarm_of_its_own() -> None:
+    report: Any = "report"
+    assert found(alarm_of_job(a_job(kind=report, target="*"))).kind == "unsent"
+
+
+def in_place(**fields: Any) -> Job:
+    return a_job(kind="restore", window=None, **{"request": {"swap": True}, **fields})
+
+
+def test_what_is_replaced_is_told_when_it_is_asked_for_and_when_it_ends() -> None:
+    asked = in_place(state="queued", ended_at=None, error=None)
+    first = found(in_place_alarm(asked))
+    assert (first.facts["what"], first.happened_at) == ("in_place_asked", asked.created_at)
+    for state in ("succeeded", "failed", "refused", "cancelled"):
+        ended = replace(asked, state=state, ended_at=NOW)
+        alarm = found(in_place_alarm(ended))
+        assert (alarm.kind, alarm.facts["what"]) == ("in_place", f"in_place_{state}")
+        assert alarm_of_job(ended) is None, "it is told once"
+        assert alarm.key != first.key
+    # Whoever heard that it was asked for hears that it was a mistake.
+    mistaken = in_place(state="refused", error={"type": "RequestMistaken", "sentence": "no"})
+    assert found(in_place_alarm(mistaken)).facts["sentence"] == "no"
+
+
+def test_what_replaces_something_is_known_by_its_kind_or_its_request_or_its_refusal() -> None:
+    for job in (
+        in_place(request={"in_place": True}),
+        in_place(kind="restore_all", request={"in_place": True}),
+        in_place(kind="undo", request={}),
+        in_place(kind="undo_all", request={}),
+        in_place(request={}, state="refused", error={"in_place": "yes"}),
+    ):
+        assert in_place_alarm(job) is not None
+    for job in (in_place(request={"swap": False}), a_job(request={"in_place": True})):
+        assert in_place_alarm(job) is None
+    part = in_place(request={"swap": True, "part_of": "x"})
+    assert in_place_alarm(part) is None, "the whole is told"
+    assert found(alarm_of_job(part)).kind == "failed"
 
 
 def test_damage_is_told_apart_from_a_verification_that_could_not_look() -> None:
     damage = {"type": "IntegrityError", "sentence": "3 findings"}
     away = {"type": "StoreUnavailable", "sentence": "away"}
     assert found(alarm_of_job(a_job(kind="verify", error=damage))).kind == "damaged"
-    assert found(alarm_of_job(a_job(kind="verify", error=away))).kind == "failed"
+    assert found(alarm_of_job(a_job(kind="verify", error=away))).kind == "unverified"
     assert found(alarm_of_job(a_job(kind="backup", error=damage))).kind == "failed"
 
 
@@ -162,28 +215,8 @@ def test_a_secret_in_an_error_reaches_no_fact() -> None:
 # Mails
 
 
-def test_a_storm_is_one_mail_that_tells_the_worst_in_full() -> None:
-    storm = [kept("refused", number) for number in range(50)]
-    told, others = split_for_mail([*storm, kept("failed", 50), kept("damaged", 51)])
-    assert [one.alarm.kind for one in told[:3]] == ["damaged", "failed", "refused"]
-    assert len(told) == MOST_IN_A_MAIL
-    assert others == {"refused": 52 - MOST_IN_A_MAIL}
+def test_every_kind_has_its_place_among_the_worst() -> None:
     assert set(SEVERITY) == set(get_args(AlarmKind))
-
-
-def test_nothing_goes_while_everything_waits_for_its_next_try() -> None:
-    waiting = [kept(next_try_at=NOW + MINUTE)]
-    assert not may_go([], now=NOW, last_refusal_sent=None)
-    assert not may_go(waiting, now=NOW, last_refusal_sent=None)
-    assert may_go([*waiting, kept(number=2)], now=NOW, last_refusal_sent=None)
-
-
-def test_refusals_alone_keep_their_distance_and_hold_nothing_else_up() -> None:
-    refused, recently = kept("refused"), NOW - MINUTE
-    assert may_go([refused], now=NOW, last_refusal_sent=None)
-    assert not may_go([refused], now=NOW, last_refusal_sent=recently)
-    assert may_go([refused], now=NOW, last_refusal_sent=NOW - REFUSALS_APART)
-    assert may_go([refused, kept("failed", 2)], now=NOW, last_refusal_sent=recently)
 
 
 def test_a_mail_that_was_not_taken_waits_longer_each_time_but_never_long() -> None:
@@ -286,12 +319,12 @@ def test_a_schedule_that_runs_less_often_than_the_objective_is_taken_as_a_choice
 # Beat
 
 
-def test_beat_is_silent_after_a_while_and_each_outage_has_its_own_key() -> None:
+def test_beat_is_silent_after_a_while_under_one_key() -> None:
     last = NOW - BEAT_SILENCE
     assert silent(last + MINUTE, now=NOW, since=LONG_AGO) is None
     one = found(silent(last, now=NOW, since=LONG_AGO))
     assert found(silent(last, now=NOW + HOUR, since=LONG_AGO)).key == one.key
-    assert found(silent(NOW, now=NOW + HOUR, since=LONG_AGO)).key != one.key
+    assert silent(NOW, now=NOW + MINUTE, since=LONG_AGO) is None
 
 
 def test_a_beat_that_was_never_heard_of_is_silent_since_the_installation() -> None:

@@ -13,13 +13,15 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pgben_tasks.adapters.mail import SmtpMailer, SmtpServer
-from pgben_tasks.domain.alarm import Alarm, AlarmKind, KeptAlarm, facts
+from pgben_tasks.domain.alarm import MOST_IN_A_MAIL, Alarm, AlarmKind, KeptAlarm, facts
+from pgben_tasks.domain.episodes import Batch
 from pgben_tasks.domain.job import JobKind
 from pgben_tasks.domain.overdue import Restorable
 from pgben_tasks.domain.space import Usage, forecast, space_alarms
 from pgben_tasks.language import age, translate
 from pgben_tasks.operations.alarms.mail import (
     HAPPENED,
+    MOST_LISTED,
     RUNBOOK,
     SECTIONS,
     WORK,
@@ -66,19 +68,28 @@ def kept(kind: AlarmKind = "failed", number: int = 1, **changed: Any) -> KeptAla
     return KeptAlarm(
         id=number,
         alarm=Alarm(**{**fields, **changed}),
+        episode=1,
         raised_at=NOW,
-        sent_at=None,
-        tries=0,
-        next_try_at=NOW,
-        last_error=None,
+        absent_since=None,
+        cleared_at=None,
     )
 
 
 def written(
     *alarms: KeptAlarm, language: Any = "pt_BR", newest: Restorable | None = NEWEST
 ) -> Mail:
+    return said(Batch(raised=alarms), language=language, newest=newest)
+
+
+def said(
+    batch: Batch,
+    *,
+    language: Any = "pt_BR",
+    newest: Restorable | None = NEWEST,
+    now: datetime = NOW,
+) -> Mail:
     return compose(
-        alarms, letterhead=letterhead(language), restorable=lambda _target: newest, now=NOW
+        batch, letterhead=letterhead(language), restorable=lambda _target: newest, now=now
     )
 
 
@@ -200,6 +211,82 @@ def test_a_storm_is_counted() -> None:
 
 def test_the_same_alarms_make_a_mail_of_the_same_id_and_others_another() -> None:
     assert written(kept()).id == written(kept()).id != written(kept(number=2)).id
+
+
+@BOTH
+def test_reminders_and_ends_are_told_with_since_when_and_until_when(language: Any) -> None:
+    later = NOW + timedelta(days=3, hours=2)
+    over = replace(kept("silent", 2, target=""), cleared_at=later)
+    mixed = said(Batch(reminders=(kept("stale"),), over=(over,)), language=language, now=later)
+    alone = said(Batch(over=(over,)), language=language, now=later)
+    words = {"en": ("STILL OPEN", "RESOLVED"), "pt_BR": ("AINDA ABERTO", "RESOLVIDO")}[language]
+    assert mixed.subject.startswith(f"[pgben] {words[0]}: ")
+    assert alone.subject.startswith(f"[pgben] {words[1]}: ")
+    for text in (mixed.body, mixed.brief):
+        assert "3 d 2 h" in text
+        assert "2026-11-23 02:00:14-03:00" in text
+        assert "2026-11-26 04:00:14-03:00" in text
+    assert mixed.id != alone.id
+
+
+def test_an_alarm_that_was_over_before_anybody_could_be_told_says_so() -> None:
+    late = replace(kept("stale"), cleared_at=NOW + timedelta(hours=5))
+    assert "Over since: 2026-11-23 07:00:14-03:00" in written(late, language="en").body
+    only_happened = replace(kept("refused"), cleared_at=NOW)
+    assert "Over since" not in written(only_happened, language="en").body
+
+
+def test_long_lists_are_cut() -> None:
+    many = tuple(kept("stale", number) for number in range(60))
+    mail = said(Batch(reminders=many), language="en")
+    assert mail.body.count("since 2026") == MOST_LISTED
+    assert mail.brief.count("since 2026") == MOST_IN_A_MAIL
+    assert "(and 59 more)" in mail.subject
+
+
+def test_a_brief_message_says_what_happened_in_a_line() -> None:
+    mail = written(kept(), *(kept("refused", number) for number in range(2, 52)), language="en")
+    first, *_, last = mail.brief.splitlines()
+    assert first == (
+        "backup of postgres/pgben failed: the server does not accept the role 'postgres'"
+    )
+    assert last == "and 46 more"
+    assert "maria@example.org" not in mail.brief
+
+
+def test_only_what_is_replaced_in_place_goes_to_the_contacts() -> None:
+    asked = kept("in_place", facts=facts(work="restore", what="in_place_asked"))
+    assert written(kept(), asked).to_contacts
+    assert not written(kept()).to_contacts
+    assert written(asked, language="en").subject == (
+        "[pgben] ALARM: asked for in place: restore of postgres/pgben"
+    )
+
+
+def test_a_channel_that_takes_nothing_is_named_with_its_reason() -> None:
+    told = facts(
+        channel="json://receiver:8080",
+        since=NOW.isoformat(),
+        why="the mail server 'mail:25' does not answer: refused",
+    )
+    body = written(kept("channel", target="", facts=told)).body
+    assert "json://receiver:8080" in body
+    assert "o servidor de e-mail 'mail:25' não responde" in body
+
+
+def test_what_a_restore_lacks_is_said_in_the_language_of_the_mail() -> None:
+    told = facts(
+        work="restore",
+        backup_id="20261122T050000Z-aaaaaa",
+        needs="a PostgreSQL client of version 17 or newer",
+    )
+    assert "cliente" in written(kept("foreign", facts=told)).body
+    assert told["needs"] in written(kept("foreign", facts=told), language="en").body
+
+
+def test_a_kind_of_job_that_this_version_does_not_know_is_named_all_the_same() -> None:
+    odd = kept("failed", facts=facts(work="drill"))
+    assert written(odd, language="en").subject.endswith("drill postgres/pgben failed")
 
 
 @BOTH

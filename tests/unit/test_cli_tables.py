@@ -6,6 +6,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -37,7 +38,7 @@ from pgben_tasks.cli.view import (
     output,
     tables,
 )
-from pgben_tasks.domain.alarm import Alarm, KeptAlarm
+from pgben_tasks.domain.alarm import Alarm, Delivery, KeptAlarm
 from pgben_tasks.domain.buckets.history import Changes, Part, Span
 from pgben_tasks.domain.buckets.restore_plan import PlanTotals
 from pgben_tasks.domain.documents import TableCount
@@ -320,20 +321,30 @@ def test_alarms_fit() -> None:
     alarm = Alarm(
         key="x", kind="refused", target=LONGEST, happened_at=NOW, job=job().id, facts=facts
     )
-    kept: dict[str, Any] = {
-        "raised_at": NOW,
-        "next_try_at": NOW,
-        "last_error": None,
-        "id": 1,
-        "alarm": alarm,
-    }
-    found = [
-        KeptAlarm(**kept, sent_at=NOW, tries=1),
-        KeptAlarm(**(kept | {"last_error": SENTENCE}), sent_at=None, tries=7),
-    ]
+    told = Delivery(
+        channel="json://receiver.example.org:8080 #2",
+        told_at=NOW,
+        last_sent_at=NOW,
+        reminders=12,
+        over_at=None,
+        tries=0,
+        next_try_at=NOW,
+        last_error=None,
+    )
+    waits = replace(told, told_at=None, tries=7, last_error=SENTENCE, channel="mail")
+    one = KeptAlarm(
+        id=1,
+        alarm=alarm,
+        episode=1,
+        raised_at=NOW,
+        absent_since=None,
+        cleared_at=None,
+        deliveries=(told, waits),
+    )
+    found = [one, replace(one, cleared_at=NOW + timedelta(hours=1)), replace(one, deliveries=())]
     said = check([alarms._listing(found, FORTALEZA, wide=False)])
     assert "1f0c9a2b" in said
-    assert "sent 2026-11-23 02:00:00-03:00" in said
+    assert "reminded 12" in said
 
 
 def test_settings_fit() -> None:

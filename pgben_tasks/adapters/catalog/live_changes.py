@@ -190,7 +190,7 @@ class CatalogRestored:
         """Return the copies whose time of ``keep`` is over, and whose alarm is old enough."""
         return self._some(
             f"{_EXPIRES} AND made_at + %s <= clock_timestamp() AND EXISTS (SELECT FROM alarm"
-            " WHERE key = %s || restored_database.job::text"
+            " WHERE key = %s || restored_database.job::text AND cleared_at IS NULL"
             " AND raised_at <= clock_timestamp() - %s)",
             (keep, expiry_key(""), NOTICE),
         )

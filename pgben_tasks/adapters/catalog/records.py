@@ -15,11 +15,23 @@ from uuid import UUID
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, require
 from pgben_tasks.adapters.catalog.workers import BEAT, TICK
 from pgben_tasks.domain.alarm import NO_ALARM
+from pgben_tasks.domain.episodes import GoodEnd
 from pgben_tasks.domain.nights import WindowJob
 from pgben_tasks.domain.overdue import Restorable
+from pgben_tasks.domain.pings import AttemptRun
 
 #: The migration that brought the outbox: what happened before it is nobody's alarm.
 _OUTBOX_MIGRATION: Final = 4
+#: Since when verifications that were cancelled, and all that is replaced, are alarms.
+_SINCE_EPISODES: Final = "(SELECT applied_at FROM migration WHERE version = 17)"
+#: ``domain.alarm.is_in_place`` in SQL.
+_IN_PLACE: Final = (
+    "(request ->> 'part_of' IS NULL AND (error ->> 'in_place' IS NOT NULL"
+    " OR kind IN ('undo', 'undo_all') OR kind IN ('restore', 'restore_all')"
+    " AND 'true' IN (coalesce(request ->> 'swap', ''), coalesce(request ->> 'in_place', ''))))"
+)
+#: The most jobs that one tick raises alarms for.
+_MOST_ENDS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,17 +123,84 @@ class Records:
         return require(row)["applied_at"]  # type: ignore[no-any-return]
 
     def bad_ends(self, *, since: datetime) -> list[UUID]:
-        """Return the jobs that ended badly, or not quite well, and have no alarm for that end."""
+        """Return the jobs that ended badly, or not quite well, and have no alarm for that end.
+
+        Should there be very many, the next tick gets the rest: refusals, which anybody can provoke.
+        """
         rows = self._database.fetch_all(
-            "SELECT id FROM job WHERE ended_at >= %s AND (state IN ('failed', 'refused')"
+            "SELECT id FROM job WHERE ended_at >= %(since)s AND (state IN ('failed', 'refused')"  # noqa: S608 - constant texts
             " OR (state = 'succeeded' AND coalesce(result ->> 'suspect',"
-            " result ->> 'after_swap_failed') IS NOT NULL))"
+            " result ->> 'after_swap_failed') IS NOT NULL)"
+            " OR (kind = 'verify' AND window_at IS NOT NULL"
+            f" AND ended_at >= {_SINCE_EPISODES} AND (state = 'cancelled'"
+            " OR state = 'succeeded' AND result ->> 'backups' = '0')))"
             " AND NOT EXISTS (SELECT FROM alarm WHERE alarm.job = job.id"
             " AND alarm.happened_at >= job.ended_at)"
-            " AND NOT coalesce(error ->> 'type' = ANY(%s), FALSE) ORDER BY ended_at",
-            (since, list(NO_ALARM)),
+            f" AND NOT {_IN_PLACE}"
+            " AND NOT coalesce(error ->> 'type' = ANY(%(none)s), FALSE)"
+            " ORDER BY state = 'refused', ended_at LIMIT %(most)s",
+            {"since": since, "none": list(NO_ALARM), "most": _MOST_ENDS},
+        )
+        rows += self._database.fetch_all(
+            "SELECT id FROM job WHERE ended_at >= %s AND state = 'succeeded'"  # noqa: S608 - constant texts
+            " AND result ->> 'after_swap_failed' IS NOT NULL AND NOT EXISTS (SELECT FROM alarm"
+            " WHERE alarm.job = job.id AND kind = 'after_swap')"
+            f" AND {_IN_PLACE}",
+            (since,),
         )
         return [row["id"] for row in rows]
+
+    def in_place(self) -> list[UUID]:
+        """Return the jobs that replace something, and were asked for or ended without an alarm."""
+        rows = self._database.fetch_all(
+            f"SELECT id FROM job WHERE {_IN_PLACE}"  # noqa: S608 - constant texts
+            f" AND coalesce(ended_at, created_at) >= {_SINCE_EPISODES}"
+            " AND NOT EXISTS (SELECT FROM alarm"
+            " WHERE alarm.job = job.id AND alarm.kind = 'in_place'"
+            " AND alarm.happened_at >= coalesce(job.ended_at, job.created_at))"
+            " ORDER BY state = 'refused', created_at LIMIT %s",
+            (_MOST_ENDS,),
+        )
+        return [row["id"] for row in rows]
+
+    def good_ends(self, *, since: datetime) -> list[GoodEnd]:
+        """Return when work last ended well, by kind and target; of verifications, whole ones."""
+        rows = self._database.fetch_all(
+            "SELECT kind AS work, target, max(ended_at) AS at FROM job"
+            " WHERE state = 'succeeded' AND ended_at > %s AND result ->> 'suspect' IS NULL"
+            " AND result ->> 'after_swap_failed' IS NULL AND (kind <> 'verify'"
+            " OR (request ->> 'level' = 'full' AND request ->> 'backup' IS NULL"
+            " AND result ->> 'backups' IS DISTINCT FROM '0')) GROUP BY 1, 2",
+            (since,),
+        )
+        return [GoodEnd(**row) for row in rows]
+
+    def attempts(self, *, since: datetime) -> list[AttemptRun]:
+        """Return the attempts that began or ended since then, and windows that nobody could begin.
+
+        Refusals are none: anybody can provoke them.
+        """
+        rows = self._database.fetch_all(
+            "SELECT job.kind, job.target, job.id AS job, a.state, a.started_at, a.ended_at,"
+            " a.error ->> 'type' AS error, a.error ->> 'step' AS step"
+            " FROM attempt a JOIN job ON job.id = a.job"
+            " WHERE greatest(a.started_at, a.ended_at) > %(since)s"
+            " UNION ALL SELECT kind, target, id, state, NULL, ended_at, error ->> 'type',"
+            " error ->> 'step' FROM job WHERE ended_at > %(since)s AND window_at IS NOT NULL"
+            " AND state <> 'succeeded' AND NOT EXISTS (SELECT FROM attempt a WHERE a.job = job.id"
+            " AND a.n = job.attempt)",
+            {"since": since},
+        )
+        return [AttemptRun(**row) for row in rows]
+
+    def standing(self) -> dict[tuple[str, str], str]:
+        """Return how the newest attempt that ended went, by kind and target."""
+        rows = self._database.fetch_all(
+            "SELECT DISTINCT ON (kind, target) kind, target, state FROM job"
+            " WHERE ended_at IS NOT NULL AND (started_at IS NOT NULL OR window_at IS NOT NULL)"
+            " ORDER BY kind, target, ended_at DESC"
+        )
+        return {(row["kind"], row["target"]): row["state"] for row in rows}
 
     def open_windows(self) -> list[UUID]:
         """Return the scheduled jobs that have not ended."""
@@ -131,10 +210,12 @@ class Records:
         )
         return [row["id"] for row in rows]
 
-    def known(self, keys: Sequence[str]) -> set[str]:
-        """Return which of these keys have a job."""
-        rows = self._database.fetch_all("SELECT key FROM job WHERE key = ANY(%s)", (list(keys),))
-        return {row["key"] for row in rows}
+    def known(self, keys: Sequence[str]) -> dict[str, bool]:
+        """Return which of these keys have a job, and whether it has ended."""
+        rows = self._database.fetch_all(
+            "SELECT key, ended_at IS NOT NULL AS ended FROM job WHERE key = ANY(%s)", (list(keys),)
+        )
+        return {row["key"]: row["ended"] for row in rows}
 
     def windows(self, *, since: datetime) -> list[WindowJob]:
         """Return the jobs of the scheduled windows since then, oldest first.

@@ -1,10 +1,11 @@
-"""Checks of what must keep happening: workers, the reconciler, backups, verifications, mails."""
+"""Checks of what must keep happening: workers, the tick, backups, verifications, alarms, pings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from pgben_tasks.adapters.catalog.outbox import HEARTBEAT
 from pgben_tasks.domain.outlook import TargetOutlook
 from pgben_tasks.health.doctor.installation import Installation
 from pgben_tasks.health.doctor.report import Result, error, ok, warning
@@ -43,7 +44,7 @@ def tick(installation: Installation) -> Iterator[Result]:
             "silent",
             _("the reconciler has not run for five minutes (last: {last})"),
             _("start beat with `python -m workers beat`, and a maintenance worker"),
-            last=last.astimezone(installation.work.zone).isoformat(" ", "seconds"),
+            last=_moment(installation, last),
         )
     elif found == "runs without beat":
         yield warning(
@@ -56,7 +57,7 @@ def tick(installation: Installation) -> Iterator[Result]:
 
 
 def mail(installation: Installation) -> Iterator[Result]:
-    """Check that somebody would hear of a failure."""
+    """Check that somebody would hear of a failure by mail, or by something else."""
     settings = installation.settings
     needed = {
         "PGBEN_SMTP_HOST": settings.smtp_host,
@@ -64,19 +65,82 @@ def mail(installation: Installation) -> Iterator[Result]:
         "PGBEN_ADMIN_EMAIL": settings.admin_email,
     }
     missing = [name for name, value in needed.items() if not value]
-    if missing:
+    if not missing:
+        yield ok(
+            _("failures are told to {to} through {host}"),
+            host=settings.smtp_host,
+            to=", ".join(settings.admin_email),
+        )
+    elif settings.alert_urls and len(missing) == len(needed):
+        yield ok(_("failures are told by other channels than mail"))
+    else:
         yield warning(
             "incomplete",
             _("nobody hears of a failure by mail: {names} not set"),
             _("set {names}"),
             names=", ".join(missing),
         )
-    else:
-        yield ok(
-            _("failures are told to {to} through {host}"),
-            host=settings.smtp_host,
-            to=", ".join(settings.admin_email),
+
+
+def channels(installation: Installation) -> Iterator[Result]:
+    """Check that the URLs of further channels can be used, and that every channel takes alarms."""
+    work = installation.work
+    every = work.channels
+    if not every:
+        return
+    installation.catalog  # noqa: B018 - only the catalog knows
+    records = work.outbox.channels()
+    for channel in every:
+        record = records.get(channel.name)
+        if record is not None and record.failing_since is not None:
+            yield error(
+                "failing",
+                _("the channel {channel} has taken no alarm since {since}: {why}"),
+                _("`pgben alarms --test` tries all channels now"),
+                channel=channel.name,
+                since=_moment(installation, record.failing_since),
+                why=record.last_error,
+            )
+        elif record is not None and record.worked_at is not None:
+            yield ok(
+                _("the channel {channel} took a message last at {at}"),
+                channel=channel.name,
+                at=_moment(installation, record.worked_at),
+            )
+        else:
+            yield ok(
+                _("the channel {channel} has not been needed yet; `pgben alarms --test` tries it"),
+                channel=channel.name,
+            )
+
+
+def heartbeat(installation: Installation) -> Iterator[Result]:
+    """Check that the server outside takes the pings."""
+    if installation.settings.heartbeat_url is None:
+        yield ok(_("no server outside is pinged: PGBEN_HEARTBEAT_URL is not set"))
+        return
+    installation.catalog  # noqa: B018 - only the catalog knows
+    record = installation.work.outbox.channels().get(HEARTBEAT)
+    if record is None:
+        yield warning(
+            "never",
+            _("no ping was sent yet"),
+            _("every tick sends one: see whether a maintenance worker with this setting runs"),
         )
+    elif record.failing_since is not None:
+        yield error(
+            "failing",
+            _("pings are not taken since {since}: {why}"),
+            _("look at PGBEN_HEARTBEAT_URL, and at what the maintenance worker can reach"),
+            since=_moment(installation, record.failing_since),
+            why=record.last_error,
+        )
+    else:
+        yield ok(_("pings are taken by the server outside"))
+
+
+def _moment(installation: Installation, at: datetime) -> str:
+    return at.astimezone(installation.work.zone).isoformat(" ", "seconds")
 
 
 def history(installation: Installation) -> Iterator[Result]:

@@ -59,6 +59,8 @@ CHECKS: Final[dict[str, tuple[str, Callable[[Installation], Iterable[Result]]]]]
         (_("the reconciler"), activity.tick),
         (_("mail"), activity.mail),
         (_("the files of the history"), activity.history),
+        (_("the channels of alarms"), activity.channels),
+        (_("the pings"), activity.heartbeat),
         (_("the backups"), activity.backups),
         (_("the verifications"), activity.verifications),
     )

@@ -1,4 +1,4 @@
-"""Alarms as mails: what happened, what can still be restored, what to do, contacts. Pure.
+"""Alarms as messages: what happened, what can still be restored, what to do, contacts. Pure.
 
 What strangers wrote (targets, names of who asks, errors of servers) came through ``one_line`` and
 stays on its line: nobody can write a line of a mail, let alone a header.
@@ -13,7 +13,14 @@ from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from pgben_tasks.domain.alarm import Alarm, AlarmKind, KeptAlarm, one_line, split_for_mail
+from pgben_tasks.domain.alarm import (
+    MOST_IN_A_MAIL,
+    Alarm,
+    AlarmKind,
+    KeptAlarm,
+    one_line,
+)
+from pgben_tasks.domain.episodes import COURSES, Batch, split_for_mail
 from pgben_tasks.domain.job import EVERYTHING
 from pgben_tasks.domain.overdue import Restorable
 from pgben_tasks.language import (
@@ -22,6 +29,7 @@ from pgben_tasks.language import (
     translatable as _,
     translate,
     translate_error,
+    translation_of_error,
     with_marks,
 )
 from pgben_tasks.ports import Mail
@@ -46,6 +54,15 @@ WORK: Final[Mapping[str, str]] = {
 #: What is refused without having become a job.
 _NO_JOB: Final[Mapping[str, str]] = {"message": _("a message of a queue")}
 
+#: One line for each stage of what replaces something in use.
+_IN_PLACE: Final[Mapping[str, str]] = {
+    "in_place_asked": _("asked for in place: {work}"),
+    "in_place_succeeded": _("done in place: {work}"),
+    "in_place_failed": _("failed in place: {work}"),
+    "in_place_refused": _("refused in place: {work}"),
+    "in_place_cancelled": _("cancelled in place: {work}"),
+}
+
 #: One line for each kind of alarm: subjects and headings.
 HEADLINES: Final[Mapping[AlarmKind, str]] = {
     "failed": _("{work} failed"),
@@ -59,6 +76,12 @@ HEADLINES: Final[Mapping[AlarmKind, str]] = {
     "space": _("'{place}' is running out of room"),
     "silent": _("the scheduler (beat) is silent"),
     "expiring": _("a restored copy of {target} will be removed"),
+    "unverified": _("{work} did not take place"),
+    "foreign": _("{target} cannot be restored by the workers here"),
+    "channel": _("alarms do not go by '{channel}'"),
+    "unsent": _("the report could not be sent"),
+    "message": _("a message that is none was set aside"),
+    "in_place": _("in place: {work}"),
 }
 
 #: What happened, where no error says it.
@@ -84,6 +107,20 @@ HAPPENED: Final[Mapping[str, str]] = {
         "the copy '{database}' is removed on {until}, unless somebody uses it; "
         "`pgben databases keep {database}` keeps it"
     ),
+    "foreign": _(
+        "no restore worker can restore backup {backup}, the newest good one: it needs {needs}"
+    ),
+    "channel": _("it has taken nothing since {since}: {why}"),
+    "nothing_examined": _("it ended, and had looked at no backup"),
+    "cancelled": _("it was cancelled, and nothing was verified"),
+    "in_place_asked": _(
+        "somebody asked for it; when it is begun, what is in use will be replaced, and what is "
+        "replaced is kept"
+    ),
+    "in_place_succeeded": _("what was in use has been replaced, and is kept; it can be undone"),
+    "in_place_failed": _("it ended badly; its job says what is in use now"),
+    "in_place_refused": _("it was refused, and nothing was changed"),
+    "in_place_cancelled": _("it was cancelled"),
 }
 
 RUNBOOK: Final = _("docs/operations.md, “{section}”")
@@ -101,6 +138,12 @@ SECTIONS: Final[Mapping[AlarmKind, str]] = {
     "space": _("The disk fills"),
     "silent": _("Alarms"),
     "expiring": _("Databases that restores left"),
+    "unverified": _("A verification did not take place"),
+    "foreign": _("A backup is not restorable here"),
+    "channel": _("A channel takes no alarms"),
+    "unsent": _("The report could not be sent"),
+    "message": _("Alarms"),
+    "in_place": _("Something is replaced in place"),
 }
 
 #: States of a backup that can be restored.
@@ -124,6 +167,8 @@ _MOMENTS: Final[Mapping[str, str]] = {
     "last_sign": _("Last sign of life"),
 }
 
+#: How many alarms a message lists of what is still open, or over.
+MOST_LISTED: Final = 20
 #: Letters of a job's id that `pgben jobs` finds it by.
 _SHORT: Final = 8
 
@@ -141,6 +186,12 @@ class Letterhead:
         """Return a text in the mail's language, its gaps filled."""
         return translate(text, self.language, **values)
 
+    def phrase(self, text: str) -> str:
+        """Return what an error says, or quotes, in the mail's language, where that is known."""
+        if self.language == "en":
+            return text
+        return translation_of_error(text, self.language) or text
+
     def moment(self, at: datetime | str) -> str:
         """Return a moment in local time with its offset."""
         moment = datetime.fromisoformat(at) if isinstance(at, str) else at
@@ -148,39 +199,130 @@ class Letterhead:
 
 
 def compose(
-    waiting: Sequence[KeptAlarm],
+    batch: Batch,
     *,
     letterhead: Letterhead,
     restorable: Callable[[str], Restorable | None],
     now: datetime,
 ) -> Mail:
-    """Return one mail of alarms: the worst in full, the others counted."""
-    in_full, others = split_for_mail(waiting)
-    about = headline(in_full[0].alarm, letterhead)
-    count = len(waiting) - 1
-    subject = (
-        _("[pgben] ALARM: {headline} (and {count} more)")
-        if count
-        else _("[pgben] ALARM: {headline}")
-    )
-    parts = [
-        "\n".join(_lines(one.alarm, letterhead, restorable=restorable, now=now)) for one in in_full
-    ]
+    """Return one message: new alarms, the worst in full; then what is still open, and what is over.
+
+    What is replaced in place goes to the contacts, too.
+    """
+    in_full, others = split_for_mail(batch.raised)
+    parts = ["\n".join(_lines(one, letterhead, restorable=restorable, now=now)) for one in in_full]
     if others:
-        lines = [
-            f"  {number} × {letterhead.translate(ALARMS[kind])}" for kind, number in others.items()
-        ]
-        heading = letterhead.translate("Further alarms, told only by their number:")
-        parts.append(
-            "\n".join([heading, *lines, letterhead.translate("`pgben alarms` lists them.")])
-        )
-    names = "\n".join(one.alarm.key for one in waiting)
+        parts.append(_counted(others, letterhead))
+    parts += _listed(batch, letterhead, now)
     return Mail(
-        subject=one_line(letterhead.translate(subject, headline=about, count=count)),
+        subject=_subject(batch, letterhead),
         body=_page(parts, letterhead),
+        brief=_brief(batch, letterhead, now),
         at=now,
-        id=f"pgben.{hashlib.sha256(names.encode()).hexdigest()[:32]}",
+        id=f"pgben.{_digest(batch)}",
+        to_contacts=any(one.alarm.kind == "in_place" for one in batch.raised),
     )
+
+
+def _subject(batch: Batch, letterhead: Letterhead) -> str:
+    """Return what the worst of a message is about, and how many more there are."""
+    if batch.raised:
+        one, many = (
+            _("[pgben] ALARM: {headline}"),
+            _("[pgben] ALARM: {headline} (and {count} more)"),
+        )
+    elif batch.reminders:
+        one, many = (
+            _("[pgben] STILL OPEN: {headline}"),
+            _("[pgben] STILL OPEN: {headline} (and {count} more)"),
+        )
+    else:
+        one, many = (
+            _("[pgben] RESOLVED: {headline}"),
+            _("[pgben] RESOLVED: {headline} (and {count} more)"),
+        )
+    sort = batch.raised or batch.reminders or batch.over
+    about = headline(split_for_mail(sort)[0][0].alarm, letterhead)
+    count = len(batch.all) - 1
+    text = letterhead.translate(many if count else one, headline=about, count=count)
+    return one_line(text)
+
+
+def _digest(batch: Batch) -> str:
+    """Return what is the same for the same message, and for no other one."""
+    names = [f"{one.alarm.key} {one.episode}" for one in batch.raised]
+    names += [f"still {one.id} {_reminders(one)}" for one in batch.reminders]
+    names += [f"over {one.id}" for one in batch.over]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:32]
+
+
+def _reminders(one: KeptAlarm) -> int:
+    return max((told.reminders for told in one.deliveries), default=0)
+
+
+def _counted(others: Mapping[AlarmKind, int], letterhead: Letterhead) -> str:
+    lines = [
+        f"  {number} × {letterhead.translate(ALARMS[kind])}" for kind, number in others.items()
+    ]
+    heading = letterhead.translate("Further alarms, told only by their number:")
+    return "\n".join([heading, *lines, letterhead.translate("`pgben alarms` lists them.")])
+
+
+def _listed(batch: Batch, letterhead: Letterhead, now: datetime) -> Iterator[str]:
+    """Yield what is still open and what is over, where there is any."""
+    for heading, alarms, write in (
+        (_("Still open:"), batch.reminders, _still_open),
+        (_("Resolved:"), batch.over, _over),
+    ):
+        if alarms:
+            shown = split_for_mail(alarms, most=MOST_LISTED)[0]
+            lines = [f"  {write(one, letterhead, now)}" for one in shown]
+            if len(alarms) > len(shown):
+                lines.append("  …")
+            lines.append(letterhead.translate("`pgben alarms` lists them."))
+            yield "\n".join([letterhead.translate(heading), *lines])
+
+
+def _still_open(one: KeptAlarm, letterhead: Letterhead, now: datetime) -> str:
+    return letterhead.translate(
+        "{headline}: since {since} ({age})",
+        headline=headline(one.alarm, letterhead),
+        since=letterhead.moment(one.raised_at),
+        age=age(now - one.raised_at),
+    )
+
+
+def _over(one: KeptAlarm, letterhead: Letterhead, now: datetime) -> str:
+    until = one.cleared_at or now
+    return letterhead.translate(
+        "{headline}: from {since} to {until} ({age})",
+        headline=headline(one.alarm, letterhead),
+        since=letterhead.moment(one.raised_at),
+        until=letterhead.moment(until),
+        age=age(until - one.raised_at),
+    )
+
+
+def _brief(batch: Batch, letterhead: Letterhead, now: datetime) -> str:
+    """Return a message in a few lines, for chats and telephones."""
+    in_full, others = split_for_mail(batch.raised)
+    lines = []
+    for one in in_full:
+        about, what = headline(one.alarm, letterhead), what_happened(one.alarm, letterhead)
+        lines.append(about if what == about else f"{about}: {what}")
+    if others:
+        lines.append(letterhead.translate("and {count} more", count=others.total()))
+    for heading, alarms, write in (
+        (_("Still open:"), batch.reminders, _still_open),
+        (_("Resolved:"), batch.over, _over),
+    ):
+        if alarms:
+            lines.append(letterhead.translate(heading))
+            lines += [
+                f"- {write(one, letterhead, now)}"
+                for one in split_for_mail(alarms, most=MOST_IN_A_MAIL)[0]
+            ]
+    return "\n".join(lines)
 
 
 def compose_test(*, letterhead: Letterhead, now: datetime) -> Mail:
@@ -194,6 +336,9 @@ def compose_test(*, letterhead: Letterhead, now: datetime) -> Mail:
                 )
             ],
             letterhead,
+        ),
+        brief=letterhead.translate(
+            "This is a test. Nothing happened: if you read this, alarms will reach you."
         ),
         at=now,
         id=f"pgben.test.{now:%Y%m%dT%H%M%S%f}",
@@ -214,17 +359,20 @@ def _page(parts: Sequence[str], letterhead: Letterhead) -> str:
 
 
 def _lines(
-    alarm: Alarm,
+    kept: KeptAlarm,
     letterhead: Letterhead,
     *,
     restorable: Callable[[str], Restorable | None],
     now: datetime,
 ) -> Iterator[str]:
+    alarm = kept.alarm
     about = headline(alarm, letterhead)
     yield about
     yield "=" * len(about)
     for label, text in _facts(alarm, letterhead):
         yield f"{letterhead.translate(label)}: {text}"
+    if kept.cleared_at is not None and COURSES[alarm.kind].ends != "at once":
+        yield f"{letterhead.translate('Over since')}: {letterhead.moment(kept.cleared_at)}"
     if alarm.target.startswith("postgres/"):
         newest = restorable(alarm.target)
         label = letterhead.translate("Can be restored")
@@ -253,7 +401,7 @@ def _facts(alarm: Alarm, letterhead: Letterhead) -> Iterator[tuple[str, str]]:
     for name, label in _MOMENTS.items():
         if text := facts.get(name):
             yield label, letterhead.moment(text)
-    if alarm.kind in {"failed", "damaged"}:
+    if alarm.kind in {"failed", "damaged", "unverified", "unsent"}:
         later = facts.get("next_attempt")
         when = letterhead.moment(later) if later else letterhead.translate("none by itself")
         yield _("Next attempt"), when
@@ -267,16 +415,19 @@ def what_happened(alarm: Alarm, letterhead: Letterhead) -> str:
     what = alarm.kind if alarm.kind in HAPPENED else facts.get("what")
     if not what:
         return headline(alarm, letterhead)
-    until = facts.get("until")
+    moments = {name: facts.get(name) for name in ("until", "since")}
     return letterhead.translate(
         HAPPENED[what],
+        **{name: letterhead.moment(at) if at else "?" for name, at in moments.items()},
         hours=facts.get("hours", "?"),
         database=facts.get("database", "?"),
+        backup=facts.get("backup_id", "?"),
+        needs=letterhead.phrase(facts.get("needs", "?")),
+        why=letterhead.phrase(facts.get("why", "?")),
         **{
             name: with_marks(facts.get(name, "?"), letterhead.language)
             for name in ("share", "capacity", "free", "needed")
         },
-        until=letterhead.moment(until) if until else "?",
     )
 
 
@@ -301,11 +452,19 @@ def _newest_backup(newest: Restorable | None, letterhead: Letterhead, now: datet
 def headline(alarm: Alarm, letterhead: Letterhead) -> str:
     """Return what an alarm is about, in a few words."""
     target = _target(alarm, letterhead)
+    kind = alarm.facts.get("work", "backup")
+    # A worker of a newer version may have written it, whose kinds of jobs have no words here.
     work = letterhead.translate(
-        {**WORK, **_NO_JOB}[alarm.facts.get("work", "backup")], target=target
+        {**WORK, **_NO_JOB}.get(kind, "{kind} {target}"), kind=kind, target=target
     )
-    place = alarm.facts.get("place", "?")
-    return letterhead.translate(HEADLINES[alarm.kind], work=work, target=target, place=place)
+    text = _IN_PLACE.get(alarm.facts.get("what", ""), HEADLINES[alarm.kind])
+    return letterhead.translate(
+        text,
+        work=work,
+        target=target,
+        channel=alarm.facts.get("channel", "?"),
+        place=alarm.facts.get("place", "?"),
+    )
 
 
 def _target(alarm: Alarm, letterhead: Letterhead) -> str:

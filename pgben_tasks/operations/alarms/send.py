@@ -1,77 +1,121 @@
-"""Sending alarms: whatever waits in the outbox goes out as one mail.
+"""Sending alarms: what waits in the outbox goes to every channel, to each as one message.
 
-A mail is marked as sent after the server took it, so that one may come twice and none is lost.
+A message is marked as sent after the channel took it, so that one may come twice and none is lost.
+All channels are tried at the same time, and each is waited for only so long: none keeps another
+from telling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final, Protocol
 
 import structlog
 
-from pgben_tasks.domain.alarm import KeptAlarm, may_go
+from pgben_tasks.domain.alarm import Delivery, KeptAlarm
+from pgben_tasks.domain.episodes import Pending, Restraint, batch_of, to_send
 from pgben_tasks.domain.overdue import Restorable
 from pgben_tasks.errors import PgbenError
 from pgben_tasks.operations.alarms.mail import Letterhead, compose
-from pgben_tasks.ports import Mailer
+from pgben_tasks.ports import Channel
 
 log = structlog.get_logger(__name__)
 
+#: How long a channel may take for one message.
+SEND_WITHIN: Final = timedelta(seconds=60)
 
-class Delivery(Protocol):
-    """Alarms that no other process sends meanwhile."""
 
-    @property
-    def alarms(self) -> list[KeptAlarm]:
-        """Every alarm that was not sent."""
+class Answer(Protocol):
+    """A message under way."""
+
+    def answer(self, limit: timedelta) -> tuple[str, ...]:
+        """Return who did not take it, or raise why nobody did; ``limit`` is from its beginning."""
+
+
+class Sending(Protocol):
+    """Channels that no other process uses meanwhile."""
 
     @property
     def now(self) -> datetime:
         """The present moment."""
 
-    @property
-    def last_refusal_sent(self) -> datetime | None:
-        """When a mail with a refusal was last sent."""
+    def waiting(self, channel: str) -> list[tuple[KeptAlarm, Delivery]]:
+        """Return the alarms that a channel may have to hear of."""
 
-    def sent(self, *, note: str | None) -> None:
-        """Write that a server accepted the mail."""
+    def last_sent(self, channel: str) -> dict[Restraint, datetime]:
+        """Return when a channel last took an alarm of each restraint."""
 
-    def not_sent(self, error: str) -> None:
-        """Write why the mail was not sent."""
+    def sent(self, channel: str, pending: Sequence[Pending], *, note: str | None) -> None:
+        """Write that a channel took a message."""
+
+    def not_sent(self, channel: str, pending: Sequence[Pending], error: str) -> None:
+        """Write why a channel did not take a message."""
 
 
 class Outbox(Protocol):
-    """Where alarms wait for their mail."""
+    """Where alarms wait for being told."""
 
-    def delivery(self) -> AbstractContextManager[Delivery]:
-        """Yield all alarms that were not sent, locked for this process."""
+    def sending(self, channels: Sequence[str], *, now: datetime) -> AbstractContextManager[Sending]:
+        """Yield what these channels may have to hear, locked for this process."""
 
 
 def send_alarms(
     outbox: Outbox,
-    mailer: Mailer,
+    channels: Sequence[Channel],
     *,
+    begin: Callable[[str, Callable[[], tuple[str, ...]]], Answer],
     letterhead: Letterhead,
     restorable: Callable[[str], Restorable | None],
+    within: timedelta = SEND_WITHIN,
+    now: datetime,
 ) -> int:
-    """Send the waiting alarms as one mail; return how many were sent."""
-    with outbox.delivery() as delivery:
-        waiting = delivery.alarms
-        if not may_go(waiting, now=delivery.now, last_refusal_sent=delivery.last_refusal_sent):
-            return 0
-        mail = compose(waiting, letterhead=letterhead, restorable=restorable, now=delivery.now)
-        try:
-            refused = mailer.send(mail)
-        except PgbenError as exc:
-            delivery.not_sent(exc.sentence)
-            log.error("alarm_not_sent", why=exc.sentence, alarms=len(waiting))  # noqa: TRY400 - a sentence, no trace
-            return 0
-        note = f"not taken for {', '.join(refused)}" if refused else None
-        delivery.sent(note=note)
+    """Send what waits for each channel as one message; return how many alarms were told.
+
+    ``begin`` begins to call something, named by what it asks, beside everything else; each channel
+    has the time ``within`` for its message.
+    """
+    if not channels:
+        return 0
+    told: set[int] = set()
+    with outbox.sending([one.name for one in channels], now=now) as sending:
+        under_way: list[tuple[str, list[Pending], Answer]] = []
+        for channel in channels:
+            pending = to_send(
+                sending.waiting(channel.name), now=now, last_sent=sending.last_sent(channel.name)
+            )
+            if pending:
+                mail = compose(
+                    batch_of(pending), letterhead=letterhead, restorable=restorable, now=now
+                )
+                answer = begin(channel.name, partial(channel.send, mail))
+                under_way.append((channel.name, pending, answer))
+        for name, pending, answer in under_way:
+            if _settled(sending, name, pending, answer, within=within):
+                told |= {one.kept.id for one in pending}
+    return len(told)
+
+
+def _settled(
+    sending: Sending,
+    name: str,
+    pending: Sequence[Pending],
+    answer: Answer,
+    *,
+    within: timedelta,
+) -> bool:
+    """Write what became of a message; return whether it was taken."""
+    try:
+        refused = answer.answer(within)
+    except PgbenError as exc:
+        sending.not_sent(name, pending, exc.sentence)
+        log.error("alarm_not_sent", channel=name, why=exc.sentence, alarms=len(pending))  # noqa: TRY400 - a sentence, no trace
+        return False
+    note = f"not taken for {', '.join(refused)}" if refused else None
+    sending.sent(name, pending, note=note)
     if note:
-        log.warning("alarm_recipient_refused", why=note)
-    log.info("alarm_sent", alarms=len(waiting), subject=mail.subject)
-    return len(waiting)
+        log.warning("alarm_recipient_refused", channel=name, why=note)
+    log.info("alarm_sent", channel=name, alarms=len(pending))
+    return True
