@@ -50,9 +50,12 @@ def _untrusted(error: object) -> bool:
 
 
 def _refused(code: int) -> PgbenError:
-    final = code in _REFUSED and code not in _LATER
-    kind = ConfigurationError if final else TransientError
-    return kind(
-        f"the server of PGBEN_HEARTBEAT_URL does not take a ping: status {code}",
-        "with 404 it has no such check: make one for each kind, or let the URL make them",
+    if code in _REFUSED and code not in _LATER:
+        return ConfigurationError(
+            f"the server of PGBEN_HEARTBEAT_URL does not take a ping: status {code}",
+            "with 404 it has no such check: make one for each kind, or let the URL make them",
+        )
+    return TransientError(
+        f"the server of PGBEN_HEARTBEAT_URL takes no ping now: status {code}",
+        "look at that server",
     )

@@ -23,8 +23,9 @@ TICK: Final = "tick"
 #: Attempts that ended, or began, longer ago than this are not pinged any more.
 FRESH: Final = timedelta(hours=1)
 
-_KIND: Final = "{kind}"
-_TARGET: Final = "{target}"
+#: The gaps of a URL's template.
+KIND_GAP: Final = "{kind}"
+TARGET_GAP: Final = "{target}"
 _NO_SLUG: Final = re.compile(r"[^a-z0-9]+")
 
 
@@ -68,26 +69,9 @@ class Ping:
     at: datetime
 
 
-def fault_of_template(text: str) -> str | None:
-    """Return what is wrong with the URL of pings, without repeating it; None when nothing is."""
-    try:
-        parts = urlsplit(text)
-        whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        whole = False
-    if not whole or any(sign.isspace() for sign in text):
-        return "must be a URL that begins with http:// or https://"
-    if _KIND not in parts.path:
-        return "must say in its path where the kind of job stands: the word `kind` in braces"
-    left = text.replace(_KIND, "").replace(_TARGET, "")
-    if "{" in left or "}" in left:
-        return "may hold the words `kind` and `target` in braces, and no other braces"
-    return None
-
-
 def ping_url(template: str, *, kind: str, target: str, sign: Sign) -> str:
     """Return the URL of a ping: its gaps filled with plain words, its sign behind the path."""
-    filled = template.replace(_KIND, _slug(kind)).replace(_TARGET, _slug(target))
+    filled = template.replace(KIND_GAP, _slug(kind)).replace(TARGET_GAP, _slug(target))
     parts = urlsplit(filled)
     path = parts.path if sign == "success" else f"{parts.path.rstrip('/')}/{sign}"
     return urlunsplit(parts._replace(path=path))
@@ -95,7 +79,7 @@ def ping_url(template: str, *, kind: str, target: str, sign: Sign) -> str:
 
 def series_of(template: str, *, kind: str, target: str) -> str:
     """Return which attempts share a URL: those of a kind, or of a kind and a target."""
-    return f"{kind} {target}" if _TARGET in template else kind
+    return f"{kind} {target}" if TARGET_GAP in template else kind
 
 
 def pings(

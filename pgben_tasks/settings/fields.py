@@ -58,8 +58,11 @@ def setting(default: Any, meaning: str, *, shown: str | None = None) -> Any:
 
 
 #: Secrets whose file may be empty, which says that there is none: the files of an installation are
-#: the same whether it protects buckets or not. One that cannot be read stays a fault.
-OPTIONAL_FILES: Final = frozenset({"minio_access_key", "minio_secret_key"})
+#: the same whether it protects buckets or not, and whoever is told. One that cannot be read stays
+#: a fault.
+OPTIONAL_FILES: Final = frozenset(
+    {"minio_access_key", "minio_secret_key", "alert_urls", "heartbeat_url"}
+)
 
 
 class Fields(BaseSettings):

@@ -21,7 +21,7 @@ from pydantic_settings import NoDecode
 
 from pgben_tasks.domain.durations import parse_duration
 from pgben_tasks.domain.keys import check_key
-from pgben_tasks.domain.pings import fault_of_template
+from pgben_tasks.domain.pings import KIND_GAP, TARGET_GAP
 from pgben_tasks.domain.target import check_name
 from pgben_tasks.domain.windows import Schedule, parse_zone
 from pgben_tasks.errors import ConfigurationError, PermanentError
@@ -271,8 +271,26 @@ def _alert_urls(value: object) -> object:
 
 
 def _heartbeat(value: SecretStr) -> SecretStr:
-    if fault := fault_of_template(value.get_secret_value()):
-        raise ValueError(fault)
+    """Check the template of pings; no message repeats it."""
+    text = value.get_secret_value()
+    parts = _split_url(text)
+    try:
+        whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or any(sign.isspace() for sign in text):
+        message = "must be a URL that begins with 'http://' or 'https://'"
+        raise ValueError(message)
+    if parts.username is not None:
+        message = "must hold no user and no password: the key of such a server is in the path"
+        raise ValueError(message)
+    if KIND_GAP not in parts.path:
+        message = "must say in its path where the kind of job stands: the word 'kind' in braces"
+        raise ValueError(message)
+    left = text.replace(KIND_GAP, "").replace(TARGET_GAP, "")
+    if "{" in left or "}" in left:
+        message = "must hold no braces but those of the words 'kind' and 'target'"
+        raise ValueError(message)
     return value
 
 

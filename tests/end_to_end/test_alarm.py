@@ -167,7 +167,7 @@ def test_a_worker_says_once_that_it_has_no_mail_server_and_what_is_odd_in_its_se
     mute = place.deployment.start("maintenance", name="mute", changed=changed)
     mute.stop()
     said = mute.log.read_text()
-    for once in ("alarms_have_no_mail", "settings_retired", "settings_doubtful"):
+    for once in ("alarms_have_no_channel", "settings_retired", "settings_doubtful"):
         assert said.count(once) == 1
         assert once not in place.worker.log.read_text()
     (retired,) = (line for line in said.splitlines() if "settings_retired" in line)

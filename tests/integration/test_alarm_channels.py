@@ -399,7 +399,7 @@ def test_what_is_secret_in_urls_is_nowhere(
 ) -> None:
     logging.getLogger().setLevel(logging.DEBUG)
     try:
-        ping = f"http://ana:{CANARY}@{HOST}:{receiver.port}/{CANARY}/" + "{kind}"
+        ping = f"http://{HOST}:{receiver.port}/{CANARY}/" + "{kind}"
         loud = both.with_settings(heartbeat_url=SecretStr(ping))
         loud.fail(loud.job())
         loud.tick()

@@ -242,7 +242,8 @@ class Installation:
         shutil.rmtree(self.repository)
         shutil.copytree(self.pristine, self.repository)
         self._sql(
-            "TRUNCATE job, swap, restored_database, alarm, channel, ping, worker, audit, report CASCADE;"
+            "TRUNCATE job, swap, restored_database, alarm, channel, ping, worker, audit, report"
+            " CASCADE;"
             " DELETE FROM backup; INSERT INTO backup SELECT * FROM pristine;"
             " UPDATE backup_sequence SET last = 2"
         )

@@ -13,7 +13,6 @@ from pgben_tasks.domain.pings import (
     FRESH,
     AttemptRun,
     Ping,
-    fault_of_template,
     ping_url,
     pings,
 )
@@ -80,32 +79,6 @@ def test_a_target_is_a_plain_word_of_the_url() -> None:
         "backup-everything",
         "backup-postgres-a-b-c",
     ]
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "ftp://host/{kind}",
-        "hc.example.org/{kind}",
-        "https://host/{kind} x",
-        "https://host:port/{kind}",
-        "https://host/secret-key",
-        "https://{kind}/",
-        "https://host/x?kind={kind}",
-        "https://host/{kind}/{job}",
-        "https://host/{kind}}",
-    ],
-)
-def test_a_template_that_cannot_be_filled_is_refused_without_being_repeated(template: str) -> None:
-    fault = fault_of_template(template)
-    assert fault is not None
-    assert "secret" not in fault
-    assert "{" not in fault
-
-
-def test_templates_by_kind_and_by_target_are_taken() -> None:
-    assert fault_of_template(BY_KIND) is None
-    assert fault_of_template(BY_TARGET) is None
 
 
 def test_a_beginning_and_an_end_are_pinged_once() -> None:

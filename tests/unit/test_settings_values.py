@@ -355,3 +355,76 @@ def test_a_database_that_every_server_has_is_doubtful(tmp_path: Path, name: str)
     assert said.startswith(f"the protected database '{name}' is one that every server has at first")
     servers = write_servers(tmp_path, databases=name)
     assert doubts(**servers) == [said]
+
+
+# Channels of alarms, pings
+
+HEARTBEAT = "https://hc.example.org/ping/sekret"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://host/sekret/{kind}", "must be a URL that begins with"),
+        ("hc.example.org/sekret/{kind}", "must be a URL that begins with"),
+        ("https://host/sekret {kind}", "must be a URL that begins with"),
+        ("https://host:port/sekret/{kind}", "must be a URL that begins with"),
+        ("https://ana:sekret@host/{kind}", "must hold no user and no password"),
+        (HEARTBEAT, "must say in its path where the kind"),
+        (HEARTBEAT + "?kind={kind}", "must say in its path where the kind"),
+        (HEARTBEAT + "/{kind}/{job}", "must hold no braces but"),
+        (HEARTBEAT + "/{kind}}", "must hold no braces but"),
+    ],
+)
+def test_a_url_of_pings_that_cannot_be_filled_is_refused_and_not_repeated(
+    url: str, said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said) as raised:
+        Settings.load({"PGBEN_HEARTBEAT_URL": url})
+    assert "sekret" not in str(raised.value)
+
+
+def test_urls_of_pings_by_kind_and_by_target_are_taken() -> None:
+    for url in (HEARTBEAT + "/{kind}?create=1", HEARTBEAT + "/pgben-{kind}-{target}"):
+        settings = Settings.load({"PGBEN_HEARTBEAT_URL": url})
+        assert settings.heartbeat_url is not None
+        assert settings.heartbeat_url.get_secret_value() == url
+        assert "sekret" not in repr(settings) + repr(settings.rows())
+
+
+def test_urls_of_channels_are_separated_by_white_space_and_shown_nowhere(tmp_path: Path) -> None:
+    lines = "json://host/sekret?to=a,b\n\ntgram://sekret/1 ntfy://sekret\n"
+    (tmp_path / "urls").write_text(lines, encoding="utf-8")
+    for environment in (
+        {"PGBEN_ALERT_URLS": lines},
+        {"PGBEN_ALERT_URLS_FILE": str(tmp_path / "urls")},
+    ):
+        settings = Settings.load(environment)
+        urls = [one.get_secret_value() for one in settings.alert_urls]
+        assert urls == ["json://host/sekret?to=a,b", "tgram://sekret/1", "ntfy://sekret"]
+        assert "sekret" not in repr(settings) + repr(settings.rows())
+
+
+@pytest.mark.parametrize(
+    ("urls", "said"),
+    [
+        ("json://host/sekret sekret/2", "has a URL, number 2, without a scheme"),
+        ("json://host/sekret,tgram://sekret/1", "must separate URLs by white space"),
+    ],
+)
+def test_urls_of_channels_that_are_none_are_refused_by_their_place(urls: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said) as raised:
+        Settings.load({"PGBEN_ALERT_URLS": urls})
+    assert "sekret" not in str(raised.value)
+
+
+def test_empty_files_of_channels_and_pings_say_that_there_are_none(tmp_path: Path) -> None:
+    (tmp_path / "none").touch()
+    names = ("PGBEN_ALERT_URLS_FILE", "PGBEN_HEARTBEAT_URL_FILE")
+    settings = Settings.load(dict.fromkeys(names, str(tmp_path / "none")))
+    assert (settings.alert_urls, settings.heartbeat_url) == ((), None)
+
+
+def test_only_contacts_with_an_address_can_be_written_to() -> None:
+    lines = "Ana; ana@example.org; 1\nBia; none; 2\nRui; ; 3"
+    assert Settings.load({"PGBEN_CONTACTS": lines}).contact_addresses == ("ana@example.org",)

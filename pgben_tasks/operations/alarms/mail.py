@@ -372,7 +372,8 @@ def _lines(
     for label, text in _facts(alarm, letterhead):
         yield f"{letterhead.translate(label)}: {text}"
     if kept.cleared_at is not None and COURSES[alarm.kind].ends != "at once":
-        yield f"{letterhead.translate('Over since')}: {letterhead.moment(kept.cleared_at)}"
+        label = letterhead.translate("Over since")
+        yield f"{label}: {letterhead.moment(kept.cleared_at)}"
     if alarm.target.startswith("postgres/"):
         newest = restorable(alarm.target)
         label = letterhead.translate("Can be restored")
