@@ -173,7 +173,6 @@ def _ours(shared: Shared) -> list[Any]:
         (HOME + r"/report/([0-9TZa-f-]{1,40})", ReportPage),
         (HOME + r"/styles/(report\.css)", Static, {"path": str(STYLES)}),
         *((rf"{HOME}/do/{name}", page) for name, page in FORMS.items()),
-        (HOME + r"/static/(report\.css)", Static, {"path": str(STYLES)}),
         (HOME + r"/static/(.*)", Static, {"path": str(_STATIC)}),
         (HOME + r"/(.*)", NoPage),
         (r"/api/task/(apply|async-apply)/(.+)", Apply),
