@@ -165,15 +165,15 @@ def fill(installation: Installation) -> None:
     installation.restore().rest()
     work.workers.register(["backup.workshop", "maintenance.workshop"])
     work.workers.send_heartbeat([TICK, BEAT])
-    work.outbox.add(
-        Alarm(
-            key="failed:x",
-            kind="failed",
-            target=target,
-            happened_at=work.database.now(),
-            facts={"sentence": "secret-of-the-alarm"},
-        )
+    now = work.database.now()
+    alarm = Alarm(
+        key="failed:x",
+        kind="failed",
+        target=target,
+        happened_at=now,
+        facts={"sentence": "secret-of-the-alarm"},
     )
+    work.outbox.add_all([alarm], now=now)
     job, _ = work.ledger.request(
         "restore_all", target="*", key="all", request={}, requested_by="ana"
     )

@@ -142,7 +142,7 @@ def _bounds(settings: Settings, warn: str | None, crit: str | None) -> Bounds:
 
 
 def _duration(option: str, text: str | None) -> timedelta | None:
-    from pgben_tasks.settings.values import parse_duration
+    from pgben_tasks.domain.durations import parse_duration
 
     if text is None:
         return None
