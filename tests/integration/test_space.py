@@ -189,7 +189,7 @@ def site(made: Site) -> Site:
     """Return the installation, which has forgotten what the last test measured and was told."""
     site = made
     with site.shop.work.database.transaction() as cursor:
-        cursor.execute("TRUNCATE worker, space_sample, alarm")
+        cursor.execute("TRUNCATE worker, space_sample, alarm CASCADE")
     return site
 
 

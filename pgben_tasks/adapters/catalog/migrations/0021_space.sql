@@ -16,9 +16,3 @@ CREATE TABLE space_sample (
     measured_at timestamptz NOT NULL,
     PRIMARY KEY (place, location, day)
 );
-
--- A place that fills. The others of the list are of migrations that may not be applied yet, or never.
-ALTER TABLE alarm DROP CONSTRAINT alarm_kind_check;
-ALTER TABLE alarm ADD CONSTRAINT alarm_kind_check CHECK (kind IN
-    ('failed', 'after_swap', 'damaged', 'suspect', 'faulty', 'overdue', 'stale', 'silent', 'expiring',
-     'refused', 'unverified', 'unsent', 'message', 'foreign', 'in_place', 'space'));
