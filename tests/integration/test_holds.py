@@ -264,7 +264,7 @@ def test_at_no_moment_would_any_prune_remove_a_backup_that_is_to_be_held(
         there = {str(one) for one in installation.tools.repository.backups(installation.target)}
         if new is not None and new in there:
             kept = reasons(tools, installation, new)
-            held = any(one.startswith("held until") for one in kept)
+            held = any(one.startswith("held by ci@host until") for one in kept)
             assert held or "in use by a job" in kept
             seen.append(kept)
 

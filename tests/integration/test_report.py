@@ -149,10 +149,20 @@ def test_a_week_that_was_verified_and_restored_says_so(
     site = make_site()
     repository.verify.apply(args=({"level": "full"},), throw=True).get()
     installation.restore().rest()
+    held, ended = (each.backup for each in installation.backups)
+    asked: dict[str, Any] = {"requested_by": "ana", "reason": "a reason that nobody else reads"}
+    hold = installation.chain("hold", backup=held, keep_for="14d", label="release-42", **asked)
+    until = hold.rest().result["hold"]["until"]
+    installation.chain("hold", backup=ended, keep_for="14d", **asked).rest()
+    installation.chain("hold", backup=ended, release=True, **asked).rest()
     result = report(mail=False)
     document = site.reports.document(result["report"])
     assert document is not None
     (one,) = document.targets
+    assert [each.model_dump(mode="json") for each in one.holds] == [
+        {"backup": held, "label": "release-42", "until": until, "who": "ana"}
+    ]
+    assert asked["reason"] not in (site.reports.page(result["report"], "en") or asked["reason"])
     stored = sum(each.stat().st_size for each in installation.repository.rglob("packs/**/*.age"))
     assert one.bytes_reread == stored
     assert one.within_rto

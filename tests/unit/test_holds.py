@@ -174,8 +174,9 @@ def test_an_end_is_rounded_up_to_a_second_and_must_be_to_come() -> None:
 
 
 def test_a_hold_is_told_in_words() -> None:
-    assert FORTNIGHT.phrase == "held until 2026-12-15T12:00:00Z by ana@host, release-42"
+    assert FORTNIGHT.phrase == "held by ana@host until 2026-12-15T12:00:00Z for release-42"
     assert Hold().phrase == "held until it is released"
+    assert "," not in Hold(who="Ana, DTI", label="audit").phrase
 
 
 # --- requests
