@@ -366,13 +366,7 @@ FAMILIES: Final = (
         "space_free_bytes",
         "Bytes that are left there.",
         _PLACE,
-        _of_space(
-            lambda one: (
-                None
-                if one.capacity is None or one.used is None
-                else max(one.capacity - one.used, 0)
-            )
-        ),
+        _of_space(lambda one: one.free),
     ),
     Family(
         "space_growth_bytes_per_day",

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from pgben_tasks.domain.space import Forecast
+
 #: What the newest backup of a target may be, as labels; `none` is a target without any.
 STATES: Final = (
     "none",
@@ -75,21 +77,6 @@ class PointMeasures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpaceMeasures:
-    """One place that fills; None where it is not known."""
-
-    place: str
-    where: str
-    used: int | None
-    capacity: int | None
-    growth_per_day: int | None = None
-    days_left: float | None = None
-    tonight: int | None = None
-    fits: bool | None = None
-    critical: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Objectives:
     """What the settings promise."""
 
@@ -113,7 +100,7 @@ class Measures:
     last_beat: datetime | None
     open_alarms: Mapping[str, int]
     unsent_alarms: int
-    space: tuple[SpaceMeasures, ...] = ()
+    space: tuple[Forecast, ...] = ()
     #: Queues of single nodes, beside those of roles.
     node_queues: tuple[str, ...] = ()
 

@@ -15,7 +15,6 @@ from pgben_tasks.domain.outlook import Fault
 from pgben_tasks.domain.report import (
     Answers,
     OpenAlarm,
-    SpaceFacts,
     TargetFacts,
     VerificationFacts,
 )
@@ -35,7 +34,6 @@ class Week:
     answers: Answers
     targets: Sequence[TargetFacts]
     rto_seconds: float
-    space: Sequence[SpaceFacts] = ()
     alarms: Sequence[OpenAlarm] = ()
     silent: Mapping[str, Fault]
 
@@ -51,7 +49,6 @@ def judge_report(status: Verdict, week: Week) -> Verdict:
             *_of_everything(week.answers, week.rto_seconds),
             *(reason for one in week.targets for reason in _of_nights(one)),
             *(reason for one in week.targets for reason in _of_retention(one)),
-            *(reason for one in week.space for reason in _of_space(one)),
             *_of_alarms(week.alarms),
         )
     )
@@ -133,13 +130,6 @@ def _of_retention(one: TargetFacts) -> Iterator[Reason]:
         yield Reason(
             "yellow", f"retention removes nothing of '{one.target}': {one.retention_refused}"
         )
-
-
-def _of_space(one: SpaceFacts) -> Iterator[Reason]:
-    if one.fits is False:
-        yield Reason("red", f"what the coming night writes does not fit into '{one.where}'")
-    elif one.critical:
-        yield Reason("yellow", f"'{one.where}' is fuller than PGBEN_DISK_CRITICAL")
 
 
 def _of_alarms(alarms: Iterable[OpenAlarm]) -> Iterator[Reason]:

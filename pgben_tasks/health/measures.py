@@ -6,7 +6,7 @@ The repository is not opened and no worker is asked, so a process without any ke
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from pgben_tasks import names
 from pgben_tasks.adapters.catalog.measures import Measurements
@@ -15,10 +15,9 @@ from pgben_tasks.domain.measures import (
     Measures,
     Objectives,
     QueueMeasures,
-    SpaceMeasures,
     TargetMeasures,
 )
-from pgben_tasks.health.facts import disks
+from pgben_tasks.health.space import forecasts
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
 
@@ -67,26 +66,11 @@ def measure(work: Workplace) -> Measures:
             last_beat=work.records.last_beat(),
             open_alarms=asked.open_alarms(),
             unsent_alarms=asked.unsent_alarms(),
-            space=space(work, now=now),
+            space=forecasts(work, now=now),
             node_queues=tuple(
                 name for name in living if name.partition(".")[0] in _ROLES_WITH_SPOOLS
             ),
         )
-
-
-def space(work: Workplace, *, now: datetime) -> tuple[SpaceMeasures, ...]:  # noqa: ARG001 - forecasts need it
-    """Return the volumes of this machine that the settings name and that are there."""
-    return tuple(
-        SpaceMeasures(
-            place="disk",
-            where=str(one.path),
-            used=round(one.free / (1 - one.used) * one.used) if one.used < 1 else None,
-            capacity=round(one.free / (1 - one.used)) if one.used < 1 else None,
-            critical=one.used >= float(work.settings.disk_critical),
-        )
-        for one in disks(work.settings)
-        if one.path.exists()
-    )
 
 
 def measure_queues(settings: Settings, node_queues: tuple[str, ...]) -> QueueMeasures:

@@ -34,6 +34,7 @@ from pgben_tasks.domain.report import (
     ReportFinding,
     ReportReason,
     Size,
+    SpaceFacts,
     TargetFacts,
     VerificationFacts,
     VerificationState,
@@ -42,6 +43,7 @@ from pgben_tasks.domain.report_due import window_to_report
 from pgben_tasks.domain.report_verdict import Week, judge_report
 from pgben_tasks.domain.restorability import Client
 from pgben_tasks.domain.retention import split_reasons
+from pgben_tasks.domain.space import Forecast
 from pgben_tasks.domain.target import BackupId, Target, require_utc
 from pgben_tasks.domain.verdicts import Verdict
 from pgben_tasks.errors import ConfigurationError, PgbenError
@@ -61,8 +63,6 @@ _WEEK_NIGHTS: Final = 7
 PATIENCE: Final = timedelta(seconds=30)
 #: As many acknowledgements of one target are told.
 _MOST_ACKNOWLEDGED: Final = 20
-#: As many alarms are looked through for those that wait.
-_MOST_ALARMS: Final = 100
 _ENDS: Final[Mapping[str, VerificationState]] = {
     "succeeded": "succeeded",
     "failed": "failed",
@@ -157,6 +157,7 @@ def compose_report(
         else _Recorded(verification=VerificationFacts(state="missing"))
     )
     targets = tuple(_target(work, one, recorded, found.now) for one in found.targets)
+    space = tuple(_space(one) for one in found.surroundings.space)
     answers = _answers(found, recorded.everything)
     week = Week(
         verification=recorded.verification,
@@ -181,7 +182,7 @@ def compose_report(
         point=_point(work, found.point, found.now),
         targets=targets,
         nights=tuple(NightOf(day=one.day, state=one.state) for one in recorded.nights),
-        space=(),
+        space=space,
         alarms=tuple(recorded.alarms),
         contacts=tuple(tuple(one) for one in work.settings.contacts),
     )
@@ -289,17 +290,30 @@ def _nights(work: Workplace, now: datetime) -> tuple[Night, ...]:
     return calendar(jobs, schedules, now=now, zone=work.zone, days=PAST.days)
 
 
+def _space(one: Forecast) -> SpaceFacts:
+    return SpaceFacts(
+        place=one.place,
+        where=one.where,
+        used=one.used,
+        capacity=one.capacity,
+        growth_per_day=one.growth_per_day,
+        days_left=one.days_left,
+        tonight=one.tonight,
+        fits=one.fits,
+        critical=one.critical,
+    )
+
+
 def _alarms(work: Workplace) -> tuple[OpenAlarm, ...]:
-    """Return the alarms whose mail did not go yet."""
+    """Return the alarms that are not over."""
     return tuple(
         OpenAlarm(
             kind=one.alarm.kind,
             target=one.alarm.target,
-            since=require_utc(one.alarm.happened_at),
+            since=require_utc(one.raised_at),
             sentence=one.alarm.facts.get("sentence", ""),
         )
-        for one in work.outbox.newest(_MOST_ALARMS)
-        if one.sent_at is None
+        for one in work.outbox.open()
     )
 
 

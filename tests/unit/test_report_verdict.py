@@ -13,7 +13,6 @@ from pgben_tasks.domain.report import (
     Answers,
     NightOf,
     OpenAlarm,
-    SpaceFacts,
     TargetFacts,
     VerificationFacts,
 )
@@ -137,18 +136,6 @@ def test_nights_without_a_window_or_still_open_are_no_fault() -> None:
 def test_retention_that_refuses_to_remove_anything_is_yellow() -> None:
     found = judged(targets=(target(retention_refused="the clocks differ"),))
     assert (found.colour, "the clocks differ" in found.reasons[0].text) == ("yellow", True)
-
-
-def space(**fields: Any) -> SpaceFacts:
-    values: dict[str, Any] = dict.fromkeys(SpaceFacts.model_fields)
-    values |= {"place": "spool", "where": "/spool", "critical": False}
-    return SpaceFacts(**{**values, **fields})
-
-
-def test_space_that_runs_out_is_yellow_and_a_night_that_does_not_fit_is_red() -> None:
-    assert judged(space=(space(),)) == GREEN
-    assert judged(space=(space(critical=True, fits=True),)).colour == "yellow"
-    assert judged(space=(space(critical=True, fits=False),)).colour == "red"
 
 
 def test_an_alarm_that_is_not_cleared_is_yellow() -> None:

@@ -6,7 +6,6 @@ The repository is not opened: its id is that of the newest backup.
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
 from typing import Final
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
@@ -18,8 +17,6 @@ from pgben_tasks.domain.states import GOOD_LABELS
 _REPOSITORY: Final = "(SELECT repository FROM backup ORDER BY started_at DESC LIMIT 1)"
 #: How many of the newest recovery points are looked at for one that is verified.
 _MOST_POINTS: Final = 60
-#: Nothing says that an alarm is over: it counts as open for so long.
-_OPEN_FOR: Final = timedelta(days=1)
 
 
 class Indexed:
@@ -115,11 +112,9 @@ class Measurements:
         return counted
 
     def open_alarms(self) -> Counter[str]:
-        """Return how many alarms of each kind were raised lately."""
+        """Return how many alarms of each kind are not over."""
         rows = self._database.fetch_all(
-            "SELECT kind, count(*) AS n FROM alarm WHERE raised_at > clock_timestamp() - %s"
-            " GROUP BY kind",
-            (_OPEN_FOR,),
+            "SELECT kind, count(*) AS n FROM alarm WHERE cleared_at IS NULL GROUP BY kind"
         )
         return Counter({row["kind"]: row["n"] for row in rows})
 
