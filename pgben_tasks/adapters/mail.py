@@ -151,10 +151,14 @@ def _context(server: SmtpServer) -> ssl.SSLContext:
         ) from exc
 
 
+def _mail_server(server: SmtpServer) -> str:
+    return f"the mail server '{server.host}:{server.port}'"
+
+
 @contextmanager
 def _own_errors(server: SmtpServer) -> Iterator[None]:
     """Raise the errors of the libraries as errors of pgben."""
-    where = f"the mail server '{server.host}:{server.port}'"
+    where = _mail_server(server)
     try:
         yield
     except smtplib.SMTPAuthenticationError as exc:

@@ -30,7 +30,7 @@ _PHRASES = frozenset(
         *("remedy", "way_back", "_of_message", "_of_dropped", "_meanwhile"),
         *("_not_resumed", "_refusal", "_obstacles", "obstacles", "suspicion"),
         *("names_in_the_way", "holders", "shortcomings", "blockers"),
-        "_unsuccessful",
+        *("_unsuccessful", "_mail_server"),
     }
 )
 #: Arguments that errors quote, and the hint of an alarm.

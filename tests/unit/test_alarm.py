@@ -155,7 +155,7 @@ def test_a_report_that_could_not_be_sent_is_an_alarm_of_its_own() -> None:
 
 
 def in_place(**fields: Any) -> Job:
-    return a_job(kind="restore", window=None, **{"request": {"swap": True}, **fields})
+    return a_job(**{"kind": "restore", "window": None, "request": {"swap": True}, **fields})
 
 
 def test_what_is_replaced_is_told_when_it_is_asked_for_and_when_it_ends() -> None:

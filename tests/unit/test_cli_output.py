@@ -182,7 +182,7 @@ OTHER_COMMANDS = (
     *("pgben backup --all", "pgben jobs --follow", "pgben undo {0} --confirm {1}"),
     *("pgben verify --level full", "pgben prune --dry-run", "pgben objects diff "),
     *("pgben list --direct", "pgben restore … --direct", "pgben verify … --direct"),
-    *("pgben console ", "pgben --env-file "),
+    *("pgben console ", "pgben --env-file ", "pgben alarms --test"),
 )
 
 

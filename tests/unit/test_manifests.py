@@ -48,6 +48,8 @@ URLS = {
     "redis_url": "redis://:x@redis:6379/0",
     "catalog_url": "postgresql://pgben:x@catalog:5432/pgben_catalog",
     "console_catalog_url": "postgresql://pgben_console:x@catalog:5432/pgben_catalog",
+    "alert_urls": "json://u:x@chat/x",
+    "heartbeat_url": "https://hc.example.org/x/{kind}",
 }
 
 both = pytest.mark.parametrize("processes", BOTH, ids=PLACES)

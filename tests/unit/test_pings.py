@@ -44,7 +44,7 @@ def running(**changed: Any) -> AttemptRun:
 
 def failed(**changed: Any) -> AttemptRun:
     error = {"error": "DatabaseUnavailable", "step": "pgben.backup.postgres.dump"}
-    return run(state="failed", **{**error, **changed})
+    return run(**{"state": "failed", **error, **changed})
 
 
 def asked(*attempts: AttemptRun, template: str = BY_KIND, **known: Any) -> list[Ping]:

@@ -215,8 +215,12 @@ def test_every_secret_may_come_from_a_file(tmp_path: Path) -> None:
         "redis_url",
         "catalog_url",
         "smtp_pass",
+        "alert_urls",
+        "heartbeat_url",
     }
     urls = {
+        "alert_urls": f"json://u:{CANARY}@chat/x",
+        "heartbeat_url": f"https://hc.example.org/{CANARY}/{{kind}}",
         "redis_url": f"redis://:{CANARY}@q/0",
         "catalog_url": f"postgresql://u:{CANARY}@c/x",
     }

@@ -96,7 +96,7 @@ def channels(installation: Installation) -> Iterator[Result]:
             yield error(
                 "failing",
                 _("the channel {channel} has taken no alarm since {since}: {why}"),
-                _("`pgben alarms --test` tries all channels now"),
+                _("try all channels: `pgben alarms --test`"),
                 channel=channel.name,
                 since=_moment(installation, record.failing_since),
                 why=record.last_error,
