@@ -205,13 +205,14 @@ def test_config_shows_origins_and_hides_every_secret(ready: Site) -> None:
         "PGBEN_SMTP_PASS": CANARY,
         "PGBEN_REDIS_URL": f"redis://:{CANARY}@localhost:6379/0",
         "PGBEN_CATALOG_URL": f"postgresql://ana:{CANARY}@localhost/catalog",
-        "PGBEN_ALERT_URLS": f"https://example.org/{CANARY}",
-        "PGBEN_HEARTBEAT_URL": f"https://example.org/{CANARY}",
+        "PGBEN_ALERT_URLS": f"json://example.org/{CANARY}",
+        "PGBEN_HEARTBEAT_URL": f"https://example.org/{CANARY}/{{kind}}",
+        "PGBEN_DRILL_URL": f"postgresql://ana:{CANARY}@localhost/drill",
         "PGBEN_ADMIN_EMAIL": "root@localhost",
     }
     table, document = ready.run("config", **secret), ready.run("config", "--json", **secret)
     assert (table.code, document.code) == (0, 0)
-    assert "left aside: PGBEN_ALERT_URLS, PGBEN_HEARTBEAT_URL" in table.err
+    assert "left aside: PGBEN_DRILL_URL" in table.err
     assert "PGBEN_ADMIN_EMAIL has 'root@localhost', an address without a domain" in table.err
     assert CANARY not in table.all + document.all
     rows = {row["name"]: row for row in document.json["settings"]}

@@ -55,9 +55,13 @@ LINES = (
     ("databases", "keep", "pgben_restored_20261123_101500"),
     ("databases", "drop", "pgben", "--confirm", "pgben"),
     ("points",),
+    ("history",),
+    ("report",),
+    ("hold", UNKNOWN, "--for", "14d", "--reason", "audit"),
+    ("release", UNKNOWN, "--reason", "audit"),
 )
-#: Those that make an installation, or say what is set.
-FREE = {"init", "bootstrap", "up", "demo", "config", "console"}
+#: Those that make an installation, or say what is set; `check` has exit codes of its own.
+FREE = {"init", "bootstrap", "up", "demo", "config", "console", "check"}
 #: Those that ask the catalog and can do nothing without it.
 ASKING = (
     ("backup", "pgben"),

@@ -575,5 +575,5 @@ def test_the_check_reads_the_newest_points_up_to_one_that_is_verified(points: Po
     assert [one.kind for one in found.findings] == ["missing"]
     # One whose document was changed is not believed.
     path = points.buckets.shop.repository / point_path(newest.id)
-    path.write_bytes(path.read_bytes().replace(b'"settle":0', b'"settle":1'))
+    path.write_bytes(path.read_bytes().replace(b'"job":"', b'"job":"0'))
     assert [one.kind for one in signs(points).findings] == ["forged"]

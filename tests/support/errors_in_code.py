@@ -129,7 +129,7 @@ def patterns(package: Path) -> set[str]:
     found = {
         *happened,
         *(_FAULTS | _OF_SYSTEM | _OF_SERVERS | (phrases - _SAYS_NOTHING)),
-        *_of_settings(package / "settings"),
+        *_of_settings(package / "settings", package / "domain" / "durations.py"),
     }
     for path in package.rglob("*.py"):
         if path.relative_to(package).parts[0] not in _ENGLISH_ONLY:
@@ -139,9 +139,9 @@ def patterns(package: Path) -> set[str]:
     }
 
 
-def _of_settings(folder: Path) -> Iterator[str]:
+def _of_settings(folder: Path, *more: Path) -> Iterator[str]:
     """Yield the patterns of faults in settings, which begin with the name of the setting."""
-    for path in sorted(set(folder.glob("*.py")) - {folder / "__init__.py"}):
+    for path in (*sorted(set(folder.glob("*.py")) - {folder / "__init__.py"}), *more):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.Yield) and isinstance(node.value, ast.JoinedStr):
