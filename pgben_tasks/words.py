@@ -115,6 +115,7 @@ ALARMS: Final[Mapping[str, str]] = {
     "silent": _("the scheduler was silent"),
     "expiring": _("a restored copy will be removed"),
     "unverified": _("a verification did not take place"),
+    "audit": _("the audit trail cannot be continued"),
     "foreign": _("a target cannot be restored by the workers here"),
     "channel": _("a channel takes no alarms"),
     "unsent": _("a report could not be sent"),

@@ -19,6 +19,7 @@ from pgben_tasks.redaction import redact
 #: The worst first: a message of many shows these in full and counts the last ones.
 AlarmKind = Literal[
     "damaged",
+    "audit",
     "in_place",
     "failed",
     "after_swap",

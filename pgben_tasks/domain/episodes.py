@@ -63,6 +63,7 @@ COURSES: Final[Mapping[AlarmKind, Course]] = {
     "unverified": _OWED,
     "suspect": _UNTIL_SUCCESS,
     "faulty": _UNTIL_SUCCESS,
+    "audit": _HOLDS,
     "foreign": _HOLDS,
     "stale": _HOLDS,
     "overdue": _HOLDS,

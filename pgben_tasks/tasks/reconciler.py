@@ -160,6 +160,7 @@ def conditions(work: runtime.Workplace, now: datetime) -> Iterator[Alarm | Undec
     sources: tuple[tuple[AlarmKind, Callable[[], Iterable[Alarm]]], ...] = (
         ("expiring", lambda: _expiring(work, now)),
         ("foreign", lambda: _foreign(work, now)),
+        ("audit", lambda: _broken_trail(work, now)),
         ("space", lambda: space_alarms(forecasts(work, now=now), now=now)),
         ("channel", lambda: _failing_channels(work, now)),
     )
@@ -186,6 +187,18 @@ def _foreign(work: runtime.Workplace, now: datetime) -> Iterator[Alarm]:
                 yield foreign_alarm(str(target), backup.id, backup.needs or "?", now=now)
             if backup.state in {*GOOD_LABELS, State.NOT_RESTORABLE.label}:
                 break
+
+
+def _broken_trail(work: runtime.Workplace, now: datetime) -> Iterator[Alarm]:
+    """Yield that the catalog's next audit entry contradicts what the repository has."""
+    if (why := work.trail.conflict()) is not None:
+        yield Alarm(
+            key="audit",
+            kind="audit",
+            target="",
+            happened_at=now,
+            facts=facts(sentence=why.sentence, hint=why.hint),
+        )
 
 
 def _failing_channels(work: runtime.Workplace, now: datetime) -> Iterator[Alarm]:

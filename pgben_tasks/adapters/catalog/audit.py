@@ -247,6 +247,20 @@ class AuditTrail:
             )
         return len(rows)
 
+    def conflict(self) -> IntegrityError | None:
+        """Return why the next entry can never be stored; None where it can, or there is none."""
+        row = self._database.fetch_one(
+            f"SELECT {_COLUMNS}, sha256 FROM audit"  # noqa: S608 - constant columns
+            " WHERE NOT stored ORDER BY sequence LIMIT 1"
+        )
+        if row is None:
+            return None
+        try:
+            self._store_once(_entry(row, self._repository), row["sha256"])
+        except IntegrityError as exc:
+            return exc
+        return None
+
     def _store_once(self, entry: AuditEntry, expected: str) -> None:
         """Store an entry, unless another tick has stored the same one."""
         if entry_digest(entry) != expected:
@@ -263,7 +277,8 @@ class AuditTrail:
             except ObjectExists as exc:
                 raise IntegrityError(
                     f"the repository's audit entry {entry.sequence} is not the catalog's",
-                    "one of them was changed, or two catalogs write to one repository",
+                    "the catalog was restored from an older copy, two catalogs write to one "
+                    "repository, or one entry was changed",
                 ) from exc
 
 

@@ -95,7 +95,7 @@ def channels(installation: Installation) -> Iterator[Result]:
         if record is not None and record.failing_since is not None:
             yield error(
                 "failing",
-                _("the channel {channel} has taken no alarm since {since}: {why}"),
+                _("the channel '{channel}' has taken no alarm since {since}: {why}"),
                 _("try all channels: `pgben alarms --test`"),
                 channel=channel.name,
                 since=_moment(installation, record.failing_since),
@@ -103,13 +103,13 @@ def channels(installation: Installation) -> Iterator[Result]:
             )
         elif record is not None and record.worked_at is not None:
             yield ok(
-                _("the channel {channel} took a message last at {at}"),
+                _("the channel '{channel}' took a message last at {at}"),
                 channel=channel.name,
                 at=_moment(installation, record.worked_at),
             )
         else:
             yield ok(
-                _("the channel {channel} has not been needed yet; `pgben alarms --test` tries it"),
+                _("the channel '{channel}' was not needed yet; `pgben alarms --test` tries it"),
                 channel=channel.name,
             )
 
