@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/flower.md: `make pictures`, then look at each of them.
+"""Takes the pictures of docs/flower.md and the console's in docs/report.md: `make pictures`, then look at each of them.
 
 A real installation with two months of nights, one of which failed and one of which is missing.
 """
@@ -46,6 +46,7 @@ def installation() -> Iterator[tuple[Deployment, LiveConsole]]:
         assert deployment.pgben("restore", DATABASE, "--in-place", "--confirm", DATABASE).code == 0
         assert deployment.pgben("restore", DATABASE, "--into", DATABASE).code == 3
         _write_nights(deployment)
+        assert deployment.pgben("report", "--mail").code == 0
         yield deployment, start_console(deployment, changed=_NIGHTLY)
 
 
@@ -91,6 +92,8 @@ def take(browser: Browser, console: LiveConsole, job: UUID, language: str, width
         page.locator("main button").click()
         expect(page.locator(".cards")).to_be_visible(timeout=60_000)
         _save(page, f"overview-{tag}")
+        page.goto(f"{console.url}/pgben/report")
+        _save(page, f"console-report-{tag}")
         if (language, width) not in _ALL_PAGES:
             return
         page.goto(f"{console.url}/pgben/do/restore?target={TARGET}&in_place=true")
