@@ -52,7 +52,7 @@ class HistoryFolder:
             return made
 
     def change(self, name: str, change: Callable[[str, Sequence[str]], str]) -> None:
-        """Give a file what ``change`` makes of its content, and of the lines it had before.
+        """Write what ``change`` makes of a file, and of the lines it had before.
 
         These are those of the file that was last moved out of the way, to a name that begins with
         this one. A longer content is appended; any other replaces the file, whole or not at all.

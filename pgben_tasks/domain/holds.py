@@ -51,7 +51,7 @@ class Hold:
 
     @property
     def phrase(self) -> str:
-        """Say it as a reason: ``held by ana until 2026-12-15T00:00:00Z for release-42``.
+        """Return it as a reason: ``held by ana until 2026-12-15T00:00:00Z for release-42``.
 
         Without a comma, which stands between two reasons.
         """

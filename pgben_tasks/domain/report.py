@@ -8,16 +8,13 @@ rows and the reasons that people typed stay out.
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from pgben_tasks.domain.nights import NightState
 from pgben_tasks.domain.target import require_utc
 from pgben_tasks.domain.verdicts import Colour
-
-#: The format of the document; a reader refuses another one.
-FORMAT: Final = 1
 
 Moment = Annotated[datetime, AfterValidator(require_utc)]
 #: What became of the verification that a report is about: ``missing`` when its window has no job,
@@ -201,6 +198,7 @@ class OpenAlarm(_Part):
 class Report(_Part):
     """The whole report."""
 
+    #: A reader refuses another one.
     format: Literal[1] = 1
     #: Sortable and unique: a backup's id without a backup.
     id: str

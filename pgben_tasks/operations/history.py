@@ -72,7 +72,7 @@ class Folder(Protocol):
         """Return what tells this folder from every other one."""
 
     def change(self, name: str, change: Callable[[str, Sequence[str]], str]) -> None:
-        """Give a file what ``change`` makes of its content and of what was moved away of it."""
+        """Write what ``change`` makes of a file and of what was moved away of it."""
 
 
 def write_history(

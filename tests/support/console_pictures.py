@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/flower.md and the console's in docs/report.md: `make pictures`, then look at each of them.
+"""Takes the pictures of the console for docs/: `make pictures`, then look at each of them.
 
 A real installation with two months of nights, one of which failed and one of which is missing.
 """

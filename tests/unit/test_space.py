@@ -38,7 +38,7 @@ SIZES = st.integers(min_value=0, max_value=2**50)
 
 
 def days(values: Sequence[int]) -> list[tuple[datetime, int]]:
-    """Give one sample a day, the last one now."""
+    """Return one sample a day, the last one now."""
     return [(NOW - (len(values) - 1 - at) * DAY, value) for at, value in enumerate(values)]
 
 

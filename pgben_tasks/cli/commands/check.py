@@ -74,7 +74,7 @@ def check(
     ] = 30,
     as_json: AsJson = False,
 ) -> int:
-    """Say in a line, for Nagios or cron, whether all can be restored.
+    """Print in one line, for Nagios or cron, whether all can be restored.
 
     It reads signed manifests and statements in the repository, and compares stored files by name
     and size: no catalog, Redis or worker is asked, so that it also tells when these are down.
