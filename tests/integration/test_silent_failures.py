@@ -5,8 +5,8 @@ And a month without any: nothing is told but its reports.
 
 from __future__ import annotations
 
-import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -131,7 +131,10 @@ def stop_the_workers(site: Simulation) -> None:
 
 def fill_the_disk(site: Simulation) -> None:
     """Fill a small volume that the spool is on."""
-    small = site.mount_spool(mebibytes=16)
+    try:
+        small = site.mount_spool(mebibytes=16)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting is not allowed here")
     (small / "somebody-elses").write_bytes(bytes(15 * 1024 * 1024))
 
 
@@ -197,8 +200,6 @@ FAILURES = {
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failure_is_told_within_a_day(site: Simulation, name: str) -> None:
     failure = FAILURES[name]
-    if failure.plant is fill_the_disk and os.geteuid() != 0:
-        pytest.skip("mounting is not allowed here")
     failure.plant(site)
     site.live_until_the_evening()
     mails = [f"{one.subject}\n{site.text_of(one)}" for one in site.letters()]

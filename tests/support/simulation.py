@@ -336,7 +336,9 @@ class Simulation:
         folder = self.shop.work.settings.spool_dir
         kept = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
         size = f"size={mebibytes}m,mode=700"
-        subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], check=True)
+        # Raises where only root may, or nobody.
+        mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
+        subprocess.run(mount, check=True, capture_output=True)
         for name, data in kept.items():
             (folder / name).write_bytes(data)
         return folder
