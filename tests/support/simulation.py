@@ -157,7 +157,6 @@ class Simulation:
                     "PGBEN_BUCKETS": "pgben-documents",
                     "PGBEN_POINT_SETTLE": "1s",
                     "PGBEN_RETENTION_DAYS": "14",
-                    "PGBEN_DISK_CRITICAL": "0.9",
                     **settings,
                 },
             )
