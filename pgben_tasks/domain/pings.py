@@ -17,6 +17,7 @@ from uuid import UUID
 from pgben_tasks.domain.job import EVERYTHING
 
 Sign = Literal["start", "success", "fail"]
+_WORST_FIRST: Final[tuple[Sign, ...]] = ("fail", "success", "start")
 
 #: The kind of the pings that every tick of beat sends.
 TICK: Final = "tick"
@@ -97,24 +98,19 @@ def pings(
     another target of the same URL, one of those that are ``watched`` (kind, target), stands failed.
     """
     for series, runs in _by_series(template, attempts, upto, now).items():
-        newest = max(at for at, _ in runs)
-        chosen = None
-        for sign in ("fail", "success", "start"):
-            chosen = next((run for _, run in runs if run.sign == sign), None)
-            if chosen is not None:
-                break
-        if chosen is None or chosen.sign is None:
-            continue
-        if chosen.sign == "success" and any(
-            state not in {"succeeded", "refused"}
+        newest = max(at for at, _, _ in runs)
+        # The newest of the worst sort.
+        _, sign, chosen = min(runs, key=lambda one: _WORST_FIRST.index(one[1]))
+        if sign == "success" and any(
+            state != "succeeded"
             for (kind, target), state in standing.items()
             if (kind, target) in watched
             and series_of(template, kind=kind, target=target) == series
             and target != chosen.target
         ):
             continue
-        url = ping_url(template, kind=chosen.kind, target=chosen.target, sign=chosen.sign)
-        yield Ping(series=series, url=url, sign=chosen.sign, text=_text(chosen), at=newest)
+        url = ping_url(template, kind=chosen.kind, target=chosen.target, sign=sign)
+        yield Ping(series=series, url=url, sign=sign, text=_text(chosen), at=newest)
 
 
 def _by_series(
@@ -122,15 +118,16 @@ def _by_series(
     attempts: Iterable[AttemptRun],
     upto: Mapping[str, datetime],
     now: datetime,
-) -> dict[str, list[tuple[datetime, AttemptRun]]]:
+) -> dict[str, list[tuple[datetime, Sign, AttemptRun]]]:
     """Return what is new of each series, the newest first."""
-    found: dict[str, list[tuple[datetime, AttemptRun]]] = {}
+    found: dict[str, list[tuple[datetime, Sign, AttemptRun]]] = {}
     for run in attempts:
         series = series_of(template, kind=run.kind, target=run.target)
-        if run.at is None or run.sign is None:
+        at, sign = run.at, run.sign
+        if at is None or sign is None:
             continue
-        if run.at > max(upto.get(series, now - FRESH), now - FRESH):
-            found.setdefault(series, []).append((run.at, run))
+        if at > max(upto.get(series, now - FRESH), now - FRESH):
+            found.setdefault(series, []).append((at, sign, run))
     return {
         series: sorted(runs, key=lambda one: one[0], reverse=True) for series, runs in found.items()
     }

@@ -159,7 +159,7 @@ def test_a_worker_says_once_that_it_has_no_mail_server_and_what_is_odd_in_its_se
     spool = place.deployment.stack.folder / "mute"
     changed = {
         "PGBEN_SMTP_HOST": "",
-        "PGBEN_RTO": "4h",
+        "PGBEN_DRILL_URL": "x",
         "PGBEN_SMTP_FROM": "pgben@intranet",
         "PGBEN_NODE": "mute",
         "PGBEN_SPOOL_DIR": str(spool),
@@ -171,7 +171,7 @@ def test_a_worker_says_once_that_it_has_no_mail_server_and_what_is_odd_in_its_se
         assert said.count(once) == 1
         assert once not in place.worker.log.read_text()
     (retired,) = (line for line in said.splitlines() if "settings_retired" in line)
-    assert "PGBEN_RTO" in retired
+    assert "PGBEN_DRILL_URL" in retired
     (doubtful,) = (line for line in said.splitlines() if "settings_doubtful" in line)
     assert "PGBEN_SMTP_FROM" in doubtful
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from pgben_tasks.adapters.catalog.outbox import AlarmOutbox
-from pgben_tasks.domain.alarm import Alarm, facts
+from pgben_tasks.domain.alarm import Alarm, AlarmKind, facts
 from pgben_tasks.domain.episodes import to_send
 from tests.support import samples
 from tests.support.cli_site import CANARY, Site
 from tests.support.mailbox import MailServer
+from tests.support.receiver import HOST, Receiver
 
 
 @pytest.fixture
@@ -73,6 +74,53 @@ def test_without_settings_a_test_says_which_are_wanted(catalogless: Site) -> Non
     said = catalogless.run("alarms", "--test")
     assert said.code == 2
     assert "PGBEN_SMTP_HOST and PGBEN_ADMIN_EMAIL" in said.err
+
+
+def test_every_channel_is_tried_and_the_others_although_one_is_away(
+    server: MailServer, catalogless: Site
+) -> None:
+    with Receiver() as receiver:
+        url = f"json://ana:{CANARY}@{HOST}:{receiver.port}/{CANARY}"
+        name = f"json://{HOST}:{receiver.port}"
+        both = server.settings(PGBEN_LANGUAGE="en", PGBEN_ALERT_URLS=url)
+        said = catalogless.run("alarms", "--test", **both)
+        assert said.code == 0, said.all
+        assert "took a test mail" in said.err
+        assert f"'{name}' took a test" in said.err
+        (request,) = receiver.requests
+        assert request.json["title"] == server.letters[0].subject
+        server.stop()
+        said = catalogless.run("alarms", "--test", **both)
+        assert said.code == 1
+        assert "'mail' took no test: the mail server" in said.err
+        assert len(receiver.requests) == 2
+        document = catalogless.run("alarms", "--test", "--json", **both)
+    assert [one["taken"] for one in document.json["channels"]] == [False, True]
+    assert CANARY not in said.all + document.all
+
+
+def test_one_channel_beside_mail_is_enough(catalogless: Site) -> None:
+    with Receiver() as receiver:
+        url = f"json://{HOST}:{receiver.port}"
+        assert catalogless.run("alarms", "--test", PGBEN_ALERT_URLS=url).code == 0
+    said = catalogless.run("alarms", "--test", PGBEN_ALERT_URLS=url)
+    assert said.code == 75
+    assert f"the channel '{url}' did not take the message" in said.err
+
+
+def test_only_what_is_open_is_listed_when_asked_so(ready: Site) -> None:
+    outbox = AlarmOutbox(ready.ledger.database)
+    assert "no alarm is open" in ready.run("alarms", "--open").err
+    kinds: tuple[AlarmKind, ...] = ("refused", "stale")
+    alarms = [
+        Alarm(key=kind, kind=kind, target="postgres/x", happened_at=samples.START, facts={})
+        for kind in kinds
+    ]
+    outbox.add_all(alarms, now=samples.START)
+    found = ready.run("alarms", "--open", "--json").json["alarms"]
+    assert [(one["kind"], one["open"], one["episode"]) for one in found] == [("stale", True, 1)]
+    every = ready.run("alarms", "--json").json["alarms"]
+    assert [one["kind"] for one in every] == ["stale", "refused"]
 
 
 def test_alarms_are_listed_with_what_became_of_their_mails(server: MailServer, ready: Site) -> None:

@@ -126,6 +126,8 @@ def test_a_success_is_not_told_while_another_target_of_the_same_url_stands_faile
     assert signs(run(), standing=standing, watched=watched, template=BY_TARGET) == ["success"]
     assert signs(run(), standing={("verify", "*"): "failed"}, watched=watched) == ["success"]
     assert signs(run(), standing=standing, watched=set()) == ["success"]
+    refused = {("backup", "postgres/other"): "refused"}
+    assert signs(run(), standing=refused, watched=watched) == []
     assert signs(run(), standing={("backup", "postgres/other"): "succeeded"}, watched=watched) == [
         "success"
     ]

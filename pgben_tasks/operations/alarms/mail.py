@@ -118,7 +118,7 @@ HAPPENED: Final[Mapping[str, str]] = {
         "somebody asked for it; when it is begun, what is in use will be replaced, and what is "
         "replaced is kept"
     ),
-    "in_place_succeeded": _("what was in use has been replaced, and is kept; it can be undone"),
+    "in_place_succeeded": _("what was in use has been replaced, and is kept"),
     "in_place_failed": _("it ended badly; its job says what is in use now"),
     "in_place_refused": _("it was refused, and nothing was changed"),
     "in_place_cancelled": _("it was cancelled"),
