@@ -68,7 +68,11 @@ CASES = {
         {"PGBEN_DB_NAME": "absent"}, ("backup", "absent"), "does not open the database 'absent'"
     ),
     "full spool": Case(
-        {"PGBEN_SPOOL_LIMIT": "1KiB"}, ("backup", DATABASE), "PGBEN_SPOOL_LIMIT allows", code=1
+        {"PGBEN_SPOOL_LIMIT": "1KiB"},
+        ("backup", DATABASE),
+        "does not fit into the spool",
+        state="refused",
+        code=3,
     ),
     "missing repository": Case(
         {"PGBEN_REPOSITORY": "s3://pgben-backups/nowhere"},
