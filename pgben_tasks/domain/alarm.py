@@ -13,7 +13,7 @@ from typing import Final, Literal, get_args
 from uuid import UUID
 
 from pgben_tasks.domain.job import Job
-from pgben_tasks.errors import IntegrityError, NotRestorable, RequestMistaken
+from pgben_tasks.errors import IntegrityError, NotRestorable, RequestMistaken, RoomRefused
 from pgben_tasks.redaction import redact
 
 #: The worst first: a message of many shows these in full and counts the last ones.
@@ -182,7 +182,8 @@ def alarm_of_job(job: Job) -> Alarm | None:
     # How a restore in place ended is an alarm of its own.
     if (job.error or {}).get("type") in NO_ALARM or is_in_place(job) or job.state == "cancelled":
         return None
-    if job.state == "refused":
+    # A backup that does not fit did not take place, whoever asked for it.
+    if job.state == "refused" and (job.error or {}).get("type") != RoomRefused.__name__:
         return _of_end(job, job.ended_at, "refused", f"refused:{job.id}")
     which = "first" if job.retry_at else f"final:{job.attempt}"
     return _of_end(job, job.ended_at, _kind_of_failure(job), f"failed:{job.id}:{which}")

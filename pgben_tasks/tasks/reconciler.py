@@ -7,7 +7,8 @@ change is one conditional UPDATE, and every message reaches the same row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -38,6 +39,7 @@ from pgben_tasks.domain.alarm import Alarm, AlarmKind, facts
 from pgben_tasks.domain.episodes import Undecided, channel_alarm, foreign_alarm
 from pgben_tasks.domain.job import EVERYTHING, MOST_LOSSES, Job, JobKind, window_key
 from pgben_tasks.domain.kept_databases import RestoredDatabase, expiry_alarm
+from pgben_tasks.domain.outlook import Fault
 from pgben_tasks.domain.space import space_alarms
 from pgben_tasks.domain.states import GOOD_LABELS, State
 from pgben_tasks.domain.swap import Swap
@@ -66,6 +68,8 @@ from pgben_tasks.ports import PostgresSwap
 log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
+#: How long a source of alarms may take, and a listing of the repository for its size.
+_JUDGED_WITHIN: Final = timedelta(seconds=30)
 _WHO_WRITES: Final = "find out who can write to the broker; docs/tasks.md says what a message is"
 
 
@@ -165,11 +169,18 @@ def conditions(work: runtime.Workplace, now: datetime) -> Iterator[Alarm | Undec
         ("channel", lambda: _failing_channels(work, now)),
     )
     for kind, source in sources:
-        try:
-            yield from list(source())
-        except PgbenError as exc:
-            log.warning("condition_not_judged", kind=kind, why=exc.sentence)
+        # One asks the repository, which may hang: alarms are sent all the same.
+        found = Look(kind, partial(_listed, work, source)).outcome(_JUDGED_WITHIN)
+        if isinstance(found, Fault):
+            log.warning("condition_not_judged", kind=kind, why=found.sentence)
             yield Undecided(kind)
+        else:
+            yield from found
+
+
+def _listed(work: runtime.Workplace, source: Callable[[], Iterable[Alarm]]) -> list[Alarm]:
+    with work.database.kept():
+        return list(source())
 
 
 def _expiring(work: runtime.Workplace, now: datetime) -> Iterator[Alarm]:
@@ -213,7 +224,14 @@ def _failing_channels(work: runtime.Workplace, now: datetime) -> Iterator[Alarm]
 
 
 def _measure_stored(work: runtime.Workplace) -> int:
-    return measure_stored(work, now=work.database.now())
+    now = work.database.now()
+    found = Look(work.settings.repository, partial(measure_stored, work, now=now)).outcome(
+        _JUDGED_WITHIN
+    )
+    if isinstance(found, Fault):
+        log.warning("space_not_measured", why=found.sentence)
+        return 0
+    return found
 
 
 def _measure_servers(work: runtime.Workplace) -> int:

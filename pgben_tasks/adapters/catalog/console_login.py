@@ -21,7 +21,7 @@ from pgben_tasks.errors import ConfigurationError
 
 _WHAT: Final = "file of the console's login"
 #: Guards the role; any fixed number that nothing else uses.
-_LOCK: Final = 7_290_114_402
+_LOCK: Final = 7_290_114_405
 
 _ROLE: Final = (
     "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls"

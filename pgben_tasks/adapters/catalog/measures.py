@@ -119,8 +119,14 @@ class Measurements:
         return Counter({row["kind"]: row["n"] for row in rows})
 
     def unsent_alarms(self) -> int:
-        """Return how many alarms nobody was told of yet."""
-        row = self._database.fetch_one("SELECT count(*) AS n FROM alarm WHERE sent_at IS NULL")
+        """Return how many alarms nobody was told of yet, and somebody is to be.
+
+        Of a channel that does not work nobody is told where there is no other one.
+        """
+        row = self._database.fetch_one(
+            "SELECT count(*) AS n FROM alarm a WHERE sent_at IS NULL AND (kind <> 'channel'"
+            " OR EXISTS (SELECT FROM alarm_delivery d WHERE d.alarm = a.id))"
+        )
         return int(require(row)["n"])
 
 

@@ -31,7 +31,7 @@ _DELIVERY: Final = (
 #: The name of the pings among what carries messages out.
 HEARTBEAT: Final = "heartbeat"
 #: Guards the series of pings; any fixed number that nothing else uses.
-_PINGS: Final = 7_290_114_403
+_PINGS: Final = 7_290_114_404
 #: One message is made of all that waits; should there ever be more, the next takes the rest.
 _MOST_AT_ONCE: Final = 5000
 #: An alarm is written unless its key has an open episode; what cannot come back, unless it has any.

@@ -33,8 +33,11 @@ CREATE INDEX alarm_delivery_told ON alarm_delivery (channel, told_at);
 INSERT INTO alarm_delivery (alarm, channel, told_at, last_sent_at, over_at, tries, next_try_at, last_error)
 SELECT id, 'mail', sent_at, sent_at, sent_at, tries, next_try_at, last_error FROM alarm
 WHERE sent_at IS NOT NULL OR tries > 0;
--- What holds is found again by the next tick, as an episode of its own.
-UPDATE alarm SET cleared_at = clock_timestamp();
+-- What holds is found again by the next tick, as an episode of its own. What ends with a success of
+-- later stays open until there is one.
+UPDATE alarm SET cleared_at = clock_timestamp()
+WHERE kind NOT IN ('damaged', 'failed', 'after_swap', 'suspect', 'faulty')
+    OR (kind <> 'damaged' AND happened_at < clock_timestamp() - interval '7 days');
 DROP INDEX alarm_unsent;
 CREATE INDEX alarm_untold ON alarm (id) WHERE sent_at IS NULL;
 ALTER TABLE alarm DROP COLUMN tries, DROP COLUMN next_try_at, DROP COLUMN last_error;
