@@ -394,7 +394,7 @@ FAMILIES: Final = (
     ),
     Family(
         "space_critical",
-        "Whether more than PGBEN_DISK_CRITICAL is used.",
+        "Whether it is full, or what comes does not fit.",
         _PLACE,
         _of_space(lambda one: one.critical),
     ),

@@ -213,7 +213,9 @@ def _is_unverified(job: Job) -> bool:
 def _kind_of_failure(job: Job) -> AlarmKind:
     if job.kind == "verify" and (job.error or {}).get("type") == IntegrityError.__name__:
         return "damaged"
-    return "unsent" if str(job.kind) == "report" else "failed"
+    # A report whose mail went and whose file could not be kept was sent.
+    unsent = job.kind == "report" and not job.context.get("mailed")
+    return "unsent" if unsent else "failed"
 
 
 def _of_end(

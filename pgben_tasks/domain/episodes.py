@@ -48,6 +48,8 @@ class Course(NamedTuple):
     reminded: bool = False
     #: Whether its end is told.
     resolved: bool = False
+    #: For how long a condition must not be found.
+    clear_after: timedelta = CLEAR_AFTER
 
 
 _HOLDS: Final = Course("absent", reminded=True, resolved=True)
@@ -67,7 +69,8 @@ COURSES: Final[Mapping[AlarmKind, Course]] = {
     "foreign": _HOLDS,
     "stale": _HOLDS,
     "overdue": _HOLDS,
-    "space": _HOLDS,
+    # A disk that hovers at its limit is one alarm.
+    "space": _HOLDS._replace(clear_after=timedelta(hours=6)),
     "silent": _HOLDS,
     "channel": _HOLDS,
     "unsent": _OWED,
@@ -179,7 +182,7 @@ def settle(
             continue
         elif one.absent_since is None:
             absent.append(one.id)
-        elif now - one.absent_since >= CLEAR_AFTER:
+        elif now - one.absent_since >= COURSES[alarm.kind].clear_after:
             over.append(one.id)
     return Settled(present=tuple(present), absent=tuple(absent), over=tuple(over))
 

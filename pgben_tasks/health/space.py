@@ -16,7 +16,7 @@ from uuid import UUID
 
 from pgben_tasks import names
 from pgben_tasks.adapters.postgres.obstacles import is_here, server_volume
-from pgben_tasks.adapters.postgres.server import connect
+from pgben_tasks.adapters.postgres.server import PostgresServer, connect
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
 from pgben_tasks.domain.space import (
     FORGOTTEN_AFTER,
@@ -122,21 +122,18 @@ def measure_stored(work: Workplace, *, now: datetime) -> int:
     return 1
 
 
-def measure_servers(work: Workplace, *, now: datetime) -> int:
-    """Write how full the disks of the protected servers are, as far as they are this machine's."""
-    measured = 0
-    for server in dict.fromkeys(postgres_servers(work.settings).values()):
-        known = work.space.newest("restore", str(server))
-        if not is_here(server) or (known and now - known.measured_at < MEASURE_EVERY):
-            continue
-        patient = replace(server, patience=PATIENCE)
-        with connect(patient, "postgres", application_name="pgben space") as connection:
-            usage = server_volume(connection, server)
-        if usage is not None:
-            sample = Sample(place="restore", where=str(server), measured_at=now, usage=usage)
-            work.space.add([sample])
-            measured += 1
-    return measured
+def measure_server(work: Workplace, server: PostgresServer, *, now: datetime) -> int:
+    """Write how full the disk of a server is, where it is this machine's; return whether it was."""
+    known = work.space.newest("restore", str(server))
+    if not is_here(server) or (known and now - known.measured_at < MEASURE_EVERY):
+        return 0
+    patient = replace(server, patience=PATIENCE)
+    with connect(patient, "postgres", application_name="pgben space") as connection:
+        usage = server_volume(connection, server)
+    if usage is None:
+        return 0
+    work.space.add([Sample(place="restore", where=str(server), measured_at=now, usage=usage)])
+    return 1
 
 
 def _foretold(

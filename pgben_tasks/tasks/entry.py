@@ -161,6 +161,8 @@ class EntryTask(PgbenTask):
         entry, _ = canvases.entry(kind, str(target))
         if entry != self.name:
             raise RequestRefused(f"'{self.name}' is not for '{target}'", f"ask '{entry}'")
+        if kind == "hold":
+            hold.require_new_workers(self.work.workers)
         if request.replaces:
             check_confirmation(target.name, request.confirm)
             self._check_approval()

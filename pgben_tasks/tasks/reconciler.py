@@ -55,7 +55,7 @@ from pgben_tasks.errors import (
 from pgben_tasks.events import NO_NAMED_ARGUMENTS, NO_WORKER, shown_arguments
 from pgben_tasks.health.looks import Look
 from pgben_tasks.health.restorability import indexed_backups
-from pgben_tasks.health.space import forecasts, measure_servers, measure_stored
+from pgben_tasks.health.space import forecasts, measure_server, measure_stored
 from pgben_tasks.operations.alarms.detect import raise_alarms
 from pgben_tasks.operations.alarms.pings import send_pings
 from pgben_tasks.operations.alarms.send import send_alarms
@@ -101,7 +101,7 @@ def tick(
         "set_aside": _each([work], _record_set_aside),
         # Before anything that a server in trouble may hold up.
         "alarms_sent": _each([work], _send_alarms),
-        "measured": _each([work], _measure_stored) + _each([work], _measure_servers),
+        "measured": _each([work], _measure_stored) + _measure_servers(work),
         "cleaned": _each(work.ledger.to_clean(), lambda job: _clean(work, job)),
         "dropped": _each(
             work.swaps.expired(work.settings.keep_replaced), lambda swap: _drop(work, swap)
@@ -235,7 +235,10 @@ def _measure_stored(work: runtime.Workplace) -> int:
 
 
 def _measure_servers(work: runtime.Workplace) -> int:
-    return measure_servers(work, now=work.database.now())
+    """Measure each server's disk; one that is down hides no other."""
+    now = work.database.now()
+    servers = dict.fromkeys(runtime.postgres_servers(work.settings).values())
+    return _each(servers, lambda server: measure_server(work, server, now=now))
 
 
 def _record_set_aside(work: runtime.Workplace) -> int:

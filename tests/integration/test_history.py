@@ -8,7 +8,6 @@ import resource
 import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from pgben_tasks.app import app
 from pgben_tasks.contracts import JobRef
 from pgben_tasks.domain.history import COLUMNS, HEADER
 from pgben_tasks.domain.job import JobKind
+from pgben_tasks.embedded.child import wait_until
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.health.doctor import activity
 from pgben_tasks.health.doctor.installation import Installation
@@ -309,9 +309,7 @@ def test_a_writer_that_is_killed_is_replaced_by_the_next(place: Place, workshop:
     assert ran.returncode == -9
     assert len(place.rows()) == 3
     # The lock of the killed process goes with its session.
-    deadline = time.monotonic() + 30
-    while place.write() < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    assert wait_until(lambda: place.write() >= 2, seconds=30)
     assert place.jobs() == ids(*jobs)
 
 

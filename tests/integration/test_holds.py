@@ -382,7 +382,7 @@ def test_a_hold_that_was_signed_after_the_plan_keeps_its_backup(archive: Archive
             return named(target)
 
         def running(self, target: Any) -> frozenset[str]:
-            raise NotImplementedError
+            return installation.ledger.running(target)
 
     late = Late()
     chain.tools = replace(chain.tools, captures=late)

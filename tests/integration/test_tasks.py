@@ -332,6 +332,22 @@ def test_a_night_of_databases_and_buckets_has_one_recovery_point(site: Site) -> 
         call(points.backup_all, {"scheduled": True})
 
 
+def test_no_hold_is_begun_while_a_worker_counts_that_knows_none(
+    site: Site, installation: Installation
+) -> None:
+    asked = {
+        "target": str(installation.target),
+        "backup": installation.backups[0].backup,
+        "keep_for": "1d",
+        "reason": "audit",
+    }
+    site.workers.send_heartbeat(["maintenance.old"])
+    with pytest.raises(RequestRefused, match="whose version of pgben knows no holds"):
+        call(repository.hold, asked)
+    site.workers.publish(["maintenance.old"], ())
+    assert call(repository.hold, asked)["state"] == "succeeded"
+
+
 def test_no_point_is_begun_while_a_worker_counts_that_knows_none(site: Site) -> None:
     due = process._workplace = with_a_bucket(site)
     site.workers.send_heartbeat(["maintenance.old"])

@@ -151,7 +151,18 @@ def test_a_verification_that_examined_nothing_is_none() -> None:
 
 def test_a_report_that_could_not_be_sent_is_an_alarm_of_its_own() -> None:
     report: Any = "report"
-    assert found(alarm_of_job(a_job(kind=report, target="*"))).kind == "unsent"
+    job = a_job(kind=report, target="*")
+    assert found(alarm_of_job(job)).kind == "unsent"
+    # Its mail went, and only its file could not be kept.
+    assert found(alarm_of_job(replace(job, context={"mailed": True}))).kind == "failed"
+
+
+def test_a_backup_that_does_not_fit_has_failed_and_was_not_refused_to_somebody() -> None:
+    error = {"type": "RoomRefused", "sentence": "it does not fit", "hint": ""}
+    assert found(alarm_of_job(a_job(state="refused", error=error))).kind == "failed"
+    assert (
+        found(alarm_of_job(a_job(state="refused", error={**error, "type": "X"}))).kind == "refused"
+    )
 
 
 def in_place(**fields: Any) -> Job:

@@ -85,6 +85,13 @@ def test_a_condition_that_is_not_found_is_over_only_after_a_while() -> None:
     assert settled(absent, found={one.alarm.key}).present == (1,)
 
 
+def test_a_disk_that_hovers_at_its_limit_is_one_alarm() -> None:
+    absent = replace(kept("space"), absent_since=NOW)
+    assert settled(absent, now=NOW + 6 * HOUR - MINUTE) == NOTHING
+    assert settled(absent, found={absent.alarm.key}, now=NOW + HOUR).present == (1,)
+    assert settled(absent, now=NOW + 6 * HOUR).over == (1,)
+
+
 @pytest.mark.parametrize(
     "undecided",
     [

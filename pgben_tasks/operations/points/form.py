@@ -36,6 +36,9 @@ from pgben_tasks.errors import (
     StepWaits,
 )
 from pgben_tasks.operations.points.check import cross_check, not_comparable
+from pgben_tasks.operations.repository.hold import (
+    require_new_workers as require_workers_that_hold,
+)
 from pgben_tasks.operations.repository.points import surveyed_points
 from pgben_tasks.operations.toolbox import Run, Toolbox, Workers
 
@@ -211,6 +214,9 @@ def _held(run: Run, tools: Toolbox, point: KnownPoint) -> JSON:
     wanted = Hold(until=begun + request.hold_for, label=request.label, who=run.job.requested_by)
     now = tools.clock.now()
     held = [in_force(one, now) for one in point.holds]
+    if not all(says_as_much(hold, wanted) for hold in held):
+        # The tick of an older one could not send their jobs.
+        require_workers_that_hold(tools.workers)
     asked = [
         _ask_hold(run, tools, member, wanted, request.reason)
         for member, hold in zip(point.members, held, strict=True)

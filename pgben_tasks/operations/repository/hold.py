@@ -39,7 +39,7 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.operations.repository import statements
-from pgben_tasks.operations.toolbox import Run, Toolbox
+from pgben_tasks.operations.toolbox import Run, Toolbox, Workers
 
 log = structlog.get_logger(__name__)
 
@@ -197,6 +197,16 @@ def _hold(
         log.info("backup_held", backup=manifest.backup, by=hold.who, label=hold.label)
     tools.index.set_hold(manifest.target_name, manifest.backup, hold)
     return hold
+
+
+def require_new_workers(workers: Workers) -> None:
+    """Raise ``RequestRefused`` while a worker counts whose version knows no jobs that hold."""
+    if not workers.may_use_new_fields(RELEASES, in_use=False):
+        raise RequestRefused(
+            "a backup cannot be held while a worker runs, or ran within a day, whose version of "
+            "pgben knows no holds",
+            "update every worker first",
+        )
 
 
 def _release(
