@@ -23,7 +23,7 @@ from pgben_tasks.adapters.metrics import MetricsServer, Readings
 from pgben_tasks.domain.outlook import Fault
 from pgben_tasks.errors import ConfigurationError, PgbenError
 from pgben_tasks.health.looks import Look
-from pgben_tasks.health.measures import measure, measure_queues, objectives
+from pgben_tasks.health.metrics import measure, measure_queues, objectives
 from pgben_tasks.runtime import Workplace
 from pgben_tasks.settings import Settings
 

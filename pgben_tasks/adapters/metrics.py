@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from pgben_tasks import names
 from pgben_tasks.domain.alarm import AlarmKind
 from pgben_tasks.domain.job import JobKind
-from pgben_tasks.domain.measures import STATES, Measures, Objectives, QueueMeasures
+from pgben_tasks.domain.metrics import STATES, Measures, Objectives, QueueMeasures
 
 _HEALTH: Final = "/healthz"
 _METRICS: Final = "/metrics"

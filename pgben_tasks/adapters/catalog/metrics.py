@@ -10,7 +10,7 @@ from typing import Final
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
 from pgben_tasks.domain.documents import RecoveryPoint
-from pgben_tasks.domain.measures import LastBackup, NewestGood, PointMeasures, state_label
+from pgben_tasks.domain.metrics import LastBackup, NewestGood, PointMeasures, state_label
 from pgben_tasks.domain.points import MemberFacts, known_point, member_state, newest_good
 from pgben_tasks.domain.states import GOOD_LABELS
 

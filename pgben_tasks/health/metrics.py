@@ -9,9 +9,9 @@ from collections import Counter
 from datetime import timedelta
 
 from pgben_tasks import names
-from pgben_tasks.adapters.catalog.measures import Measurements
+from pgben_tasks.adapters.catalog.metrics import Measurements
 from pgben_tasks.adapters.redis import inspect_broker
-from pgben_tasks.domain.measures import (
+from pgben_tasks.domain.metrics import (
     Measures,
     Objectives,
     QueueMeasures,
