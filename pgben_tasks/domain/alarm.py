@@ -112,11 +112,6 @@ class KeptAlarm:
         """When the first channel took it; None while none has."""
         return min((one.told_at for one in self.deliveries if one.told_at), default=None)
 
-    @property
-    def told_by(self) -> tuple[str, ...]:
-        """The channels that took it."""
-        return tuple(one.channel for one in self.deliveries if one.told_at)
-
 
 def one_line(text: object) -> str:
     """Return as a single printable line what a stranger or a server wrote, secrets hidden.

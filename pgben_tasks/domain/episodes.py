@@ -134,12 +134,14 @@ def foreign_alarm(target: str, backup: str, needs: str, *, now: datetime) -> Ala
 class Undecided(NamedTuple):
     """A condition that could not be judged: it neither holds nor is over.
 
-    ``target`` None stands for all targets, ``work`` None for all work on it.
+    ``target`` None stands for all targets, ``work`` None for all work on it, and ``place`` None
+    for all places.
     """
 
     kind: AlarmKind
     target: str | None = None
     work: str | None = None
+    place: str | None = None
 
 
 class GoodEnd(NamedTuple):
@@ -192,6 +194,7 @@ def _leaves_open(what: Undecided, alarm: Alarm) -> bool:
         what.kind == alarm.kind
         and what.target in {None, alarm.target}
         and what.work in {None, alarm.facts.get("work")}
+        and what.place in {None, alarm.facts.get("place")}
     )
 
 
@@ -304,6 +307,17 @@ def _is_due(one: Pending, now: datetime) -> bool:
         return False
     last = one.delivery.last_sent_at
     return one.occasion != "reminder" or last is None or now - last >= REMIND_AFTER
+
+
+def by_readers(
+    waiting: Iterable[tuple[KeptAlarm, Delivery]],
+) -> tuple[list[tuple[KeptAlarm, Delivery]], list[tuple[KeptAlarm, Delivery]]]:
+    """Return what goes to the contacts, too, and what is only for those who operate."""
+    contacts: list[tuple[KeptAlarm, Delivery]] = []
+    operators: list[tuple[KeptAlarm, Delivery]] = []
+    for one in waiting:
+        (contacts if one[0].alarm.kind == "in_place" else operators).append(one)
+    return contacts, operators
 
 
 def batch_of(pending: Iterable[Pending]) -> Batch:

@@ -18,6 +18,8 @@ from pgben_tasks import names
 from pgben_tasks.adapters.postgres.obstacles import is_here, server_volume
 from pgben_tasks.adapters.postgres.server import PostgresServer, connect
 from pgben_tasks.adapters.stores.directory import DirectoryObjectStore
+from pgben_tasks.domain.alarm import Alarm
+from pgben_tasks.domain.episodes import Undecided
 from pgben_tasks.domain.space import (
     FORGOTTEN_AFTER,
     MOST_DAYS,
@@ -28,6 +30,7 @@ from pgben_tasks.domain.space import (
     Usage,
     coming,
     forecast,
+    space_alarms,
 )
 from pgben_tasks.domain.target import Target
 from pgben_tasks.operations import spool
@@ -61,6 +64,21 @@ def forecasts(work: Workplace, *, now: datetime) -> tuple[Forecast, ...]:
             now=now,
         )
     )
+
+
+def space_conditions(work: Workplace, *, now: datetime) -> Iterator[Alarm | Undecided]:
+    """Yield what is short of room, and the places that nobody measures any more.
+
+    Whether one of those is still full is not known; one that has been away for ``MOST_DAYS`` days
+    is gone.
+    """
+    yield from space_alarms(forecasts(work, now=now), now=now)
+    seen: dict[str, datetime] = {}
+    for one in work.space.samples(since=now - timedelta(days=MOST_DAYS)):
+        seen[one.where] = max(seen.get(one.where, one.measured_at), one.measured_at)
+    for where, last in seen.items():
+        if now - last > FORGOTTEN_AFTER:
+            yield Undecided("space", place=where)
 
 
 def known_space(

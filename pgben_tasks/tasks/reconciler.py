@@ -40,7 +40,6 @@ from pgben_tasks.domain.episodes import Undecided, channel_alarm, foreign_alarm
 from pgben_tasks.domain.job import EVERYTHING, MOST_LOSSES, Job, JobKind, window_key
 from pgben_tasks.domain.kept_databases import RestoredDatabase, expiry_alarm
 from pgben_tasks.domain.outlook import Fault
-from pgben_tasks.domain.space import space_alarms
 from pgben_tasks.domain.states import GOOD_LABELS, State
 from pgben_tasks.domain.swap import Swap
 from pgben_tasks.domain.sweeping import SWEEP_AGE
@@ -55,7 +54,7 @@ from pgben_tasks.errors import (
 from pgben_tasks.events import NO_NAMED_ARGUMENTS, NO_WORKER, shown_arguments
 from pgben_tasks.health.looks import Look
 from pgben_tasks.health.restorability import indexed_backups
-from pgben_tasks.health.space import forecasts, measure_server, measure_stored
+from pgben_tasks.health.space import measure_server, measure_stored, space_conditions
 from pgben_tasks.operations.alarms.detect import raise_alarms
 from pgben_tasks.operations.alarms.pings import send_pings
 from pgben_tasks.operations.alarms.send import send_alarms
@@ -161,11 +160,11 @@ def conditions(work: runtime.Workplace, now: datetime) -> Iterator[Alarm | Undec
 
     Sources are looked at one after another, each with the kind of its alarms.
     """
-    sources: tuple[tuple[AlarmKind, Callable[[], Iterable[Alarm]]], ...] = (
+    sources: tuple[tuple[AlarmKind, Callable[[], Iterable[Alarm | Undecided]]], ...] = (
         ("expiring", lambda: _expiring(work, now)),
         ("foreign", lambda: _foreign(work, now)),
         ("audit", lambda: _broken_trail(work, now)),
-        ("space", lambda: space_alarms(forecasts(work, now=now), now=now)),
+        ("space", lambda: space_conditions(work, now=now)),
         ("channel", lambda: _failing_channels(work, now)),
     )
     for kind, source in sources:
@@ -178,7 +177,9 @@ def conditions(work: runtime.Workplace, now: datetime) -> Iterator[Alarm | Undec
             yield from found
 
 
-def _listed(work: runtime.Workplace, source: Callable[[], Iterable[Alarm]]) -> list[Alarm]:
+def _listed(
+    work: runtime.Workplace, source: Callable[[], Iterable[Alarm | Undecided]]
+) -> list[Alarm | Undecided]:
     with work.database.kept():
         return list(source())
 

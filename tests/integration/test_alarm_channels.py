@@ -380,6 +380,18 @@ def test_a_restore_in_place_is_told_at_once_to_the_contacts_and_so_is_its_end(
     assert MARIA not in place.server.letters[2].recipients
 
 
+def test_the_contacts_get_what_is_replaced_and_nothing_that_failed_meanwhile(place: Place) -> None:
+    place.fail(place.job())
+    job = place.job("restore")
+    place.sql("""UPDATE job SET request = '{"swap": true}' WHERE id = %s""", job.id)
+    assert place.tick() == (2, 2)
+    by_reader = {MARIA in one.recipients: one for one in place.server.letters}
+    assert len(place.server.letters) == 2
+    assert "asked for in place" in by_reader[True].subject
+    assert "failed" not in by_reader[True].body
+    assert f"backup of {place.target} failed" in by_reader[False].subject
+
+
 def test_a_request_to_replace_that_is_refused_at_once_is_told_to_the_contacts(
     place: Place,
 ) -> None:

@@ -23,7 +23,7 @@ from pgben_tasks.app import create_app
 from pgben_tasks.contracts import BackupRequest, PruneRequest
 from pgben_tasks.direct.jobs import LedgerJobs
 from pgben_tasks.domain.job import Job
-from pgben_tasks.domain.space import Forecast, Sample, Usage
+from pgben_tasks.domain.space import MOST_DAYS, Forecast, Sample, Usage
 from pgben_tasks.domain.target import Target
 from pgben_tasks.embedded.postgres import EmbeddedPostgres
 from pgben_tasks.embedded.redis import EmbeddedRedis
@@ -235,6 +235,24 @@ def test_a_disk_that_fills_is_told_before_the_run_and_once(site: Site) -> None:
     where = site.shop.work.settings.repository
     assert (told.alarm.kind, told.alarm.key) == ("space", f"space:repository:{where}")
     assert told.alarm.facts["what"] == "short"
+
+
+def test_a_full_disk_that_nobody_measures_any_more_is_not_announced_as_resolved(
+    site: Site,
+) -> None:
+    work = site.shop.work
+    with site.repository.filled(but=nights(site)[1] // 2):
+        site.measure()
+        assert site.tick() == 1
+    for elapsed, still in ((timedelta(days=2), True), (timedelta(days=MOST_DAYS + 1), False)):
+        with work.database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE space_sample SET measured_at = clock_timestamp() - %s", (elapsed,)
+            )
+            cursor.execute("UPDATE alarm SET absent_since = NULL")
+        site.tick()
+        (told,) = work.outbox.open()
+        assert (told.absent_since is None) == still
 
 
 def test_a_disk_beyond_its_critical_share_is_told_however_little_is_to_come(site: Site) -> None:

@@ -229,6 +229,14 @@ def test_reminders_and_ends_are_told_with_since_when_and_until_when(language: An
     assert mixed.id != alone.id
 
 
+def test_the_end_of_damage_says_what_was_looked_at_since() -> None:
+    over = replace(kept("damaged", facts=facts(work="verify")), cleared_at=NOW)
+    line = "the verification since found nothing new"
+    assert line in said(Batch(over=(over,)), language="en").body
+    other = replace(kept("silent", target=""), cleared_at=NOW)
+    assert line not in said(Batch(over=(other,)), language="en").body
+
+
 def test_an_alarm_that_was_over_before_anybody_could_be_told_says_so() -> None:
     late = replace(kept("stale"), cleared_at=NOW + timedelta(hours=5))
     assert "Over since: 2026-11-23 07:00:14-03:00" in written(late, language="en").body

@@ -31,6 +31,7 @@ from pgben_tasks.domain.episodes import (
     Settled,
     Undecided,
     batch_of,
+    by_readers,
     channel_alarm,
     occasion,
     settle,
@@ -109,6 +110,15 @@ def test_what_could_not_be_judged_is_not_over(undecided: Undecided) -> None:
         Undecided("stale", TARGET, "verify"),
     ):
         assert settled(absent, undecided={other}, now=NOW + DAY).over == (1,)
+
+
+def test_a_place_that_nobody_measures_stays_full_and_keeps_no_other_open() -> None:
+    absent = kept("space", absent_since=NOW, facts={"place": "s3://one"})
+    for place in ("s3://one", None):
+        unmeasured = Undecided("space", place=place)
+        assert settled(absent, undecided={unmeasured}, now=NOW + DAY) == NOTHING
+    other = Undecided("space", place="s3://two")
+    assert settled(absent, undecided={other}, now=NOW + DAY).over == (1,)
 
 
 # Events
@@ -285,6 +295,11 @@ def test_a_storm_of_what_anybody_can_provoke_hides_nothing_else() -> None:
     assert [one.id for one in shown] == [101, 50, 100, 102, 0]
     assert len(shown) == MOST_IN_A_MAIL
     assert others == {"refused": 49, "in_place": 49}
+
+
+def test_only_what_is_replaced_in_place_is_for_the_contacts() -> None:
+    asked, failed = (kept("in_place"), delivery()), (kept("failed"), delivery())
+    assert by_readers([asked, failed]) == ([asked], [failed])
 
 
 def test_a_message_is_made_of_what_is_new_what_holds_and_what_is_over() -> None:

@@ -296,8 +296,14 @@ def _still_open(one: KeptAlarm, letterhead: Letterhead, now: datetime) -> str:
 
 def _over(one: KeptAlarm, letterhead: Letterhead, now: datetime) -> str:
     until = one.cleared_at or now
+    # What the trail lacks stays so: once it is entered there, later verifications know it.
+    text = (
+        _("{headline}: from {since} to {until} ({age}); the verification since found nothing new")
+        if one.alarm.kind == "damaged"
+        else _("{headline}: from {since} to {until} ({age})")
+    )
     return letterhead.translate(
-        "{headline}: from {since} to {until} ({age})",
+        text,
         headline=headline(one.alarm, letterhead),
         since=letterhead.moment(one.raised_at),
         until=letterhead.moment(until),

@@ -1,5 +1,8 @@
 """Sending alarms: what waits in the outbox goes to every channel, to each as one message.
 
+What is replaced in place is a message of its own: it also goes to the contacts, whom the rest does
+not concern.
+
 A message is marked as sent after the channel took it, so that one may come twice and none is lost.
 All channels are tried at the same time, and each is waited for only so long: none keeps another
 from telling.
@@ -16,7 +19,7 @@ from typing import Final, Protocol
 import structlog
 
 from pgben_tasks.domain.alarm import Delivery, KeptAlarm
-from pgben_tasks.domain.episodes import Pending, Restraint, batch_of, to_send
+from pgben_tasks.domain.episodes import Pending, Restraint, batch_of, by_readers, to_send
 from pgben_tasks.domain.overdue import Restorable
 from pgben_tasks.errors import PgbenError
 from pgben_tasks.operations.alarms.mail import Letterhead, compose
@@ -72,7 +75,7 @@ def send_alarms(
     within: timedelta = SEND_WITHIN,
     now: datetime,
 ) -> int:
-    """Send what waits for each channel as one message; return how many alarms were told.
+    """Send what waits for each channel; return how many alarms were told.
 
     ``begin`` begins to call something, named by what it asks, beside everything else; each channel
     has the time ``within`` for its message.
@@ -83,15 +86,15 @@ def send_alarms(
     with outbox.sending([one.name for one in channels], now=now) as sending:
         under_way: list[tuple[str, list[Pending], Answer]] = []
         for channel in channels:
-            pending = to_send(
-                sending.waiting(channel.name), now=now, last_sent=sending.last_sent(channel.name)
-            )
-            if pending:
-                mail = compose(
-                    batch_of(pending), letterhead=letterhead, restorable=restorable, now=now
-                )
-                answer = begin(channel.name, partial(channel.send, mail))
-                under_way.append((channel.name, pending, answer))
+            last_sent = sending.last_sent(channel.name)
+            for waiting in by_readers(sending.waiting(channel.name)):
+                pending = to_send(waiting, now=now, last_sent=last_sent)
+                if pending:
+                    mail = compose(
+                        batch_of(pending), letterhead=letterhead, restorable=restorable, now=now
+                    )
+                    answer = begin(channel.name, partial(channel.send, mail))
+                    under_way.append((channel.name, pending, answer))
         for name, pending, answer in under_way:
             if _settled(sending, name, pending, answer, within=within):
                 told |= {one.kept.id for one in pending}
