@@ -399,6 +399,32 @@ def test_a_suspect_backup_is_acknowledged_with_a_reason(ana: Page, deployment: D
     expect(ana.locator("main")).not_to_contain_text("the papers were moved")
 
 
+def test_a_backup_is_held_and_released(ana: Page, deployment: Deployment) -> None:
+    def of_target() -> None:
+        ana.goto(f"{ana.url.partition('/pgben')[0]}/pgben")
+        ana.get_by_role("link", name=f"Backups of {TARGET}").click()
+
+    of_target()
+    expect(ana.get_by_role("link", name="Release")).to_have_count(0)
+    ana.get_by_role("link", name="Hold").first.click()
+    reason, length = ana.get_by_label("Reason"), ana.get_by_label("Keep it for")
+    assert [one.get_attribute("required") is not None for one in (reason, length)] == [True, True]
+    length.fill("30d")
+    reason.fill("the audit office asked for it")
+    ana.locator("main form button").click()
+    job = to_the_end(ana, deployment)
+    assert (job.kind, job.request["keep_for"], job.requested_by) == ("hold", "P30D", "ana")
+    of_target()
+    expect(ana.get_by_text("held until")).to_have_count(1)
+    expect(ana.locator("main")).not_to_contain_text("the audit office")
+    ana.get_by_role("link", name="Release").click()
+    ana.get_by_label("Reason").fill("the audit is over")
+    ana.locator("main form button").click()
+    assert to_the_end(ana, deployment).request["release"]
+    of_target()
+    expect(ana.get_by_text("held until")).to_have_count(0)
+
+
 def test_a_report_is_made_and_shown_as_a_page(
     ana: Page, deployment: Deployment, console: LiveConsole
 ) -> None:
