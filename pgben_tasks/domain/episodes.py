@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
@@ -154,11 +154,15 @@ class GoodEnd(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """Which open alarms (ids) are found again, not found for the first time, and over."""
+    """Which open alarms (ids) are found again, not found for the first time, and over.
+
+    ``replaced`` are those that a newer alarm takes the place of: nothing is better than before.
+    """
 
     present: tuple[int, ...]
     absent: tuple[int, ...]
     over: tuple[int, ...]
+    replaced: tuple[int, ...] = ()
 
 
 def settle(
@@ -171,11 +175,13 @@ def settle(
 ) -> Settled:
     """Decide which open alarms are over; ``found`` are the keys of conditions that hold now."""
     ends = list(good_ends)
-    present, absent, over = [], [], []
+    present, absent, over, replaced = [], [], [], []
     for one in open_alarms:
         alarm = one.alarm
         if COURSES[alarm.kind].ends != "absent":
-            if _has_ended(one, open_alarms, ends, now=now):
+            if any(_replaces(other, one) for other in open_alarms):
+                replaced.append(one.id)
+            elif _has_ended(alarm, ends, now=now):
                 over.append(one.id)
         elif alarm.key in found:
             if one.absent_since is not None:
@@ -186,7 +192,9 @@ def settle(
             absent.append(one.id)
         elif now - one.absent_since >= COURSES[alarm.kind].clear_after:
             over.append(one.id)
-    return Settled(present=tuple(present), absent=tuple(absent), over=tuple(over))
+    return Settled(
+        present=tuple(present), absent=tuple(absent), over=tuple(over), replaced=tuple(replaced)
+    )
 
 
 def _leaves_open(what: Undecided, alarm: Alarm) -> bool:
@@ -198,13 +206,8 @@ def _leaves_open(what: Undecided, alarm: Alarm) -> bool:
     )
 
 
-def _has_ended(
-    one: KeptAlarm, among: Sequence[KeptAlarm], ends: Sequence[GoodEnd], *, now: datetime
-) -> bool:
-    alarm = one.alarm
+def _has_ended(alarm: Alarm, ends: Sequence[GoodEnd], *, now: datetime) -> bool:
     if now - alarm.happened_at >= LONGEST_EVENT and not COURSES[alarm.kind].reminded:
-        return True
-    if any(_replaces(other, one) for other in among):
         return True
     return any(_answers(end, alarm) for end in ends)
 
@@ -324,7 +327,8 @@ def batch_of(pending: Iterable[Pending]) -> Batch:
     """Return the message of what is pending."""
     sorts: dict[Occasion, list[KeptAlarm]] = {"raised": [], "reminder": [], "over": []}
     for one in pending:
-        sorts[one.occasion].append(one.kept)
+        # What the channel heard before belongs to what it hears now.
+        sorts[one.occasion].append(replace(one.kept, deliveries=(one.delivery,)))
     return Batch(
         raised=tuple(sorts["raised"]),
         reminders=tuple(sorts["reminder"]),
@@ -349,6 +353,9 @@ def _ranked(
     seen: set[Restraint] = set()
     for one in sorted(waiting, key=lambda kept: kept.id):
         sort = restraint(one.alarm.kind, one.alarm.facts.get("what"))
+        if one.alarm.kind == "failed" and "window" not in one.alarm.facts:
+            # Anybody can ask for what fails.
+            sort = "failed"
         again = sort in seen
         if sort is not None:
             seen.add(sort)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: The longest hold: who wants more makes another before it ends.
 LONGEST: Final = timedelta(days=3653)
+_SECOND: Final = timedelta(seconds=1)
 
 _BY: Final = "held by "
 _RELEASED_BY: Final = "released by "
@@ -131,7 +132,8 @@ def check_end(until: datetime, now: datetime) -> datetime:
             f"the hold would end at {moment_of(end)}, which is past",
             "give a moment to come in `until`; nothing was held",
         )
-    if end - require_utc(now) > LONGEST:
+    # An end that was given as a length of time lay there when it was asked for.
+    if end - require_utc(now) > LONGEST + _SECOND:
         raise RequestRefused(
             f"the hold would end at {moment_of(end)}, more than {LONGEST.days} days from now",
             "give an earlier `until`; a hold can be made longer before it ends",
@@ -142,7 +144,7 @@ def check_end(until: datetime, now: datetime) -> datetime:
 def whole_second(at: datetime) -> datetime:
     """Return a moment in whole seconds, UTC: the next one where it lies between two."""
     whole = require_utc(at).replace(microsecond=0)
-    return whole if whole == at else whole + timedelta(seconds=1)
+    return whole if whole == at else whole + _SECOND
 
 
 def reasons_of_hold(hold: Hold, reason: str | None) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 What a run needs is known from earlier nights alone (``domain/space``). Where even the largest of
 them and a margin fits, nothing is done. Else retention and sweep of the target run first, as jobs
 of the worker that may remove things; then it is measured again. Refused is only a run of which
-even the smallest of the earlier nights does not fit.
+even the smallest of the earlier nights does not fit, and would not when no other job runs: one that
+finds too little room left by others fails for now, and is tried again.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def require_room(run: Run, tools: Toolbox) -> int | None:
             tools,
             spool_bytes=None if peak is None else peak.surely,
             new_bytes=None if added is None else added.surely,
+            alone=True,
         )
         for short in surely:
             raise _refusal(run, short)
@@ -82,10 +84,14 @@ def is_awaited(run: Run, tools: Toolbox) -> bool:
 
 
 def _shortages(
-    tools: Toolbox, *, spool_bytes: int | None, new_bytes: int | None
+    tools: Toolbox, *, spool_bytes: int | None, new_bytes: int | None, alone: bool = False
 ) -> Iterator[Shortage]:
+    """Yield what is too small; ``alone`` is how it will be when no other job holds the spool."""
     if spool_bytes is not None:
-        found = spool.usage(tools.spool, limit=tools.limits.spool_limit)
+        others = spool.jobs(tools.spool) if alone else ()
+        found = spool.usage(tools.spool, limit=tools.limits.spool_limit, running=others)
+        if alone:
+            found = Usage(used=found.settled, capacity=found.capacity)
         yield from _short("spool", str(tools.spool), spool_bytes, found)
     if new_bytes is not None and (stored := _repository(tools)) is not None:
         yield from _short("repository", tools.repository.describe(), new_bytes, stored)

@@ -98,6 +98,12 @@ def usage(spool: Path, *, limit: int | None, running: Iterable[UUID] = ()) -> Us
     )
 
 
+def jobs(spool: Path) -> list[UUID]:
+    """Return the jobs that have a folder in the spool, ended ones that left it included."""
+    with disk_errors(spool):
+        return [UUID(one.name) for one in (spool / "jobs").glob("*-*-*-*-*") if one.is_dir()]
+
+
 def size_of(folder: Path) -> int:
     """Count the bytes of all files below ``folder``; files that vanish meanwhile count nothing."""
     total = 0

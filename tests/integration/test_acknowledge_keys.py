@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -17,18 +17,12 @@ from pgben_tasks.operations.repository.survey import survey
 from pgben_tasks.ports import FetchedObject
 from tests.support.bucketshop import TARGET, BucketShop
 from tests.support.memory_bucket import MemoryBucket
+from tests.support.timetables import Later
 from tests.support.workshop import Workshop
 
 LOST = "cidadao-de-teste/rg.jpg"
 OTHER = "cidadao-de-teste/cpf.jpg"
 LOST_NAME = digest_of(LOST)
-
-
-class Later:
-    """A clock that is ahead: dates of snapshots have whole seconds."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + timedelta(hours=1)
 
 
 class BrokenBucket(MemoryBucket):
@@ -165,7 +159,8 @@ def test_what_a_snapshot_lacked_that_cannot_be_believed_is_not_guessed(
     stored = shop.shop.repository / f"backups/{TARGET}/{damaged.backup}/manifest.json"
     stored.chmod(0o600)
     stored.write_bytes(stored.read_bytes().replace(b'"sequence":2', b'"sequence":9'))
-    shop.tools = replace(shop.tools, clock=Later())
+    # Dates of snapshots have whole seconds.
+    shop.tools = replace(shop.tools, clock=Later(shop.tools.clock, timedelta(hours=1)))
     assert night(shop) == "incomplete"
     assert len(survey(shop.tools.repository, TARGET).unreadable) == 1
     acknowledge(shop, LOST)

@@ -17,10 +17,10 @@ from pgben_tasks.domain.holds import Hold, hold_in
 from pgben_tasks.domain.retention import Policy
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import (
-    BackupNotFound,
     IntegrityError,
     PermanentError,
     PruneRefused,
+    RequestMistaken,
     RequestRefused,
     SignatureInvalid,
     StoreUnavailable,
@@ -164,7 +164,7 @@ def test_a_damaged_backup_may_be_held_and_one_that_is_not_there_cannot(
     with pytest.raises(IntegrityError):
         installation.chain("verify", level="full").rest()
     assert hold(installation, first.backup, keep_for="30d")["state"] == "damaged"
-    with pytest.raises(BackupNotFound):
+    with pytest.raises(RequestMistaken, match="there is no backup"):
         hold(installation, "20200101T000000Z-abcdef", keep_for="30d")
     with pytest.raises(RequestRefused, match="which is past"):
         hold(installation, first.backup, until="2026-01-01T00:00:00Z")

@@ -32,6 +32,7 @@ from pgben_tasks.operations.repository.check import read_signs
 from tests.support import samples
 from tests.support.bucketshop import TARGET as BUCKET, BucketShop
 from tests.support.pointshop import PointShop
+from tests.support.timetables import Later
 from tests.support.troubled_bucket import TroubledBucket
 
 if TYPE_CHECKING:
@@ -458,6 +459,27 @@ def test_a_point_that_is_asked_for_with_a_hold_has_every_member_held(points: Poi
     assert again.job.result["hold"]["label"] == "release-43"
     assert again.job.result["hold"]["until"] > held["until"]
     assert stored_points(points.tools.repository)[1:] == ()
+    # What has been protected since then has no backup in it.
+    new = points.tools.protected | {Target("postgres", "new")}
+    points.tools = replace(points.tools, protected=new)
+    with pytest.raises(StepWaits):
+        points.chain(max_age="1h").step()
+
+
+def test_the_age_of_a_point_is_that_of_its_oldest_backup(points: PointShop) -> None:
+    clock = Later(points.tools.clock, timedelta())
+    points.tools = points.buckets.tools = replace(points.tools, clock=clock)
+    chain = points.chain()
+    with pytest.raises(StepWaits):
+        chain.step()
+    points.work_all()
+    clock.by = timedelta(minutes=30)
+    point = points.form(chain)
+    assert point.started - point.moment > timedelta(minutes=29)
+    clock.by = timedelta(minutes=61)
+    with pytest.raises(StepWaits):
+        points.chain(max_age="1h").step()
+    points.chain(max_age="90min").step()
 
 
 def test_a_hold_that_fails_fails_the_point(points: PointShop) -> None:

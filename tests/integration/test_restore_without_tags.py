@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -19,6 +19,7 @@ from pgben_tasks.operations.buckets.restoring import capture_of
 from pgben_tasks.ports import Bucket
 from tests.support.bucket_servers import bucket_location
 from tests.support.bucketshop import TARGET, BucketShop
+from tests.support.timetables import Later
 from tests.support.workshop import Workshop
 
 MEBIBYTE = 1024 * 1024
@@ -32,13 +33,6 @@ BYTES = {f"cidadao/{number:03}/rg.jpg": f"bytes {number}".encode() * 9 for numbe
 
 At = Callable[[str], Bucket]
 Open = Callable[[At, At], BucketShop]
-
-
-class Later:
-    """A clock that is ahead: what was just stored has been there for long."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + timedelta(hours=1)
 
 
 def server(of: EmbeddedS3) -> At:
@@ -59,7 +53,8 @@ def open_shop(workshop: Workshop) -> Iterator[Open]:
         others: dict[str, Bucket] = {}
         shop.tools = replace(
             shop.tools,
-            clock=Later(),
+            # What was just stored has been there for long.
+            clock=Later(shop.tools.clock, timedelta(hours=1)),
             other_bucket=lambda name: others.setdefault(name, at_all(there, name)),
         )
         made.append(shop.bucket)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from celery import Celery
@@ -32,8 +34,8 @@ from pgben_tasks.health import space
 from pgben_tasks.operations import room
 from pgben_tasks.operations.spool import usage
 from pgben_tasks.operations.toolbox import Toolbox
-from pgben_tasks.ports import Clock
 from pgben_tasks.tasks import reconciler
+from tests.support.timetables import Later
 from tests.support.workshop import Workshop
 from workers.presence import Presence
 
@@ -77,18 +79,6 @@ def mounted(folder: Path, size: str) -> Iterator[Disk]:
         yield Disk(folder)
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=60)
-
-
-@dataclass
-class Later:
-    """A clock that is ahead of another."""
-
-    clock: Clock
-    by: timedelta
-
-    def now(self) -> datetime:
-        """Return the time."""
-        return self.clock.now() + self.by
 
 
 @dataclass
@@ -283,6 +273,24 @@ def test_room_is_made_first_then_the_run_is_refused_with_the_numbers(
     assert job.backup is None
     assert site.shop.tools.repository.backups(site.shop.target) == kept
     assert list((site.shop.work.settings.spool_dir / "jobs").glob("*-*")) == []
+
+
+def test_a_run_that_fits_alone_is_tried_again_when_others_have_ended(site: Site) -> None:
+    _, least = nights(site)
+    folder = site.shop.work.settings.spool_dir / "jobs" / str(uuid4())
+    folder.mkdir(parents=True)
+    with (folder / "dump").open("wb") as file:
+        file.truncate(0)
+        while site.spool.free > least // 2:
+            file.write(bytes(min(64 * 1024, site.spool.free - least // 2)))
+            file.flush()
+    try:
+        job = site.backup()
+    finally:
+        shutil.rmtree(folder)
+    assert job.error is not None
+    # A scheduled one is tried again after this, and not after a refusal.
+    assert (job.state, job.error["type"]) == ("failed", "SpoolFull")
 
 
 def test_a_backup_that_fits_after_retention_is_made(site: Site) -> None:

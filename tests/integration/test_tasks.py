@@ -904,6 +904,11 @@ def test_a_gate_is_answered_by_the_verified_backup_that_is_new_enough(
     assert (result["hold"]["label"], result["hold"]["by"]) == ("release-42", "ci@host")
     assert listed(site, before).to_json()["hold"] == result["hold"]
     assert len(site.tools.repository.backups(installation.target)) == 2
+    # Nothing was backed up, which is what would put a failure right.
+    begun = site.database.now() - timedelta(minutes=5)
+    assert site.records.good_ends(since=begun) == []
+    assert site.records.attempts(since=begun) == []
+    assert ("backup", target) not in site.records.standing()
     # The same with no hold asked for changes nothing; an older one makes a new one.
     again = call(postgres.backup, {"target": target, "max_age": "1h"})
     assert again["result"] == {"backup": before, "state": "verified", "existing": True}

@@ -1,4 +1,4 @@
-"""Cron lines for tests that must not depend on when they run.
+"""Clocks, and cron lines, for tests that must not depend on when they run.
 
 With the default schedule the first tick catches a night's backup up for half of each day, and a
 week's verification for half of each Monday: an installation of a test has these lines instead.
@@ -6,11 +6,26 @@ week's verification for half of each Monday: an installation of a test has these
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from pgben_tasks.ports import Clock
+
 #: How long after another a tick comes in production; in tests it is seconds (frequent_tick.py).
 TICK_OF_PRODUCTION: Final = timedelta(minutes=1)
+
+
+@dataclass
+class Later:
+    """A clock that is ahead of another."""
+
+    clock: Clock
+    by: timedelta
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self.clock.now() + self.by
 
 
 def daily(at: datetime) -> str:

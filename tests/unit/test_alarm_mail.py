@@ -13,8 +13,15 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pgben_tasks.adapters.mail import SmtpMailer, SmtpServer
-from pgben_tasks.domain.alarm import MOST_IN_A_MAIL, Alarm, AlarmKind, KeptAlarm, facts
-from pgben_tasks.domain.episodes import Batch
+from pgben_tasks.domain.alarm import (
+    MOST_IN_A_MAIL,
+    Alarm,
+    AlarmKind,
+    Delivery,
+    KeptAlarm,
+    facts,
+)
+from pgben_tasks.domain.episodes import Batch, batch_of, to_send
 from pgben_tasks.domain.job import JobKind
 from pgben_tasks.domain.overdue import Restorable
 from pgben_tasks.domain.space import Usage, forecast, space_alarms
@@ -227,6 +234,24 @@ def test_reminders_and_ends_are_told_with_since_when_and_until_when(language: An
         assert "2026-11-23 02:00:14-03:00" in text
         assert "2026-11-26 04:00:14-03:00" in text
     assert mixed.id != alone.id
+
+
+def test_each_reminder_is_a_message_of_its_own() -> None:
+    def reminder(number: int) -> Mail:
+        heard = Delivery(
+            channel="mail",
+            told_at=NOW,
+            last_sent_at=NOW,
+            reminders=number,
+            over_at=None,
+            tries=0,
+            next_try_at=NOW,
+            last_error=None,
+        )
+        waiting = [(kept("stale"), heard)]
+        return said(batch_of(to_send(waiting, now=NOW + timedelta(days=1), last_sent={})))
+
+    assert reminder(0).id == reminder(0).id != reminder(1).id
 
 
 def test_the_end_of_damage_says_what_was_looked_at_since() -> None:

@@ -11,7 +11,6 @@ from uuid import uuid4
 import pytest
 
 from pgben_tasks.domain.alarm import (
-    MOST_IN_A_MAIL,
     REFUSALS_APART,
     Alarm,
     AlarmKind,
@@ -160,10 +159,11 @@ def test_a_failure_that_nothing_followed_becomes_old() -> None:
 def test_a_newer_alarm_of_the_same_work_takes_the_place_of_an_older_one() -> None:
     job = uuid4()
     first, final = kept("failed", 1, job=job), kept("failed", 2, job=job)
-    assert settled(first, final).over == (1,)
+    assert settled(first, final).replaced == (1,)
+    assert settled(first, final).over == ()
     assert settled(kept("failed", 1), kept("failed", 2, target="postgres/other")) == NOTHING
     gave_up = kept("unverified", 2, job=job, target="*", facts={"work": "verify"})
-    assert settled(first, gave_up).over == (1,)
+    assert settled(first, gave_up).replaced == (1,)
     # A verification that could not look says nothing of the damage that an earlier one found.
     damaged = kept("damaged", 1, job=job, target="*", facts={"work": "verify"})
     assert settled(damaged, gave_up) == NOTHING
@@ -290,11 +290,13 @@ def test_a_storm_of_what_anybody_can_provoke_hides_nothing_else() -> None:
     asked = [
         kept("in_place", number, facts={"what": "in_place_asked"}) for number in range(50, 100)
     ]
-    worse = [kept("failed", 100), kept("damaged", 101), kept("stale", 102)]
-    shown, others = split_for_mail([*storm, *asked, *worse])
-    assert [one.id for one in shown] == [101, 50, 100, 102, 0]
-    assert len(shown) == MOST_IN_A_MAIL
-    assert others == {"refused": 49, "in_place": 49}
+    # As of holds of backups that there are none of.
+    mistaken = [kept("failed", number, facts={"work": "hold"}) for number in range(110, 150)]
+    window = {"work": "backup", "window": "2026-11-23T05:00:00+00:00"}
+    worse = [kept("failed", 100, facts=window), kept("damaged", 101), kept("stale", 102)]
+    shown, others = split_for_mail([*storm, *asked, *mistaken, *worse], most=6)
+    assert [one.id for one in shown] == [101, 50, 100, 110, 102, 0]
+    assert others == {"refused": 49, "in_place": 49, "failed": 39}
 
 
 def test_only_what_is_replaced_in_place_is_for_the_contacts() -> None:
@@ -310,8 +312,13 @@ def test_a_message_is_made_of_what_is_new_what_holds_and_what_is_over() -> None:
         last_sent={},
     )
     batch = batch_of(pending)
-    assert batch == Batch(raised=(new,), reminders=(holds,), over=(over,))
-    assert batch.all == (new, holds, over)
+    heard = told(NOW - DAY)
+    assert batch == Batch(
+        raised=(replace(new, deliveries=(delivery(),)),),
+        reminders=(replace(holds, deliveries=(heard,)),),
+        over=(replace(over, deliveries=(heard,)),),
+    )
+    assert [one.id for one in batch.all] == [1, 2, 3]
     assert occasion(new, told(), now=NOW) is None
 
 

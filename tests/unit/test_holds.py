@@ -167,10 +167,13 @@ def test_an_end_is_rounded_up_to_a_second_and_must_be_to_come() -> None:
     there = datetime(2026, 12, 15, 0, 0, 0, 1, tzinfo=timezone(timedelta(hours=-3)))
     assert check_end(there, NOW) == datetime(2026, 12, 15, 3, 0, 1, tzinfo=UTC)
     assert check_end(NOW + LONGEST, NOW) == NOW + LONGEST
+    asked = NOW + timedelta(seconds=0.4)
+    later = NOW + timedelta(seconds=0.6)
+    assert check_end(asked + LONGEST, later) == NOW + LONGEST + timedelta(seconds=1)
     with pytest.raises(RequestRefused, match="which is past"):
         check_end(NOW, NOW)
     with pytest.raises(RequestRefused, match="more than 3653 days from now"):
-        check_end(NOW + LONGEST + timedelta(seconds=1), NOW)
+        check_end(NOW + LONGEST + timedelta(seconds=2), NOW)
 
 
 def test_a_hold_is_told_in_words() -> None:

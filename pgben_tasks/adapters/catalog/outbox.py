@@ -88,7 +88,13 @@ class AlarmOutbox:
             )
             cursor.execute(
                 "UPDATE alarm SET cleared_at = %s WHERE id = ANY(%s) AND cleared_at IS NULL",
-                (now, [*settled.over]),
+                (now, [*settled.over, *settled.replaced]),
+            )
+            # Whoever heard of these hears of what took their place, and not that they are over.
+            cursor.execute(
+                "UPDATE alarm_delivery SET over_at = %s WHERE alarm = ANY(%s)"
+                " AND told_at IS NOT NULL",
+                (now, [*settled.replaced]),
             )
 
     @contextmanager

@@ -30,6 +30,8 @@ _IN_PLACE: Final = (
     " OR kind IN ('undo', 'undo_all') OR kind IN ('restore', 'restore_all')"
     " AND 'true' IN (coalesce(request ->> 'swap', ''), coalesce(request ->> 'in_place', ''))))"
 )
+#: Whether a job did what it is named after; a request that an existing backup answers made none.
+_NEW_WORK: Final = "job.result ->> 'existing' IS NULL"
 #: The most jobs that one tick raises alarms for.
 _MOST_ENDS: Final = 2000
 
@@ -61,11 +63,12 @@ class Records:
         with self._database.transaction() as cursor:
             failed = require(
                 cursor.execute(
-                    "SELECT count(*) AS failures, (array_agg(error ->> 'sentence'"
+                    "SELECT count(*) AS failures, (array_agg(error ->> 'sentence'"  # noqa: S608 - constant texts
                     " ORDER BY ended_at DESC))[1] AS sentence FROM job WHERE kind = 'backup'"
                     " AND target = %(target)s AND state IN ('failed', 'refused') AND ended_at >"
                     " coalesce((SELECT max(ended_at) FROM job WHERE kind = 'backup'"
-                    " AND target = %(target)s AND state = 'succeeded'), '-infinity')",
+                    " AND target = %(target)s AND state = 'succeeded'"
+                    f" AND {_NEW_WORK}), '-infinity')",
                     {"target": target},
                 ).fetchone()
             )
@@ -166,8 +169,9 @@ class Records:
     def good_ends(self, *, since: datetime) -> list[GoodEnd]:
         """Return when work last ended well, by kind and target; of verifications, whole ones."""
         rows = self._database.fetch_all(
-            "SELECT kind AS work, target, max(ended_at) AS at FROM job"
-            " WHERE state = 'succeeded' AND ended_at > %s AND result ->> 'suspect' IS NULL"
+            "SELECT kind AS work, target, max(ended_at) AS at FROM job"  # noqa: S608 - constant texts
+            f" WHERE state = 'succeeded' AND ended_at > %s AND {_NEW_WORK}"
+            " AND result ->> 'suspect' IS NULL"
             " AND result ->> 'after_swap_failed' IS NULL AND (kind <> 'verify'"
             " OR (request ->> 'level' = 'full' AND request ->> 'backup' IS NULL"
             " AND result ->> 'backups' IS DISTINCT FROM '0')) GROUP BY 1, 2",
@@ -181,10 +185,10 @@ class Records:
         Refusals are none: anybody can provoke them.
         """
         rows = self._database.fetch_all(
-            "SELECT job.kind, job.target, job.id AS job, a.state, a.started_at, a.ended_at,"
+            "SELECT job.kind, job.target, job.id AS job, a.state, a.started_at, a.ended_at,"  # noqa: S608 - constant texts
             " a.error ->> 'type' AS error, a.error ->> 'step' AS step"
             " FROM attempt a JOIN job ON job.id = a.job"
-            " WHERE greatest(a.started_at, a.ended_at) > %(since)s"
+            f" WHERE greatest(a.started_at, a.ended_at) > %(since)s AND {_NEW_WORK}"
             " UNION ALL SELECT kind, target, id, state, NULL, ended_at, error ->> 'type',"
             " error ->> 'step' FROM job WHERE ended_at > %(since)s AND window_at IS NOT NULL"
             " AND state <> 'succeeded' AND NOT EXISTS (SELECT FROM attempt a WHERE a.job = job.id"
@@ -196,9 +200,9 @@ class Records:
     def standing(self) -> dict[tuple[str, str], str]:
         """Return how the newest attempt that ended went, by kind and target."""
         rows = self._database.fetch_all(
-            "SELECT DISTINCT ON (kind, target) kind, target, state FROM job"
+            "SELECT DISTINCT ON (kind, target) kind, target, state FROM job"  # noqa: S608 - constant texts
             " WHERE ended_at IS NOT NULL AND (started_at IS NOT NULL OR window_at IS NOT NULL)"
-            " ORDER BY kind, target, ended_at DESC"
+            f" AND {_NEW_WORK} ORDER BY kind, target, ended_at DESC"
         )
         return {(row["kind"], row["target"]): row["state"] for row in rows}
 

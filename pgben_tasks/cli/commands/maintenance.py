@@ -15,6 +15,10 @@ from pgben_tasks.cli.options import AsJson, Wait, examples
 from pgben_tasks.domain.job import JobKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from pgben_tasks.domain.target import BackupId, Target
     from pgben_tasks.runtime import Workplace
 
 app = typer.Typer()
@@ -136,15 +140,21 @@ def hold(
     request: dict[str, Any] = {"reason": reason, "label": label, "keep_for": keep_for}
     if until is not None:
         request["until"] = arguments.parse_moment(until, work.zone)
-    return _request_holds(work, backup, request, wait=wait, as_json=as_json)
+    chosen = arguments.find_backups(backup, work.repository)
+    return _request_holds(work, chosen, request, wait=wait, as_json=as_json)
 
 
 @app.command(epilog=RELEASE_EXAMPLES)
 def release(backup: HeldBackup, reason: Reason, wait: Wait = True, as_json: AsJson = False) -> int:
     """Keep a held backup no longer than retention does."""
     work = open_workplace()
+    chosen = arguments.find_backups(backup, work.repository)
+    if len(chosen) > 1:
+        # Of a recovery point those that somebody holds, unless nobody holds any.
+        now = work.database.now()
+        chosen = [one for one in chosen if _is_held(work, *one, now=now)] or chosen
     request = {"reason": reason, "release": True}
-    return _request_holds(work, backup, request, wait=wait, as_json=as_json)
+    return _request_holds(work, chosen, request, wait=wait, as_json=as_json)
 
 
 @app.command(epilog=PRUNE_EXAMPLES)
@@ -173,15 +183,27 @@ def sweep(
     return _request_each(target, "sweep", dry_run=dry_run, wait=wait, as_json=as_json)
 
 
+def _is_held(work: Workplace, target: Target, backup: BackupId, *, now: datetime) -> bool:
+    from pgben_tasks.domain.holds import in_force
+
+    holds = [one.hold for one in work.index.backups(target) if one.id == str(backup)]
+    return any(in_force(one, now) for one in holds)
+
+
 def _request_holds(
-    work: Workplace, text: str, request: dict[str, Any], *, wait: bool, as_json: bool
+    work: Workplace,
+    chosen: Iterable[tuple[Target, BackupId]],
+    request: dict[str, Any],
+    *,
+    wait: bool,
+    as_json: bool,
 ) -> int:
-    """Request a hold of one backup, or of every member of a recovery point."""
-    chosen = [
+    """Request that each of these backups is held, or released."""
+    wanted = [
         (str(target), {"target": str(target), "backup": str(backup), **request})
-        for target, backup in arguments.find_backups(text, work.repository)
+        for target, backup in chosen
     ]
-    return enqueue.enqueue_and_follow(work, "hold", chosen, wait=wait, as_json=as_json)
+    return enqueue.enqueue_and_follow(work, "hold", wanted, wait=wait, as_json=as_json)
 
 
 def _request_each(

@@ -15,6 +15,8 @@ from pgben_tasks.cli.view import output
 from pgben_tasks.domain import listing
 from pgben_tasks.domain.holds import Hold
 from pgben_tasks.domain.job import EVERYTHING, Job, StepRun
+from pgben_tasks.domain.points import MISSING, UNREADABLE
+from pgben_tasks.domain.states import GOOD_LABELS, State
 from pgben_tasks.domain.swap import SwapState
 from pgben_tasks.language import counted
 
@@ -114,11 +116,22 @@ def exit_code(job: Job) -> int:
         return errors.TransientError.exit_code
     if job.state == "succeeded":
         doubtful = job.result.get("suspect") or job.result.get("after_swap_failed")
-        return SUSPECT if doubtful else DONE
+        return max(SUSPECT if doubtful else DONE, _code_of_point(job))
     known = errors.error_class(str((job.error or {}).get("type")))
     if known is not None:
         return known.exit_code
     return REFUSED if job.state == "refused" else FAILED
+
+
+def _code_of_point(job: Job) -> int:
+    """Return the exit code for what the members of a recovery point are; 0 for anything else.
+
+    Their own jobs have succeeded, also where a backup is suspect.
+    """
+    state = job.result.get("state")
+    if job.kind != "point" or state is None or state in GOOD_LABELS:
+        return DONE
+    return DAMAGED if state in {MISSING, UNREADABLE, State.DAMAGED.label} else SUSPECT
 
 
 def worst_code(codes: Iterable[int]) -> int:

@@ -118,7 +118,7 @@ def _settle(
     )
     outbox.settle(settled, now=now)
     for one in open_alarms:
-        if one.id in settled.over:
+        if one.id in (*settled.over, *settled.replaced):
             log.info("alarm_over", kind=one.alarm.kind, alarm=one.alarm.key)
 
 

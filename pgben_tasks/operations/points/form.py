@@ -185,7 +185,8 @@ def record(run: Run, tools: Toolbox) -> JSON:
 def _existing(run: Run, tools: Toolbox) -> KnownPoint | None:
     """Return the verified point that is new enough for the request; None where none is.
 
-    One whose rows lack objects, or could not be compared with them, answers nobody.
+    Its age is that of its oldest backup. One answers nobody whose rows lack objects, or could not
+    be compared with them, or that was formed before something else was protected.
     """
     request = BackupAllRequest.parse(run.job.request)
     if request.max_age is None:
@@ -195,7 +196,8 @@ def _existing(run: Run, tools: Toolbox) -> KnownPoint | None:
     return newest_good(
         one
         for one in points
-        if now - request.max_age <= one.started <= now
+        if now - request.max_age <= min(backup.started for _, backup in one.backups) <= now
+        and tools.protected <= {target for target, _ in one.backups}
         and not one.faults
         and (one.check is not None or not tools.references)
     )

@@ -31,10 +31,12 @@ from pgben_tasks.domain.statements import in_order
 from pgben_tasks.domain.states import GOOD_LABELS, state_of
 from pgben_tasks.domain.target import BackupId, Target
 from pgben_tasks.errors import (
+    BackupNotFound,
     FenceLost,
     NotRestorable,
     PermanentError,
     PgbenError,
+    RequestMistaken,
     RequestRefused,
     TransientError,
 )
@@ -49,15 +51,18 @@ _SECOND: Final = timedelta(seconds=1)
 def finish(run: Run, tools: Toolbox) -> JSON:
     """Sign that somebody holds one backup, whatever its state, or releases it.
 
-    Raises ``BackupNotFound``, and ``RequestRefused`` for an end that is past, and where there is
-    nothing to release.
+    Raises ``RequestMistaken`` for a backup that there is none of, and where there is nothing to
+    release, and ``RequestRefused`` for an end that is past.
     """
     request = HoldRequest.parse(run.job.request)
     backup = BackupId.parse(request.backup)
     run.progress.begin("hold")
     run.ledger.keep(context={}, backup=str(backup))
     tools.repository.check_place()
-    manifest = tools.repository.manifest(run.target, backup)
+    try:
+        manifest = tools.repository.manifest(run.target, backup)
+    except BackupNotFound as exc:
+        raise RequestMistaken(exc.sentence, exc.hint) from exc
     known = in_order(tools.repository.verifications(run.target, backup))
     told: JSON = {"backup": str(backup), "state": state_of(manifest, known).state.label}
     if request.release:
@@ -218,7 +223,7 @@ def _release(
 ) -> None:
     if not any(one.kind == "release" and one.job == str(run.job_id) for one in known):
         if in_force(current_hold(known), tools.clock.now()) is None:
-            raise RequestRefused(
+            raise RequestMistaken(
                 f"nobody holds backup '{manifest.backup}'",
                 "there is nothing to release; `pgben list` shows what is held, and until when",
             )
