@@ -72,7 +72,9 @@ class Remembered(Generic[T]):
         with self._lock:
             if self._now() < self._until:
                 return self._known
-            look = self._look or Look(self._what, self._ask)
+            # An answer that came after the patience had ended is of a moment that is past.
+            waits = self._look is not None and self._look.silent
+            look = self._look if self._look and waits else Look(self._what, self._ask)
             outcome = look.outcome(self._patience)
             self._look = look if look.silent else None
             if isinstance(outcome, Fault):

@@ -90,9 +90,12 @@ class TargetOutlook:
         return None if good is None or good.taken is None else now - good.taken
 
     def within_rpo(self, now: datetime) -> bool:
-        """Return whether no more would be lost than PGBEN_RPO allows."""
+        """Return whether no more would be lost than PGBEN_RPO allows.
+
+        Of a backup of the future nobody knows how old it is.
+        """
         age = self.age(now)
-        return age is not None and age <= self.rpo
+        return age is not None and -CLOCK_TOLERANCE <= age <= self.rpo
 
     def verification_overdue(self, now: datetime) -> bool:
         """Return whether stored bytes were not read again for longer than PGBEN_VERIFY_DAYS.

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pgben_tasks.domain.alarm import Alarm, facts
 from pgben_tasks.domain.job import BEAT_SILENCE, Job, JobKind, window_key
+from pgben_tasks.domain.retention import CLOCK_TOLERANCE
 from pgben_tasks.domain.windows import Schedule
 
 
@@ -100,10 +101,12 @@ def stale(
     """Return an alarm when what could be restored is too old; not while a backup is under way.
 
     A schedule that runs less often than the objective asks for is a choice of the settings, and
-    nights get an hour longer when clocks are put back: the longer of the two is the bound.
+    nights get an hour longer when clocks are put back: the longer of the two is the bound. A
+    backup of the future, of a clock that was wrong, counts as none.
     """
     bound = max(bounds.objective, line.schedule.interval(now))
-    if now - (max(newest.snapshot_at, since) if newest else since) <= bound:
+    dated = newest is not None and newest.snapshot_at - now <= CLOCK_TOLERANCE
+    if now - (max(newest.snapshot_at, since) if newest and dated else since) <= bound:
         return None
     return Alarm(
         key=f"stale:{line.target}",

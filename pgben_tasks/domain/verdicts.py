@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set as AbstractSet
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Literal, Self
 
 from pgben_tasks.domain.outlook import (
@@ -165,7 +165,7 @@ def _of_backups(one: TargetOutlook, now: datetime) -> Iterator[Reason]:
             "red", f"{name} has no verified backup", f"make one: `pgben backup {one.target}`"
         )
     elif not one.within_rpo(now):
-        yield Reason("red", f"the newest verified backup of {name} is older than PGBEN_RPO")
+        yield _too_old(name, one.age(now))
     if newest is not None and newest is not good:
         what = "suspect" if newest.suspect else newest.state
         yield Reason(
@@ -182,6 +182,16 @@ def _of_backups(one: TargetOutlook, now: datetime) -> Iterator[Reason]:
         yield Reason("yellow", f"damaged or missing backups of {name}: {damaged:,}")
     if one.verification_overdue(now):
         yield Reason("yellow", f"the stored bytes of {name} were not read for too long")
+
+
+def _too_old(name: str, age: timedelta | None) -> Reason:
+    if age is not None and age < timedelta():
+        return Reason(
+            "red",
+            f"the newest verified backup of {name} is dated in the future",
+            "find out whose clock was wrong, then make one: `pgben backup --all`",
+        )
+    return Reason("red", f"the newest verified backup of {name} is older than PGBEN_RPO")
 
 
 def _of_point(one: PointOutlook, now: datetime) -> Iterator[Reason]:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pgben_tasks.domain.outlook import Fault
 from pgben_tasks.errors import PgbenError, TransientError
@@ -67,6 +67,23 @@ class Look(Generic[T]):
             return Fault(exc.sentence, exc.hint)
         except OSError as exc:
             return Fault(system_error(exc).sentence)
+
+
+#: What was asked by ``ask_once`` and has not been answered, by its name.
+_unanswered: dict[str, Look[Any]] = {}
+
+
+def ask_once(what: str, ask: Callable[[], T], *, within: timedelta) -> T | Fault:
+    """Ask in a thread of its own, unless it still waits for the answer of before; return it.
+
+    For what is asked again and again, and may hang each time.
+    """
+    before = _unanswered.get(what)
+    if before is not None and before.silent:
+        return Fault(f"'{what}' still does not answer", "see whether it hangs")
+    look = Look(what, ask)
+    _unanswered[what] = look
+    return look.outcome(within)
 
 
 def system_error(exc: OSError) -> PgbenError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -69,8 +69,6 @@ _ENDS: Final[Mapping[str, VerificationState]] = {
     "refused": "refused",
     "cancelled": "cancelled",
 }
-#: As many findings of one target are told.
-_MOST_FINDINGS: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +202,7 @@ def _recorded(work: Workplace, parts: _Parts, now: datetime, window: datetime | 
         job = parts.ask(lambda: _verification(work, reports, about), None, what="the verification")
         findings = tuple(_findings(job)) if job else ()
         return _Recorded(
-            verification=_verification_facts(job, about, findings),
+            verification=_verification_facts(job, about, findings, set(work.target_names())),
             findings=findings,
             trends=parts.ask(
                 lambda: reports.trends(since=now - PAST), {}, what="sizes and durations"
@@ -241,7 +239,10 @@ def _verification(work: Workplace, reports: Reports, window: datetime | None) ->
 
 
 def _verification_facts(
-    job: Job | None, window: datetime | None, findings: Sequence[ReportFindingOf]
+    job: Job | None,
+    window: datetime | None,
+    findings: Sequence[ReportFindingOf],
+    protected: AbstractSet[str],
 ) -> VerificationFacts:
     due = window and require_utc(window)
     if job is None:
@@ -257,7 +258,7 @@ def _verification_facts(
         findings=int(job.result.get("findings_total", 0)),
         sentence=redact(str(error.get("sentence", ""))),
         hint=redact(str(error.get("hint", ""))),
-        elsewhere=tuple(one.finding for one in findings if one.target is None)[:_MOST_FINDINGS],
+        elsewhere=tuple(one.finding for one in findings if one.target not in protected),
     )
 
 
@@ -394,9 +395,7 @@ def _target(work: Workplace, one: TargetOutlook, recorded: _Recorded, now: datet
         client_holes=_holes(work, recorded.clients, name),
         acknowledged=tuple(_acknowledgements(recorded.acknowledged, name))[:_MOST_ACKNOWLEDGED],
         holds=tuple(_holds(one, now)),
-        findings=tuple(found.finding for found in recorded.findings if found.target == name)[
-            :_MOST_FINDINGS
-        ],
+        findings=tuple(found.finding for found in recorded.findings if found.target == name),
     )
 
 

@@ -38,7 +38,7 @@ def require_new_workers(workers: Workers) -> None:
 
 
 def finish(run: Run, tools: Toolbox) -> JSON:
-    """Gather the report, keep it in catalog and repository, and mail it."""
+    """Gather the report, keep it in the catalog, mail it, and keep it in the repository."""
     reporting = _reporting(tools)
     run.progress.begin("report")
     report = _gathered(run, tools, reporting)
@@ -47,17 +47,21 @@ def finish(run: Run, tools: Toolbox) -> JSON:
         "colour": report.colour,
         "reasons": [one.text for one in report.reasons],
     }
-    not_kept: PgbenError | None = None
-    try:
-        told["file"] = _keep(run, tools, reporting, report)
-    except FenceLost:
-        raise
-    except PgbenError as exc:
-        log.error("report_not_kept", why=exc.sentence, hint=exc.hint)  # noqa: TRY400 - a sentence
-        not_kept = exc
-    told |= _mail(run, reporting, report)
-    if not_kept is not None:
-        raise not_kept
+    failed: list[PgbenError] = []
+    # The mail first: a repository in a folder may hang for hours.
+    for event, part in (
+        ("report_not_mailed", lambda: _mail(run, reporting, report)),
+        ("report_not_kept", lambda: {"file": _keep(run, tools, reporting, report)}),
+    ):
+        try:
+            told |= part()
+        except FenceLost:
+            raise
+        except PgbenError as exc:
+            log.error(event, why=exc.sentence, hint=exc.hint)  # noqa: TRY400 - a sentence
+            failed.append(exc)
+    if failed:
+        raise failed[0]
     log.info("report_made", report=report.id, colour=report.colour, mailed=told["mailed"])
     return told
 

@@ -52,7 +52,7 @@ from pgben_tasks.errors import (
     TransientError,
 )
 from pgben_tasks.events import NO_NAMED_ARGUMENTS, NO_WORKER, shown_arguments
-from pgben_tasks.health.looks import Look
+from pgben_tasks.health.looks import Look, ask_once
 from pgben_tasks.health.restorability import indexed_backups
 from pgben_tasks.health.space import measure_server, measure_stored, space_conditions
 from pgben_tasks.operations.alarms.detect import raise_alarms
@@ -109,9 +109,9 @@ def tick(
             work.restored.expired(work.settings.keep_restored), lambda one: _expire(work, one)
         ),
         # After what this tick ended itself.
-        "history": _each([work], _write_history),
+        "history": _bounded(work, "history", _write_history),
         "ends_entered": _each([work], lambda place: place.trail.append_ends()),
-        "audited": _each([work], lambda place: place.trail.store_missing()),
+        "audited": _bounded(work, "audit trail", lambda place: place.trail.store_missing()),
     }
     work.workers.send_heartbeat([TICK])
     done["pings"] = _each([work], lambda place: _send_pings(place, stand_in=stand_in))
@@ -139,6 +139,18 @@ def _each(things: Iterable[_T], do: Callable[[_T], int]) -> int:
         except (PgbenError, OperationalError) as exc:
             log.warning("tick_part_failed", why=getattr(exc, "sentence", type(exc).__name__))
     return count
+
+
+def _bounded(work: runtime.Workplace, what: str, do: Callable[[runtime.Workplace], int]) -> int:
+    """Do what writes to folders that may hang, and count; nothing waits for it for long."""
+
+    def bounded(place: runtime.Workplace) -> int:
+        found = ask_once(what, partial(do, place), within=_JUDGED_WITHIN)
+        if isinstance(found, Fault):
+            raise TransientError(found.sentence, found.hint)
+        return found
+
+    return _each([work], bounded)
 
 
 def _raise_alarms(work: runtime.Workplace) -> int:

@@ -388,6 +388,31 @@ def test_a_folder_that_is_away_is_told_once_and_caught_up(place: Place) -> None:
     assert place.work.history.outages() == []
 
 
+def test_a_folder_that_hangs_keeps_nothing_else_waiting(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "_JUDGED_WITHIN", timedelta(seconds=1))
+    place.end()
+    place.databases.mkdir(exist_ok=True)
+    pipe = place.databases / IDENTITY
+    # Whoever opens it waits for a writer, as for a network folder that is away.
+    os.mkfifo(pipe)
+    try:
+        with capture_logs() as logs:
+            for _ in range(2):
+                assert reconciler.tick(place.work, app)["history"] == 0
+        why = [one["why"] for one in logs if one["event"] == "tick_part_failed"]
+        said = [one for one in why if "'history'" in one]
+        assert said == [
+            "'history' did not answer within 1 s",
+            "'history' still does not answer",
+        ]
+    finally:
+        os.close(os.open(pipe, os.O_WRONLY))
+        pipe.unlink(missing_ok=True)
+    assert wait_until((place.databases / TABLE).exists, seconds=30)
+
+
 def test_a_disk_that_is_full_in_the_middle_of_a_line_is_caught_up(place: Place) -> None:
     jobs = [place.end()]
     place.write()

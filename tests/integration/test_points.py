@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -464,6 +465,18 @@ def test_a_point_that_is_asked_for_with_a_hold_has_every_member_held(points: Poi
     points.tools = replace(points.tools, protected=new)
     with pytest.raises(StepWaits):
         points.chain(max_age="1h").step()
+
+
+PAST = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_points_are_not_judged_by_whoever_asks_of_one_target(points: PointShop) -> None:
+    points.form()
+    read = partial(read_signs, points.tools.repository, (), others=(), since=PAST)
+    assert read(points_wanted=False, points_checked=False).points.wanted
+    assert read(points_wanted=None, points_checked=False).points == PointSigns(
+        points=(), findings=(), wanted=False, checked=False
+    )
 
 
 def test_the_age_of_a_point_is_that_of_its_oldest_backup(points: PointShop) -> None:

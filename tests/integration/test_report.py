@@ -171,6 +171,22 @@ def test_a_week_that_was_verified_and_restored_says_so(
     assert document.answers.to == one.last_good
     assert result["not_mailed"] == "nobody asked for a mail"
 
+    # What was waited before the last attempt is no part of how long a restore takes.
+    target = str(installation.target)
+    took = site.records.target_record(target).last_restore
+    assert took == timedelta(seconds=one.last_restore_seconds or 0)
+    change = "UPDATE job SET {} WHERE kind = 'restore'"
+    site.database.execute(change.format("started_at = started_at - interval '1 day'").encode())
+    assert site.records.target_record(target).last_restore == took
+    # Nor is it measured by what brought only some of it back.
+    for some in ('{"keys": ["a"]}', '{"prefix": "a/"}', '{"in_place": true}'):
+        added = change.format(f"request = request || '{some}'")
+        with site.database.transaction() as cursor:
+            cursor.execute(added.encode())
+        assert site.records.target_record(target).last_restore is None
+        taken = change.format("request = request - 'keys' - 'prefix' - 'in_place'")
+        site.database.execute(taken.encode())
+
 
 def test_without_mail_settings_the_report_is_kept_and_says_that_nobody_was_told(
     make_site: MakeSite, installation: Installation
@@ -271,6 +287,25 @@ def test_a_repository_that_is_away_keeps_no_report_from_being_mailed(
             away.rename(installation.repository)
     assert only(server).subject.startswith("[CRÍTICO]")
     assert newest(site).state == "failed"
+
+
+def test_a_report_is_mailed_before_the_repository_is_waited_for(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that hangs keeps the job, and not the mail."""
+    mailed: list[int] = []
+    with MailServer() as server:
+        site = make_site(**server.settings())
+        repository = site.tools.repository
+        real = repository.store_report
+
+        def noted(*arguments: Any) -> str:
+            mailed.append(len(server.letters))
+            return real(*arguments)
+
+        monkeypatch.setattr(repository, "store_report", noted)
+        report()
+    assert mailed == [1]
 
 
 def test_a_report_file_that_was_changed_or_removed_is_a_finding(

@@ -298,6 +298,9 @@ def test_data_older_than_the_objective_is_an_alarm_once_for_each_backup() -> Non
         for minutes in (1, 600)
     )
     assert (one.kind, one.key) == ("stale", other.key)
+    # A clock that ran ahead for one night does not keep the alarm away until then.
+    future = newest(NOW + 60 * 24 * HOUR)
+    assert stale(NIGHTLY, future, now=NOW, since=LONG_AGO, bounds=BOUNDS) is not None
 
 
 def test_a_new_installation_has_until_the_objective_to_make_its_first_backup() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pgben_tasks.domain.outlook import Fault
 from pgben_tasks.errors import StoreUnavailable, TransientError
-from pgben_tasks.health.looks import Look
+from pgben_tasks.health.looks import Look, ask_once
 
 SOON = timedelta(milliseconds=20)
 LONG = timedelta(seconds=30)
@@ -44,3 +44,25 @@ def test_what_hangs_is_left_behind_in_a_thread_that_keeps_no_process_from_ending
     over.set()
     assert look.answer(LONG) is True
     assert not look.silent
+
+
+def test_what_hangs_is_not_asked_again_before_it_has_answered() -> None:
+    over, asked = Event(), []
+
+    def ask() -> int:
+        asked.append(1)
+        over.wait(60)
+        return len(asked)
+
+    assert ask_once("a folder", ask, within=SOON) == Fault(
+        "'a folder' did not answer within 0 s",
+        "see whether it hangs, and whether something on the way drops what is sent",
+    )
+    assert ask_once("a folder", ask, within=LONG) == Fault(
+        "'a folder' still does not answer", "see whether it hangs"
+    )
+    assert ask_once("another", lambda: 7, within=LONG) == 7
+    over.set()
+    while ask_once("a folder", ask, within=LONG) != len(asked):
+        pass
+    assert len(asked) == 2

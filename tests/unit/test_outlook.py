@@ -89,6 +89,7 @@ def test_a_fresh_verified_backup_and_living_processes_are_green() -> None:
         target(kept(state="damaged")),
         target(kept(suspect="90 % fewer rows")),
         target(kept(age=DAY + HOUR)),
+        target(kept(age=-60 * DAY)),
         target(kept(taken=None)),
         target(kept(state="not restorable here", needs="a client")),
     ],
@@ -96,6 +97,16 @@ def test_a_fresh_verified_backup_and_living_processes_are_green() -> None:
 def test_a_target_without_a_good_backup_that_is_young_enough_is_red(one: TargetOutlook) -> None:
     assert colour(one) == "red"
     assert colour(target(kept()), one) == "red", "one such target is enough"
+
+
+def test_a_backup_of_the_future_is_no_proof_and_the_clock_is_named() -> None:
+    minute = timedelta(minutes=1)
+    assert colour(target(kept(age=-4 * minute))) == "green", "clocks differ a little"
+    verdict = judge_restorable([target(kept(age=-6 * minute))], WELL, now=NOW)
+    assert verdict.reasons[0].text == (
+        "the newest verified backup of 'postgres/pgben' is dated in the future"
+    )
+    assert "clock" in verdict.reasons[0].hint
 
 
 def test_what_a_backup_needs_is_said() -> None:

@@ -405,6 +405,18 @@ def test_many_lines_of_one_list_are_shortened() -> None:
     assert "and 22 more" in said
 
 
+def test_what_was_found_outside_of_the_targets_is_shown() -> None:
+    found = tuple(
+        ReportFinding(backup=f"audit/{number}", kind="missing", detail=f"entry {number} is gone")
+        for number in range(10)
+    )
+    verification = VerificationFacts(state="failed", examined=3, findings=10, elsewhere=found)
+    said = " ".join(text(changed(good(), verification=verification)).split())
+    assert "Findings of no protected target" in said
+    assert "entry 7 is gone" in said
+    assert "and 2 more" in said
+
+
 def test_backups_with_the_same_reasons_share_a_line() -> None:
     said = " ".join(text(good()).split())
     assert "stays: 27 backups, of 1 Nov 2026 to 27 Nov 2026 younger than 30 days" in said

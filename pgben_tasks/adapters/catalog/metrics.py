@@ -90,9 +90,14 @@ class Measurements:
     def last_backups(self) -> dict[str, LastBackup]:
         """Return the backup of each target that ended well last."""
         rows = self._database.fetch_all(
-            "SELECT DISTINCT ON (target) target, ended_at AS ended, ended_at - started_at AS took,"
-            " (result ->> 'stored_bytes')::bigint AS stored_bytes FROM job"
-            " WHERE kind = 'backup' AND state = 'succeeded' ORDER BY target, ended_at DESC"
+            "SELECT DISTINCT ON (target) target, job.ended_at AS ended,"
+            " coalesce(attempt.ended_at, job.ended_at)"
+            " - coalesce(attempt.started_at, job.started_at) AS took,"
+            " (result ->> 'stored_bytes')::bigint AS stored_bytes"
+            " FROM job LEFT JOIN attempt ON attempt.job = job.id AND attempt.n = job.attempt"
+            " WHERE kind = 'backup' AND job.state = 'succeeded'"
+            # A request that an existing backup answers made none.
+            " AND result ->> 'existing' IS NULL ORDER BY target, job.ended_at DESC"
         )
         return {row.pop("target"): LastBackup(**row) for row in rows}
 

@@ -32,6 +32,11 @@ _IN_PLACE: Final = (
 )
 #: Whether a job did what it is named after; a request that an existing backup answers made none.
 _NEW_WORK: Final = "job.result ->> 'existing' IS NULL"
+#: Jobs with their last attempts, and how long these took: not the waits between attempts.
+_ATTEMPTED: Final = "job LEFT JOIN attempt ON attempt.job = job.id AND attempt.n = job.attempt"
+_TOOK: Final = (
+    "coalesce(attempt.ended_at, job.ended_at) - coalesce(attempt.started_at, job.started_at)"
+)
 #: The most jobs that one tick raises alarms for.
 _MOST_ENDS: Final = 2000
 
@@ -81,9 +86,13 @@ class Records:
                 ).fetchone()
             )
             restored = cursor.execute(
-                "SELECT ended_at - started_at AS took, ended_at AS at FROM job"
-                " WHERE kind = 'restore' AND state = 'succeeded' AND target = %s"
-                " ORDER BY ended_at DESC LIMIT 1",
+                # The attempt that ended well, and only of what brought all of a target back.
+                f"SELECT {_TOOK} AS took, job.ended_at AS at FROM {_ATTEMPTED}"  # noqa: S608 - constant texts
+                " WHERE kind = 'restore' AND job.state = 'succeeded' AND target = %s"
+                " AND coalesce(request ->> 'prefix', '') = ''"
+                " AND coalesce(request -> 'keys', 'null') IN ('null', '[]')"
+                " AND request ->> 'in_place' IS DISTINCT FROM 'true'"
+                " ORDER BY job.ended_at DESC LIMIT 1",
                 (target,),
             ).fetchone()
         return TargetRecord(
@@ -238,8 +247,8 @@ class Records:
     def last_restore_of_everything(self) -> timedelta | None:
         """Return how long the newest restore of a recovery point took; None when none succeeded."""
         row = self._database.fetch_one(
-            "SELECT ended_at - started_at AS took FROM job WHERE kind = 'restore_all'"
-            " AND state = 'succeeded' ORDER BY ended_at DESC LIMIT 1"
+            f"SELECT {_TOOK} AS took FROM {_ATTEMPTED} WHERE kind = 'restore_all'"  # noqa: S608 - constant texts
+            " AND job.state = 'succeeded' ORDER BY job.ended_at DESC LIMIT 1"
         )
         return None if row is None else row["took"]
 

@@ -21,7 +21,7 @@ from pgben_tasks.adapters.report.parts import (
     Section,
 )
 from pgben_tasks.adapters.report.places import space
-from pgben_tasks.adapters.report.targets import target_section
+from pgben_tasks.adapters.report.targets import finding_lines, first_lines, target_section
 from pgben_tasks.adapters.report.words import ReportWords
 from pgben_tasks.domain.job import EVERYTHING
 from pgben_tasks.domain.report import PointFacts, Report, ReportReason, VerificationFacts
@@ -353,13 +353,16 @@ def _verification(found: VerificationFacts, words: ReportWords) -> Section:
         facts.append(Fact(label=words(_("Ended at")), value=words.moment(found.ended_at)))
     if found.job is not None:
         facts.append(Fact(label=words(_("Job")), value=words.plain(found.job)))
+    parts: list[Part] = [Lines(lines=tuple(lines)), Facts(facts=tuple(facts))]
+    if elsewhere := first_lines(finding_lines(found.elsewhere, words), words):
+        parts.append(Lines(heading=words(_("Findings of no protected target")), lines=elsewhere))
     state = {"missing": _("did not run"), "late": _("not ended yet")}.get(found.state)
     return Section(
         id="verification",
         heading=words(_("Verification")),
         level=level,
         badge=words(state) if state else words.state(found.state),
-        parts=(Lines(lines=tuple(lines)), Facts(facts=tuple(facts))),
+        parts=tuple(parts),
     )
 
 

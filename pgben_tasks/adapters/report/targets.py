@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
 from pgben_tasks.adapters.report.nights import week
 from pgben_tasks.adapters.report.parts import Fact, Facts, Line, Lines, Part, Section, Trend
 from pgben_tasks.adapters.report.words import DECISIONS, ReportWords
-from pgben_tasks.domain.report import Pruned, Report, Size, TargetFacts
+from pgben_tasks.domain.report import Pruned, Report, ReportFinding, Size, TargetFacts
 from pgben_tasks.domain.target import BackupId
 from pgben_tasks.errors import ConfigurationError
 from pgben_tasks.language import translatable as _
@@ -33,20 +33,16 @@ def target_section(target: TargetFacts, number: int, report: Report, words: Repo
     if len(target.trend) >= _FEWEST_DRAWN:
         parts.append(_trend(target, number, report, words))
     lists = {
-        _("Findings"): _findings(target, words),
+        _("Findings"): finding_lines(target.findings, words),
         _("Known holes of client programs"): _holes(target, words),
         _("Acknowledged exceptions"): _acknowledged(target, words),
         _("Held backups"): _holds(target, words),
         _("Retention"): _retention(target, words),
     }
     for heading, lines in lists.items():
-        found = list(lines)
-        if len(found) > _MOST_LINES:
-            count = words.number(len(found) - _MOST_LINES)
-            rest = Line(text=words(_("and {count} more"), count=count), level="")
-            found = [*found[:_MOST_LINES], rest]
+        found = first_lines(lines, words)
         if found:
-            parts.append(Lines(heading=words(heading), lines=tuple(found)))
+            parts.append(Lines(heading=words(heading), lines=found))
     return Section(
         id=f"target-{number}",
         heading=words.plain(target.target),
@@ -205,8 +201,18 @@ def _before(at: datetime, span: timedelta) -> datetime:
         return at
 
 
-def _findings(target: TargetFacts, words: ReportWords) -> Iterator[Line]:
-    for one in target.findings:
+def first_lines(lines: Iterable[Line], words: ReportWords) -> tuple[Line, ...]:
+    """Return the first lines of a list, and how many more there are."""
+    found = tuple(lines)
+    if len(found) <= _MOST_LINES:
+        return found
+    count = words.number(len(found) - _MOST_LINES)
+    return (*found[:_MOST_LINES], Line(text=words(_("and {count} more"), count=count), level=""))
+
+
+def finding_lines(findings: Iterable[ReportFinding], words: ReportWords) -> Iterator[Line]:
+    """Yield a line for each thing that a verification found."""
+    for one in findings:
         yield Line(
             label=words.kind_of_finding(one.kind),
             text=words.said(one.detail),

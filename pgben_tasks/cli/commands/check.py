@@ -180,7 +180,7 @@ def _judge(
             others=[one for one in present if one not in asked] if all_present else (),
             since=trail_since(now, bounds.verify_every),
             # What is asked of one target is not about everything.
-            points_wanted=settings.forms_points and not wanted,
+            points_wanted=None if wanted else settings.forms_points,
             points_checked=settings.references is not None,
         )
     except IntegrityError as exc:

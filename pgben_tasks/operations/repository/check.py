@@ -44,7 +44,7 @@ def read_signs(
     *,
     others: Collection[Target],
     since: datetime,
-    points_wanted: bool,
+    points_wanted: bool | None,
     points_checked: bool,
 ) -> Signs:
     """Read what is stored of the ``protected`` targets, and of ``others`` whether it is damaged.
@@ -154,9 +154,14 @@ def _explain(
 
 
 def _points(
-    repository: Repository, surveys: Sequence[Survey], *, wanted: bool, checked: bool
+    repository: Repository, surveys: Sequence[Survey], *, wanted: bool | None, checked: bool
 ) -> PointSigns:
-    """Read recovery points, newest first, up to the first that is verified."""
+    """Read recovery points, newest first, up to the first that is verified.
+
+    None are read where ``wanted`` is None.
+    """
+    if wanted is None:
+        return PointSigns(points=(), findings=(), checked=checked)
     read: list[KnownPoint] = []
     findings: list[Finding] = []
     for point in sorted(repository.points(), reverse=True):
