@@ -23,6 +23,10 @@ BUILDABLE := $(filter-out $(MONITORING)/ $(if $(wildcard $(PRODUCTION)/pinned-im
 	k8s/base/ $(wildcard k8s/overlays/*/))
 CODE := pgben_tasks workers tests benchmarks beat_schedule.py
 
+# Where it is set, as in some containers, every process of the demo and the tests would compile all
+# modules anew, which takes a worker longer than the rest of its start.
+unexport PYTHONDONTWRITEBYTECODE
+
 define CHECK_PYTHON
 import sys
 if sys.version_info < (3, 11):
