@@ -7,6 +7,7 @@ when a process with the same spool does the ledger's jobs again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -36,6 +37,9 @@ log = structlog.get_logger(__name__)
 #: How long a step may wait before the reconciler of a worker sends it, too.
 _WAIT: Final = timedelta(minutes=30)
 _MOST_JOBS: Final = 1000
+#: Seconds for which nothing may go on before somebody else is at work, and between two looks.
+_STANDS_STILL: Final = 3.0
+_LOOK_AGAIN_AFTER: Final = 0.1
 
 
 class Onlooker(Progress, Protocol):
@@ -115,12 +119,18 @@ class LedgerJobs:
         Raises ``TargetBusy`` when it waits for what nobody does here.
         """
         seen: object = None
+        moved_at = time.monotonic()
         while not (now := self.ledger.job(job.id)).ended:
             before, seen = (
                 seen,
                 [(one.id, one.state, one.step, one.context) for one in self._open()],
             )
-            if seen == before:
+            if seen != before:
+                moved_at = time.monotonic()
+            elif time.monotonic() - moved_at < _STANDS_STILL:
+                # A server frees the locks of a session a moment after that was closed.
+                time.sleep(_LOOK_AGAIN_AFTER)
+            else:
                 raise TargetBusy(
                     f"job '{job.id}' does not go on: another process works on it, or on a part",
                     "`pgben jobs` shows them; let that process end, then try again",
