@@ -405,6 +405,13 @@ def test_many_lines_of_one_list_are_shortened() -> None:
     assert "and 22 more" in said
 
 
+def test_a_backup_that_took_no_time_that_can_be_divided_is_drawn() -> None:
+    (one, *_) = good().targets
+    trend = tuple(each.model_copy(update={"seconds": 5e-324}) for each in one.trend)
+    drawn = changed(good(), targets=(changed_target(one, trend=trend),))
+    assert "<svg" in render(drawn, "en", images="svg").html
+
+
 def test_what_was_found_outside_of_the_targets_is_shown() -> None:
     found = tuple(
         ReportFinding(backup=f"audit/{number}", kind="missing", detail=f"entry {number} is gone")

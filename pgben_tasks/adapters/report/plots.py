@@ -59,6 +59,7 @@ _WEEK: Final = timedelta(days=7)
 _MONTHS_FROM: Final = timedelta(days=45)
 _KIBI: Final = 1024
 _NICE: Final = (1, 2, 4, 5, 6, 8, 10)
+_SMALLEST: Final = 1e-6
 
 #: What nobody's own matplotlibrc may change; it is read when figures are written, too.
 mpl.rcdefaults()
@@ -221,7 +222,8 @@ def _scale_of_seconds(most: float) -> tuple[float, str, float]:
 
 def _nice(most: float) -> float:
     """Return a round number that is not less, whose half is round as well."""
-    if most <= 0:
+    # Powers of what is smaller are too coarse, and nothing that is drawn is.
+    if most <= _SMALLEST:
         return 1.0
     power = 10.0 ** math.floor(math.log10(most))
     return next(step * power for step in (*_NICE, 20) if most <= step * power * 1.0001)
