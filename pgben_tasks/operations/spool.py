@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -100,8 +100,13 @@ def usage(spool: Path, *, limit: int | None, running: Iterable[UUID] = ()) -> Us
 
 def jobs(spool: Path) -> list[UUID]:
     """Return the jobs that have a folder in the spool, ended ones that left it included."""
+    found = []
     with disk_errors(spool):
-        return [UUID(one.name) for one in (spool / "jobs").glob("*-*-*-*-*") if one.is_dir()]
+        for one in (spool / "jobs").glob("*"):
+            # Locks lie beside the folders, and a stranger may have put anything there.
+            with suppress(ValueError):
+                found.append(UUID(one.name))
+    return found
 
 
 def size_of(folder: Path) -> int:

@@ -380,6 +380,17 @@ def test_a_restore_in_place_is_told_at_once_to_the_contacts_and_so_is_its_end(
     assert MARIA not in place.server.letters[2].recipients
 
 
+def test_what_goes_wrong_again_is_not_told_as_resolved(place: Place) -> None:
+    for _ in range(2):
+        place.fail(place.job("report"))
+        assert place.tick() == (1, 1)
+    assert place.tick() == (0, 0)
+    _, again = place.server.letters
+    assert again.subject.startswith("[pgben] ALARM: ")
+    assert "Resolved" not in again.body
+    assert len(place.open()) == 1
+
+
 def test_the_contacts_get_what_is_replaced_and_nothing_that_failed_meanwhile(place: Place) -> None:
     place.fail(place.job())
     job = place.job("restore")

@@ -279,6 +279,8 @@ def test_a_run_that_fits_alone_is_tried_again_when_others_have_ended(site: Site)
     _, least = nights(site)
     folder = site.shop.work.settings.spool_dir / "jobs" / str(uuid4())
     folder.mkdir(parents=True)
+    strange = folder.with_name("no-job-of-our-ledger")
+    strange.mkdir()
     with (folder / "dump").open("wb") as file:
         file.truncate(0)
         while site.spool.free > least // 2:
@@ -288,6 +290,7 @@ def test_a_run_that_fits_alone_is_tried_again_when_others_have_ended(site: Site)
         job = site.backup()
     finally:
         shutil.rmtree(folder)
+        strange.rmdir()
     assert job.error is not None
     # A scheduled one is tried again after this, and not after a refusal.
     assert (job.state, job.error["type"]) == ("failed", "SpoolFull")

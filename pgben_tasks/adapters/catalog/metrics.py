@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Final
 
 from pgben_tasks.adapters.catalog.database import CatalogDatabase, Row, require
+from pgben_tasks.adapters.catalog.records import ATTEMPTED, NEW_WORK, TOOK
 from pgben_tasks.domain.documents import RecoveryPoint
 from pgben_tasks.domain.metrics import LastBackup, NewestGood, PointMeasures, state_label
 from pgben_tasks.domain.points import MemberFacts, known_point, member_state, newest_good
@@ -90,14 +91,10 @@ class Measurements:
     def last_backups(self) -> dict[str, LastBackup]:
         """Return the backup of each target that ended well last."""
         rows = self._database.fetch_all(
-            "SELECT DISTINCT ON (target) target, job.ended_at AS ended,"
-            " coalesce(attempt.ended_at, job.ended_at)"
-            " - coalesce(attempt.started_at, job.started_at) AS took,"
-            " (result ->> 'stored_bytes')::bigint AS stored_bytes"
-            " FROM job LEFT JOIN attempt ON attempt.job = job.id AND attempt.n = job.attempt"
-            " WHERE kind = 'backup' AND job.state = 'succeeded'"
-            # A request that an existing backup answers made none.
-            " AND result ->> 'existing' IS NULL ORDER BY target, job.ended_at DESC"
+            f"SELECT DISTINCT ON (target) target, job.ended_at AS ended, {TOOK} AS took,"  # noqa: S608 - constant texts
+            f" (result ->> 'stored_bytes')::bigint AS stored_bytes FROM {ATTEMPTED}"
+            f" WHERE kind = 'backup' AND job.state = 'succeeded' AND {NEW_WORK}"
+            " ORDER BY target, job.ended_at DESC"
         )
         return {row.pop("target"): LastBackup(**row) for row in rows}
 

@@ -31,10 +31,10 @@ _IN_PLACE: Final = (
     " AND 'true' IN (coalesce(request ->> 'swap', ''), coalesce(request ->> 'in_place', ''))))"
 )
 #: Whether a job did what it is named after; a request that an existing backup answers made none.
-_NEW_WORK: Final = "job.result ->> 'existing' IS NULL"
+NEW_WORK: Final = "job.result ->> 'existing' IS NULL"
 #: Jobs with their last attempts, and how long these took: not the waits between attempts.
-_ATTEMPTED: Final = "job LEFT JOIN attempt ON attempt.job = job.id AND attempt.n = job.attempt"
-_TOOK: Final = (
+ATTEMPTED: Final = "job LEFT JOIN attempt ON attempt.job = job.id AND attempt.n = job.attempt"
+TOOK: Final = (
     "coalesce(attempt.ended_at, job.ended_at) - coalesce(attempt.started_at, job.started_at)"
 )
 #: The most jobs that one tick raises alarms for.
@@ -73,7 +73,7 @@ class Records:
                     " AND target = %(target)s AND state IN ('failed', 'refused') AND ended_at >"
                     " coalesce((SELECT max(ended_at) FROM job WHERE kind = 'backup'"
                     " AND target = %(target)s AND state = 'succeeded'"
-                    f" AND {_NEW_WORK}), '-infinity')",
+                    f" AND {NEW_WORK}), '-infinity')",
                     {"target": target},
                 ).fetchone()
             )
@@ -87,7 +87,7 @@ class Records:
             )
             restored = cursor.execute(
                 # The attempt that ended well, and only of what brought all of a target back.
-                f"SELECT {_TOOK} AS took, job.ended_at AS at FROM {_ATTEMPTED}"  # noqa: S608 - constant texts
+                f"SELECT {TOOK} AS took, job.ended_at AS at FROM {ATTEMPTED}"  # noqa: S608 - constant texts
                 " WHERE kind = 'restore' AND job.state = 'succeeded' AND target = %s"
                 " AND coalesce(request ->> 'prefix', '') = ''"
                 " AND coalesce(request -> 'keys', 'null') IN ('null', '[]')"
@@ -179,7 +179,7 @@ class Records:
         """Return when work last ended well, by kind and target; of verifications, whole ones."""
         rows = self._database.fetch_all(
             "SELECT kind AS work, target, max(ended_at) AS at FROM job"  # noqa: S608 - constant texts
-            f" WHERE state = 'succeeded' AND ended_at > %s AND {_NEW_WORK}"
+            f" WHERE state = 'succeeded' AND ended_at > %s AND {NEW_WORK}"
             " AND result ->> 'suspect' IS NULL"
             " AND result ->> 'after_swap_failed' IS NULL AND (kind <> 'verify'"
             " OR (request ->> 'level' = 'full' AND request ->> 'backup' IS NULL"
@@ -197,7 +197,7 @@ class Records:
             "SELECT job.kind, job.target, job.id AS job, a.state, a.started_at, a.ended_at,"  # noqa: S608 - constant texts
             " a.error ->> 'type' AS error, a.error ->> 'step' AS step"
             " FROM attempt a JOIN job ON job.id = a.job"
-            f" WHERE greatest(a.started_at, a.ended_at) > %(since)s AND {_NEW_WORK}"
+            f" WHERE greatest(a.started_at, a.ended_at) > %(since)s AND {NEW_WORK}"
             " UNION ALL SELECT kind, target, id, state, NULL, ended_at, error ->> 'type',"
             " error ->> 'step' FROM job WHERE ended_at > %(since)s AND window_at IS NOT NULL"
             " AND state <> 'succeeded' AND NOT EXISTS (SELECT FROM attempt a WHERE a.job = job.id"
@@ -211,7 +211,7 @@ class Records:
         rows = self._database.fetch_all(
             "SELECT DISTINCT ON (kind, target) kind, target, state FROM job"  # noqa: S608 - constant texts
             " WHERE ended_at IS NOT NULL AND (started_at IS NOT NULL OR window_at IS NOT NULL)"
-            f" AND {_NEW_WORK} ORDER BY kind, target, ended_at DESC"
+            f" AND {NEW_WORK} ORDER BY kind, target, ended_at DESC"
         )
         return {(row["kind"], row["target"]): row["state"] for row in rows}
 
@@ -247,7 +247,7 @@ class Records:
     def last_restore_of_everything(self) -> timedelta | None:
         """Return how long the newest restore of a recovery point took; None when none succeeded."""
         row = self._database.fetch_one(
-            f"SELECT {_TOOK} AS took FROM {_ATTEMPTED} WHERE kind = 'restore_all'"  # noqa: S608 - constant texts
+            f"SELECT {TOOK} AS took FROM {ATTEMPTED} WHERE kind = 'restore_all'"  # noqa: S608 - constant texts
             " AND job.state = 'succeeded' ORDER BY job.ended_at DESC LIMIT 1"
         )
         return None if row is None else row["took"]
